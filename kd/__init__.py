@@ -1,0 +1,3 @@
+"""Knowledge distillation for semantic segmentation."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,99 @@
+"""Read a network at a named tap or at any module path."""
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+
+from torch import Tensor, nn
+
+from kd.types import Network, SegmentationOutput, Taken, as_classes
+
+Address = str | tuple[str, ...]
+
+
+class Taps:
+    """The maps of a network's latest forward pass, one entry for each term.
+
+    An address is `logits`, `aux.<name>`, a tap that the network declares, or a module path as `named_modules()`
+    prints it, looked up in this order. Attach taps last, after every deepcopy of the network: the hooks of a copy
+    would fill this store.
+
+    Args:
+        network: the network to read.
+        addresses: term -> address, or a tuple of addresses for a term that reads several places.
+
+    Raises:
+        ValueError: an address names nothing in this network.
+    """
+
+    def __init__(self, network: nn.Module, addresses: Mapping[str, Address]) -> None:
+        self.addresses = dict(addresses)
+        self._seen: dict[str, tuple[Tensor, int]] = {}
+        modules = dict(network.named_modules())
+        declared = network.taps if isinstance(network, Network) else {}
+        for address in dict.fromkeys(a for one in self.addresses.values() for a in as_tuple(one)):
+            if address == "logits" or address.startswith("aux.") or address in declared:
+                continue
+            if address not in modules or address == "":
+                raise ValueError(_nothing_at(address, [*declared, "logits"], list(modules)))
+            modules[address].register_forward_hook(self._hook(address))
+
+    def take(self, output: SegmentationOutput) -> dict[str, Taken]:
+        """The maps of every term in the forward pass that gave `output`; empties the store.
+
+        Raises:
+            ValueError: a tapped module did not run, or its map was changed in place after it ran.
+        """
+        seen, self._seen = self._seen, {}
+        found = {}
+        for term, address in self.addresses.items():
+            maps = tuple(self._one(a, output, seen) for a in as_tuple(address))
+            found[term] = maps if isinstance(address, tuple) else maps[0]
+        return found
+
+    def _hook(self, address: str):  # type: ignore[no-untyped-def]  # torch types hooks as Any
+        def keep(module: nn.Module, args: object, result: object) -> None:
+            if address in self._seen:
+                self._seen.clear()  # or the next forward would fail for this one's fault
+                raise ValueError(f"tap '{address}': the module ran twice in one forward; tap a module that runs once")
+            if not isinstance(result, Tensor):
+                raise ValueError(
+                    f"tap '{address}': the module returned {type(result).__name__}, not a tensor; tap a module inside it"
+                )
+            self._seen[address] = (result, result._version)
+
+        return keep
+
+    def _one(self, address: str, output: SegmentationOutput, seen: Mapping[str, tuple[Tensor, int]]) -> Tensor:
+        if address == "logits":
+            return as_classes(output.logits)
+        if address.startswith("aux."):
+            name = address.removeprefix("aux.")
+            if name not in output.aux:
+                raise ValueError(f"tap '{address}': the network has no such head; known: {_listed(output.aux)}")
+            return as_classes(output.aux[name])
+        if address in output.features:
+            return output.features[address]
+        if address not in seen:
+            raise ValueError(f"tap '{address}': the module did not run in this forward; tap one that does")
+        result, version = seen[address]
+        if result._version != version:
+            raise ValueError(
+                f"tap '{address}': its map was changed in place after the module returned it "
+                "(an in-place ReLU or `out +=`); set inplace=False there, or tap the module behind it"
+            )
+        return result
+
+
+def as_tuple(address: Address) -> tuple[str, ...]:
+    """One address or several as a tuple."""
+    return address if isinstance(address, tuple) else (address,)
+
+
+def _listed(names: Mapping[str, object]) -> str:
+    return ", ".join(names) if names else "none"
+
+
+def _nothing_at(address: str, taps: list[str], modules: list[str]) -> str:
+    close = get_close_matches(address, [*taps, *modules], n=1)
+    hint = f"; did you mean '{close[0]}'?" if close else ""
+    return f"tap '{address}': no such tap or module{hint} (taps: {', '.join(sorted(taps))})"
