@@ -1,6 +1,6 @@
 """Read a network at a named tap or at any module path."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 
 from torch import Tensor, nn
@@ -11,7 +11,7 @@ Address = str | tuple[str, ...]
 
 
 class Taps:
-    """The maps of a network's latest forward pass, one entry for each term.
+    """A network that is read while it runs: `output, at = taps(images)`.
 
     An address is `logits`, `aux.<name>`, a tap that the network declares, or a module path as `named_modules()`
     prints it, looked up in this order. Attach taps last, after every deepcopy of the network: the hooks of a copy
@@ -27,7 +27,8 @@ class Taps:
 
     def __init__(self, network: nn.Module, addresses: Mapping[str, Address]) -> None:
         self.addresses = dict(addresses)
-        self._seen: dict[str, tuple[Tensor, int]] = {}
+        self._network = (network,)  # in a tuple: an owner that is a Module must not register the network twice
+        self._seen: dict[str, tuple[Tensor, int]] | None = None  # a dict only during a call; else hooks do nothing
         modules = dict(network.named_modules())
         declared = network.taps if isinstance(network, Network) else {}
         for address in dict.fromkeys(a for one in self.addresses.values() for a in as_tuple(one)):
@@ -37,23 +38,29 @@ class Taps:
                 raise ValueError(_nothing_at(address, [*declared, "logits"], list(modules)))
             modules[address].register_forward_hook(self._hook(address))
 
-    def take(self, output: SegmentationOutput) -> dict[str, Taken]:
-        """The maps of every term in the forward pass that gave `output`; empties the store.
+    def __call__(self, images: Tensor) -> tuple[SegmentationOutput, dict[str, Taken]]:
+        """Run the network once on images (N, C, H, W); its output, and for every term the map or maps at its address.
 
         Raises:
-            ValueError: a tapped module did not run, or its map was changed in place after it ran.
+            ValueError: a tapped module did not run, ran twice, or its map was changed in place after it ran.
         """
-        seen, self._seen = self._seen, {}
-        found = {}
+        seen: dict[str, tuple[Tensor, int]] = {}
+        self._seen = seen
+        try:
+            output: SegmentationOutput = self._network[0](images)
+        finally:
+            self._seen = None  # the maps must not outlive the step that made them
+        found: dict[str, Taken] = {}
         for term, address in self.addresses.items():
-            maps = tuple(self._one(a, output, seen) for a in as_tuple(address))
+            maps = tuple(_one(a, output, seen) for a in as_tuple(address))
             found[term] = maps if isinstance(address, tuple) else maps[0]
-        return found
+        return output, found
 
-    def _hook(self, address: str):  # type: ignore[no-untyped-def]  # torch types hooks as Any
+    def _hook(self, address: str) -> Callable[[nn.Module, object, object], None]:
         def keep(module: nn.Module, args: object, result: object) -> None:
+            if self._seen is None:
+                return
             if address in self._seen:
-                self._seen.clear()  # or the next forward would fail for this one's fault
                 raise ValueError(f"tap '{address}': the module ran twice in one forward; tap a module that runs once")
             if not isinstance(result, Tensor):
                 raise ValueError(
@@ -63,25 +70,26 @@ class Taps:
 
         return keep
 
-    def _one(self, address: str, output: SegmentationOutput, seen: Mapping[str, tuple[Tensor, int]]) -> Tensor:
-        if address == "logits":
-            return as_classes(output.logits)
-        if address.startswith("aux."):
-            name = address.removeprefix("aux.")
-            if name not in output.aux:
-                raise ValueError(f"tap '{address}': the network has no such head; known: {_listed(output.aux)}")
-            return as_classes(output.aux[name])
-        if address in output.features:
-            return output.features[address]
-        if address not in seen:
-            raise ValueError(f"tap '{address}': the module did not run in this forward; tap one that does")
-        result, version = seen[address]
-        if result._version != version:
-            raise ValueError(
-                f"tap '{address}': its map was changed in place after the module returned it "
-                "(an in-place ReLU or `out +=`); set inplace=False there, or tap the module behind it"
-            )
-        return result
+
+def _one(address: str, output: SegmentationOutput, seen: Mapping[str, tuple[Tensor, int]]) -> Tensor:
+    if address == "logits":
+        return as_classes(output.logits)
+    if address.startswith("aux."):
+        name = address.removeprefix("aux.")
+        if name not in output.aux:
+            raise ValueError(f"tap '{address}': the network has no such head; known: {_listed(output.aux)}")
+        return as_classes(output.aux[name])
+    if address in output.features:
+        return output.features[address]
+    if address not in seen:
+        raise ValueError(f"tap '{address}': the module did not run in this forward; tap one that does")
+    result, version = seen[address]
+    if result._version != version:
+        raise ValueError(
+            f"tap '{address}': its map was changed in place after the module returned it "
+            "(an in-place ReLU or `out +=`); set inplace=False there, or tap the module behind it"
+        )
+    return result
 
 
 def as_tuple(address: Address) -> tuple[str, ...]:

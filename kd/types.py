@@ -6,7 +6,7 @@ Shapes: N images, C channels, K classes, H × W pixels; h × w is a map's own si
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 IGNORE = 255  # the one label that means "not scored"; files may hold others, datasets translate them
 
@@ -93,14 +93,6 @@ class SegmentationDataset(Protocol):
     def __getitem__(self, key: tuple[int, int]) -> Sample: ...
 
 
-class NetworkModule(nn.Module):
-    """For annotations only: an `nn.Module` that keeps the `Network` contract."""
-
-    taps: dict[str, Tap]
-    num_classes: int
-    in_channels: int
-
-
 def as_classes(logits: Tensor) -> Tensor:
     """Logits of a one-channel head z as the two logits (0, z); all others unchanged.
 
@@ -137,11 +129,34 @@ def resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
         return rows @ (maps @ columns.T)
 
 
+def resize_labels(labels: Tensor, size: tuple[int, int]) -> Tensor:
+    """Labels at a map's size: each cell takes the label under its centre.
+
+    This is the mode "nearest-exact"; plain "nearest" reads the corner of a cell, 3.5 pixels off at stride 8.
+
+    Args:
+        labels: (N, H, W), any integer type.
+        size: (h, w).
+
+    Returns:
+        (N, h, w), the same type.
+    """
+    if tuple(labels.shape[-2:]) == tuple(size):
+        return labels
+    rows, columns = (_centres(n, m, labels.device).long() for n, m in zip(labels.shape[-2:], size, strict=True))
+    return labels[:, rows[:, None], columns]
+
+
+def _centres(length: int, target: int, device: torch.device) -> Tensor:
+    """Where the centres of `target` cells lie on an axis of `length` cells."""
+    return (torch.arange(target, dtype=torch.float64, device=device) + 0.5) * (length / target)
+
+
 def _bilinear_weights(length: int, target: int, like: Tensor) -> Tensor:
     """Row i holds the shares of the `length` cells in target cell i: a triangle around its centre, sum 1."""
     scale = length / target
     support = max(scale, 1.0)  # wider than one cell only where the map shrinks: the antialiasing
-    centres = (torch.arange(target, dtype=torch.float64, device=like.device) + 0.5) * scale
+    centres = _centres(length, target, like.device)
     cells = torch.arange(length, dtype=torch.float64, device=like.device) + 0.5
     weights = (1 - (cells - centres[:, None]).abs() / support).clamp(min=0)
     return (weights / weights.sum(1, keepdim=True)).to(like.dtype)

@@ -1,0 +1,283 @@
+"""A run directory: where it is, what is in it, how it is written.
+
+    runs/<recipe's stem>-<id>/seed<k>/
+        recipe.yaml          the resolved recipe
+        environment.json     versions, hardware, command
+        metrics.jsonl        one line a report, with its step
+        events.out.tfevents  TensorBoard
+        checkpoints/         see kd.engine.checkpoint
+        student.safetensors  the finished network's weights
+        result.json          what every table is computed from
+
+Every write goes to a temporary file that is renamed, so a reader sees the old file or the new one.
+"""
+
+import dataclasses
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from kd.build import build
+from kd.recipe import Recipe, RecipeError, Use, read_recipe, teacher_recipe
+
+FORMAT = 1  # of result.json
+
+
+class LockedError(ValueError):
+    """Another process works in this run directory (exit status 7)."""
+
+
+class StorageError(ValueError):
+    """A run's file cannot be written or read (exit status 6)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class SplitResult:
+    """A network's score on one split: everything else is computed from the confusion matrix."""
+
+    confusion: list[list[int]]  # rows are labels, columns predictions
+    classes: list[str]
+    images: int
+
+
+@dataclasses.dataclass(frozen=True)
+class TeacherResult:
+    """The teacher as this run's student met it, scored by the same code on the same split."""
+
+    name: str
+    network: str
+    run: str | None
+    parameters: int
+    splits: dict[str, SplitResult]
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What a finished run says of itself."""
+
+    id: str
+    name: str  # the recipe's stem
+    seed: int
+    role: str  # "student", "baseline" (a student without a teacher) or "teacher"
+    network: str
+    teacher: TeacherResult | None
+    baseline: str | None  # the directory of the twin without distillation, beside this one's
+    select: str  # "last" or "best": which step's weights were scored
+    splits: dict[str, SplitResult]
+    parameters: int
+    seconds: float  # spent in training, all sessions together
+    images_per_second: float
+    peak_memory: int  # bytes: CUDA's peak, or the process's resident peak on a CPU
+    versions: dict[str, str]
+    format: int = FORMAT
+
+
+def run_directory(recipe: Recipe, runs: Path, seed: int) -> Path:
+    """`runs/<stem>-<id>/seed<k>`."""
+    return Path(runs) / run_name(recipe) / f"seed{seed}"
+
+
+def run_name(recipe: Recipe) -> str:
+    """`<stem>-<id>`."""
+    return f"{recipe.stem}-{recipe.id}"
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all: temporary file, fsync, rename.
+
+    Raises:
+        StorageError: the file cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(prefix=".tmp-", dir=path.parent)
+        try:
+            with open(descriptor, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(name, 0o644)  # mkstemp's 0600 would hide the file from the rest of the team
+            os.replace(name, path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be written ({error.strerror}); free space or choose --runs DIR") from error
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write `content` as JSON, atomically."""
+    write_atomic(path, (json.dumps(content, indent=1) + "\n").encode())
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file of a run.
+
+    Raises:
+        StorageError: it is missing or damaged.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be read ({error.strerror})") from None
+    except ValueError as error:
+        raise StorageError(f"{path}: is not valid JSON ({error}); delete the file and run again") from None
+
+
+def write_result(run: Path, result: Result) -> None:
+    """Write `result.json`; from here on the run counts as finished."""
+    write_json(run / "result.json", dataclasses.asdict(result))
+
+
+def is_finished(run: Path) -> bool:
+    """Whether the run has its result."""
+    return (run / "result.json").is_file()
+
+
+def read_result(run: Path) -> Result:
+    """Read a finished run's `result.json`.
+
+    Raises:
+        StorageError: missing, damaged, or of a format that this version does not know.
+    """
+    file = run / "result.json"
+    content = read_json(file)
+    try:
+        if content["format"] != FORMAT:
+            raise StorageError(f"{file}: has format {content['format']}, this version reads {FORMAT}; update kd")
+        teacher = content["teacher"]
+        if teacher is not None:
+            teacher = TeacherResult(**(teacher | {"splits": _splits(teacher["splits"])}))
+        return Result(**(content | {"teacher": teacher, "splits": _splits(content["splits"])}))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise StorageError(f"{file}: is not a result of kd ({error}); delete the file and run again") from None
+
+
+def _splits(content: dict[str, Any]) -> dict[str, SplitResult]:
+    return {name: SplitResult(**split) for name, split in content.items()}
+
+
+def read_metrics(run: Path) -> list[dict[str, Any]]:
+    """The lines of `metrics.jsonl`, oldest first; none where there is no file. A torn last line is left out."""
+    file = run / "metrics.jsonl"
+    if not file.is_file():
+        return []
+    lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
+    return [json.loads(line) for line in lines if line.endswith("\n") and line.strip()]
+
+
+def write_weights(run: Path, network: nn.Module) -> None:
+    """Write a network's weights as `student.safetensors`, keys as the network's own."""
+    state = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
+    write_atomic(run / "student.safetensors", save(_unshared(state)))
+
+
+def _unshared(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Safetensors refuses tensors that share memory; a tied weight is written twice."""
+    seen: set[int] = set()
+    result = {}
+    for key, value in state.items():
+        result[key] = value.clone() if value.data_ptr() in seen else value
+        seen.add(value.data_ptr())
+    return result
+
+
+def load_network(run: Path, *, trust: bool = False) -> nn.Module:
+    """The finished network of a run, in eval mode on the CPU.
+
+    Raises:
+        StorageError: the run has no weights, or they do not fit the recipe's network.
+        RecipeError: the run's recipe names code that is not trusted.
+    """
+    recipe = read_recipe(run / "recipe.yaml", trust=trust)
+    classes = next(iter(read_result(run).splits.values())).classes
+    dataset_channels = read_json(run / "environment.json")["in_channels"]
+    network: nn.Module = build_network(recipe, recipe.student.network, len(classes), dataset_channels)
+    file = run / "student.safetensors"
+    try:
+        network.load_state_dict(load_file(file))
+    except (OSError, SafetensorError) as error:
+        raise StorageError(f"{file}: cannot be read ({error}); run the recipe again") from None
+    except RuntimeError as error:
+        raise StorageError(f"{file}: does not fit {recipe.student.use} ({_first_line(error)})") from None
+    return network.eval()
+
+
+def _first_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
+
+
+def build_network(recipe: Recipe, use: Use, num_classes: int, in_channels: int) -> nn.Module:
+    """A recipe's network for data of `num_classes` classes and `in_channels` channels."""
+    network = build(use, folder=recipe.folder, trust=recipe.trust, num_classes=num_classes, in_channels=in_channels)
+    if not isinstance(network, nn.Module):
+        raise RecipeError([f"{use.at()}: {use.use} is {type(network).__name__}, not a network (torch.nn.Module)"])
+    return network
+
+
+def teacher_directories(recipe: Recipe, runs: Path) -> list[Path]:
+    """The run directories of a recipe's teacher, one a seed of the teacher's recipe; none without a teacher run."""
+    if recipe.teacher is None:
+        return []
+    if recipe.teacher.run is not None:
+        return [Path(recipe.teacher.run)]
+    teacher = teacher_recipe(recipe)
+    return [run_directory(teacher, runs, seed) for seed in teacher.train.seeds] if teacher else []
+
+
+@contextmanager
+def locked(run: Path) -> Iterator[None]:
+    """Keep every other process out of a run directory.
+
+    Raises:
+        LockedError: another process is in it; the message says which.
+    """
+    run.mkdir(parents=True, exist_ok=True)
+    owner = run / ".owner"
+    lock = FileLock(run / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        by = owner.read_text(encoding="utf-8") if owner.is_file() else "another process"
+        raise LockedError(f"{run}: in use by {by}; wait for it, or stop it first") from None
+    try:
+        owner.write_text(f"process {os.getpid()} on {os.uname().nodename}", encoding="utf-8")
+        yield
+    finally:
+        owner.unlink(missing_ok=True)
+        lock.release()
+
+
+def versions() -> dict[str, str]:
+    """The versions that a result depends on."""
+    import platform
+    from importlib.metadata import version
+
+    names = ("torch", "torchvision", "numpy", "pillow")
+    from kd import __version__
+
+    return {"kd": __version__, "python": platform.python_version()} | {name: version(name) for name in names}
+
+
+def parameter_count(network: nn.Module) -> int:
+    """How many numbers the network's parameters hold."""
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def peak_memory(device: torch.device) -> int:
+    """Bytes: CUDA's peak allocation, or the process's peak resident size on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
