@@ -1,0 +1,68 @@
+"""The arithmetic that all losses share: which pixels count, and at what precision."""
+
+import torch
+from torch import Tensor
+
+from kd.types import IGNORE
+
+
+def full_precision(maps: Tensor) -> torch.autocast:
+    """A context without autocast on the maps' device: a loss's arithmetic never drops below float32."""
+    return torch.autocast(maps.device.type, enabled=False)
+
+
+def at_least_float32(maps: Tensor) -> Tensor:
+    """Half types as float32; float32 and float64 as they are."""
+    return maps if maps.dtype in (torch.float32, torch.float64) else maps.float()
+
+
+def pair(student: Tensor, teacher: Tensor, *, channels: bool = True) -> tuple[Tensor, Tensor]:
+    """Both maps as a loss computes on them: of one size, float32 at least, the teacher's detached.
+
+    Args:
+        student: (N, C, h, w).
+        teacher: (N, C, h, w).
+        channels: False where a loss compares maps of different channel counts.
+
+    Raises:
+        ValueError: batch, size, or (with `channels`) channel count differ.
+    """
+    mine, its = tuple(student.shape), tuple(teacher.shape)
+    if len(mine) != 4 or len(its) != 4:
+        raise ValueError(f"student {mine}, teacher {its}: a loss compares maps (N, C, h, w)")
+    if mine[0] != its[0] or mine[2:] != its[2:]:
+        raise ValueError(f"student {mine}, teacher {its}: batch or size differs; resize one map to the other's size")
+    if channels and mine[1] != its[1]:
+        raise ValueError(f"student {mine}, teacher {its}: channels differ; add an adapter such as kd.adapters.Conv1x1")
+    return at_least_float32(student), at_least_float32(teacher.detach())
+
+
+def valid_pixels(labels: Tensor | None, maps: Tensor) -> Tensor:
+    """Which pixels of the maps count: those whose label is not IGNORE; all of them without labels.
+
+    Args:
+        labels: (N, h, w), any integer type, or None.
+        maps: (N, C, h, w).
+
+    Returns:
+        bool (N, h, w).
+
+    Raises:
+        ValueError: the labels have another size than the maps.
+    """
+    expected = (maps.shape[0], *maps.shape[2:])
+    if labels is None:
+        return torch.ones(expected, dtype=torch.bool, device=maps.device)
+    if labels.shape != expected:
+        raise ValueError(f"labels {tuple(labels.shape)}, maps {tuple(maps.shape)}: labels must be {expected}")
+    return labels != IGNORE
+
+
+def mean_over(values: Tensor, valid: Tensor) -> Tensor:
+    """The mean of the values that are valid; 0, with a gradient of zero, when none is.
+
+    Args:
+        values: one number per pixel (N, h, w), or per image (N,).
+        valid: bool, the shape of `values`.
+    """
+    return torch.where(valid, values, 0).sum() / valid.sum().clamp(min=1)

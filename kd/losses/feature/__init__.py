@@ -1,0 +1,1 @@
+"""Distillation losses that read one place in each network."""

@@ -1,0 +1,1 @@
+"""Distillation losses that compare pairs: of pixels, classes, images."""

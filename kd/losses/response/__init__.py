@@ -1,0 +1,1 @@
+"""Distillation losses that read the logits."""

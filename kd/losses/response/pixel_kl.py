@@ -1,0 +1,87 @@
+"""Hinton's distillation at every pixel."""
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from kd.losses._pixels import full_precision, mean_over, pair, valid_pixels
+
+
+class PixelKL(nn.Module):
+    """Pixel-wise distillation: match the class probabilities at every pixel.
+
+        loss = T² · KL( softmax_c(teacher / T) ‖ softmax_c(student / T) ),   mean over the valid pixels
+
+    Source: Hinton et al., "Distilling the Knowledge in a Neural Network", 2015, arXiv:1503.02531.
+    Differs: nothing; the mean is over pixels as the paper's is over images.
+
+    Args:
+        temperature: T > 0, no unit; larger gives the improbable classes more say.
+        convention: whose number the loss returns, with P valid pixels in a batch of N images and K classes:
+            "house", "cirkd", "mdistiller": the formula above;
+            "mmrazor-batchmean", "repdistiller": the sum over pixels by N, P/N times the house value;
+            "mmrazor-sum": the sum over pixels, P times;
+            "mmrazor-mean": the mean over pixels and classes, 1/K times;
+            "ifvd": the same without T², 1/(K·T²) times;
+            "skd": cross entropy in place of KL, summed over pixels and divided by h·w; T must be 1. With all pixels
+            valid it is N · (house value + the teacher's mean entropy).
+
+    Shape: student, teacher (N, K, h, w); labels (N, h, w) or None.
+
+    Returns (of forward):
+        Nats times T², >= 0; 0 when the logits are equal up to a constant per pixel.
+
+    Raises:
+        ValueError: `temperature` is not above 0; `convention` is unknown; the shapes differ.
+    """
+
+    compares = "logits"
+    conventions = (
+        "house",
+        "cirkd",
+        "ifvd",
+        "mdistiller",
+        "mmrazor-batchmean",
+        "mmrazor-mean",
+        "mmrazor-sum",
+        "repdistiller",
+        "skd",
+    )
+
+    def __init__(self, temperature: float = 1.0, convention: str = "house") -> None:
+        super().__init__()
+        if not temperature > 0:
+            raise ValueError(f"temperature is {temperature}; it must be above 0")
+        if convention not in self.conventions:
+            raise ValueError(f"convention '{convention}' is unknown; known: {', '.join(self.conventions)}")
+        if convention == "skd" and temperature != 1:
+            raise ValueError(f"convention 'skd' has no temperature, yet temperature is {temperature}; leave it out")
+        self.temperature = temperature
+        self.convention = convention
+
+    def forward(self, student: Tensor, teacher: Tensor, labels: Tensor | None = None) -> Tensor:
+        """T² · KL(teacher ‖ student), mean over the valid pixels."""
+        with full_precision(student):
+            student, teacher = pair(student, teacher)
+            valid = valid_pixels(labels, student)
+            log_student = F.log_softmax(student / self.temperature, 1)
+            log_teacher = F.log_softmax(teacher / self.temperature, 1)
+            if self.convention == "skd":
+                cross_entropy = -(log_teacher.exp() * log_student).sum(1)  # (N, h, w)
+                return cross_entropy.where(valid, 0).sum() / valid[0].numel()
+            divergence = F.kl_div(log_student, log_teacher, reduction="none", log_target=True).sum(1)  # (N, h, w)
+            return self._factor(student, valid) * mean_over(divergence, valid)
+
+    def _factor(self, student: Tensor, valid: Tensor) -> Tensor | float:
+        images, classes = student.shape[:2]
+        squared = self.temperature**2
+        match self.convention:
+            case "ifvd":
+                return 1 / classes
+            case "mmrazor-mean":
+                return squared / classes
+            case "mmrazor-sum":
+                return squared * valid.sum()
+            case "mmrazor-batchmean" | "repdistiller":
+                return squared * valid.sum() / images
+            case _:
+                return squared

@@ -1,0 +1,60 @@
+"""Cross entropy with the labels."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from kd.losses._pixels import at_least_float32, full_precision, valid_pixels
+from kd.types import IGNORE
+
+
+class CrossEntropy(nn.Module):
+    """Cross entropy: the probability that the network gives to each pixel's label.
+
+        loss = Σ_i w(y_i) · -log softmax_c(logits)(y_i)  /  Σ_i w(y_i),   over the valid pixels i
+
+    Source: maximum likelihood; smoothing: Szegedy et al., "Rethinking the Inception Architecture", CVPR 2016,
+        arXiv:1512.00567.
+    Differs: 0 instead of NaN when no pixel is valid; otherwise the value of `torch.nn.CrossEntropyLoss`.
+
+    Args:
+        weight: one factor per class, >= 0; None is 1 for all.
+        label_smoothing: ε in [0, 1): the label keeps 1 - ε, and ε is shared by all K classes.
+
+    Shape: logits (N, K, H, W), K >= 2; labels (N, H, W).
+
+    Returns (of forward):
+        Nats, >= 0.
+
+    Raises:
+        ValueError: a weight is below 0, or their number is not K; `label_smoothing` is outside [0, 1); sizes differ.
+    """
+
+    weight: Tensor | None
+
+    def __init__(self, weight: Sequence[float] | None = None, label_smoothing: float = 0.0) -> None:
+        super().__init__()
+        if weight is not None and min(weight) < 0:
+            raise ValueError(f"weight is {list(weight)}; every factor must be >= 0")
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(f"label_smoothing is {label_smoothing}; it must be in [0, 1)")
+        factors = None if weight is None else torch.tensor(weight, dtype=torch.float32)
+        self.register_buffer("weight", factors, persistent=False)
+        self.label_smoothing = label_smoothing
+
+    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Weighted mean of the negative log-likelihood over the valid pixels."""
+        with full_precision(logits):
+            logits, labels = at_least_float32(logits), labels.long()
+            valid = valid_pixels(labels, logits)
+            if self.weight is not None and len(self.weight) != logits.shape[1]:
+                raise ValueError(f"weight has {len(self.weight)} factors, the logits {logits.shape[1]} classes")
+            weight = None if self.weight is None else self.weight.to(logits.dtype)
+            # One value a pixel, then a sum: the reduced kernel is not deterministic on CUDA.
+            values = F.cross_entropy(
+                logits, labels, weight, ignore_index=IGNORE, reduction="none", label_smoothing=self.label_smoothing
+            )
+            total = valid.sum() if weight is None else weight[labels.where(valid, 0)].where(valid, 0).sum()
+            return values.sum() / total.where(total > 0, 1)

@@ -1,0 +1,309 @@
+"""What every loss must keep: the contract, over everything that `kd.losses` exports.
+
+A loss without a row in the tables below is built without arguments and keeps every property.
+"""
+
+import ast
+import inspect
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import kd.losses
+
+ROOT = Path(__file__).resolve().parents[2]
+N, K, H, W = 2, 4, 6, 5
+IGNORE = 255
+
+# How to build a loss that its defaults do not build for maps of K channels.
+BUILD: dict[str, Callable[[], nn.Module]] = {}
+
+# Maps of another shape than (2, 4, 6, 5): (N, C, h, w).
+SHAPE: dict[str, tuple[int, int, int, int]] = {}
+
+# (loss, property) -> why its definition cannot keep it. Each row is tested: the property must fail.
+EXCEPTIONS: dict[tuple[str, str], str] = {
+    ("AT", "channel_mismatch_is_an_error"): "compares spatial maps: the channels are averaged away first",
+}
+
+
+class Inputs:
+    """A seeded student, teacher and labels; pixels of the last rows and one stray pixel are ignored."""
+
+    def __init__(self, name: str, dtype: torch.dtype = torch.float64, shape: tuple[int, ...] | None = None) -> None:
+        shape = shape or SHAPE.get(name, (N, K, H, W))
+        random = torch.Generator().manual_seed(7)
+        self.student = torch.randn(shape, generator=random, dtype=torch.float64).to(dtype).requires_grad_()
+        self.teacher = torch.randn(shape, generator=random, dtype=torch.float64).to(dtype)
+        self.labels = torch.randint(0, shape[1], (shape[0], *shape[2:]), generator=random)
+        self.labels[:, -2:] = IGNORE
+        self.labels[0, 0, 1] = IGNORE
+
+
+def build(name: str, dtype: torch.dtype = torch.float64) -> nn.Module:
+    torch.manual_seed(0)
+    loss = BUILD.get(name, getattr(kd.losses, name))()
+    return loss.to(dtype)
+
+
+def supervised(loss: object) -> bool:
+    return not hasattr(loss, "compares")
+
+
+def value(loss: nn.Module, student: Tensor, teacher: Tensor, labels: Tensor | None) -> Tensor:
+    torch.manual_seed(1)  # a loss that draws must draw alike in two calls that are compared
+    return loss(student, labels) if supervised(loss) else loss(student, teacher, labels)
+
+
+def value_and_gradient(loss: nn.Module, student: Tensor, teacher: Tensor, labels: Tensor | None):
+    student = student.detach().clone(memory_format=torch.preserve_format).requires_grad_()
+    result = value(loss, student, teacher, labels)
+    (gradient,) = torch.autograd.grad(result, student)
+    return result.detach(), gradient
+
+
+def scalar_in_float32_from_half_types(name: str) -> None:
+    inputs = Inputs(name, torch.bfloat16)
+    with torch.autocast("cpu", torch.bfloat16):
+        result = value(build(name, torch.float32), inputs.student, inputs.teacher, inputs.labels)
+    assert result.shape == ()
+    assert result.dtype == torch.float32
+    raised = value(build(name, torch.float32), inputs.student.float(), inputs.teacher.float(), inputs.labels)
+    torch.testing.assert_close(result, raised)  # so nothing was computed in bfloat16 on the way
+
+
+def scalar_in_float64_from_float64(name: str) -> None:
+    inputs = Inputs(name)
+    result = value(build(name), inputs.student, inputs.teacher, inputs.labels)
+    assert result.shape == ()
+    assert result.dtype == torch.float64
+
+
+def minimum_at_the_target(name: str) -> None:
+    inputs, loss = Inputs(name), build(name)
+    if supervised(loss):
+        target = torch.zeros_like(inputs.student).scatter(1, inputs.labels.clamp(max=K - 1)[:, None], 20.0)
+    else:
+        target = inputs.teacher
+    least, gradient = value_and_gradient(loss, target, inputs.teacher, inputs.labels)
+    assert gradient.abs().max() < 1e-6
+    for scale in (0.1, 1.0, 10.0):
+        assert least < value(loss, target + scale * inputs.student, inputs.teacher, inputs.labels)
+
+
+def gradient_to_the_student_alone(name: str) -> None:
+    inputs, loss = Inputs(name), build(name)
+    teacher = inputs.teacher.requires_grad_()
+    value(loss, inputs.student, teacher, inputs.labels).backward()
+    assert inputs.student.grad is not None
+    assert inputs.student.grad.abs().sum() > 0
+    assert teacher.grad is None
+
+
+def zero_when_all_is_ignored(name: str) -> None:
+    inputs = Inputs(name)
+    ignored = torch.full_like(inputs.labels, IGNORE)
+    result, gradient = value_and_gradient(build(name), inputs.student, inputs.teacher, ignored)
+    assert result == 0
+    assert torch.equal(gradient, torch.zeros_like(gradient))
+
+
+def one_image_all_ignored_adds_nothing(name: str) -> None:
+    inputs, loss = Inputs(name), build(name)
+    inputs.labels[1] = IGNORE
+    result, gradient = value_and_gradient(loss, inputs.student, inputs.teacher, inputs.labels)
+    alone, its = value_and_gradient(loss, inputs.student[:1], inputs.teacher[:1], inputs.labels[:1])
+    torch.testing.assert_close(result, alone)
+    torch.testing.assert_close(gradient[:1], its)
+    assert torch.equal(gradient[1:], torch.zeros_like(gradient[1:]))
+
+
+def ignored_pixels_change_nothing(name: str) -> None:
+    inputs, loss = Inputs(name), build(name)
+    ignored = (inputs.labels == IGNORE)[:, None].expand_as(inputs.student)
+    result, gradient = value_and_gradient(loss, inputs.student, inputs.teacher, inputs.labels)
+    assert not gradient[ignored].any()
+    for other in (50.0, -1e3):
+        student = inputs.student.detach().masked_fill(ignored, other)
+        teacher = inputs.teacher.masked_fill(ignored, -other / 3)
+        changed, its = value_and_gradient(loss, student, teacher, inputs.labels)
+        torch.testing.assert_close(changed, result)
+        torch.testing.assert_close(its, gradient)
+
+
+def batch_order_changes_nothing(name: str) -> None:
+    inputs, loss = Inputs(name), build(name)
+    inputs.labels[1, 0] = IGNORE  # images with unequal numbers of valid pixels
+    result = value(loss, inputs.student, inputs.teacher, inputs.labels)
+    torch.testing.assert_close(
+        value(loss, inputs.student.flip(0), inputs.teacher.flip(0), inputs.labels.flip(0)), result
+    )
+
+
+def tiling_changes_nothing(name: str) -> None:
+    inputs, loss = Inputs(name), build(name)
+    result = value(loss, inputs.student, inputs.teacher, inputs.labels)
+    tiled = (maps.repeat(*[1] * (maps.dim() - 2), 2, 2) for maps in (inputs.student, inputs.teacher, inputs.labels))
+    torch.testing.assert_close(value(loss, *tiled), result)
+
+
+def odd_sizes_and_one_image(name: str) -> None:
+    inputs = Inputs(name, shape=(1, SHAPE.get(name, (N, K, H, W))[1], 7, 9))
+    result, gradient = value_and_gradient(build(name), inputs.student, inputs.teacher, inputs.labels)
+    assert result.isfinite()
+    assert gradient.isfinite().all()
+    assert gradient.any()
+
+
+def two_classes(name: str) -> None:
+    inputs = Inputs(name, shape=(N, 2, H, W))
+    result, gradient = value_and_gradient(build(name), inputs.student, inputs.teacher, inputs.labels)
+    assert result.isfinite()
+    assert gradient.isfinite().all()
+    assert gradient.any()
+
+
+def large_values_stay_finite(name: str) -> None:
+    inputs = Inputs(name, torch.float32)
+    student, teacher = inputs.student.detach().sign() * 1e4, inputs.teacher.sign() * 1e4
+    for first, second in ((student, teacher), (teacher, teacher), (student * 0, teacher), (student, teacher * 0)):
+        result, gradient = value_and_gradient(build(name, torch.float32), first, second, inputs.labels)
+        assert result.isfinite()
+        assert gradient.isfinite().all()
+
+
+def channels_last_changes_nothing(name: str) -> None:
+    inputs, loss = Inputs(name), build(name)
+    result, gradient = value_and_gradient(loss, inputs.student, inputs.teacher, inputs.labels)
+    student, teacher = (m.to(memory_format=torch.channels_last) for m in (inputs.student, inputs.teacher))
+    other, its = value_and_gradient(loss, student, teacher, inputs.labels)
+    torch.testing.assert_close(other, result)
+    torch.testing.assert_close(its, gradient)
+
+
+def gradient_is_right(name: str) -> None:
+    shape = (2, SHAPE.get(name, (N, K, H, W))[1], 3, 4)
+    inputs, loss = Inputs(name, shape=shape), build(name)
+    inputs.labels = inputs.labels.clamp(max=shape[1] - 1)
+    inputs.labels[:, 0, 0] = IGNORE
+    of_student = partial(value, loss, teacher=inputs.teacher, labels=inputs.labels)
+    assert torch.autograd.gradcheck(of_student, inputs.student, fast_mode=True)
+
+
+def compiles_whole(name: str) -> None:
+    inputs, loss = Inputs(name, torch.float32), build(name, torch.float32)
+    expected, its = value_and_gradient(loss, inputs.student, inputs.teacher, inputs.labels)
+    loss.compile(fullgraph=True, backend="aot_eager")
+    result, gradient = value_and_gradient(loss, inputs.student, inputs.teacher, inputs.labels)
+    torch.testing.assert_close(result, expected)
+    torch.testing.assert_close(gradient, its)
+
+
+def works_without_labels(name: str) -> None:
+    inputs = Inputs(name)
+    result, gradient = value_and_gradient(build(name), inputs.student, inputs.teacher, None)
+    assert result.isfinite()
+    assert gradient.isfinite().all()
+    assert gradient.any()
+
+
+def size_mismatch_is_an_error(name: str) -> None:
+    inputs = Inputs(name)
+    n, c, h, w = inputs.student.shape
+    with pytest.raises(ValueError, match="batch or size differs; resize") as error:
+        value(build(name), inputs.student[..., 1:], inputs.teacher, None)
+    assert str((n, c, h, w - 1)) in str(error.value)
+    assert str((n, c, h, w)) in str(error.value)
+
+
+def channel_mismatch_is_an_error(name: str) -> None:
+    inputs = Inputs(name)
+    n, c, h, w = inputs.student.shape
+    with pytest.raises(ValueError, match="channels differ; add an adapter") as error:
+        value(build(name), inputs.student, torch.cat((inputs.teacher, inputs.teacher), 1), None)
+    assert str((n, c, h, w)) in str(error.value)
+    assert str((n, 2 * c, h, w)) in str(error.value)
+
+
+def labels_of_another_size_are_an_error(name: str) -> None:
+    inputs = Inputs(name)
+    with pytest.raises(ValueError, match="labels must be"):
+        value(build(name), inputs.student, inputs.teacher, inputs.labels[:, 1:])
+
+
+def says_where_it_comes_from(name: str) -> None:
+    loss = getattr(kd.losses, name)
+    for part in ("Source: ", "Returns (of forward):", "Shape: "):
+        assert part in inspect.getdoc(loss), f"{name}'s docstring has no '{part.strip()}'"
+    page = ROOT / "docs" / "methods" / f"{loss.__module__.rpartition('.')[2]}.md"
+    assert page.is_file(), f"{page.relative_to(ROOT)} is missing"
+    assert name in page.read_text(encoding="utf-8")
+
+
+BOTH = [
+    scalar_in_float32_from_half_types,
+    scalar_in_float64_from_float64,
+    minimum_at_the_target,
+    gradient_to_the_student_alone,
+    zero_when_all_is_ignored,
+    one_image_all_ignored_adds_nothing,
+    ignored_pixels_change_nothing,
+    batch_order_changes_nothing,
+    tiling_changes_nothing,
+    odd_sizes_and_one_image,
+    two_classes,
+    large_values_stay_finite,
+    channels_last_changes_nothing,
+    gradient_is_right,
+    compiles_whole,
+    labels_of_another_size_are_an_error,
+    says_where_it_comes_from,
+]
+DISTILLATION = [works_without_labels, size_mismatch_is_an_error, channel_mismatch_is_an_error]
+PROPERTIES = {each.__name__: each for each in [*BOTH, *DISTILLATION]}
+
+
+def cases() -> list:
+    rows = []
+    for name in kd.losses.__all__:
+        for check in BOTH if supervised(getattr(kd.losses, name)) else [*BOTH, *DISTILLATION]:
+            reason = EXCEPTIONS.get((name, check.__name__))
+            marks = [] if reason is None else [pytest.mark.xfail(strict=True, reason=reason)]
+            rows.append(pytest.param(check, name, id=f"{name}-{check.__name__}", marks=marks))
+    return rows
+
+
+@pytest.mark.parametrize(("check", "name"), cases())
+def test_loss_keeps(check: Callable[[str], None], name: str) -> None:
+    check(name)
+
+
+def test_index_is_sorted_and_complete() -> None:
+    imported = {
+        alias.name
+        for node in ast.parse(Path(kd.losses.__file__).read_text(encoding="utf-8")).body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    assert set(kd.losses.__all__) == imported
+    assert kd.losses.__all__ == sorted(kd.losses.__all__, key=_ruff_order)
+
+
+def _ruff_order(name: str) -> tuple[bool, str]:
+    return (not name.isupper(), name)  # acronyms first, as ruff sorts `__all__`
+
+
+def test_tables_name_what_exists() -> None:
+    for name in [*BUILD, *SHAPE, *(loss for loss, _ in EXCEPTIONS)]:
+        assert name in kd.losses.__all__
+    for _, check in EXCEPTIONS:
+        assert check in PROPERTIES
+
+
+@pytest.mark.parametrize("name", [n for n in kd.losses.__all__ if not supervised(getattr(kd.losses, n))])
+def test_says_what_it_compares(name: str) -> None:
+    assert getattr(kd.losses, name).compares in ("logits", "features", "either")
