@@ -1,0 +1,187 @@
+"""The layers that networks share. Shapes: (N, C, h, w) in and out unless said otherwise."""
+
+from collections.abc import Callable, Iterable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+MEMBER_DROPOUT = (0.10, 0.15, 0.20)  # different for each head of an ensemble, or the heads would agree too soon
+
+
+class Normalize(nn.Module):
+    """Images in [0, 1] to what the first convolution expects, in float32 whatever autocast says.
+
+    ImageNet's mean and standard deviation for three channels, their averages for one, (0.5, 0.25) for any other number.
+
+    Args:
+        in_channels: channels of an image.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, in_channels: int) -> None:
+        super().__init__()
+        known = {1: ((0.449,), (0.226,)), 3: ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))}
+        mean, std = known.get(in_channels, ((0.5,) * in_channels, (0.25,) * in_channels))
+        self.register_buffer("mean", torch.tensor(mean).reshape(1, -1, 1, 1))
+        self.register_buffer("std", torch.tensor(std).reshape(1, -1, 1, 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (N, C, H, W) in [0, 1] to float32 around 0."""
+        return (images.float() - self.mean) / self.std
+
+
+class PooledBatchNorm2d(nn.BatchNorm2d):
+    """BatchNorm behind global pooling: uses its running statistics when it would see one value per channel.
+
+    One value has no variance, so plain BatchNorm refuses a batch of one image there. It is a `BatchNorm2d` to every
+    tool that looks for one (re-estimation, folding, SyncBatchNorm), with the same state-dict keys.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:  # the argument's name is BatchNorm2d's
+        """(N, C, h, w) to the same shape."""
+        if self.training and input.numel() == input.shape[1]:
+            return F.batch_norm(input, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+        return super().forward(input)
+
+
+def group_norm(channels: int) -> nn.GroupNorm:
+    """GroupNorm with the usual 32 groups."""
+    return nn.GroupNorm(32, channels)
+
+
+def conv_norm_act(
+    in_channels: int,
+    out_channels: int,
+    kernel_size: int = 3,
+    *,
+    dilation: int = 1,
+    groups: int = 1,
+    bias: bool = False,
+    norm: Callable[[int], nn.Module] = nn.BatchNorm2d,
+) -> nn.Sequential:
+    """Convolution that keeps the size, normalisation, ReLU (not in place: each of the three can be tapped)."""
+    padding = dilation * (kernel_size // 2)
+    conv = nn.Conv2d(
+        in_channels, out_channels, kernel_size, padding=padding, dilation=dilation, groups=groups, bias=bias
+    )
+    return nn.Sequential(conv, norm(out_channels), nn.ReLU())
+
+
+def upsample_to(maps: Tensor, like: Tensor) -> Tensor:
+    """Bilinear (`align_corners=False`) to the height and width of `like`, whatever they are: odd images work."""
+    return F.interpolate(maps, size=like.shape[-2:], mode="bilinear", align_corners=False)
+
+
+def init_kaiming(modules: Iterable[nn.Module]) -> None:
+    """Kaiming (fan out, ReLU) for convolutions, ones and zeros for normalisation, in every module below."""
+    for root in modules:
+        for module in root.modules():
+            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+            elif isinstance(module, nn.BatchNorm2d | nn.GroupNorm):
+                nn.init.ones_(module.weight)
+                nn.init.zeros_(module.bias)
+
+
+class ASPP(nn.Module):
+    """Atrous spatial pyramid pooling: one map seen at several dilations, and as a whole.
+
+    Branches: 1×1, one 3×3 for each rate, and global pooling; concatenated, projected, dropped out.
+
+    Source: Chen et al., "Rethinking Atrous Convolution for Semantic Image Segmentation", 2017, arXiv:1706.05587.
+
+    Args:
+        in_channels: channels of the encoder's map.
+        out_channels: channels of each branch and of the result.
+        rates: dilations of the 3×3 branches, in cells of the map.
+        dropout: share dropped behind the projection, 0 … 1.
+        norm: normalisation behind each convolution; BatchNorm turns into `PooledBatchNorm2d` behind the pooling.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int = 256,
+        rates: tuple[int, ...] = (6, 12, 18),
+        *,
+        dropout: float = 0.5,
+        norm: Callable[[int], nn.Module] = nn.BatchNorm2d,
+    ) -> None:
+        super().__init__()
+        self.branches = nn.ModuleList(
+            [conv_norm_act(in_channels, out_channels, 1, norm=norm)]
+            + [conv_norm_act(in_channels, out_channels, 3, dilation=rate, norm=norm) for rate in rates]
+        )
+        pooled_norm = PooledBatchNorm2d if norm is nn.BatchNorm2d else norm
+        self.pooling = nn.Sequential(
+            nn.AdaptiveAvgPool2d(1), conv_norm_act(in_channels, out_channels, 1, norm=pooled_norm)
+        )
+        self.project = conv_norm_act(out_channels * (len(rates) + 2), out_channels, 1, norm=norm)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, in_channels, h, w) to (N, out_channels, h, w)."""
+        whole = self.pooling(x).expand(-1, -1, *x.shape[-2:])
+        maps: Tensor = self.project(torch.cat([*(branch(x) for branch in self.branches), whole], 1))
+        return self.dropout(maps)  # type: ignore[no-any-return]
+
+
+class LowLevelDecoder(nn.Module):
+    """DeepLabV3+'s decoder: the coarse map, upsampled, beside a thin projection of a fine one, and two 3×3 behind.
+
+    Source: Chen et al., "Encoder-Decoder with Atrous Separable Convolution for Semantic Image Segmentation", ECCV
+    2018, arXiv:1802.02611.
+
+    Args:
+        in_channels: channels of the coarse map.
+        low_channels: channels of the fine map.
+        low_projection: channels that the fine map is thinned to, so that it cannot outweigh the coarse one.
+        out_channels: channels of the result.
+    """
+
+    def __init__(self, in_channels: int, low_channels: int, low_projection: int, out_channels: int) -> None:
+        super().__init__()
+        self.project = conv_norm_act(low_channels, low_projection, 1)
+        self.fuse = nn.Sequential(
+            conv_norm_act(in_channels + low_projection, out_channels), conv_norm_act(out_channels, out_channels)
+        )
+
+    def forward(self, x: Tensor, low: Tensor) -> Tensor:
+        """Coarse and fine map to (N, out_channels, h, w) at the fine map's size."""
+        low = self.project(low)
+        return self.fuse(torch.cat([upsample_to(x, low), low], 1))  # type: ignore[no-any-return]
+
+
+class Heads(nn.Module):
+    """The classifier, or several that share a trunk and are averaged: dropout and a 1×1 convolution each.
+
+    Args:
+        in_channels: channels of the decoder's map.
+        num_classes: K.
+        heads: 1, or 3 for an ensemble with dropout 0.10, 0.15 and 0.20.
+        dropout: share dropped before a single head, 0 … 1.
+
+    Raises:
+        ValueError: `heads` is neither 1 nor 3.
+    """
+
+    def __init__(self, in_channels: int, num_classes: int, heads: int = 1, dropout: float = 0.1) -> None:
+        super().__init__()
+        if heads not in (1, len(MEMBER_DROPOUT)):
+            raise ValueError(f"heads: {heads} is not possible; choose 1 or {len(MEMBER_DROPOUT)}")
+        shares = (dropout,) if heads == 1 else MEMBER_DROPOUT
+        self.members = nn.ModuleList(
+            nn.Sequential(nn.Dropout(share), nn.Conv2d(in_channels, num_classes, 1)) for share in shares
+        )
+
+    def forward(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The mean of the heads' logits (N, K, h, w), and with several heads each under `head<i>`."""
+        each = [member(x) for member in self.members]
+        if len(each) == 1:
+            return each[0], {}
+        return torch.stack(each).mean(0), {f"head{i}": logits for i, logits in enumerate(each, 1)}
