@@ -1,0 +1,55 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from kd.losses import PixelKL
+
+
+def softmax(values: list[float]) -> np.ndarray:
+    powers = np.exp(values)
+    return powers / powers.sum()
+
+
+def test_two_pixels_by_hand() -> None:
+    # Pixel 0: probabilities 3/4, 1/4 against 1/2, 1/2; pixel 1: equal. At T = 1 logits are log-probabilities.
+    teacher = torch.tensor([[math.log(0.75), 0.0], [math.log(0.25), 0.0]]).view(1, 2, 1, 2)
+    by_hand = (0.75 * math.log(0.75 / 0.5) + 0.25 * math.log(0.25 / 0.5)) / 2
+    assert PixelKL()(torch.zeros(1, 2, 1, 2), teacher, None).item() == pytest.approx(by_hand)
+
+
+def test_formula_with_temperature_and_ignored_pixel() -> None:
+    random = np.random.default_rng(3)
+    student, teacher = random.normal(size=(2, 2, 3, 2, 2))  # N = 2, K = 3, 2 × 2 pixels
+    labels = np.array([[[0, 255], [1, 2]], [[2, 2], [255, 255]]])
+    terms = []
+    for n, i, j in zip(*np.nonzero(labels != 255), strict=True):
+        t, s = softmax(teacher[n, :, i, j] / 2.5), softmax(student[n, :, i, j] / 2.5)
+        terms.append(2.5**2 * np.sum(t * np.log(t / s)))
+    assert len(terms) == 5
+    ours = PixelKL(temperature=2.5)(*(torch.from_numpy(a) for a in (student, teacher, labels)))
+    assert ours.item() == pytest.approx(np.mean(terms), rel=1e-12)
+
+
+@pytest.mark.parametrize("temperature", [0, -1.0, float("nan")])
+def test_temperature_must_be_positive(temperature: float) -> None:
+    with pytest.raises(ValueError, match=f"temperature is {temperature}; it must be above 0"):
+        PixelKL(temperature)
+
+
+def test_unknown_convention() -> None:
+    with pytest.raises(ValueError, match="convention 'hinton' is unknown; known: house, cirkd, ifvd"):
+        PixelKL(convention="hinton")
+
+
+def test_skd_has_no_temperature() -> None:
+    with pytest.raises(ValueError, match=r"convention 'skd' has no temperature, yet temperature is 4\.0; leave it out"):
+        PixelKL(4.0, convention="skd")
+
+
+def test_skd_is_the_house_value_and_the_teachers_entropy_times_the_batch() -> None:
+    student, teacher = torch.randn(2, 3, 4, 5, 6).double()
+    entropy = -(teacher.softmax(1) * teacher.log_softmax(1)).sum(1).mean()
+    house = PixelKL()(student, teacher)
+    torch.testing.assert_close(PixelKL(convention="skd")(student, teacher), 3 * (house + entropy))
