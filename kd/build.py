@@ -1,0 +1,301 @@
+"""`use` + `args` -> object: found, trusted, and the call checked against the real signature before it is made."""
+
+import importlib
+import importlib.util
+import inspect
+import types
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Literal, Union
+
+from kd import files
+from kd.files import importable
+from kd.nodes import shown
+from kd.recipe import TRUSTED, Recipe, RecipeError, Use, did_you_mean, is_trusted
+
+__all__ = ["build", "check_calls", "check_torch", "find", "importable"]
+
+REFUSED = {
+    "LBFGS": "it calls the loss several times a step",
+    "Muon": "it takes matrices only, and convolutions have four dimensions",
+    "SparseAdam": "it takes sparse gradients only",
+}
+
+
+def find(use: Use, *, folder: Path, trust: bool) -> Any:
+    """The class or function that `use` names.
+
+    Args:
+        use: the component.
+        folder: the recipe's folder, which `file.py:Name` is relative to.
+        trust: whether it may be code outside `kd.recipe.TRUSTED`.
+
+    Raises:
+        RecipeError: it is not trusted, does not exist, is not public, or its module cannot be imported.
+    """
+    where, trusted = use.where(), is_trusted(use.use)
+    if not (trust or trusted):
+        raise RecipeError(f"{where}: '{use.use}' is no part of kd; if you trust it, add --trust")
+    source, colon, name = use.use.rpartition(":" if ":" in use.use else ".")
+    if not source:
+        raise RecipeError(f"{where}: must be package.module.Name or file.py:Name, got '{use.use}'")
+    if colon == ":":
+        module = _module_of_file(folder / source, where)
+    else:
+        _refuse_shadow(source, where)
+        module = _module(source, where)
+    found = getattr(module, name, None)
+    public = _public(module, source)
+    if found is None or (trusted and name not in public):
+        raise RecipeError(f"{where}: {source} has no '{name}'{did_you_mean(name, public)}")
+    if source == "torch.optim" and name in REFUSED:
+        raise RecipeError(f"{where}: torch.optim.{name} cannot train here: {REFUSED[name]}; use SGD or AdamW")
+    if not callable(found):
+        raise RecipeError(f"{where}: {use.use} is a {type(found).__name__}, not a class or function")
+    return found
+
+
+def build(use: Use, *, folder: Path, trust: bool, **supplied: Any) -> Any:
+    """Call the component that `use` names with its `args` and what the engine supplies; components in `args` first.
+
+    Args:
+        use: the component.
+        folder: the recipe's folder.
+        trust: whether it may be code outside `kd.recipe.TRUSTED`.
+        **supplied: arguments that only the engine knows (channels, parameters); a recipe may not give them.
+
+    Raises:
+        RecipeError: there is no such component, it does not take these arguments, or it refuses their values
+            (ValueError, TypeError or OSError, which is then the cause).
+    """
+    component = find(use, folder=folder, trust=trust)
+    if mistakes := _misfits(use, component, supplied):
+        raise RecipeError(mistakes)
+    args = _built(use.args, folder, trust)
+    try:
+        return component(**args, **supplied)
+    except RecipeError:
+        raise
+    except (ValueError, TypeError, OSError) as error:
+        raise RecipeError(f"{use.where()}: {use.use}: {error}") from error
+
+
+def check_calls(recipe: Recipe) -> None:
+    """Check that every component of a recipe exists and takes its arguments; nothing is built.
+
+    Raises:
+        RecipeError: with every mistake.
+    """
+    mistakes: list[str] = []
+    for use, supplied in _roles(recipe):
+        try:
+            component = find(use, folder=recipe.folder, trust=recipe.trust)
+        except RecipeError as error:
+            mistakes += error.mistakes
+        else:
+            mistakes += _misfits(use, component, supplied)
+    if mistakes:
+        raise RecipeError(dict.fromkeys(mistakes))
+
+
+def check_torch() -> None:
+    """Check that torch and torchvision belong together.
+
+    Raises:
+        ValueError: torchvision cannot be imported; the message has the fix.
+    """
+    if importlib.util.find_spec("torch") is None:
+        raise ValueError("torch is not installed; pip install --upgrade torch torchvision")
+    try:
+        import torchvision  # noqa: F401
+    except (ImportError, RuntimeError, AttributeError, OSError) as error:
+        versions = " and ".join(f"{name} {_version(name)}" for name in ("torch", "torchvision"))
+        reason = str(error).partition("\n")[0]
+        raise ValueError(
+            f"{versions} do not work together ({reason}); pip install --upgrade torch torchvision"
+        ) from None
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "(not installed)"
+
+
+def _module(name: str, where: str) -> types.ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name and f"{name}.".startswith(f"{error.name}."):
+            raise RecipeError(f"{where}: there is no module '{error.name}'") from None
+        if (error.name or "kd").partition(".")[0] in ("kd", "teachers", "students"):
+            raise  # a bug of ours
+        raise RecipeError(f"{where}: {name} needs the module '{error.name}', which is not installed") from error
+    except Exception as error:
+        if name in TRUSTED:
+            raise  # our own module: a bug, or a torch that check_torch explains
+        raise RecipeError(f"{where}: importing {name} failed: {_last_words(error, None)}") from error
+
+
+def _module_of_file(file: Path, where: str) -> types.ModuleType:
+    if not file.is_file():
+        raise RecipeError(f"{where}: no file {file}")
+    try:
+        return files.load(file)
+    except Exception as error:  # a user's file may raise anything, and is theirs to mend
+        raise RecipeError(f"{where}: importing {file} failed: {_last_words(error, file)}") from error
+
+
+def _last_words(error: Exception, file: Path | None) -> str:
+    """An error of a user's module in one line, with the last line of `file` on its way."""
+    line = error.lineno if isinstance(error, SyntaxError) else None
+    trace = error.__traceback__
+    while file is not None and trace is not None:
+        if trace.tb_frame.f_code.co_filename == str(file.resolve()):
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    message = error.msg if isinstance(error, SyntaxError) else str(error)
+    return f"{type(error).__name__}: {message}" + (f" (line {line})" if line else "")
+
+
+def _refuse_shadow(module: str, where: str) -> None:
+    """`teachers` and `students` are ours, not a folder of that name which comes first on the import path."""
+    top = module.partition(".")[0]
+    if top not in ("teachers", "students"):
+        return
+    ours = Path(__file__).resolve().parent.parent / top
+    spec = importlib.util.find_spec(top)
+    found = [Path(folder).resolve() for folder in (spec.submodule_search_locations or [])] if spec else []
+    if spec is not None and found[:1] != [ours]:
+        stranger = found[0] if found else spec.origin
+        raise RecipeError(f"{where}: {stranger} shadows {ours}; rename it, or run from another folder")
+
+
+def _public(module: types.ModuleType, source: str) -> list[str]:
+    if source == "torch.optim":
+        base = module.Optimizer
+        return [n for n, v in vars(module).items() if isinstance(v, type) and issubclass(v, base) and v is not base]
+    listed = getattr(module, "__all__", None)
+    return [n for n in vars(module) if not n.startswith("_")] if listed is None else list(listed)
+
+
+def _roles(recipe: Recipe) -> Iterator[tuple[Use, Sequence[str]]]:
+    """Every component of a recipe with the names of the arguments that the engine gives it."""
+    network = ("num_classes", "in_channels")
+    roles: list[tuple[Use | None, Sequence[str]]] = [
+        (recipe.teacher.network if recipe.teacher else None, network),
+        (recipe.student.network, network),
+        (recipe.data.dataset, ("split",)),
+        *((transform, ()) for transform in recipe.data.augment),
+        (recipe.supervised.loss, ()),
+    ]
+    for term in recipe.distill.values():
+        roles += [(term.loss, ()), (term.adapter, ("in_channels", "out_channels"))]
+        roles += [(term.weight, ("steps",))] if isinstance(term.weight, Use) else []
+    roles += [(recipe.optimizer.factory, ("params",)), (recipe.schedule, ("steps",))]
+    for use, supplied in roles:
+        if use is not None:
+            yield use, supplied
+            yield from ((inner, ()) for inner in _inside(use.args))
+
+
+def _inside(value: Any) -> Iterator[Use]:
+    """The components in arguments, at any depth."""
+    if isinstance(value, Use):
+        yield value
+        value = value.args
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        for item in value:
+            yield from _inside(item)
+
+
+def _built(value: Any, folder: Path, trust: bool) -> Any:
+    if isinstance(value, Use):
+        return build(value, folder=folder, trust=trust)
+    if isinstance(value, dict):
+        return {key: _built(item, folder, trust) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_built(item, folder, trust) for item in value]
+    return value
+
+
+def _misfits(use: Use, component: Any, supplied: Sequence[str] | Mapping[str, Any]) -> list[str]:
+    """What is wrong with calling `component` with the recipe's arguments and those of the engine."""
+    given = [n for n in use.args if n in supplied]
+    mistakes = [f"{use.where(name)}: '{name}' is set by the engine; remove it" for name in given]
+    try:
+        parameters = inspect.signature(component).parameters
+    except (ValueError, TypeError):  # written in C, without a signature: calling it is the only check
+        return mistakes
+    named = {n: p for n, p in parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+    if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        known = [name for name in named if name not in supplied]
+        mistakes += [
+            f"{use.where(name)}: {use.use} takes no '{name}'{did_you_mean(name, known)}"
+            for name in use.args
+            if name not in named and name not in given
+        ]
+        mistakes += [
+            f"{use.where()}: {use.use} takes no '{name}', which is given to every component in this place"
+            for name in supplied
+            if name not in named
+        ]
+    mistakes += [
+        f"{use.where()}: {use.use} needs '{name}'"
+        for name, parameter in named.items()
+        if parameter.default is parameter.empty and name not in use.args and name not in supplied
+    ]
+    kinds = _annotations(component)
+    mistakes += [
+        f"{use.where(name)}: {use.use} takes {_said(kinds[name])} as '{name}', got {shown(value)}"
+        for name, value in use.args.items()
+        if name in named and name in kinds and name not in given and not _fits(value, kinds[name])
+    ]
+    return mistakes
+
+
+def _annotations(component: Any) -> dict[str, Any]:
+    target = component.__init__ if isinstance(component, type) else component  # type: ignore[misc]
+    try:
+        return typing.get_type_hints(target)
+    except (NameError, TypeError, AttributeError):  # annotations that only a type checker can read
+        return {}
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    """Whether a recipe's value can be of the annotated type; True wherever that is not certain."""
+    origin, inner = typing.get_origin(kind), typing.get_args(kind)
+    if isinstance(value, Use) or kind is Any:
+        return True
+    if origin in (Union, types.UnionType):
+        return any(_fits(value, one) for one in inner)
+    if origin is Literal:
+        return value in inner
+    if kind is None or kind is type(None):
+        return value is None
+    if kind is bool or kind is str:
+        return isinstance(value, kind)
+    if kind is int or kind is float:
+        return isinstance(value, (int, kind)) and not isinstance(value, bool)
+    outer = origin or kind
+    if outer in (list, tuple, Sequence):
+        if not isinstance(value, (list, tuple)):
+            return False
+        if outer is tuple and inner and inner[-1] is not Ellipsis:
+            return len(value) == len(inner) and all(map(_fits, value, inner))
+        return not inner or all(_fits(item, inner[0]) for item in value)
+    if outer in (dict, Mapping):
+        return isinstance(value, dict) and (
+            not inner or all(_fits(k, inner[0]) and _fits(v, inner[1]) for k, v in value.items())
+        )
+    # a plain value is no tensor and no module; of other classes nothing is certain
+    return not (isinstance(kind, type) and kind.__module__.partition(".")[0] == "torch")
+
+
+def _said(kind: Any) -> str:
+    return kind.__name__ if isinstance(kind, type) and not typing.get_args(kind) else str(kind).replace("typing.", "")
