@@ -13,6 +13,10 @@ IGNORE = 255  # the one label that means "not scored"; files may hold others, da
 Taken = Tensor | tuple[Tensor, ...]  # what a term reads at one side: one map, or one per address in its list
 
 
+class DataError(ValueError):
+    """Something is wrong with the data that a user gave: exit status 3, where a plain ValueError is 2."""
+
+
 class Sample(NamedTuple):
     """One image of a dataset as its files hold it, decoded and translated to class indices."""
 

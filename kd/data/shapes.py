@@ -1,0 +1,129 @@
+"""A synthetic set drawn in memory: what the demo, the tests and the docs run on, offline."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from kd.types import Sample
+
+Floats = NDArray[np.float32]
+
+_SPLITS = ("train", "val", "test")
+_HELD_OUT = 200  # images of val and of test
+_FEWEST, _MOST = 4, 8  # objects
+_PLAIN, _STRIPES, _CHECKS = 0, 1, 2
+_DISC, _SQUARE, _BAR, _HALF, _ALL = 0, 1, 2, 3, 4
+_CLASS = np.array([[0, 1, 2], [0, 3, 4], [0, 5, 5], [0, 0, 0], [0, 0, 0]], dtype=np.uint8)  # [shape, texture]
+
+
+class Shapes:
+    """Textured shapes in front of a textured background: six classes, which neither shape nor texture tells alone.
+
+    A disc and a square may be striped, checked or plain, a thin bar dashed or plain. Striped and checked discs,
+    striped and checked squares and dashed bars are the classes 1 to 5; everything plain is background, like the
+    stripes and checks behind the objects. Objects have any colour, angle and place, hide one another, and lie in
+    uneven light and noise.
+
+    An image is a pure function of (seed, split, index): the first 200 training images of a set of 2,000 are those of
+    a set of 200. Val and test are the same 200 images each whatever `count` and `seed` are.
+
+    Args:
+        split: "train", "val" or "test".
+        count: training images.
+        size: edge of the square images in pixels, at least 32; what is drawn grows with it.
+        in_channels: 3 for colour, 1 for grey.
+        seed: another seed is another training set.
+
+    Raises:
+        ValueError: an argument is out of range.
+    """
+
+    class_names = ("background", "striped disc", "checked disc", "striped square", "checked square", "dashed bar")
+    colors = ((0, 0, 0), (230, 80, 60), (250, 180, 50), (60, 120, 230), (90, 200, 230), (120, 210, 90))
+
+    def __init__(self, split: str, count: int = 200, size: int = 64, in_channels: int = 3, seed: int = 0) -> None:
+        if split not in _SPLITS:
+            raise ValueError(f"Shapes: split '{split}' is none of {', '.join(_SPLITS)}")
+        if count < 1:
+            raise ValueError(f"Shapes: count {count} must be at least 1")
+        if size < 32:
+            raise ValueError(f"Shapes: size {size} must be at least 32, or textures vanish")
+        if in_channels not in (1, 3):
+            raise ValueError(f"Shapes: in_channels {in_channels} must be 1 or 3")
+        if seed < 0:
+            raise ValueError(f"Shapes: seed {seed} must be 0 or above")
+        self.split, self.size, self.in_channels = split, size, in_channels
+        self.length = count if split == "train" else _HELD_OUT
+        self.seed = seed if split == "train" else 0
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, key: tuple[int, int]) -> Sample:
+        """The image `index`; views are alike."""
+        index = key[0]
+        if not 0 <= index < self.length:
+            raise IndexError(f"Shapes: index {index} of {self.length}")
+        rng = np.random.default_rng((self.seed, _SPLITS.index(self.split), index))
+        image, labels = _draw(rng, self.size)
+        pixels = torch.from_numpy(image)  # (3, H, W)
+        if self.in_channels == 1:
+            pixels = pixels.float().mean(0, keepdim=True).to(torch.uint8)
+        return Sample(pixels, torch.from_numpy(labels), f"shapes/{self.split}/{index}")
+
+
+def _draw(rng: np.random.Generator, size: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """One image uint8 (3, H, W) and its labels uint8 (H, W)."""
+    axis: Floats = (np.arange(size, dtype=np.float32) + np.float32(0.5)) * np.float32(
+        64 / size
+    )  # all lengths below are in 64ths of the edge
+    # Layers from the back to the front: a plain ground, a textured half of the plane, the objects.
+    objects = int(rng.integers(_FEWEST, _MOST + 1))
+    shape = np.concatenate(([_ALL, _HALF], rng.choice(3, objects, p=(0.35, 0.35, 0.3))))
+    texture = np.concatenate(([_PLAIN], rng.integers(0, 3, 1), rng.choice(3, objects, p=(0.24, 0.38, 0.38))))
+    texture[(shape == _BAR) & (texture == _CHECKS)] = _STRIPES  # a bar is too thin for checks
+    layers = len(shape)
+
+    centre = rng.uniform(4, 60, (layers, 2)).astype(np.float32)
+    cos, sin = _cos_sin(rng.uniform(0, 2 * np.pi, layers))
+    dx, dy = axis - centre[:, 0, None], axis - centre[:, 1, None]  # (layers, W), (layers, H)
+    u = (cos[:, None] * dx)[:, None, :] + (sin[:, None] * dy)[:, :, None]  # (layers, H, W), along each shape
+    v = (cos[:, None] * dy)[:, :, None] - (sin[:, None] * dx)[:, None, :]  # and across it
+    inside = _inside(shape, u, v, rng.uniform(6, 12.5, layers).astype(np.float32))
+    front = layers - 1 - inside[::-1].argmax(0)  # (H, W): the layer that is seen
+    u, v = (np.take_along_axis(one, front[None], 0)[0] for one in (u, v))
+
+    cos, sin = _cos_sin(np.where(shape == _BAR, 0, rng.uniform(0, np.pi, layers)))  # dashes go across a bar
+    period = rng.uniform(4.5, 7, layers).astype(np.float32)[front]
+    phase = rng.uniform(0, 1, (2, layers)).astype(np.float32)[:, front]
+    stripes = ((cos[front] * u + sin[front] * v) / period + phase[0]) % 1 < 0.5
+    across = ((cos[front] * v - sin[front] * u) / period + phase[1]) % 1 < 0.5
+    second = (texture[front] != _PLAIN) & (stripes ^ (across & (texture[front] == _CHECKS)))
+
+    color = rng.uniform(0, 255, (layers, 3))
+    contrast = rng.uniform(50, 130, (layers, 3)) * np.where(color.mean(1, keepdims=True) > 127, -1, 1)
+    image = np.stack((color, color + contrast)).astype(np.float32)[second.astype(np.intp), front]  # (H, W, 3)
+    slope = rng.uniform(-0.5, 0.5, 2)
+    light = rng.uniform(0.6, 1.1) + slope[0] * (axis[:, None] / 64 - 0.5) + slope[1] * (axis / 64 - 0.5)
+    noise = rng.standard_normal(image.shape, dtype=np.float32) * np.float32(rng.uniform(4, 18))
+    image = image * light.astype(np.float32)[..., None] + noise
+    return np.ascontiguousarray(image.clip(0, 255).astype(np.uint8).transpose(2, 0, 1)), _CLASS[shape, texture][front]
+
+
+def _inside(shape: NDArray[np.int64], u: Floats, v: Floats, radius: Floats) -> NDArray[np.bool_]:
+    """(layers, H, W): where each layer lies."""
+    inside = np.ones(u.shape, dtype=np.bool_)
+    for i, kind in enumerate(shape):
+        if kind == _DISC:
+            inside[i] = u[i] ** 2 + v[i] ** 2 < radius[i] ** 2
+        elif kind == _SQUARE:
+            inside[i] = np.maximum(np.abs(u[i]), np.abs(v[i])) < 0.89 * radius[i]  # of the disc's area
+        elif kind == _BAR:
+            inside[i] = (np.abs(u[i]) < 1.6 * radius[i]) & (np.abs(v[i]) < 1.5)
+        elif kind == _HALF:
+            inside[i] = v[i] < 0
+    return inside
+
+
+def _cos_sin(angle: NDArray[np.float64]) -> tuple[Floats, Floats]:
+    return np.cos(angle).astype(np.float32), np.sin(angle).astype(np.float32)
