@@ -1,6 +1,9 @@
 """What this machine does best: device, number type, memory format."""
 
+import platform
 from contextlib import AbstractContextManager, nullcontext
+from importlib import metadata
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -61,11 +64,42 @@ def has_native_bfloat16(device: torch.device) -> bool:
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
+def describe() -> str:
+    """What a bug report needs: versions, hardware, and what `precision: auto` picks here."""
+    chosen = choose()
+    device = torch.cuda.get_device_name(chosen.device) if chosen.device.type == "cuda" else _processor()
+    packages = ("kd-segmentation", "torch", "torchvision", "numpy", "pillow", "pydantic", "pyyaml")
+    lines = [f"{name} {_version(name)}" for name in packages]
+    lines += [f"python {platform.python_version()} on {platform.platform()}"]
+    lines += [f"device {device}, {torch.get_num_threads()} threads, CUDA {torch.version.cuda or 'none'}"]
+    return "\n".join([*lines, f"precision: auto is {chosen}"])
+
+
+def _processor() -> str:
+    names = {line.split(":", 1)[1].strip() for line in _cpuinfo() if line.startswith("model name")}
+    extensions = torch.backends.cpu.get_cpu_capability()
+    return f"{', '.join(sorted(names)) or platform.processor() or platform.machine()} ({extensions})"
+
+
+def _cpuinfo() -> list[str]:
+    path = Path("/proc/cpuinfo")
+    return path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
 def slow_path(chosen: Precision, precision: str) -> str | None:
     """A line for the user whose choice is slow on this machine; None when it is not."""
     native = has_native_bfloat16(chosen.device)
     if chosen.dtype == torch.bfloat16 and not native:
         return f"precision: bf16 is emulated on this {chosen.device.type} and far slower than fp32; set precision: auto"
     if chosen.dtype == torch.float32 and native and precision == "fp32":
-        return f"precision: fp32 is by choice; this {chosen.device.type} computes bf16 natively, usually 2 to 4 times faster"
+        return (
+            f"precision: fp32 is by choice; this {chosen.device.type} computes bf16 natively, which is usually faster"
+        )
     return None

@@ -83,13 +83,15 @@ class Result:
 
 
 def run_directory(recipe: Recipe, runs: Path, seed: int) -> Path:
-    """`runs/<stem>-<id>/seed<k>`."""
-    return Path(runs) / run_name(recipe) / f"seed{seed}"
+    """`runs/<stem>-<id>/seed<k>`, or where a recipe of another name that says the same already has its runs.
 
-
-def run_name(recipe: Recipe) -> str:
-    """`<stem>-<id>`."""
-    return f"{recipe.stem}-{recipe.id}"
+    So two distilled recipes that share their baseline train it once.
+    """
+    name = f"{recipe.stem}-{recipe.id}"
+    if not (runs / name).is_dir():
+        others = sorted(path.name for path in runs.glob(f"*-{recipe.id}"))
+        name = others[0] if others else name
+    return runs / name / f"seed{seed}"
 
 
 def write_atomic(path: Path, data: bytes) -> None:

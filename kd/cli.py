@@ -1,0 +1,232 @@
+"""The command line: parse, call, print. Each command is a function in the module that does its work."""
+
+import argparse
+import os
+import signal
+import sys
+import traceback
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+from kd import __version__
+
+_STATUS = {  # by name: their modules import torch
+    "RecipeError": 2,
+    "DataError": 3,
+    "DivergedError": 4,
+    "NoCheckpointError": 5,
+    "StorageError": 6,
+    "LockedError": 7,
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; the exit status (see docs/recipes.md)."""
+    arguments = _parser().parse_args(argv)
+    warnings.showwarning = _one_line
+    try:
+        _check_torch(arguments)
+        return int(arguments.call(arguments) or 0)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # `kd list | head`: nobody reads on; keep the interpreter from flushing into the pipe
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    except Exception as error:  # noqa: BLE001  # the last resort: a bug of ours gets its traceback and status 1
+        return _report(error)
+
+
+def _report(error: Exception) -> int:
+    names = [kind.__name__ for kind in type(error).__mro__]
+    if "StoppedError" in names:
+        print(error, file=sys.stderr)
+        return 128 + int(error.signal)  # type: ignore[attr-defined]
+    for name in names:
+        if name in _STATUS:
+            print(error, file=sys.stderr)
+            return _STATUS[name]
+    traceback.print_exception(error)
+    print(
+        f"\nkd {__version__}: this is a bug. Please report it with the lines above, the recipe, and what `kd env` prints.",
+        file=sys.stderr,
+    )
+    return 1
+
+
+def _one_line(message: Warning | str, *_: object, **__: object) -> None:
+    print(f"warning: {message}", file=sys.stderr)
+
+
+def _check_torch(arguments: argparse.Namespace) -> None:
+    if arguments.needs_torch:
+        from kd.build import check_torch
+
+        check_torch()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="kd", description="Knowledge distillation for semantic segmentation.")
+    parser.add_argument("--version", action="version", version=f"kd {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(name: str, call: object, summary: str, *, needs_torch: bool = True) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=summary, description=summary)
+        added.set_defaults(call=call, needs_torch=needs_torch)
+        return added
+
+    demo = command(
+        "demo", _demo, "Train a teacher, a baseline and a distilled student on drawn shapes, and compare them."
+    )
+    _runs(demo)
+
+    run = command("run", _run, "Train what a recipe says, or go on where an earlier call stopped.")
+    _recipe(run)
+    _runs(run)
+    run.add_argument("--baseline", action="store_true", help="train the same student without distillation too")
+    run.add_argument("--fresh", action="store_true", help="move this recipe's old run directories aside and start over")
+
+    check = command("check", _check, "Check recipes without training: shape, calls, and one small batch.")
+    check.add_argument("recipes", nargs="+", metavar="RECIPE", help="recipe files; `path=value` overrides all of them")
+    check.add_argument("--imports", action="store_true", help="only list what the recipes would import")
+    _trust(check)
+    _runs(check)
+
+    compare = command("compare", _compare, "Compare a recipe's student with its baseline and its teacher.")
+    compare.add_argument("targets", nargs="+", metavar="TARGET", help="recipes, run directories, and `path=value`")
+    compare.add_argument("--json", action="store_true", help="print JSON instead of tables")
+    compare.add_argument("--html", type=Path, metavar="FILE", help="where the page goes (default: the run directory)")
+    _trust(compare)
+    _runs(compare)
+
+    _runs(command("list", _list, "List the runs, finished and unfinished."))
+
+    inspect = command("inspect", _inspect, "Show each term's taps, shapes, adapter, value and gradient on one batch.")
+    _recipe(inspect)
+    _runs(inspect)
+
+    bench = command("bench", _bench, "Time a recipe's step against its parts, on this machine.")
+    _recipe(bench)
+    _runs(bench)
+    bench.add_argument("--rounds", type=int, default=10, help="timed rounds (default 10)")
+
+    command("env", _env, "Print versions, hardware and what precision: auto picks here.")
+    command("schema", _schema, "Print the JSON Schema of recipes, for editors.", needs_torch=False)
+    copy = command("copy", _copy, "Copy a recipe that comes with kd into the current folder.", needs_torch=False)
+    copy.add_argument("recipe", metavar="RECIPE", nargs="?", help="such as shapes/mobilenetv3_kl.yaml; none lists all")
+    return parser
+
+
+def _recipe(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("recipe", metavar="RECIPE", help="a recipe file, or one that comes with kd")
+    parser.add_argument("overrides", nargs="*", metavar="path=value", help="such as train.epochs=2; YAML syntax")
+    _trust(parser)
+
+
+def _trust(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--trust",
+        action="store_true",
+        default=os.environ.get("KD_TRUST") == "1",
+        help="import components from outside kd (also: KD_TRUST=1)",
+    )
+
+
+def _runs(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--runs", type=Path, default=Path("runs"), metavar="DIR", help="run directories (default: runs)"
+    )
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    from kd.compare import compare_command
+    from kd.engine.run import run_recipe
+    from kd.recipe import read_recipe, shipped_recipes
+
+    recipe = shipped_recipes() / "shapes" / "mobilenetv3_kl.yaml"
+    run_recipe(read_recipe(recipe), runs=arguments.runs, baseline=True)
+    return compare_command([str(recipe)], runs=arguments.runs)
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    from kd.build import check_calls
+    from kd.engine.run import run_recipe
+    from kd.recipe import read_recipe
+
+    recipe = read_recipe(arguments.recipe, arguments.overrides, trust=arguments.trust)
+    check_calls(recipe)
+    run_recipe(recipe, runs=arguments.runs, fresh=arguments.fresh, baseline=arguments.baseline)
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    from kd.recipe import imports
+
+    files = [text for text in arguments.recipes if "=" not in text]
+    overrides = [text for text in arguments.recipes if "=" in text]
+    for file in files:
+        if arguments.imports:
+            print("\n".join(imports(file)))
+            continue
+        from kd.engine.check import check_recipe
+
+        for line in check_recipe(file, overrides, trust=arguments.trust, runs=arguments.runs):
+            print(line)
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    from kd.compare import compare_command
+
+    targets = [text for text in arguments.targets if "=" not in text]
+    overrides = [text for text in arguments.targets if "=" in text]
+    return compare_command(
+        targets,
+        runs=arguments.runs,
+        overrides=overrides,
+        trust=arguments.trust,
+        as_json=arguments.json,
+        html=arguments.html,
+    )
+
+
+def _list(arguments: argparse.Namespace) -> None:
+    from kd.compare import list_command
+
+    list_command(arguments.runs)
+
+
+def _inspect(arguments: argparse.Namespace) -> None:
+    from kd.engine.inspect import inspect_command
+
+    inspect_command(arguments.recipe, arguments.overrides, trust=arguments.trust, runs=arguments.runs)
+
+
+def _bench(arguments: argparse.Namespace) -> None:
+    from kd.bench.step import bench_command
+
+    bench_command(
+        arguments.recipe, arguments.overrides, trust=arguments.trust, runs=arguments.runs, rounds=arguments.rounds
+    )
+
+
+def _env(arguments: argparse.Namespace) -> None:
+    from kd.precision import describe
+
+    print(describe())
+
+
+def _schema(arguments: argparse.Namespace) -> None:
+    import json
+
+    from kd.recipe import json_schema
+
+    print(json.dumps(json_schema(), indent=2))
+
+
+def _copy(arguments: argparse.Namespace) -> None:
+    from kd.recipe import copy_recipe, shipped_recipes
+
+    if arguments.recipe is None:
+        folder = shipped_recipes()
+        print("\n".join(str(path.relative_to(folder)) for path in sorted(folder.rglob("*.yaml"))))
+        return
+    print(copy_recipe(arguments.recipe, Path.cwd()))

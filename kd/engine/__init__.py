@@ -1,0 +1,1 @@
+"""The training engine: a recipe in, a finished run directory out."""

@@ -1,0 +1,283 @@
+"""Recipe -> Run: the one place where everything meets."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from kd.build import asked, build, find
+from kd.data.dataset import Split, survey
+from kd.data.loader import training_batches
+from kd.engine.optimizer import make_optimizer
+from kd.engine.roles import Student, Teacher
+from kd.engine.step import Supervised, Term
+from kd.engine.train import Run
+from kd.precision import Precision, choose
+from kd.recipe import Recipe, RecipeError, Use, as_steps, teacher_recipe
+from kd.recipe import Term as TermRecipe
+from kd.runs import build_network, is_finished, load_network, teacher_directories
+from kd.types import Batch, SegmentationDataset
+from kd.weights import load_into
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A recipe's objects before training: what `kd check`, `kd inspect` and `kd bench` look at too."""
+
+    recipe: Recipe
+    train: SegmentationDataset
+    val: SegmentationDataset
+    student: Student
+    teacher: Teacher | None
+    teacher_run: Path | None  # where the teacher's weights came from, if from a run
+    terms: dict[str, Term]
+    supervised: Supervised
+    steps: int
+    precision: Precision
+    notes: list[str]  # what was loaded, what is slow: lines for the user
+
+
+def assemble(recipe: Recipe, *, runs: Path, seed: int, trained: bool = True) -> Parts:
+    """Build everything that a recipe names.
+
+    The student is built first from `seed`, so a recipe and its baseline twin start from the same weights.
+
+    Args:
+        recipe: checked in shape.
+        runs: where run directories are.
+        seed: of the initial weights.
+        trained: False takes an unfinished teacher as it is built: for checks before it is trained.
+
+    Raises:
+        RecipeError: the parts do not fit.
+        DataError: the data cannot be read.
+    """
+    train, val = (make_dataset(recipe, split) for split in ("train", "val"))
+    if train.class_names != val.class_names:
+        raise RecipeError(
+            [f"{recipe.data.dataset.at()}: train has the classes {train.class_names}, val {val.class_names}"]
+        )
+    notes: list[str] = []
+    torch.manual_seed(seed)
+    network = build_network(recipe, recipe.student.network, len(train.class_names), train.in_channels)
+    if recipe.student.weights is not None:
+        notes.append(_load(network, recipe.student.weights, recipe.student.network))
+    steps = total_steps(recipe, len(train))
+    student, losses = Student(network, {}, {}, {}), dict[str, Any]()
+    teacher, teacher_run = None, None
+    if recipe.teacher is not None:
+        teacher_network, teacher_run, note = _teacher_network(recipe, runs, train, trained)
+        notes += note
+        teacher = _with_taps(recipe, "teacher", lambda at: Teacher(teacher_network, at))
+        student = _with_taps(recipe, "student", lambda at: Student(network, at, {}, {}))
+        channels = _meet_adapters(recipe, student, teacher, train.in_channels)
+        losses = {
+            name: _build_loss(recipe, term.loss, train, channels[name], f"distill.{name}" if term.at is None else None)
+            for name, term in recipe.distill.items()
+        }
+        student.losses.update({name: loss for name, loss in losses.items() if isinstance(loss, nn.Module)})
+    precision = _precision(recipe)
+    for role in (student, *([teacher] if teacher else [])):
+        role.to(device=precision.device, memory_format=precision.memory_format)
+    terms = {name: _term(recipe, term, losses[name], steps) for name, term in recipe.distill.items()}
+    supervised_loss = _build_loss(recipe, recipe.supervised.loss, train)
+    if isinstance(supervised_loss, nn.Module):
+        supervised_loss.to(precision.device)
+    supervised = Supervised(supervised_loss, recipe.supervised.aux_weight)
+    return Parts(recipe, train, val, student, teacher, teacher_run, terms, supervised, steps, precision, notes)
+
+
+def make_run(parts: Parts, *, seed: int, start: int, due: Callable[..., None]) -> Run:
+    """The run of assembled parts, from step `start` on, with its stream of batches."""
+    recipe = parts.recipe
+    optimizer = make_optimizer(recipe, parts.student)
+    factor = build(recipe.schedule, folder=recipe.folder, trust=recipe.trust, steps=parts.steps)
+    return Run(
+        student=parts.student,
+        teacher=parts.teacher or (lambda batch: None),
+        supervised=parts.supervised,
+        terms=parts.terms,
+        optimizer=optimizer,
+        factor=factor,
+        batches=stream(parts, seed=seed, start=start),
+        precision=parts.precision,
+        steps=parts.steps,
+        accumulate=recipe.train.accumulate,
+        clip_norm=recipe.train.clip_norm or float("inf"),
+        due=due,
+        step=start,
+    )
+
+
+def stream(parts: Parts, *, seed: int, start: int = 0, steps: int | None = None) -> Iterator[Batch]:
+    """The run's micro-batches from step `start` on."""
+    recipe = parts.recipe
+    augment = [build(use, folder=recipe.folder, trust=recipe.trust) for use in recipe.data.augment]
+    split = Split(parts.train, recipe.data.size, crop=recipe.data.crop, augment=augment, seed=seed)
+    return training_batches(
+        split,
+        steps=parts.steps if steps is None else steps,
+        start=start,
+        batch_size=recipe.train.batch_size,
+        accumulate=recipe.train.accumulate,
+        seed=seed,
+        workers=recipe.data.workers,
+    )
+
+
+def make_dataset(recipe: Recipe, split: str) -> SegmentationDataset:
+    """One split of the recipe's dataset."""
+    dataset: SegmentationDataset = build(recipe.data.dataset, folder=recipe.folder, trust=recipe.trust, split=split)
+    return dataset
+
+
+def total_steps(recipe: Recipe, images: int) -> int:
+    """The run's length in steps: `steps`, or ceil(epochs · images / batch size)."""
+    if recipe.train.steps is not None:
+        return recipe.train.steps
+    assert recipe.train.epochs is not None
+    return -(-recipe.train.epochs * images // recipe.train.batch_size)
+
+
+def _precision(recipe: Recipe) -> Precision:
+    try:
+        return choose(recipe.device, recipe.train.precision, recipe.train.memory_format)
+    except ValueError as error:
+        raise RecipeError([f"{recipe.file}: {error}"]) from None
+
+
+def _load(network: nn.Module, weights: str, use: Use) -> str:
+    try:
+        return load_into(network, weights)
+    except (ValueError, OSError) as error:
+        raise RecipeError([f"{use.at()}: weights {weights}: {error}"]) from None
+
+
+def _teacher_network(
+    recipe: Recipe, runs: Path, data: SegmentationDataset, trained: bool
+) -> tuple[nn.Module, Path | None, list[str]]:
+    """The teacher's network, the run it comes from, and lines for the user."""
+    assert recipe.teacher is not None
+    classes, channels = len(data.class_names), data.in_channels
+    if recipe.teacher.network is not None:
+        use = recipe.teacher.network
+        network = build_network(recipe, use, classes, channels)
+        note = [] if recipe.teacher.weights is None else [_load(network, recipe.teacher.weights, use)]
+        return _agreeing(network, use.at(), recipe, classes, channels), None, note
+    run = teacher_directories(recipe, runs)[0]
+    if is_finished(run):
+        network = load_network(run, trust=recipe.trust)
+        return _agreeing(network, str(run), recipe, classes, channels), run, []
+    if trained or recipe.teacher.run is not None:
+        raise RecipeError([f"{recipe.file}: teacher: {run} has no result.json; name a finished run, or its recipe"])
+    its_recipe = teacher_recipe(recipe)
+    assert its_recipe is not None
+    its_data = make_dataset(its_recipe, "val")
+    network = build_network(its_recipe, its_recipe.student.network, len(its_data.class_names), its_data.in_channels)
+    return _agreeing(network, str(its_recipe.file), recipe, classes, channels), None, []
+
+
+def _agreeing(network: nn.Module, where: str, recipe: Recipe, classes: int, channels: int) -> nn.Module:
+    theirs = (getattr(network, "num_classes", classes), getattr(network, "in_channels", channels))
+    if theirs != (classes, channels):
+        raise RecipeError(
+            [
+                f"{recipe.file}: the teacher ({where}) has {theirs[0]} classes and {theirs[1]} image channels, "
+                f"the data {classes} and {channels}; train a teacher on this data"
+            ]
+        )
+    return network
+
+
+def _with_taps(recipe: Recipe, side: str, make: Callable[[dict[str, Any]], Any]) -> Any:
+    addresses = {name: getattr(term.at, side) if term.at else "logits" for name, term in recipe.distill.items()}
+    try:
+        return make(addresses)
+    except ValueError as error:
+        place = next(
+            (t.loss for n, t in recipe.distill.items() if str(error).startswith(f"tap '{addresses[n]}'")), None
+        )
+        raise RecipeError([f"{place.at() if place else recipe.file}: the {side}: {error}"]) from None
+
+
+def _meet_adapters(recipe: Recipe, student: Student, teacher: Teacher, in_channels: int) -> dict[str, Any]:
+    """Build each adapter for the channels that one forward pass shows; the teacher's channels by term."""
+    channels: dict[str, Any] = {}
+    images = torch.rand(2, in_channels, 64, 64, generator=torch.Generator().manual_seed(0))
+    keys = torch.zeros(2, 2, dtype=torch.int64)
+    blank = torch.zeros(2, 64, 64)
+    training = student.training
+    with torch.no_grad():
+        ours = student.eval()(images).at
+        theirs = teacher(Batch(images, blank.long(), blank.bool(), keys)).at
+    student.train(training)
+    for name, term in recipe.distill.items():
+        s, t = ours[name], theirs[name]
+        if isinstance(s, tuple) != isinstance(t, tuple):
+            raise RecipeError([f"{term.loss.at()}: distill.{name}.at: one side lists several taps, the other one"])
+        pairs = list(zip(s, t, strict=True)) if isinstance(s, tuple) else [(s, t)]
+        if term.adapter is not None:
+            made = [_build_adapter(recipe, term.adapter, a.shape[1], b.shape[1]) for a, b in pairs]
+            student.adapters[name] = nn.ModuleList(made) if isinstance(s, tuple) else made[0]
+        channels[name] = tuple(b.shape[1] for _, b in pairs) if isinstance(s, tuple) else pairs[0][1].shape[1]
+    return channels
+
+
+def _build_adapter(recipe: Recipe, use: Use, in_channels: int, out_channels: int) -> nn.Module:
+    adapter: nn.Module = build(
+        use, folder=recipe.folder, trust=recipe.trust, in_channels=in_channels, out_channels=out_channels
+    )
+    return adapter
+
+
+def _build_loss(
+    recipe: Recipe, use: Use, data: SegmentationDataset, channels: Any = None, at_logits: str | None = None
+) -> Any:
+    """A loss; its constructor gets those of the offered facts that it names. `at_logits` is a term without `at`."""
+    component = find(use, folder=recipe.folder, trust=recipe.trust)
+    if at_logits and getattr(component, "compares", "either") == "features":
+        raise RecipeError(
+            [f"{use.at()}: {use.use} compares features: {at_logits} needs at: {{student: …, teacher: …}}"]
+        )
+    known: dict[str, Callable[[], Any]] = {
+        "num_classes": lambda: len(data.class_names),
+        "channels": lambda: channels,
+        "label_counts": lambda: survey(data).counts,
+    }
+    facts = {name: known[name]() for name in asked(component)}
+    return build(use, folder=recipe.folder, trust=recipe.trust, **facts)
+
+
+def _term(recipe: Recipe, term: TermRecipe, loss: Any, steps: int) -> Term:
+    weight = term.weight
+    if isinstance(weight, Use):
+        factor = build(weight, folder=recipe.folder, trust=recipe.trust, steps=steps)
+    else:
+        factor = _fixed(float(weight))
+    return Term(loss, factor, term.resize, term.pixels)
+
+
+def _fixed(weight: float) -> Callable[[int], float]:
+    return lambda step: weight
+
+
+def example_batch(parts: Parts, size: tuple[int, int] = (64, 64), images: int = 2) -> Batch:
+    """A made-up batch on the run's device: noise, and labels with every class and some ignored pixels."""
+    generator = torch.Generator().manual_seed(0)
+    shape = (images, *size)
+    noise: Tensor = torch.randint(
+        0, 256, (images, parts.train.in_channels, *size), generator=generator, dtype=torch.uint8
+    )
+    labels = torch.randint(0, len(parts.train.class_names), shape, generator=generator)
+    labels[:, : size[0] // 8] = 255
+    device = parts.precision.device
+    keys = torch.zeros(images, 2, dtype=torch.int64)
+    return Batch(
+        parts.precision.images(noise), labels.to(device), torch.ones(shape, dtype=torch.bool, device=device), keys
+    )
+
+
+__all__ = ["Parts", "as_steps", "assemble", "example_batch", "make_dataset", "make_run", "stream", "total_steps"]

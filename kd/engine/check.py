@@ -1,0 +1,114 @@
+"""The last stage of checking: both networks meet on one small batch, and every term must be able to teach."""
+
+import copy
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from kd.build import check_calls
+from kd.engine.assemble import Parts, assemble, example_batch
+from kd.engine.step import Term
+from kd.recipe import RecipeError, read_recipe, teacher_recipe
+from kd.runs import parameter_count
+from kd.types import Batch, Tapped
+
+
+def check_recipe(file: str | Path, overrides: Sequence[str] = (), *, trust: bool = False, runs: Path) -> list[str]:
+    """All three stages of checking, each finished before the next: shape, calls, meeting.
+
+    Returns:
+        Lines for the user: what would be trained.
+
+    Raises:
+        RecipeError: with all mistakes of the first stage that finds any.
+        DataError: the data cannot be read.
+    """
+    recipe = read_recipe(file, overrides, trust=trust)
+    check_calls(recipe)
+    its_teacher = teacher_recipe(recipe)
+    if its_teacher is not None:
+        check_calls(its_teacher)
+    parts = assemble(recipe, runs=runs, seed=recipe.train.seeds[0], trained=False)
+    lines = meet(parts)
+    student = f"{recipe.student.use} ({parameter_count(parts.student.network):,} parameters)"
+    teacher = f", taught by {parameter_count(parts.teacher.network):,} parameters" if parts.teacher else ""
+    seeds = f" × {len(recipe.train.seeds)} seeds" if len(recipe.train.seeds) > 1 else ""
+    return [f"{file}: ok: {student}{teacher}, {parts.steps} steps{seeds} on {parts.precision}", *lines]
+
+
+def meet(parts: Parts) -> list[str]:
+    """One forward and backward of everything; all that was touched is put back.
+
+    Trainable parameters that no loss reaches are frozen here (DDP needs to know) and named.
+
+    Returns:
+        Lines for the user.
+
+    Raises:
+        RecipeError: a term cannot teach this student; every such term at once.
+    """
+    student, recipe = parts.student, parts.recipe
+    before = copy.deepcopy(student.state_dict())
+    batch = example_batch(parts)
+    student.train()
+    teacher = parts.teacher(batch) if parts.teacher else None
+    try:
+        output = student(batch.images)
+    except ValueError as error:
+        raise RecipeError([f"{recipe.student.network.at()}: {recipe.student.use}: {error}"]) from None
+    mistakes: list[str] = []
+    total = parts.supervised(output, batch.labels)
+    if not torch.isfinite(total):
+        mistakes.append(f"{recipe.supervised.loss.at()}: supervised: the loss is {total.item()} on a first batch")
+    for name, term in parts.terms.items():
+        assert teacher is not None
+        where = f"{recipe.distill[name].loss.at()}: distill.{name}"
+        loss, mistake = _try(name, term, output, teacher, batch, student.network)
+        if mistake is not None:
+            mistakes.append(f"{where}: {mistake}")
+        elif loss is not None:
+            total = total + loss
+    if mistakes:
+        raise RecipeError(mistakes)
+    gradients = _gradients(total, dict(student.named_parameters()))
+    unreached = [name for name, gradient in gradients.items() if gradient is None]
+    for name in unreached:
+        student.get_parameter(name).requires_grad_(False)
+    student.load_state_dict(before)
+    return [f"no loss reaches {', '.join(unreached)}: frozen"] if unreached else []
+
+
+def _try(
+    name: str, term: Term, student: Tapped, teacher: Tapped, batch: Batch, network: nn.Module
+) -> tuple[Tensor | None, str | None]:
+    """The term's loss, or what is wrong with it."""
+    try:
+        loss = term(name, student, teacher, batch)
+    except ValueError as error:
+        return None, str(error)
+    if not isinstance(loss, Tensor) or loss.shape != ():
+        shape = tuple(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
+        return None, f"the loss must return a scalar tensor, not {shape}; take its mean"
+    if not math.isfinite(loss.item()):
+        return None, f"the loss is {loss.item()} on a first batch; it must be finite"
+    if not loss.requires_grad:
+        return None, "the loss gives no gradient; compute it from the student's tensor, without detach() or item()"
+    gradients = _gradients(loss, dict(network.named_parameters()))
+    if not any(gradient is not None and bool(gradient.any()) for gradient in gradients.values()):
+        taps = ", ".join(repr(tap) for tap in list(getattr(network, "taps", {}))[-2:]) or "'logits'"
+        return None, (
+            "no gradient reaches a trainable parameter of the student's network: the tap lies in or before a frozen "
+            f"part, or the loss is constant; taps that would work: {taps}"
+        )
+    return loss, None
+
+
+def _gradients(loss: Tensor, parameters: Mapping[str, nn.Parameter]) -> dict[str, Tensor | None]:
+    trained = {name: parameter for name, parameter in parameters.items() if parameter.requires_grad}
+    if not trained:
+        return {}
+    found = torch.autograd.grad(loss, list(trained.values()), retain_graph=True, allow_unused=True)
+    return dict(zip(trained, found, strict=True))

@@ -1,0 +1,181 @@
+"""Where a run's numbers go: the terminal, metrics.jsonl, TensorBoard. A sink that fails never stops training."""
+
+import json
+import os
+import sys
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+from torch.utils.tensorboard import SummaryWriter
+
+from kd.runs import read_metrics, write_atomic
+
+
+class Sink(Protocol):
+    """Takes a run's numbers."""
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None: ...
+
+    def image(self, step: int, name: str, picture: np.ndarray) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Progress:
+    """Hands every report to all sinks; one that raises is dropped with one warning.
+
+    Args:
+        sinks: name -> sink.
+    """
+
+    def __init__(self, sinks: Mapping[str, Sink]) -> None:
+        self._sinks = dict(sinks)
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """Numbers of one step, by name."""
+        self._all(lambda sink: sink.scalars(step, values))
+
+    def image(self, step: int, name: str, picture: np.ndarray) -> None:
+        """A picture, uint8 RGB (H, W, 3)."""
+        self._all(lambda sink: sink.image(step, name, picture))
+
+    def close(self) -> None:
+        """Finish all sinks."""
+        self._all(lambda sink: sink.close())
+
+    def _all(self, call: Callable[[Sink], None]) -> None:
+        for name, sink in list(self._sinks.items()):
+            try:
+                call(sink)
+            except Exception as error:  # noqa: BLE001  # a full disk or a closed pipe must not cost a week of training
+                del self._sinks[name]
+                warnings.warn(f"{name}: stopped ({type(error).__name__}: {error}); training goes on", stacklevel=2)
+
+
+class JsonLines:
+    """`metrics.jsonl`: the source of truth for curves. Lines after the step that the run resumes from are cut.
+
+    Args:
+        run: the run directory.
+        step: where the run starts or resumes.
+    """
+
+    def __init__(self, run: Path, step: int) -> None:
+        kept = [line for line in read_metrics(run) if line["step"] <= step]
+        path = run / "metrics.jsonl"
+        write_atomic(path, "".join(json.dumps(line) + "\n" for line in kept).encode())
+        self._file = path.open("a", encoding="utf-8")
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        self._file.write(json.dumps({"step": step} | dict(values)) + "\n")
+        self._file.flush()
+
+    def image(self, step: int, name: str, picture: np.ndarray) -> None:
+        """Lines hold numbers only."""
+
+    def close(self) -> None:
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+
+
+class TensorBoard:
+    """TensorBoard scalars and pictures; steps after the resumed one are replaced.
+
+    Args:
+        run: the run directory.
+        step: where the run starts or resumes.
+    """
+
+    def __init__(self, run: Path, step: int) -> None:
+        self._writer = SummaryWriter(str(run), purge_step=step + 1)
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        for name, value in values.items():
+            self._writer.add_scalar(name, value, step)
+
+    def image(self, step: int, name: str, picture: np.ndarray) -> None:
+        self._writer.add_image(name, picture, step, dataformats="HWC")
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+class Terminal:
+    """One live line on a terminal, plain lines about every ten seconds when piped.
+
+    Args:
+        title: what is trained, in front of each line.
+        steps: the run's length.
+        start: where it starts or resumes.
+        console: where to write.
+    """
+
+    def __init__(self, title: str, steps: int, start: int = 0, console: Console | None = None) -> None:
+        self._title, self._steps, self._start = title, steps, start
+        self._console = console or Console(file=sys.stdout, highlight=False, soft_wrap=True)
+        self._live = Live(console=self._console, refresh_per_second=4) if self._console.is_terminal else None
+        self._began = self._printed = time.monotonic()
+        self._latest: dict[str, float] = {}
+        if self._live:
+            self._live.start()
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        self._latest |= values
+        evaluated = any(name.startswith("val/") for name in values)
+        line = self._line(step)
+        if self._live:
+            self._live.update(Text(line, no_wrap=True, overflow="ellipsis"))
+        elif evaluated or step >= self._steps or time.monotonic() - self._printed >= 10:
+            self._printed = time.monotonic()
+            self._console.print(line, markup=False)
+
+    def image(self, step: int, name: str, picture: np.ndarray) -> None:
+        """A terminal shows numbers only."""
+
+    def close(self) -> None:
+        if self._live:
+            self._live.stop()
+
+    def _line(self, step: int) -> str:
+        spent = time.monotonic() - self._began
+        left = spent / max(step - self._start, 1) * (self._steps - step)
+        terms = [n for n in self._latest if n.startswith("loss/")]
+        parts = [f"{self._title} {step}/{self._steps}"]
+        parts += [f"{name.removeprefix('loss/')} {self._latest[name]:.3f}" for name in terms]
+        if "val/miou" in self._latest:
+            parts.append(f"val mIoU {100 * self._latest['val/miou']:.1f} %")
+        if "images_per_second" in self._latest:
+            parts.append(f"{self._latest['images_per_second']:.0f} images/s")
+        return " · ".join([*parts, f"{duration(left)} left"])
+
+
+def duration(seconds: float) -> str:
+    """`45 s`, `12 min`, `3 h 05 min`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def make_progress(run: Path, title: str, *, steps: int, start: int, tensorboard: bool, quiet: bool = False) -> Progress:
+    """The sinks of a run."""
+    makers: dict[str, Callable[[], Any]] = {"metrics.jsonl": lambda: JsonLines(run, start)}
+    if tensorboard:
+        makers["TensorBoard"] = lambda: TensorBoard(run, start)
+    if not quiet:
+        makers["console"] = lambda: Terminal(title, steps, start)
+    sinks: dict[str, Sink] = {}
+    for name, make in makers.items():
+        try:
+            sinks[name] = make()
+        except Exception as error:  # noqa: BLE001  # as in Progress
+            warnings.warn(f"{name}: not written ({type(error).__name__}: {error}); training goes on", stacklevel=2)
+    return Progress(sinks)

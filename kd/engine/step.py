@@ -1,0 +1,103 @@
+"""One step of distillation: both networks on one batch, every loss by name."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from kd.types import IGNORE, Batch, DistillationLoss, SupervisedLoss, Taken, Tapped, resize, resize_labels
+
+if TYPE_CHECKING:
+    from kd.engine.train import Run
+
+
+def distill_step(run: "Run", batch: Batch) -> dict[str, Tensor]:
+    """Run both networks on one micro-batch.
+
+    Args:
+        run: the run.
+        batch: float images on the run's device.
+
+    Returns:
+        Every loss by name, unweighted, and "total", their weighted sum: scalars, float32 at least.
+    """
+    with run.precision.autocast():
+        teacher = run.teacher(batch)  # None without distillation
+        student = run.student(batch.images)
+    losses = {"supervised": run.supervised(student, batch.labels)}
+    total = losses["supervised"]
+    for name, term in run.terms.items():
+        losses[name] = term(name, student, teacher, batch)
+        total = total + term.weight_at(run.step) * losses[name]
+    return losses | {"total": total}
+
+
+@dataclass(frozen=True)
+class Supervised:
+    """The supervised loss at full size, plus each auxiliary head's with one weight.
+
+    Attributes:
+        loss: how far logits (N, K, H, W) are from labels (N, H, W).
+        aux_weight: the weight of each auxiliary head, >= 0.
+    """
+
+    loss: SupervisedLoss
+    aux_weight: float
+
+    def __call__(self, student: Tapped, labels: Tensor) -> Tensor:
+        size = (labels.shape[-2], labels.shape[-1])
+        total = self.loss(resize(student.logits, size), labels)
+        for logits in student.aux.values():
+            total = total + self.aux_weight * self.loss(resize(logits, size), labels)
+        return total
+
+
+@dataclass(frozen=True)
+class Term:
+    """One distillation term: makes sizes equal, chooses the pixels, then calls its loss.
+
+    Attributes:
+        loss: compares the student's map with the teacher's. A term of several taps gives it tuples (labels too).
+        weight: the factor in the total at a step.
+        resized: "student" brings the student's map to the teacher's size; "teacher" the other way round.
+        pixels: "valid" uses the labels as they are; "all" takes the teacher's argmax where there is an image but no
+            label; "unlabelled" uses those pixels alone.
+    """
+
+    loss: DistillationLoss
+    weight: Callable[[int], float]
+    resized: str = "student"
+    pixels: str = "valid"
+
+    def weight_at(self, step: int) -> float:
+        return self.weight(step)
+
+    def __call__(self, name: str, student: Tapped, teacher: Tapped, batch: Batch) -> Tensor:
+        """The loss of term `name`, unweighted."""
+        labels = self._labels(teacher, batch)
+        theirs, ours = teacher.at[name], student.at[name]
+        if isinstance(ours, tuple):
+            triples = [self._equal(s, t, labels) for s, t in zip(ours, theirs, strict=True)]
+            return self.loss(*(tuple(parts) for parts in zip(*triples, strict=True)))
+        return self.loss(*self._equal(ours, _one(theirs), labels))
+
+    def _labels(self, teacher: Tapped, batch: Batch) -> Tensor:
+        if self.pixels == "valid":
+            return batch.labels
+        size = (batch.labels.shape[-2], batch.labels.shape[-1])
+        free = (batch.labels == IGNORE) & batch.inside  # an image, but no label
+        filled = torch.where(free, resize(teacher.logits, size).argmax(1), batch.labels)
+        return filled if self.pixels == "all" else torch.where(free, filled, IGNORE)
+
+    def _equal(self, student: Tensor, teacher: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Both maps and the labels (N, h, w) at one size."""
+        target = teacher if self.resized == "student" else student
+        size = (target.shape[-2], target.shape[-1])
+        return resize(student, size), resize(teacher, size), resize_labels(labels, size)
+
+
+def _one(maps: Taken) -> Tensor:
+    assert isinstance(maps, Tensor)
+    return maps
