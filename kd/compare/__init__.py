@@ -1,0 +1,90 @@
+"""What distillation bought: finished runs side by side, on the terminal, as JSON and as one page."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from kd.compare import tables
+from kd.compare.gather import Comparison, gather, list_runs
+from kd.compare.report import write_report
+
+__all__ = ["Comparison", "compare_command", "gather", "list_command", "list_runs", "write_report"]
+
+PIPED_WIDTH = 140  # columns; without a terminal nothing says how wide a line may be
+
+
+def compare_command(
+    targets: Sequence[str],
+    *,
+    runs: Path = Path("runs"),
+    overrides: Sequence[str] = (),
+    trust: bool = False,
+    as_json: bool = False,
+    html: Path | None = None,
+    console: Console | None = None,
+) -> int:
+    """`kd compare`: print the comparison and write its page.
+
+    Args:
+        targets: recipes or run directories.
+        runs: where the runs of recipes are.
+        overrides: `path=value`, for the recipes.
+        trust: whether recipes, and the networks whose predictions the page shows, may be code that is not ours.
+        as_json: print JSON and nothing else; the page is then written only where `html` says so.
+        html: where the page goes; by default `report.html` in the first student's run directory.
+        console: where to print, by default standard output.
+
+    Returns:
+        The exit status 0; what is wrong is raised.
+
+    Raises:
+        RecipeError: a recipe is wrong, a run is missing, or the runs cannot be compared.
+        StorageError: a result cannot be read, or the page cannot be written.
+    """
+    console = console or _stdout()
+    comparison = gather(targets, runs=runs, overrides=overrides, trust=trust)
+    page = html or (None if as_json else _default_page(comparison))
+    if page is not None:
+        write_report(comparison, page)
+    if as_json:
+        content = tables.to_json(comparison) | {"report": None if page is None else str(page)}
+        console.file.write(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+        return 0
+    for line in tables.warnings(comparison):
+        console.print(line, style="bold yellow", markup=False)
+    for line in tables.headline(comparison):
+        console.print(line, style="bold", markup=False)
+    console.print(tables.facts(comparison), markup=False)
+    console.print()
+    console.print(tables.as_table(*tables.summary_rows(comparison), left=2))
+    console.print()
+    console.print(tables.as_table(*tables.class_rows(comparison)))
+    console.print()
+    if page is not None:
+        console.print(f"report: {page}", markup=False, soft_wrap=True)
+    for note in comparison.notes:
+        console.print(note, markup=False, soft_wrap=True)
+    return 0
+
+
+def list_command(runs: Path = Path("runs"), *, console: Console | None = None) -> int:
+    """`kd list`: one line a run directory, finished or not. Returns the exit status 0."""
+    console = console or _stdout()
+    lines = list_runs(runs)
+    if lines:
+        console.print(tables.as_table(*tables.list_rows(lines), left=5))
+    else:
+        console.print(f"{runs}: holds no runs; kd run RECIPE makes one", markup=False, soft_wrap=True)
+    return 0
+
+
+def _stdout() -> Console:
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=PIPED_WIDTH)
+
+
+def _default_page(comparison: Comparison) -> Path | None:
+    students = comparison.of_role("student")
+    return students[0].runs[0] / "report.html" if students else None

@@ -1,0 +1,149 @@
+"""A few validation images with each compared network's prediction, computed here and now on the CPU."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from kd.build import build
+from kd.compare.figures import RGB, as_rgb
+from kd.compare.gather import SPLIT, Comparison, Entry
+from kd.data.dataset import read, resize_image
+from kd.evaluate import full_size, predict
+from kd.precision import Precision, choose
+from kd.recipe import Recipe, RecipeError, read_recipe
+from kd.runs import StorageError, build_network, load_network
+from kd.types import IGNORE, DataError, Sample, SegmentationDataset
+from kd.weights import load_into
+
+CANDIDATES = 24  # images that are looked at to choose those to show
+
+Map = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One image, and what the networks make of it."""
+
+    name: str
+    image: RGB
+    labels: Map  # (H, W), IGNORE everywhere where the image has none
+    predictions: dict[str, Map]  # by the entries' keys
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """The images of a comparison's page."""
+
+    pictures: tuple[Picture, ...]
+    colors: tuple[tuple[int, int, int], ...]  # of the classes; empty where the data are not at hand
+    problems: tuple[str, ...]  # what cannot be shown, and why
+
+
+def pictures(comparison: Comparison, *, count: int = 6) -> Pictures:
+    """Choose images and predict them.
+
+    Half of the images lie evenly over the split; the others are those, of up to 24 that lie evenly, in which the first
+    student and its baseline differ most. Each network is that of its first seed. What is missing, weights or data, is
+    said and left out.
+    """
+    subject = next(iter(comparison.of_role("student") or [e for e in comparison.entries if e.runs]), None)
+    if subject is None:
+        return Pictures((), (), ("no run directory: nothing to predict with",))
+    try:
+        recipe = read_recipe(subject.runs[0] / "recipe.yaml", trust=comparison.trust)
+        dataset: SegmentationDataset = build(recipe.data.dataset, folder=recipe.folder, trust=recipe.trust, split=SPLIT)
+        samples = {index: read(dataset, index) for index in spread(len(dataset), CANDIDATES)}
+    except (RecipeError, DataError, StorageError) as error:
+        return Pictures((), (), (f"the {SPLIT} images cannot be read: {error}",))
+    networks, problems = _networks(comparison, recipe, dataset)
+    predictors = {key: _Predictor(network, recipe.data.size, choose("cpu")) for key, network in networks.items()}
+    chosen = _choose(samples, count, predictors.get(subject.key), predictors.get(subject.baseline or ""))
+    shown = tuple(
+        Picture(
+            name=samples[index].name,
+            image=as_rgb(samples[index].image.numpy()),
+            labels=_labels(samples[index]),
+            predictions={key: predictor(samples[index]) for key, predictor in predictors.items()},
+        )
+        for index in chosen
+    )
+    return Pictures(shown, tuple(dataset.colors), tuple(problems))
+
+
+def spread(length: int, count: int) -> list[int]:
+    """`count` positions that lie evenly in 0 … length-1, each in the middle of its share; all of them if few."""
+    if length <= count:
+        return list(range(length))
+    return [(2 * index + 1) * length // (2 * count) for index in range(count)]
+
+
+@dataclass(frozen=True)
+class _Predictor:
+    network: nn.Module
+    size: tuple[int, int]
+    precision: Precision
+
+    def __call__(self, sample: Sample) -> Map:
+        """Classes (H, W) at the image's own size, as the scores were taken."""
+        logits = predict(self.network, resize_image(sample.image, self.size)[None], self.precision)[0]
+        return full_size(logits, tuple(sample.image.shape[1:])).to("cpu", torch.uint8).numpy()
+
+
+def _choose(
+    samples: dict[int, Sample], count: int, student: _Predictor | None, baseline: _Predictor | None
+) -> list[int]:
+    indices = list(samples)
+    if student is None or baseline is None or len(indices) <= count:
+        return [indices[position] for position in spread(len(indices), count)]
+    chosen = {indices[position] for position in spread(len(indices), count - count // 2)}
+    differing = {index: _share_differing(samples[index], student, baseline) for index in indices if index not in chosen}
+    most = sorted(differing, key=lambda index: (-differing[index], index))
+    return sorted(chosen | set(most[: count // 2]))
+
+
+def _share_differing(sample: Sample, student: _Predictor, baseline: _Predictor) -> float:
+    scored = _labels(sample) != IGNORE
+    return float(((student(sample) != baseline(sample)) & scored).mean())
+
+
+def _labels(sample: Sample) -> Map:
+    if sample.labels is None:
+        return np.full(tuple(sample.image.shape[1:]), IGNORE, np.uint8)
+    return sample.labels.numpy()
+
+
+def _networks(
+    comparison: Comparison, recipe: Recipe, dataset: SegmentationDataset
+) -> tuple[dict[str, nn.Module], list[str]]:
+    """The entries' networks, and a line for each that cannot be had."""
+    networks, problems = {}, []
+    for entry in comparison.entries:
+        try:
+            network = _network(comparison, entry, recipe, dataset)
+        except (RecipeError, StorageError, ValueError, OSError) as error:
+            problems.append(f"{comparison.label(entry)}: its predictions are not shown: {error}")
+        else:
+            networks[entry.key] = network
+    return networks, problems
+
+
+def _network(comparison: Comparison, entry: Entry, recipe: Recipe, dataset: SegmentationDataset) -> nn.Module:
+    if entry.runs:
+        return load_network(entry.runs[0], trust=comparison.trust)
+    use = recipe.teacher.network if recipe.teacher else None
+    if use is None or use.use != entry.network or recipe.teacher is None or recipe.teacher.weights is None:
+        raise StorageError("it has no run directory")
+    network = build_network(recipe, use, len(dataset.class_names), dataset.in_channels)
+    load_into(network, recipe.teacher.weights)
+    return network.eval()
+
+
+def run_texts(runs: Sequence[Path]) -> list[tuple[str, str]]:
+    """The files that say how runs were made, as (path, text)."""
+    files = [run / name for run in runs for name in ("recipe.yaml", "environment.json")]
+    return [(str(file), file.read_text(encoding="utf-8")) for file in files if file.is_file()]

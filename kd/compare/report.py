@@ -1,0 +1,300 @@
+"""A comparison as one self-contained HTML page: no scripts, nothing loaded from anywhere."""
+
+import statistics
+from collections.abc import Iterable, Sequence
+from html import escape
+from pathlib import Path
+from string import Template
+
+from kd import __version__
+from kd.compare import tables
+from kd.compare.figures import Line, changes, colourise, data_uri, differences, jpeg, line_chart, png
+from kd.compare.gather import SPLIT, Comparison, Entry
+from kd.compare.predictions import Picture, Pictures, pictures, run_texts
+from kd.compare.style import STYLE
+from kd.runs import read_metrics, write_atomic
+
+CURVE_POINTS = 120  # a loss curve of more reports shows the means of as many equal parts
+
+PAGE = Template("""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<title>$title</title>
+<style>$style</style>
+</head>
+<body>
+<main>
+$body
+</main>
+<footer>kd $version</footer>
+</body>
+</html>
+""")
+
+
+def write_report(comparison: Comparison, path: Path) -> None:
+    """Write the page of a comparison, whole or not at all.
+
+    Args:
+        comparison: what `gather` found.
+        path: the file to write.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    write_atomic(path, render(comparison, pictures(comparison)).encode())
+
+
+def render(comparison: Comparison, shown: Pictures) -> str:
+    """The page's HTML."""
+    sections = (
+        _opening(comparison),
+        _section("Scores", _summary(comparison) + _notes(comparison)),
+        _section("Classes", _classes(comparison, shown.colors)),
+        _section("Training", _curves(comparison)),
+        _section("Images", _images(comparison, shown)),
+        _section("How it was made", _sources(comparison)),
+    )
+    names = ", ".join(entry.name for entry in comparison.of_role("student")) or "comparison"
+    return PAGE.substitute(
+        title=escape(f"{names}: what distillation gave"), style=STYLE, body="\n".join(sections), version=__version__
+    )
+
+
+def _section(title: str, content: str) -> str:
+    return f"<section><h2>{escape(title)}</h2>\n{content}</section>" if content else ""
+
+
+def _color(comparison: Comparison, entry: Entry) -> str:
+    """The entry's colour, as the style sheet's variable: one a role, three for the students."""
+    peers = comparison.of_role(entry.role)
+    return f"var(--{entry.role}{peers.index(entry) % 3 if entry.role == 'student' else ''})"
+
+
+def _opening(comparison: Comparison) -> str:
+    warned = "".join(f'<p class="warning" role="note">{escape(line)}</p>' for line in tables.warnings(comparison))
+    first, *more = tables.headline(comparison)
+    further = "".join(f'<p class="lead">{escape(line)}.</p>' for line in more)
+    sizes = "".join(f"<p>{escape(line)}</p>" for line in _sizes(comparison))
+    facts = f'<p class="quiet">{escape(tables.facts(comparison))}</p>'
+    return f"<header>{warned}<h1>{escape(first)}.</h1>{further}{_ruler(comparison)}{sizes}{facts}</header>"
+
+
+def _sizes(comparison: Comparison) -> Iterable[str]:
+    """What the student costs beside its teacher."""
+    pairs = {(e.network, e.teacher): e for e in comparison.of_role("student")}
+    for entry in pairs.values():
+        teacher = comparison.get(entry.teacher)
+        if teacher is not None:
+            yield (
+                f"{tables.short(entry.network)} has {tables.count(entry.parameters)} parameters "
+                f"({entry.megabytes:.1f} MB), its teacher {tables.short(teacher.network)} "
+                f"{tables.count(teacher.parameters)} ({teacher.megabytes:.1f} MB): "
+                f"{teacher.parameters / entry.parameters:.1f} times as many."
+            )
+
+
+def _ruler(comparison: Comparison) -> str:
+    """All networks' mIoU on one line: how much of the gap is closed, at a glance."""
+    entries = comparison.entries
+    low, high = min(e.miou for e in entries), max(e.miou for e in entries)
+    if len(entries) < 2 or not high > low:
+        return ""
+    width, side, row = 640, 70, 20
+    students = comparison.of_role("student")
+    base = 24 + row * max(len(students), 1)
+
+    def x(entry: Entry) -> float:
+        return side + (entry.miou - low) / (high - low) * (width - 2 * side)
+
+    parts = [f'<line class="axis" x1="{side}" x2="{width - side}" y1="{base}" y2="{base}"/>']
+    for student in students:
+        baseline = comparison.get(student.baseline)
+        if baseline is not None:
+            parts.append(
+                f'<line x1="{x(baseline):.1f}" x2="{x(student):.1f}" y1="{base}" y2="{base}" '
+                f'stroke="{_color(comparison, student)}" stroke-width="6"/>'
+            )
+    below = 0
+    for entry in entries:
+        color, place = _color(comparison, entry), x(entry)
+        if entry.role == "student":
+            y = base - 12 - row * students.index(entry)
+        else:
+            y, below = base + 22 + row * below, below + 1
+        near = base - 6 if y < base else base + 6
+        far = y + 4 if y < base else y - 12
+        parts.append(
+            f'<line class="stem" x1="{place:.1f}" x2="{place:.1f}" y1="{near}" y2="{far}"/>'
+            f'<circle cx="{place:.1f}" cy="{base}" r="6" fill="{color}"/>'
+            f'<text x="{place:.1f}" y="{y}" text-anchor="middle">'
+            f"{escape(comparison.label(entry))} {tables.percent(entry.miou)}</text>"
+        )
+    height = base + 10 + row * max(below, 1)
+    label = "mIoU in percent: " + ", ".join(f"{comparison.label(e)} {tables.percent(e.miou)}" for e in entries)
+    opening = f'<svg class="ruler" viewBox="0 0 {width} {height}" role="img" aria-label="{escape(label)}">'
+    return f"{opening}{''.join(parts)}</svg>"
+
+
+def _summary(comparison: Comparison) -> str:
+    header, rows = tables.summary_rows(comparison)
+    heads = "".join(f'<th scope="col"{_side(i, 2)}>{escape(text)}</th>' for i, text in enumerate(header))
+    body = []
+    for entry, row in zip(comparison.entries, rows, strict=True):
+        dot = f'<i class="dot" style="background:{_color(comparison, entry)}"></i>'
+        cells = "".join(f"<td{_side(i, 2)}>{escape(text)}</td>" for i, text in enumerate(row) if i)
+        body.append(f'<tr title="{escape(entry.key)}"><th scope="row">{dot}{escape(row[0])}</th>{cells}</tr>')
+    caption = (
+        f"On {comparison.images} {SPLIT} images. vs: points of mIoU above (+) or below (−), taken before rounding. "
+        "MB: parameters in float32. train min and images/s: training, a seed."
+    )
+    return _table(caption, heads, body)
+
+
+def _table(caption: str, heads: str, body: Sequence[str]) -> str:
+    return (
+        f'<div class="wide"><table><caption>{escape(caption)}</caption><thead><tr>{heads}</tr></thead>'
+        f"<tbody>{''.join(body)}</tbody></table></div>"
+    )
+
+
+def _side(index: int, left: int) -> str:
+    return "" if index < left else ' class="number"'
+
+
+def _notes(comparison: Comparison) -> str:
+    items = "".join(f"<li>{escape(note)}</li>" for note in comparison.notes)
+    return f'<ul class="quiet">{items}</ul>' if items else ""
+
+
+def _classes(comparison: Comparison, colors: Sequence[tuple[int, int, int]]) -> str:
+    header, rows = tables.class_rows(comparison)
+    names = [f'<th scope="col" class="number">{escape(text)}</th>' for text in header[1:]]
+    heads = f'<th scope="col">class</th><th scope="col" class="bars">IoU, 0 to 100 %</th>{"".join(names)}'
+    body = []
+    for index, row in enumerate(rows):
+        swatch = _swatch(colors[index]) if index < len(colors) else ""
+        bars = "".join(_bar(comparison, entry, entry.iou[index]) for entry in comparison.entries)
+        cells = "".join(f'<td class="number">{escape(text)}</td>' for text in row[1:])
+        body.append(
+            f'<tr><th scope="row">{swatch}{escape(row[0])}</th>'
+            f'<td class="bars" aria-hidden="true">{bars}</td>{cells}</tr>'
+        )
+    return _table(
+        "IoU of each class in percent; –: the class occurs nowhere. gain: points above the baseline.", heads, body
+    )
+
+
+def _bar(comparison: Comparison, entry: Entry, iou: float | None) -> str:
+    return f'<b style="width:{100 * (iou or 0):.1f}%;background:{_color(comparison, entry)}"></b>'
+
+
+def _swatch(color: tuple[int, int, int]) -> str:
+    return f'<i class="swatch" style="background:rgb({color[0]},{color[1]},{color[2]})"></i>'
+
+
+def _curves(comparison: Comparison) -> str:
+    trained = [entry for entry in comparison.entries if entry.role != "teacher"]
+    metrics = {entry.key: [read_metrics(run) for run in entry.runs] for entry in comparison.entries}
+    scores = [
+        Line(
+            comparison.label(entry), _color(comparison, entry), [(p[0], 100 * p[1]) for p in _points(lines, "val/miou")]
+        )
+        for entry in trained
+        for lines in metrics[entry.key]
+    ]
+    scores = [line for line in scores if line.points]
+    if not scores:
+        return "<p>No metrics.jsonl with scores: no curves.</p>"
+    last = max(point[0] for line in scores for point in line.points)
+    for teacher in comparison.of_role("teacher"):  # often trained for another number of steps: its final level
+        level = [(0.0, 100 * teacher.miou), (last, 100 * teacher.miou)]
+        scores.append(Line(f"{comparison.label(teacher)}, trained", _color(comparison, teacher), level, dashed=True))
+    charts = [line_chart(f"{SPLIT} mIoU while training", scores, "step", "%")]
+    for entry in trained:
+        if entry.role == "student" and metrics[entry.key]:
+            charts.append(_loss_chart(comparison, entry, metrics))
+    return f'<div class="charts">{"".join(charts)}</div>'
+
+
+def _loss_chart(comparison: Comparison, entry: Entry, metrics: dict[str, list[list[dict[str, float]]]]) -> str:
+    """The student's loss terms, unweighted, with its baseline's supervised loss; of the first seed."""
+    own = metrics[entry.key][0]
+    names = list(
+        dict.fromkeys(name for line in own for name in line if name.startswith("loss/") and name != "loss/total")
+    )
+    lines = [
+        Line(name.removeprefix("loss/"), f"var(--term{index % 4})", _thinned(_points(own, name)))
+        for index, name in enumerate(names)
+    ]
+    if entry.baseline is not None and metrics[entry.baseline]:
+        twin = _thinned(_points(metrics[entry.baseline][0], "loss/supervised"))
+        lines.append(Line("supervised, baseline", "var(--baseline)", twin, dashed=True))
+    return line_chart(f"Loss terms of {entry.name}, before their weights", lines, "step", "loss")
+
+
+def _points(lines: Iterable[dict[str, float]], name: str) -> list[tuple[float, float]]:
+    return [(line["step"], line[name]) for line in lines if line.get(name) is not None]
+
+
+def _thinned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    size = -(-len(points) // CURVE_POINTS)
+    parts = [points[start : start + size] for start in range(0, len(points), size)] if size else []
+    return [(part[-1][0], statistics.fmean(value for _, value in part)) for part in parts]
+
+
+def _images(comparison: Comparison, shown: Pictures) -> str:
+    problems = "".join(f'<p class="warning">{escape(line)}</p>' for line in shown.problems)
+    if not shown.pictures:
+        return problems
+    legend = "".join(
+        f"<span>{_swatch(color)}{escape(name)}</span>"
+        for name, color in zip(comparison.classes, shown.colors, strict=True)
+    )
+    marks = (
+        '<p class="quiet">Orange: differs. Against the baseline: <i class="swatch gained"></i>now right, '
+        '<i class="swatch lost"></i>now wrong, <i class="swatch still"></i>still wrong. '
+        "Grey in label maps: not scored. Half of the images lie evenly over the split, "
+        "in the others student and baseline differ most. "
+        "Networks of the first seed.</p>"
+    )
+    figures = "".join(_picture(comparison, picture, shown.colors) for picture in shown.pictures)
+    return f'{problems}<div class="legend">{legend}</div>{marks}{figures}'
+
+
+def _picture(comparison: Comparison, picture: Picture, colors: Sequence[tuple[int, int, int]]) -> str:
+    image, labels, predictions = picture.image, picture.labels, picture.predictions
+    columns = [("image", jpeg(image)), ("labels", png(colourise(labels, colors)))]
+    for entry in comparison.entries:
+        if entry.key in predictions:
+            columns.append((comparison.label(entry), png(colourise(predictions[entry.key], colors))))
+    for student in comparison.of_role("student"):
+        own = predictions.get(student.key)
+        if own is None:
+            continue
+        name = comparison.label(student)
+        columns.append((f"{name} ≠ labels", png(differences(image, own, labels))))
+        if (teacher := predictions.get(student.teacher or "")) is not None:
+            columns.append((f"{name} ≠ teacher", png(differences(image, own, teacher))))
+        if (baseline := predictions.get(student.baseline or "")) is not None:
+            columns.append((f"{name} against baseline", png(changes(image, baseline, own, labels))))
+    cells = "".join(
+        f'<figure><img src="{data_uri(data)}" alt="{escape(f"{title} of {picture.name}")}" '
+        f'width="{image.shape[1]}" height="{image.shape[0]}"><figcaption>{escape(title)}</figcaption></figure>'
+        for title, data in columns
+    )
+    return f'<article><h3>{escape(Path(picture.name).name)}</h3><div class="strip">{cells}</div></article>'
+
+
+def _sources(comparison: Comparison) -> str:
+    runs = [run for entry in comparison.entries for run in entry.runs]
+    firsts = [entry.runs[0] for entry in comparison.entries if entry.runs]
+    listed = "".join(f"<li><code>{escape(str(run))}</code></li>" for run in runs)
+    texts = "".join(
+        f"<details><summary><code>{escape(path)}</code></summary><pre>{escape(text)}</pre></details>"
+        for path, text in run_texts(firsts)
+    )
+    return f"<ul>{listed}</ul>{texts}"
