@@ -14,6 +14,7 @@ from kd import files
 from kd.files import importable
 from kd.nodes import shown
 from kd.recipe import TRUSTED, Recipe, RecipeError, Use, did_you_mean, is_trusted
+from kd.types import DataError
 
 __all__ = ["build", "check_calls", "check_torch", "find", "importable"]
 
@@ -22,6 +23,14 @@ REFUSED = {
     "Muon": "it takes matrices only, and convolutions have four dimensions",
     "SparseAdam": "it takes sparse gradients only",
 }
+
+
+OFFERED = ("num_classes", "channels", "label_counts")  # facts that a loss gets if its constructor names them
+
+
+def asked(component: Any) -> list[str]:
+    """Which of the `OFFERED` facts a loss's constructor names."""
+    return [name for name in OFFERED if name in (_parameters(component) or ())]
 
 
 def find(use: Use, *, folder: Path, trust: bool) -> Any:
@@ -69,6 +78,7 @@ def build(use: Use, *, folder: Path, trust: bool, **supplied: Any) -> Any:
     Raises:
         RecipeError: there is no such component, it does not take these arguments, or it refuses their values
             (ValueError, TypeError or OSError, which is then the cause).
+        DataError: it is a dataset whose files are missing or wrong.
     """
     component = find(use, folder=folder, trust=trust)
     if mistakes := _misfits(use, component, supplied):
@@ -76,7 +86,7 @@ def build(use: Use, *, folder: Path, trust: bool, **supplied: Any) -> Any:
     args = _built(use.args, folder, trust)
     try:
         return component(**args, **supplied)
-    except RecipeError:
+    except (RecipeError, DataError):
         raise
     except (ValueError, TypeError, OSError) as error:
         raise RecipeError(f"{use.where()}: {use.use}: {error}") from error
@@ -95,7 +105,7 @@ def check_calls(recipe: Recipe) -> None:
         except RecipeError as error:
             mistakes += error.mistakes
         else:
-            mistakes += _misfits(use, component, supplied)
+            mistakes += _misfits(use, component, asked(component) if supplied is OFFERED else supplied)
     if mistakes:
         raise RecipeError(dict.fromkeys(mistakes))
 
@@ -106,8 +116,6 @@ def check_torch() -> None:
     Raises:
         ValueError: torchvision cannot be imported; the message has the fix.
     """
-    if importlib.util.find_spec("torch") is None:
-        raise ValueError("torch is not installed; pip install --upgrade torch torchvision")
     try:
         import torchvision  # noqa: F401
     except (ImportError, RuntimeError, AttributeError, OSError) as error:
@@ -190,10 +198,10 @@ def _roles(recipe: Recipe) -> Iterator[tuple[Use, Sequence[str]]]:
         (recipe.student.network, network),
         (recipe.data.dataset, ("split",)),
         *((transform, ()) for transform in recipe.data.augment),
-        (recipe.supervised.loss, ()),
+        (recipe.supervised.loss, OFFERED),
     ]
     for term in recipe.distill.values():
-        roles += [(term.loss, ()), (term.adapter, ("in_channels", "out_channels"))]
+        roles += [(term.loss, OFFERED), (term.adapter, ("in_channels", "out_channels"))]
         roles += [(term.weight, ("steps",))] if isinstance(term.weight, Use) else []
     roles += [(recipe.optimizer.factory, ("params",)), (recipe.schedule, ("steps",))]
     for use, supplied in roles:
@@ -228,9 +236,8 @@ def _misfits(use: Use, component: Any, supplied: Sequence[str] | Mapping[str, An
     """What is wrong with calling `component` with the recipe's arguments and those of the engine."""
     given = [n for n in use.args if n in supplied]
     mistakes = [f"{use.where(name)}: '{name}' is set by the engine; remove it" for name in given]
-    try:
-        parameters = inspect.signature(component).parameters
-    except (ValueError, TypeError):  # written in C, without a signature: calling it is the only check
+    parameters = _parameters(component)
+    if parameters is None:  # calling it is the only check
         return mistakes
     named = {n: p for n, p in parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
     if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
@@ -257,6 +264,14 @@ def _misfits(use: Use, component: Any, supplied: Sequence[str] | Mapping[str, An
         if name in named and name in kinds and name not in given and not _fits(value, kinds[name])
     ]
     return mistakes
+
+
+def _parameters(component: Any) -> Mapping[str, inspect.Parameter] | None:
+    """The parameters of a call; None for what is written in C and tells nothing."""
+    try:
+        return inspect.signature(component).parameters
+    except (ValueError, TypeError):
+        return None
 
 
 def _annotations(component: Any) -> dict[str, Any]:

@@ -7,7 +7,7 @@ tags, anchors or aliases. The pure-Python loader is used on purpose: the C one d
 import re
 import reprlib
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG
@@ -100,6 +100,13 @@ def shown(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return "a list"
     return reprlib.repr(value)
+
+
+def nearest(positions: Mapping[Path_, Position], path: Path_, otherwise: str = "recipe") -> Position:
+    """The position of `path`, or of the nearest thing around it."""
+    while path and path not in positions:
+        path = path[:-1]
+    return positions.get(path, Position(otherwise))
 
 
 def read_text(file: Path) -> str:

@@ -7,27 +7,38 @@ import hashlib
 import json
 import os
 import shlex
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PrivateAttr,
-    TypeAdapter,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
-)
+from pydantic import AfterValidator, Field, PrivateAttr, ValidationError, ValidationInfo, field_validator
 
 from kd import nodes
-from kd.nodes import Mistake, Path_, Position, RecipeError, did_you_mean, dotted, shown
+from kd.nodes import Mistake, Path_, Position, RecipeError, did_you_mean, nearest
+from kd.schema import (
+    TRUSTED,
+    At,
+    Component,
+    Data,
+    Log,
+    Optimizer,
+    Section,
+    Student,
+    Supervised,
+    Teacher,
+    Term,
+    Text,
+    Train,
+    Use,
+    as_steps,
+    component_path,
+    is_trusted,
+    nearly_trusted,
+    term_name,
+)
+from kd.shape import explain, override
 
 __all__ = [
     "TRUSTED",
@@ -45,6 +56,7 @@ __all__ = [
     "Use",
     "as_steps",
     "baseline_of",
+    "copy_recipe",
     "did_you_mean",
     "imports",
     "is_trusted",
@@ -55,349 +67,8 @@ __all__ = [
     "to_yaml",
 ]
 
-TRUSTED = ("kd.losses", "kd.adapters", "kd.data", "kd.engine.schedule", "teachers", "students", "torch.optim")
 
-
-def is_trusted(component: str) -> bool:
-    """Whether a component is one name directly under a module of `TRUSTED`; decided on the text alone."""
-    module, _, name = component.rpartition(".")
-    return module in TRUSTED and name.isidentifier()
-
-
-def as_steps(amount: int | str, total: int) -> int:
-    """Steps in an amount: `7` is 7, `"5%"` is that share of `total`, rounded, and at least 1 if it is above 0.
-
-    Raises:
-        ValueError: `amount` is neither.
-    """
-    amount = _amount(amount)
-    if isinstance(amount, int):
-        return amount
-    share = float(amount.removesuffix("%"))
-    return max(1, round(total * share / 100)) if share > 0 else 0
-
-
-# A validator here gets the plain value of one node, so every error's location is a path in the file. Unions are
-# decided by the value's kind before pydantic sees them: one mistake is one error.
-
-
-def _amount(value: Any) -> int | str:
-    if type(value) is int and value >= 0:
-        return value
-    if isinstance(value, str) and value.endswith("%"):
-        number = value.removesuffix("%")
-        if number.replace(".", "", 1).isdecimal() and number.isascii() and float(number) <= 100:
-            return value
-    raise ValueError(f"must be steps (200) or a share (5%, at most 100%), got {shown(value)}")
-
-
-def _address(value: Any) -> str | tuple[str, ...]:
-    if isinstance(value, (list, tuple)) and value and all(isinstance(v, str) and v for v in value):
-        return tuple(value)
-    if isinstance(value, str) and value:
-        return value
-    raise ValueError(f"must be a tap ('logits', 'high', a module's path) or a list of them, got {shown(value)}")
-
-
-def _factor(value: Any) -> Any:
-    if isinstance(value, (Mapping, Use)):
-        return Use.model_validate(value)
-    if type(value) not in (int, float):
-        raise ValueError(f"must be a number or a schedule (use, args), got {shown(value)}")
-    if not 0 <= value < float("inf"):
-        raise ValueError(f"must be at least 0, got {shown(value)}")
-    return float(value)
-
-
-def _height_width(value: Any) -> Any:
-    if not isinstance(value, (list, tuple)) or len(value) != 2:
-        raise ValueError(f"must be [height, width] in pixels, got {shown(value)}")
-    return value
-
-
-def _argument(value: Any) -> Any:
-    """An argument; a mapping with the key `use`, at any depth, becomes a component."""
-    if isinstance(value, Mapping):
-        return Use.model_validate(value) if "use" in value else _MAPPING.validate_python(value)
-    if isinstance(value, (list, tuple)):
-        return _SEQUENCE.validate_python(value)
-    return value
-
-
-def _argument_name(name: str) -> str:
-    if not name.isidentifier():
-        raise ValueError("an argument's name must be an identifier")
-    return name
-
-
-def _component_path(text: str) -> str:
-    module, colon, name = text.rpartition(":")
-    if colon:
-        good = module.endswith(".py") and name.isidentifier() and text.isprintable()
-    else:
-        good = "." in text and all(part.isidentifier() for part in text.split("."))
-    if not good:
-        raise ValueError(f"must be package.module.Name or file.py:Name, got {shown(text)}{_hint(text)}")
-    return text
-
-
-def _term_name(name: str) -> str:
-    if not name.isidentifier() or name in ("supervised", "total"):
-        raise ValueError("a term's name must be an identifier, and not 'supervised' or 'total'")
-    return name
-
-
-def _distinct(seeds: tuple[int, ...]) -> tuple[int, ...]:
-    if len(set(seeds)) < len(seeds):
-        raise ValueError("each seed must be given once")
-    return seeds
-
-
-Text = Annotated[str, Field(strict=True, min_length=1)]
-Number = Annotated[float, Field(strict=True)]
-Whole = Annotated[int, Field(strict=True)]
-Flag = Annotated[bool, Field(strict=True)]
-Amount = Annotated[int | str, BeforeValidator(_amount)]
-Address = Annotated[str | tuple[str, ...], BeforeValidator(_address)]
-Side = Annotated[int, Field(strict=True, ge=32, le=16_384)]
-Size = Annotated[tuple[Side, Side], BeforeValidator(_height_width)]
-Argument = Annotated[Any, BeforeValidator(_argument)]
-_MAPPING: TypeAdapter[dict[Any, Any]] = TypeAdapter(dict[Any, Argument])
-_SEQUENCE: TypeAdapter[list[Any]] = TypeAdapter(list[Argument])
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    _positions: dict[Path_, Position] = PrivateAttr(default_factory=dict)
-    _path: Path_ = PrivateAttr(default=())
-
-    def __eq__(self, other: object) -> bool:
-        return type(self) is type(other) and self.__dict__ == other.__dict__  # positions are not in __dict__
-
-
-class _Component(_Section):
-    use: Annotated[Text, AfterValidator(_component_path)] = Field(
-        description="The component: `package.module.Name`, or `file.py:Name` relative to the recipe."
-    )
-    args: dict[Annotated[Text, AfterValidator(_argument_name)], Argument] = Field(
-        default_factory=dict, description="The component's own keyword arguments; a mapping with `use` is built first."
-    )
-
-    def at(self, *keys: str | int) -> str:
-        """`file:line:column` of the component or of the argument at `keys`; its `use` if it was made in Python."""
-        return str(_nearest(self._positions, (*self._path, "args", *keys) if keys else self._path, self.use))
-
-    def where(self, *keys: str | int) -> str:
-        """As `at`, and the path: how a message about the component or an argument begins."""
-        path = (*self._path, "args", *keys) if keys else self._path
-        return f"{self.at(*keys)}: {dotted(path)}" if path else self.at()
-
-    def _as_use(self) -> "Use":
-        use = Use(use=self.use, args=self.args)
-        use._positions, use._path = self._positions, self._path
-        return use
-
-
-class Use(_Component):
-    """A component and its arguments."""
-
-
-class Teacher(_Section):
-    """The network that teaches: exactly one of `recipe`, `run` and `use`."""
-
-    recipe: Text | None = Field(
-        default=None, description="Its recipe, relative to this one; trained first if it has not been."
-    )
-    run: Text | None = Field(default=None, description="A finished run directory, relative to the current folder.")
-    use: Annotated[Text, AfterValidator(_component_path)] | None = Field(
-        default=None, description="A network that needs no run; num_classes and in_channels come from the data."
-    )
-    args: dict[Annotated[Text, AfterValidator(_argument_name)], Argument] = Field(
-        default_factory=dict, description="The network's own keyword arguments; only with `use`."
-    )
-    weights: Text | None = Field(
-        default=None,
-        description="File of trained weights, relative to the current folder; only with `use`.",
-        validate_default=True,
-    )
-
-    @field_validator("weights")
-    @classmethod
-    def _one_form(cls, weights: str | None, info: ValidationInfo) -> str | None:
-        given = [name for name in ("recipe", "run", "use") if info.data.get(name) is not None]
-        known = {"recipe", "run", "use", "args"} <= info.data.keys()
-        if known and len(given) != 1:
-            raise ValueError(f"give one of recipe, run and use, got {' and '.join(given) or 'none'}")
-        if known and given != ["use"] and (weights is not None or info.data["args"]):
-            raise ValueError(f"args and weights belong to use, not to {given[0]}; remove them")
-        return weights
-
-    @property
-    def network(self) -> Use | None:
-        """The network as a component, if it is given by `use`."""
-        if self.use is None:
-            return None
-        network = Use(use=self.use, args=self.args)
-        network._positions, network._path = self._positions, self._path
-        return network
-
-
-class Student(_Component):
-    """The network that learns."""
-
-    weights: Text | None = Field(
-        default=None, description="File of weights to start from, relative to the current folder."
-    )
-
-    @property
-    def network(self) -> Use:
-        """The network as a component."""
-        return self._as_use()
-
-
-class Data(_Component):
-    """The images, and how they reach the networks."""
-
-    size: Size = Field(
-        description="[height, width] in pixels of all images, >= 32; scores are at the labels' own size."
-    )
-    crop: Size | None = Field(default=None, description="[height, width] in pixels of the random training crop, >= 32.")
-    augment: tuple[Use, ...] = Field(
-        default=(), description="Transforms of training images, in order, before the crop."
-    )
-    workers: Whole = Field(
-        default=2, ge=0, le=256, description="Processes that load images; 0: none beside the main one."
-    )
-
-    @property
-    def dataset(self) -> Use:
-        """The dataset as a component."""
-        return self._as_use()
-
-
-class Supervised(_Component):
-    """The loss against the labels."""
-
-    aux_weight: Number = Field(
-        default=0.4, ge=0, description="Factor of each auxiliary head's loss in the supervised loss."
-    )
-
-    @property
-    def loss(self) -> Use:
-        """The loss as a component."""
-        return self._as_use()
-
-
-class Optimizer(_Component):
-    """The optimizer."""
-
-    @property
-    def factory(self) -> Use:
-        """The optimizer as a component; it is built with `params`."""
-        return self._as_use()
-
-
-class At(_Section):
-    """Where a term reads each network: `logits`, `aux.<name>`, a tap, or a module path; or lists of equal length."""
-
-    student: Address = Field(description="Where in the student.")
-    teacher: Address = Field(description="Where in the teacher.")
-
-    @field_validator("teacher")
-    @classmethod
-    def _equal_length(cls, teacher: Any, info: ValidationInfo) -> Any:
-        if "student" in info.data:
-            here, there = info.data["student"], teacher
-            lengths = [len(a) if isinstance(a, tuple) else "one name" for a in (here, there)]
-            if lengths[0] != lengths[1]:
-                raise ValueError(f"must be as many taps as the student's: {lengths[0]} and {lengths[1]}")
-        return teacher
-
-
-class Term(_Section):
-    """One distillation term."""
-
-    loss: Use = Field(description="The loss, called with the student's map, the teacher's and the labels.")
-    at: At | None = Field(default=None, description="Where it reads; without it, the logits.")
-    adapter: Use | None = Field(
-        default=None, description="Brings the student's channels to the teacher's; trained with it."
-    )
-    weight: Annotated[float | Use, BeforeValidator(_factor)] = Field(
-        default=1.0, description="Factor in the total loss: a number >= 0, or a schedule of the step."
-    )
-    resize: Literal["student", "teacher"] = Field(
-        default="student", description="Whose map is resized to the other's size."
-    )
-    pixels: Literal["valid", "all", "unlabelled"] = Field(
-        default="valid",
-        description="`all` and `unlabelled`: the teacher's argmax labels what has an image but no label.",
-    )
-
-
-class Train(_Section):
-    """How long, how much at a time, and how."""
-
-    epochs: Annotated[Whole, Field(ge=1)] | None = Field(default=None, description="Passes over the data; or `steps`.")
-    steps: Annotated[Whole, Field(ge=1)] | None = Field(
-        default=None, description="Optimizer updates; or `epochs`.", validate_default=True
-    )
-    batch_size: Whole = Field(ge=1, description="Images a step, over all processes and micro-batches.")
-    accumulate: Whole = Field(default=1, ge=1, description="Micro-batches a step; divides batch_size.")
-    seeds: Annotated[tuple[Annotated[Whole, Field(ge=0, lt=2**32)], ...], AfterValidator(_distinct)] = Field(
-        default=(0,), min_length=1, description="One run for each."
-    )
-    clip_norm: Number | None = Field(
-        default=None, gt=0, description="Largest norm of a step's gradient; null: not clipped."
-    )
-    precision: Literal["auto", "bf16", "fp32"] = Field(
-        default="auto", description="`auto`: bf16 where the machine is fast at it."
-    )
-    memory_format: Literal["auto", "channels_last", "contiguous"] = Field(
-        default="auto", description="How images lie in memory."
-    )
-    evaluate_every: Amount = Field(
-        default="20%", description="Steps, or a share of all, between evaluations; 0: only at the end."
-    )
-    save_every: Amount = Field(
-        default="10%", description="Steps, or a share of all, between checkpoints; 0: only at the end."
-    )
-    select: Literal["last", "best"] = Field(
-        default="last", description="Whose weights are the result: the last step's, or the best's."
-    )
-    reestimate_batchnorm: Whole = Field(
-        default=0, ge=0, description="Batches to estimate BatchNorm's statistics on before the last evaluation; 0: off."
-    )
-
-    @field_validator("steps")
-    @classmethod
-    def _one_length(cls, steps: int | None, info: ValidationInfo) -> int | None:
-        if "epochs" in info.data and (steps is None) == (info.data["epochs"] is None):
-            raise ValueError(f"give either epochs or steps, got {'none' if steps is None else 'both'}")
-        return steps
-
-    @field_validator("accumulate")
-    @classmethod
-    def _equal_parts(cls, accumulate: int, info: ValidationInfo) -> int:
-        size = info.data.get("batch_size")
-        if size is not None and size % accumulate:
-            good = sorted({max(accumulate, size // accumulate * accumulate), (size // accumulate + 1) * accumulate})
-            raise ValueError(
-                f"batch_size {size} is not divisible by accumulate {accumulate}; "
-                f"the nearest that are: {' and '.join(map(str, good))}"
-            )
-        return accumulate
-
-
-class Log(_Section):
-    """What is shown and logged; no part of a run's id."""
-
-    every: Whole = Field(default=10, ge=1, description="Steps between two lines.")
-    panels: Whole = Field(default=4, ge=0, le=64, description="Images shown with labels and predictions; 0: none.")
-    tensorboard: Flag = Field(default=True, description="Whether TensorBoard events are written.")
-
-
-class Recipe(_Section):
+class Recipe(Section):
     """One experiment."""
 
     teacher: Teacher | None = Field(
@@ -406,7 +77,7 @@ class Recipe(_Section):
     student: Student = Field(description="The network that learns; num_classes and in_channels come from the data.")
     data: Data = Field(description="The dataset, and how its images reach the networks.")
     supervised: Supervised = Field(description="The loss against the labels.")
-    distill: dict[Annotated[Text, AfterValidator(_term_name)], Term] = Field(
+    distill: dict[Annotated[Text, AfterValidator(term_name)], Term] = Field(
         default_factory=dict, description="The distillation terms by name.", validate_default=True
     )
     optimizer: Optimizer = Field(description="An optimizer of torch.optim; it gets the parameters.")
@@ -441,7 +112,7 @@ class Recipe(_Section):
 
         What is not in the file (a default) has the position of the section around it.
         """
-        return str(_nearest(self._positions, keys))
+        return str(nearest(self._positions, keys))
 
     @property
     def file(self) -> Path:
@@ -493,7 +164,7 @@ class Recipe(_Section):
 
     def resolved(self) -> dict[str, Any]:
         """Plain data with the defaults, readable from any folder; read again it gives an equal recipe."""
-        tree = _tree(self, lambda text: _absolute(self.folder, text), defaults=True)
+        tree: dict[str, Any] = _tree(self, lambda text: _absolute(self.folder, text), defaults=True)
         if self.teacher is not None and self.teacher.recipe is not None:
             tree["teacher"]["recipe"] = os.path.abspath(self.folder / self.teacher.recipe)
         return tree
@@ -571,6 +242,34 @@ def imports(path: str | Path) -> list[str]:
     return list(found)
 
 
+def copy_recipe(path: str | Path, folder: Path) -> Path:
+    """Copy a recipe with the files that it names (its teacher's recipe, `file.py`) into a folder.
+
+    Returns:
+        The copy of the recipe; the others lie beside it as they do beside the original.
+
+    Raises:
+        RecipeError: the recipe is wrong, names a file outside its folder, or the folder holds another file of the name.
+    """
+    recipe: Recipe | None = read_recipe(path, trust=True)
+    assert recipe is not None
+    start, copies = recipe.folder.resolve(), {recipe.file.resolve(): folder / recipe.file.name}
+    while recipe is not None:
+        named = [recipe.folder / use.use.rpartition(":")[0] for use in recipe.components() if ":" in use.use]
+        for file in (recipe.file, *named):
+            if not file.resolve().is_relative_to(start):
+                raise RecipeError(f"{recipe.file}: {file} is outside {start}; copy it by hand")
+            copies[file.resolve()] = folder / file.resolve().relative_to(start)
+        recipe = teacher_recipe(recipe)
+    for source, copy in copies.items():
+        if copy.exists() and copy.read_bytes() != source.read_bytes():
+            raise RecipeError(f"{copy}: exists and differs from {source}; move it away")
+    for source, copy in copies.items():
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(source.read_bytes())
+    return next(iter(copies.values()))
+
+
 def json_schema() -> dict[str, Any]:
     """The JSON Schema of a recipe, for editors."""
     schema: dict[str, Any] = Recipe.model_json_schema()
@@ -583,9 +282,6 @@ def shipped_recipes() -> Path:
     package = Path(__file__).resolve().parent
     inside = package / "_recipes"
     return inside if inside.is_dir() else package.parent / "recipes"
-
-
-# --- reading
 
 
 def _find(path: str | Path) -> Path:
@@ -612,7 +308,7 @@ def _read(file: Path, overrides: tuple[str, ...], trust: bool, asked: Recipe | N
         raise RecipeError(f"{file}: holds no mapping; a recipe starts with its sections, such as `student:`")
     mistakes: list[Mistake] = []
     for text in overrides:
-        _override(root, text, mistakes)
+        mistakes += override(root, text, Recipe)
     data, positions, found = nodes.plain(root)
     mistakes += found
     if not trust:
@@ -622,7 +318,7 @@ def _read(file: Path, overrides: tuple[str, ...], trust: bool, asked: Recipe | N
     try:
         recipe = Recipe.model_validate(data)
     except ValidationError as error:
-        mistakes += [_explain(e, positions) for e in error.errors(include_url=False)]
+        mistakes += [explain(e, Recipe, positions) for e in error.errors(include_url=False)]
     nodes.fail(mistakes)
     recipe._file, recipe._trust, recipe._overrides = file, trust, overrides
     _locate(recipe, positions, ())
@@ -639,7 +335,7 @@ def _untrusted(data: Any, positions: dict[Path_, Position], command: str) -> lis
     if not found:
         return []
     listed = ", ".join(
-        f"'{nodes.shorten(text)}'{_hint(text, '({})', ' ')}" for text in dict.fromkeys(t for _, t in found)
+        f"'{nodes.shorten(text)}'{nearly_trusted(text, '({})', ' ')}" for text in dict.fromkeys(t for _, t in found)
     )
     path = (*found[0][0], "use")
     what = f"{listed} would be imported, and is no part of kd; if you trust this recipe: {command}"
@@ -659,32 +355,15 @@ def _named(data: Any, path: Path_) -> Iterator[tuple[Path_, str]]:
 
 def _is_component(text: str) -> bool:
     try:
-        _component_path(text)
+        component_path(text)
     except ValueError:
         return False
     return True
 
 
-def _hint(text: str, form: str = "; {}", gap: str = "") -> str:
-    """`did you mean` where a component is nearly a trusted one."""
-    module, _, name = text.rpartition(".")
-    if ":" in text or not name.isidentifier() or not module or len(module) > nodes.MAX_WORD:
-        return ""
-    deeper = [t for t in TRUSTED if module.startswith(f"{t}.") or t.endswith(f".{module}")]
-    near = deeper or get_close_matches(module, TRUSTED, n=1, cutoff=0.75)
-    return gap + form.format(f"did you mean '{near[0]}.{nodes.shorten(name)}'?") if near else ""
-
-
-def _nearest(positions: dict[Path_, Position], path: Path_, otherwise: str = "recipe") -> Position:
-    """The position of `path`, or of the nearest thing around it."""
-    while path and path not in positions:
-        path = path[:-1]
-    return positions.get(path, Position(otherwise))
-
-
 def _locate(value: Any, positions: dict[Path_, Position], path: Path_) -> None:
     """Tell every section where it stands."""
-    if isinstance(value, _Section):
+    if isinstance(value, Section):
         if path in positions:  # a default stands nowhere
             value._positions, value._path = positions, path
         value = {name: getattr(value, name) for name in type(value).model_fields}
@@ -696,147 +375,9 @@ def _locate(value: Any, positions: dict[Path_, Position], path: Path_) -> None:
             _locate(item, positions, (*path, index))
 
 
-# --- pydantic's errors in our words
-
-_SAY = {
-    "invalid_key": "unknown key",
-    "int_type": "must be an integer, got {got}",
-    "int_from_float": "must be an integer, got {got}",
-    "float_type": "must be a number, got {got}",
-    "finite_number": "must be a finite number, got {got}",
-    "bool_type": "must be true or false, got {got}",
-    "string_type": "must be text, got {got}",
-    "string_too_short": "must not be empty",
-    "literal_error": "must be {expected}, got {got}",
-    "greater_than_equal": "must be at least {ge}, got {got}",
-    "greater_than": "must be above {gt}, got {got}",
-    "less_than_equal": "must be at most {le}, got {got}",
-    "less_than": "must be below {lt}, got {got}",
-    "model_type": "must be a mapping, got {got}",
-    "dict_type": "must be a mapping, got {got}",
-    "tuple_type": "must be a list, got {got}",
-    "too_short": "must have at least {min_length} items, got {actual_length}",
-    "value_error": "{error}",
-}
-
-
-def _explain(error: Any, positions: dict[Path_, Position]) -> Mistake:
-    path = tuple(key for key in error["loc"] if key != "[key]")
-    kind, got = error["type"], error["input"]
-    if kind == "missing":
-        *parent, name = path
-        return Mistake(_nearest(positions, tuple(parent)), tuple(parent), f"needs '{name}'")
-    if kind in ("extra_forbidden", "invalid_key"):
-        section = _section_at(path[:-1]) or Use
-        what = "unknown key" + did_you_mean(str(path[-1]), section.model_fields)
-    else:
-        what = _SAY.get(kind, error["msg"]).format(got=shown(got), **error.get("ctx", {}))
-        if kind == "literal_error" and isinstance(got, str):
-            what += did_you_mean(got, error["ctx"]["expected"].replace("'", "").replace(" or ", ", ").split(", "))
-    if path not in positions:  # a default, wrong only together with other keys: say it of the section
-        while path and path not in positions:
-            path = path[:-1]
-    return Mistake(_nearest(positions, path), path, what)
-
-
-def _section_at(path: Path_) -> type[_Section] | None:
-    """The model of the section at `path`; None for a mapping of names (`distill`, `args`)."""
-    section: type[_Section] | None = Recipe
-    inner: type[_Section] | None = None  # of the entries of a container
-    for key in path:
-        if section is None:
-            section, inner = inner, None
-            continue
-        field = section.model_fields.get(str(key))
-        if field is None:
-            return Use
-        found, container = _model_in(field.annotation)
-        section, inner = (None, found) if container else (found, None)
-        if section is None and inner is None:
-            return Use if key == "args" and len(path) > path.index(key) + 1 else None
-    return section
-
-
-def _model_in(annotation: Any) -> tuple[type[_Section] | None, bool]:
-    """The section's class in an annotation, and whether a container of such sections stands there."""
-    if isinstance(annotation, type) and issubclass(annotation, _Section):
-        return annotation, False
-    container = getattr(annotation, "__origin__", None) in (dict, tuple)
-    models = [model for inner in get_args(annotation) if (model := _model_in(inner)[0])]
-    return (models[0] if models else None), container
-
-
-# --- overrides
-
-
-def _override(root: yaml.MappingNode, text: str, mistakes: list[Mistake]) -> None:
-    """Put `path=value` into the tree; whether the schema allows it there is checked with everything else."""
-    name, sign, value = text.partition("=")
-    here = Position(f"<{text}>")
-    keys = name.split(".")
-    if not sign or not all(keys) or len(keys) > nodes.MAX_DEPTH:
-        mistakes.append(Mistake(here, (), "an override is written path=value, such as train.batch_size=8"))
-        return
-    try:
-        new = nodes.compose(value, str(here))
-    except RecipeError as error:
-        mistakes.append(Mistake(here, (), error.mistakes[0].removeprefix(f"{here}: ")))
-        return
-    mark = yaml.Mark(str(here), 0, 0, 0, None, 0)
-    new = new or yaml.ScalarNode("tag:yaml.org,2002:null", "", mark, mark)
-    node: yaml.Node = root
-    for depth, key in enumerate(keys):
-        path, last = tuple(keys[:depth]), depth == len(keys) - 1
-        around = f" in {dotted(path)}" if path else ""
-        if isinstance(node, yaml.SequenceNode):
-            if not (key.isdecimal() and int(key[:9]) < len(node.value)):
-                what = f"{dotted(path)} has {len(node.value)} items, counted from 0; there is no '{nodes.shorten(key)}'"
-                mistakes.append(Mistake(here, (), what))
-                return
-            index = int(key)
-            if last and _is_null(new) and "args" not in path:
-                del node.value[index]
-            elif last:
-                node.value[index] = new
-            else:
-                node = node.value[index]
-            continue
-        if not isinstance(node, yaml.MappingNode):
-            mistakes.append(Mistake(here, (), f"{dotted(path)} is one value and has no '{nodes.shorten(key)}'"))
-            return
-        section = _section_at(path)
-        fields = section.model_fields if section else {}
-        index = next((i for i, (k, _) in enumerate(node.value) if k.value == key), -1)
-        remove = last and _is_null(new) and "args" not in path
-        if index < 0 and key not in fields and (not last or remove):
-            known = {str(k.value) for k, _ in node.value if isinstance(k, yaml.ScalarNode)} | fields.keys()
-            mistakes.append(Mistake(here, (), f"no '{nodes.shorten(key)}'{around}{did_you_mean(key, known)}"))
-            return
-        if remove:
-            node.value[index : index + 1 or None] = [] if index >= 0 else node.value[index:]
-            continue
-        item = new if last else node.value[index][1] if index >= 0 else None
-        if item is None or (not last and _is_null(item)):
-            item = yaml.MappingNode("tag:yaml.org,2002:map", [], mark, mark)
-        tag = "int" if key.isdecimal() and not fields else "str"
-        entry = (yaml.ScalarNode(f"tag:yaml.org,2002:{tag}", key, mark, mark), item)
-        if index < 0:
-            node.value.append(entry)
-        elif last or item is not node.value[index][1]:
-            node.value[index] = entry
-        node = item
-
-
-def _is_null(node: yaml.Node) -> bool:
-    return isinstance(node, yaml.ScalarNode) and node.tag.endswith(":null")
-
-
-# --- what a recipe comes to
-
-
 def _tree(value: Any, component: Callable[[str], str], *, defaults: bool) -> Any:
     """Plain data of a value; `component` says what stands for a `file.py:Name`."""
-    if isinstance(value, _Section):
+    if isinstance(value, Section):
         tree = {}
         for name, field in type(value).model_fields.items():
             item = getattr(value, name)
@@ -874,11 +415,11 @@ def _canonical(value: Any) -> Any:
 
 
 def _uses(value: Any) -> Iterator[Use]:
-    if isinstance(value, _Component):
+    if isinstance(value, Component):
         yield value._as_use()
     elif isinstance(value, Teacher) and value.network is not None:
         yield value.network
-    if isinstance(value, _Section):
+    if isinstance(value, Section):
         value = {name: getattr(value, name) for name in type(value).model_fields}
     if isinstance(value, dict):
         value = list(value.values())

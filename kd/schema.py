@@ -1,0 +1,376 @@
+"""The sections of a recipe as pydantic models: what each key means, its unit, range and default."""
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    TypeAdapter,
+    ValidationInfo,
+    field_validator,
+)
+
+from kd.nodes import MAX_WORD, Path_, Position, dotted, nearest, shorten, shown
+
+TRUSTED = ("kd.losses", "kd.adapters", "kd.data", "kd.engine.schedule", "teachers", "students", "torch.optim")
+
+
+def is_trusted(component: str) -> bool:
+    """Whether a component is one name directly under a module of `TRUSTED`; decided on the text alone."""
+    module, _, name = component.rpartition(".")
+    return module in TRUSTED and name.isidentifier()
+
+
+def nearly_trusted(text: str, form: str = "; {}", gap: str = "") -> str:
+    """`did you mean` where a component is nearly a trusted one."""
+    module, _, name = text.rpartition(".")
+    if ":" in text or not name.isidentifier() or not module or len(module) > MAX_WORD:
+        return ""
+    deeper = [t for t in TRUSTED if module.startswith(f"{t}.") or t.endswith(f".{module}")]
+    near = deeper or get_close_matches(module, TRUSTED, n=1, cutoff=0.75)
+    return gap + form.format(f"did you mean '{near[0]}.{shorten(name)}'?") if near else ""
+
+
+def as_steps(amount: int | str, total: int) -> int:
+    """Steps in an amount: `7` is 7, `"5%"` is that share of `total`, rounded, and at least 1 if it is above 0.
+
+    Raises:
+        ValueError: `amount` is neither.
+    """
+    amount = _amount(amount)
+    if isinstance(amount, int):
+        return amount
+    share = float(amount.removesuffix("%"))
+    return max(1, round(total * share / 100)) if share > 0 else 0
+
+
+# A validator here gets the plain value of one node, so every error's location is a path in the file. Unions are
+# decided by the value's kind before pydantic sees them: one mistake is one error.
+
+
+def _amount(value: Any) -> int | str:
+    if type(value) is int and value >= 0:
+        return value
+    if isinstance(value, str) and value.endswith("%"):
+        number = value.removesuffix("%")
+        if number.replace(".", "", 1).isdecimal() and number.isascii() and float(number) <= 100:
+            return value
+    raise ValueError(f"must be steps (200) or a share (5%, at most 100%), got {shown(value)}")
+
+
+def _address(value: Any) -> str | tuple[str, ...]:
+    if isinstance(value, (list, tuple)) and value and all(isinstance(v, str) and v for v in value):
+        return tuple(value)
+    if isinstance(value, str) and value:
+        return value
+    raise ValueError(f"must be a tap ('logits', 'high', a module's path) or a list of them, got {shown(value)}")
+
+
+def _factor(value: Any) -> Any:
+    if isinstance(value, (Mapping, Use)):
+        return Use.model_validate(value)
+    if type(value) not in (int, float):
+        raise ValueError(f"must be a number or a schedule (use, args), got {shown(value)}")
+    if not 0 <= value < float("inf"):
+        raise ValueError(f"must be at least 0, got {shown(value)}")
+    return float(value)
+
+
+def _height_width(value: Any) -> Any:
+    if not isinstance(value, (list, tuple)) or len(value) != 2:
+        raise ValueError(f"must be [height, width] in pixels, got {shown(value)}")
+    return value
+
+
+def _argument(value: Any) -> Any:
+    """An argument; a mapping with the key `use`, at any depth, becomes a component."""
+    if isinstance(value, Mapping):
+        return Use.model_validate(value) if "use" in value else _MAPPING.validate_python(value)
+    if isinstance(value, (list, tuple)):
+        return _SEQUENCE.validate_python(value)
+    return value
+
+
+def _argument_name(name: str) -> str:
+    if not name.isidentifier():
+        raise ValueError("an argument's name must be an identifier")
+    return name
+
+
+def component_path(text: str) -> str:
+    """`text`, if it is `package.module.Name` or `file.py:Name`; else a ValueError."""
+    module, colon, name = text.rpartition(":")
+    if colon:
+        good = module.endswith(".py") and name.isidentifier() and text.isprintable()
+    else:
+        good = "." in text and all(part.isidentifier() for part in text.split("."))
+    if not good:
+        raise ValueError(f"must be package.module.Name or file.py:Name, got {shown(text)}{nearly_trusted(text)}")
+    return text
+
+
+def term_name(name: str) -> str:
+    """`name`, if a term can be called so; else a ValueError."""
+    if not name.isidentifier() or name in ("supervised", "total"):
+        raise ValueError("a term's name must be an identifier, and not 'supervised' or 'total'")
+    return name
+
+
+def _distinct(seeds: tuple[int, ...]) -> tuple[int, ...]:
+    if len(set(seeds)) < len(seeds):
+        raise ValueError("each seed must be given once")
+    return seeds
+
+
+Text = Annotated[str, Field(strict=True, min_length=1)]
+Number = Annotated[float, Field(strict=True)]
+Whole = Annotated[int, Field(strict=True)]
+Flag = Annotated[bool, Field(strict=True)]
+Amount = Annotated[int | str, BeforeValidator(_amount)]
+Address = Annotated[str | tuple[str, ...], BeforeValidator(_address)]
+Side = Annotated[int, Field(strict=True, ge=32, le=16_384)]
+Size = Annotated[tuple[Side, Side], BeforeValidator(_height_width)]
+Argument = Annotated[Any, BeforeValidator(_argument)]
+_MAPPING: TypeAdapter[dict[Any, Any]] = TypeAdapter(dict[Any, Argument])
+_SEQUENCE: TypeAdapter[list[Any]] = TypeAdapter(list[Argument])
+
+
+class Section(BaseModel):
+    """A mapping of the recipe; it knows where it stands in its file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    _positions: dict[Path_, Position] = PrivateAttr(default_factory=dict)
+    _path: Path_ = PrivateAttr(default=())
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and self.__dict__ == other.__dict__  # positions are not in __dict__
+
+
+class Component(Section):
+    """A section that names a component."""
+
+    use: Annotated[Text, AfterValidator(component_path)] = Field(
+        description="The component: `package.module.Name`, or `file.py:Name` relative to the recipe."
+    )
+    args: dict[Annotated[Text, AfterValidator(_argument_name)], Argument] = Field(
+        default_factory=dict, description="The component's own keyword arguments; a mapping with `use` is built first."
+    )
+
+    def at(self, *keys: str | int) -> str:
+        """`file:line:column` of the component or of the argument at `keys`; its `use` if it was made in Python."""
+        return str(nearest(self._positions, (*self._path, "args", *keys) if keys else self._path, self.use))
+
+    def where(self, *keys: str | int) -> str:
+        """As `at`, and the path: how a message about the component or an argument begins."""
+        path = (*self._path, "args", *keys) if keys else self._path
+        return f"{self.at(*keys)}: {dotted(path)}" if path else self.at()
+
+    def _as_use(self) -> "Use":
+        use = Use(use=self.use, args=self.args)
+        use._positions, use._path = self._positions, self._path
+        return use
+
+
+class Use(Component):
+    """A component and its arguments."""
+
+
+class Teacher(Section):
+    """The network that teaches: exactly one of `recipe`, `run` and `use`."""
+
+    recipe: Text | None = Field(
+        default=None, description="Its recipe, relative to this one; trained first if it has not been."
+    )
+    run: Text | None = Field(default=None, description="A finished run directory, relative to the current folder.")
+    use: Annotated[Text, AfterValidator(component_path)] | None = Field(
+        default=None, description="A network that needs no run; num_classes and in_channels come from the data."
+    )
+    args: dict[Annotated[Text, AfterValidator(_argument_name)], Argument] = Field(
+        default_factory=dict, description="The network's own keyword arguments; only with `use`."
+    )
+    weights: Text | None = Field(
+        default=None,
+        description="File of trained weights, relative to the current folder; only with `use`.",
+        validate_default=True,
+    )
+
+    @field_validator("weights")
+    @classmethod
+    def _one_form(cls, weights: str | None, info: ValidationInfo) -> str | None:
+        given = [name for name in ("recipe", "run", "use") if info.data.get(name) is not None]
+        known = {"recipe", "run", "use", "args"} <= info.data.keys()
+        if known and len(given) != 1:
+            raise ValueError(f"give one of recipe, run and use, got {' and '.join(given) or 'none'}")
+        if known and given != ["use"] and (weights is not None or info.data["args"]):
+            raise ValueError(f"args and weights belong to use, not to {given[0]}; remove them")
+        return weights
+
+    @property
+    def network(self) -> Use | None:
+        """The network as a component, if it is given by `use`."""
+        if self.use is None:
+            return None
+        network = Use(use=self.use, args=self.args)
+        network._positions, network._path = self._positions, self._path
+        return network
+
+
+class Student(Component):
+    """The network that learns."""
+
+    weights: Text | None = Field(
+        default=None, description="File of weights to start from, relative to the current folder."
+    )
+
+    @property
+    def network(self) -> Use:
+        """The network as a component."""
+        return self._as_use()
+
+
+class Data(Component):
+    """The images, and how they reach the networks."""
+
+    size: Size = Field(
+        description="[height, width] in pixels of all images, >= 32; scores are at the labels' own size."
+    )
+    crop: Size | None = Field(default=None, description="[height, width] in pixels of the random training crop, >= 32.")
+    augment: tuple[Use, ...] = Field(
+        default=(), description="Transforms of training images, in order, before the crop."
+    )
+    workers: Whole = Field(
+        default=2, ge=0, le=256, description="Processes that load images; 0: none beside the main one."
+    )
+
+    @property
+    def dataset(self) -> Use:
+        """The dataset as a component."""
+        return self._as_use()
+
+
+class Supervised(Component):
+    """The loss against the labels."""
+
+    aux_weight: Number = Field(
+        default=0.4, ge=0, description="Factor of each auxiliary head's loss in the supervised loss."
+    )
+
+    @property
+    def loss(self) -> Use:
+        """The loss as a component."""
+        return self._as_use()
+
+
+class Optimizer(Component):
+    """The optimizer."""
+
+    @property
+    def factory(self) -> Use:
+        """The optimizer as a component; it is built with `params`."""
+        return self._as_use()
+
+
+class At(Section):
+    """Where a term reads each network: `logits`, `aux.<name>`, a tap, or a module path; or lists of equal length."""
+
+    student: Address = Field(description="Where in the student.")
+    teacher: Address = Field(description="Where in the teacher.")
+
+    @field_validator("teacher")
+    @classmethod
+    def _equal_length(cls, teacher: Any, info: ValidationInfo) -> Any:
+        if "student" in info.data:
+            here, there = info.data["student"], teacher
+            lengths = [len(a) if isinstance(a, tuple) else "one name" for a in (here, there)]
+            if lengths[0] != lengths[1]:
+                raise ValueError(f"must be as many taps as the student's: {lengths[0]} and {lengths[1]}")
+        return teacher
+
+
+class Term(Section):
+    """One distillation term."""
+
+    loss: Use = Field(description="The loss, called with the student's map, the teacher's and the labels.")
+    at: At | None = Field(default=None, description="Where it reads; without it, the logits.")
+    adapter: Use | None = Field(
+        default=None, description="Brings the student's channels to the teacher's; trained with it."
+    )
+    weight: Annotated[float | Use, BeforeValidator(_factor)] = Field(
+        default=1.0, description="Factor in the total loss: a number >= 0, or a schedule of the step."
+    )
+    resize: Literal["student", "teacher"] = Field(
+        default="student", description="Whose map is resized to the other's size."
+    )
+    pixels: Literal["valid", "all", "unlabelled"] = Field(
+        default="valid",
+        description="`all` and `unlabelled`: the teacher's argmax labels what has an image but no label.",
+    )
+
+
+class Train(Section):
+    """How long, how much at a time, and how."""
+
+    epochs: Annotated[Whole, Field(ge=1)] | None = Field(default=None, description="Passes over the data; or `steps`.")
+    steps: Annotated[Whole, Field(ge=1)] | None = Field(
+        default=None, description="Optimizer updates; or `epochs`.", validate_default=True
+    )
+    batch_size: Whole = Field(ge=1, description="Images a step, over all processes and micro-batches.")
+    accumulate: Whole = Field(default=1, ge=1, description="Micro-batches a step; divides batch_size.")
+    seeds: Annotated[tuple[Annotated[Whole, Field(ge=0, lt=2**32)], ...], AfterValidator(_distinct)] = Field(
+        default=(0,), min_length=1, description="One run for each."
+    )
+    clip_norm: Number | None = Field(
+        default=None, gt=0, description="Largest norm of a step's gradient; null: not clipped."
+    )
+    precision: Literal["auto", "bf16", "fp32"] = Field(
+        default="auto", description="`auto`: bf16 where the machine is fast at it."
+    )
+    memory_format: Literal["auto", "channels_last", "contiguous"] = Field(
+        default="auto", description="How images lie in memory."
+    )
+    evaluate_every: Amount = Field(
+        default="20%", description="Steps, or a share of all, between evaluations; 0: only at the end."
+    )
+    save_every: Amount = Field(
+        default="10%", description="Steps, or a share of all, between checkpoints; 0: only at the end."
+    )
+    select: Literal["last", "best"] = Field(
+        default="last", description="Whose weights are the result: the last step's, or the best's."
+    )
+    reestimate_batchnorm: Whole = Field(
+        default=0, ge=0, description="Batches to estimate BatchNorm's statistics on before the last evaluation; 0: off."
+    )
+
+    @field_validator("steps")
+    @classmethod
+    def _one_length(cls, steps: int | None, info: ValidationInfo) -> int | None:
+        if "epochs" in info.data and (steps is None) == (info.data["epochs"] is None):
+            raise ValueError(f"give either epochs or steps, got {'none' if steps is None else 'both'}")
+        return steps
+
+    @field_validator("accumulate")
+    @classmethod
+    def _equal_parts(cls, accumulate: int, info: ValidationInfo) -> int:
+        size = info.data.get("batch_size")
+        if size is not None and size % accumulate:
+            good = sorted({max(accumulate, size // accumulate * accumulate), (size // accumulate + 1) * accumulate})
+            raise ValueError(
+                f"batch_size {size} is not divisible by accumulate {accumulate}; "
+                f"the nearest that are: {' and '.join(map(str, good))}"
+            )
+        return accumulate
+
+
+class Log(Section):
+    """What is shown and logged; no part of a run's id."""
+
+    every: Whole = Field(default=10, ge=1, description="Steps between two lines.")
+    panels: Whole = Field(default=4, ge=0, le=64, description="Images shown with labels and predictions; 0: none.")
+    tensorboard: Flag = Field(default=True, description="Whether TensorBoard events are written.")
