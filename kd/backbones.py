@@ -1,11 +1,15 @@
 """torchvision's encoders as the networks here need them: any number of channels, any output stride, every stage out."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torchvision
 from torch import Tensor, nn
+from torchvision.models.segmentation.deeplabv3 import DeepLabHead
+from torchvision.models.segmentation.fcn import FCNHead
 
-from kd.types import Tap
+from kd.layers import Normalize, PooledBatchNorm2d
+from kd.types import SegmentationOutput, Tap
 
 BLOCKS_EXPANSION = {"resnet18": 1, "resnet34": 1, "resnet50": 4, "resnet101": 4}
 
@@ -75,10 +79,70 @@ def resnet(name: str, in_channels: int, output_stride: int = 32) -> Stages:
     return Stages(modules, outputs, taps, f"{name.replace('resnet', 'ResNet')}_Weights.IMAGENET1K_V1")
 
 
+class ResNetWithHead(nn.Module):
+    """A ResNet at output stride 8 under a head, in the shape and with the names of torchvision's networks.
+
+    Taps: `layer1` (stride 4), `layer2`, `layer3`, `layer4` (8); `low`, `mid`, `high` are the first three.
+
+    Args:
+        num_classes: K.
+        in_channels: channels of an image.
+        backbone: resnet18, resnet34, resnet50 or resnet101.
+        head: channels of `layer4` and K to the modules that run on it.
+        context: a tap for the output of the head's first module, and its channels; None for no such tap.
+        aux: add torchvision's auxiliary head on `layer3`, as `aux.aux`.
+
+    Shape: images (N, in_channels, H, W) in [0, 1]; logits (N, K, H/8, W/8).
+
+    Raises:
+        ValueError: an unknown backbone.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        in_channels: int,
+        backbone: str,
+        head: Callable[[int, int], nn.Sequential],
+        context: tuple[str, int] | None,
+        aux: bool,
+    ) -> None:
+        super().__init__()
+        self.num_classes, self.in_channels = num_classes, in_channels
+        self.normalize = Normalize(in_channels)
+        self.backbone = resnet(backbone, in_channels, output_stride=8)
+        self.taps = dict(self.backbone.taps)
+        self.classifier = head(self.taps["layer4"].channels, num_classes)
+        self.aux_classifier = FCNHead(self.taps["layer3"].channels, num_classes) if aux else None
+        self.context = None if context is None else context[0]
+        if context is not None:
+            self.taps[context[0]] = Tap(context[1], 8)
+
+    def forward(self, images: Tensor) -> SegmentationOutput:
+        """Images in [0, 1] to logits at stride 8."""
+        features = self.backbone(self.normalize(images))
+        first, *behind = self.classifier
+        logits = first(features["layer4"])
+        if self.context is not None:
+            features[self.context] = logits
+        for module in behind:
+            logits = module(logits)
+        aux = {} if self.aux_classifier is None else {"aux": self.aux_classifier(features["layer3"])}
+        return SegmentationOutput(logits, features, aux)
+
+
+def deeplabv3_head(in_channels: int, num_classes: int) -> nn.Sequential:
+    """Torchvision's DeepLabV3 head; its pooled BatchNorm is a `PooledBatchNorm2d`, so that one image trains."""
+    head: nn.Sequential = DeepLabHead(in_channels, num_classes)
+    pooling: Any = head[0]
+    pooling.convs[-1][2] = PooledBatchNorm2d(256)
+    return head
+
+
 def mobilenet_v2(in_channels: int, output_stride: int = 32, *, expanded: bool = False) -> Stages:
     """MobileNetV2's features up to the 320-channel stage.
 
-    Taps: `stem` (16 channels, stride 2), `low` 24 at 4, `mid` 32 at 8, `high` 96 at 16, `encoder` the last.
+    Taps: `stem` (32 channels, stride 2), `block1` 16 at 2, `low` 24 at 4, `mid` 32 at 8, `high` 96 at 16, `encoder`.
 
     Source: Sandler et al., "MobileNetV2: Inverted Residuals and Linear Bottlenecks", CVPR 2018, arXiv:1801.04381.
 
@@ -95,8 +159,8 @@ def mobilenet_v2(in_channels: int, output_stride: int = 32, *, expanded: bool = 
         features[0][0] = _with_channels(features[0][0], in_channels)
     _limit_stride([(features[7:14], 16), (features[14:18], 32)], output_stride)
     last = 18 if expanded else 17
-    outputs = {"stem": 0, "low": 3, "mid": 6, "high": 13, "encoder": last}
-    strides = {"stem": 2, "low": 4, "mid": 8, "high": min(16, output_stride), "encoder": output_stride}
+    outputs = {"stem": 0, "block1": 1, "low": 3, "mid": 6, "high": 13, "encoder": last}
+    strides = {"stem": 2, "block1": 2, "low": 4, "mid": 8, "high": min(16, output_stride), "encoder": output_stride}
     return _numbered(features[: last + 1], outputs, strides, "MobileNet_V2_Weights.IMAGENET1K_V2")
 
 
@@ -135,6 +199,25 @@ def mobilenet_v3_small(in_channels: int, *, width: float = 1.0, activation: str 
     outputs = {"low": 1, "mid": 3, "high": 8, "encoder": 12}
     strides = {"low": 4, "mid": 8, "high": 16, "encoder": 16}
     return _numbered(features, outputs, strides, "MobileNet_V3_Small_Weights.IMAGENET1K_V1")
+
+
+def mobilenet_v3_large(in_channels: int) -> Stages:
+    """MobileNetV3-Large's features, dilated to output stride 16; BatchNorm momentum 0.1 as in the small one.
+
+    Taps: `low` 24 channels at stride 4, `mid` 40 at 8, `high` 112 at 16, `encoder` 960 at 16; `block4` 40 at 8 is what
+    torchvision's LR-ASPP reads.
+
+    Source: Howard et al., "Searching for MobileNetV3", ICCV 2019, arXiv:1905.02244.
+
+    Args:
+        in_channels: channels of an image.
+    """
+    features = torchvision.models.mobilenet_v3_large(weights=None, dilated=True, norm_layer=_batch_norm_v3).features
+    if in_channels != 3:
+        features[0][0] = _with_channels(features[0][0], in_channels)
+    outputs = {"low": 3, "block4": 4, "mid": 6, "high": 12, "encoder": 16}
+    strides = {"low": 4, "block4": 8, "mid": 8, "high": 16, "encoder": 16}
+    return _numbered(features, outputs, strides, "MobileNet_V3_Large_Weights.IMAGENET1K_V2")
 
 
 def _batch_norm_v3(channels: int) -> nn.BatchNorm2d:

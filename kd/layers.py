@@ -71,7 +71,12 @@ def conv_norm_act(
 
 
 def upsample_to(maps: Tensor, like: Tensor) -> Tensor:
-    """Bilinear (`align_corners=False`) to the height and width of `like`, whatever they are: odd images work."""
+    """Bilinear (`align_corners=False`) to the height and width of `like`, whatever they are: odd images work.
+
+    Doubling ends a row or column too far where a stride of 2 had rounded an odd size up; this mends that too.
+    """
+    if not torch.compiler.is_exporting() and maps.shape[-2:] == like.shape[-2:]:
+        return maps  # not in an export: the comparison would tie the file to even or to odd sizes
     return F.interpolate(maps, size=like.shape[-2:], mode="bilinear", align_corners=False)
 
 
@@ -129,6 +134,150 @@ class ASPP(nn.Module):
         whole = self.pooling(x).expand(-1, -1, *x.shape[-2:])
         maps: Tensor = self.project(torch.cat([*(branch(x) for branch in self.branches), whole], 1))
         return self.dropout(maps)  # type: ignore[no-any-return]
+
+
+class PyramidPooling(nn.Module):
+    """The map beside its averages over 1×1, 2×2, 3×3 and 6×6 regions, each thinned to a quarter of the channels.
+
+    Source: Zhao et al., "Pyramid Scene Parsing Network", CVPR 2017, arXiv:1612.01105.
+
+    Args:
+        in_channels: channels of the map; the result has twice as many.
+        bins: regions along each side.
+    """
+
+    def __init__(self, in_channels: int, bins: tuple[int, ...] = (1, 2, 3, 6)) -> None:
+        super().__init__()
+        self.branches = nn.ModuleList(
+            nn.Sequential(
+                nn.AdaptiveAvgPool2d(side),
+                conv_norm_act(in_channels, in_channels // len(bins), 1, norm=PooledBatchNorm2d),
+            )
+            for side in bins
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, in_channels, h, w) to (N, 2 · in_channels, h, w)."""
+        return torch.cat([x, *(upsample_to(branch(x), x) for branch in self.branches)], 1)
+
+
+class SqueezeExcite(nn.Module):
+    """Weigh each channel by what the whole map says of it.
+
+    Source: Hu et al., "Squeeze-and-Excitation Networks", CVPR 2018, arXiv:1709.01507.
+
+    Args:
+        channels: of the map.
+        reduction: how many times narrower the layer between is; at least one channel stays.
+        bias: whether its two layers have biases.
+    """
+
+    def __init__(self, channels: int, reduction: int = 16, *, bias: bool = True) -> None:
+        super().__init__()
+        hidden = max(1, channels // reduction)
+        self.weigh = nn.Sequential(
+            nn.AdaptiveAvgPool2d(1),
+            nn.Conv2d(channels, hidden, 1, bias=bias),
+            nn.ReLU(),
+            nn.Conv2d(hidden, channels, 1, bias=bias),
+            nn.Sigmoid(),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, channels, h, w) to the same shape."""
+        return x * self.weigh(x)  # type: ignore[no-any-return]
+
+
+class SeparableConv(nn.Module):
+    """A 3×3 convolution of each channel by itself, then a 1×1 across channels with BatchNorm and ReLU.
+
+    Args:
+        in_channels: channels of the map.
+        out_channels: channels of the result.
+        depthwise_norm: BatchNorm and ReLU behind the first convolution too.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, *, depthwise_norm: bool) -> None:
+        super().__init__()
+        if depthwise_norm:
+            self.depthwise: nn.Module = conv_norm_act(in_channels, in_channels, groups=in_channels)
+        else:
+            self.depthwise = nn.Conv2d(in_channels, in_channels, 3, padding=1, groups=in_channels, bias=False)
+        self.pointwise = conv_norm_act(in_channels, out_channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, in_channels, h, w) to (N, out_channels, h, w)."""
+        return self.pointwise(self.depthwise(x))  # type: ignore[no-any-return]
+
+
+class ResidualSE(nn.Module):
+    """Two 3×3 convolutions with BatchNorm, squeezed and excited, beside a 1×1 shortcut.
+
+    Args:
+        in_channels: channels of the map.
+        out_channels: channels of the result.
+        reduction: of the squeeze-and-excitation.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, reduction: int = 16) -> None:
+        super().__init__()
+        self.residual = nn.Sequential(
+            conv_norm_act(in_channels, out_channels),
+            nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False),
+            nn.BatchNorm2d(out_channels),
+            SqueezeExcite(out_channels, reduction),
+        )
+        self.shortcut = nn.Sequential(nn.Conv2d(in_channels, out_channels, 1, bias=False), nn.BatchNorm2d(out_channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, in_channels, h, w) to (N, out_channels, h, w)."""
+        return F.relu(self.residual(x) + self.shortcut(x))
+
+
+class ResidualSEUp(nn.Module):
+    """One decoder stage: twice the size by a transposed convolution, the skip weighed by its own SE, `ResidualSE`.
+
+    Args:
+        in_channels: channels of the coarse map.
+        skip_channels: channels of the encoder's map.
+        out_channels: channels of the result.
+    """
+
+    def __init__(self, in_channels: int, skip_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.up = nn.ConvTranspose2d(in_channels, out_channels, 2, stride=2)
+        self.weigh = SqueezeExcite(skip_channels)
+        self.fuse = ResidualSE(out_channels + skip_channels, out_channels)
+
+    def forward(self, x: Tensor, skip: Tensor) -> Tensor:
+        """Coarse map and skip to (N, out_channels, h, w) at the skip's size."""
+        x = upsample_to(self.up(x), skip)
+        return self.fuse(torch.cat([x, self.weigh(skip)], 1))  # type: ignore[no-any-return]
+
+
+class AttentionGate(nn.Module):
+    """Weigh each pixel of a skip by a gate that sees the skip and the decoder's map together.
+
+        skip · σ(BN(ψ(relu(BN(W_gate gate) + BN(W_skip skip)))))
+
+    Source: Oktay et al., "Attention U-Net: Learning Where to Look for the Pancreas", MIDL 2018, arXiv:1804.03999.
+    Differs: gate and skip have one size already.
+
+    Args:
+        gate_channels: channels of the decoder's map.
+        skip_channels: channels of the encoder's map.
+        inner_channels: channels in which the two meet.
+    """
+
+    def __init__(self, gate_channels: int, skip_channels: int, inner_channels: int) -> None:
+        super().__init__()
+        self.from_gate = nn.Sequential(nn.Conv2d(gate_channels, inner_channels, 1), nn.BatchNorm2d(inner_channels))
+        self.from_skip = nn.Sequential(nn.Conv2d(skip_channels, inner_channels, 1), nn.BatchNorm2d(inner_channels))
+        self.open = nn.Sequential(nn.Conv2d(inner_channels, 1, 1), nn.BatchNorm2d(1), nn.Sigmoid())
+
+    def forward(self, gate: Tensor, skip: Tensor) -> Tensor:
+        """Gate and skip of one size to the skip, weighed: (N, skip_channels, h, w)."""
+        return skip * self.open(F.relu(self.from_gate(gate) + self.from_skip(skip)))  # type: ignore[no-any-return]
 
 
 class LowLevelDecoder(nn.Module):

@@ -68,3 +68,25 @@ class DeepLabV3Plus(nn.Module):
         features["decoder"] = self.decoder(features["aspp"], features["low"])
         logits, members = self.classifier(features["decoder"])
         return SegmentationOutput(logits, features, members)
+
+
+def DeepLabV3PlusResNet50(  # noqa: N802  # recipes call every network as they call a class
+    num_classes: int, in_channels: int = 3, *, output_stride: int = 16, heads: int = 1
+) -> DeepLabV3Plus:
+    """`DeepLabV3Plus` on ResNet-50: 40,348,583 parameters at 7 classes, 40,352,181 with three heads.
+
+    Source: Chen et al., "Encoder-Decoder with Atrous Separable Convolution for Semantic Image Segmentation", ECCV
+    2018, arXiv:1802.02611. Differs: plain convolutions in ASPP and decoder.
+
+    Args:
+        num_classes: K.
+        in_channels: channels of an image.
+        output_stride: of the encoder: 16, or 8 (finer and slower) or 32.
+        heads: 1, or 3 heads whose mean is the result, each of them in `aux`.
+
+    Shape: images (N, in_channels, H, W) in [0, 1]; logits (N, K, H/4, W/4).
+
+    Raises:
+        ValueError: another output stride or number of heads.
+    """
+    return DeepLabV3Plus(num_classes, in_channels, output_stride=output_stride, heads=heads)
