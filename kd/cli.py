@@ -23,7 +23,7 @@ _STATUS = {  # by name: their modules import torch
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit status (see docs/recipes.md)."""
-    arguments = _parser().parse_args(argv)
+    arguments = _parse(argv)
     warnings.showwarning = _one_line
     try:
         _check_torch(arguments)
@@ -35,6 +35,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 128 + signal.SIGPIPE
     except Exception as error:  # noqa: BLE001  # the last resort: a bug of ours gets its traceback and status 1
         return _report(error)
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Parse, with `path=value` allowed behind options too: argparse alone takes positionals in one piece."""
+    parser = _parser()
+    arguments, rest = parser.parse_known_args(argv)
+    overrides = [text for text in rest if "=" in text and not text.startswith("-")]
+    if len(overrides) < len(rest) or (rest and not hasattr(arguments, "overrides")):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:
+        arguments.overrides = [*arguments.overrides, *overrides]
+    return arguments
 
 
 def _report(error: Exception) -> int:
@@ -88,12 +100,14 @@ def _parser() -> argparse.ArgumentParser:
 
     check = command("check", _check, "Check recipes without training: shape, calls, and one small batch.")
     check.add_argument("recipes", nargs="+", metavar="RECIPE", help="recipe files; `path=value` overrides all of them")
+    check.set_defaults(overrides=[])
     check.add_argument("--imports", action="store_true", help="only list what the recipes would import")
     _trust(check)
     _runs(check)
 
     compare = command("compare", _compare, "Compare a recipe's student with its baseline and its teacher.")
     compare.add_argument("targets", nargs="+", metavar="TARGET", help="recipes, run directories, and `path=value`")
+    compare.set_defaults(overrides=[])
     compare.add_argument("--json", action="store_true", help="print JSON instead of tables")
     compare.add_argument("--html", type=Path, metavar="FILE", help="where the page goes (default: the run directory)")
     _trust(compare)
@@ -161,8 +175,7 @@ def _run(arguments: argparse.Namespace) -> None:
 def _check(arguments: argparse.Namespace) -> None:
     from kd.recipe import imports
 
-    files = [text for text in arguments.recipes if "=" not in text]
-    overrides = [text for text in arguments.recipes if "=" in text]
+    files, overrides = _split(arguments.recipes, arguments.overrides)
     for file in files:
         if arguments.imports:
             print("\n".join(imports(file)))
@@ -173,11 +186,15 @@ def _check(arguments: argparse.Namespace) -> None:
             print(line)
 
 
+def _split(texts: Sequence[str], more: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Files and overrides of a command that takes several files."""
+    return [text for text in texts if "=" not in text], [*(text for text in texts if "=" in text), *more]
+
+
 def _compare(arguments: argparse.Namespace) -> int:
     from kd.compare import compare_command
 
-    targets = [text for text in arguments.targets if "=" not in text]
-    overrides = [text for text in arguments.targets if "=" in text]
+    targets, overrides = _split(arguments.targets, arguments.overrides)
     return compare_command(
         targets,
         runs=arguments.runs,
