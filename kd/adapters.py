@@ -3,9 +3,10 @@
 The engine measures both channel counts and builds `Adapter(in_channels, out_channels, **args)`.
 """
 
+import torch
 from torch import Tensor, nn
 
-__all__ = ["Conv1x1", "ConvNormAct", "Identity"]
+__all__ = ["MLP", "Conv1x1", "ConvNormAct", "Identity", "MaskedGenerator"]
 
 
 class Identity(nn.Module):
@@ -81,3 +82,89 @@ class ConvNormAct(nn.Module):
         """Convolve, normalise, rectify."""
         result: Tensor = self.norm(self.conv(features)).relu()
         return result
+
+
+class MLP(nn.Module):
+    """Two linear maps of the channels with normalisation and ReLU between them: CIRKD's and VID's kind of projector.
+
+    Args:
+        in_channels: channels of the student's map.
+        out_channels: channels of the teacher's map.
+        hidden_channels: between the two maps, >= 1; None is `out_channels`.
+
+    Shape: (N, in_channels, h, w) to (N, out_channels, h, w).
+
+    Raises:
+        ValueError: `hidden_channels` is below 1.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, hidden_channels: int | None = None) -> None:
+        super().__init__()
+        hidden = _hidden(hidden_channels, out_channels)
+        self.first = nn.Conv2d(in_channels, hidden, 1, bias=False)
+        self.norm = nn.BatchNorm2d(hidden)
+        self.second = nn.Conv2d(hidden, out_channels, 1)
+        nn.init.kaiming_normal_(self.first.weight, nonlinearity="relu")
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map, normalise, rectify, map."""
+        result: Tensor = self.second(self.norm(self.first(features)).relu())
+        return result
+
+
+class MaskedGenerator(nn.Module):
+    """Hide most positions of the student's map, then generate the whole map from the rest: MGD's adapter.
+
+    A 1×1 convolution where the channel counts differ, a mask that sets random positions to 0 in all channels, and two
+    3×3 convolutions with ReLU between them. In evaluation mode nothing is hidden.
+
+    Source: Yang et al., "Masked Generative Distillation", ECCV 2022, arXiv:2205.01529.
+
+    Args:
+        in_channels: channels of the student's map.
+        out_channels: channels of the teacher's map.
+        hide: share of the positions set to 0, in [0, 1); the rest is not scaled up.
+        hidden_channels: between the 3×3 convolutions, >= 1; None is `out_channels`, as in the paper: 75 million
+            parameters at 2048 channels, where 256 make it 9 million.
+
+    Shape: (N, in_channels, h, w) to (N, out_channels, h, w).
+
+    Raises:
+        ValueError: `hide` is outside [0, 1); `hidden_channels` is below 1.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, hide: float = 0.75, hidden_channels: int | None = None
+    ) -> None:
+        super().__init__()
+        if not 0 <= hide < 1:
+            raise ValueError(f"hide is {hide}; it must be in [0, 1)")
+        hidden = _hidden(hidden_channels, out_channels)
+        self.hide = hide
+        self.align = nn.Identity() if in_channels == out_channels else nn.Conv2d(in_channels, out_channels, 1)
+        self.generator = nn.Sequential(
+            nn.Conv2d(out_channels, hidden, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(hidden, out_channels, 3, padding=1),
+        )
+
+    def forward(self, features: Tensor, shown: Tensor | None = None) -> Tensor:
+        """Hide, then generate.
+
+        Args:
+            features: (N, in_channels, h, w).
+            shown: (N, 1, h, w), True where a position stays; None draws it in training and shows all in evaluation.
+        """
+        features = self.align(features)
+        if shown is None and self.training:
+            shown = torch.rand_like(features[:, :1], dtype=torch.float32) >= self.hide
+        if shown is not None:
+            features = features * shown
+        result: Tensor = self.generator(features)
+        return result
+
+
+def _hidden(channels: int | None, default: int) -> int:
+    if channels is not None and channels < 1:
+        raise ValueError(f"hidden_channels is {channels}; it must be at least 1")
+    return default if channels is None else channels

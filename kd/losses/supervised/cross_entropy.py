@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kd.losses._pixels import at_least_float32, full_precision, valid_pixels
+from kd.losses.supervised.class_weights import as_factors, check_classes
 from kd.types import IGNORE
 
 
@@ -20,8 +20,10 @@ class CrossEntropy(nn.Module):
     Differs: 0 instead of NaN when no pixel is valid; otherwise the value of `torch.nn.CrossEntropyLoss`.
 
     Args:
-        weight: one factor per class, >= 0; None is 1 for all.
+        weight: one factor per class, >= 0; or "median_frequency", "inverse_log" or "effective_number", computed from
+            `label_counts`. None is 1 for all.
         label_smoothing: ε in [0, 1): the label keeps 1 - ε, and ε is shared by all K classes.
+        label_counts: pixels of each class in the training labels; the engine supplies it.
 
     Shape: logits (N, K, H, W), K >= 2; labels (N, H, W).
 
@@ -29,19 +31,22 @@ class CrossEntropy(nn.Module):
         Nats, >= 0.
 
     Raises:
-        ValueError: a weight is below 0, or their number is not K; `label_smoothing` is outside [0, 1); sizes differ.
+        ValueError: a weight is below 0, or their number is not K; `weight` is a name and there are no `label_counts`;
+            `label_smoothing` is outside [0, 1); sizes differ.
     """
 
     weight: Tensor | None
 
-    def __init__(self, weight: Sequence[float] | None = None, label_smoothing: float = 0.0) -> None:
+    def __init__(
+        self,
+        weight: Sequence[float] | str | None = None,
+        label_smoothing: float = 0.0,
+        label_counts: Sequence[int] | None = None,
+    ) -> None:
         super().__init__()
-        if weight is not None and min(weight) < 0:
-            raise ValueError(f"weight is {list(weight)}; every factor must be >= 0")
         if not 0 <= label_smoothing < 1:
             raise ValueError(f"label_smoothing is {label_smoothing}; it must be in [0, 1)")
-        factors = None if weight is None else torch.tensor(weight, dtype=torch.float32)
-        self.register_buffer("weight", factors, persistent=False)
+        self.register_buffer("weight", as_factors(weight, label_counts), persistent=False)
         self.label_smoothing = label_smoothing
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
@@ -49,8 +54,8 @@ class CrossEntropy(nn.Module):
         with full_precision(logits):
             logits, labels = at_least_float32(logits), labels.long()
             valid = valid_pixels(labels, logits)
-            if self.weight is not None and len(self.weight) != logits.shape[1]:
-                raise ValueError(f"weight has {len(self.weight)} factors, the logits {logits.shape[1]} classes")
+            if self.weight is not None:
+                check_classes(self.weight, logits)
             weight = None if self.weight is None else self.weight.to(logits.dtype)
             # One value a pixel, then a sum: the reduced kernel is not deterministic on CUDA.
             values = F.cross_entropy(

@@ -1,0 +1,49 @@
+"""Masked generative distillation: the distance; the masking and the generator are an adapter."""
+
+from torch import Tensor, nn
+
+from kd.losses._pixels import full_precision, mean_over, pair, valid_pixels
+
+
+class MGD(nn.Module):
+    """Masked generative distillation: restore the teacher's whole map from part of the student's.
+
+        loss = (G(m · student) - teacher)²,   mean over channels and valid pixels
+
+    The mask m and the generator G are the term's adapter, `kd.adapters.MaskedGenerator`; without it this is `MSE`.
+
+    Source: Yang et al., "Masked Generative Distillation", ECCV 2022, arXiv:2205.01529.
+    Differs: the mean keeps one weight good at every width and size; the authors sum.
+
+    Args:
+        convention: whose number the loss returns, for maps of C channels:
+            "house": the formula above;
+            "mgd": 2·10⁻⁵ · the sum over channels and valid pixels / N, which is 2·10⁻⁵ · C · P times the house value
+            for P valid pixels an image (also MMRazor's). A recipe's weight of 1 then means the authors' α.
+
+    Shape: student, teacher (N, C, h, w); labels (N, h, w) or None.
+
+    Returns (of forward):
+        Squared units of the features, >= 0; 0 when the maps are equal.
+
+    Raises:
+        ValueError: `convention` is unknown; the shapes differ.
+    """
+
+    compares = "features"
+    conventions = ("house", "mgd")
+
+    def __init__(self, convention: str = "house") -> None:
+        super().__init__()
+        if convention not in self.conventions:
+            raise ValueError(f"convention '{convention}' is unknown; known: {', '.join(self.conventions)}")
+        self.convention = convention
+
+    def forward(self, student: Tensor, teacher: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Squared difference, mean over channels and valid pixels."""
+        with full_precision(student):
+            student, teacher = pair(student, teacher)
+            valid, squared = valid_pixels(labels, student), (student - teacher).square()
+            if self.convention == "mgd":
+                return 2e-5 * squared.where(valid[:, None], 0).sum() / len(student)
+            return mean_over(squared.mean(1), valid)

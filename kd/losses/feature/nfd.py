@@ -1,0 +1,52 @@
+"""Normalised feature distillation, also known as PKD."""
+
+from torch import Tensor, nn
+
+from kd.losses._pixels import full_precision, mean_over, pair, valid_pixels
+from kd.losses.feature._standardize import standardize
+
+
+class NFD(nn.Module):
+    """Normalised feature distillation: match each channel's pattern, not its mean and scale.
+
+        loss = ½ · (z(student) - z(teacher))² = 1 - r,   mean over channels and valid pixels
+
+    z gives each channel mean 0 and standard deviation 1 over the valid pixels of the batch; r is Pearson's correlation
+    of the two channels.
+
+    Source: Liu et al., "NFD: Normalized Feature Distillation for Semantic Segmentation", 2022, arXiv:2207.05256; Cao et
+        al., "PKD: General Distillation Framework for Object Detectors via Pearson Correlation Coefficient", NeurIPS
+        2022, arXiv:2207.02039, which is the same loss.
+    Differs: ignored pixels are left out of mean, deviation and loss.
+
+    Args:
+        convention: whose number the loss returns, with P valid pixels in the batch:
+            "house": the formula above;
+            "mmrazor": the unbiased deviation, (P - 1) / P times the house value.
+
+    Shape: student, teacher (N, C, h, w); labels (N, h, w) or None.
+
+    Returns (of forward):
+        No unit, 0 … 2; 0 when the maps are equal up to a positive factor and a constant per channel.
+
+    Raises:
+        ValueError: `convention` is unknown; the shapes differ.
+    """
+
+    compares = "features"
+    conventions = ("house", "mmrazor")
+
+    def __init__(self, convention: str = "house") -> None:
+        super().__init__()
+        if convention not in self.conventions:
+            raise ValueError(f"convention '{convention}' is unknown; known: {', '.join(self.conventions)}")
+        self.convention = convention
+
+    def forward(self, student: Tensor, teacher: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Half the squared difference of the standardised maps, mean over channels and valid pixels."""
+        with full_precision(student):
+            student, teacher = pair(student, teacher)
+            valid = valid_pixels(labels, student)
+            unbiased = self.convention == "mmrazor"
+            mine, its = (standardize(maps, valid, unbiased=unbiased) for maps in (student, teacher))
+            return mean_over((mine - its).square().mean(1), valid) / 2

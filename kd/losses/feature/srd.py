@@ -1,0 +1,60 @@
+"""The simple recipe: normalise, project, and compress the distance by a logarithm."""
+
+import torch
+from torch import Tensor, nn
+
+from kd.losses._pixels import full_precision, mean_over, pair, valid_pixels
+from kd.losses.feature._standardize import standardize
+
+
+class SRD(nn.Module):
+    """Simple recipe distillation: a power of the normalised features' difference, under a logarithm.
+
+        loss = log( 1 + Σ_c |z(student) - z(teacher)|^p ),   the sum's mean over the valid pixels inside the logarithm
+
+    z gives each channel mean 0 and standard deviation 1 over the valid pixels of the batch: batch normalisation without
+    parameters. The paper's linear projector is the term's adapter, `kd.adapters.Conv1x1`.
+
+    Source: Miles and Mikolajczyk, "Understanding the Role of the Projector in Knowledge Distillation", AAAI 2024,
+        arXiv:2303.11098.
+    Differs: 1 + under the logarithm, so that identical maps give 0, not -∞; features far from that give the paper's
+        gradient. Pixels take the place of images.
+
+    Args:
+        exponent: p >= 1, the paper's α; larger turns to the worst channels.
+        convention: whose number the loss returns:
+            "house": the formula above;
+            "srd": log of the sum over channels and valid pixels, without 1 +. For P valid pixels that is log P more
+            than the house value, and the same gradient, wherever the sum is far above 1.
+
+    Shape: student, teacher (N, C, h, w); labels (N, h, w) or None.
+
+    Returns (of forward):
+        No unit, >= 0; 0 when the maps are equal up to a positive factor and a constant per channel.
+
+    Raises:
+        ValueError: `exponent` is below 1; `convention` is unknown; the shapes differ.
+    """
+
+    compares = "features"
+    conventions = ("house", "srd")
+
+    def __init__(self, exponent: float = 4.0, convention: str = "house") -> None:
+        super().__init__()
+        if not exponent >= 1:
+            raise ValueError(f"exponent is {exponent}; it must be >= 1, or the gradient is infinite at the target")
+        if convention not in self.conventions:
+            raise ValueError(f"convention '{convention}' is unknown; known: {', '.join(self.conventions)}")
+        self.exponent = exponent
+        self.convention = convention
+
+    def forward(self, student: Tensor, teacher: Tensor, labels: Tensor | None = None) -> Tensor:
+        """The logarithm of the mean power of the difference."""
+        with full_precision(student):
+            student, teacher = pair(student, teacher)
+            valid = valid_pixels(labels, student)
+            difference = (standardize(student, valid) - standardize(teacher, valid)).abs()
+            power = (difference**self.exponent).sum(1)  # (N, h, w)
+            if self.convention == "srd":
+                return power.where(valid, 0).sum().clamp(min=torch.finfo(power.dtype).tiny).log()
+            return mean_over(power, valid).log1p()

@@ -1,0 +1,115 @@
+"""Focal loss: cross entropy that turns away from what is already right."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from kd.losses._pixels import at_least_float32, full_precision, valid_pixels
+from kd.losses.supervised.class_weights import as_factors, check_classes
+
+
+class Focal(nn.Module):
+    """Focal loss: cross entropy in which a pixel counts less the surer the network is of its label.
+
+        loss = Σ_i w(y_i) · α(y_i) · (1 - p_i)^γ · -log p_i  /  Σ_i w(y_i),   p_i = softmax_c(logits)(y_i),
+        over the valid pixels i
+
+    Source: Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017, arXiv:1708.02002.
+    Differs: softmax over classes, as cross entropy has it, where the paper has one sigmoid a class ("torchvision",
+        "smp"); the mean over valid pixels, where the paper divides by the number of objects.
+
+    Args:
+        gamma: γ >= 0; 0 is cross entropy.
+        alpha: α >= 0, not divided out: one number for all classes, or one per class. Under "torchvision" and "smp" a
+            number in [0, 1] as in the paper: α where the pixel has the class, 1 - α where it has not. None is 1.
+        weight: one factor per class, >= 0, divided out as in `CrossEntropy`; or "median_frequency", "inverse_log" or
+            "effective_number", computed from `label_counts`. None is 1 for all.
+        label_counts: pixels of each class in the training labels; the engine supplies it.
+        convention: whose number the loss returns, with P valid pixels and K classes:
+            "house": the formula above;
+            "monai": 1/K times the house value (`use_softmax=True`: a mean over classes too);
+            "torchvision", "smp": sigmoids, each class against the rest, mean over pixels and classes;
+            "smp-normalized": the same for each class divided by its Σ_i (1 - p_i)^γ (SMP's `normalized=True`, which
+            divides by the pixels twice).
+
+    Shape: logits (N, K, H, W), K >= 2; labels (N, H, W).
+
+    Returns (of forward):
+        Nats, >= 0.
+
+    Raises:
+        ValueError: `gamma`, `alpha` or `weight` is out of range, or their number is not K; `weight` is a name and there
+            are no `label_counts`; `convention` is unknown; sizes differ.
+    """
+
+    alpha: Tensor | None
+    weight: Tensor | None
+    conventions = ("house", "monai", "smp", "smp-normalized", "torchvision")
+
+    def __init__(
+        self,
+        gamma: float = 2.0,
+        alpha: float | Sequence[float] | None = None,
+        weight: Sequence[float] | str | None = None,
+        label_counts: Sequence[int] | None = None,
+        convention: str = "house",
+    ) -> None:
+        super().__init__()
+        if not gamma >= 0:
+            raise ValueError(f"gamma is {gamma}; it must be >= 0")
+        if convention not in self.conventions:
+            raise ValueError(f"convention '{convention}' is unknown; known: {', '.join(self.conventions)}")
+        self.gamma = gamma
+        self.convention = convention
+        self.one_vs_rest = convention in ("smp", "smp-normalized", "torchvision")
+        if self.one_vs_rest and weight is not None:
+            raise ValueError(f"convention '{convention}' has no class weights; leave out weight")
+        if self.one_vs_rest and not (alpha is None or (isinstance(alpha, int | float) and 0 <= alpha <= 1)):
+            raise ValueError(f"alpha is {alpha}; under convention '{convention}' it must be one number in [0, 1]")
+        balance = None if alpha is None else torch.tensor(alpha, dtype=torch.float32)
+        if balance is not None and (balance < 0).any():
+            raise ValueError(f"alpha is {alpha}; it must be >= 0")
+        self.register_buffer("alpha", balance, persistent=False)
+        self.register_buffer("weight", as_factors(weight, label_counts), persistent=False)
+
+    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Cross entropy weighted by (1 - p)^γ, mean over the valid pixels."""
+        with full_precision(logits):
+            logits = at_least_float32(logits)
+            valid = valid_pixels(labels, logits)
+            labels = labels.long().where(valid, 0)
+            if self.one_vs_rest:
+                return self._sigmoids(logits, labels, valid)
+            values = self._focal(-F.cross_entropy(logits, labels, reduction="none"))  # (N, H, W)
+            if self.alpha is not None:
+                if self.alpha.dim():
+                    check_classes(self.alpha, logits)
+                alpha = self.alpha.to(logits.dtype)
+                values = values * (alpha[labels] if alpha.dim() else alpha)
+            if self.weight is not None:
+                check_classes(self.weight, logits)
+            shares = torch.ones_like(values) if self.weight is None else self.weight.to(logits.dtype)[labels]
+            shares = shares.where(valid, 0)
+            total = shares.sum()
+            mean = (values.where(valid, 0) * shares).sum() / total.where(total > 0, 1)
+            return mean / logits.shape[1] if self.convention == "monai" else mean
+
+    def _modulation(self, log_probability: Tensor) -> Tensor:
+        # A floor above 0: the power's slope at 0 is infinite for γ < 1.
+        return (-log_probability.expm1()).clamp(min=torch.finfo(log_probability.dtype).tiny) ** self.gamma
+
+    def _focal(self, log_probability: Tensor) -> Tensor:
+        return self._modulation(log_probability) * -log_probability
+
+    def _sigmoids(self, logits: Tensor, labels: Tensor, valid: Tensor) -> Tensor:
+        member = labels[:, None] == torch.arange(logits.shape[1], device=logits.device)[:, None, None]
+        log_probability = F.logsigmoid(torch.where(member, logits, -logits))  # of being right, class by class
+        values = self._focal(log_probability)
+        if self.alpha is not None:
+            values = values * torch.where(member, self.alpha, 1 - self.alpha)
+        if self.convention == "smp-normalized":
+            shares = self._modulation(log_probability).where(valid[:, None], 0).sum((0, 2, 3))  # (K,)
+            values = values / shares.clamp(min=1e-6)[:, None, None]
+        return values.where(valid[:, None], 0).sum() / (valid.sum().clamp(min=1) * logits.shape[1])

@@ -1,0 +1,61 @@
+"""Jaccard loss: intersection over union, made smooth."""
+
+from torch import Tensor, nn
+
+from kd.losses.supervised._overlap import check, mean_loss, overlap
+
+
+class Jaccard(nn.Module):
+    """Jaccard loss: the intersection over union of each class, with probabilities in place of decisions.
+
+        loss = 1 - (|P ∩ Y| + s) / (|P ∪ Y| + s),   |P ∪ Y| = |P| + |Y| - |P ∩ Y|,   mean over the classes present
+
+    |P| sums a class's probability over the valid pixels of the batch, |P ∩ Y| over those labelled with it, |Y| counts
+    the latter.
+
+    Source: Rahman and Wang, "Optimizing Intersection-Over-Union in Deep Neural Networks for Image Segmentation",
+        ISVC 2016.
+    Differs: several classes, where the paper has one.
+
+    Args:
+        smooth: s >= 0 pixels; larger forgives errors in small regions.
+        per_image: overlaps of each image, then their mean; False takes the batch as one image.
+        background: False leaves class 0 out.
+        log: minus the logarithm of the overlap in place of 1 minus it.
+        convention: what a class counts for that the labels do not hold:
+            "house": nothing, it is not in the mean;
+            "smp": 0, yet it is in the mean: the house value times the share of classes present;
+            "monai": what the formula gives, near 1. MONAI's `DiceLoss(jaccard=True)` is `smooth=5e-6, per_image=True`
+            here, since it doubles both sides of the fraction but not its s of 1e-5.
+
+    Shape: logits (N, K, H, W), K >= 2; labels (N, H, W).
+
+    Returns (of forward):
+        No unit, 0 … 1 (with `log` 0 … 16); 0 when every pixel has probability 1 for its label.
+
+    Raises:
+        ValueError: `smooth` is below 0; `convention` is unknown; sizes differ.
+    """
+
+    def __init__(
+        self,
+        smooth: float = 0.0,
+        per_image: bool = False,
+        background: bool = True,
+        log: bool = False,
+        convention: str = "house",
+    ) -> None:
+        super().__init__()
+        check(smooth, convention)
+        self.smooth = smooth
+        self.per_image = per_image
+        self.background = background
+        self.log = log
+        self.convention = convention
+
+    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """1 minus the intersection over union, mean over classes."""
+        shared, predicted, labelled = overlap(logits, labels, per_image=self.per_image, background=self.background)
+        union = predicted + labelled - shared
+        numerator, denominator = shared + self.smooth, union + self.smooth
+        return mean_loss(numerator, denominator, labelled, log=self.log, convention=self.convention)
