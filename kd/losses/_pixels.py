@@ -1,7 +1,8 @@
-"""The arithmetic that all losses share: which pixels count, and at what precision."""
+"""The arithmetic that losses share: which pixels count, at what precision, and which lie at a boundary."""
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from kd.types import IGNORE
 
@@ -66,3 +67,24 @@ def mean_over(values: Tensor, valid: Tensor) -> Tensor:
         valid: bool, the shape of `values`.
     """
     return torch.where(valid, values, 0).sum() / valid.sum().clamp(min=1)
+
+
+def near_boundary(labels: Tensor, radius: int) -> Tensor:
+    """Which pixels see two classes or more in the square of 2·radius + 1 pixels around them.
+
+    Ignored pixels are no class: neither they nor what lies beside nothing else is at a boundary.
+
+    Args:
+        labels: (N, h, w), any integer type.
+        radius: in pixels, >= 1.
+
+    Returns:
+        bool (N, h, w); False at ignored pixels.
+    """
+    valid = labels != IGNORE
+    classes = labels.float()[:, None]  # (N, 1, h, w): max_pool2d takes floating point alone
+    minus_lowest, highest = (
+        F.max_pool2d(signed.where(valid[:, None], -torch.inf), 2 * radius + 1, stride=1, padding=radius)
+        for signed in (-classes, classes)
+    )
+    return valid & (highest != -minus_lowest)[:, 0]

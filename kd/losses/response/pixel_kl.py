@@ -65,10 +65,11 @@ class PixelKL(nn.Module):
             valid = valid_pixels(labels, student)
             log_student = F.log_softmax(student / self.temperature, 1)
             log_teacher = F.log_softmax(teacher / self.temperature, 1)
+            probability = log_teacher.exp()
             if self.convention == "skd":
-                cross_entropy = -(log_teacher.exp() * log_student).sum(1)  # (N, h, w)
+                cross_entropy = -(probability * log_student).sum(1)  # (N, h, w)
                 return cross_entropy.where(valid, 0).sum() / valid[0].numel()
-            divergence = F.kl_div(log_student, log_teacher, reduction="none", log_target=True).sum(1)  # (N, h, w)
+            divergence = (probability * (log_teacher - log_student)).sum(1)  # (N, h, w)
             return self._factor(student, valid) * mean_over(divergence, valid)
 
     def _factor(self, student: Tensor, valid: Tensor) -> Tensor | float:

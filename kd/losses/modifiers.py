@@ -1,0 +1,148 @@
+"""Around any distillation loss: only some of the pixels."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from kd.losses._pixels import at_least_float32, full_precision, near_boundary, pair, valid_pixels
+from kd.types import IGNORE
+
+
+class Masked(nn.Module):
+    """Only reliable pixels: all others are given to the loss as ignored.
+
+        labels_i ← 255 unless every condition that is set holds at pixel i; then the loss
+
+    Source: our own combination of what the literature masks by: the teacher's answer, its entropy, boundaries, classes.
+
+    Conditions on the teacher read its logits, so they serve losses on logits. Without labels, the teacher's most
+    probable classes stand for them.
+
+    Args:
+        loss: any distillation loss.
+        right: only where the teacher's most probable class is the label.
+        entropy: only where the teacher's entropy is at most this share of log K, 0 … 1.
+        near: only where the square of 2·near + 1 cells around holds two classes or more.
+        away: only where the square of 2·away + 1 cells around holds one class.
+        classes: only these labels.
+
+    Shape: student, teacher (N, C, h, w); labels (N, h, w) or None.
+
+    Returns (of forward):
+        What `loss` returns; 0 when no pixel is left.
+
+    Raises:
+        ValueError: no condition is set, or one is out of range; `loss` compares features and a condition reads logits;
+            labels are missing where the maps are features.
+    """
+
+    compares = "either"
+
+    def __init__(
+        self,
+        loss: nn.Module,
+        *,
+        right: bool = False,
+        entropy: float | None = None,
+        near: int | None = None,
+        away: int | None = None,
+        classes: Sequence[int] | None = None,
+    ) -> None:
+        super().__init__()
+        self.compares = getattr(loss, "compares", "either")
+        if not right and entropy is None and near is None and away is None and classes is None:
+            raise ValueError("Masked: no condition is set; give right, entropy, near, away or classes")
+        if entropy is not None and not 0 <= entropy <= 1:
+            raise ValueError(f"entropy is {entropy}; it is a share of log K, so it must be in [0, 1]")
+        for name, radius in (("near", near), ("away", away)):
+            if radius is not None and radius < 1:
+                raise ValueError(f"{name} is {radius}; it must be 1 cell or more")
+        if self.compares == "features" and (right or entropy is not None):
+            raise ValueError(
+                f"Masked: {type(loss).__name__} compares features, but right and entropy read the teacher's logits; "
+                "use near, away or classes"
+            )
+        self.loss = loss
+        self.right = right
+        self.entropy = entropy
+        self.near = near
+        self.away = away
+        self.classes = None if classes is None else tuple(classes)
+
+    def forward(self, student: Tensor, teacher: Tensor, labels: Tensor | None = None) -> Tensor:
+        """The loss over the pixels that are kept."""
+        with full_precision(student):
+            if labels is None and self.compares == "features":
+                raise ValueError("Masked: the maps are features, so there is nothing to mask by without labels")
+            valid_pixels(labels, teacher)
+            answer = None if self.compares == "features" else at_least_float32(teacher.detach())
+            labels = answer.argmax(1) if labels is None and answer is not None else labels
+            assert labels is not None
+            result: Tensor = self.loss(student, teacher, labels.masked_fill(~self._kept(answer, labels), IGNORE))
+            return result
+
+    def _kept(self, logits: Tensor | None, labels: Tensor) -> Tensor:
+        """Bool (N, h, w)."""
+        kept = torch.ones_like(labels, dtype=torch.bool)
+        if logits is not None and self.right:
+            kept = kept & (logits.argmax(1) == labels)
+        if logits is not None and self.entropy is not None:
+            log_p = F.log_softmax(logits, 1)
+            limit = self.entropy * torch.log(log_p.new_tensor(logits.shape[1]))
+            kept = kept & (-(log_p.exp() * log_p).sum(1) <= limit)
+        if self.near is not None:
+            kept = kept & near_boundary(labels, self.near)
+        if self.away is not None:
+            kept = kept & ~near_boundary(labels, self.away)
+        if self.classes is not None:
+            kept = kept & torch.isin(labels, labels.new_tensor(self.classes))
+        return kept
+
+
+class Sampled(nn.Module):
+    """A random subset of the pixels, the same in both maps: what is quadratic in the pixels becomes affordable.
+
+        maps (N, C, h, w) → (N, C, 1, n): n pixels of each image, drawn anew in every call, valid ones first
+
+    Source: our own; sampling keeps the mean of a loss that is a mean over pixels.
+    Neighbourhoods are lost: of no use to a loss that pools or looks for boundaries.
+
+    Args:
+        loss: any distillation loss.
+        pixels: n >= 1, of each image; all of them where a map has fewer.
+
+    Shape: student (N, C, h, w), teacher (N, D, h, w); labels (N, h, w) or None.
+
+    Returns (of forward):
+        What `loss` returns for the sample.
+
+    Raises:
+        ValueError: `pixels` is below 1; the sizes differ.
+    """
+
+    compares = "either"
+
+    def __init__(self, loss: nn.Module, pixels: int = 1024) -> None:
+        super().__init__()
+        if pixels < 1:
+            raise ValueError(f"pixels is {pixels}; it must be 1 or more")
+        self.compares = getattr(loss, "compares", "either")
+        self.loss = loss
+        self.pixels = pixels
+
+    def forward(self, student: Tensor, teacher: Tensor, labels: Tensor | None = None) -> Tensor:
+        """The loss of the sample."""
+        with full_precision(student):
+            student, teacher = pair(student, teacher, channels=False)
+            valid = valid_pixels(labels, student).flatten(1)  # (N, h·w)
+            lot = torch.rand(valid.shape, device=student.device) + valid
+            chosen = lot.topk(min(self.pixels, valid.shape[1]), dim=1).indices  # (N, n)
+            student, teacher = (
+                maps.flatten(2).gather(2, chosen[:, None].expand(-1, maps.shape[1], -1))[:, :, None]
+                for maps in (student, teacher)
+            )  # (N, C, 1, n)
+            sample = None if labels is None else labels.flatten(1).gather(1, chosen)[:, None]  # (N, 1, n)
+            result: Tensor = self.loss(student, teacher, sample)
+            return result

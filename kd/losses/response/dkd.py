@@ -1,0 +1,70 @@
+"""Decoupled distillation."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from kd.losses._pixels import full_precision, mean_over, pair, valid_pixels
+from kd.losses.response._classes import labels_or_argmax, warn_of_two_classes
+
+
+class DKD(nn.Module):
+    """Decoupled distillation: the label's probability, and how the rest is shared, each with a weight of its own.
+
+        loss = T² · ( target · KL(b_t ‖ b_s) + non_target · KL(r_t ‖ r_s) ),   mean over the valid pixels
+
+    With p = softmax_c(logits / T) and label y: b = (p_y, 1 - p_y), r = softmax of the logits without class y.
+
+    Source: Zhao et al., "Decoupled Knowledge Distillation", CVPR 2022, arXiv:2203.08679.
+    Differs: 1 - p_y comes from the other classes' logits, so a confident and wrong student keeps a finite value, where
+        the authors' code gives infinity. Without labels the teacher's most probable class stands for y.
+
+    Args:
+        temperature: T > 0, no unit.
+        target: factor of the label's part, >= 0; the paper's α.
+        non_target: factor of the other classes' part, >= 0; the paper's β. With two classes this part is 0.
+
+    Shape: student, teacher (N, K, h, w); labels (N, h, w) or None.
+
+    Returns (of forward):
+        Nats times T², >= 0; 0 when the logits are equal up to a constant per pixel.
+
+    Raises:
+        ValueError: `temperature` is not above 0; a factor is below 0; the shapes differ.
+    """
+
+    compares = "logits"
+
+    def __init__(self, temperature: float = 4.0, target: float = 1.0, non_target: float = 8.0) -> None:
+        super().__init__()
+        if not temperature > 0:
+            raise ValueError(f"temperature is {temperature}; it must be above 0")
+        if min(target, non_target) < 0:
+            raise ValueError(f"target is {target}, non_target {non_target}; neither may be below 0")
+        self.temperature = temperature
+        self.target = target
+        self.non_target = non_target
+
+    def forward(self, student: Tensor, teacher: Tensor, labels: Tensor | None = None) -> Tensor:
+        """T² times the two divergences, mean over the valid pixels."""
+        with full_precision(student):
+            student, teacher = pair(student, teacher)
+            warn_of_two_classes(student, "DKD's non-target part")
+            valid = valid_pixels(labels, student)
+            classes = torch.arange(student.shape[1], device=student.device)[:, None, None]
+            is_label = labels_or_argmax(labels, teacher)[:, None] == classes  # (N, K, h, w); nowhere at IGNORE
+            binary_student, rest_student = self._parts(student, is_label)
+            binary_teacher, rest_teacher = self._parts(teacher, is_label)
+            target, non_target = _kl(binary_teacher, binary_student), _kl(rest_teacher, rest_student)  # (N, h, w)
+            return self.temperature**2 * mean_over(self.target * target + self.non_target * non_target, valid)
+
+    def _parts(self, logits: Tensor, is_label: Tensor) -> tuple[Tensor, Tensor]:
+        """Log-probabilities: (N, 2, h, w) of label and not label, (N, K, h, w) of the classes without the label's."""
+        logits = logits / self.temperature
+        others = logits.masked_fill(is_label, torch.finfo(logits.dtype).min)  # not -inf, which would make NaN
+        label, other = logits.where(is_label, 0).sum(1), others.logsumexp(1)
+        return F.log_softmax(torch.stack((label, other), 1), 1), F.log_softmax(others, 1)
+
+
+def _kl(log_teacher: Tensor, log_student: Tensor) -> Tensor:
+    return (log_teacher.exp() * (log_teacher - log_student)).sum(1)

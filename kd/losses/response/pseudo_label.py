@@ -1,0 +1,56 @@
+"""Self-training on the teacher's confident answers."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from kd.losses._pixels import full_precision, mean_over, pair, valid_pixels
+
+
+class PseudoLabel(nn.Module):
+    """Pseudo-labels: the teacher's most probable class is the label wherever it is sure enough of it.
+
+        y_i = argmax_c teacher_i,   loss = -log softmax_c(student_i)(y_i),
+        mean over the valid pixels i with softmax_c(teacher_i)(y_i) >= threshold(y_i)
+
+    Source: Lee, "Pseudo-Label: The Simple and Efficient Semi-Supervised Learning Method for Deep Neural Networks", ICML
+        workshop 2013; a threshold for each class: Zou et al., "Unsupervised Domain Adaptation for Semantic Segmentation
+        via Class-Balanced Self-Training", ECCV 2018, arXiv:1810.07911.
+    Differs: the thresholds are given, not ranked from the data. With the term's `pixels: unlabelled` it is
+        self-training on what has no label; without, it counts on valid pixels only, like every loss.
+
+    Args:
+        threshold: the least probability that counts, 0 … 1: one for all classes, or one a class. Rare classes need
+            lower ones, or they are never learnt.
+
+    Shape: student, teacher (N, K, h, w); labels (N, h, w) or None.
+
+    Returns (of forward):
+        Nats, >= 0; 0 when no pixel is sure enough.
+
+    Raises:
+        ValueError: a threshold is outside 0 … 1, or their number is not K; the shapes differ.
+    """
+
+    compares = "logits"
+    threshold: Tensor
+
+    def __init__(self, threshold: float | Sequence[float] = 0.5) -> None:
+        super().__init__()
+        thresholds = torch.tensor(threshold, dtype=torch.float32)
+        if thresholds.numel() == 0 or not ((thresholds >= 0) & (thresholds <= 1)).all():
+            raise ValueError(f"threshold is {threshold}; every probability must be in [0, 1]")
+        self.register_buffer("threshold", thresholds, persistent=False)
+
+    def forward(self, student: Tensor, teacher: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Cross entropy with the teacher's classes, mean over the pixels where it is sure."""
+        with full_precision(student):
+            student, teacher = pair(student, teacher)
+            if self.threshold.dim() and len(self.threshold) != student.shape[1]:
+                raise ValueError(f"threshold has {len(self.threshold)} values, the logits {student.shape[1]} classes")
+            probability, pseudo = F.softmax(teacher, 1).max(1)  # (N, h, w)
+            sure = probability >= (self.threshold[pseudo] if self.threshold.dim() else self.threshold)
+            values = F.cross_entropy(student, pseudo, reduction="none")
+            return mean_over(values, valid_pixels(labels, student) & sure)

@@ -1,0 +1,46 @@
+import numpy as np
+import pytest
+import torch
+
+from kd.losses import DIST
+
+
+def test_formula_with_temperature_and_ignored_pixels() -> None:
+    random = np.random.default_rng(9)
+    student, teacher = random.normal(size=(2, 2, 4, 2, 3))
+    labels = np.zeros((2, 2, 3), dtype=np.int64)
+    labels[0, 0, :2] = labels[1, 1, 2] = 255
+    rows = []  # the valid pixels' probabilities, (pixels, classes)
+    for maps in (student, teacher):
+        powers = np.exp(maps / 2).transpose(0, 2, 3, 1)[labels != 255]
+        rows.append(powers / powers.sum(1, keepdims=True))
+    s, t = rows
+    assert len(s) == 9
+    inter = np.mean([1 - np.corrcoef(a, b)[0, 1] for a, b in zip(s, t, strict=True)])
+    intra = np.mean([1 - np.corrcoef(a, b)[0, 1] for a, b in zip(s.T, t.T, strict=True)])
+    ours = DIST(2.0, inter=1.5, intra=0.5)(*(torch.from_numpy(a) for a in (student, teacher, labels)))
+    assert ours.item() == pytest.approx(4 * (1.5 * inter + 0.5 * intra), rel=1e-6)  # 1e-8 beside the norms
+
+
+def test_identical_maps_of_one_image_give_zero() -> None:
+    maps = torch.randn(1, 5, 4, 4).double()
+    assert DIST()(maps, maps, None).item() == pytest.approx(0, abs=1e-6)
+
+
+def test_an_affine_change_of_the_probabilities_does_not_count() -> None:
+    teacher = torch.tensor([0.5, 0.3, 0.2]).view(1, 3, 1, 1)
+    student = 1 / 3 + 0.4 * (teacher - 1 / 3)  # probabilities of the same order, nearer to even
+    assert DIST(intra=0.0)(student.log(), teacher.log(), None).item() == pytest.approx(0, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"temperature": -1.0}, "temperature is -1.0; it must be above 0"),
+        ({"intra": -1.0}, "inter is 1.0, intra -1.0; neither may be below 0"),
+        ({"convention": "paper"}, "convention 'paper' is unknown; known: house, torchdistill"),
+    ],
+)
+def test_bad_options(options: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        DIST(**options)
