@@ -21,9 +21,9 @@ class Dice(nn.Module):
         per_image: overlaps of each image, then their mean; False takes the batch as one image.
         background: False leaves class 0 out.
         log: minus the logarithm of the overlap in place of 1 minus it.
-        convention: what a class counts for that the labels do not hold:
+        convention: what a class counts for that the labels do not hold, and what s is:
             "house": nothing, it is not in the mean;
-            "smp": 0, yet it is in the mean: the house value times the share of classes present;
+            "smp": 0, yet it is in the mean: the house value times the share of classes present; its s is 2·s here;
             "monai": what the formula gives, near 1. MONAI's own defaults are `smooth=1e-5, per_image=True` too.
 
     Shape: logits (N, K, H, W), K >= 2; labels (N, H, W).
@@ -54,5 +54,6 @@ class Dice(nn.Module):
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
         """1 minus the Dice coefficient, mean over classes."""
         shared, predicted, labelled = overlap(logits, labels, per_image=self.per_image, background=self.background)
-        numerator, denominator = 2 * shared + self.smooth, predicted + labelled + self.smooth
+        smooth = 2 * self.smooth if self.convention == "smp" else self.smooth
+        numerator, denominator = 2 * shared + smooth, predicted + labelled + smooth
         return mean_loss(numerator, denominator, labelled, log=self.log, convention=self.convention)

@@ -22,11 +22,11 @@ class Jaccard(nn.Module):
         per_image: overlaps of each image, then their mean; False takes the batch as one image.
         background: False leaves class 0 out.
         log: minus the logarithm of the overlap in place of 1 minus it.
-        convention: what a class counts for that the labels do not hold:
+        convention: what a class counts for that the labels do not hold, and what s is:
             "house": nothing, it is not in the mean;
             "smp": 0, yet it is in the mean: the house value times the share of classes present;
-            "monai": what the formula gives, near 1. MONAI's `DiceLoss(jaccard=True)` is `smooth=5e-6, per_image=True`
-            here, since it doubles both sides of the fraction but not its s of 1e-5.
+            "monai": what the formula gives, near 1; its s is s/2 here. MONAI's own defaults are
+            `smooth=1e-5, per_image=True` too.
 
     Shape: logits (N, K, H, W), K >= 2; labels (N, H, W).
 
@@ -57,5 +57,6 @@ class Jaccard(nn.Module):
         """1 minus the intersection over union, mean over classes."""
         shared, predicted, labelled = overlap(logits, labels, per_image=self.per_image, background=self.background)
         union = predicted + labelled - shared
-        numerator, denominator = shared + self.smooth, union + self.smooth
+        smooth = self.smooth / 2 if self.convention == "monai" else self.smooth
+        numerator, denominator = shared + smooth, union + smooth
         return mean_loss(numerator, denominator, labelled, log=self.log, convention=self.convention)
