@@ -74,8 +74,10 @@ class JsonLines:
         self._file = path.open("a", encoding="utf-8")
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        self._file.write(json.dumps({"step": step} | dict(values)) + "\n")
-        self._file.flush()
+        kept = {name: value for name, value in values.items() if not name.startswith("speed/")}
+        if kept:  # without times, so that a resumed run's file equals the uninterrupted one's
+            self._file.write(json.dumps({"step": step} | kept) + "\n")
+            self._file.flush()
 
     def image(self, step: int, name: str, picture: np.ndarray) -> None:
         """Lines hold numbers only."""
@@ -152,8 +154,8 @@ class Terminal:
         parts += [f"{name.removeprefix('loss/')} {self._latest[name]:.3f}" for name in terms]
         if "val/miou" in self._latest:
             parts.append(f"val mIoU {100 * self._latest['val/miou']:.1f} %")
-        if "images_per_second" in self._latest:
-            parts.append(f"{self._latest['images_per_second']:.0f} images/s")
+        if "speed/images_per_second" in self._latest:
+            parts.append(f"{self._latest['speed/images_per_second']:.0f} images/s")
         return " · ".join([*parts, f"{duration(left)} left"])
 
 

@@ -1,0 +1,135 @@
+import dataclasses
+import errno
+import json
+import multiprocessing
+import os
+
+import pytest
+import torch
+from torch import nn
+
+from kd.recipe import read_recipe
+from kd.runs import (
+    LockedError,
+    Result,
+    SplitResult,
+    StorageError,
+    TeacherResult,
+    locked,
+    read_metrics,
+    read_result,
+    run_directory,
+    write_atomic,
+    write_result,
+    write_weights,
+)
+
+RECIPE = """
+student: {use: students.MobileNetV3SmallASPP}
+data: {use: kd.data.Shapes, size: [64, 64]}
+supervised: {use: kd.losses.CrossEntropy}
+optimizer: {use: torch.optim.SGD, args: {lr: 0.1}}
+train: {steps: 3, batch_size: 2}
+"""
+
+
+def a_result(**changes):
+    split = SplitResult([[3, 1], [0, 4]], ["sky", "road"], 2)
+    teacher = TeacherResult("t", "teachers.T", "runs/t-1/seed0", 7, {"val": split})
+    whole = Result("01234567", "r", 0, "student", "students.S", teacher, "r-89", "last", {"val": split}, 5, 1.5, 2.5, 9, {})
+    return dataclasses.replace(whole, **changes)
+
+
+def test_a_result_survives_its_file(tmp_path):
+    for result in (a_result(), a_result(teacher=None, baseline=None)):
+        write_result(tmp_path, result)
+        assert read_result(tmp_path) == result
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "is not valid JSON"),
+        ('{"format": 2}', "has format 2, this version reads 1; update kd"),
+        ('{"format": 1, "teacher": null}', "is not a result of kd"),
+        ("[]", "is not a result of kd"),
+    ],
+)
+def test_a_damaged_result_is_one_line(tmp_path, text, message):
+    (tmp_path / "result.json").write_text(text)
+    with pytest.raises(StorageError, match=message) as caught:
+        read_result(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_no_result_says_which_file(tmp_path):
+    with pytest.raises(StorageError, match=r"result\.json: cannot be read \(No such file or directory\)"):
+        read_result(tmp_path)
+
+
+def test_recipes_that_say_the_same_share_their_runs(tmp_path):
+    for name in ("a.yaml", "b.yaml"):
+        (tmp_path / name).write_text(RECIPE)
+    a, b = (read_recipe(tmp_path / name) for name in ("a.yaml", "b.yaml"))
+    runs = tmp_path / "runs"
+    assert run_directory(a, runs, 3) == runs / f"a-{a.id}" / "seed3"
+    run_directory(a, runs, 3).mkdir(parents=True)
+    assert run_directory(b, runs, 3) == runs / f"a-{a.id}" / "seed3"
+    (tmp_path / "b.yaml").write_text(RECIPE.replace("steps: 3", "steps: 4"))
+    changed = read_recipe(tmp_path / "b.yaml")
+    assert run_directory(changed, runs, 3) == runs / f"b-{changed.id}" / "seed3"
+
+
+def test_a_write_is_whole_or_not_at_all(tmp_path, monkeypatch):
+    path = tmp_path / "deep" / "file"
+    write_atomic(path, b"old")
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StorageError, match=r"file: cannot be written \(No space left on device\); free space or choose"):
+        write_atomic(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert [each.name for each in path.parent.iterdir()] == ["file"]
+
+
+def test_a_torn_last_line_of_metrics_is_left_out(tmp_path):
+    assert read_metrics(tmp_path) == []
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n{"step": 2}\n{"st')
+    assert read_metrics(tmp_path) == [{"step": 1}, {"step": 2}]
+
+
+def _try_lock(path, queue):
+    try:
+        with locked(path):
+            queue.put("got it")
+    except LockedError as error:
+        queue.put(str(error))
+
+
+def test_a_directory_has_one_owner(tmp_path):
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    with locked(tmp_path):
+        child = context.Process(target=_try_lock, args=(tmp_path, queue))
+        child.start()
+        said = queue.get(timeout=30)
+        child.join()
+    assert said == f"{tmp_path}: in use by process {os.getpid()} on {os.uname().nodename}; wait for it, or stop it first"
+    child = context.Process(target=_try_lock, args=(tmp_path, queue))
+    child.start()
+    assert queue.get(timeout=30) == "got it"
+    child.join()
+
+
+def test_weights_keep_the_networks_own_keys_and_tied_ones_twice(tmp_path):
+    from safetensors.torch import load_file
+
+    network = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    network[1].weight = network[0].weight
+    write_weights(tmp_path, network)
+    found = load_file(tmp_path / "student.safetensors")
+    assert set(found) == {"0.weight", "0.bias", "1.weight", "1.bias"}
+    assert torch.equal(found["0.weight"], found["1.weight"])
+    assert json.loads(json.dumps(list(found)))  # plain strings
