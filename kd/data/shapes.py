@@ -10,7 +10,7 @@ Floats = NDArray[np.float32]
 
 _SPLITS = ("train", "val", "test")
 _HELD_OUT = 200  # images of val and of test
-_FEWEST, _MOST = 4, 8  # objects
+_FEWEST, _MOST = 2, 5  # objects
 _PLAIN, _STRIPES, _CHECKS = 0, 1, 2
 _DISC, _SQUARE, _BAR, _HALF, _ALL = 0, 1, 2, 3, 4
 _CLASS = np.array([[0, 1, 2], [0, 3, 4], [0, 5, 5], [0, 0, 0], [0, 0, 0]], dtype=np.uint8)  # [shape, texture]
@@ -80,7 +80,7 @@ def _draw(rng: np.random.Generator, size: int) -> tuple[NDArray[np.uint8], NDArr
     # Layers from the back to the front: a plain ground, a textured half of the plane, the objects.
     objects = int(rng.integers(_FEWEST, _MOST + 1))
     shape = np.concatenate(([_ALL, _HALF], rng.choice(3, objects, p=(0.35, 0.35, 0.3))))
-    texture = np.concatenate(([_PLAIN], rng.integers(0, 3, 1), rng.choice(3, objects, p=(0.24, 0.38, 0.38))))
+    texture = np.concatenate(([_PLAIN], rng.choice(3, 1, p=(0.5, 0.25, 0.25)), rng.choice(3, objects, p=(0.16, 0.42, 0.42))))
     texture[(shape == _BAR) & (texture == _CHECKS)] = _STRIPES  # a bar is too thin for checks
     layers = len(shape)
 
@@ -89,23 +89,24 @@ def _draw(rng: np.random.Generator, size: int) -> tuple[NDArray[np.uint8], NDArr
     dx, dy = axis - centre[:, 0, None], axis - centre[:, 1, None]  # (layers, W), (layers, H)
     u = (cos[:, None] * dx)[:, None, :] + (sin[:, None] * dy)[:, :, None]  # (layers, H, W), along each shape
     v = (cos[:, None] * dy)[:, :, None] - (sin[:, None] * dx)[:, None, :]  # and across it
-    inside = _inside(shape, u, v, rng.uniform(6, 12.5, layers).astype(np.float32))
+    inside = _inside(shape, u, v, rng.uniform(10, 17, layers).astype(np.float32))
     front = layers - 1 - inside[::-1].argmax(0)  # (H, W): the layer that is seen
     u, v = (np.take_along_axis(one, front[None], 0)[0] for one in (u, v))
 
     cos, sin = _cos_sin(np.where(shape == _BAR, 0, rng.uniform(0, np.pi, layers)))  # dashes go across a bar
-    period = rng.uniform(4.5, 7, layers).astype(np.float32)[front]
+    period = rng.uniform(7, 10, layers).astype(np.float32)[front]
     phase = rng.uniform(0, 1, (2, layers)).astype(np.float32)[:, front]
     stripes = ((cos[front] * u + sin[front] * v) / period + phase[0]) % 1 < 0.5
     across = ((cos[front] * v - sin[front] * u) / period + phase[1]) % 1 < 0.5
     second = (texture[front] != _PLAIN) & (stripes ^ (across & (texture[front] == _CHECKS)))
 
-    color = rng.uniform(0, 255, (layers, 3))
-    contrast = rng.uniform(50, 130, (layers, 3)) * np.where(color.mean(1, keepdims=True) > 127, -1, 1)
+    bright = (shape < _HALF)[:, None]  # objects mostly are brighter than what is behind them
+    color = rng.uniform(60 * bright, 120 + 135 * bright, (layers, 3))
+    contrast = rng.uniform(90, 150, (layers, 3)) * np.where(color.mean(1, keepdims=True) > 127, -1, 1)
     image = np.stack((color, color + contrast)).astype(np.float32)[second.astype(np.intp), front]  # (H, W, 3)
-    slope = rng.uniform(-0.5, 0.5, 2)
+    slope = rng.uniform(-0.4, 0.4, 2)
     light = rng.uniform(0.6, 1.1) + slope[0] * (axis[:, None] / 64 - 0.5) + slope[1] * (axis / 64 - 0.5)
-    noise = rng.standard_normal(image.shape, dtype=np.float32) * np.float32(rng.uniform(4, 18))
+    noise = rng.standard_normal(image.shape, dtype=np.float32) * np.float32(rng.uniform(2, 8))
     image = image * light.astype(np.float32)[..., None] + noise
     return np.ascontiguousarray(image.clip(0, 255).astype(np.uint8).transpose(2, 0, 1)), _CLASS[shape, texture][front]
 
@@ -119,7 +120,7 @@ def _inside(shape: NDArray[np.int64], u: Floats, v: Floats, radius: Floats) -> N
         elif kind == _SQUARE:
             inside[i] = np.maximum(np.abs(u[i]), np.abs(v[i])) < 0.89 * radius[i]  # of the disc's area
         elif kind == _BAR:
-            inside[i] = (np.abs(u[i]) < 1.6 * radius[i]) & (np.abs(v[i]) < 1.5)
+            inside[i] = (np.abs(u[i]) < 1.6 * radius[i]) & (np.abs(v[i]) < 2)
         elif kind == _HALF:
             inside[i] = v[i] < 0
     return inside
