@@ -26,6 +26,8 @@ GAINED = (0, 114, 178)
 LOST = (230, 159, 0)
 STILL_WRONG = (110, 110, 110)
 
+MARKED = 30  # a curve of at most so many points shows each
+
 
 def as_rgb(image: NDArray[np.uint8]) -> RGB:
     """An image (C, H, W) as RGB: three channels as they are, of any other number the first one as grey."""
@@ -173,14 +175,18 @@ def line_chart(title: str, lines: Sequence[Line], x_label: str, y_label: str) ->
     for line in lines:
         points = " ".join(f"{x:.1f},{y:.1f}" for x, y in (at(*point) for point in line.points))
         dash = ' stroke-dasharray="5 4"' if line.dashed else ""
+        if len(line.points) <= MARKED and not line.dashed:
+            marks = (at(*point) for point in line.points)
+            parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{line.color}"/>' for x, y in marks]
         parts.append(
             f'<polyline points="{points}" fill="none" stroke="{line.color}" stroke-width="2"'
             f' stroke-linejoin="round"{dash}><title>{escape(line.label)}</title></polyline>'
         )
+    seen = {line.label: line for line in reversed(lines)}  # several seeds of one network are one entry
     legend = "".join(
         f'<span><i style="border-top:3px {"dashed" if line.dashed else "solid"} {line.color}"></i>'
-        f"{escape(line.label)}</span>"
-        for line in lines
+        f"{escape(label)}</span>"
+        for label, line in reversed(seen.items())
     )
     return (
         f"<figure><figcaption>{escape(title)}</figcaption>{''.join(parts)}</svg>"

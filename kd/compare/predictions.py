@@ -1,7 +1,7 @@
 """A few validation images with each compared network's prediction, computed here and now on the CPU."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,7 @@ from kd.weights import load_into
 CANDIDATES = 24  # images that are looked at to choose those to show
 
 Map = NDArray[np.uint8]
+Predict = Callable[[Sample], Map]
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def pictures(comparison: Comparison, *, count: int = 6) -> Pictures:
         return Pictures((), (), (f"the {SPLIT} images cannot be read: {error}",))
     networks, problems = _networks(comparison, recipe, dataset)
     predictors = {key: _Predictor(network, recipe.data.size, choose("cpu")) for key, network in networks.items()}
-    chosen = _choose(samples, count, predictors.get(subject.key), predictors.get(subject.baseline or ""))
+    chosen = choose_shown(samples, count, predictors.get(subject.key), predictors.get(subject.baseline or ""))
     shown = tuple(
         Picture(
             name=samples[index].name,
@@ -87,16 +88,24 @@ class _Predictor:
     network: nn.Module
     size: tuple[int, int]
     precision: Precision
+    seen: dict[str, Map] = field(default_factory=dict)  # choosing and showing ask for the same images
 
     def __call__(self, sample: Sample) -> Map:
         """Classes (H, W) at the image's own size, as the scores were taken."""
-        logits = predict(self.network, resize_image(sample.image, self.size)[None], self.precision)[0]
-        return full_size(logits, tuple(sample.image.shape[1:])).to("cpu", torch.uint8).numpy()
+        if sample.name not in self.seen:
+            logits = predict(self.network, resize_image(sample.image, self.size)[None], self.precision)[0]
+            classes = full_size(logits, tuple(sample.image.shape[1:]))
+            self.seen[sample.name] = classes.to("cpu", torch.uint8).numpy()
+        return self.seen[sample.name]
 
 
-def _choose(
-    samples: dict[int, Sample], count: int, student: _Predictor | None, baseline: _Predictor | None
+def choose_shown(
+    samples: Mapping[int, Sample], count: int, student: Predict | None, baseline: Predict | None
 ) -> list[int]:
+    """Which of the samples to show: half of `count` evenly, half where student and baseline differ most.
+
+    Without one of the two, all evenly.
+    """
     indices = list(samples)
     if student is None or baseline is None or len(indices) <= count:
         return [indices[position] for position in spread(len(indices), count)]
@@ -106,7 +115,7 @@ def _choose(
     return sorted(chosen | set(most[: count // 2]))
 
 
-def _share_differing(sample: Sample, student: _Predictor, baseline: _Predictor) -> float:
+def _share_differing(sample: Sample, student: Predict, baseline: Predict) -> float:
     scored = _labels(sample) != IGNORE
     return float(((student(sample) != baseline(sample)) & scored).mean())
 

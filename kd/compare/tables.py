@@ -72,7 +72,8 @@ def headline(comparison: Comparison) -> list[str]:
     """What distillation did, one sentence a student."""
     students = comparison.of_role("student")
     if not students:
-        return [f"{len(comparison.entries)} networks on the same {comparison.images} {SPLIT} images"]
+        number = len(comparison.entries)
+        return [f"{number} network{'s' * (number > 1)} on the same {comparison.images} {SPLIT} images"]
     return [_sentence(comparison, student, name=len(students) > 1) for student in students]
 
 

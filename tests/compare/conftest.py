@@ -1,0 +1,85 @@
+"""Run directories as the engine leaves them, made by the same writers."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kd.runs import Result, SplitResult, TeacherResult, write_json, write_result
+
+CLASSES = ["sky", "road", "sign"]  # sign never occurs
+
+
+def confusion(right: int) -> list[list[int]]:
+    """Two classes of 100 pixels each, `right` of them hit: IoU right / (200 - right), accuracy right / 100."""
+    wrong = 100 - right
+    return [[right, wrong, 0], [wrong, right, 0], [0, 0, 0]]
+
+
+def split(right: int, **changed: Any) -> SplitResult:
+    return SplitResult(**({"confusion": confusion(right), "classes": CLASSES, "images": 4} | changed))
+
+
+class Runs:
+    """Writes runs below one folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def write(self, name: str, right: int, *, seed: int = 0, val: SplitResult | None = None, **changed: Any) -> Path:
+        run = self.folder / name / f"seed{seed}"
+        stem, _, identifier = name.rpartition("-")
+        content: dict[str, Any] = {
+            "id": identifier,
+            "name": stem,
+            "seed": seed,
+            "role": "baseline",
+            "network": "students.Small",
+            "teacher": None,
+            "baseline": None,
+            "select": "last",
+            "splits": {"val": val or split(right)},
+            "parameters": 6_831_509,
+            "seconds": 672.0,
+            "images_per_second": 29.06,
+            "peak_memory": 10**9,
+            "versions": {"kd": "0"},
+        }
+        write_json(run / "environment.json", {"command": f"kd run recipes/{stem}.yaml --baseline", "in_channels": 3})
+        write_result(run, Result(**(content | changed)))
+        return run
+
+    def teacher(self, right: int = 95) -> Path:
+        return self.write("big-aaaaaaaa", right, network="teachers.Big", parameters=40_000_000, seconds=60.0)
+
+    def baseline(self, right: int = 80, **changed: Any) -> Path:
+        return self.write("small_kl-bbbbbbbb", right, **changed)
+
+    def student(self, right: int = 90, *, name: str = "small_kl-cccccccc", taught: int = 95, **changed: Any) -> Path:
+        teacher = TeacherResult(
+            name="big",
+            network="teachers.Big",
+            run=str(self.folder / "big-aaaaaaaa" / "seed0"),
+            parameters=40_000_000,
+            splits={"val": changed.get("val") or split(taught)},
+        )
+        settings: dict[str, Any] = {"role": "student", "teacher": teacher, "baseline": "small_kl-bbbbbbbb"}
+        return self.write(name, right, **(settings | changed))
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Runs:
+    return Runs(tmp_path / "runs")
+
+
+@pytest.fixture
+def trio(made: Runs) -> Callable[..., Path]:
+    """A finished teacher, baseline and student; the student's directory."""
+
+    def write(**changed: Any) -> Path:
+        made.teacher()
+        made.baseline()
+        return made.student(**changed)
+
+    return write

@@ -1,0 +1,219 @@
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from kd.compare.gather import duration, gather, list_runs
+from kd.recipe import RecipeError, baseline_of, read_recipe
+from kd.runs import SplitResult, run_directory
+
+RECIPE = """
+teacher: {use: students.MobileNetV3SmallASPP}
+student: {use: students.MobileNetV3SmallASPP}
+data: {use: kd.data.Shapes, args: {count: 4}, size: [64, 64]}
+supervised: {use: kd.losses.CrossEntropy}
+distill: {kl: {loss: {use: kd.losses.PixelKL}}}
+optimizer: {use: torch.optim.SGD, args: {lr: 0.1}}
+train: {epochs: 1, batch_size: 2, seeds: [0, 1]}
+"""
+
+
+def keys(comparison):
+    return [(entry.role, entry.key) for entry in comparison.entries]
+
+
+def test_a_students_run_brings_its_teacher_and_its_twin(made, trio):
+    comparison = gather([str(trio())])
+    assert keys(comparison) == [
+        ("teacher", "big-aaaaaaaa"),
+        ("baseline", "small_kl-bbbbbbbb"),
+        ("student", "small_kl-cccccccc"),
+    ]
+    teacher, baseline, student = comparison.entries
+    assert teacher.miou == pytest.approx(95 / 105)
+    assert baseline.miou == pytest.approx(80 / 120)
+    assert student.miou == pytest.approx(90 / 110)
+    assert comparison.gain(student) == pytest.approx(90 / 110 - 80 / 120)
+    assert comparison.to_teacher(student) == pytest.approx(90 / 110 - 95 / 105)
+    assert comparison.gain(teacher) is None
+    assert comparison.to_teacher(baseline) is None
+    assert (teacher.seconds, teacher.parameters, teacher.megabytes) == (60.0, 40_000_000, 160.0)
+    assert comparison.absent == ("sign",)
+    assert student.iou[2] is None
+    assert comparison.notes == (
+        "absent: no val pixel is labelled sign",
+        "one seed a network: how far seeds spread is unknown; train.seeds=[0,1,2] tells",
+    )
+
+
+def test_a_folder_of_seeds_is_their_mean_and_sample_deviation(made, trio):
+    trio()
+    made.student(80, seed=10)
+    made.student(70, seed=2)
+    comparison = gather([str(made.folder / "small_kl-cccccccc")])
+    student = comparison.of_role("student")[0]
+    assert student.seeds == (0, 2, 10)  # by number, not as text
+    values = [90 / 110, 70 / 130, 80 / 120]
+    mean = sum(values) / 3
+    figure = student.figure(lambda each: each.miou)
+    assert figure.mean == pytest.approx(mean)
+    assert figure.sd == pytest.approx((sum((value - mean) ** 2 for value in values) / 2) ** 0.5)
+    assert (
+        "small_kl-cccccccc has seed 0, 2, 10, its baseline seed 0; "
+        "kd run recipes/small_kl.yaml --baseline adds what is missing"
+    ) in comparison.notes
+
+
+def test_two_seeds_named_apart_are_one_row(made, trio):
+    first, second = trio(), made.student(80, seed=1)
+    comparison = gather([str(first), str(second), str(first)])
+    assert [entry.seeds for entry in comparison.of_role("student")] == [(0, 1)]
+
+
+def test_without_its_twin_the_gain_is_unknown_and_the_last_line_says_what_adds_it(made):
+    made.teacher()
+    comparison = gather([str(made.student())])
+    assert comparison.gain(comparison.of_role("student")[0]) is None
+    assert comparison.notes[-1] == (
+        "no baseline: the gain is unknown; kd run recipes/small_kl.yaml --baseline adds it (about 11 min)"
+    )
+
+
+def test_two_students_share_a_teacher_and_a_twin_that_another_recipe_trained(made, trio):
+    first = trio()
+    second = made.student(85, name="small_cwd-dddddddd", baseline="small_cwd-bbbbbbbb")
+    comparison = gather([str(first), str(second)])
+    assert [entry.role for entry in comparison.entries] == ["teacher", "baseline", "student", "student"]
+    assert [comparison.label(entry) for entry in comparison.entries] == ["teacher", "baseline", "small_kl", "small_cwd"]
+    assert all(comparison.gain(student) is not None for student in comparison.of_role("student"))
+    assert not any("no baseline" in note for note in comparison.notes)
+
+
+def test_a_teacher_that_scores_otherwise_for_another_student_is_a_row_of_its_own(made, trio):
+    first, second = trio(), made.student(85, name="small_cwd-dddddddd", taught=94)
+    comparison = gather([str(first), str(second)])
+    assert [entry.key for entry in comparison.of_role("teacher")] == [
+        "big-aaaaaaaa",
+        "big-aaaaaaaa for small_cwd-dddddddd",
+    ]
+    students = comparison.of_role("student")
+    assert comparison.to_teacher(students[1]) == pytest.approx(85 / 115 - 94 / 106)
+
+
+def test_a_teacher_given_by_hand_does_not_appear_twice(made, trio):
+    comparison = gather([str(made.folder / "big-aaaaaaaa"), str(trio())])
+    assert [entry.role for entry in comparison.entries] == ["teacher", "baseline", "student"]
+
+
+def test_runs_without_a_teacher_stand_alone(made):
+    comparison = gather([str(made.teacher()), str(made.baseline())])
+    assert [entry.role for entry in comparison.entries] == ["alone", "alone"]
+
+
+def test_moved_runs_still_find_their_teacher(made, trio, tmp_path):
+    trio()
+    shutil.move(made.folder, tmp_path / "elsewhere")
+    comparison = gather([str(tmp_path / "elsewhere" / "small_kl-cccccccc")])
+    assert comparison.entries[0].runs == (tmp_path / "elsewhere" / "big-aaaaaaaa" / "seed0",)
+
+
+def test_a_teacher_without_a_run_has_scores_and_no_times(made, trio):
+    trio()
+    shutil.rmtree(made.folder / "big-aaaaaaaa")
+    teacher = gather([str(made.folder / "small_kl-cccccccc")]).entries[0]
+    assert (teacher.key, teacher.runs, teacher.seconds) == ("big", (), None)
+    assert teacher.miou == pytest.approx(95 / 105)
+
+
+@pytest.mark.parametrize(
+    ("changed", "what"),
+    [
+        ({"images": 9}, "images differ (4 and 9)"),
+        ({"classes": ["sky", "road", "pole"]}, "classes differ (sky, road, sign and sky, road, pole)"),
+        (
+            {"confusion": [[90, 0, 0], [0, 100, 0], [0, 0, 10]]},
+            "labelled pixels of each class differ (100, 100, 0 and 90, 100, 10)",
+        ),
+    ],
+)
+def test_other_data_are_refused(made, trio, changed, what):
+    student = trio()
+    val = {"confusion": [[90, 10, 0], [10, 90, 0], [0, 0, 0]], "classes": ["sky", "road", "sign"], "images": 4}
+    other = made.write("other-eeeeeeee", 0, val=SplitResult(**(val | changed)))
+    with pytest.raises(RecipeError) as caught:
+        gather([str(student), str(other)])
+    assert str(caught.value) == (
+        f"big-aaaaaaaa and other-eeeeeeee cannot be compared: their val {what}; "
+        "compare runs that were scored on the same data"
+    )
+
+
+def test_predicting_an_absent_class_and_choosing_on_the_same_images_are_said(made, trio):
+    student = trio(select="best", val=None)
+    matrix = [[90, 5, 5], [10, 90, 0], [0, 0, 0]]
+    made.student(0, select="best", val=SplitResult(matrix, ["sky", "road", "sign"], 4))
+    notes = gather([str(student)]).notes
+    assert "student predicts sign, which is absent: it counts as 0 in this mIoU" in notes
+    assert "select: best (student): the step was chosen on these images, the score is optimistic" in notes
+
+
+def test_a_folder_without_results_is_one_line(tmp_path):
+    with pytest.raises(RecipeError) as caught:
+        gather([str(tmp_path)])
+    assert str(caught.value) == f"{tmp_path}: holds no finished run (no result.json); kd list shows the runs there are"
+
+
+def test_a_recipe_finds_its_runs_or_names_the_command_that_makes_them(made, tmp_path):
+    file = tmp_path / "kl.yaml"
+    file.write_text(RECIPE)
+    recipe = read_recipe(file)
+    with pytest.raises(RecipeError) as caught:
+        gather([str(file)], runs=made.folder)
+    folder = run_directory(recipe, made.folder, 0).parent
+    assert str(caught.value) == (f"{file}: no finished run in {folder}; kd run {file} --runs {made.folder} makes it")
+    made.student(name=folder.name, baseline=run_directory(baseline_of(recipe), made.folder, 0).parent.name)
+    comparison = gather([str(file)], runs=made.folder)
+    assert comparison.of_role("student")[0].seeds == (0,)
+    assert comparison.notes[-2:] == (
+        f"{folder.name}: seed 1 has not finished; kd run {file} --runs {made.folder} finishes it",
+        f"no baseline: the gain is unknown; kd run {file} --runs {made.folder} --baseline adds it (about 11 min)",
+    )
+    with pytest.raises(RecipeError, match="no finished run in"):
+        gather([str(file)], runs=made.folder, overrides=["train.epochs=2"])  # another recipe, another run
+
+
+def test_runs_are_listed_finished_and_unfinished(made, trio):
+    trio()
+    half = made.folder / "small_kl-cccccccc" / "seed1"
+    half.mkdir()
+    (half / "teacher.json").write_text("{}")
+    (half / "metrics.jsonl").write_text('{"step": 20, "val/miou": 0.25}\n{"step": 1130, "lr": 0.1}\n{"step": 11')
+    broken = made.write("odd-ffffffff", 80)
+    (broken / "result.json").write_text("{")
+    (made.folder / "small_kl-cccccccc" / "seed0-before-20260101-000000").mkdir()
+    os.utime(made.folder / "big-aaaaaaaa" / "seed0" / "result.json", (0, 86_400 * 365))
+    lines = list_runs(made.folder)
+    assert [(line.name, line.id, line.seed, line.role, line.state) for line in lines] == [
+        ("big", "aaaaaaaa", 0, "teacher", "finished"),
+        ("odd", "ffffffff", 0, "alone", "result.json cannot be read"),
+        ("small_kl", "bbbbbbbb", 0, "baseline", "finished"),
+        ("small_kl", "cccccccc", 0, "student", "finished"),
+        ("small_kl", "cccccccc", 1, "student", "unfinished, step 1,130"),
+    ]
+    assert lines[0].changed.year in (1970, 1971)
+    assert lines[0].miou == pytest.approx(95 / 105)
+    assert lines[1].miou is None
+    assert lines[4].miou == 0.25
+    assert list_runs(Path(made.folder, "none")) == []
+
+
+def test_durations_have_the_unit_that_reads_best():
+    assert [duration(seconds) for seconds in (0.2, 45, 100, 672, 5399, 11_160)] == [
+        "1 s",
+        "45 s",
+        "2 min",
+        "11 min",
+        "90 min",
+        "3.1 h",
+    ]

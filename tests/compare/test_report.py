@@ -1,0 +1,206 @@
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+import torch
+
+from kd.build import build
+from kd.compare import compare_command, predictions
+from kd.compare.gather import gather
+from kd.compare.predictions import Picture, Pictures
+from kd.compare.report import render, write_report
+from kd.evaluate import score
+from kd.metrics import confusion_matrix
+from kd.precision import choose
+from kd.recipe import read_recipe, to_yaml
+from kd.runs import SplitResult, build_network, load_network, write_weights
+from kd.types import IGNORE, Sample
+
+RECIPE = """
+student: {use: students.MobileNetV3SmallASPP}
+data: {use: kd.data.Shapes, args: {count: 4}, size: [64, 64], workers: 0}
+supervised: {use: kd.losses.CrossEntropy}
+optimizer: {use: torch.optim.SGD, args: {lr: 0.1}}
+train: {epochs: 1, batch_size: 2}
+"""
+COLORS = ((0, 0, 0), (255, 0, 0), (0, 0, 255))
+VOID_TAGS = {"meta", "img", "line", "circle", "polyline", "link", "br"}
+
+
+class Page(HTMLParser):
+    """Checks that tags are closed in order; keeps the tags, their attributes and the text."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(html)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID_TAGS:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        if tag not in VOID_TAGS:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+
+    def all(self, tag):
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+def drawn(maps):
+    labels = np.zeros((8, 8), np.uint8)
+    return Picture("val/one.png", np.full((8, 8, 3), 90, np.uint8), labels, maps)
+
+
+def test_the_page_opens_with_the_answer_and_loads_nothing(made, trio):
+    run = trio()
+    (run / "recipe.yaml").write_text("# <script>alert(1)</script> & more\n")
+    (run / "metrics.jsonl").write_text(
+        '{"step": 1, "loss/supervised": 2.0, "loss/kl": 0.5, "loss/total": 2.5}\n{"step": 2, "val/miou": 0.5}\n'
+    )
+    comparison = gather([str(run)])
+    maps = {entry.key: np.full((8, 8), index, np.uint8) for index, entry in enumerate(comparison.entries)}
+    html = render(comparison, Pictures((drawn(maps),), COLORS, ("a problem <b>",)))
+    page = Page(html)
+    assert "<h1>Distillation bought +15.2 points of the 23.8 between baseline and teacher" in html
+    assert "Small has 6.83 M parameters (27.3 MB), its teacher Big 40.00 M (160.0 MB): 5.9 times as many." in page.text
+    assert "<script" not in html
+    assert "a problem <b>" in page.text
+    for address in re.findall(r"(?:src|href)=\"([^\"]{0,20})|url\(([^)]{0,20})|@import", html):
+        assert address[0].startswith("data:image/")
+    assert [figure["alt"] for figure in page.all("img")] == [
+        f"{title} of val/one.png"
+        for title in (
+            "image",
+            "labels",
+            "teacher",
+            "baseline",
+            "student",
+            "student ≠ labels",
+            "student ≠ teacher",
+            "student against baseline",
+        )
+    ]
+    assert all(figure["aria-label"] for figure in page.all("svg"))
+    assert "val mIoU while training" in page.text
+    assert "Loss terms of small_kl, before their weights" in page.text
+    assert "# <script>alert(1)</script> & more" in page.text  # the recipe, as text
+    for row in ("15.2", "−8.7", "sign"):
+        assert row in page.text
+
+
+def test_missing_weights_and_data_are_said_and_the_page_is_written(made, trio):
+    run = trio()
+    assert compare_command([str(run)]) == 0
+    text = Page((run / "report.html").read_text()).text
+    assert f"the val images cannot be read: {run / 'recipe.yaml'}" in text
+    assert "No metrics.jsonl with scores: no curves." in text
+    assert not [file for file in run.iterdir() if file.name.startswith(".tmp-")]
+
+
+def test_a_warning_stands_above_the_headline(made):
+    made.teacher()
+    made.baseline()
+    run = made.student(taught=70)
+    html = render(gather([str(run)]), Pictures((), (), ()))
+    assert 0 < html.index("is not better than the baseline") < html.index("<h1>")
+
+
+@pytest.fixture(scope="module")
+def networks(tmp_path_factory):
+    """A dataset, and two untrained networks for it: the files of a run that its predictions need."""
+    folder = tmp_path_factory.mktemp("networks")
+    (folder / "small.yaml").write_text(RECIPE)
+    recipe = read_recipe(folder / "small.yaml")
+    dataset = build(recipe.data.dataset, folder=folder, trust=False, split="val")
+    files = []
+    for seed in range(2):
+        torch.manual_seed(seed)
+        run = folder / str(seed)
+        run.mkdir()
+        (run / "recipe.yaml").write_text(to_yaml(recipe))
+        write_weights(run, build_network(recipe, recipe.student.network, len(dataset.class_names), 3))
+        files.append(run)
+    return dataset, files
+
+
+def put(source, run):
+    for name in ("recipe.yaml", "student.safetensors"):
+        (run / name).write_bytes((source / name).read_bytes())
+
+
+class Only:
+    """Of a dataset, the images that are shown."""
+
+    def __init__(self, dataset, shown):
+        self.class_names, self.colors, self.in_channels = dataset.class_names, dataset.colors, dataset.in_channels
+        names = {picture.name for picture in shown}
+        self.samples = [dataset[index, 0] for index in range(len(dataset)) if dataset[index, 0].name in names]
+
+    def __len__(self):
+        return len(self.samples)
+
+    def __getitem__(self, key):
+        return self.samples[key[0]]
+
+
+def test_the_pictures_are_predicted_as_the_scores_were_taken(made, networks, monkeypatch):
+    dataset, (one, two) = networks
+    monkeypatch.setattr(predictions, "CANDIDATES", 6)
+    classes = list(dataset.class_names)
+    val = SplitResult([[1] * len(classes)] * len(classes), classes, len(dataset))
+    put(one, made.baseline(val=val))
+    student = made.student(val=val)
+    put(two, student)
+    comparison = gather([str(student)])
+    shown = predictions.pictures(comparison, count=4)
+    assert len(shown.pictures) == 4
+    assert shown.colors == tuple(dataset.colors)
+    assert shown.problems == ("teacher: its predictions are not shown: it has no run directory",)
+    scored = score(load_network(student), Only(dataset, shown.pictures), size=(64, 64), precision=choose("cpu"))
+    total = sum(
+        confusion_matrix(torch.from_numpy(each.labels), torch.from_numpy(each.predictions[student.parent.name]), 6)
+        for each in shown.pictures
+    )
+    assert total.tolist() == scored.confusion
+    write_report(comparison, made.folder / "page.html")
+    page = Page((made.folder / "page.html").read_text())
+    titles = [image["alt"] for image in page.all("img") if image["alt"].startswith("student against baseline")]
+    assert len(titles) == 6
+    assert all(any(title.endswith(picture.name) for title in titles) for picture in shown.pictures)
+
+
+def test_half_of_the_pictures_are_those_in_which_student_and_baseline_differ_most():
+    def sample(index):
+        return Sample(torch.zeros(3, 4, 4, dtype=torch.uint8), torch.zeros(4, 4, dtype=torch.uint8), str(index))
+
+    def nothing(sample):
+        return np.zeros((4, 4), np.uint8)
+
+    def more_in_the_later(sample):
+        return (np.arange(16).reshape(4, 4) < int(sample.name)).astype(np.uint8)
+
+    samples = {index: sample(index) for index in range(12)}
+    assert predictions.choose_shown(samples, 4, more_in_the_later, nothing) == [3, 9, 10, 11]
+    assert predictions.choose_shown(samples, 4, more_in_the_later, None) == [1, 4, 7, 10]
+    assert predictions.choose_shown({5: sample(5)}, 4, more_in_the_later, nothing) == [5]
+    unlabelled = {
+        index: each._replace(labels=torch.full((4, 4), IGNORE, dtype=torch.uint8)) for index, each in samples.items()
+    }
+    assert predictions.choose_shown(unlabelled, 4, more_in_the_later, nothing) == [0, 1, 3, 9]
+
+
+def test_positions_lie_evenly():
+    assert predictions.spread(101, 4) == [12, 37, 63, 88]
+    assert predictions.spread(3, 4) == [0, 1, 2]

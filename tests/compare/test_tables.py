@@ -1,0 +1,173 @@
+import io
+import json
+from dataclasses import replace
+
+import pytest
+from rich.console import Console
+
+from kd.compare import compare_command, list_command
+from kd.compare.gather import gather
+from kd.compare.tables import count, headline, percent, points, to_json, warnings
+
+
+def printed(call, *args, width=140, **keywords):
+    file = io.StringIO()
+    assert call(*args, console=Console(file=file, width=width, highlight=False), **keywords) == 0
+    return [line.rstrip() for line in file.getvalue().splitlines()]
+
+
+def test_the_terminal_shows_sentence_tables_page_and_notes(made, trio):
+    run = trio()
+    lines = printed(compare_command, [str(run)], html=made.folder / "page.html")
+    assert lines == [
+        "Distillation bought +15.2 points of the 23.8 between baseline and teacher (66.7 → 81.8 % mIoU)",
+        "val: 4 images, 3 classes; scores in percent, differences in points of mIoU",
+        "",
+        "          network  mIoU %  pixel acc. %  vs baseline  vs teacher   params     MB  train min  images/s",
+        "teacher   Big        90.5          95.0            –           –  40.00 M  160.0        1.0      29.1",
+        "baseline  Small      66.7          80.0            –           –   6.83 M   27.3       11.2      29.1",
+        "student   Small      81.8          90.0        +15.2        −8.7   6.83 M   27.3       11.2      29.1",
+        "",
+        "IoU %  teacher  baseline  student   gain",
+        "sky       90.5      66.7     81.8  +15.2",
+        "road      90.5      66.7     81.8  +15.2",
+        "sign         –         –        –      –",
+        "",
+        f"report: {made.folder / 'page.html'}",
+        "absent: no val pixel is labelled sign",
+        "one seed a network: how far seeds spread is unknown; train.seeds=[0,1,2] tells",
+    ]
+
+
+def test_a_teacher_no_better_than_the_baseline_is_the_first_line(made):
+    made.teacher()
+    made.baseline(80)
+    run = made.student(78, taught=80)
+    assert printed(compare_command, [str(run)])[:2] == [
+        "warning: the teacher (66.7 % mIoU) is not better than the baseline (66.7 %): "
+        "it has nothing to hand on; train a better teacher first",
+        "Distillation cost 2.7 points (66.7 → 63.9 % mIoU)",
+    ]
+    assert (run / "report.html").is_file()
+
+
+def test_without_a_baseline_the_last_line_says_so(made):
+    made.teacher()
+    lines = printed(compare_command, [str(made.student())])
+    assert lines[0] == (
+        "The student reaches 81.8 % mIoU, the teacher 90.5 %; without a baseline, what distillation gave is unknown"
+    )
+    assert lines[-1] == (
+        "no baseline: the gain is unknown; kd run recipes/small_kl.yaml --baseline adds it (about 11 min)"
+    )
+
+
+def test_seeds_and_the_best_step_stand_in_the_row(made, trio):
+    trio(select="best")
+    made.student(80, seed=1, select="best")
+    lines = printed(compare_command, [str(made.folder / "small_kl-cccccccc")])
+    row = next(line for line in lines if line.startswith("student"))
+    assert row.split("  ")[0] == "student, 2 seeds, best step"
+    assert "74.2 ± 10.7" in row  # of 81.8182 and 66.6667: mean 74.2424, sample deviation 15.1515 / √2
+    assert "mean ± standard deviation over seeds" in lines[1]
+
+
+@pytest.mark.parametrize(
+    ("right", "sentence"),
+    [
+        (80, "Distillation changed nothing (66.7 → 66.7 % mIoU); the teacher is 23.8 points above the baseline"),
+        (78, "Distillation cost 2.7 points (66.7 → 63.9 % mIoU); the teacher is 23.8 points above the baseline"),
+        (90, "Distillation bought +15.2 points of the 23.8 between baseline and teacher (66.7 → 81.8 % mIoU)"),
+    ],
+)
+def test_the_headline_says_what_happened(made, right, sentence):
+    made.teacher()
+    made.baseline()
+    assert headline(gather([str(made.student(right))])) == [sentence]
+
+
+def test_several_students_get_a_sentence_each_by_name(made, trio):
+    first, second = trio(), made.student(78, name="small_cwd-dddddddd")
+    comparison = gather([str(first), str(second)])
+    assert headline(comparison) == [
+        "small_kl: distillation bought +15.2 points of the 23.8 between baseline and teacher (66.7 → 81.8 % mIoU)",
+        "small_cwd: distillation cost 2.7 points (66.7 → 63.9 % mIoU); the teacher is 23.8 points above the baseline",
+    ]
+    header = printed(compare_command, [str(first), str(second)], html=made.folder / "page.html")[10]
+    assert header.split("  ")[-2:] == ["gain small_kl", "gain small_cwd"]
+    alone = gather([str(made.teacher())])
+    assert headline(alone) == ["1 network on the same 4 val images"]
+    assert warnings(alone) == []
+
+
+def test_json_is_the_comparison_and_nothing_else(made, trio):
+    run = trio()
+    content = json.loads("\n".join(printed(compare_command, [str(run)], as_json=True, width=20)))
+    assert not (run / "report.html").exists()
+    assert content["report"] is None
+    assert content["units"]["scores"] == "percent"
+    assert content["absent"] == ["sign"]
+    student = content["networks"][2]
+    assert student["miou"] == {"mean": 81.8182, "sd": None, "seeds": [81.8182]}
+    assert student["iou"] == {"sky": 81.8182, "road": 81.8182, "sign": None}
+    assert (student["vs_baseline"], student["vs_teacher"]) == (15.1515, -8.658)
+    assert (student["role"], student["teacher"], student["baseline"]) == (
+        "student",
+        "big-aaaaaaaa",
+        "small_kl-bbbbbbbb",
+    )
+    assert sorted(student) == sorted(
+        [
+            "key",
+            "role",
+            "name",
+            "network",
+            "runs",
+            "seeds",
+            "select",
+            "miou",
+            "pixel_accuracy",
+            "mean_accuracy",
+            "mean_dice",
+            "iou",
+            "teacher",
+            "baseline",
+            "vs_baseline",
+            "vs_teacher",
+            "parameters",
+            "size",
+            "seconds",
+            "images_per_second",
+            "peak_memory",
+        ]
+    )
+
+
+def test_scores_over_nothing_are_null_in_json_and_a_dash_in_text(made, trio):
+    comparison = gather([str(trio())])
+    nothing = replace(comparison.entries[0].splits[0], confusion=[[0] * 3] * 3)
+    empty = replace(comparison, entries=tuple(replace(entry, splits=(nothing,)) for entry in comparison.entries))
+    assert json.loads(json.dumps(to_json(empty), allow_nan=False))["networks"][0]["miou"]["mean"] is None
+    assert percent(float("nan")) == "–"
+
+
+def test_figures_are_written_with_one_decimal_and_a_true_minus():
+    assert [points(value) for value in (0.013, -0.004, 0.0004, -0.0004, None, float("nan"))] == [
+        "+1.3",
+        "−0.4",
+        "0.0",
+        "0.0",
+        "–",
+        "–",
+    ]
+    assert [count(value) for value in (6_831_509, 100_000, 12_345)] == ["6.83 M", "0.10 M", "12.3 k"]
+
+
+def test_the_list_of_runs(made, trio):
+    trio()
+    lines = printed(list_command, made.folder)
+    assert lines[0].split() == ["run", "id", "seed", "role", "state", "val", "mIoU", "%", "changed"]
+    assert lines[3].split()[:6] == ["small_kl", "cccccccc", "0", "student", "finished", "81.8"]
+    assert printed(list_command, made.folder / "none") == [
+        f"{made.folder / 'none'}: holds no runs; kd run RECIPE makes one"
+    ]
