@@ -1,0 +1,69 @@
+"""Similarity-preserving distillation."""
+
+import warnings
+from functools import cache
+
+import torch
+from torch import Tensor, nn
+
+from kd.losses._pixels import full_precision, pair, valid_pixels
+from kd.losses.relation._pairs import or_infinity, unit
+
+
+class SP(nn.Module):
+    """Similarity-preserving: match which images of the batch look alike.
+
+        g_nm = Σ_chw F_n F_m,   every row of g divided by its length,   loss = (g_student - g_teacher)², mean over n, m
+
+    A batch of one image has one similarity, that of the image to itself: the loss is 0 and teaches nothing (warns
+    once). At the small batches of segmentation it says little; `SKD` is its counterpart between the places of one
+    image.
+
+    Source: Tung and Mori, "Similarity-Preserving Knowledge Distillation", ICCV 2019, arXiv:1907.09682.
+    Differs: ignored pixels are left out of g, and an image without valid pixels out of the pairs.
+
+    Args:
+        convention: whose number the loss returns:
+            "house", "repdistiller": the formula above;
+            "torchdistill": rows divided by the sum of their absolute values in place of their length.
+
+    Shape: student (N, C, h, w), teacher (N, D, h, w): channels may differ; labels (N, h, w) or None.
+
+    Returns (of forward):
+        No unit, 0 … 4; 0 when the similarities are equal up to a factor per image.
+
+    Raises:
+        ValueError: `convention` is unknown; the sizes differ.
+    """
+
+    compares = "features"
+    conventions = ("house", "repdistiller", "torchdistill")
+
+    def __init__(self, convention: str = "house") -> None:
+        super().__init__()
+        if convention not in self.conventions:
+            raise ValueError(f"convention '{convention}' is unknown; known: {', '.join(self.conventions)}")
+        self.convention = convention
+
+    def forward(self, student: Tensor, teacher: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Squared difference of the similarities, mean over the pairs of images."""
+        with full_precision(student):
+            student, teacher = pair(student, teacher, channels=False)
+            if len(student) == 1 and not torch.compiler.is_compiling():
+                _warn_of_one_image()
+            valid = valid_pixels(labels, student)
+            # An image without valid pixels has zeros in its row and in its column: it adds nothing to the sum.
+            difference = self._similarities(student, valid) - self._similarities(teacher, valid)  # (N, N)
+            return difference.square().sum() / valid.flatten(1).any(1).sum().clamp(min=1).square()
+
+    def _similarities(self, maps: Tensor, valid: Tensor) -> Tensor:
+        images = maps.where(valid[:, None], 0).flatten(1)
+        products = images @ images.T
+        if self.convention == "torchdistill":
+            return products / or_infinity(products.abs().sum(1, keepdim=True))
+        return unit(products, 1)
+
+
+@cache
+def _warn_of_one_image() -> None:
+    warnings.warn("SP compares the images of a batch: with one image it is 0; use a larger batch, or SKD", stacklevel=4)
