@@ -255,9 +255,10 @@ def _limit_stride(stages: list[tuple[nn.Module, int]], output_stride: int) -> No
             if not isinstance(conv, nn.Conv2d):
                 continue
             spread = dilation
-            if conv.stride == (2, 2) and stride > output_stride:
-                conv.stride, spread = (1, 1), before
-            elif conv.stride == (2, 2):
+            if conv.stride == (2, 2):
                 spread = before
-            conv.dilation = (spread, spread)
-            conv.padding = tuple(spread * (size // 2) for size in conv.kernel_size)
+                if stride > output_stride:
+                    conv.stride = (1, 1)
+            if conv.kernel_size != (1, 1):
+                conv.dilation = (spread, spread)
+                conv.padding = tuple(spread * (size // 2) for size in conv.kernel_size)
