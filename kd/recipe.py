@@ -249,7 +249,8 @@ def copy_recipe(path: str | Path, folder: Path) -> Path:
         The copy of the recipe; the others lie beside it as they do beside the original.
 
     Raises:
-        RecipeError: the recipe is wrong, names a file outside its folder, or the folder holds another file of the name.
+        RecipeError: the recipe is wrong, names a file outside its folder, one that is missing, or the folder holds
+            another file of the name.
     """
     recipe: Recipe | None = read_recipe(path, trust=True)
     assert recipe is not None
@@ -262,6 +263,8 @@ def copy_recipe(path: str | Path, folder: Path) -> Path:
             copies[file.resolve()] = folder / file.resolve().relative_to(start)
         recipe = teacher_recipe(recipe)
     for source, copy in copies.items():
+        if not source.is_file():
+            raise RecipeError(f"{source}: no such file")
         if copy.exists() and copy.read_bytes() != source.read_bytes():
             raise RecipeError(f"{copy}: exists and differs from {source}; move it away")
     for source, copy in copies.items():

@@ -352,7 +352,8 @@ class Train(Section):
     @classmethod
     def _one_length(cls, steps: int | None, info: ValidationInfo) -> int | None:
         if "epochs" in info.data and (steps is None) == (info.data["epochs"] is None):
-            raise ValueError(f"give either epochs or steps, got {'none' if steps is None else 'both'}")
+            got = "none" if steps is None else "both; remove one, here or by train.epochs=null"
+            raise ValueError(f"give either epochs or steps, got {got}")
         return steps
 
     @field_validator("accumulate")

@@ -34,7 +34,8 @@ _SAY = {
 def explain(error: Mapping[str, Any], model: type[BaseModel], positions: Mapping[Path_, Position]) -> Mistake:
     """One of a ValidationError's errors as a mistake."""
     path = tuple(key for key in error["loc"] if key != "[key]")
-    kind, got, known = error["type"], error["input"], error.get("ctx", {})
+    kind, got = error["type"], error["input"]
+    known = {k: int(v) if isinstance(v, float) and v.is_integer() else v for k, v in error.get("ctx", {}).items()}
     if kind == "missing":
         return Mistake(nearest(positions, path[:-1]), path[:-1], f"needs '{path[-1]}'")
     if kind in ("extra_forbidden", "invalid_key"):
@@ -99,15 +100,19 @@ def override(root: yaml.MappingNode, text: str, model: type[BaseModel]) -> list[
 
 
 def _enter(node: yaml.Node, key: str, path: list[str], model: type[BaseModel], mark: yaml.Mark) -> yaml.Node:
-    """The node at `key`; an empty mapping is put there if the schema knows the key and the file does not give it."""
-    index = _index(node, key, path, fields_at(model, path))
+    """The node at `key`; if the file does not give it and the schema knows it, its default is put there."""
+    fields = fields_at(model, path)
+    index = _index(node, key, path, fields)
     found: list[yaml.Node] = [node.value[index]] if isinstance(node, yaml.SequenceNode) else []
     found = found or [value for _, value in node.value[index : index + 1] if not _is_null(value)]
     if found:
         return found[0]
-    empty = yaml.MappingNode("tag:yaml.org,2002:map", [], mark, mark)
-    node.value[index : index + 1] = [(_key(key, mark), empty)]
-    return empty
+    default = fields[key].default if key in fields else None
+    content = default.model_dump() if isinstance(default, BaseModel) else {}
+    new = nodes.compose(nodes.dump(content), mark.name)
+    assert new is not None
+    node.value[index : index + 1] = [(_key(key, mark), new)]
+    return new
 
 
 def _put(node: yaml.Node, keys: list[str], new: yaml.Node, model: type[BaseModel], mark: yaml.Mark) -> None:
