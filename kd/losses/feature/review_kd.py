@@ -66,7 +66,7 @@ class ReviewKD(nn.Module):
         if not len(mine) == len(its) == len(of_stage) == len(self.channels):
             raise ValueError(
                 f"{len(mine)} maps of the student, {len(its)} of the teacher, {len(of_stage)} of labels: "
-                f"the loss was built for {len(self.channels)}"
+                f"the loss was built for {len(self.channels)}; list as many taps as the loss has channels"
             )
         distances: list[Tensor] = []
         deeper: Tensor | None = None

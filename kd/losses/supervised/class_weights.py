@@ -73,7 +73,7 @@ def as_factors(weight: Sequence[float] | str | None, label_counts: Sequence[int]
     return torch.tensor(weight, dtype=torch.float32)
 
 
-def check_classes(weight: Tensor, logits: Tensor) -> None:
+def check_classes(factors: Tensor, logits: Tensor, name: str = "weight") -> None:
     """Refuse factors for another number of classes than the logits (N, K, H, W) have."""
-    if len(weight) != logits.shape[1]:
-        raise ValueError(f"weight has {len(weight)} factors, the logits {logits.shape[1]} classes")
+    if len(factors) != logits.shape[1]:
+        raise ValueError(f"{name} has {len(factors)} factors, the logits {logits.shape[1]} classes")

@@ -85,7 +85,7 @@ class Focal(nn.Module):
             values = self._focal(-F.cross_entropy(logits, labels, reduction="none"))  # (N, H, W)
             if self.alpha is not None:
                 if self.alpha.dim():
-                    check_classes(self.alpha, logits)
+                    check_classes(self.alpha, logits, "alpha")
                 alpha = self.alpha.to(logits.dtype)
                 values = values * (alpha[labels] if alpha.dim() else alpha)
             if self.weight is not None:
