@@ -15,9 +15,12 @@ Every write goes to a temporary file that is renamed, so a reader sees the old f
 import dataclasses
 import json
 import os
+import platform
+import resource
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +30,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
+from kd import __version__
 from kd.build import build
 from kd.recipe import Recipe, RecipeError, Use, read_recipe, teacher_recipe
 
@@ -243,15 +247,17 @@ def locked(run: Path) -> Iterator[None]:
 
     Raises:
         LockedError: another process is in it; the message says which.
+        StorageError: it cannot be made.
     """
-    run.mkdir(parents=True, exist_ok=True)
     owner = run / ".owner"
     lock = FileLock(run / ".lock")
     try:
+        run.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
-    except Timeout:
-        by = owner.read_text(encoding="utf-8") if owner.is_file() else "another process"
-        raise LockedError(f"{run}: in use by {by}; wait for it, or stop it first") from None
+    except OSError as error:
+        if isinstance(error, Timeout):
+            raise LockedError(f"{run}: in use by {_owner(owner)}; wait for it, or stop it first") from None
+        raise StorageError(f"{run}: cannot be written ({error.strerror}); choose --runs DIR") from None
     try:
         owner.write_text(f"process {os.getpid()} on {os.uname().nodename}", encoding="utf-8")
         yield
@@ -260,14 +266,13 @@ def locked(run: Path) -> Iterator[None]:
         lock.release()
 
 
+def _owner(file: Path) -> str:
+    return file.read_text(encoding="utf-8") if file.is_file() else "another process"
+
+
 def versions() -> dict[str, str]:
     """The versions that a result depends on."""
-    import platform
-    from importlib.metadata import version
-
     names = ("torch", "torchvision", "numpy", "pillow")
-    from kd import __version__
-
     return {"kd": __version__, "python": platform.python_version()} | {name: version(name) for name in names}
 
 
@@ -280,6 +285,4 @@ def peak_memory(device: torch.device) -> int:
     """Bytes: CUDA's peak allocation, or the process's peak resident size on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    import resource
-
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -36,7 +36,9 @@ train: {steps: 3, batch_size: 2}
 def a_result(**changes):
     split = SplitResult([[3, 1], [0, 4]], ["sky", "road"], 2)
     teacher = TeacherResult("t", "teachers.T", "runs/t-1/seed0", 7, {"val": split})
-    whole = Result("01234567", "r", 0, "student", "students.S", teacher, "r-89", "last", {"val": split}, 5, 1.5, 2.5, 9, {})
+    whole = Result(
+        "01234567", "r", 0, "student", "students.S", teacher, "r-89", "last", {"val": split}, 5, 1.5, 2.5, 9, {}
+    )
     return dataclasses.replace(whole, **changes)
 
 
@@ -88,7 +90,9 @@ def test_a_write_is_whole_or_not_at_all(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(StorageError, match=r"file: cannot be written \(No space left on device\); free space or choose"):
+    with pytest.raises(
+        StorageError, match=r"file: cannot be written \(No space left on device\); free space or choose"
+    ):
         write_atomic(path, b"new")
     assert path.read_bytes() == b"old"
     assert [each.name for each in path.parent.iterdir()] == ["file"]
@@ -116,7 +120,9 @@ def test_a_directory_has_one_owner(tmp_path):
         child.start()
         said = queue.get(timeout=30)
         child.join()
-    assert said == f"{tmp_path}: in use by process {os.getpid()} on {os.uname().nodename}; wait for it, or stop it first"
+    assert (
+        said == f"{tmp_path}: in use by process {os.getpid()} on {os.uname().nodename}; wait for it, or stop it first"
+    )
     child = context.Process(target=_try_lock, args=(tmp_path, queue))
     child.start()
     assert queue.get(timeout=30) == "got it"

@@ -1,0 +1,172 @@
+import json
+import os
+import signal
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tiny import write_recipes
+
+from kd.engine import bookkeeping
+from kd.engine.checkpoint import NoCheckpointError
+from kd.engine.run import run_recipe
+from kd.engine.stop import StoppedError
+from kd.recipe import baseline_of, read_recipe, teacher_recipe
+from kd.runs import StorageError, read_metrics, read_result, run_directory
+
+IGNORE_TIMES = {"seconds", "images_per_second", "peak_memory"}
+
+
+def read(path, *overrides):
+    return read_recipe(path, overrides, trust=True)
+
+
+def run(recipe, runs, **options):
+    said = []
+    directories = run_recipe(recipe, runs=runs, say=said.append, quiet=True, **options)
+    return directories, said
+
+
+def weights(directory):
+    return load_file(directory / "student.safetensors")
+
+
+def equal(one, other):
+    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+
+
+def in_child(work):
+    """Run `work` in a forked process; how it ended, as `os.waitpid` says it."""
+    child = os.fork()
+    if child == 0:
+        try:
+            work()
+        finally:
+            os._exit(99)
+    return os.waitpid(child, 0)[1]
+
+
+def test_the_teacher_first_then_the_seeds_then_the_twin(tmp_path):
+    recipe = read(write_recipes(tmp_path), "train.seeds=[0, 1]")
+    (first, second, twin, twin_two), said = run(recipe, tmp_path / "runs", baseline=True)
+    assert [d.name for d in (first, second, twin, twin_two)] == ["seed0", "seed1", "seed0", "seed1"]
+    result = read_result(first)
+    assert (result.role, read_result(twin).role) == ("student", "baseline")
+    assert result.baseline == twin.parent.name
+    teacher = run_directory(teacher_recipe(recipe), tmp_path / "runs", 0)
+    assert result.teacher.run == str(teacher)
+    assert read_result(teacher).role == "teacher"
+    assert result.teacher.splits == read_result(teacher).splits  # scored by the same code on the same images
+    assert sum("nets.py:Net, distilled" in line for line in said) == 2
+    assert (first / "recipe.yaml").is_file()
+    assert json.loads((first / "environment.json").read_text())["in_channels"] == 3
+    # the same command again has nothing to do
+    again, said = run(recipe, tmp_path / "runs", baseline=True)
+    assert again == [first, second, twin, twin_two]
+    assert all(": finished (val mIoU " in line for line in said)
+
+
+def test_student_and_twin_start_from_the_same_weights_and_see_the_same_images(tmp_path):
+    recipe = read(write_recipes(tmp_path), "distill.kl.weight=0", "distill.hint.weight=0")
+    (student, twin), _ = run(recipe, tmp_path / "runs", baseline=True)
+    assert equal(weights(student), weights(twin))
+
+
+def test_a_student_needs_nothing_of_its_teacher(tmp_path):
+    recipe = read(write_recipes(tmp_path))
+    (student,), _ = run(recipe, tmp_path / "runs")
+    assert not any(key.startswith(("adapters", "teacher", "losses")) for key in weights(student))
+
+
+@pytest.mark.parametrize("step", [1, 3, 4, 7])
+def test_killed_at_any_step_it_ends_as_if_nothing_had_happened(tmp_path, monkeypatch, step):
+    recipe = read(write_recipes(tmp_path), "data.workers=0")
+    (whole,), _ = run(recipe, tmp_path / "whole")
+    (tmp_path / "cut").mkdir()
+    run(teacher_recipe(recipe), tmp_path / "cut")
+    ordinary = bookkeeping.Bookkeeping.__call__
+
+    def dies(self, training, losses):
+        ordinary(self, training, losses)
+        if training.step == step:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def die():
+        monkeypatch.setattr(bookkeeping.Bookkeeping, "__call__", dies)
+        run(recipe, tmp_path / "cut")
+
+    assert os.WTERMSIG(in_child(die)) == signal.SIGKILL
+    (resumed,), said = run(recipe, tmp_path / "cut")
+    if step >= 2:
+        assert any(line.startswith("  goes on from step") for line in said)
+    assert equal(weights(resumed), weights(whole))
+    assert (resumed / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
+    assert read_result(resumed).splits == read_result(whole).splits
+
+
+def test_a_signal_saves_and_the_next_call_goes_on(tmp_path, monkeypatch):
+    recipe = baseline_of(read(write_recipes(tmp_path)))
+    (whole,), _ = run(recipe, tmp_path / "whole")
+    ordinary = bookkeeping.Bookkeeping.__call__
+
+    def signalled(self, training, losses):
+        if training.step == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        ordinary(self, training, losses)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(bookkeeping.Bookkeeping, "__call__", signalled)
+        with pytest.raises(StoppedError, match="stopped by SIGTERM; the same command goes on from here"):
+            run(recipe, tmp_path / "cut")
+    (resumed,), said = run(recipe, tmp_path / "cut")
+    assert "  goes on from step 3 of 8" in said
+    assert equal(weights(resumed), weights(whole))
+
+
+def test_fresh_moves_the_old_directory_aside(tmp_path):
+    recipe = baseline_of(read(write_recipes(tmp_path)))
+    (first,), _ = run(recipe, tmp_path / "runs")
+    (again,), said = run(recipe, tmp_path / "runs", fresh=True)
+    assert again == first
+    assert said[0].startswith(f"{first}: moved to {first}-before-")
+    assert len(list(first.parent.iterdir())) == 2
+
+
+def test_select_best_takes_the_best_evaluation(tmp_path):
+    recipe = baseline_of(read(write_recipes(tmp_path), "train.select=best", "train.evaluate_every=1"))
+    (best,), _ = run(recipe, tmp_path / "runs")
+    scores = [line["val/miou"] for line in read_metrics(best) if "val/miou" in line]
+    final = next(line["final/miou"] for line in read_metrics(best) if "final/miou" in line)
+    assert read_result(best).select == "best"
+    assert final == pytest.approx(max(scores), abs=1e-12)
+
+
+def test_batchnorm_is_reestimated_where_the_recipe_says_so(tmp_path):
+    plain = baseline_of(read(write_recipes(tmp_path)))
+    asked = baseline_of(read(tmp_path / "student.yaml", "train.reestimate_batchnorm=2"))
+    (one,), _ = run(plain, tmp_path / "runs")
+    (other,), _ = run(asked, tmp_path / "runs")
+    a, b = weights(one), weights(other)
+    changed = {key for key in a if not torch.equal(a[key], b[key])}
+    assert changed == {"norm.running_mean", "norm.running_var", "norm.num_batches_tracked"}
+
+
+def test_a_checkpoint_of_another_network_is_refused(tmp_path):
+    recipe = baseline_of(read(write_recipes(tmp_path)))
+    (done,), _ = run(recipe, tmp_path / "runs")
+    (done / "result.json").unlink()
+    other = baseline_of(read(tmp_path / "student.yaml", "student.args.channels=6"))
+    os.rename(done.parent, run_directory(other, tmp_path / "runs", 0).parent)
+    with pytest.raises(NoCheckpointError) as caught:
+        run(other, tmp_path / "runs")
+    assert "checkpoints: does not fit this recipe (" in str(caught.value)
+    assert "size mismatch for network.conv.weight" in str(caught.value)
+    assert str(caught.value).endswith("; use --fresh")
+    assert "\n" not in str(caught.value)
+
+
+def test_what_cannot_be_written_is_one_line(tmp_path):
+    recipe = baseline_of(read(write_recipes(tmp_path)))
+    (tmp_path / "runs").write_text("a file, not a folder")
+    with pytest.raises(StorageError, match=r"seed0: cannot be written \(Not a directory\); choose"):
+        run(recipe, tmp_path / "runs")
