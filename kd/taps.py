@@ -29,12 +29,12 @@ class Taps:
         self.addresses = dict(addresses)
         self._network = (network,)  # in a tuple: an owner that is a Module must not register the network twice
         self._seen: dict[str, tuple[Tensor, int]] | None = None  # a dict only during a call; else hooks do nothing
-        modules = dict(network.named_modules())
+        modules = {path: module for path, module in network.named_modules() if path}
         declared = network.taps if isinstance(network, Network) else {}
         for address in dict.fromkeys(a for one in self.addresses.values() for a in as_tuple(one)):
             if address == "logits" or address.startswith("aux.") or address in declared:
                 continue
-            if address not in modules or address == "":
+            if address not in modules:
                 raise ValueError(_nothing_at(address, [*declared, "logits"], list(modules)))
             modules[address].register_forward_hook(self._hook(address))
 
@@ -63,9 +63,8 @@ class Taps:
             if address in self._seen:
                 raise ValueError(f"tap '{address}': the module ran twice in one forward; tap a module that runs once")
             if not isinstance(result, Tensor):
-                raise ValueError(
-                    f"tap '{address}': the module returned {type(result).__name__}, not a tensor; tap a module inside it"
-                )
+                kind = type(result).__name__
+                raise ValueError(f"tap '{address}': the module returned {kind}, not a tensor; tap a module inside it")
             self._seen[address] = (result, result._version)
 
         return keep

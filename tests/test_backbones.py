@@ -49,11 +49,9 @@ def test_dilated_basic_blocks() -> None:
 
 
 def test_unknown_backbone_and_stride() -> None:
-    with pytest.raises(
-        ValueError, match="^backbone: 'vgg' is not known here; choose resnet18, resnet34, resnet50, res"
-    ):
+    with pytest.raises(ValueError, match=r"^backbone: 'vgg' is not known here; choose resnet18, "):
         resnet("vgg", 3)
-    with pytest.raises(ValueError, match="^output_stride: 4 is not possible; choose 8, 16 or 32$"):
+    with pytest.raises(ValueError, match=r"^output_stride: 4 is not possible; choose 8, 16 or 32$"):
         mobilenet_v2(3, 4)
 
 
@@ -72,9 +70,9 @@ def test_mobilenet_v3_small_options() -> None:
         assert not any(isinstance(module, nn.Hardswish) for module in half.modules())
         assert any(isinstance(module, nn.ReLU6) for module in half.modules())
         assert half.taps["encoder"].channels == 288
-    with pytest.raises(ValueError, match="^width: 0 is not above 0; 1.0 is the published network$"):
+    with pytest.raises(ValueError, match=r"^width: 0 is not above 0; 1.0 is the published network$"):
         mobilenet_v3_small(3, width=0)
-    with pytest.raises(ValueError, match="^activation: 'gelu' is not known here; choose hardswish or relu6$"):
+    with pytest.raises(ValueError, match=r"^activation: 'gelu' is not known here; choose hardswish or relu6$"):
         mobilenet_v3_small(3, activation="gelu")
 
 

@@ -108,7 +108,7 @@ def test_a_single_head_has_no_members() -> None:
 
 
 def test_heads_refuse_two() -> None:
-    with pytest.raises(ValueError, match="^heads: 2 is not possible; choose 1 or 3$"):
+    with pytest.raises(ValueError, match=r"^heads: 2 is not possible; choose 1 or 3$"):
         Heads(8, 3, heads=2)
 
 
