@@ -20,7 +20,8 @@ RGB = NDArray[np.uint8]
 Labels = NDArray[np.integer]
 Colors = Sequence[tuple[int, int, int]]
 
-VOID = (128, 128, 128)  # pixels that are not scored
+VOID = ((235, 235, 235), (90, 90, 90))  # stripes of pixels that are not scored: any one colour may be a class's
+STRIPE = 3  # pixels
 WRONG = (213, 94, 0)  # this and the next two stay apart for colour-blind readers
 GAINED = (0, 114, 178)
 LOST = (230, 159, 0)
@@ -35,10 +36,12 @@ def as_rgb(image: NDArray[np.uint8]) -> RGB:
 
 
 def colourise(labels: Labels, colors: Colors) -> RGB:
-    """A label map in its classes' colours; IGNORE is grey."""
-    palette = np.full((256, 3), VOID, np.uint8)
+    """A label map in its classes' colours; IGNORE is striped."""
+    palette = np.zeros((256, 3), np.uint8)
     palette[: len(colors)] = np.asarray(colors, np.uint8)
-    return palette[labels]
+    rows, columns = np.indices(labels.shape)
+    stripes = np.asarray(VOID, np.uint8)[(rows + columns) // STRIPE % 2]
+    return np.where((labels == IGNORE)[..., None], stripes, palette[labels])
 
 
 def overlay(image: RGB, labels: Labels, colors: Colors, opacity: float = 0.5) -> RGB:

@@ -149,7 +149,7 @@ def _summary(comparison: Comparison) -> str:
         body.append(f'<tr title="{escape(entry.key)}"><th scope="row">{dot}{escape(row[0])}</th>{cells}</tr>')
     caption = (
         f"On {comparison.images} {SPLIT} images. vs: points of mIoU above (+) or below (−), taken before rounding. "
-        "MB: parameters in float32. train min and images/s: training, a seed."
+        "MB: parameters in float32. train min, images/s: of training, one seed."
     )
     return _table(caption, heads, body)
 
@@ -257,7 +257,7 @@ def _images(comparison: Comparison, shown: Pictures) -> str:
     marks = (
         '<p class="quiet">Orange: differs. Against the baseline: <i class="swatch gained"></i>now right, '
         '<i class="swatch lost"></i>now wrong, <i class="swatch still"></i>still wrong. '
-        "Grey in label maps: not scored. Half of the images lie evenly over the split, "
+        "Striped in label maps: not scored. Half of the images lie evenly over the split, "
         "in the others student and baseline differ most. "
         "Networks of the first seed.</p>"
     )
@@ -281,8 +281,9 @@ def _picture(comparison: Comparison, picture: Picture, colors: Sequence[tuple[in
             columns.append((f"{name} ≠ teacher", png(differences(image, own, teacher))))
         if (baseline := predictions.get(student.baseline or "")) is not None:
             columns.append((f"{name} against baseline", png(changes(image, baseline, own, labels))))
+    small = ' class="pixels"' if image.shape[1] < 160 else ""
     cells = "".join(
-        f'<figure><img src="{data_uri(data)}" alt="{escape(f"{title} of {picture.name}")}" '
+        f'<figure><img{small} src="{data_uri(data)}" alt="{escape(f"{title} of {picture.name}")}" '
         f'width="{image.shape[1]}" height="{image.shape[0]}"><figcaption>{escape(title)}</figcaption></figure>'
         for title, data in columns
     )

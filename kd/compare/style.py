@@ -46,9 +46,8 @@ svg .stem { stroke: var(--quiet); stroke-dasharray: 2 2; }
 .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 440px), 1fr)); gap: 20px 28px; }
 .charts figure { margin: 0; } .charts figcaption { font-weight: 600; font-size: 14px; margin-bottom: 4px; }
 .strip { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(46%, 200px), 1fr)); gap: 10px; }
-.strip figure { margin: 0; } .strip img { display: block; width: 100%; height: auto; border-radius: 3px;
-  image-rendering: auto; background: var(--soft); }
-.strip img[width="64"], .strip img[width="96"], .strip img[width="128"] { image-rendering: pixelated; }
+.strip figure { margin: 0; } .strip img { display: block; width: 100%; height: auto; border-radius: 3px; }
+.strip img.pixels { image-rendering: pixelated; }
 .strip figcaption { font-size: 13px; color: var(--quiet); }
 details { margin: 6px 0; }
 pre { background: var(--soft); padding: 12px; overflow-x: auto; font-size: 13px; line-height: 1.4; }

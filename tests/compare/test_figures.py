@@ -33,9 +33,11 @@ def opened(data):
     return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
 
 
-def test_labels_take_their_classes_colours_and_ignored_pixels_grey():
-    labels = np.array([[0, 1, 255, 1]], np.uint8)
-    assert colourise(labels, COLORS).tolist() == [[[255, 0, 0], [0, 255, 0], list(VOID), [0, 255, 0]]]
+def test_labels_take_their_classes_colours_and_ignored_pixels_are_striped():
+    labels = np.array([[0, 1, 255, 255], [1, 255, 255, 0]], np.uint8)
+    red, green, (light, dark) = (255, 0, 0), (0, 255, 0), VOID
+    expected = [[red, green, light, dark], [green, light, dark, red]]
+    assert colourise(labels, COLORS).tolist() == [[list(color) for color in row] for row in expected]
 
 
 def test_an_overlay_mixes_and_leaves_ignored_pixels_alone():
