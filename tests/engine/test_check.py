@@ -1,0 +1,145 @@
+import re
+
+import pytest
+import torch
+from tiny import write_recipes
+
+from kd.engine.assemble import assemble
+from kd.engine.check import check_recipe, meet
+from kd.recipe import RecipeError, read_recipe
+from kd.types import DataError
+
+LOSSES = '''
+import torch
+from torch import nn
+
+
+class Detached(nn.Module):
+    compares = "either"
+    def forward(self, student, teacher, labels):
+        return (student.detach() - teacher).square().mean()
+
+
+class Map(nn.Module):
+    compares = "either"
+    def forward(self, student, teacher, labels):
+        return (student - teacher).square().mean(1)
+
+
+class Infinite(nn.Module):
+    compares = "either"
+    def forward(self, student, teacher, labels):
+        return student.sum() / 0.0
+
+
+class Constant(nn.Module):
+    compares = "either"
+    def forward(self, student, teacher, labels):
+        return (student * 0.0).sum() + 1.0
+
+
+class Idle(nn.Module):
+    compares = "either"
+    def __init__(self):
+        super().__init__()
+        self.unused = nn.Parameter(torch.zeros(3))
+    def forward(self, student, teacher, labels):
+        return (student - teacher).square().mean()
+'''
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    (tmp_path / "losses.py").write_text(LOSSES)
+    return write_recipes(tmp_path)
+
+
+def refused(recipe, *overrides):
+    with pytest.raises(RecipeError) as caught:
+        check_recipe(recipe, overrides, trust=True, runs=recipe.parent / "runs")
+    return caught.value.mistakes
+
+
+def test_a_good_recipe_says_what_would_be_trained(recipe):
+    (line,) = check_recipe(recipe, trust=True, runs=recipe.parent / "runs")
+    assert line.startswith(f"{recipe}: ok: nets.py:Net (130 parameters), taught by 258 parameters, 8 steps on ")
+    assert not (recipe.parent / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("Detached", "the loss gives no gradient; compute it from the student's tensor, without detach() or item()"),
+        ("Map", "the loss must return a scalar tensor, not (2, 16, 16); take its mean"),
+        ("Infinite", "the loss is inf on a first batch; it must be finite"),
+        ("Constant", "no gradient reaches a trainable parameter of the student's network"),
+    ],
+)
+def test_a_loss_that_cannot_teach_is_named(recipe, name, says):
+    (mistake,) = refused(recipe, f"distill.kl.loss.use=losses.py:{name}")
+    assert ": distill.kl: " in mistake
+    assert says in mistake.replace("inf", "inf")
+
+
+def test_all_terms_that_cannot_teach_are_named_at_once(recipe):
+    mistakes = refused(recipe, "distill.kl.loss.use=losses.py:Map", "distill.hint.loss.use=losses.py:Detached")
+    assert [re.search(r"distill\.\w+", mistake)[0] for mistake in mistakes] == ["distill.kl", "distill.hint"]
+
+
+def test_a_tap_before_a_frozen_part_teaches_only_its_adapter(recipe):
+    (mistake,) = refused(recipe, "student.args.frozen=true")
+    assert "distill.hint: no gradient reaches a trainable parameter of the student's network" in mistake
+    assert mistake.endswith("taps that would work: 'low'") or mistake.endswith("taps that would work: 'logits'")
+
+
+def test_a_tap_that_is_not_there(recipe):
+    (mistake,) = refused(recipe, "distill.hint.at.teacher=lo")
+    assert mistake.endswith("the teacher: tap 'lo': no such tap or module; did you mean 'low'? (taps: logits, low)")
+    (mistake,) = refused(recipe, "distill.hint.at.student=haed")
+    assert "the student: tap 'haed': no such tap or module; did you mean 'head'?" in mistake
+
+
+def test_channels_that_differ_ask_for_an_adapter(recipe):
+    (mistake,) = refused(recipe, "distill.hint.adapter=null")
+    assert "distill.hint: " in mistake
+    assert "(2, 4, 16, 16)" in mistake
+    assert "(2, 8, 16, 16)" in mistake
+    assert "adapter" in mistake
+
+
+def test_a_features_loss_needs_its_taps(recipe):
+    (mistake,) = refused(recipe, "distill.hint.at=null", "distill.hint.adapter=null")
+    assert mistake.endswith("kd.losses.MSE compares features: distill.hint needs at: {student: …, teacher: …}")
+
+
+def test_a_teacher_of_other_classes(recipe):
+    nets = recipe.parent / "nets.py"
+    nets.write_text(nets.read_text() + "\n\nclass Three(Stripes):\n    class_names = ('a', 'b', 'c')\n    colors = ((0, 0, 0),) * 3\n")
+    teacher = recipe.parent / "teacher.yaml"
+    teacher.write_text(teacher.read_text().replace("nets.py:Stripes", "nets.py:Three"))
+    (mistake,) = refused(recipe)
+    assert mistake == (
+        f"{recipe}: the teacher ({teacher}) has 3 classes and 3 image channels, the data 2 and 3; "
+        "train a teacher on this data"
+    )
+
+
+def test_a_parameter_that_no_loss_reaches_is_frozen_and_named(recipe):
+    lines = check_recipe(recipe, ["distill.kl.loss.use=losses.py:Idle"], trust=True, runs=recipe.parent / "runs")
+    assert lines[1:] == ["no loss reaches losses.kl.unused: frozen"]
+
+
+def test_the_meeting_leaves_no_trace(recipe):
+    parts = assemble(read_recipe(recipe, trust=True), runs=recipe.parent / "runs", seed=0, trained=False)
+    before = {key: value.clone() for key, value in parts.student.state_dict().items()}
+    meet(parts)
+    after = parts.student.state_dict()
+    assert all(torch.equal(before[key], after[key]) for key in before)
+    assert all(parameter.grad is None for parameter in parts.student.parameters())
+
+
+def test_missing_data_is_a_data_error(tmp_path):
+    path = write_recipes(tmp_path)
+    overrides = ["data.use=kd.data.CamVid", f"data.args.root={tmp_path}/nowhere"]
+    with pytest.raises(DataError, match="nowhere"):
+        check_recipe(path, overrides, trust=True, runs=tmp_path / "runs")
