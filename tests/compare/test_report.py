@@ -17,8 +17,22 @@ from kd.recipe import read_recipe, to_yaml
 from kd.runs import SplitResult, build_network, load_network, write_weights
 from kd.types import IGNORE, Sample
 
+NETWORK = """
+import torch
+from torch import nn
+from kd.types import SegmentationOutput
+
+class Tiny(nn.Module):
+    def __init__(self, num_classes, in_channels):
+        super().__init__()
+        self.taps, self.num_classes, self.in_channels = {}, num_classes, in_channels
+        self.convolution = nn.Conv2d(in_channels, num_classes, 3, stride=2, padding=1)
+
+    def forward(self, images):
+        return SegmentationOutput(self.convolution(images - 0.5), {}, {})
+"""
 RECIPE = """
-student: {use: students.MobileNetV3SmallASPP}
+student: {use: tiny.py:Tiny}
 data: {use: kd.data.Shapes, args: {count: 4}, size: [64, 64], workers: 0}
 supervised: {use: kd.losses.CrossEntropy}
 optimizer: {use: torch.optim.SGD, args: {lr: 0.1}}
@@ -121,8 +135,9 @@ def test_a_warning_stands_above_the_headline(made):
 def networks(tmp_path_factory):
     """A dataset, and two untrained networks for it: the files of a run that its predictions need."""
     folder = tmp_path_factory.mktemp("networks")
+    (folder / "tiny.py").write_text(NETWORK)
     (folder / "small.yaml").write_text(RECIPE)
-    recipe = read_recipe(folder / "small.yaml")
+    recipe = read_recipe(folder / "small.yaml", trust=True)
     dataset = build(recipe.data.dataset, folder=folder, trust=False, split="val")
     files = []
     for seed in range(2):
@@ -163,12 +178,14 @@ def test_the_pictures_are_predicted_as_the_scores_were_taken(made, networks, mon
     put(one, made.baseline(val=val))
     student = made.student(val=val)
     put(two, student)
-    comparison = gather([str(student)])
+    comparison = gather([str(student)], trust=True)
     shown = predictions.pictures(comparison, count=4)
     assert len(shown.pictures) == 4
     assert shown.colors == tuple(dataset.colors)
     assert shown.problems == ("teacher: its predictions are not shown: it has no run directory",)
-    scored = score(load_network(student), Only(dataset, shown.pictures), size=(64, 64), precision=choose("cpu"))
+    scored = score(
+        load_network(student, trust=True), Only(dataset, shown.pictures), size=(64, 64), precision=choose("cpu")
+    )
     total = sum(
         confusion_matrix(torch.from_numpy(each.labels), torch.from_numpy(each.predictions[student.parent.name]), 6)
         for each in shown.pictures
@@ -179,6 +196,14 @@ def test_the_pictures_are_predicted_as_the_scores_were_taken(made, networks, mon
     titles = [image["alt"] for image in page.all("img") if image["alt"].startswith("student against baseline")]
     assert len(titles) == 6
     assert all(any(title.endswith(picture.name) for title in titles) for picture in shown.pictures)
+
+
+def test_code_that_is_not_trusted_is_not_run(made, networks):
+    student = made.student()
+    put(networks[1][0], student)
+    (problem,) = predictions.pictures(gather([str(student)])).problems
+    assert "tiny.py:Tiny" in problem
+    assert "--trust" in problem
 
 
 def test_half_of_the_pictures_are_those_in_which_student_and_baseline_differ_most():
