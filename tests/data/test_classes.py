@@ -1,0 +1,116 @@
+import pytest
+
+from kd.data.classes import Classes, meanings, read_classes
+from kd.types import DataError
+
+
+def test_names_alone():
+    assert read_classes(["sky", "road"]) == Classes(("sky", "road"))
+
+
+def test_names_with_colours_or_values():
+    assert read_classes({"sky": [0, 0, 255], "road": [9, 9, 9]}) == Classes(("sky", "road"), ((0, 0, 255), (9, 9, 9)))
+    assert read_classes({"sky": 3, "road": 7}) == Classes(("sky", "road"), None, (3, 7))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("a.yaml", "sky: [0, 0, 255]\nroad: [9, 9, 9]\n", Classes(("sky", "road"), ((0, 0, 255), (9, 9, 9)))),
+        ("a.yml", "- no\n- on\n", Classes(("no", "on"))),  # YAML 1.1 would read False and True
+        ("a.yaml", "sky: 3\nroad: 7\n", Classes(("sky", "road"), None, (3, 7))),
+        ("a.csv", "name,r,g,b\nsky,0,0,255\n\nroad, 9, 9, 9\n", Classes(("sky", "road"), ((0, 0, 255), (9, 9, 9)))),
+        ("a.csv", '"sky, blue",0,0,255\nroad,9,9,9\n', Classes(("sky, blue", "road"), ((0, 0, 255), (9, 9, 9)))),
+        ("a.CSV", "name,value\nsky,3\nroad,7\n", Classes(("sky", "road"), None, (3, 7))),
+        ("a.csv", "name\nsky\nroad\n", Classes(("sky", "road"))),
+        ("a.csv", "\ufeffname,r,g,b\nsky,0,0,255\nroad,9,9,9\n", Classes(("sky", "road"), ((0, 0, 255), (9, 9, 9)))),
+    ],
+)
+def test_files(tmp_path, name, text, expected):
+    (tmp_path / name).write_text(text)
+    assert read_classes(str(tmp_path / name)) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("a.csv", "sky,0,0,255\nroad,9,9\n", ":2: 'road,9,9' is not name,r,g,b"),
+        ("a.csv", "sky,0,0,255\nroad,9,9,x\n", ":2: 'road,9,9,x' is not name,r,g,b"),
+        ("a.csv", "sky,0,0,255\nroad,9,9,256\n", ": road: [9, 9, 256] is no colour; write [r, g, b], each 0 … 255"),
+        ("a.yaml", "sky: blue\nroad: 1\n", ":1: 'blue' is no integer, 0 or above"),
+        ("a.yaml", "sky: 1\nroad: [[1]]\n", ":2: expected one word, found a list or a mapping"),
+        ("a.yaml", "just text", ": neither a list of names nor a mapping of names to [r, g, b]"),
+        ("a.yaml", "", ": neither a list of names nor a mapping of names to [r, g, b]"),
+        ("a.yaml", "sky: 1\nsky: 2\n", ": the class 'sky' comes twice"),
+        ("a.yaml", "sky: 1\nroad: [1, 2, 3]\n", ": road: colours and values are mixed; give every class the same kind"),
+        ("a.yaml", "sky: 1\nroad: 1\n", ": sky and road have the same value"),
+        ("a.yaml", "- sky\n", ": 1 classes; 2 to 254 are possible, the background being one"),
+    ],
+)
+def test_mistakes_in_files(tmp_path, name, text, message):
+    path = tmp_path / name
+    path.write_text(text)
+    with pytest.raises(DataError) as error:
+        read_classes(str(path))
+    assert str(error.value) == f"{path}{message}"
+
+
+@pytest.mark.parametrize("text", ["[" * 20000, "a: &a [1]\nb: *c\n", "\t\t: -", "a: !!python/name:os.system 1\nb: 2\n"])
+def test_hostile_yaml_ends_in_one_line(tmp_path, text):
+    path = tmp_path / "a.yaml"
+    path.write_text(text)
+    try:
+        read_classes(str(path))
+    except DataError as error:
+        assert "\n" not in str(error)
+
+
+def test_a_file_that_is_missing_or_too_large(tmp_path):
+    with pytest.raises(DataError, match=r"none.csv: classes cannot be read: .*No such file"):
+        read_classes(str(tmp_path / "none.csv"))
+    (tmp_path / "large.csv").write_bytes(b"a\n" * 200_000)
+    with pytest.raises(DataError, match="large.csv: 400000 bytes are no class map"):
+        read_classes(str(tmp_path / "large.csv"))
+
+
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [
+        (["sky"], "classes: 1 classes; 2 to 254 are possible, the background being one"),
+        ([f"c{i}" for i in range(255)], "classes: 255 classes; 2 to 254 are possible, the background being one"),
+        (["sky", False], "classes: False is no name of a class; names are text (put it in quotes)"),
+        (["sky", "sky"], "classes: the class 'sky' comes twice"),
+        ({"sky": [1, 2], "road": [1, 2, 3]}, "classes: sky: [1, 2] is no colour; write [r, g, b], each 0 … 255"),
+        ({"sky": -1, "road": 2}, "classes: sky: -1 is no value of a mask; write an integer, 0 or above"),
+        ({"sky": True, "road": 2}, "classes: sky: True is no value of a mask; write an integer, 0 or above"),
+        ({"sky": [1, 2, 3], "road": [1, 2, 3]}, "classes: sky and road have the same colour"),
+    ],
+)
+def test_mistakes_in_a_recipe(classes, message):
+    with pytest.raises(ValueError, match=r".") as error:
+        read_classes(classes)
+    assert str(error.value) == message
+    assert not isinstance(error.value, DataError)  # a recipe's mistake, not the data's
+
+
+def test_meanings_of_values():
+    known = Classes(("background", "fetus"))
+    assert meanings(known, None) == {0: 0, 1: 1, 255: 255}
+    assert meanings(known, {0: "background", 255: "fetus"}) == {0: 0, 255: 1}
+    assert meanings(known, {"0": "background", 3: "fetus", 4: "fetus", 9: "ignore"}) == {0: 0, 3: 1, 4: 1, 9: 255, 255: 255}
+    assert meanings(Classes(("a", "b"), None, (3, 255)), None) == {3: 0, 255: 1}
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({0: "fetsu"}, "values: 0 stands for 'fetsu', which is no class; did you mean 'fetus'?"),
+        ({0: "x"}, "values: 0 stands for 'x', which is no class; classes are background, fetus, and ignore"),
+        ({"a": "fetus"}, "values: 'a' is no value of a mask; write {0: background, …}"),
+        ({-1: "fetus"}, "values: -1 is no value of a mask; write {0: background, …}"),
+    ],
+)
+def test_mistakes_in_values(values, message):
+    with pytest.raises(ValueError, match=r"^values: ") as error:
+        meanings(Classes(("background", "fetus")), values)
+    assert str(error.value) == message

@@ -1,0 +1,103 @@
+import numpy as np
+import pytest
+import torch
+
+from kd.data import Shapes
+
+
+def test_an_image_is_a_function_of_seed_split_and_index():
+    one, again = Shapes("train")[3, 0], Shapes("train")[3, 7]
+    assert torch.equal(one.image, again.image)
+    assert torch.equal(one.labels, again.labels)
+    assert not torch.equal(one.image, Shapes("train", seed=1)[3, 0].image)
+    assert not torch.equal(one.image, Shapes("val")[3, 0].image)
+    assert not torch.equal(one.image, Shapes("train")[4, 0].image)
+
+
+def test_the_global_generators_are_left_alone():
+    np.random.seed(0)  # noqa: NPY002
+    before = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
+    Shapes("train")[0, 0]
+    assert torch.equal(before[0], torch.get_rng_state())
+    assert np.array_equal(before[1], np.random.get_state()[1])  # noqa: NPY002
+
+
+def test_a_small_set_is_the_beginning_of_a_large_one_and_val_is_always_the_same():
+    small, large = Shapes("train", count=200), Shapes("train", count=2000)
+    assert (len(small), len(large)) == (200, 2000)
+    assert torch.equal(small[199, 0].image, large[199, 0].image)
+    for split in ("val", "test"):
+        assert len(Shapes(split, count=5)) == 200
+        assert torch.equal(Shapes(split, count=5, seed=3)[9, 0].image, Shapes(split)[9, 0].image)
+    assert not torch.equal(Shapes("val")[0, 0].image, Shapes("test")[0, 0].image)
+
+
+def test_every_class_occurs_and_none_rules():
+    counts = sum(torch.bincount(Shapes("val")[i, 0].labels.flatten(), minlength=6) for i in range(100))
+    share = counts / counts.sum()
+    assert len(counts) == 6
+    assert 0.6 < share[0] < 0.9
+    assert (share[1:] > 0.015).all()
+
+
+def mean_of(class_index, key):
+    """A statistic of single-class regions over many images."""
+    found = []
+    for i in range(200):
+        image, labels, _ = Shapes("val")[i, 0]
+        region = labels == class_index
+        if region.sum() > 60:
+            found.append(key(image.float().mean(0), region))
+    return np.mean(found), np.std(found)
+
+
+def test_colour_does_not_tell_the_classes_apart():
+    brightness = [mean_of(c, lambda image, region: image[region].mean().item()) for c in range(1, 6)]
+    means = [mean for mean, _ in brightness]
+    assert max(means) - min(means) < 0.5 * np.mean([sd for _, sd in brightness])
+
+
+def test_textured_and_plain_objects_share_their_shapes():
+    # plain objects are background: a classifier of outlines alone cannot know them from striped ones
+    plain = 0
+    for i in range(100):
+        image, labels, _ = Shapes("val")[i, 0]
+        background = image.float()[:, labels == 0]
+        plain += background.std(1).mean().item() > 20
+    assert plain > 50
+
+
+@pytest.mark.parametrize("size", [32, 64, 100])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_sizes_and_channels(size, channels):
+    data = Shapes("train", size=size, in_channels=channels)
+    sample = data[0, 0]
+    assert sample.image.shape == (channels, size, size)
+    assert sample.labels.shape == (size, size)
+    assert data.in_channels == channels
+
+
+def test_the_picture_grows_with_its_size():
+    small, large = Shapes("val", size=64)[1, 0].labels, Shapes("val", size=128)[1, 0].labels
+    assert (large[::2, ::2] == small).float().mean() > 0.95
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        ({"split": "trian"}, "Shapes: split 'trian' is none of train, val, test"),
+        ({"count": 0}, "Shapes: count 0 must be at least 1"),
+        ({"size": 16}, "Shapes: size 16 must be at least 32, or textures vanish"),
+        ({"in_channels": 2}, "Shapes: in_channels 2 must be 1 or 3"),
+        ({"seed": -1}, "Shapes: seed -1 must be 0 or above"),
+    ],
+)
+def test_mistakes(args, message):
+    with pytest.raises(ValueError, match="^Shapes: ") as error:
+        Shapes(**({"split": "train"} | args))
+    assert str(error.value) == message
+
+
+def test_an_index_out_of_range_ends_iteration():
+    with pytest.raises(IndexError):
+        Shapes("train", count=5)[5, 0]
