@@ -170,7 +170,7 @@ class Component(Section):
     def where(self, *keys: str | int) -> str:
         """As `at`, and the path: how a message about the component or an argument begins."""
         path = (*self._path, "args", *keys) if keys else self._path
-        return f"{self.at(*keys)}: {dotted(path)}" if path else self.at()
+        return f"{self.at(*keys)}: {dotted(path)}" if self._path else self.at()
 
     def _as_use(self) -> "Use":
         use = Use(use=self.use, args=self.args)

@@ -44,7 +44,7 @@ def explain(error: Mapping[str, Any], model: type[BaseModel], positions: Mapping
     what = _SAY[kind].format(got=shown(got), **known) if kind in _SAY else error["msg"]
     if kind == "literal_error" and isinstance(got, str):
         what += did_you_mean(
-            got, [word for word in known["expected"].split("'") if word.isidentifier() and word != "or"]
+            got, [word for word in str(known["expected"]).split("'") if word.isidentifier() and word != "or"]
         )
     while path and path not in positions:  # a default is wrong only together with its neighbours: say it of them all
         path = path[:-1]

@@ -1,0 +1,426 @@
+"""Components from recipes: which are found and trusted, and what a wrong call is told before it is made."""
+
+import importlib
+import importlib.metadata
+import os
+import pickle
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+import torch
+from torch import nn
+
+from kd import files
+from kd.build import build, check_calls, find, importable
+from kd.data.dataset import Split
+from kd.data.loader import training_batches
+from kd.recipe import Recipe, RecipeError, Use, read_recipe
+from kd.types import DataError
+
+ROOT = Path(__file__).parents[1]
+
+COMPONENTS = """\
+from kd.recipe import RecipeError
+from kd.types import DataError
+
+
+class Plain:
+    def __init__(self, size: int, rate: float = 0.5, *, name: str | None = None, inner=None) -> None:
+        if rate < 0:
+            raise ValueError(f"rate must be at least 0, got {rate}")
+        self.size, self.rate, self.name, self.inner = size, rate, name, inner
+
+
+class Open:
+    def __init__(self, path, **options):
+        with open(path) as file:
+            self.text, self.options = file.read(), options
+
+
+def function(a, b=2):
+    return a + b
+
+
+def refuses():
+    raise RecipeError("a line of its own")
+
+
+def has_no_data():
+    raise DataError("x.png: unreadable")
+
+
+def buggy():
+    return {}["key"]
+
+
+number = 3
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder, which is a recipe's too, with a file of components."""
+    (tmp_path / "mine.py").write_text(COMPONENTS)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def made(name: str, args: dict[str, Any] | None = None, **supplied: Any) -> Any:
+    return build(Use(use=name, args=args or {}), folder=Path(), trust=True, **supplied)
+
+
+def refused(name: str, args: dict[str, Any] | None = None, **supplied: Any) -> list[str]:
+    with pytest.raises(RecipeError) as caught:
+        made(name, args, **supplied)
+    return caught.value.mistakes
+
+
+def test_a_component_is_called_with_its_arguments_and_the_engines(folder: Path) -> None:
+    built = made("mine.py:Plain", {"rate": 1, "name": "x"}, size=7)
+    assert (built.size, built.rate, built.name, built.inner) == (7, 1, "x", None)
+    assert made("mine.py:function", {"a": 1}) == 3
+    assert made("fractions.Fraction", {"numerator": 1, "denominator": 2}) * 2 == 1
+    adapter = made("kd.adapters.Conv1x1", in_channels=3, out_channels=5)
+    assert adapter(torch.zeros(1, 3, 4, 4)).shape == (1, 5, 4, 4)
+    optimizer = made("torch.optim.SGD", {"lr": 0.25}, params=nn.Linear(2, 2).parameters())
+    assert optimizer.defaults["lr"] == 0.25
+
+
+def test_components_in_arguments_are_built_first_at_any_depth(folder: Path) -> None:
+    half = {"use": "fractions.Fraction", "args": {"numerator": 1, "denominator": 2}}
+    inner = {"use": "mine.py:Plain", "args": {"size": 1, "inner": [half, {"deep": [half]}]}}
+    built = made("mine.py:Plain", {"size": 2, "inner": inner})
+    assert built.inner.size == 1
+    assert built.inner.inner[0] * 2 == 1
+    assert built.inner.inner[1]["deep"][0] * 2 == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "args", "supplied", "expected"),
+    [
+        ("mine.py:Plain", {"size": 1, "rat": 2}, {}, ["takes no 'rat'; did you mean 'rate'?"]),
+        ("mine.py:Plain", {}, {}, ["needs 'size'"]),
+        ("mine.py:Plain", {"a": 1, "rate": "hot"}, {},
+         ["takes no 'a'; known: inner, name, rate, size", "needs 'size'", "takes float as 'rate', got 'hot'"]),
+        ("mine.py:Plain", {"size": 3.5}, {}, ["takes int as 'size', got 3.5"]),
+        ("mine.py:Plain", {"size": True}, {}, ["takes int as 'size', got true"]),
+        ("mine.py:Plain", {"size": None}, {}, ["takes int as 'size', got null"]),
+        ("mine.py:Plain", {"size": 1, "name": 3}, {}, ["takes str | None as 'name', got 3"]),
+        ("mine.py:Plain", {"size": 1, "rate": -1}, {}, ["rate must be at least 0, got -1"]),
+        ("mine.py:function", {}, {"x": 1},
+         ["takes no 'x', which is given to every component in this place", "needs 'a'"]),
+        ("mine.py:Open", {"path": "none.txt"}, {}, ["[Errno 2] No such file or directory: 'none.txt'"]),
+        ("torch.optim.SGD", {"lr": "hot"}, {"params": []}, ["takes float | torch.Tensor as 'lr', got 'hot'"]),
+        ("torch.optim.SGD", {"lr": -1.0}, {"params": [torch.zeros(1)]}, ["Invalid learning rate: -1.0"]),
+    ],
+)  # fmt: skip
+def test_a_wrong_call(
+    folder: Path, name: str, args: dict[str, Any], supplied: dict[str, Any], expected: list[str]
+) -> None:
+    found = [line.removeprefix(f"{name}: {name}").lstrip(": ") for line in refused(name, args, **supplied)]
+    assert found == expected
+
+
+def test_what_the_engine_sets_a_recipe_may_not(folder: Path) -> None:
+    assert refused("mine.py:Plain", {"size": 1}, size=2) == ["mine.py:Plain: 'size' is set by the engine; remove it"]
+
+
+def test_any_name_fits_where_any_is_taken(folder: Path) -> None:
+    Path("a.txt").write_text("hello")
+    assert made("mine.py:Open", {"path": "a.txt", "more": 1}, split="val").options == {"more": 1, "split": "val"}
+
+
+def test_whose_errors_pass_unchanged(folder: Path) -> None:
+    assert refused("mine.py:refuses") == ["a line of its own"]
+    with pytest.raises(DataError, match=r"^x.png: unreadable$"):
+        made("mine.py:has_no_data")
+    with pytest.raises(KeyError):
+        made("mine.py:buggy")  # a bug is no mistake in a recipe: it keeps its traceback
+
+
+def _takes(
+    a: list[float] = [],  # noqa: B006
+    b: tuple[int, int] = (0, 0),
+    c: Sequence[str] = (),
+    d: Mapping[str, int] = {},
+    e: Literal["x", "y"] = "x",
+    f: Any = None,
+    g: Path | str = "",
+    h: nn.Module | None = None,
+    i: tuple[float, ...] = (),
+    j: "Unknown" = None,  # type: ignore[name-defined]  # noqa: F821
+) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("name", "right", "wrong"),
+    [
+        ("a", [[], [1, 2.5]], [1, "x", ["x"], {}]),
+        ("b", [[1, 2]], [[1], [1, 2, 3], [1, 2.5], 1]),
+        ("c", [[], ["x"]], ["x", [1]]),
+        ("d", [{}, {"x": 1}], [[], {"x": "y"}, {1: 1}]),
+        ("e", ["x"], ["z", 1]),
+        ("f", [1, "x", None, {}], []),
+        ("g", ["x"], []),
+        ("h", [None, {"use": "torch.nn.ReLU"}], [1, "x"]),
+        ("i", [[1, 2, 3.5]], [["x"], 1.0]),
+    ],
+)
+def test_types_are_checked_where_they_are_certain(
+    name: str, right: list[Any], wrong: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    annotations = {key: kind for key, kind in _takes.__annotations__.items() if key != "j"}
+    monkeypatch.setattr(_takes, "__annotations__", annotations)
+    monkeypatch.setitem(sys.modules, "takes", type(sys)("takes"))
+    monkeypatch.setattr(sys.modules["takes"], "takes", _takes, raising=False)
+    for value in right:
+        assert made("takes.takes", {name: value}) is None
+    for value in wrong:
+        [line] = refused("takes.takes", {name: value})
+        assert f" as '{name}', got " in line
+
+
+def test_annotations_that_cannot_be_read_are_no_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "takes", type(sys)("takes"))
+    monkeypatch.setattr(sys.modules["takes"], "takes", _takes, raising=False)
+    assert made("takes.takes", {"b": "anything", "j": 1}) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("torch.optim.SDG", "torch.optim has no 'SDG'; did you mean 'SGD'?"),
+        ("torch.optim.lr_scheduler", "torch.optim has no 'lr_scheduler'"),
+        ("torch.optim.Optimizer", "torch.optim has no 'Optimizer'"),
+        ("torch.optim.LBFGS", "torch.optim.LBFGS cannot train here: it calls the loss several times a step; "
+         "use SGD or AdamW"),
+        ("torch.optim.SparseAdam", "torch.optim.SparseAdam cannot train here: it takes sparse gradients only; "
+         "use SGD or AdamW"),
+        ("torch.optim.Muon", "torch.optim.Muon cannot train here: it takes matrices only, and convolutions have four "
+         "dimensions; use SGD or AdamW"),
+        ("kd.losses.CWd", "kd.losses has no 'CWd'; did you mean 'CWD'?"),
+        ("kd.losses.feature", "kd.losses has no 'feature'"),
+        ("kd.losses.nn", "kd.losses has no 'nn'"),
+        ("kd.adapters.__loader__", "kd.adapters has no '__loader__'"),
+        ("kd.adapters.nn", "kd.adapters has no 'nn'; known: "),
+        ("nowhere.Loss", "there is no module 'nowhere'"),
+        ("json.nowhere.Loss", "there is no module 'json.nowhere'"),
+        ("json.dumbs", "json has no 'dumbs'; did you mean 'dumps'?"),
+        ("math.pi", "math.pi is a float, not a class or function"),
+        ("none.py:Loss", "no file none.py"),
+        ("mine.py:Plane", "mine.py has no 'Plane'; did you mean 'Plain'?"),
+        ("mine.py:number", "mine.py:number is a int, not a class or function"),
+    ],
+)  # fmt: skip
+def test_what_is_not_found(folder: Path, name: str, expected: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        find(Use(use=name), folder=Path(), trust=True)
+    [line] = caught.value.mistakes
+    assert line.startswith(f"{name}: {expected}")
+
+
+@pytest.mark.parametrize("name", ["mine.py:Plain", "os.system", "kd.cli.main", "torch.optim.sgd.SGD"])
+def test_trust_is_asked_for_again(folder: Path, name: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        find(Use(use=name), folder=Path(), trust=False)
+    assert caught.value.mistakes == [f"{name}: '{name}' is no part of kd; if you trust it, add --trust"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("import nothing_of_this_name\n", "ModuleNotFoundError: No module named 'nothing_of_this_name' (line 1)"),
+        ("x = 1\ndef f(:\n", "SyntaxError: invalid syntax (line 2)"),
+        ("def f():\n    return 1 / 0\n\nf()\n", "ZeroDivisionError: division by zero (line 2)"),
+        ("raise ValueError('two\\nlines')\n", "ValueError: two\\nlines (line 1)"),
+    ],
+)
+def test_a_file_that_cannot_be_imported_is_one_line(folder: Path, text: str, expected: str) -> None:
+    Path("broken.py").write_text(text)
+    assert refused("broken.py:X") == [f"broken.py:X: importing broken.py failed: {expected}"]
+
+
+def test_a_package_that_cannot_be_imported_is_one_line(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("needy.py").write_text("import nothing_of_this_name\n")
+    Path("sick.py").write_text("raise OSError('no such device')\n")
+    monkeypatch.syspath_prepend(str(folder))
+    assert refused("needy.X") == ["needy.X: needy needs the module 'nothing_of_this_name', which is not installed"]
+    assert refused("sick.X") == ["sick.X: importing sick failed: OSError: no such device"]
+
+
+RECIPE = """\
+teacher: {use: teachers.FCNResNet50}
+student: {use: students.MobileNetV3SmallASPP}
+data: {use: kd.data.Shapes, size: [64, 64], augment: [{use: kd.data.RandomFlip}]}
+supervised: {use: kd.losses.CrossEntropy}
+distill:
+  kl: {loss: {use: kd.losses.PixelKL, args: {temperature: 4.0}}}
+  cwd:
+    loss: {use: kd.losses.CWD}
+    at: {student: high, teacher: layer4}
+    adapter: {use: kd.adapters.Conv1x1}
+    weight: {use: kd.engine.schedule.linear, args: {start: 0.0, end: 3.0, over: 10%}}
+optimizer: {use: torch.optim.SGD, args: {lr: 0.01}}
+train: {steps: 10, batch_size: 4}
+"""
+
+
+def recipe(*overrides: str) -> Recipe:
+    Path("r.yaml").write_text(RECIPE)
+    return read_recipe("r.yaml", overrides, trust=True)
+
+
+def test_a_recipe_whose_calls_are_right(folder: Path) -> None:
+    check_calls(recipe())
+
+
+def test_all_wrong_calls_of_a_recipe_at_once_and_where_they_stand(folder: Path) -> None:
+    wrong = recipe("student.args.num_classes=3", "distill.cwd.weight.args.steps=3")
+    Path("r.yaml").write_text(
+        RECIPE.replace("temperature: 4.0", "temperatur: 4.0").replace("RandomFlip}", "RandomFlop}")
+        .replace("{lr: 0.01}", "{lr: hot, params: 1}").replace("FCNResNet50", "FCNResNet5")
+        .replace("CrossEntropy}", "CrossEntropy, args: {x: [{use: mine.py:Plain}]}}")
+    )  # fmt: skip
+    many = read_recipe("r.yaml", trust=True)
+    with pytest.raises(RecipeError) as caught:
+        check_calls(wrong)
+    assert caught.value.mistakes == [
+        "<student.args.num_classes=3>: student.args.num_classes: 'num_classes' is set by the engine; remove it",
+        "<distill.cwd.weight.args.steps=3>: distill.cwd.weight.args.steps: 'steps' is set by the engine; remove it",
+    ]
+    with pytest.raises(RecipeError) as caught:
+        check_calls(many)
+    lines = caught.value.mistakes
+    assert lines[0].startswith("r.yaml:1:1: teacher: teachers has no 'FCNResNet5'; did you mean 'FCNResNet50'?")
+    assert lines[1].startswith("r.yaml:3:55: data.augment.0: kd.data has no 'RandomFlop'; did you mean 'RandomFlip'?")
+    assert lines[2].startswith("r.yaml:4:50: supervised.args.x: kd.losses.CrossEntropy takes no 'x'")
+    assert lines[3:] == [
+        "r.yaml:4:54: supervised.args.x.0: mine.py:Plain needs 'size'",
+        "r.yaml:6:46: distill.kl.loss.args.temperatur: kd.losses.PixelKL takes no 'temperatur'; "
+        "did you mean 'temperature'?",
+        "r.yaml:12:51: optimizer.args.params: 'params' is set by the engine; remove it",
+        "r.yaml:12:42: optimizer.args.lr: torch.optim.SGD takes float | torch.Tensor as 'lr', got 'hot'",
+    ]
+
+
+def test_a_component_in_the_wrong_place(folder: Path) -> None:
+    with pytest.raises(RecipeError) as caught:
+        check_calls(recipe("distill.cwd.adapter.use=kd.losses.CrossEntropy"))
+    assert caught.value.mistakes == [
+        f"r.yaml:10:5: distill.cwd.adapter: kd.losses.CrossEntropy takes no '{name}', "
+        "which is given to every component in this place"
+        for name in ("in_channels", "out_channels")
+    ]
+
+
+def _run(code: str, folder: Path, *path: Path) -> subprocess.CompletedProcess[str]:
+    """Python in a fresh process, in `folder`, with `path` before our checkout on the import path."""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (*path, ROOT)))}
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_a_folder_that_shadows_ours_is_named(folder: Path) -> None:
+    (folder / "teachers").mkdir()
+    (folder / "teachers/__init__.py").write_text("raise SystemExit('imported')")
+    code = (
+        "from pathlib import Path; from kd.build import find; from kd.recipe import Use\n"
+        "try: find(Use(use='teachers.FCNResNet50'), folder=Path(), trust=False)\n"
+        "except ValueError as error: print(error)"
+    )
+    run = _run(code, folder, folder)
+    expected = (
+        f"teachers.FCNResNet50: {folder.resolve() / 'teachers'} shadows {ROOT.resolve() / 'teachers'}; "
+        "rename it, or run from another folder\n"
+    )
+    assert (run.stdout, run.returncode) == (expected, 0), run.stderr
+
+
+def test_a_torchvision_of_another_torch_is_one_line_with_the_fix(folder: Path) -> None:
+    (folder / "torchvision").mkdir()
+    (folder / "torchvision/__init__.py").write_text(
+        "raise RuntimeError('operator torchvision::nms does not exist\\nx')"
+    )
+    code = (
+        "from kd.build import check_torch\n"
+        "try: check_torch()\n"
+        "except ValueError as error: print(error)"
+    )  # fmt: skip
+    run = _run(code, folder, folder)
+    versions = [importlib.metadata.version(name) for name in ("torch", "torchvision")]
+    assert run.stdout == (
+        f"torch {versions[0]} and torchvision {versions[1]} do not work together (operator torchvision::nms does not "
+        "exist); pip install --upgrade torch torchvision\n"
+    ), run.stderr
+
+
+# Files as modules
+
+
+DATASET = """\
+import os
+from typing import NamedTuple
+
+import torch
+
+from kd.types import Sample
+
+
+class Ramp:
+    class_names, colors, in_channels = ("a", "b"), ((0, 0, 0), (255, 255, 255)), 3
+
+    def __init__(self, n: int, *, split: str) -> None:
+        self.n, self.main = n, os.getpid()
+
+    def __len__(self):
+        return self.n
+
+    def __getitem__(self, key):
+        assert os.getpid() != self.main  # read in a worker
+        return Sample(torch.full((3, 32, 32), key[0], dtype=torch.uint8), torch.ones(32, 32, dtype=torch.uint8), "x")
+
+
+class Plus:
+    def __call__(self, image, mask):
+        return type(image)(image + 100), mask
+"""
+
+
+@pytest.mark.parametrize("context", ["spawn", "forkserver"])
+def test_a_dataset_of_a_users_file_is_read_in_workers(folder: Path, context: str) -> None:
+    folder = folder / "a folder.of 100%"
+    folder.mkdir()
+    (folder / "my-data.py").write_text(DATASET)
+    dataset = build(Use(use="my-data.py:Ramp", args={"n": 6}), folder=folder, trust=True, split="train")
+    plus = build(Use(use="my-data.py:Plus"), folder=folder, trust=True)
+    split = Split(dataset, (32, 32), augment=(plus,))
+    batches = list(training_batches(split, steps=2, batch_size=3, workers=1, context=context))
+    seen = sorted(int(value) for batch in batches for value in batch.images[:, 0, 0, 0])
+    assert seen == [100, 101, 102, 103, 104, 105]  # one epoch, each image once
+
+
+def test_an_object_of_a_users_file_is_its_pickle_alone(folder: Path) -> None:
+    Path("small.py").write_text("class Small:\n    def __init__(self, size):\n        self.size = size\n")
+    pickled = pickle.dumps(made("small.py:Small", {"size": 7}))
+    run = _run(f"import pickle; print(pickle.loads({pickled!r}).size)", Path("/"))
+    assert run.stdout == "7\n", run.stderr
+
+
+def test_the_name_of_a_file_as_a_module(folder: Path) -> None:
+    odd = folder / "a.b%2E"
+    odd.mkdir()
+    (odd / "c d.py").write_text("value = 1")
+    name = importable(odd / "c d.py")
+    assert name.startswith("kd.files.")
+    assert name.count(".") == 2
+    assert files.load(odd / "c d.py").value == 1
+    assert importlib.import_module(name) is files.load(odd / "../a.b%2E/c d.py")
+    assert str(folder) not in sys.path
+    with pytest.raises(FileNotFoundError):
+        files.load(folder / "none.py")
+    with pytest.raises(ModuleNotFoundError):
+        importlib.import_module("kd.nothing")
