@@ -130,7 +130,8 @@ def _download(name: str) -> tuple[dict[str, Tensor], str]:
         weights = torchvision.models.get_weight(name)
     except (ValueError, KeyError):
         known = [str(w) for m in torchvision.models.list_models() for w in torchvision.models.get_model_weights(m)]
-        close = get_close_matches(name, known, n=1)
+        siblings = [one for one in known if one.startswith(f"{name.partition('.')[0]}.")]
+        close = siblings or get_close_matches(name, known, n=1)
         hint = f"; did you mean {close[0]}?" if close else ""
         raise ValueError(f"torchvision has no weights {name}{hint}") from None
     cached = Path(torch.hub.get_dir(), "checkpoints", Path(weights.url).name)
