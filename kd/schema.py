@@ -13,6 +13,7 @@ from pydantic import (
     PrivateAttr,
     TypeAdapter,
     ValidationInfo,
+    WithJsonSchema,
     field_validator,
 )
 
@@ -132,7 +133,13 @@ Text = Annotated[str, Field(strict=True, min_length=1)]
 Number = Annotated[float, Field(strict=True)]
 Whole = Annotated[int, Field(strict=True)]
 Flag = Annotated[bool, Field(strict=True)]
-Amount = Annotated[int | str, BeforeValidator(_amount)]
+Amount = Annotated[
+    int | str,
+    BeforeValidator(_amount),
+    WithJsonSchema(
+        {"anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": r"^(100|\d{1,2}(\.\d+)?)%$"}]}
+    ),
+]
 Address = Annotated[str | tuple[str, ...], BeforeValidator(_address)]
 Side = Annotated[int, Field(strict=True, ge=32, le=16_384)]
 Size = Annotated[tuple[Side, Side], BeforeValidator(_height_width)]
@@ -306,7 +313,7 @@ class Term(Section):
         default=1.0, description="Factor in the total loss: a number >= 0, or a schedule of the step."
     )
     resize: Literal["student", "teacher"] = Field(
-        default="student", description="Whose map is resized to the other's size."
+        default="student", description="Whose map is resized to the size of the other's."
     )
     pixels: Literal["valid", "all", "unlabelled"] = Field(
         default="valid",
@@ -317,14 +324,18 @@ class Term(Section):
 class Train(Section):
     """How long, how much at a time, and how."""
 
-    epochs: Annotated[Whole, Field(ge=1)] | None = Field(default=None, description="Passes over the data; or `steps`.")
-    steps: Annotated[Whole, Field(ge=1)] | None = Field(
-        default=None, description="Optimizer updates; or `epochs`.", validate_default=True
+    epochs: Annotated[Whole, Field(ge=1)] | None = Field(
+        default=None, description="Passes over the data; exactly one of `epochs` and `steps`."
     )
-    batch_size: Whole = Field(ge=1, description="Images a step, over all processes and micro-batches.")
+    steps: Annotated[Whole, Field(ge=1)] | None = Field(
+        default=None, description="Optimizer updates; exactly one of `epochs` and `steps`.", validate_default=True
+    )
+    batch_size: Whole = Field(
+        ge=1, description="Images a step (one optimizer update), over all processes and micro-batches."
+    )
     accumulate: Whole = Field(default=1, ge=1, description="Micro-batches a step; divides batch_size.")
     seeds: Annotated[tuple[Annotated[Whole, Field(ge=0, lt=2**32)], ...], AfterValidator(_distinct)] = Field(
-        default=(0,), min_length=1, description="One run for each."
+        default=(0,), min_length=1, description="Seeds of weights and data; each is a run of its own."
     )
     clip_norm: Number | None = Field(
         default=None, gt=0, description="Largest norm of a step's gradient; null: not clipped."
@@ -333,7 +344,7 @@ class Train(Section):
         default="auto", description="`auto`: bf16 where the machine is fast at it."
     )
     memory_format: Literal["auto", "channels_last", "contiguous"] = Field(
-        default="auto", description="How images lie in memory."
+        default="auto", description="How images lie in memory; `auto`: what the machine is faster with."
     )
     evaluate_every: Amount = Field(
         default="20%", description="Steps, or a share of all, between evaluations; 0: only at the end."
@@ -372,6 +383,6 @@ class Train(Section):
 class Log(Section):
     """What is shown and logged; no part of a run's id."""
 
-    every: Whole = Field(default=10, ge=1, description="Steps between two lines.")
+    every: Whole = Field(default=10, ge=1, description="Steps between two lines of progress.")
     panels: Whole = Field(default=4, ge=0, le=64, description="Images shown with labels and predictions; 0: none.")
     tensorboard: Flag = Field(default=True, description="Whether TensorBoard events are written.")
