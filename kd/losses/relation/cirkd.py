@@ -57,7 +57,7 @@ class CIRKDMiniBatch(nn.Module):
             mine, its = (unit(pixel_rows(maps), 2).flatten(0, 1) for maps in (student, teacher))  # (N·P, C)
             seen = seen.flatten(1)  # (N, P)
             present = seen.any(1)  # (N,)
-            share = (seen / seen.sum(1, keepdim=True).clamp(min=1)).flatten()  # (N·P,)
+            share = (seen.to(mine.dtype) / seen.sum(1, keepdim=True).clamp(min=1)).flatten()  # (N·P,)
             lowest = torch.finfo(mine.dtype).min
 
             def similarities(nodes: Tensor, start: int, stop: int) -> Tensor:

@@ -49,7 +49,7 @@ class IFVD(nn.Module):
             classes = torch.zeros_like(valid, dtype=torch.int64) if labels is None else labels.flatten(1).long()
             difference = _similarity_to_class(student, classes) - _similarity_to_class(teacher, classes)
             loss = mean_over(difference.square(), valid)
-            return loss if self.convention == "house" else loss * (valid.sum() / valid.numel())
+            return loss if self.convention == "house" else loss * valid.sum() / valid.numel()
 
 
 def _similarity_to_class(maps: Tensor, classes: Tensor) -> Tensor:

@@ -63,11 +63,11 @@ class SKD(nn.Module):
                 F.max_pool2d(valid[:, None].to(student.dtype), window, window, ceil_mode=True).flatten(1) > 0
             )  # (N, M)
             mine, its = (self._directions(maps, valid, seen, window) for maps in (student, teacher))  # (N, M, C)
-            share = seen / seen.sum(1, keepdim=True).clamp(min=1)  # (N, M)
+            share = seen.to(mine.dtype) / seen.sum(1, keepdim=True).clamp(min=1)  # (N, M)
 
             def part(start: int, stop: int) -> Tensor:
                 similarity = mine[:, start:stop] @ mine.mT - its[:, start:stop] @ its.mT  # (N, rows, M)
-                return ((similarity.square() @ share[..., None].to(mine.dtype))[..., 0] * share[:, start:stop]).sum()
+                return ((similarity.square() @ share[..., None])[..., 0] * share[:, start:stop]).sum()
 
             images, nodes = seen.shape
             return summed_in_tiles(part, nodes, images * nodes) / seen.any(1).sum().clamp(min=1)
