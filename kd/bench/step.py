@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
-from rich.console import Console
 from rich.table import Table
 
 from kd.build import check_calls
+from kd.console import stdout
 from kd.engine.assemble import Parts, assemble, make_run
 from kd.engine.check import meet
 from kd.engine.step import distill_step
@@ -33,7 +33,7 @@ def bench_command(
         table.add_column(name, justify="left" if name == "part" else "right")
     for name, value in seconds.items():
         table.add_row(name, f"{value:.3f}", f"{recipe.train.batch_size / value:.1f}")
-    console = Console(highlight=False)
+    console = stdout()
     console.print(table)
     if parts.teacher is not None:
         ratio = seconds["distillation step"] / (seconds["teacher forward"] + seconds["student step"])

@@ -9,6 +9,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from kd.build import check_calls
+from kd.console import stdout
 from kd.engine.assemble import Parts, assemble, stream
 from kd.engine.check import meet
 from kd.engine.train import to_device
@@ -25,7 +26,7 @@ def inspect_command(
     check_calls(recipe)
     parts = assemble(recipe, runs=runs, seed=recipe.train.seeds[0], trained=False)
     meet(parts)
-    console = console or Console(highlight=False, soft_wrap=True)
+    console = console or stdout()
     for line in parts.notes:
         console.print(line, markup=False)
     for side, role in (("student", parts.student), ("teacher", parts.teacher)):

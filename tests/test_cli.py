@@ -1,0 +1,207 @@
+"""The command line in-process, and a few times as a real process."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from kd import __version__
+from kd.cli import main
+
+sys.path.insert(0, str(Path(__file__).parent / "engine"))
+from tiny import write_recipes
+
+
+@pytest.fixture
+def recipe(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return write_recipes(tmp_path)
+
+
+def kd(*arguments):
+    return main([str(argument) for argument in arguments])
+
+
+def test_version_and_help(capsys):
+    for argument, expected in (("--version", f"kd {__version__}"), ("--help", "COMMAND")):
+        with pytest.raises(SystemExit) as caught:
+            kd(argument)
+        assert caught.value.code == 0
+        assert expected in capsys.readouterr().out
+
+
+def test_run_compare_and_list(recipe, capsys):
+    assert kd("run", recipe, "--trust", "--baseline", "train.steps=4") == 0
+    out = capsys.readouterr().out
+    assert "nets.py:Net, distilled, seed 0" in out
+    assert "student 4/4 · " in out
+    assert kd("compare", recipe, "--trust", "train.steps=4", "--json") == 0
+    assert "baseline" in json.dumps(json.loads(capsys.readouterr().out))
+    assert kd("list") == 0
+    assert "student" in capsys.readouterr().out
+
+
+def test_overrides_may_stand_anywhere(recipe, capsys):
+    assert kd("check", recipe, "train.steps=5", "--trust", "train.batch_size=2") == 0
+    assert "5 steps" in capsys.readouterr().out
+
+
+def test_a_recipes_mistakes_are_lines_and_status_2(recipe, capsys):
+    recipe.write_text(recipe.read_text().replace("momentum", "momentun").replace("batch_size", "batchsize"))
+    assert kd("run", recipe, "--trust") == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.splitlines() == [
+        f"{recipe}:10:1: train: needs 'batch_size'",
+        f"{recipe}:10:19: train.batchsize: unknown key; did you mean 'batch_size'?",
+    ]
+    assert not (recipe.parent / "runs").exists()
+
+
+def test_code_beside_the_recipe_needs_trust(recipe, capsys):
+    assert kd("run", recipe) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "nets.py:Net" in line
+    assert line.endswith("--trust")
+
+
+def test_trust_may_come_from_the_environment(recipe, monkeypatch, capsys):
+    monkeypatch.setenv("KD_TRUST", "1")
+    assert kd("check", recipe) == 0
+
+
+def test_missing_data_is_status_3(recipe, capsys):
+    assert (
+        kd(
+            "run",
+            recipe,
+            "--trust",
+            "data.use=kd.data.CamVid",
+            "data.args={root: nowhere}",
+            "teacher=null",
+            "distill=null",
+        )
+        == 3
+    )
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "nowhere" in line
+    assert not (recipe.parent / "runs").exists()
+
+
+def test_a_diverging_run_is_status_4(recipe, capsys):
+    assert kd("run", recipe, "--trust", "optimizer.args.lr=1e30", "teacher=null", "distill=null") == 4
+    assert "lower optimizer.args.lr" in capsys.readouterr().err
+
+
+def test_damaged_checkpoints_are_status_5(recipe, capsys):
+    assert kd("run", recipe, "--trust", "teacher=null", "distill=null") == 0
+    (run,) = (recipe.parent / "runs").glob("*/seed0")
+    (run / "result.json").unlink()
+    for path in (run / "checkpoints").glob("*.pt"):
+        path.write_bytes(path.read_bytes()[:-1])
+    assert kd("run", recipe, "--trust", "teacher=null", "distill=null") == 5
+    assert "no valid checkpoint among" in capsys.readouterr().err
+
+
+def test_a_place_that_cannot_be_written_is_status_6(recipe, capsys):
+    (recipe.parent / "runs").write_text("")
+    assert kd("run", recipe, "--trust", "teacher=null", "distill=null") == 6
+
+
+def test_a_bug_is_status_1_with_traceback_and_how_to_report(recipe, monkeypatch, capsys):
+    monkeypatch.setattr("kd.engine.run.run_recipe", lambda *_, **__: 1 / 0)
+    assert kd("run", recipe, "--trust") == 1
+    err = capsys.readouterr().err
+    assert "ZeroDivisionError" in err
+    assert f"kd {__version__}: this is a bug. Please report it" in err
+
+
+def test_imports_lists_without_importing(recipe, capsys):
+    (recipe.parent / "nets.py").write_text("raise SystemExit('imported')")
+    assert kd("check", "--imports", recipe) == 0
+    assert "nets.py:Net" in capsys.readouterr().out.splitlines()
+
+
+def test_schema_env_and_inspect(recipe, capsys):
+    assert kd("schema") == 0
+    assert json.loads(capsys.readouterr().out)["title"] == "kd recipe"
+    assert kd("env") == 0
+    assert "torch" in capsys.readouterr().out
+    assert kd("inspect", recipe, "--trust") == 0
+    out = capsys.readouterr().out
+    assert "teacher: 258 parameters; taps: low (8 at stride 4)" in out
+    assert "Conv1x1 (32)" in out
+
+
+def test_bench_prints_the_ratio(recipe, capsys):
+    assert kd("bench", recipe, "--trust", "--rounds", "2") == 0
+    out = capsys.readouterr().out
+    assert "distillation step / (teacher forward + student step) = " in out
+
+
+def test_copy_brings_a_recipe_here_and_never_overwrites(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert kd("copy") == 0
+    assert "shapes/mobilenetv3_kl.yaml" in capsys.readouterr().out.splitlines()
+    assert kd("copy", "shapes/mobilenetv3_kl.yaml") == 0
+    assert (tmp_path / "mobilenetv3_kl.yaml").is_file()
+    assert (tmp_path / "teacher_deeplabv3plus.yaml").is_file()  # what it names comes along
+    (tmp_path / "mobilenetv3_kl.yaml").write_text("mine")
+    capsys.readouterr()
+    assert kd("copy", "shapes/mobilenetv3_kl.yaml") == 2
+    assert "exists and differs from" in capsys.readouterr().err
+    assert (tmp_path / "mobilenetv3_kl.yaml").read_text() == "mine"
+
+
+def process(*arguments, **options):
+    command = [sys.executable, "-m", "kd", *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+
+
+def test_help_does_not_wait_for_torch():
+    code = "import sys; from kd.cli import _parser; _parser(); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_signal_stops_a_real_run_and_the_same_command_ends_it(recipe):
+    arguments = ("run", recipe, "--trust", "teacher=null", "distill=null", "train.steps=4000", "train.save_every=4000")
+    child = process(*arguments, cwd=recipe.parent)
+    deadline = time.monotonic() + 120
+    while not list((recipe.parent / "runs").glob("*/seed0/metrics.jsonl")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    time.sleep(1)
+    child.send_signal(signal.SIGTERM)
+    _, err = child.communicate(timeout=60)
+    assert child.returncode == 143
+    assert "stopped by SIGTERM; the same command goes on from here" in err
+    (run,) = (recipe.parent / "runs").glob("*/seed0")
+    assert list((run / "checkpoints").glob("step-*.pt"))
+    assert not (run / "result.json").exists()
+
+
+def test_a_second_run_is_turned_away_with_status_7(recipe):
+    from kd.recipe import baseline_of, read_recipe
+    from kd.runs import locked, run_directory
+
+    run = run_directory(baseline_of(read_recipe(recipe, trust=True)), recipe.parent / "runs", 0)
+    with locked(run):
+        child = process("run", recipe, "--trust", "teacher=null", "distill=null", cwd=recipe.parent)
+        _, err = child.communicate(timeout=120)
+    assert child.returncode == 7
+    assert err.splitlines() == [
+        f"runs/{run.parent.name}/seed0: in use by process {os.getpid()} on {os.uname().nodename}; "
+        "wait for it, or stop it first"
+    ]
+
+
+def test_a_closed_pipe_is_no_bug():
+    child = process("schema")
+    child.stdout.close()
+    child.wait(timeout=60)
+    assert child.stderr.read() == ""
+    assert child.returncode == 141
