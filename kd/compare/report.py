@@ -287,7 +287,9 @@ def _picture(comparison: Comparison, picture: Picture, colors: Sequence[tuple[in
         f'width="{image.shape[1]}" height="{image.shape[0]}"><figcaption>{escape(title)}</figcaption></figure>'
         for title, data in columns
     )
-    return f'<article><h3>{escape(Path(picture.name).name)}</h3><div class="strip">{cells}</div></article>'
+    return (
+        f'<article><h3>{escape("/".join(Path(picture.name).parts[-2:]))}</h3><div class="strip">{cells}</div></article>'
+    )
 
 
 def _sources(comparison: Comparison) -> str:
