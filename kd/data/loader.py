@@ -144,7 +144,7 @@ class _Whole:
 
 
 class _Failure(NamedTuple):
-    """A DataError on its way out of a worker: DataLoader would wrap the exception in a traceback."""
+    """A DataError on its way out of a worker, where DataLoader would wrap it in a traceback, or out of `_next`."""
 
     text: str
 
@@ -214,23 +214,26 @@ def _batches(
 
 
 def _next(batches: Iterator[Any], reader: _Reader, timeout: float) -> Any:
-    """The next batch, None behind the last one; looks once a second whether all workers live."""
+    """The next batch, None behind the last one; looks once a second whether all workers live.
+
+    Failures are returned, not raised: the traceback's frames would hold the iterator, and with it the workers.
+    """
     deadline = time.monotonic() + timeout
     while True:
         try:
             return next(batches, None)
         except (RuntimeError, OSError, EOFError) as error:
             reason = " ".join(str(error).split())
-        # Outside the except block: the traceback of its error would keep the workers alive.
         if "timed out" not in reason:
             died = {int(number) for number in re.findall(r"\d+", reason.partition("pid")[2])}
-            names = reader.being_read(died)
-            raise DataError(
-                f"a data worker died while reading {names}: {reason}; where memory is short, take fewer workers"
+            return _Failure(
+                f"a data worker died while reading {reader.being_read(died)}: {reason}; "
+                "where memory is short, take fewer workers"
             )
         if time.monotonic() >= deadline:
-            names = reader.being_read(set())
-            raise DataError(f"no batch within {timeout:g} s: the data workers hang while reading {names}")
+            return _Failure(
+                f"no batch within {timeout:g} s: the data workers hang while reading {reader.being_read(set())}"
+            )
 
 
 def _sound(batch: Any) -> Any:

@@ -80,7 +80,9 @@ def _draw(rng: np.random.Generator, size: int) -> tuple[NDArray[np.uint8], NDArr
     # Layers from the back to the front: a plain ground, a textured half of the plane, the objects.
     objects = int(rng.integers(_FEWEST, _MOST + 1))
     shape = np.concatenate(([_ALL, _HALF], rng.choice(3, objects, p=(0.35, 0.35, 0.3))))
-    texture = np.concatenate(([_PLAIN], rng.choice(3, 1, p=(0.5, 0.25, 0.25)), rng.choice(3, objects, p=(0.16, 0.42, 0.42))))
+    texture = np.concatenate(
+        ([_PLAIN], rng.choice(3, 1, p=(0.5, 0.25, 0.25)), rng.choice(3, objects, p=(0.16, 0.42, 0.42)))
+    )
     texture[(shape == _BAR) & (texture == _CHECKS)] = _STRIPES  # a bar is too thin for checks
     layers = len(shape)
 

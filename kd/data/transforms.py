@@ -36,7 +36,8 @@ class RandomScale:
     def __call__(self, image: tv_tensors.Image, mask: tv_tensors.Mask) -> Pair:
         """Image bilinear and antialiased, mask nearest-exact."""
         factor = _uniform(self.low, self.high)
-        size = (max(1, round(mask.shape[0] * factor)), max(1, round(mask.shape[1] * factor)))
+        # not below 2: torch's antialiased resize of 8 bits is wrong, or fails, for a width of 1
+        size = (max(2, round(mask.shape[0] * factor)), max(2, round(mask.shape[1] * factor)))
         return tv_tensors.Image(resize_image(_plain(image), size)), tv_tensors.Mask(resize_labels(_plain(mask), size))
 
 

@@ -47,7 +47,9 @@ def test_a_missing_root_says_where_it_looked_and_what_to_do(tmp_path):
 
 
 def test_a_missing_split_names_what_is_there(root):
-    with pytest.raises(DataError, match=rf"^CamVid: no folder {root}/val; {root} holds train.txt, train/, trainannot/; "):
+    with pytest.raises(
+        DataError, match=rf"^CamVid: no folder {root}/val; {root} holds train.txt, train/, trainannot/; "
+    ):
         CamVid(str(root), "val")
 
 

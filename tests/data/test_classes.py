@@ -97,7 +97,13 @@ def test_meanings_of_values():
     known = Classes(("background", "fetus"))
     assert meanings(known, None) == {0: 0, 1: 1, 255: 255}
     assert meanings(known, {0: "background", 255: "fetus"}) == {0: 0, 255: 1}
-    assert meanings(known, {"0": "background", 3: "fetus", 4: "fetus", 9: "ignore"}) == {0: 0, 3: 1, 4: 1, 9: 255, 255: 255}
+    assert meanings(known, {"0": "background", 3: "fetus", 4: "fetus", 9: "ignore"}) == {
+        0: 0,
+        3: 1,
+        4: 1,
+        9: 255,
+        255: 255,
+    }
     assert meanings(Classes(("a", "b"), None, (3, 255)), None) == {3: 0, 255: 1}
 
 

@@ -14,7 +14,9 @@ GREY = RNG.integers(0, 256, (5, 7), dtype=np.uint8)
 
 
 def saved(path, pixels, mode=None, **options):
-    Image.fromarray(pixels).convert(mode).save(path, **options) if mode else Image.fromarray(pixels).save(path, **options)
+    Image.fromarray(pixels).convert(mode).save(path, **options) if mode else Image.fromarray(pixels).save(
+        path, **options
+    )
     return path
 
 
@@ -121,7 +123,9 @@ def bomb(width, height):
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
     header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
+    )
 
 
 @pytest.mark.parametrize("edge", [8193, 10000, 40000, 65535])

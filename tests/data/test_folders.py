@@ -115,9 +115,15 @@ def test_colours_by_a_class_map_in_csv_and_yaml(tmp_path):
     colors = {"background": (0, 0, 0), "cell": (200, 10, 10), "wall": (0, 0, 255)}
     for path in (tmp_path / "masks").iterdir():
         save(path, np.array(list(colors.values()), dtype=np.uint8)[np.resize([0, 1, 2], (6, 8))])
-    (tmp_path / "classes.csv").write_text("name,r,g,b\n" + "".join(f"{n},{r},{g},{b}\n" for n, (r, g, b) in colors.items()))
+    (tmp_path / "classes.csv").write_text(
+        "name,r,g,b\n" + "".join(f"{n},{r},{g},{b}\n" for n, (r, g, b) in colors.items())
+    )
     (tmp_path / "classes.yaml").write_text("".join(f"{n}: {list(rgb)}\n" for n, rgb in colors.items()))
-    for classes in (str(tmp_path / "classes.csv"), str(tmp_path / "classes.yaml"), {n: list(c) for n, c in colors.items()}):
+    for classes in (
+        str(tmp_path / "classes.csv"),
+        str(tmp_path / "classes.yaml"),
+        {n: list(c) for n, c in colors.items()},
+    ):
         data = Folders(str(tmp_path), "train", classes=classes, val=0.5)
         assert data.colors == tuple(colors.values())
         assert data[0, 0].labels.tolist() == np.resize([0, 1, 2], (6, 8)).tolist()

@@ -53,7 +53,9 @@ def test_each_of_256_values_is_a_class_or_ignored_or_refused():
         if value < 5 or value == 255:
             check_labels(labels, 5, "a")
         else:
-            with pytest.raises(DataError, match=rf"^a: label {value} \(6 pixels\) in no class .* first at row 0, column 0"):
+            with pytest.raises(
+                DataError, match=rf"^a: label {value} \(6 pixels\) in no class .* first at row 0, column 0"
+            ):
                 check_labels(labels, 5, "a")
 
 

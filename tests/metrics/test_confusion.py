@@ -10,7 +10,9 @@ from kd.metrics import confusion_matrix, scores
 ORACLES = Path(__file__).parents[1] / "oracles"
 
 
-def by_sets(labels: torch.Tensor, predictions: torch.Tensor, num_classes: int) -> list[tuple[float | None, float | None]]:
+def by_sets(
+    labels: torch.Tensor, predictions: torch.Tensor, num_classes: int
+) -> list[tuple[float | None, float | None]]:
     """(IoU, Dice) of each class, from sets of pixel places."""
     pairs = [p for p in zip(labels.flatten().tolist(), predictions.flatten().tolist(), strict=True) if p[0] != 255]
     found: list[tuple[float | None, float | None]] = []
@@ -19,7 +21,9 @@ def by_sets(labels: torch.Tensor, predictions: torch.Tensor, num_classes: int) -
         guess = {i for i, pair in enumerate(pairs) if pair[1] == label}
         union = truth | guess
         found.append(
-            (len(truth & guess) / len(union), 2 * len(truth & guess) / (len(truth) + len(guess))) if union else (None, None)
+            (len(truth & guess) / len(union), 2 * len(truth & guess) / (len(truth) + len(guess)))
+            if union
+            else (None, None)
         )
     return found
 

@@ -1,0 +1,275 @@
+import math
+import multiprocessing
+import os
+import signal
+import time
+
+import pytest
+import torch
+from torch.utils.data import default_collate
+
+from kd.data import ColorJitter, RandomFlip, RandomScale, Shapes
+from kd.data.dataset import Split
+from kd.data.loader import evaluation_batches, order, training_batches
+from kd.files import load
+from kd.types import Batch, DataError, Sample
+
+AUGMENT = (RandomScale(0.5, 2), RandomFlip(), ColorJitter())
+
+
+class Numbered:
+    """Image i is filled with i; some do what they are told."""
+
+    class_names = ("a", "b")
+    colors = ((0, 0, 0), (1, 1, 1))
+    in_channels = 1
+
+    def __init__(self, length, at=-1, what=None):
+        self.length, self.at, self.what = length, at, what
+        self.names = tuple(f"image {i}" for i in range(length))
+
+    def __len__(self):
+        return self.length
+
+    def __getitem__(self, key):
+        index, _ = key
+        if index == self.at:
+            self.what()
+        image = torch.full((1, 4, 4), index, dtype=torch.uint8)
+        return Sample(image, torch.zeros(4, 4, dtype=torch.uint8), self.names[index])
+
+
+def fail():
+    raise DataError("image 3: broken")
+
+
+def misbehave():
+    raise KeyError("a bug of the user's")
+
+
+def hang():
+    time.sleep(3600)
+
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def keys(batches):
+    return [[tuple(key) for key in batch.keys.tolist()] for batch in batches]
+
+
+def numbers(length, **options):
+    return keys(training_batches(Split(Numbered(length), (4, 4)), **options))
+
+
+def test_order_is_a_permutation_of_its_own():
+    torch.manual_seed(1)
+    one = order(0, 0, 50)
+    torch.manual_seed(2)
+    assert torch.equal(order(0, 0, 50), one)
+    assert sorted(one.tolist()) == list(range(50))
+    assert not torch.equal(order(0, 1, 50), one)
+    assert not torch.equal(order(1, 0, 50), one)
+
+
+def test_position_p_is_image_order_seed_epoch():
+    stream = [key for batch in numbers(7, steps=10, batch_size=3, seed=4) for key in batch]
+    assert stream == [(int(order(4, p // 7, 7)[p % 7]), p // 7) for p in range(30)]
+
+
+def test_no_image_is_dropped_and_no_batch_is_short():
+    batches = numbers(7, steps=14, batch_size=3)
+    assert {len(batch) for batch in batches} == {3}
+    stream = [key for batch in batches for key in batch]
+    assert sorted(stream) == [(index, epoch) for index in range(7) for epoch in range(6)]
+
+
+def test_a_batch_larger_than_the_set():
+    assert sorted(index for index, _ in numbers(3, steps=1, batch_size=6)[0]) == [0, 0, 1, 1, 2, 2]
+
+
+def test_views_repeat():
+    stream = [key for batch in numbers(4, steps=6, batch_size=4, views=2) for key in batch]
+    assert [view for _, view in stream[::4]] == [0, 1, 0, 1, 0, 1]
+    assert [index for index, _ in stream[:4]] != [index for index, _ in stream[8:12]]  # the order is still the epoch's
+
+
+def test_ranks_and_micro_batches_are_consecutive_slices():
+    whole = numbers(10, steps=5, batch_size=8)
+    parts = {rank: numbers(10, steps=5, batch_size=8, accumulate=2, rank=rank, world=2) for rank in range(2)}
+    for step, batch in enumerate(whole):
+        sliced = [key for rank in range(2) for micro in parts[rank][2 * step : 2 * step + 2] for key in micro]
+        assert sliced == batch
+    assert {len(micro) for micro in parts[0]} == {2}
+
+
+def test_the_step_says_where_to_resume():
+    whole = numbers(7, steps=12, batch_size=4, accumulate=2)
+    for start in (0, 1, 5, 11, 12):
+        assert numbers(7, steps=12, start=start, batch_size=4, accumulate=2) == whole[2 * start :]
+
+
+def same(one, other):
+    return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def stream(**options):
+    split = Split(Shapes("train", count=11, size=32), (32, 32), crop=(24, 24), augment=AUGMENT, seed=2)
+    return list(training_batches(split, steps=5, batch_size=4, seed=3, **options))
+
+
+def test_workers_change_nothing():
+    torch.manual_seed(9)
+    before = torch.get_rng_state()
+    expected = stream()
+    for workers in (1, 2):
+        assert all(map(same, stream(workers=workers), expected))
+    assert torch.equal(torch.get_rng_state(), before)  # no base seed is drawn from the training's generator
+    assert isinstance(expected[0], Batch)
+    assert all(map(same, stream(start=3, workers=2), expected[3:]))
+
+
+OWN = """
+import torch
+from kd.types import Sample
+
+class Mine:
+    class_names = ("a", "b")
+    colors = ((0, 0, 0), (1, 1, 1))
+    in_channels = 3
+
+    def __init__(self, split):
+        self.split = split
+
+    def __len__(self):
+        return 6
+
+    def __getitem__(self, key):
+        image = torch.full((3, 8, 8), 10 * key[0], dtype=torch.uint8)
+        return Sample(image, torch.ones(8, 8, dtype=torch.uint8), f"mine {key[0]}")
+
+class Brighter:
+    def __init__(self, by):
+        self.by = by
+
+    def __call__(self, image, mask):
+        return image + self.by + torch.randint(0, 3, ()).to(torch.uint8), mask
+"""
+
+
+@pytest.mark.parametrize("context", ["spawn", "forkserver"])
+def test_components_of_a_users_file_work_in_fresh_processes(tmp_path, context):
+    file = tmp_path / "my.own data.py"
+    file.write_text(OWN)
+    own = load(file)
+    split = Split(own.Mine("train"), (8, 8), augment=[own.Brighter(5)])
+    expected = list(training_batches(split, steps=3, batch_size=2))  # one epoch
+    found = list(training_batches(split, steps=3, batch_size=2, workers=1, context=context))
+    assert all(map(same, found, expected))
+    assert sorted(int(b) for batch in found for b in batch.keys[:, 0]) == list(range(6))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_sample_that_cannot_be_read_is_one_line(workers):
+    with pytest.raises(DataError, match="^image 3: broken$"):
+        list(training_batches(Split(Numbered(8, 3, fail), (4, 4)), steps=4, batch_size=2, workers=workers))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_bug_in_a_users_dataset_is_one_line(workers):
+    with pytest.raises(DataError) as error:
+        list(training_batches(Split(Numbered(8, 3, misbehave), (4, 4)), steps=4, batch_size=2, workers=workers))
+    line = misbehave.__code__.co_firstlineno + 1
+    assert str(error.value) == (
+        f'Numbered: sample 3 cannot be read: KeyError: "a bug of the user\'s" (test_loader.py:{line})'
+    )
+
+
+def children():
+    return len(multiprocessing.active_children())
+
+
+def test_a_dead_worker_is_named_and_leaves_nothing_behind():
+    started = time.monotonic()
+    with pytest.raises(DataError) as error:
+        list(training_batches(Split(Numbered(8, 3, die), (4, 4)), steps=4, batch_size=2, workers=2))
+    assert str(error.value).startswith("a data worker died while reading image 3: ")
+    assert "\n" not in str(error.value)
+    assert time.monotonic() - started < 30
+    assert children() == 0
+
+
+def test_a_worker_that_hangs_is_named():
+    with pytest.raises(DataError) as error:
+        list(training_batches(Split(Numbered(8, 3, hang), (4, 4)), steps=4, batch_size=2, workers=2, timeout=2))
+    assert str(error.value) == "no batch within 2 s: the data workers hang while reading image 3"
+    assert children() == 0
+
+
+def test_closing_stops_the_workers():
+    batches = training_batches(Split(Numbered(8), (4, 4)), steps=1000, batch_size=2, workers=2)
+    next(batches)
+    assert children() == 2
+    batches.close()
+    assert children() == 0
+
+
+def test_a_workers_death_does_not_raise_elsewhere():
+    batches = training_batches(Split(Numbered(8), (4, 4)), steps=1000, batch_size=2, workers=1)
+    next(batches)
+    worker = multiprocessing.active_children()[0]
+    os.kill(worker.pid, signal.SIGKILL)
+    worker.join()
+    sum(math.sqrt(i) for i in range(100_000))  # the training step, which must not be interrupted
+    with pytest.raises(DataError, match="^a data worker died while reading nothing yet: "):
+        list(batches)
+
+
+@pytest.mark.parametrize(("world", "accumulate"), [(1, 3), (2, 2), (3, 1)])
+def test_a_batch_that_does_not_divide(world, accumulate):
+    with pytest.raises(ValueError, match="^batch_size 10 does not divide") as error:
+        training_batches(Split(Numbered(8), (4, 4)), steps=1, batch_size=10, world=world, accumulate=accumulate)
+    assert str(error.value) == (
+        f"batch_size 10 does not divide among {world} processes × {accumulate} micro-batches; "
+        f"take a multiple of {world * accumulate}"
+    )
+
+
+def test_an_empty_split():
+    with pytest.raises(DataError, match="^the training split is empty$"):
+        training_batches(Split(Numbered(0), (4, 4)), steps=1, batch_size=2)
+
+
+class Uneven:
+    """Images of different sizes, the second without labels."""
+
+    class_names = ("a", "b")
+    colors = ((0, 0, 0), (1, 1, 1))
+    in_channels = 3
+
+    def __len__(self):
+        return 5
+
+    def __getitem__(self, key):
+        size = (6 + key[0], 8)
+        labels = None if key[0] == 1 else torch.full(size, key[0] % 2, dtype=torch.uint8)
+        return Sample(torch.full((3, *size), 50, dtype=torch.uint8), labels, f"{key[0]}.png")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_evaluation_sees_every_image_once_with_the_files_own_labels(workers):
+    batches = list(evaluation_batches(Uneven(), (12, 16), batch_size=2, workers=workers))
+    assert [tuple(batch.images.shape) for batch in batches] == [(2, 3, 12, 16), (2, 3, 12, 16), (1, 3, 12, 16)]
+    assert [name for batch in batches for name in batch.names] == [f"{i}.png" for i in range(5)]
+    labels = [one for batch in batches for one in batch.labels]
+    assert [tuple(one.shape) for one in labels] == [(6 + i, 8) for i in range(5)]
+    assert [one.unique().tolist() for one in labels] == [[0], [255], [0], [1], [0]]
+    assert batches[0].images.dtype == torch.uint8
+
+
+def test_batches_are_what_default_collate_gives():
+    split = Split(Shapes("train", size=32), (32, 32), seed=1)
+    batch = next(training_batches(split, steps=1, batch_size=3))
+    expected = default_collate([tuple(split[tuple(key)]) for key in batch.keys.tolist()])
+    assert all(torch.equal(one, other) for one, other in zip(batch, expected, strict=True))
