@@ -79,8 +79,8 @@ def test_labels_of_the_release_with_32_classes(root):
     with pytest.raises(DataError) as error:
         CamVid(str(root), "train")[0, 0]
     assert str(error.value) == (
-        f"{root}/trainannot/frame2.png: label 30 (48 pixels) in no class (known: 0 … 10, ignored 11, 255), first at row 0, "
-        "column 0; write values: {30: ignore} or name its class there"
+        f"{root}/trainannot/frame2.png: label 30 (48 pixels) in no class (known: 0 … 10, ignored 11, 255), first at "
+        "row 0, column 0; write values: {30: ignore} or name its class there"
     )
     Image.fromarray(np.zeros((6, 8, 3), dtype=np.uint8)).save(root / "trainannot/frame2.png")
     with pytest.raises(DataError, match=r"a mask in colour; take the release with label indices \(SegNet's\)$"):

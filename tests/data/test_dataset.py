@@ -174,7 +174,7 @@ def test_a_dataset_that_raises():
 def test_too_many_classes():
     data = Fixed(sample([[0]]))
     data.class_names = tuple(str(i) for i in range(255))
-    with pytest.raises(ValueError, match="^255 classes, at most 254 fit in labels of 8 bits$"):
+    with pytest.raises(ValueError, match=r"^255 classes, at most 254 fit in labels of 8 bits$"):
         Split(data, (4, 4))
 
 
@@ -196,7 +196,7 @@ def test_survey_counts_the_files_own_pixels():
 
 
 def test_survey_of_nothing():
-    with pytest.raises(DataError, match="^Fixed: the split is empty$"):
+    with pytest.raises(DataError, match=r"^Fixed: the split is empty$"):
         survey(Fixed())
 
 

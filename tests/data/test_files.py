@@ -140,6 +140,14 @@ def test_bombs_are_refused_by_their_header(tmp_path, edge):
         assert str(error.value) == f"{path}: {edge}×{edge} pixels, at most 67108864 are read; cut it up"
 
 
+def outcome(read, *args):
+    """What a reader gives, or the text of its DataError; any other exception is the test's failure."""
+    try:
+        return read(*args)
+    except DataError as error:
+        return str(error)
+
+
 def test_damaged_png_masks_are_never_read_wrong(tmp_path):
     path, labels = tmp_path / "a.png", np.kron(RNG.integers(0, 5, (8, 8)), np.ones((4, 4))).astype(np.uint8)
     saved(path, labels)
@@ -154,27 +162,31 @@ def test_damaged_png_masks_are_never_read_wrong(tmp_path):
         else:
             data[place : place + 16] = bytes(min(16, len(data) - place))
         path.write_bytes(data)
-        try:
-            assert np.array_equal(read_mask(path), labels)
-        except DataError as error:
-            assert str(error).startswith(f"{path}: ")
-            assert "\n" not in str(error)
+        found = outcome(read_mask, path)
+        if isinstance(found, str):
+            assert found.startswith(f"{path}: ")
+            assert "\n" not in found
             refused += 1
+        else:
+            assert np.array_equal(found, labels)
     assert refused > 150
 
 
-def test_damaged_jpeg_never_raises_anything_else(tmp_path):
+def test_damaged_jpegs_are_read_or_refused(tmp_path):
     path = saved(tmp_path / "a.jpg", np.kron(COLOR, np.ones((8, 8, 1))).astype(np.uint8))
-    whole = path.read_bytes()
+    whole, refused = path.read_bytes(), 0
     for _ in range(100):
         data = bytearray(whole)
         for place in RNG.integers(len(data), size=3):
             data[place] = int(RNG.integers(256))
         path.write_bytes(data[: int(RNG.integers(len(data) // 2, len(data) + 1))])
-        try:
-            read_image(path, 3)
-        except DataError as error:
-            assert str(error).startswith(f"{path}: ")
+        found = outcome(read_image, path, 3)
+        if isinstance(found, str):
+            assert found.startswith(f"{path}: ")
+            refused += 1
+        else:
+            assert found.shape[0] == 3  # no checksum: pixels may be wrong
+    assert refused > 50
 
 
 def test_masks_give_what_their_files_hold(tmp_path):
@@ -257,10 +269,11 @@ def test_list_entries_are_names_and_never_paths(tmp_path):
 def test_odd_list_entries_do_not_crash(tmp_path, content):
     path = tmp_path / "train.txt"
     path.write_bytes(content)
-    try:
-        assert len(list_entries(path)) == 1
-    except DataError as error:
-        assert str(error).startswith(f"{path}: not a list of names")
+    found = outcome(list_entries, path)
+    if content[0] < 128:
+        assert found == [content.decode().strip()]
+    else:
+        assert found.startswith(f"{path}: not a list of names: ")
 
 
 def test_a_name_twice_in_a_list(tmp_path):

@@ -277,7 +277,7 @@ def test_empty_split(tmp_path):
 )
 def test_mistakes_in_a_recipe(tmp_path, args, message):
     grow(tmp_path)
-    with pytest.raises(ValueError, match="^Folders: ") as error:
+    with pytest.raises(ValueError, match=r"^Folders: ") as error:
         Folders(str(tmp_path), "train", classes=NAMES, **args)
     assert str(error.value) == message
     assert not isinstance(error.value, DataError)

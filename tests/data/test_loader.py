@@ -172,7 +172,7 @@ def test_components_of_a_users_file_work_in_fresh_processes(tmp_path, context):
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_sample_that_cannot_be_read_is_one_line(workers):
-    with pytest.raises(DataError, match="^image 3: broken$"):
+    with pytest.raises(DataError, match=r"^image 3: broken$"):
         list(training_batches(Split(Numbered(8, 3, fail), (4, 4)), steps=4, batch_size=2, workers=workers))
 
 
@@ -222,13 +222,13 @@ def test_a_workers_death_does_not_raise_elsewhere():
     os.kill(worker.pid, signal.SIGKILL)
     worker.join()
     sum(math.sqrt(i) for i in range(100_000))  # the training step, which must not be interrupted
-    with pytest.raises(DataError, match="^a data worker died while reading nothing yet: "):
+    with pytest.raises(DataError, match=r"^a data worker died while reading nothing yet: "):
         list(batches)
 
 
 @pytest.mark.parametrize(("world", "accumulate"), [(1, 3), (2, 2), (3, 1)])
 def test_a_batch_that_does_not_divide(world, accumulate):
-    with pytest.raises(ValueError, match="^batch_size 10 does not divide") as error:
+    with pytest.raises(ValueError, match=r"^batch_size 10 does not divide") as error:
         training_batches(Split(Numbered(8), (4, 4)), steps=1, batch_size=10, world=world, accumulate=accumulate)
     assert str(error.value) == (
         f"batch_size 10 does not divide among {world} processes × {accumulate} micro-batches; "
@@ -237,7 +237,7 @@ def test_a_batch_that_does_not_divide(world, accumulate):
 
 
 def test_an_empty_split():
-    with pytest.raises(DataError, match="^the training split is empty$"):
+    with pytest.raises(DataError, match=r"^the training split is empty$"):
         training_batches(Split(Numbered(0), (4, 4)), steps=1, batch_size=2)
 
 

@@ -93,7 +93,7 @@ def test_the_picture_grows_with_its_size():
     ],
 )
 def test_mistakes(args, message):
-    with pytest.raises(ValueError, match="^Shapes: ") as error:
+    with pytest.raises(ValueError, match=r"^Shapes: ") as error:
         Shapes(**({"split": "train"} | args))
     assert str(error.value) == message
 
