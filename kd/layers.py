@@ -1,6 +1,6 @@
 """The layers that networks share. Shapes: (N, C, h, w) in and out unless said otherwise."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -16,17 +16,27 @@ class Normalize(nn.Module):
 
     Args:
         in_channels: channels of an image.
+        mean: another mean, one number a channel.
+        std: another standard deviation, one number a channel.
+
+    Raises:
+        ValueError: as many numbers as channels are not given.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, in_channels: int) -> None:
+    def __init__(
+        self, in_channels: int, mean: Sequence[float] | None = None, std: Sequence[float] | None = None
+    ) -> None:
         super().__init__()
         known = {1: ((0.449,), (0.226,)), 3: ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))}
-        mean, std = known.get(in_channels, ((0.5,) * in_channels, (0.25,) * in_channels))
-        self.register_buffer("mean", torch.tensor(mean).reshape(1, -1, 1, 1))
-        self.register_buffer("std", torch.tensor(std).reshape(1, -1, 1, 1))
+        usual = known.get(in_channels, ((0.5,) * in_channels, (0.25,) * in_channels))
+        for name, given, default in (("mean", mean, usual[0]), ("std", std, usual[1])):
+            values = default if given is None else given
+            if len(values) != in_channels:
+                raise ValueError(f"{name}: {len(values)} numbers for {in_channels} channels; give one for each")
+            self.register_buffer(name, torch.tensor(values, dtype=torch.float32).reshape(1, -1, 1, 1))
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (N, C, H, W) in [0, 1] to float32 around 0."""

@@ -1,17 +1,23 @@
 """Networks that teach; any of them may learn too."""
 
 from teachers.attention_unet import ResNet50AttentionUNet
+from teachers.classmapped import ClassMapped
 from teachers.deeplabv3 import DeepLabV3ResNet50, DeepLabV3ResNet101
 from teachers.deeplabv3plus import DeepLabV3Plus, DeepLabV3PlusResNet50
+from teachers.ensemble import Ensemble
 from teachers.fcn import FCNResNet50
 from teachers.unet_resattn import ASPPResidualSEUNet
+from teachers.wrap import Wrapped
 
 __all__ = [
     "ASPPResidualSEUNet",
+    "ClassMapped",
     "DeepLabV3Plus",
     "DeepLabV3PlusResNet50",
     "DeepLabV3ResNet50",
     "DeepLabV3ResNet101",
+    "Ensemble",
     "FCNResNet50",
     "ResNet50AttentionUNet",
+    "Wrapped",
 ]

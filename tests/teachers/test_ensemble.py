@@ -1,0 +1,114 @@
+import copy
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from kd.types import SegmentationOutput
+from teachers import Ensemble
+
+
+class Fixed(nn.Module):
+    """A member that always says the same."""
+
+    def __init__(self, logits: Tensor, in_channels: int = 3) -> None:
+        super().__init__()
+        self.taps, self.num_classes, self.in_channels = {}, logits.shape[1], in_channels
+        self.said = nn.Parameter(logits)
+
+    def forward(self, images: Tensor) -> SegmentationOutput:
+        return SegmentationOutput(self.said.expand(len(images), -1, -1, -1), {}, {})
+
+
+IMAGES = torch.rand(2, 3, 16, 16)
+
+
+def members(classes: int = 3) -> list[nn.Module]:
+    torch.manual_seed(3)
+    return [Fixed(torch.randn(1, classes, 4, 4)), Fixed(torch.randn(1, classes, 4, 4))]
+
+
+def test_softmax_of_the_result_is_the_mean_of_probabilities() -> None:
+    both = members()
+    logits = Ensemble(3, members=both)(IMAGES).logits
+    expected = (both[0].said.softmax(1) + both[1].said.softmax(1)) / 2
+    torch.testing.assert_close(logits.softmax(1)[:1], expected)
+    torch.testing.assert_close(logits.mean(1), torch.zeros(2, 4, 4), rtol=0, atol=1e-6)
+
+
+def test_weights_per_member_and_per_class() -> None:
+    both = members()
+    first, second = (member.said.softmax(1) for member in both)
+    torch.testing.assert_close(
+        Ensemble(3, members=both, weights=[3, 1])(IMAGES).logits.softmax(1)[:1], (3 * first + second) / 4
+    )
+    shares = torch.tensor([1.0, 0.5, 0.0])[:, None, None]
+    mixed = shares * first + (1 - shares) * second
+    result = Ensemble(3, members=both, weights=[[1, 0.5, 0], [0, 0.5, 1]])(IMAGES).logits.softmax(1)[:1]
+    torch.testing.assert_close(result, mixed / mixed.sum(1, keepdim=True))
+
+
+def test_temperature_tempers_the_mean() -> None:
+    both = members()
+    plain, warm = Ensemble(3, members=both)(IMAGES).logits, Ensemble(3, members=both, temperature=2)(IMAGES).logits
+    torch.testing.assert_close(warm, plain / 2)
+
+
+def test_the_finest_member_decides_the_size() -> None:
+    coarse, fine = Fixed(torch.zeros(1, 2, 2, 2)), Fixed(torch.zeros(1, 2, 8, 8))
+    output = Ensemble(2, members=[coarse, fine])(IMAGES)
+    assert output.logits.shape == (2, 2, 8, 8)
+    assert output.aux["member1"].shape == (2, 2, 2, 2)
+
+
+def test_one_class_is_a_sigmoid() -> None:
+    both = members(classes=1)
+    logits = Ensemble(1, members=both)(IMAGES).logits
+    assert logits.shape == (2, 1, 4, 4)
+    torch.testing.assert_close(logits.sigmoid()[:1], (both[0].said.sigmoid() + both[1].said.sigmoid()) / 2)
+
+
+def test_a_sure_ensemble_stays_finite() -> None:
+    sure = Fixed(torch.tensor([1000.0, -1000.0]).reshape(1, 2, 1, 1))
+    assert torch.isfinite(Ensemble(2, members=[sure, copy.deepcopy(sure)])(IMAGES).logits).all()
+
+
+def test_files_fill_the_members(tmp_path: Path) -> None:
+    both = members()
+    for i, member in enumerate(both):
+        save_file(member.state_dict(), tmp_path / f"{i}.safetensors")
+    fresh = [Fixed(torch.zeros(1, 3, 4, 4)), Fixed(torch.zeros(1, 3, 4, 4))]
+    loaded = Ensemble(3, members=fresh, files=[str(tmp_path / "0.safetensors"), str(tmp_path / "1.safetensors")])
+    torch.testing.assert_close(loaded(IMAGES).logits, Ensemble(3, members=both)(IMAGES).logits)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"members": members()[:1]}, "members: an ensemble needs two or more, got 1"),
+        (
+            {"members": [*members(), Fixed(torch.zeros(1, 4, 2, 2))]},
+            "members.2: Fixed has 4 classes and 3 channels, the ensemble 3 and 3; give it the same",
+        ),
+        ({"members": members(), "temperature": 0}, "temperature: 0 is not above 0; 1.0 leaves the mean as it is"),
+        ({"members": members(), "files": ["a"]}, "files: 1 for 2 members; give one for each"),
+        (
+            {"members": members(), "weights": [[1, 2], [1, 2]]},
+            "weights: give one number, or 3 (one a class), for each of the 2 members",
+        ),
+        (
+            {"members": members(), "weights": [1, 1, 1]},
+            "weights: give one number, or 3 (one a class), for each of the 2 members",
+        ),
+        (
+            {"members": members(), "weights": [-1, 2]},
+            "weights: must be 0 or more, and above 0 for one member at least",
+        ),
+    ],
+)
+def test_refusals(options: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        Ensemble(3, **options)

@@ -1,0 +1,138 @@
+import copy
+import re
+from collections import OrderedDict
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from kd.types import Tap
+from kd.weights import load_into
+from teachers import Wrapped
+
+
+class Foreign(nn.Module):
+    """A network that returns its logits in the given shape."""
+
+    def __init__(self, packed: Any, in_channels: int = 3) -> None:
+        super().__init__()
+        self.packed = packed
+        self.stem = nn.Conv2d(in_channels, 6, 3, 4, 1)
+        self.head = nn.Conv2d(6, 2, 1)
+
+    def forward(self, images: Tensor) -> Any:
+        self.saw = images
+        return self.packed(self.head(self.stem(images)))
+
+
+IMAGES = torch.rand(2, 3, 32, 48)
+
+
+@pytest.mark.parametrize(
+    "packed",
+    [
+        lambda logits: logits,
+        lambda logits: OrderedDict(out=logits),
+        lambda logits: {"logits": logits},
+        lambda logits: (logits, "more"),
+        lambda logits: [logits],
+        lambda logits: SimpleNamespace(logits=logits),
+    ],
+    ids=["tensor", "out", "logits", "tuple", "list", "attribute"],
+)
+def test_logits_are_found(packed: Any) -> None:
+    foreign = Foreign(packed)
+    output = Wrapped(2, network=foreign)(IMAGES)
+    torch.testing.assert_close(output.logits, foreign.head(foreign.stem(foreign.saw)))
+    assert output.aux == {}
+
+
+def test_an_auxiliary_head_is_kept() -> None:
+    output = Wrapped(2, network=Foreign(lambda logits: {"out": logits, "aux": logits * 2}))(IMAGES)
+    assert torch.equal(output.aux["aux"], output.logits * 2)
+
+
+def test_taps_by_module_path_with_measured_channels_and_strides() -> None:
+    foreign = Foreign(lambda logits: logits)
+    wrapped = Wrapped(2, network=foreign, taps={"low": "stem", "end": "head"})
+    assert wrapped.taps == {"low": Tap(6, 4), "end": Tap(2, 4)}
+    output = wrapped(IMAGES)
+    assert torch.equal(output.features["low"], foreign.stem(foreign.saw))
+    assert output.features["end"] is output.logits
+
+
+def test_a_copy_has_its_own_features() -> None:
+    wrapped = Wrapped(2, network=Foreign(lambda logits: logits), taps={"low": "stem"})
+    copied = copy.deepcopy(wrapped)
+    assert torch.equal(copied(IMAGES).features["low"], wrapped(IMAGES).features["low"])
+    assert not wrapped.network.stem._forward_hooks
+
+
+def test_preprocess_as_the_network_was_trained() -> None:
+    foreign = Foreign(lambda logits: logits)
+    stated = {"order": "bgr", "scale": 255, "mean": [104, 117, 123], "std": [1, 1, 1]}
+    Wrapped(2, network=foreign, preprocess=stated)(IMAGES)
+    expected = IMAGES[:, [2, 1, 0]] * 255 - torch.tensor([104.0, 117.0, 123.0])[:, None, None]
+    torch.testing.assert_close(foreign.saw, expected)
+
+
+def test_preprocess_left_out_is_imagenets() -> None:
+    foreign = Foreign(lambda logits: logits)
+    Wrapped(2, network=foreign)(IMAGES)
+    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    torch.testing.assert_close(foreign.saw, (IMAGES - mean[:, None, None]) / std[:, None, None])
+
+
+def test_torchvisions_network_and_its_own_names_of_weights(tmp_path: Path) -> None:
+    theirs = torchvision.models.segmentation.lraspp_mobilenet_v3_large(
+        weights=None, weights_backbone=None, num_classes=2
+    )
+    fresh = copy.deepcopy(theirs)
+    with torch.no_grad():
+        for parameter in theirs.parameters():
+            parameter.mul_(1.1)
+    torch.save(theirs.state_dict(), tmp_path / "theirs.pth")
+    wrapped = Wrapped(2, network=fresh, taps={"low": "backbone.3", "high": "backbone.12"}).eval()
+    assert load_into(wrapped, str(tmp_path / "theirs.pth")) == "theirs.pth: loaded 272 of 272 tensors"
+    assert wrapped.taps == {"low": Tap(24, 4), "high": Tap(112, 16)}
+    with torch.no_grad():
+        torch.testing.assert_close(wrapped(IMAGES).logits, theirs.eval()(wrapped.normalize(IMAGES))["out"])
+
+
+def test_the_mode_is_as_before() -> None:
+    foreign = Foreign(lambda logits: logits).eval()
+    Wrapped(2, network=foreign)
+    assert not foreign.training
+    assert Wrapped(2, network=foreign.train()).network.training
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"num_classes": 5},
+            "Foreign gives 2 classes, the data have 5; "
+            "set its number of classes, or map them with teachers.ClassMapped",
+        ),
+        ({"taps": {"low": "stam"}}, "taps: low: Foreign has no module 'stam'"),
+        ({"preprocess": {"order": "rbg"}}, "preprocess: order 'rbg' is not possible; choose rgb or bgr"),
+        ({"preprocess": {"means": 1}}, "preprocess: unknown key 'means'; known: order, scale, mean, std"),
+        ({"preprocess": {"mean": [1, 2]}}, "mean: 2 numbers for 3 channels; give one for each"),
+        (
+            {"network": Foreign(lambda logits: {"seg": logits})},
+            "no logits (N, K, h, w) in what the network returned (dict)",
+        ),
+        (
+            {"network": Foreign(lambda logits: logits[:, :, 0, 0])},
+            "no logits (N, K, h, w) in what the network returned (Tensor)",
+        ),
+    ],
+)
+def test_refusals(options: dict[str, Any], message: str) -> None:
+    call = {"num_classes": 2, "network": Foreign(lambda logits: logits), **options}
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        Wrapped(**call)
