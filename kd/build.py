@@ -5,7 +5,7 @@ import importlib.util
 import inspect
 import types
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal, Union
@@ -66,13 +66,16 @@ def find(use: Use, *, folder: Path, trust: bool) -> Any:
     return found
 
 
-def build(use: Use, *, folder: Path, trust: bool, **supplied: Any) -> Any:
+def build(
+    use: Use, *, folder: Path, trust: bool, facts: Mapping[str, Callable[[], Any]] | None = None, **supplied: Any
+) -> Any:
     """Call the component that `use` names with its `args` and what the engine supplies; components in `args` first.
 
     Args:
         use: the component.
         folder: the recipe's folder.
         trust: whether it may be code outside `kd.recipe.TRUSTED`.
+        facts: `OFFERED` name -> what finds it out; for this component and those in its `args`, where they name it.
         **supplied: arguments that only the engine knows (channels, parameters); a recipe may not give them.
 
     Raises:
@@ -81,9 +84,11 @@ def build(use: Use, *, folder: Path, trust: bool, **supplied: Any) -> Any:
         DataError: it is a dataset whose files are missing or wrong.
     """
     component = find(use, folder=folder, trust=trust)
+    if facts is not None:
+        supplied |= {name: facts[name]() for name in asked(component)}
     if mistakes := _misfits(use, component, supplied):
         raise RecipeError(mistakes)
-    args = _built(use.args, folder, trust)
+    args = _built(use.args, folder, trust, facts)
     try:
         return component(**args, **supplied)
     except (RecipeError, DataError):
@@ -207,7 +212,7 @@ def _roles(recipe: Recipe) -> Iterator[tuple[Use, Sequence[str]]]:
     for use, supplied in roles:
         if use is not None:
             yield use, supplied
-            yield from ((inner, ()) for inner in _inside(use.args))
+            yield from ((inner, supplied if supplied is OFFERED else ()) for inner in _inside(use.args))
 
 
 def _inside(value: Any) -> Iterator[Use]:
@@ -222,13 +227,13 @@ def _inside(value: Any) -> Iterator[Use]:
             yield from _inside(item)
 
 
-def _built(value: Any, folder: Path, trust: bool) -> Any:
+def _built(value: Any, folder: Path, trust: bool, facts: Mapping[str, Callable[[], Any]] | None) -> Any:
     if isinstance(value, Use):
-        return build(value, folder=folder, trust=trust)
+        return build(value, folder=folder, trust=trust, facts=facts)
     if isinstance(value, dict):
-        return {key: _built(item, folder, trust) for key, item in value.items()}
+        return {key: _built(item, folder, trust, facts) for key, item in value.items()}
     if isinstance(value, list):
-        return [_built(item, folder, trust) for item in value]
+        return [_built(item, folder, trust, facts) for item in value]
     return value
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kd.build import asked, build, find
+from kd.build import build
 from kd.data.dataset import Split, survey
 from kd.data.loader import training_batches
 from kd.engine.optimizer import make_optimizer
@@ -236,19 +236,18 @@ def _build_adapter(recipe: Recipe, use: Use, in_channels: int, out_channels: int
 def _build_loss(
     recipe: Recipe, use: Use, data: SegmentationDataset, channels: Any = None, at_logits: str | None = None
 ) -> Any:
-    """A loss; its constructor gets those of the offered facts that it names. `at_logits` is a term without `at`."""
-    component = find(use, folder=recipe.folder, trust=recipe.trust)
-    if at_logits and getattr(component, "compares", "either") == "features":
-        raise RecipeError(
-            [f"{use.at()}: {use.use} compares features: {at_logits} needs at: {{student: …, teacher: …}}"]
-        )
-    known: dict[str, Callable[[], Any]] = {
+    """A loss; it and those in its arguments get the offered facts they name. `at_logits`: a term without `at`."""
+    facts: dict[str, Callable[[], Any]] = {
         "num_classes": lambda: len(data.class_names),
         "channels": lambda: channels,
         "label_counts": lambda: survey(data).counts,
     }
-    facts = {name: known[name]() for name in asked(component)}
-    return build(use, folder=recipe.folder, trust=recipe.trust, **facts)
+    loss = build(use, folder=recipe.folder, trust=recipe.trust, facts=facts)
+    if at_logits and getattr(loss, "compares", "either") == "features":
+        raise RecipeError(
+            [f"{use.at()}: {use.use} compares features: {at_logits} needs at: {{student: …, teacher: …}}"]
+        )
+    return loss
 
 
 def _term(recipe: Recipe, term: TermRecipe, loss: Any, steps: int) -> Term:
