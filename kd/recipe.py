@@ -243,7 +243,7 @@ def imports(path: str | Path) -> list[str]:
 
 
 def copy_recipe(path: str | Path, folder: Path) -> Path:
-    """Copy a recipe with the files that it names (its teacher's recipe, `file.py`) into a folder.
+    """Copy a recipe with the files that it names (its teacher's recipe, `file.py`) and the schema into a folder.
 
     Returns:
         The copy of the recipe; the others lie beside it as they do beside the original.
@@ -262,15 +262,23 @@ def copy_recipe(path: str | Path, folder: Path) -> Path:
                 raise RecipeError(f"{recipe.file}: {file} is outside {start}; copy it by hand")
             copies[file.resolve()] = folder / file.resolve().relative_to(start)
         recipe = teacher_recipe(recipe)
-    for source, copy in copies.items():
-        if not source.is_file():
-            raise RecipeError(f"{source}: no such file")
-        if copy.exists() and copy.read_bytes() != source.read_bytes():
-            raise RecipeError(f"{copy}: exists and differs from {source}; move it away")
-    for source, copy in copies.items():
+    contents = {copy: _beside_its_schema(source) for source, copy in copies.items()}
+    contents[folder / "recipe.schema.json"] = json.dumps(json_schema(), indent=2).encode() + b"\n"
+    for copy, content in contents.items():
+        if copy.exists() and copy.read_bytes() != content:
+            raise RecipeError(f"{copy}: exists and differs from what would be copied; move it away")
+    for copy, content in contents.items():
         copy.parent.mkdir(parents=True, exist_ok=True)
-        copy.write_bytes(source.read_bytes())
+        copy.write_bytes(content)
     return next(iter(copies.values()))
+
+
+def _beside_its_schema(source: Path) -> bytes:
+    """A file as its copy holds it: the schema that editors read lies beside the copy."""
+    try:
+        return source.read_bytes().replace(b"$schema=../recipe.schema.json", b"$schema=recipe.schema.json")
+    except OSError as error:
+        raise RecipeError(f"{source}: cannot be read ({error.strerror})") from None
 
 
 def json_schema() -> dict[str, Any]:

@@ -1022,16 +1022,22 @@ def test_a_copied_recipe_brings_what_it_names(folder: Path) -> None:
     assert copy_recipe("from/r.yaml", Path("to")) == Path("to/r.yaml")
     assert read_recipe("to/r.yaml", trust=True).id == read_recipe("from/r.yaml", trust=True).id
     assert copy_recipe("from/r.yaml", Path("to")) == Path("to/r.yaml")
+    assert json.loads(Path("to/recipe.schema.json").read_text()) == json_schema()
     Path("to/mine.py").write_text("Loss = 2")
-    with pytest.raises(RecipeError, match=r"^to/mine.py: exists and differs from .*from/mine.py; move it away$"):
+    with pytest.raises(RecipeError, match=r"^to/mine.py: exists and differs from what would be copied; move it away$"):
         copy_recipe("from/r.yaml", Path("to"))
     Path("from/mine.py").unlink()
-    with pytest.raises(RecipeError, match=r"from/mine.py: no such file$"):
+    with pytest.raises(RecipeError, match=r"from/mine.py: cannot be read \(No such file or directory\)$"):
         copy_recipe("from/r.yaml", Path("to"))
     Path("from/r.yaml").write_text(WITH_TEACHER.replace("sub/t.yaml", "../t.yaml"))
     Path("t.yaml").write_text(ALONE)
     with pytest.raises(RecipeError, match=r"t.yaml is outside .*from; copy it by hand$"):
         copy_recipe("from/r.yaml", Path("to"))
+
+
+def test_the_schema_beside_the_recipes_is_the_programs() -> None:
+    beside = shipped_recipes() / "recipe.schema.json"
+    assert json.loads(beside.read_text()) == json_schema(), f"kd schema > {beside}"
 
 
 def _fields() -> dict[str, dict[str, object]]:
