@@ -99,7 +99,7 @@ def test_the_accuracy_model_has_30_to_40_million_parameters() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize(("num_classes", "in_channels"), [(1, 1), (2, 3), (7, 1), (21, 3)])
+@pytest.mark.parametrize(("num_classes", "in_channels"), [(1, 1), (7, 1), (21, 3)])  # the others build (2, 3)
 def test_any_number_of_classes_and_channels(name: str, num_classes: int, in_channels: int) -> None:
     with torch.device("meta"):
         network = build(name, num_classes, in_channels)
