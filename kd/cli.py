@@ -240,10 +240,9 @@ def _schema(arguments: argparse.Namespace) -> None:
 
 
 def _copy(arguments: argparse.Namespace) -> None:
-    from kd.recipe import copy_recipe, shipped_recipes
+    from kd.recipe import copy_recipe, list_recipes
 
     if arguments.recipe is None:
-        folder = shipped_recipes()
-        print("\n".join(str(path.relative_to(folder)) for path in sorted(folder.rglob("*.yaml"))))
+        print("\n".join(list_recipes()))
         return
     print(copy_recipe(arguments.recipe, Path.cwd()))

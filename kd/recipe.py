@@ -61,6 +61,7 @@ __all__ = [
     "imports",
     "is_trusted",
     "json_schema",
+    "list_recipes",
     "read_recipe",
     "shipped_recipes",
     "teacher_recipe",
@@ -295,6 +296,13 @@ def shipped_recipes() -> Path:
     return inside if inside.is_dir() else package.parent / "recipes"
 
 
+def list_recipes() -> list[str]:
+    """The names of the shipped recipes, such as `shapes/mobilenetv3_kl.yaml`."""
+    folder = shipped_recipes()
+    files = (file for file in folder.rglob("*.yaml") if file.name != "methods.yaml")  # a table of terms, no recipe
+    return sorted(file.relative_to(folder).as_posix() for file in files)
+
+
 def _find(path: str | Path) -> Path:
     """`path` if it exists, else the shipped recipe of that name."""
     path, shipped = Path(path), shipped_recipes()
@@ -304,7 +312,7 @@ def _find(path: str | Path) -> Path:
         parts = path.parts[1:] if path.parts[:1] == ("recipes",) else path.parts
         if shipped.joinpath(*parts).is_file():
             return shipped.joinpath(*parts)
-        known = [file.relative_to(shipped).as_posix() for file in shipped.rglob("*.yaml")]
+        known = list_recipes()
     except (OSError, ValueError):  # a name too long, a NUL: reading it says so
         return path
     close = get_close_matches(Path(*parts).as_posix(), known, n=1) if parts else []

@@ -13,7 +13,7 @@ from kd.engine.assemble import Parts, assemble, example_batch
 from kd.engine.step import Term
 from kd.recipe import RecipeError, read_recipe, teacher_recipe
 from kd.runs import parameter_count
-from kd.types import Batch, Tapped
+from kd.types import Batch, Tapped, resize_labels
 
 
 def check_recipe(file: str | Path, overrides: Sequence[str] = (), *, trust: bool = False, runs: Path) -> list[str]:
@@ -96,14 +96,39 @@ def _try(
         return None, f"the loss is {loss.item()} on a first batch; it must be finite"
     if not loss.requires_grad:
         return None, "the loss gives no gradient; compute it from the student's tensor, without detach() or item()"
-    gradients = _gradients(loss, dict(network.named_parameters()))
-    if not any(gradient is not None and bool(gradient.any()) for gradient in gradients.values()):
+    if not (_reaches(loss, network) or _reaches(term(name, student, _stand_in(name, teacher, batch), batch), network)):
         taps = ", ".join(repr(tap) for tap in list(getattr(network, "taps", {}))[-2:]) or "'logits'"
         return None, (
             "no gradient reaches a trainable parameter of the student's network: the tap lies in or before a frozen "
             f"part, or the loss is constant; taps that would work: {taps}"
         )
     return loss, None
+
+
+def _reaches(loss: Tensor, network: nn.Module) -> bool:
+    """Whether a trainable parameter gets a gradient other than 0."""
+    gradients = _gradients(loss, dict(network.named_parameters())) if loss.requires_grad else {}
+    return any(gradient is not None and bool(gradient.any()) for gradient in gradients.values())
+
+
+def _stand_in(name: str, teacher: Tapped, batch: Batch) -> Tapped:
+    """A teacher that is right and sure at the term's logits, with noise for features.
+
+    The real one may be untrained, or unsure on a made-up batch; a loss that takes only its certain answers, or finds
+    nothing in a blank map, is no mistake then.
+    """
+    generator = torch.Generator().manual_seed(0)
+    classes = teacher.logits.shape[1]
+
+    def instead(maps: Tensor) -> Tensor:
+        if maps.shape[1] != classes:
+            return torch.randn(maps.shape, generator=generator).to(maps)
+        labels = resize_labels(batch.labels, (maps.shape[-2], maps.shape[-1])).clamp(max=classes - 1)
+        return 20 * nn.functional.one_hot(labels, classes).movedim(3, 1).to(maps)
+
+    maps = teacher.at[name]
+    stand_in = tuple(map(instead, maps)) if isinstance(maps, tuple) else instead(maps)
+    return teacher._replace(at=teacher.at | {name: stand_in})
 
 
 def _gradients(loss: Tensor, parameters: Mapping[str, nn.Parameter]) -> dict[str, Tensor | None]:

@@ -143,3 +143,15 @@ def test_missing_data_is_a_data_error(tmp_path):
     overrides = ["data.use=kd.data.CamVid", f"data.args.root={tmp_path}/nowhere"]
     with pytest.raises(DataError, match="nowhere"):
         check_recipe(path, overrides, trust=True, runs=tmp_path / "runs")
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        "{use: kd.losses.PseudoLabel, args: {threshold: 0.99}}",
+        "{use: kd.losses.Masked, args: {loss: {use: kd.losses.PixelKL}, right: true, entropy: 0.01, classes: [1]}}",
+    ],
+)
+def test_a_loss_for_a_sure_teacher_is_no_mistake_under_an_unsure_one(recipe, loss):
+    lines = check_recipe(recipe, [f"distill={{kl: {{loss: {loss}}}}}"], trust=True, runs=recipe.parent / "runs")
+    assert lines[0].startswith(f"{recipe}: ok: ")
