@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import update_bn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from kd.data.loader import evaluation_batches
 from kd.metrics import confusion_matrix
@@ -80,12 +80,21 @@ def reestimate_batchnorm(network: nn.Module, batches: Iterator[Tensor], precisio
     """Replace BatchNorm's running averages by the plain means over some batches.
 
     Running averages lag behind the weights in a short training; with torchvision's momentum of 0.01 they can be so
-    wrong that a network that fits its training data scores near zero.
+    wrong that a network that fits its training data scores near zero. Modules in evaluation mode (a frozen part) keep
+    what they have.
 
     Args:
-        network: changed in place.
+        network: in training mode; changed in place.
         batches: uint8 images (N, C, H, W).
         precision: where and how it runs.
     """
-    with precision.autocast():
-        update_bn((precision.images(images) for images in batches), network)
+    norms = [module for module in network.modules() if isinstance(module, _BatchNorm) and module.training]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a plain mean
+    with torch.no_grad(), precision.autocast():
+        for images in batches:
+            network(precision.images(images))
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum

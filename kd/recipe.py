@@ -24,6 +24,7 @@ from kd.schema import (
     Data,
     Log,
     Optimizer,
+    Phase,
     Section,
     Student,
     Supervised,
@@ -46,6 +47,7 @@ __all__ = [
     "Data",
     "Log",
     "Optimizer",
+    "Phase",
     "Recipe",
     "RecipeError",
     "Student",
@@ -86,6 +88,9 @@ class Recipe(Section):
         default=Use(use="kd.engine.schedule.poly", args={"power": 0.9}),
         description="Factor of the learning rate by step; it gets the number of steps.",
     )
+    phases: tuple[Phase, ...] = Field(
+        default=(), description="Parts of the run in order, each until a step, with resting modules and its own rate."
+    )
     train: Train = Field(description="How long, how much at a time, and how.")
     log: Log = Field(default=Log(), description="What is shown and logged.")
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="`auto`: the GPU if there is one.")
@@ -104,6 +109,13 @@ class Recipe(Section):
                 else "a teacher needs at least one term; add `distill`, or remove `teacher`"
             )
         return distill
+
+    @field_validator("phases")
+    @classmethod
+    def _until_the_end(cls, phases: tuple[Phase, ...]) -> tuple[Phase, ...]:
+        if any((phase.until is None) != (phase is phases[-1]) for phase in phases):
+            raise ValueError("every phase but the last needs `until`, and the last has none")
+        return phases
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Recipe) and self.resolved() == other.resolved()

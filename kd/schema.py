@@ -73,6 +73,13 @@ def _address(value: Any) -> str | tuple[str, ...]:
     raise ValueError(f"must be a tap ('logits', 'high', a module's path) or a list of them, got {shown(value)}")
 
 
+def _names(value: Any) -> tuple[str, ...]:
+    names = value if isinstance(value, (list, tuple)) else (value,)
+    if not all(isinstance(name, str) and name for name in names):
+        raise ValueError(f"must be a module's path ('backbone') or a list of them, got {shown(value)}")
+    return tuple(names)
+
+
 def _factor(value: Any) -> Any:
     if isinstance(value, (Mapping, Use)):
         return Use.model_validate(value)
@@ -143,6 +150,11 @@ Amount = Annotated[
 Address = Annotated[str | tuple[str, ...], BeforeValidator(_address)]
 Side = Annotated[int, Field(strict=True, ge=32, le=16_384)]
 Size = Annotated[tuple[Side, Side], BeforeValidator(_height_width)]
+Names = Annotated[
+    tuple[str, ...],
+    BeforeValidator(_names),
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}),
+]
 Argument = Annotated[Any, BeforeValidator(_argument)]
 _MAPPING: TypeAdapter[dict[Any, Any]] = TypeAdapter(dict[Any, Argument])
 _SEQUENCE: TypeAdapter[list[Any]] = TypeAdapter(list[Argument])
@@ -235,6 +247,10 @@ class Student(Component):
     weights: Text | None = Field(
         default=None, description="File of weights to start from, relative to the current folder."
     )
+    freeze: Names = Field(
+        default=(),
+        description="Modules of the network that stay as they were loaded: weights, statistics, dropout off.",
+    )
 
     @property
     def network(self) -> Use:
@@ -275,8 +291,27 @@ class Supervised(Component):
         return self._as_use()
 
 
+class Group(Section):
+    """The parameters that a pattern names; the first pattern that fits a parameter has it."""
+
+    match: Text = Field(
+        description="Pattern of parameter names, `*` for anything: `network.backbone.*`, `adapters.*`, `losses.*`."
+    )
+    lr: Number = Field(default=1.0, gt=0, description="Factor of the learning rate.")
+    weight_decay: Number | None = Field(
+        default=None, ge=0, description="Weight decay in place of the optimizer's own; null: the optimizer's own."
+    )
+
+
 class Optimizer(Component):
     """The optimizer."""
+
+    groups: tuple[Group, ...] = Field(
+        default=(), description="Parameters with a learning rate or weight decay of their own; the first that fits."
+    )
+    decay_norms_and_biases: Flag = Field(
+        default=True, description="Whether parameters of one dimension (norms, biases) have weight decay too."
+    )
 
     @property
     def factory(self) -> Use:
@@ -318,6 +353,18 @@ class Term(Section):
     pixels: Literal["valid", "all", "unlabelled"] = Field(
         default="valid",
         description="`all` and `unlabelled`: the teacher's argmax labels what has an image but no label.",
+    )
+
+
+class Phase(Section):
+    """A part of the run, by steps."""
+
+    until: Amount | None = Field(
+        default=None, description="The step, or share of all, where it ends; the last phase has none."
+    )
+    freeze: Names = Field(default=(), description="Modules of the student's network that rest meanwhile.")
+    lr: Number | None = Field(
+        default=None, gt=0, description="Learning rate in place of `optimizer.args.lr`; the schedule goes on."
     )
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from kd.build import build
 from kd.data.dataset import Split, survey
 from kd.data.loader import training_batches
-from kd.engine.optimizer import make_optimizer
+from kd.engine.optimizer import Phases, make_optimizer, phase_ends, resting
 from kd.engine.roles import Student, Teacher
 from kd.engine.step import Supervised, Term
 from kd.engine.train import Run
@@ -62,9 +62,11 @@ def assemble(recipe: Recipe, *, runs: Path, seed: int, trained: bool = True) -> 
         )
     notes: list[str] = []
     torch.manual_seed(seed)
-    network = build_network(recipe, recipe.student.network, len(train.class_names), train.in_channels)
+    use = recipe.student.network
+    network = build_network(recipe, use, len(train.class_names), train.in_channels)
     if recipe.student.weights is not None:
-        notes.append(_load(network, recipe.student.weights, recipe.student.network))
+        notes.append(_load(network, recipe.student.weights, use))
+    _refuse_random(recipe, network, lambda: build_network(recipe, use, len(train.class_names), train.in_channels), seed)
     steps = total_steps(recipe, len(train))
     student, losses = Student(network, {}, {}, {}), dict[str, Any]()
     teacher, teacher_run = None, None
@@ -79,6 +81,7 @@ def assemble(recipe: Recipe, *, runs: Path, seed: int, trained: bool = True) -> 
             for name, term in recipe.distill.items()
         }
         student.losses.update({name: loss for name, loss in losses.items() if isinstance(loss, nn.Module)})
+    _freeze(recipe, student, steps)
     precision = _precision(recipe)
     for role in (student, *([teacher] if teacher else [])):
         role.to(device=precision.device, memory_format=precision.memory_format)
@@ -94,6 +97,7 @@ def make_run(parts: Parts, *, seed: int, start: int, due: Callable[..., None]) -
     """The run of assembled parts, from step `start` on, with its stream of batches."""
     recipe = parts.recipe
     optimizer = make_optimizer(recipe, parts.student)
+    phases = Phases(recipe, parts.student, optimizer, parts.steps)
     factor = build(recipe.schedule, folder=recipe.folder, trust=recipe.trust, steps=parts.steps)
     return Run(
         student=parts.student,
@@ -109,6 +113,7 @@ def make_run(parts: Parts, *, seed: int, start: int, due: Callable[..., None]) -
         clip_norm=recipe.train.clip_norm or float("inf"),
         due=due,
         step=start,
+        enter=phases.enter,
     )
 
 
@@ -147,6 +152,40 @@ def _precision(recipe: Recipe) -> Precision:
         return choose(recipe.device, recipe.train.precision, recipe.train.memory_format)
     except ValueError as error:
         raise RecipeError([f"{recipe.file}: {error}"]) from None
+
+
+def _refuse_random(recipe: Recipe, network: nn.Module, build_again: Callable[[], nn.Module], seed: int) -> None:
+    """Refuse to freeze what is not pretrained: weights that another seed makes different were drawn, not loaded."""
+    paths = resting(recipe.student.freeze, [path for phase in recipe.phases for path in phase.freeze])
+    if not paths:
+        return
+    before = torch.get_rng_state()
+    torch.manual_seed(seed + 1)
+    other = build_again()
+    if recipe.student.weights is not None:
+        _load(other, recipe.student.weights, recipe.student.network)
+    torch.set_rng_state(before)
+    values = other.state_dict()
+    drawn = [name for name, value in network.state_dict().items() if not torch.equal(value, values[name])]
+    mistakes = [
+        f"{recipe.student.network.at()}: freeze: '{path}' has no pretrained weights ({inside[0]} was drawn at random); "
+        "give student.weights, or do not freeze it"
+        for path in paths
+        if (inside := [name for name in drawn if name.startswith(f"{path}.")])
+    ]
+    if mistakes:
+        raise RecipeError(mistakes)
+
+
+def _freeze(recipe: Recipe, student: Student, steps: int) -> None:
+    """Try every phase's freezing, and leave what rests in all of them at rest."""
+    phase_ends(recipe, steps)
+    try:
+        for phase in recipe.phases:
+            student.freeze(resting(recipe.student.freeze, phase.freeze))
+        student.freeze(recipe.student.freeze)
+    except ValueError as error:
+        raise RecipeError([f"{recipe.student.network.at()}: {error}"]) from None
 
 
 def _load(network: nn.Module, weights: str, use: Use) -> str:

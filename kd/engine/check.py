@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from kd.build import check_calls
 from kd.engine.assemble import Parts, assemble, example_batch
+from kd.engine.optimizer import phase_ends
 from kd.engine.step import Term
 from kd.recipe import RecipeError, read_recipe, teacher_recipe
 from kd.runs import parameter_count
@@ -60,6 +61,7 @@ def meet(parts: Parts) -> list[str]:
     except ValueError as error:
         raise RecipeError([f"{recipe.student.network.at()}: {recipe.student.use}: {error}"]) from None
     mistakes: list[str] = []
+    notes: list[str] = []
     total = parts.supervised(output, batch.labels)
     if not torch.isfinite(total):
         mistakes.append(f"{recipe.supervised.loss.at()}: supervised: the loss is {total.item()} on a first batch")
@@ -70,6 +72,7 @@ def meet(parts: Parts) -> list[str]:
         if mistake is not None:
             mistakes.append(f"{where}: {mistake}")
         elif loss is not None:
+            notes += _resting(name, loss, parts)
             total = total + loss
     if mistakes:
         raise RecipeError(mistakes)
@@ -78,7 +81,21 @@ def meet(parts: Parts) -> list[str]:
     for name in unreached:
         student.get_parameter(name).requires_grad_(False)
     student.load_state_dict(before)
-    return [f"no loss reaches {', '.join(unreached)}: frozen"] if unreached else []
+    return [*notes, *([f"no loss reaches {', '.join(unreached)}: frozen"] if unreached else [])]
+
+
+def _resting(name: str, loss: Tensor, parts: Parts) -> list[str]:
+    """A line for every phase in which a term reaches only modules that rest."""
+    ends = [0, *phase_ends(parts.recipe, parts.steps), parts.steps]
+    gradients = _gradients(loss, dict(parts.student.network.named_parameters()))
+    reached = [parameter for parameter, gradient in gradients.items() if gradient is not None and bool(gradient.any())]
+    lines = []
+    for phase, begin, end in zip(parts.recipe.phases, ends, ends[1:], strict=False):
+        if all(parameter.startswith(tuple(f"{path}." for path in phase.freeze)) for parameter in reached):
+            lines.append(
+                f"distill.{name} reaches nothing that trains in steps {begin} to {end}: {', '.join(phase.freeze)} rests"
+            )
+    return lines
 
 
 def _try(

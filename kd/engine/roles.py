@@ -1,6 +1,7 @@
 """The two roles a network can play in distillation."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
 
 import torch
 from torch import Tensor, nn
@@ -60,6 +61,44 @@ class Student(nn.Module):
         self.adapters = nn.ModuleDict(adapters)
         self.losses = nn.ModuleDict(losses)
         self.taps = Taps(network, addresses)
+        self._resting: list[nn.Module] = []
+        self._held: list[nn.Parameter] = []  # would train, were their modules not resting
+
+    def freeze(self, paths: Iterable[str]) -> None:
+        """Let these modules of the network rest, and no others: weights, BatchNorm's statistics and dropout.
+
+        What the network itself never trains stays as it is.
+
+        Raises:
+            ValueError: the network has no such module; or nothing would be left to train.
+        """
+        modules = dict(self.network.named_modules())
+        for path in paths:
+            if path not in modules or not path:
+                close = get_close_matches(path, modules, n=1)
+                hint = (
+                    f"did you mean '{close[0]}'?"
+                    if close
+                    else f"it has {', '.join(dict(self.network.named_children()))}"
+                )
+                raise ValueError(f"freeze: the network has no module '{path}'; {hint}")
+        for parameter in self._held:
+            parameter.requires_grad_(True)
+        self._resting = [modules[path] for path in paths]
+        resting = [parameter for module in self._resting for parameter in module.parameters()]
+        self._held = [parameter for parameter in dict.fromkeys(resting) if parameter.requires_grad]
+        for parameter in self._held:
+            parameter.requires_grad_(False)
+        if self._held and not any(parameter.requires_grad for parameter in self.network.parameters()):
+            raise ValueError(f"freeze: {', '.join(paths)} is all of the network that trains; freeze a part of it")
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> "Student":
+        """As `nn.Module.train`, but what rests stays in evaluation mode."""
+        super().train(mode)
+        for module in self._resting:
+            module.eval()
+        return self
 
     def forward(self, images: Tensor) -> Tapped:
         output, at = self.taps(images)

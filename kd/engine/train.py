@@ -36,6 +36,7 @@ class Run:
     clip_norm: float  # inf: measure only
     due: Callable[["Run", Mapping[str, Tensor]], None]  # after each step: report, evaluate, save, stop
     step: int = 0  # optimizer updates made so far
+    enter: Callable[["Run"], None] = lambda run: None  # before each step: what rests, and at which rate the others go
 
 
 def train(run: Run) -> None:
@@ -46,6 +47,7 @@ def train(run: Run) -> None:
     """
     run.student.train()
     while run.step < run.steps:
+        run.enter(run)
         for group in run.optimizer.param_groups:
             group["lr"] = group["initial_lr"] * run.factor(run.step)
         means: dict[str, Tensor] = {}
