@@ -6,12 +6,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kd.engine.check import check_recipe
+from kd.build import check_calls
+from kd.engine.assemble import assemble, make_run
+from kd.engine.check import meet
 from kd.engine.run import run_recipe
-from kd.recipe import baseline_of, read_recipe, shipped_recipes, teacher_recipe
+from kd.engine.train import train
+from kd.recipe import list_recipes, read_recipe, shipped_recipes, teacher_recipe
 from kd.runs import read_result
 
-RECIPES = sorted(shipped_recipes().rglob("*.yaml"))
+RECIPES = [shipped_recipes() / listed for listed in list_recipes()]
 
 
 def name(path):
@@ -65,24 +68,32 @@ def test_a_recipe_names_its_command_its_result_and_its_schema(path):
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=name)
-def test_a_recipe_passes_kd_check(path, camvid, tmp_path):
-    lines = check_recipe(path, small(path, camvid), runs=tmp_path)
-    assert lines[0].startswith(f"{path}: ok: ")
+def test_a_recipe_is_checked_and_trains_three_steps(path, camvid, tmp_path):
+    recipe = read_recipe(path, small(path, camvid))
+    check_calls(recipe)
+    parts = assemble(recipe, runs=tmp_path, seed=0, trained=False)
+    assert meet(parts) == []  # nothing that no loss reaches
+    steps = []
+    train(make_run(parts, seed=0, start=0, due=lambda run, losses: steps.append(dict(losses))))
+    assert [losses.keys() for losses in steps] == 3 * [{"supervised", "total", "gradient_norm", *recipe.distill}]
+    assert all(value.isfinite() for losses in steps for value in losses.values())
+    assert all(value.isfinite().all() for value in parts.student.state_dict().values())
 
 
-@pytest.mark.parametrize("path", RECIPES, ids=name)
-def test_a_recipe_trains_three_steps(path, camvid, tmp_path, monkeypatch):
+def test_a_shipped_recipe_runs_from_its_teacher_to_its_result(camvid, tmp_path):
+    path = shipped_recipes() / "camvid" / "mobilenetv3_aspp_kl.yaml"
     overrides = small(path, camvid)
     recipe = read_recipe(path, overrides)
-    its_teacher = teacher_recipe(recipe)
-    if its_teacher is not None:  # a teacher of three steps too, given by its run
-        teacher = read_recipe(its_teacher.file, small(its_teacher.file, camvid))
-        (run,) = run_recipe(teacher, runs=tmp_path / "runs", quiet=True, say=lambda line: None)
-        recipe = read_recipe(path, [*overrides, f"teacher={{run: {run}}}"])
-    (run,) = run_recipe(recipe, runs=tmp_path / "runs", quiet=True, say=lambda line: None)
-    result = read_result(run)
-    assert (result.role, result.splits["val"].images) == (
-        "student" if recipe.distill else "baseline",
-        200 if "shapes" in name(path) else 2,
-    )
-    assert baseline_of(recipe).distill == {}
+    teacher = read_recipe(teacher_recipe(recipe).file, small(teacher_recipe(recipe).file, camvid))
+    (run,) = run_recipe(teacher, runs=tmp_path / "runs", quiet=True, say=lambda line: None)
+    taught = read_recipe(path, [*overrides, f"teacher={{run: {run}}}"])
+    done = run_recipe(taught, runs=tmp_path / "runs", baseline=True, quiet=True, say=lambda line: None)
+    results = [read_result(each) for each in done]
+    assert [result.role for result in results] == ["student", "baseline"]
+    assert [result.splits["val"].images for result in results] == [2, 2]
+
+
+def test_the_table_of_methods_is_listed_as_no_recipe():
+    assert "shapes/methods.yaml" not in list_recipes()
+    assert "shapes/mobilenetv3_kl.yaml" in list_recipes()
+    assert list_recipes() == [name(path) for path in RECIPES]
