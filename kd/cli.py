@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import shlex
 import signal
 import sys
 import traceback
@@ -18,6 +19,7 @@ _STATUS = {  # by name: their modules import torch
     "NoCheckpointError": 5,
     "StorageError": 6,
     "LockedError": 7,
+    "PeerLostError": 8,
 }
 
 
@@ -51,19 +53,36 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def _report(error: Exception) -> int:
     names = [kind.__name__ for kind in type(error).__mro__]
+    rank = int(os.environ.get("RANK", "0"))  # torchrun's; the process group may be gone
     if "StoppedError" in names:
-        print(error, file=sys.stderr)
+        if rank == 0:
+            print(f"{error}: {_command()}", file=sys.stderr)
         return 128 + int(error.signal)  # type: ignore[attr-defined]
     for name in names:
         if name in _STATUS:
-            print(error, file=sys.stderr)
+            if rank == 0:
+                print(error, file=sys.stderr)
+            elif name not in ("RecipeError", "LockedError", "DivergedError"):  # those are the same on every rank
+                print(f"process {rank}: {error}", file=sys.stderr)
             return _STATUS[name]
     traceback.print_exception(error)
     print(
-        f"\nkd {__version__}: this is a bug. Please report it with the lines above, the recipe, and what `kd env` prints.",
+        f"\nkd {__version__}: this is a bug. Please report it with the lines above, the recipe, and what `kd env` "
+        "prints.",
         file=sys.stderr,
     )
     return 1
+
+
+def _command() -> str:
+    """The command that goes on with what this one began."""
+    arguments = [argument for argument in sys.argv[1:] if argument != "--fresh"]
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return shlex.join(["kd", *arguments])
+    processes = int(os.environ["LOCAL_WORLD_SIZE"])
+    nodes = int(os.environ["WORLD_SIZE"]) // processes
+    spread = ["--nnodes", str(nodes)] if nodes > 1 else []
+    return shlex.join(["torchrun", *spread, "--nproc-per-node", str(processes), "-m", "kd", *arguments])
 
 
 def _one_line(message: Warning | str, *_: object, **__: object) -> None:
@@ -97,6 +116,7 @@ def _parser() -> argparse.ArgumentParser:
     _runs(run)
     run.add_argument("--baseline", action="store_true", help="train the same student without distillation too")
     run.add_argument("--fresh", action="store_true", help="move this recipe's old run directories aside and start over")
+    run.add_argument("--no-wait", action="store_true", help="exit 7 where another process trains the teacher already")
 
     check = command("check", _check, "Check recipes without training: shape, calls, and one small batch.")
     check.add_argument("recipes", nargs="+", metavar="RECIPE", help="recipe files; `path=value` overrides all of them")
@@ -169,7 +189,9 @@ def _run(arguments: argparse.Namespace) -> None:
 
     recipe = read_recipe(arguments.recipe, arguments.overrides, trust=arguments.trust)
     check_calls(recipe)
-    run_recipe(recipe, runs=arguments.runs, fresh=arguments.fresh, baseline=arguments.baseline)
+    run_recipe(
+        recipe, runs=arguments.runs, fresh=arguments.fresh, baseline=arguments.baseline, wait=not arguments.no_wait
+    )
 
 
 def _check(arguments: argparse.Namespace) -> None:

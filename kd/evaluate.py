@@ -23,7 +23,10 @@ def score(
     precision: Precision,
     batch_size: int = 8,
     workers: int = 0,
+    rank: int = 0,
+    world: int = 1,
     interrupt: Callable[[], None] = lambda: None,
+    waiting: Callable[[], None] = lambda: None,
 ) -> SplitResult:
     """The confusion matrix of a network on every labelled image of a split.
 
@@ -37,19 +40,27 @@ def score(
         precision: where and how it runs.
         batch_size: images at once.
         workers: processes that read images.
-        interrupt: called after each batch; may raise to stop.
+        rank: of this process, 0 … world-1, which scores every `world`-th image; the confusion matrices then add up.
+        world: processes.
+        interrupt: called after each batch, equally often on every rank; may raise to stop.
+        waiting: called once a second while images are waited for; may raise to stop.
     """
     classes = dataset.class_names
     total = torch.zeros(len(classes), len(classes), dtype=torch.int64)
     images = 0
     with _evaluating(network):
-        for batch in evaluation_batches(dataset, size, batch_size=batch_size, workers=workers):
+        batches = evaluation_batches(
+            dataset, size, batch_size=batch_size, rank=rank, world=world, workers=workers, waiting=waiting
+        )
+        for batch in batches:
             logits = predict(network, batch.images, precision)
             for one, labels in zip(logits, batch.labels, strict=True):
                 predictions = full_size(one, labels.shape)
                 total += confusion_matrix(labels.to(predictions.device), predictions, len(classes)).cpu()
             images += len(batch.images)
             interrupt()
+        if -(-images // batch_size) < -(-len(range(0, len(dataset), world)) // batch_size):
+            interrupt()  # rank 0 has one batch more
     return SplitResult(total.tolist(), list(classes), images)
 
 

@@ -98,8 +98,8 @@ def run_directory(recipe: Recipe, runs: Path, seed: int) -> Path:
     return runs / name / f"seed{seed}"
 
 
-def write_atomic(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all: temporary file, fsync, rename.
+def write_atomic(path: Path, data: bytes | memoryview) -> None:
+    """Write a file whole or not at all: temporary file, fsync, rename, fsync of the folder.
 
     Raises:
         StorageError: the file cannot be written.
@@ -117,8 +117,24 @@ def write_atomic(path: Path, data: bytes) -> None:
         except BaseException:
             Path(name).unlink(missing_ok=True)
             raise
+        _sync_folder(path.parent)
     except OSError as error:
         raise StorageError(f"{path}: cannot be written ({error.strerror}); free space or choose --runs DIR") from error
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the folder's new entry last through a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what killed writes left behind; the run's lock keeps living ones away."""
+    for path in folder.glob(".tmp-*"):
+        path.unlink(missing_ok=True)
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -387,6 +387,16 @@ class Train(Section):
     clip_norm: Number | None = Field(
         default=None, gt=0, description="Largest norm of a step's gradient; null: not clipped."
     )
+    on_nan: Literal["stop", "skip", "restore"] = Field(
+        default="stop",
+        description="A loss or gradient that is not finite: stop, skip the step, or go back to the last checkpoint.",
+    )
+    nan_limit: Whole = Field(
+        default=10, ge=0, description="Steps that may be skipped or restored; one more stops the run."
+    )
+    sync_batchnorm: Flag = Field(
+        default=False, description="Whether BatchNorm sees the images of all processes; on GPUs, under torchrun."
+    )
     precision: Literal["auto", "bf16", "fp32"] = Field(
         default="auto", description="`auto`: bf16 where the machine is fast at it."
     )

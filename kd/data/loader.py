@@ -5,7 +5,7 @@ import re
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -46,6 +46,7 @@ def training_batches(
     timeout: float = 300,
     context: str | None = None,
     pin_memory: bool = False,
+    waiting: Callable[[], None] = lambda: None,
 ) -> Iterator[Batch]:
     """This rank's micro-batches of the steps from `start` to `steps`, `accumulate` of them a step.
 
@@ -68,6 +69,7 @@ def training_batches(
         timeout: seconds to wait for a batch of the workers.
         context: how workers start: "fork", "spawn", "forkserver"; None takes Python's default.
         pin_memory: put batches into page-locked memory, from which copies to a GPU are asynchronous.
+        waiting: called once a second while a batch of the workers is waited for; may raise to stop.
 
     Raises:
         ValueError: the batch does not divide among ranks and micro-batches; the split is empty.
@@ -81,7 +83,7 @@ def training_batches(
     if len(split) == 0:
         raise DataError("the training split is empty")
     keys = _keys(len(split), steps, start, batch_size, accumulate, seed, rank, world, views)
-    return _batches(_Reader(split, workers), keys, workers, timeout, context, pin_memory)
+    return _batches(_Reader(split, workers), keys, workers, timeout, context, pin_memory, waiting)
 
 
 def evaluation_batches(
@@ -89,21 +91,23 @@ def evaluation_batches(
     size: tuple[int, int],
     *,
     batch_size: int,
+    rank: int = 0,
+    world: int = 1,
     workers: int = 0,
     timeout: float = 300,
     context: str | None = None,
+    waiting: Callable[[], None] = lambda: None,
 ) -> Iterator[Evaluation]:
-    """Every image of a split once, in order, resized to `size`; labels stay as the files hold them.
+    """Every `world`-th image of a split once, from `rank` on, resized to `size`; labels stay as the files hold them.
 
     The last batch may be short. An image without labels has IGNORE everywhere.
 
     Raises:
         DataError: a sample cannot be read; a worker died or hangs.
     """
-    keys = (
-        [(i, 0) for i in range(at, min(at + batch_size, len(dataset)))] for at in range(0, len(dataset), batch_size)
-    )
-    return _batches(_Reader(_Whole(dataset, size), workers), keys, workers, timeout, context, False)
+    mine = range(rank, len(dataset), world)
+    keys = ([(i, 0) for i in mine[at : at + batch_size]] for at in range(0, len(mine), batch_size))
+    return _batches(_Reader(_Whole(dataset, size), workers), keys, workers, timeout, context, False, waiting)
 
 
 def _keys(
@@ -184,7 +188,13 @@ class _Reader(Dataset[Any]):
 
 
 def _batches(
-    reader: _Reader, keys: Iterator[list[Key]], workers: int, timeout: float, context: str | None, pin_memory: bool
+    reader: _Reader,
+    keys: Iterator[list[Key]],
+    workers: int,
+    timeout: float,
+    context: str | None,
+    pin_memory: bool,
+    waiting: Callable[[], None],
 ) -> Iterator[Any]:
     if workers == 0:
         for batch_keys in keys:
@@ -207,19 +217,20 @@ def _batches(
         # torch would raise a worker's death wherever the main thread happens to be; here it is found while waiting.
         signal.signal(signal.SIGCHLD, before)
     try:
-        while (batch := _next(batches, reader, timeout)) is not None:
+        while (batch := _next(batches, reader, timeout, waiting)) is not None:
             yield _sound(batch)
     finally:
         del batches  # stops the workers, now
 
 
-def _next(batches: Iterator[Any], reader: _Reader, timeout: float) -> Any:
+def _next(batches: Iterator[Any], reader: _Reader, timeout: float, waiting: Callable[[], None]) -> Any:
     """The next batch, None behind the last one; looks once a second whether all workers live.
 
     Failures are returned, not raised: the traceback's frames would hold the iterator, and with it the workers.
     """
     deadline = time.monotonic() + timeout
     while True:
+        waiting()
         try:
             return next(batches, None)
         except (RuntimeError, OSError, EOFError) as error:

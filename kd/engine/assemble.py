@@ -11,10 +11,11 @@ from torch import Tensor, nn
 from kd.build import build
 from kd.data.dataset import Split, survey
 from kd.data.loader import training_batches
+from kd.engine import distributed
 from kd.engine.optimizer import Phases, make_optimizer, phase_ends, resting
 from kd.engine.roles import Student, Teacher
 from kd.engine.step import Supervised, Term
-from kd.engine.train import Run
+from kd.engine.train import Run, give_up
 from kd.precision import Precision, choose
 from kd.recipe import Recipe, RecipeError, Use, as_steps, teacher_recipe
 from kd.recipe import Term as TermRecipe
@@ -55,6 +56,7 @@ def assemble(recipe: Recipe, *, runs: Path, seed: int, trained: bool = True) -> 
         RecipeError: the parts do not fit.
         DataError: the data cannot be read.
     """
+    _divide(recipe)
     train, val = (make_dataset(recipe, split) for split in ("train", "val"))
     if train.class_names != val.class_names:
         raise RecipeError(
@@ -67,6 +69,7 @@ def assemble(recipe: Recipe, *, runs: Path, seed: int, trained: bool = True) -> 
     if recipe.student.weights is not None:
         notes.append(_load(network, recipe.student.weights, use))
     _refuse_random(recipe, network, lambda: build_network(recipe, use, len(train.class_names), train.in_channels), seed)
+    network = _synchronized(recipe, network)
     steps = total_steps(recipe, len(train))
     student, losses = Student(network, {}, {}, {}), dict[str, Any]()
     teacher, teacher_run = None, None
@@ -93,20 +96,28 @@ def assemble(recipe: Recipe, *, runs: Path, seed: int, trained: bool = True) -> 
     return Parts(recipe, train, val, student, teacher, teacher_run, terms, supervised, steps, precision, notes)
 
 
-def make_run(parts: Parts, *, seed: int, start: int, due: Callable[..., None]) -> Run:
-    """The run of assembled parts, from step `start` on, with its stream of batches."""
+def make_run(
+    parts: Parts,
+    *,
+    seed: int,
+    start: int,
+    due: Callable[..., None],
+    not_finite: Callable[..., None] = give_up,
+    waiting: Callable[[], None] = lambda: None,
+) -> Run:
+    """The run of assembled parts, from step `start` on, with its stream of batches; this rank's share of them."""
     recipe = parts.recipe
     optimizer = make_optimizer(recipe, parts.student)
     phases = Phases(recipe, parts.student, optimizer, parts.steps)
     factor = build(recipe.schedule, folder=recipe.folder, trust=recipe.trust, steps=parts.steps)
     return Run(
-        student=parts.student,
+        student=distributed.wrapped(parts.student),
         teacher=parts.teacher or (lambda batch: None),
         supervised=parts.supervised,
         terms=parts.terms,
         optimizer=optimizer,
         factor=factor,
-        batches=stream(parts, seed=seed, start=start),
+        batches=stream(parts, seed=seed, start=start, waiting=waiting),
         precision=parts.precision,
         steps=parts.steps,
         accumulate=recipe.train.accumulate,
@@ -114,12 +125,22 @@ def make_run(parts: Parts, *, seed: int, start: int, due: Callable[..., None]) -
         due=due,
         step=start,
         enter=phases.enter,
+        not_finite=not_finite,
     )
 
 
-def stream(parts: Parts, *, seed: int, start: int = 0, steps: int | None = None) -> Iterator[Batch]:
-    """The run's micro-batches from step `start` on."""
+def stream(
+    parts: Parts,
+    *,
+    seed: int,
+    start: int = 0,
+    steps: int | None = None,
+    alone: bool = False,
+    waiting: Callable[[], None] = lambda: None,
+) -> Iterator[Batch]:
+    """The run's micro-batches from step `start` on: this rank's, or, `alone`, those of all ranks."""
     recipe = parts.recipe
+    parallel = distributed.world()
     augment = [build(use, folder=recipe.folder, trust=recipe.trust) for use in recipe.data.augment]
     split = Split(parts.train, recipe.data.size, crop=recipe.data.crop, augment=augment, seed=seed)
     return training_batches(
@@ -127,9 +148,12 @@ def stream(parts: Parts, *, seed: int, start: int = 0, steps: int | None = None)
         steps=parts.steps if steps is None else steps,
         start=start,
         batch_size=recipe.train.batch_size,
-        accumulate=recipe.train.accumulate,
+        accumulate=recipe.train.accumulate * (parallel if alone else 1),
         seed=seed,
+        rank=0 if alone else distributed.rank(),
+        world=1 if alone else parallel,
         workers=recipe.data.workers,
+        waiting=waiting,
     )
 
 
@@ -152,6 +176,31 @@ def _precision(recipe: Recipe) -> Precision:
         return choose(recipe.device, recipe.train.precision, recipe.train.memory_format)
     except ValueError as error:
         raise RecipeError([f"{recipe.file}: {error}"]) from None
+
+
+def _divide(recipe: Recipe) -> None:
+    """Refuse a batch that cannot be shared equally."""
+    size, processes, accumulate = recipe.train.batch_size, distributed.world(), recipe.train.accumulate
+    parts = processes * accumulate
+    if size % parts:
+        good = sorted({max(parts, size // parts * parts), (size // parts + 1) * parts})
+        raise RecipeError(
+            f"{recipe.at('train', 'batch_size')}: train.batch_size: {size} images do not divide among {processes} "
+            f"processes × {accumulate} micro-batches; the nearest that do: {' and '.join(map(str, good))}"
+        )
+
+
+def _synchronized(recipe: Recipe, network: nn.Module) -> nn.Module:
+    """The network with SyncBatchNorm where the recipe asks for it; in one process there is nothing to synchronize."""
+    if not recipe.train.sync_batchnorm or distributed.world() == 1:
+        return network
+    if _precision(recipe).device.type == "cpu":
+        raise RecipeError(
+            f"{recipe.at('train', 'sync_batchnorm')}: train.sync_batchnorm: torch synchronizes BatchNorm on GPUs only, "
+            "this run is on the CPU; set it to false"
+        )
+    synchronized: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
+    return synchronized
 
 
 def _refuse_random(recipe: Recipe, network: nn.Module, build_again: Callable[[], nn.Module], seed: int) -> None:

@@ -1,18 +1,22 @@
 """What happens between the steps: reports, evaluations, checkpoints, stops."""
 
+import math
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from kd.engine.checkpoint import Checkpoints, NoCheckpointError
+from kd.engine import distributed
+from kd.engine.checkpoint import Checkpoints, NoCheckpointError, read_checkpoint
+from kd.engine.guard import Guard
 from kd.engine.progress import Progress
 from kd.engine.stop import Stop, StoppedError
-from kd.engine.train import Run
+from kd.engine.train import ADVICE, DivergedError, Run
 from kd.metrics import scores
 from kd.runs import SplitResult, StorageError
 
@@ -29,9 +33,12 @@ class Bookkeeping:
         batch_size: images a step, for the speed.
         stop: whether a signal has come.
         network: the student's network type: a checkpoint of another one is refused.
+        guard: what looks after losses that are not finite.
         seconds: spent in earlier sessions of this run.
         best: step and mIoU of the best evaluation so far.
         latest: the newest evaluation: (step, result).
+        pending: whether the evaluation of this step is still to be made, because a signal came first.
+        save_seconds: what the last checkpoint took to write.
     """
 
     checkpoints: Checkpoints
@@ -43,30 +50,53 @@ class Bookkeeping:
     batch_size: int
     stop: Stop
     network: str
+    guard: Guard
     seconds: float = 0.0
     best: dict[str, float] | None = None
     latest: tuple[int, SplitResult] | None = None
+    pending: bool = False
+    save_seconds: float = 0.0
     began: float = field(default_factory=time.monotonic)
+    _best_before: dict[str, float] | None = None
     _window: tuple[float, int] = (0.0, -1)  # when and at which step the speed was last measured
 
     def __call__(self, run: Run, losses: Mapping[str, Tensor]) -> None:
         last = run.step == run.steps
         if run.step % self.report_every == 0 or last:
             self._report(run, losses)
+        self.guard.remember(run.student)
+        self.pending = run.step % self.evaluate_every == 0 or last
+        asked = self.stop.agreed()
         is_best = False
-        if run.step % self.evaluate_every == 0 or last:
-            is_best = self._evaluate(run)
-        if run.step % self.save_every == 0 or last or is_best or self.stop.signal is not None:
-            self._save(run, is_best)
-        if self.stop.signal is not None and not last:
-            raise StoppedError(self.stop.signal)
+        try:
+            if self.pending and asked is None:
+                is_best = self._evaluate(run)
+        except StoppedError as stopped:
+            asked = stopped.signal
+        leaves = asked is not None and (self.pending or not last)
+        if run.step % self.save_every == 0 or last or is_best or leaves:
+            self._save(run, is_best, needed=last or leaves)
+        if leaves:
+            assert asked is not None
+            raise StoppedError(asked)
+
+    def begin(self, run: Run) -> None:
+        """Before the first step of a session: a first checkpoint, or the evaluation that a signal cut short."""
+        self.guard.remember(run.student)
+        if run.step == 0:
+            self._save(run, False, needed=False)
+        elif self.pending and self._evaluate(run):
+            self._save(run, True, needed=False)
 
     def spent(self) -> float:
         """Seconds of training, all sessions together."""
         return self.seconds + time.monotonic() - self.began
 
-    def restore(self, run: Run, state: dict[str, Any]) -> None:
+    def restore(self, run: Run, state: dict[str, Any]) -> list[str]:
         """Put a checkpoint's state back into a run that starts at its step.
+
+        Returns:
+            Lines for the user.
 
         Raises:
             NoCheckpointError: it is of another network.
@@ -76,23 +106,48 @@ class Bookkeeping:
                 f"{self.checkpoints.folder}: holds {state['network']}, the recipe says {self.network}; use --fresh"
             )
         try:
-            run.student.load_state_dict(state["student"])
-            run.optimizer.load_state_dict(state["optimizer"])
+            self._load(run, state)
         except (RuntimeError, ValueError, KeyError) as error:
             first = " ".join(str(error).split())[:200]
             raise NoCheckpointError(
                 f"{self.checkpoints.folder}: does not fit this recipe ({first}); use --fresh"
             ) from None
-        torch.set_rng_state(state["rng"]["cpu"])
-        if "cuda" in state["rng"] and torch.cuda.is_available():
-            torch.cuda.set_rng_state(state["rng"]["cuda"])
-        self.seconds, self.best = state["seconds"], state["best"]
+        self.seconds, self.best, self.pending = state["seconds"], state["best"], state["pending"]
+        self.guard.count, self.save_seconds = state["not_finite"], state["save_seconds"]
+        before, now = len(state["rng"]), distributed.world()
+        if before != now:
+            return [f"the checkpoint is of {before} processes, this is {now}: goes on, but not with the same bits"]
+        rng = state["rng"][distributed.rank()]
+        torch.set_rng_state(rng["cpu"])
+        if "cuda" in rng and torch.cuda.is_available():
+            torch.cuda.set_rng_state(rng["cuda"])
+        return []
+
+    def go_back(self, run: Run) -> None:
+        """Put the last checkpoint's weights back, and the optimizer's state; step and images go on.
+
+        Raises:
+            NoCheckpointError: there is none that is whole.
+        """
+        found = distributed.first(self.checkpoints.newest)
+        if found is None:
+            raise NoCheckpointError(f"{self.checkpoints.folder}: no checkpoint to go back to; use train.on_nan=stop")
+        self._load(run, found[0])
+
+    def _load(self, run: Run, state: dict[str, Any]) -> None:
+        distributed.bare(run.student).load_state_dict(state["student"])
+        run.optimizer.load_state_dict(state["optimizer"])
 
     def _report(self, run: Run, losses: Mapping[str, Tensor]) -> None:
         now = time.monotonic()
         before, step = self._window
-        values = {f"loss/{name}": value.item() for name, value in losses.items() if name != "gradient_norm"}
-        values["gradient_norm"] = losses["gradient_norm"].item()  # .item() waits for the device
+        means = distributed.summed(
+            torch.stack([value.float() for value in losses.values()]).cpu()
+        )  # waits for the device
+        numbers = zip(losses, (means / distributed.world()).tolist(), strict=True)
+        values = {n if n == "gradient_norm" else f"loss/{n}": v for n, v in numbers if math.isfinite(v)}
+        if self.guard.count:
+            values["not_finite"] = self.guard.count
         for index, group in enumerate(run.optimizer.param_groups):
             values["lr" if index == 0 else f"lr/{index}"] = group["lr"]
         if step >= 0:
@@ -107,12 +162,20 @@ class Bookkeeping:
         found = scores(torch.tensor(result.confusion))
         self.progress.scalars(run.step, {"val/miou": found.miou, "val/pixel_accuracy": found.pixel_accuracy})
         self._window = (0.0, -1)  # evaluation is no training time
+        self.pending = False
         if self.best is not None and found.miou <= self.best["miou"]:
             return False
+        self._best_before = self.best
         self.best = {"step": run.step, "miou": found.miou}
         return True
 
-    def _save(self, run: Run, is_best: bool) -> None:
+    def _save(self, run: Run, is_best: bool, *, needed: bool) -> None:
+        """Write a checkpoint; a failure is a warning, unless it is `needed`.
+
+        Raises:
+            StorageError: it is needed and cannot be written.
+            DivergedError: a number in it is NaN.
+        """
         rng = {"cpu": torch.get_rng_state()}
         if run.precision.device.type == "cuda":
             rng["cuda"] = torch.cuda.get_rng_state()
@@ -120,24 +183,48 @@ class Bookkeeping:
             "format": 1,
             "network": self.network,
             "step": run.step,
-            "student": run.student.state_dict(),
+            "student": distributed.bare(run.student).state_dict(),
             "optimizer": run.optimizer.state_dict(),
-            "rng": rng,
+            "rng": distributed.gathered(rng),
             "seconds": self.spent(),
             "best": self.best,
+            "pending": self.pending,
+            "not_finite": self.guard.count,
+            "save_seconds": self.save_seconds,
         }
-        self.checkpoints.save(state, step=run.step, best=is_best)
+        spoilt = [name for name in ("student", "optimizer") if _has_nan(state[name])]
+        if spoilt:
+            raise DivergedError(
+                f"step {run.step}: the {' and the '.join(spoilt)} holds NaN and is not saved; "
+                f"the last checkpoint is good; {ADVICE}"
+            )
+        began = time.monotonic()
+        try:
+            distributed.first(lambda: self.checkpoints.save(state, step=run.step, best=is_best))
+        except StorageError as error:
+            if needed:
+                raise
+            if is_best:
+                self.best = self._best_before
+            warnings.warn(f"{error}; the next save tries again", stacklevel=2)
+        self.save_seconds = time.monotonic() - began
 
 
-def load_best(checkpoints: Checkpoints, student: nn.Module) -> None:
-    """Put the best checkpoint's weights into the student.
+def _has_nan(state: Any) -> bool:
+    if isinstance(state, Tensor):
+        return state.is_floating_point() and bool(state.isnan().any())
+    values = state.values() if isinstance(state, Mapping) else state if isinstance(state, (list, tuple)) else ()
+    return any(_has_nan(value) for value in values)
+
+
+def load_best(checkpoints: Checkpoints) -> dict[str, Tensor]:
+    """The best checkpoint's student.
 
     Raises:
         StorageError: there is none, or it is damaged.
     """
-    from kd.engine.checkpoint import read_checkpoint
-
     path: Path | None = checkpoints.best()
     if path is None:
         raise StorageError(f"{checkpoints.folder}: the best checkpoint is gone; use --fresh, or select: last")
-    student.load_state_dict(read_checkpoint(path)["student"])
+    student: dict[str, Tensor] = read_checkpoint(path)["student"]
+    return student

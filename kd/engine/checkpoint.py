@@ -1,7 +1,7 @@
 """Checkpoints that survive a crash: written whole, named by their own hash, verified before they are loaded.
 
 checkpoints/step-<n>-<8 hex of SHA-256>.pt     the newest two and the best
-checkpoints/index.jsonl                        one line a save: step, file, metric, best
+checkpoints/index.jsonl                        which is the best: the last line whose file is there
 """
 
 import hashlib
@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from kd.runs import StorageError, write_atomic
+from kd.runs import StorageError, sweep, write_atomic
 
 _NAME = re.compile(r"step-(\d+)-([0-9a-f]{8})\.pt")
 
@@ -46,11 +46,12 @@ class Checkpoints:
         """
         buffer = io.BytesIO()
         torch.save(state, buffer)
-        data = buffer.getvalue()
+        data = buffer.getbuffer()
         path = self.folder / f"step-{step}-{hashlib.sha256(data).hexdigest()[:8]}.pt"
+        if best:  # named before it is there: a kill between the two leaves the best before it
+            lines = [*self._bests(), path.name]
+            write_atomic(self._index, "".join(json.dumps({"best": name}) + "\n" for name in lines).encode())
         write_atomic(path, data)
-        if best:
-            write_atomic(self.folder / "index.jsonl", (json.dumps({"best": path.name}) + "\n").encode())
         self._prune()
         return path
 
@@ -60,7 +61,7 @@ class Checkpoints:
         Raises:
             NoCheckpointError: there are files, and all are damaged.
         """
-        self._sweep()
+        sweep(self.folder)
         complaints: list[str] = []
         for path in self._files():
             try:
@@ -76,11 +77,18 @@ class Checkpoints:
 
     def best(self) -> Path | None:
         """The file of the best checkpoint, if one was marked."""
-        index = self.folder / "index.jsonl"
-        if not index.is_file():
-            return None
-        path = self.folder / str(json.loads(index.read_text(encoding="utf-8").splitlines()[-1])["best"])
-        return path if path.is_file() else None
+        names = self._bests()
+        return self.folder / names[-1] if names else None
+
+    @property
+    def _index(self) -> Path:
+        return self.folder / "index.jsonl"
+
+    def _bests(self) -> list[str]:
+        """The files that were ever the best and are there, the newest last; a damaged line names none."""
+        text = self._index.read_text(encoding="utf-8", errors="replace") if self._index.is_file() else ""
+        names = re.findall(rf'^{{"best": "({_NAME.pattern})"}}$', text, re.MULTILINE)
+        return [name for name, *_ in names if (self.folder / name).is_file()]
 
     def _files(self) -> list[Path]:
         """Newest first."""
@@ -92,12 +100,10 @@ class Checkpoints:
         keep = {*self._files()[:2], self.best()}
         for path in self._files():
             if path not in keep:
-                path.unlink(missing_ok=True)
-
-    def _sweep(self) -> None:
-        """Remove what a killed save left behind; the run's lock keeps living ones away."""
-        for path in self.folder.glob(".tmp-*"):
-            path.unlink(missing_ok=True)
+                try:
+                    path.unlink(missing_ok=True)
+                except OSError as error:
+                    raise StorageError(f"{path}: cannot be removed ({error.strerror})") from None
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

@@ -4,27 +4,32 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from kd.data.dataset import survey, warnings
 from kd.data.loader import evaluation_batches
+from kd.engine import distributed
 from kd.engine.assemble import Parts, assemble, make_run, stream
 from kd.engine.bookkeeping import Bookkeeping, load_best
 from kd.engine.check import meet
 from kd.engine.checkpoint import Checkpoints
-from kd.engine.progress import duration, make_progress
+from kd.engine.guard import Guard
+from kd.engine.progress import Progress, duration, make_progress
 from kd.engine.stop import Stop, stopping
 from kd.engine.train import train
 from kd.evaluate import full_size, predict, reestimate_batchnorm, score
 from kd.metrics import scores
 from kd.precision import slow_path
-from kd.recipe import Recipe, as_steps, baseline_of, teacher_recipe, to_yaml
+from kd.recipe import Recipe, RecipeError, as_steps, baseline_of, teacher_recipe, to_yaml
 from kd.runs import (
+    LockedError,
     Result,
     SplitResult,
     TeacherResult,
@@ -35,6 +40,7 @@ from kd.runs import (
     read_json,
     read_result,
     run_directory,
+    sweep,
     versions,
     write_atomic,
     write_json,
@@ -45,6 +51,10 @@ from kd.types import IGNORE
 
 Say = Callable[[str], None]
 
+POLL = 1.0  # seconds between two looks at a run that another process trains
+MINUTE = 60.0  # seconds between two lines that say so
+SLOW_SAVE = 10.0  # seconds; torchrun kills 30 s after it asks for a stop, and the step has to end first
+
 
 def run_recipe(
     recipe: Recipe,
@@ -53,10 +63,11 @@ def run_recipe(
     fresh: bool = False,
     baseline: bool = False,
     role: str | None = None,
+    wait: bool = True,
     say: Say = print,
     quiet: bool = False,
 ) -> list[Path]:
-    """Train what a recipe asks for, or finish what an earlier call began.
+    """Train what a recipe asks for, or finish what an earlier call began; one of several processes under torchrun.
 
     Args:
         recipe: checked in shape and calls.
@@ -64,43 +75,101 @@ def run_recipe(
         fresh: move this recipe's own old directories aside first; its teacher's stay.
         baseline: train the twin without distillation too.
         role: what the result says the network is for; by default "student" with distillation, else "baseline".
+        wait: whether to wait while another process trains the teacher or the twin that this recipe needs too.
         say: takes the lines for the user.
         quiet: no live line.
 
     Returns:
         The run directories of the recipe, one a seed; then the twin's.
+
+    Raises:
+        LockedError: another process trains this recipe; or what it needs, and `wait` is False.
+        StoppedError: a signal came; the same call goes on.
+        PeerLostError: another of the processes under torchrun died.
     """
-    its_teacher = teacher_recipe(recipe)
-    if its_teacher is not None:  # its first seed teaches all of ours
-        run_recipe(_first_seed(its_teacher), runs=runs, role="teacher", say=say, quiet=quiet)
-    done = [_run_seed(recipe, runs, seed, fresh, role, say, quiet) for seed in recipe.train.seeds]
-    if baseline and recipe.distill:
-        done += run_recipe(baseline_of(recipe), runs=runs, fresh=fresh, say=say, quiet=quiet)
-    return done
+    with distributed.joined(recipe.device), stopping() as stop:
+        speaks = distributed.rank() == 0
+        session = _Session(runs, stop, say if speaks else _silent, quiet or not speaks)
+        try:
+            return session.recipe(recipe, fresh=fresh, baseline=baseline, role=role, wait=wait, needed=False)
+        except torch.OutOfMemoryError as error:
+            raise RecipeError([_out_of_memory(recipe, error)]) from None
 
 
-def _run_seed(recipe: Recipe, runs: Path, seed: int, fresh: bool, role: str | None, say: Say, quiet: bool) -> Path:
-    run = run_directory(recipe, runs, seed)
-    if fresh and run.exists():
-        say(f"{run}: moved to {_move_aside(run)}")
-    if is_finished(run):
-        say(f"{run}: finished ({_headline(read_result(run).splits['val'])})")
+@dataclass(frozen=True)
+class _Session:
+    """What the runs of one call share."""
+
+    runs: Path
+    stop: Stop
+    say: Say
+    quiet: bool
+
+    def recipe(
+        self, recipe: Recipe, *, fresh: bool, baseline: bool, role: str | None, wait: bool, needed: bool
+    ) -> list[Path]:
+        """The runs of a recipe; `needed` is a teacher's or a twin's, which another process may be training too."""
+        its_teacher = teacher_recipe(recipe)
+        if its_teacher is not None:  # its first seed teaches all of ours
+            teacher = _first_seed(its_teacher)
+            self.recipe(teacher, fresh=False, baseline=False, role="teacher", wait=wait, needed=True)
+        done = [self.seed(recipe, seed, fresh, role, wait=wait and needed) for seed in recipe.train.seeds]
+        if baseline and recipe.distill:
+            twin = baseline_of(recipe)
+            done += self.recipe(twin, fresh=fresh, baseline=False, role=None, wait=wait, needed=True)
+        return done
+
+    def seed(self, recipe: Recipe, seed: int, fresh: bool, role: str | None, *, wait: bool) -> Path:
+        """One run."""
+        self.stop.check()
+        run = distributed.first(lambda: run_directory(recipe, self.runs, seed))
+        if fresh and distributed.first(run.exists):
+            self.say(f"{run}: moved to {distributed.first(lambda: _move_aside(run))}")
+        if self.finished(run):
+            return run
+        parts = assemble(recipe, runs=self.runs, seed=seed)
+        lines = [*parts.notes, *meet(parts)]  # before anything is written: a recipe that cannot run leaves no directory
+        lines += warnings(survey(parts.train), survey(parts.val), parts.train.class_names)
+        slow = slow_path(parts.precision, recipe.train.precision)
+        with self.owned(run, wait):
+            if wait and self.finished(run):
+                return run
+            processes = f", {distributed.world()} processes" if distributed.world() > 1 else ""
+            self.say(f"{run}: {_title(recipe, seed)} on {parts.precision}{processes}")
+            for line in [*lines, *([slow] if slow else [])]:
+                self.say(f"  {line}")
+            distributed.first(lambda: _describe(parts, run))
+            teacher = _score_teacher(parts, run, self.stop, self.say)
+            role = role or ("student" if recipe.distill else "baseline")
+            result = _train(parts, run, seed, role, self.stop, teacher, self.say, self.quiet)
+            self.say(f"{run}: {_headline(result.splits['val'])} after {duration(result.seconds)}")
         return run
-    parts = assemble(recipe, runs=runs, seed=seed)
-    lines = [*parts.notes, *meet(parts)]  # before anything is written: a recipe that cannot run leaves no directory
-    lines += warnings(survey(parts.train), survey(parts.val), parts.train.class_names)
-    slow = slow_path(parts.precision, recipe.train.precision)
-    with locked(run), stopping() as stop:
-        say(f"{run}: {_title(recipe, seed)} on {parts.precision}")
-        for line in [*lines, *([slow] if slow else [])]:
-            say(f"  {line}")
-        write_atomic(run / "recipe.yaml", to_yaml(recipe).encode())
-        write_json(run / "environment.json", _environment(parts))
-        teacher = _score_teacher(parts, run, stop, say)
-        role = role or ("student" if recipe.distill else "baseline")
-        result = _train(parts, run, seed, role, stop, teacher, say, quiet)
-        say(f"{run}: {_headline(result.splits['val'])} after {duration(result.seconds)}")
-    return run
+
+    def finished(self, run: Path) -> bool:
+        """Whether a run needs nothing more; says so."""
+        if not distributed.first(lambda: is_finished(run)):
+            return False
+        self.say(f"{run}: finished ({_headline(distributed.first(lambda: read_result(run)).splits['val'])})")
+        return True
+
+    @contextmanager
+    def owned(self, run: Path, wait: bool) -> Iterator[None]:
+        """Keep other processes out of the run, waiting until they have left it if `wait`."""
+        with ExitStack() as lock:
+            waited = 0.0
+            while True:
+                try:
+                    distributed.first(lambda: lock.enter_context(locked(run)))
+                    break
+                except LockedError as error:
+                    if not wait:
+                        raise
+                    if waited % MINUTE < POLL:
+                        self.say(f"{str(error).partition(';')[0]}; waiting for it ({duration(waited)})")
+                self.stop.check()
+                time.sleep(POLL)
+                waited += POLL
+            yield
 
 
 def _train(
@@ -108,16 +177,19 @@ def _train(
 ) -> Result:
     recipe = parts.recipe
     checkpoints = Checkpoints(run / "checkpoints")
-    found = checkpoints.newest()
+    found = distributed.first(checkpoints.newest)
     state, complaints = found if found else (None, [])
     for line in complaints:
         say(f"  {line}; using the one before")
     start = int(state["step"]) if state else 0
     if state:
         say(f"  goes on from step {start} of {parts.steps}")
-    progress = make_progress(
-        run, recipe.stem, steps=parts.steps, start=start, tensorboard=recipe.log.tensorboard, quiet=quiet
-    )
+    if distributed.rank() == 0:
+        progress = make_progress(
+            run, recipe.stem, steps=parts.steps, start=start, tensorboard=recipe.log.tensorboard, quiet=quiet
+        )
+    else:
+        progress = Progress({})
     network = f"{recipe.student.use}, {len(parts.train.class_names)} classes"
     book = Bookkeeping(
         checkpoints,
@@ -129,25 +201,33 @@ def _train(
         batch_size=recipe.train.batch_size,
         stop=stop,
         network=network,
+        guard=Guard(recipe.train.on_nan, recipe.train.nan_limit, run, _namer(parts), lambda run: book.go_back(run)),
     )
-    training = make_run(parts, seed=seed, start=start, due=book)
-    torch.manual_seed(
-        seed + 1
-    )  # dropout: the same with and without distillation, whatever was drawn to build the parts
-    if state:
-        book.restore(training, state)
+    training = make_run(parts, seed=seed, start=start, due=book, not_finite=book.guard, waiting=stop.waiting)
+    # Dropout: the same with and without distillation, whatever was drawn to build the parts.
+    torch.manual_seed(seed + 1 + (distributed.rank() << 32))
+    for line in book.restore(training, state) if state else []:
+        say(f"  {line}")
     try:
+        book.begin(training)
+        if book.save_seconds > SLOW_SAVE:
+            say(
+                f"  a checkpoint takes {duration(book.save_seconds)} to write, and torchrun kills 30 s after it asks "
+                "for a stop: ask early (Slurm: --signal=B:USR1@120), or choose a faster disk with --runs DIR"
+            )
         train(training)
         if recipe.train.select == "best":
-            load_best(checkpoints, parts.student)
+            best = distributed.first(lambda: load_best(checkpoints))
+            parts.student.load_state_dict(best)
         final = _finish(parts, book, seed, stop)
         values = {"final/miou": scores(torch.tensor(final.confusion)).miou}
         progress.scalars(parts.steps, values)
-        for name, picture in _panels(parts, recipe.log.panels):
-            progress.image(parts.steps, name, picture)
+        if distributed.rank() == 0:
+            for name, picture in _panels(parts, recipe.log.panels):
+                progress.image(parts.steps, name, picture)
     finally:
         progress.close()
-    write_weights(run, parts.student.network)
+    distributed.first(lambda: write_weights(run, parts.student.network))
     seconds = book.spent()
     result = Result(
         id=recipe.id,
@@ -165,7 +245,7 @@ def _train(
         peak_memory=peak_memory(parts.precision.device),
         versions=versions(),
     )
-    write_result(run, result)
+    distributed.first(lambda: write_result(run, result))
     return result
 
 
@@ -173,7 +253,9 @@ def _finish(parts: Parts, book: Bookkeeping, seed: int, stop: Stop) -> SplitResu
     """The score that goes into the result, BatchNorm re-estimated first where the recipe says so."""
     batches = parts.recipe.train.reestimate_batchnorm
     if batches:
-        images: Iterator[Tensor] = (batch.images for batch in stream(parts, seed=seed, steps=batches))
+        images: Iterator[Tensor] = _checked(
+            (batch.images for batch in stream(parts, seed=seed, steps=batches, alone=True)), stop
+        )
         reestimate_batchnorm(parts.student.network, images, parts.precision)
     elif book.latest is not None and book.latest[0] == parts.steps and parts.recipe.train.select == "last":
         return book.latest[1]
@@ -182,13 +264,49 @@ def _finish(parts: Parts, book: Bookkeeping, seed: int, stop: Stop) -> SplitResu
 
 def _score(parts: Parts, stop: Stop) -> SplitResult:
     """The student's score on the validation split."""
-    return score(
-        parts.student.network,
+    return _score_network(parts, parts.student.network, stop)
+
+
+def _score_network(parts: Parts, network: nn.Module, stop: Stop) -> SplitResult:
+    """A network's score on the validation split; each process scores its share of the images."""
+    recipe = parts.recipe
+    mine = score(
+        network,
         parts.val,
-        size=parts.recipe.data.size,
+        size=recipe.data.size,
         precision=parts.precision,
-        batch_size=parts.recipe.train.batch_size,
-        workers=parts.recipe.data.workers,
+        batch_size=recipe.train.batch_size // distributed.world(),
+        workers=recipe.data.workers,
+        rank=distributed.rank(),
+        world=distributed.world(),
+        interrupt=stop.check,
+        waiting=stop.waiting,
+    )
+    counts = distributed.summed(torch.tensor(mine.confusion))
+    return SplitResult(counts.tolist(), mine.classes, int(distributed.summed(torch.tensor(mine.images))))
+
+
+def _checked(images: Iterator[Tensor], stop: Stop) -> Iterator[Tensor]:
+    for one in images:
+        stop.check()
+        yield one
+
+
+def _namer(parts: Parts) -> Callable[[int], str]:
+    """What a message calls the training image of an index."""
+    names = getattr(parts.train, "names", None)
+    return lambda index: str(names[index]) if names else f"sample {index}"
+
+
+def _out_of_memory(recipe: Recipe, error: Exception) -> str:
+    size, accumulate, processes = recipe.train.batch_size, recipe.train.accumulate, distributed.world()
+    share = size // processes
+    larger = next((parts for parts in range(accumulate + 1, share + 1) if share % parts == 0), None)
+    fix = f"set train.accumulate={larger}" if larger else "use a smaller data.size or data.crop"
+    return (
+        f"{recipe.at('train', 'batch_size')}: out of GPU memory with train.batch_size {size} in micro-batches of "
+        f"{share // accumulate} (train.accumulate {accumulate}, {processes} process{'es' if processes > 1 else ''}); "
+        f"{fix} ({' '.join(str(error).split())[:120]})"
     )
 
 
@@ -198,17 +316,10 @@ def _score_teacher(parts: Parts, run: Path, stop: Stop, say: Say) -> TeacherResu
         return None
     recipe, file = parts.recipe, run / "teacher.json"
     assert recipe.teacher is not None
-    if not file.is_file():
-        result = score(
-            parts.teacher.network,
-            parts.val,
-            size=recipe.data.size,
-            precision=parts.precision,
-            batch_size=recipe.train.batch_size,
-            workers=recipe.data.workers,
-        )
-        write_json(file, {"confusion": result.confusion, "classes": result.classes, "images": result.images})
-    split = SplitResult(**read_json(file))
+    if not distributed.first(file.is_file):
+        result = _score_network(parts, parts.teacher.network, stop)
+        distributed.first(lambda: write_json(file, asdict(result)))
+    split = SplitResult(**distributed.first(lambda: read_json(file)))
     say(f"  the teacher scores {_headline(split)} on the same images")
     its_run = read_result(parts.teacher_run) if parts.teacher_run else None
     network = its_run.network if its_run else recipe.teacher.network.use if recipe.teacher.network else ""
@@ -234,6 +345,17 @@ def _panels(parts: Parts, count: int) -> Iterator[tuple[str, Any]]:
         columns = [image.permute(1, 2, 0), palette[labels.long()], palette[full_size(logits, size).cpu()]]
         yield f"val/{batch.names[0]}", torch.cat(columns, 1).numpy()
     parts.student.train(training)
+
+
+def _describe(parts: Parts, run: Path) -> None:
+    """Sweep up after a killed process, and write what is trained, and on what."""
+    sweep(run)
+    write_atomic(run / "recipe.yaml", to_yaml(parts.recipe).encode())
+    write_json(run / "environment.json", _environment(parts))
+
+
+def _silent(line: str) -> None:
+    """Ranks other than 0 say nothing."""
 
 
 def _environment(parts: Parts) -> dict[str, Any]:

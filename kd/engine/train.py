@@ -4,12 +4,14 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 
+from kd.engine import distributed
 from kd.engine.step import Supervised, Term, distill_step
 from kd.precision import Precision
 from kd.types import Batch
@@ -17,6 +19,35 @@ from kd.types import Batch
 
 class DivergedError(ValueError):
     """The loss is no finite number any more (exit status 4)."""
+
+
+class NotFinite(NamedTuple):
+    """A step whose loss or gradient is no finite number, before the update: the parameters are still good."""
+
+    batches: list[Batch]  # the step's micro-batches, as the loader made them
+    losses: list[dict[str, Tensor]]  # of each
+    norm: Tensor  # of the gradient
+
+    def __str__(self) -> str:
+        """Which term it is, and all values; the first micro-batch that shows it."""
+        values = {name: value.item() for name, value in self.losses[self.culprits()[0]].items()}
+        bad = [name for name, value in values.items() if not math.isfinite(value) and name != "total"]
+        listed = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
+        what = f"term '{bad[0]}' is {values[bad[0]]}" if bad else f"the gradient's norm is {self.norm.item()}"
+        return f"{what} ({listed})"
+
+    def culprits(self) -> list[int]:
+        """The micro-batches with a loss that is not finite; all, if it is the gradient alone."""
+        bad = [i for i, one in enumerate(self.losses) if not all(math.isfinite(v.item()) for v in one.values())]
+        return bad or list(range(len(self.losses)))
+
+
+def give_up(run: "Run", trouble: NotFinite) -> None:
+    """Raise `DivergedError`."""
+    raise DivergedError(f"step {run.step + 1}: {trouble}; {ADVICE}")
+
+
+ADVICE = "lower optimizer.args.lr, or set train.clip_norm"
 
 
 @dataclass
@@ -37,6 +68,7 @@ class Run:
     due: Callable[["Run", Mapping[str, Tensor]], None]  # after each step: report, evaluate, save, stop
     step: int = 0  # optimizer updates made so far
     enter: Callable[["Run"], None] = lambda run: None  # before each step: what rests, and at which rate the others go
+    not_finite: Callable[["Run", NotFinite], None] = give_up  # in place of an update; returns to leave the update out
 
 
 def train(run: Run) -> None:
@@ -50,18 +82,20 @@ def train(run: Run) -> None:
         run.enter(run)
         for group in run.optimizer.param_groups:
             group["lr"] = group["initial_lr"] * run.factor(run.step)
-        means: dict[str, Tensor] = {}
-        for micro in range(run.accumulate):
-            batch = to_device(next(run.batches), run.precision)
-            with gradients_synced(run.student, micro == run.accumulate - 1):
-                losses = distill_step(run, batch)
-                (losses["total"] / run.accumulate).backward()  # type: ignore[no-untyped-call]
-            for name, value in losses.items():
-                means[name] = means.get(name, 0) + value.detach() / run.accumulate
+        batches = [next(run.batches) for _ in range(run.accumulate)]
+        losses: list[dict[str, Tensor]] = []
+        for batch in batches:
+            with gradients_synced(run.student, len(losses) == run.accumulate - 1):
+                found = distill_step(run, to_device(batch, run.precision))
+                (found["total"] / run.accumulate).backward()  # type: ignore[no-untyped-call]
+            losses.append({name: value.detach() for name, value in found.items()})
+        means = {name: torch.stack([one[name] for one in losses]).mean() for name in losses[0]}
         norm = clip_grad_norm_(run.student.parameters(), run.clip_norm)
-        if not math.isfinite(norm.item()):  # .item() waits for the device
-            raise DivergedError(_not_finite(run.step, means, norm))
-        run.optimizer.step()
+        good = math.isfinite((norm + 0 * means["total"]).item())  # .item() waits for the device
+        if not distributed.largest(not good):
+            run.optimizer.step()
+        else:
+            run.not_finite(run, NotFinite(batches, losses, norm))
         run.optimizer.zero_grad()
         run.step += 1
         run.due(run, means | {"gradient_norm": norm})
@@ -77,11 +111,3 @@ def gradients_synced(student: nn.Module, now: bool) -> AbstractContextManager[No
     """Let DDP average gradients over the processes only when `now`; nothing in a single process."""
     no_sync = getattr(student, "no_sync", None)
     return nullcontext() if now or no_sync is None else no_sync()
-
-
-def _not_finite(step: int, means: Mapping[str, Tensor], norm: Tensor) -> str:
-    values = {name: value.item() for name, value in means.items()}
-    bad = [name for name, value in values.items() if not math.isfinite(value) and name != "total"]
-    listed = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
-    what = f"term '{bad[0]}' is {values[bad[0]]}" if bad else f"the gradient's norm is {norm.item()}"
-    return f"step {step + 1}: {what} ({listed}); lower optimizer.args.lr, or set train.clip_norm"

@@ -4,46 +4,15 @@ import signal
 
 import pytest
 import torch
-from safetensors.torch import load_file
-from tiny import write_recipes
+from tiny import equal, in_child, read, run, weights, write_recipes
 
 from kd.engine import bookkeeping
 from kd.engine.checkpoint import NoCheckpointError
-from kd.engine.run import run_recipe
 from kd.engine.stop import StoppedError
-from kd.recipe import baseline_of, read_recipe, teacher_recipe
+from kd.recipe import baseline_of, teacher_recipe
 from kd.runs import StorageError, read_metrics, read_result, run_directory
 
 IGNORE_TIMES = {"seconds", "images_per_second", "peak_memory"}
-
-
-def read(path, *overrides):
-    return read_recipe(path, overrides, trust=True)
-
-
-def run(recipe, runs, **options):
-    said = []
-    directories = run_recipe(recipe, runs=runs, say=said.append, quiet=True, **options)
-    return directories, said
-
-
-def weights(directory):
-    return load_file(directory / "student.safetensors")
-
-
-def equal(one, other):
-    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
-
-
-def in_child(work):
-    """Run `work` in a forked process; how it ended, as `os.waitpid` says it."""
-    child = os.fork()
-    if child == 0:
-        try:
-            work()
-        finally:
-            os._exit(99)
-    return os.waitpid(child, 0)[1]
 
 
 def test_the_teacher_first_then_the_seeds_then_the_twin(tmp_path):

@@ -1,6 +1,13 @@
 """A recipe that trains in a second: a two-layer student and teacher and a dozen images, in a file beside it."""
 
+import os
 from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+
+from kd.engine.run import run_recipe
+from kd.recipe import read_recipe
 
 NETWORKS = '''
 import torch
@@ -77,3 +84,32 @@ def write_recipes(folder: Path) -> Path:
     (folder / "teacher.yaml").write_text(RECIPE.replace("channels: 4", "channels: 8"))
     (folder / "student.yaml").write_text(RECIPE + DISTILLED)
     return folder / "student.yaml"
+
+
+def read(path, *overrides):
+    return read_recipe(path, overrides, trust=True)
+
+
+def run(recipe, runs, **options):
+    said = []
+    directories = run_recipe(recipe, runs=runs, say=said.append, quiet=True, **options)
+    return directories, said
+
+
+def weights(directory):
+    return load_file(directory / "student.safetensors")
+
+
+def equal(one, other):
+    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+
+
+def in_child(work):
+    """Run `work` in a forked process; how it ended, as `os.waitpid` says it."""
+    child = os.fork()
+    if child == 0:
+        try:
+            work()
+        finally:
+            os._exit(99)
+    return os.waitpid(child, 0)[1]
