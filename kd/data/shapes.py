@@ -10,7 +10,7 @@ Floats = NDArray[np.float32]
 
 _SPLITS = ("train", "val", "test")
 _HELD_OUT = 200  # images of val and of test
-_FEWEST, _MOST = 2, 5  # objects
+_FEWEST, _MOST = 2, 4  # objects
 _PLAIN, _STRIPES, _CHECKS = 0, 1, 2
 _DISC, _SQUARE, _BAR, _HALF, _ALL = 0, 1, 2, 3, 4
 _CLASS = np.array([[0, 1, 2], [0, 3, 4], [0, 5, 5], [0, 0, 0], [0, 0, 0]], dtype=np.uint8)  # [shape, texture]
@@ -21,8 +21,8 @@ class Shapes:
 
     A disc and a square may be striped, checked or plain, a thin bar dashed or plain. Striped and checked discs,
     striped and checked squares and dashed bars are the classes 1 to 5; everything plain is background, like the
-    stripes and checks behind the objects. Objects have any colour, angle and place, hide one another, and lie in
-    uneven light and noise.
+    faint stripes and checks behind the objects. Colours tell objects from what is behind them, and nothing else;
+    objects hide one another and lie in uneven light and noise.
 
     An image is a pure function of (seed, split, index): the first 200 training images of a set of 2,000 are those of
     a set of 200. Val and test are the same 200 images each whatever `count` and `seed` are.
@@ -55,6 +55,7 @@ class Shapes:
         self.split, self.size, self.in_channels = split, size, in_channels
         self.length = count if split == "train" else _HELD_OUT
         self.seed = seed if split == "train" else 0
+        self.drawn: dict[int, Sample] = {}  # a set of 2,000 at 64 × 64 takes 33 MB; drawing it anew each epoch, seconds
 
     def __len__(self) -> int:
         return self.length
@@ -64,6 +65,11 @@ class Shapes:
         index = key[0]
         if not 0 <= index < self.length:
             raise IndexError(f"Shapes: index {index} of {self.length}")
+        if index not in self.drawn:
+            self.drawn[index] = self._sample(index)
+        return self.drawn[index]
+
+    def _sample(self, index: int) -> Sample:
         rng = np.random.default_rng((self.seed, _SPLITS.index(self.split), index))
         image, labels = _draw(rng, self.size)
         pixels = torch.from_numpy(image)  # (3, H, W)
@@ -74,41 +80,41 @@ class Shapes:
 
 def _draw(rng: np.random.Generator, size: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """One image uint8 (3, H, W) and its labels uint8 (H, W)."""
-    axis: Floats = (np.arange(size, dtype=np.float32) + np.float32(0.5)) * np.float32(
-        64 / size
-    )  # all lengths below are in 64ths of the edge
+    # All lengths are in 64ths of the edge.
+    axis: Floats = (np.arange(size, dtype=np.float32) + np.float32(0.5)) * np.float32(64 / size)
     # Layers from the back to the front: a plain ground, a textured half of the plane, the objects.
     objects = int(rng.integers(_FEWEST, _MOST + 1))
     shape = np.concatenate(([_ALL, _HALF], rng.choice(3, objects, p=(0.35, 0.35, 0.3))))
     texture = np.concatenate(
-        ([_PLAIN], rng.choice(3, 1, p=(0.5, 0.25, 0.25)), rng.choice(3, objects, p=(0.16, 0.42, 0.42)))
+        ([_PLAIN], rng.choice(3, 1, p=(0.5, 0.25, 0.25)), rng.choice(3, objects, p=(0.14, 0.43, 0.43)))
     )
     texture[(shape == _BAR) & (texture == _CHECKS)] = _STRIPES  # a bar is too thin for checks
     layers = len(shape)
 
     centre = rng.uniform(4, 60, (layers, 2)).astype(np.float32)
-    cos, sin = _cos_sin(rng.uniform(0, 2 * np.pi, layers))
+    # Discs turn as little as squares do, though it does not show: the angle of a texture must not tell the shape.
+    cos, sin = _cos_sin(rng.uniform(-1, 1, layers) * np.where(shape <= _SQUARE, 0.2, np.pi))
     dx, dy = axis - centre[:, 0, None], axis - centre[:, 1, None]  # (layers, W), (layers, H)
     u = (cos[:, None] * dx)[:, None, :] + (sin[:, None] * dy)[:, :, None]  # (layers, H, W), along each shape
     v = (cos[:, None] * dy)[:, :, None] - (sin[:, None] * dx)[:, None, :]  # and across it
-    inside = _inside(shape, u, v, rng.uniform(10, 17, layers).astype(np.float32))
+    inside = _inside(shape, u, v, rng.uniform(11, 17, layers).astype(np.float32))
     front = layers - 1 - inside[::-1].argmax(0)  # (H, W): the layer that is seen
     u, v = (np.take_along_axis(one, front[None], 0)[0] for one in (u, v))
 
-    cos, sin = _cos_sin(np.where(shape == _BAR, 0, rng.uniform(0, np.pi, layers)))  # dashes go across a bar
-    period = rng.uniform(7, 10, layers).astype(np.float32)[front]
+    cos, sin = _cos_sin(np.where(shape == _BAR, 0, rng.integers(0, 2, layers) * np.pi / 2))  # dashes go across a bar
+    period = (rng.uniform(6, 8, layers) * np.where(texture == _STRIPES, 1.6, 1)).astype(np.float32)[front]
     phase = rng.uniform(0, 1, (2, layers)).astype(np.float32)[:, front]
     stripes = ((cos[front] * u + sin[front] * v) / period + phase[0]) % 1 < 0.5
     across = ((cos[front] * v - sin[front] * u) / period + phase[1]) % 1 < 0.5
     second = (texture[front] != _PLAIN) & (stripes ^ (across & (texture[front] == _CHECKS)))
 
-    bright = (shape < _HALF)[:, None]  # objects mostly are brighter than what is behind them
-    color = rng.uniform(60 * bright, 120 + 135 * bright, (layers, 3))
-    contrast = rng.uniform(90, 150, (layers, 3)) * np.where(color.mean(1, keepdims=True) > 127, -1, 1)
-    image = np.stack((color, color + contrast)).astype(np.float32)[second.astype(np.intp), front]  # (H, W, 3)
+    bright = (shape < _HALF)[:, None]  # objects stand out; what they are is in shape and texture alone
+    color = rng.uniform(130 * bright, 80 + 175 * bright, (layers, 3))
+    other = np.where(bright, color * rng.uniform(0.1, 0.4, (layers, 1)), color + rng.uniform(20, 50, (layers, 1)))
+    image = np.stack((color, other)).astype(np.float32)[second.astype(np.intp), front]  # (H, W, 3)
     slope = rng.uniform(-0.4, 0.4, 2)
     light = rng.uniform(0.6, 1.1) + slope[0] * (axis[:, None] / 64 - 0.5) + slope[1] * (axis / 64 - 0.5)
-    noise = rng.standard_normal(image.shape, dtype=np.float32) * np.float32(rng.uniform(2, 8))
+    noise = rng.standard_normal(image.shape, dtype=np.float32) * np.float32(rng.uniform(2, 6))
     image = image * light.astype(np.float32)[..., None] + noise
     return np.ascontiguousarray(image.clip(0, 255).astype(np.uint8).transpose(2, 0, 1)), _CLASS[shape, texture][front]
 
@@ -122,7 +128,7 @@ def _inside(shape: NDArray[np.int64], u: Floats, v: Floats, radius: Floats) -> N
         elif kind == _SQUARE:
             inside[i] = np.maximum(np.abs(u[i]), np.abs(v[i])) < 0.89 * radius[i]  # of the disc's area
         elif kind == _BAR:
-            inside[i] = (np.abs(u[i]) < 1.6 * radius[i]) & (np.abs(v[i]) < 2)
+            inside[i] = (np.abs(u[i]) < 1.6 * radius[i]) & (np.abs(v[i]) < 2.5)
         elif kind == _HALF:
             inside[i] = v[i] < 0
     return inside
