@@ -59,6 +59,7 @@ class ClassMapped(nn.Module):
         self.num_classes, self.in_channels = num_classes, in_channels
         self.network = network
         self.taps: dict[str, Tap] = network.taps  # type: ignore[assignment]
+        self.shift_free = bool(getattr(network, "shift_free", False))  # an ensemble's logits, and so these
         if matrix is None:
             if source is None or target is None:
                 raise ValueError("give `source` and `target`, the names of both sides' classes, or `matrix`")

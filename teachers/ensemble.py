@@ -18,8 +18,8 @@ class Ensemble(nn.Module):
 
     The members' logits are brought to the finest member's size first. Softmax of the result is p (tempered by T), so
     logits here are defined up to a constant per pixel and fixed by the mean 0: a loss that looks at them otherwise
-    than through softmax compares that choice too. `shift_free` says so. Module paths such as
-    `members.0.backbone.layer4` are taps.
+    than through softmax compares that choice too. `shift_free` says so, and `kd check` refuses such a loss; a single
+    class has no such choice. Module paths such as `members.0.backbone.layer4` are taps.
 
     Source: Hinton et al., "Distilling the Knowledge in a Neural Network", 2015, arXiv:1503.02531 (the mean of an
     ensemble as teacher).
@@ -38,8 +38,6 @@ class Ensemble(nn.Module):
     Raises:
         ValueError: fewer than two members, other classes or channels, weights or files that do not match them.
     """
-
-    shift_free = True
 
     def __init__(
         self,
@@ -66,22 +64,22 @@ class Ensemble(nn.Module):
         if files is not None and len(files) != len(members):
             raise ValueError(f"files: {len(files)} for {len(members)} members; give one for each")
         self.num_classes, self.in_channels, self.temperature = num_classes, in_channels, temperature
+        self.shift_free = num_classes > 1
         self.taps: dict[str, Tap] = {}
         self.members = nn.ModuleList(members)
         for member, file in zip(members, files or (), strict=bool(files)):
             load_into(member, file)
-        shares = torch.tensor(_shares(weights, len(members), max(num_classes, 2)))
-        self.register_buffer("weights", shares[:, None, :, None, None])  # (M, 1, 1 or K, 1, 1)
+        self.register_buffer("weights", torch.tensor(_shares(weights, len(members), max(num_classes, 2))))
         self.finest = self._finest()
 
-    weights: Tensor
+    weights: Tensor  # (M, 1 or K); more dimensions would not go to channels_last
 
     def forward(self, images: Tensor) -> SegmentationOutput:
         """Images in [0, 1] to the logits of the mean."""
         own = {f"member{i}": member(images).logits for i, member in enumerate(self.members, 1)}
         like = list(own.values())[self.finest]
         each = [upsample_to(as_classes(logits.float()), like).softmax(1) for logits in own.values()]
-        mean = (torch.stack(each) * self.weights).sum(0)  # (N, K, h, w)
+        mean = (torch.stack(each) * self.weights[:, None, :, None, None]).sum(0)  # (N, K, h, w)
         logs = (mean / mean.sum(1, keepdim=True)).clamp(min=torch.finfo(mean.dtype).tiny).log() / self.temperature
         logits = logs - logs.mean(1, keepdim=True)
         if self.num_classes == 1:

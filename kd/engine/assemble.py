@@ -71,7 +71,7 @@ def assemble(recipe: Recipe, *, runs: Path, seed: int, trained: bool = True) -> 
     _refuse_random(recipe, network, lambda: build_network(recipe, use, len(train.class_names), train.in_channels), seed)
     network = _synchronized(recipe, network)
     steps = total_steps(recipe, len(train))
-    student, losses = Student(network, {}, {}, {}), dict[str, Any]()
+    student, losses, known = Student(network, {}, {}, {}), dict[str, Any](), dict[str, tuple[int, ...]]()
     teacher, teacher_run = None, None
     if recipe.teacher is not None:
         teacher_network, teacher_run, note = _teacher_network(recipe, runs, train, trained)
@@ -79,8 +79,11 @@ def assemble(recipe: Recipe, *, runs: Path, seed: int, trained: bool = True) -> 
         teacher = _with_taps(recipe, "teacher", lambda at: Teacher(teacher_network, at))
         student = _with_taps(recipe, "student", lambda at: Student(network, at, {}, {}))
         channels = _meet_adapters(recipe, student, teacher, train.in_channels)
+        known = {name: _known(term, teacher.network, name) for name, term in recipe.distill.items()}
         losses = {
-            name: _build_loss(recipe, term.loss, train, channels[name], f"distill.{name}" if term.at is None else None)
+            name: _build_loss(
+                recipe, term.loss, train, channels[name], f"distill.{name}" if term.at is None else None, known[name]
+            )
             for name, term in recipe.distill.items()
         }
         student.losses.update({name: loss for name, loss in losses.items() if isinstance(loss, nn.Module)})
@@ -88,7 +91,7 @@ def assemble(recipe: Recipe, *, runs: Path, seed: int, trained: bool = True) -> 
     precision = _precision(recipe)
     for role in (student, *([teacher] if teacher else [])):
         role.to(device=precision.device, memory_format=precision.memory_format)
-    terms = {name: _term(recipe, term, losses[name], steps) for name, term in recipe.distill.items()}
+    terms = {name: _term(recipe, term, losses[name], steps, known[name]) for name, term in recipe.distill.items()}
     supervised_loss = _build_loss(recipe, recipe.supervised.loss, train)
     if isinstance(supervised_loss, nn.Module):
         supervised_loss.to(precision.device)
@@ -322,13 +325,19 @@ def _build_adapter(recipe: Recipe, use: Use, in_channels: int, out_channels: int
 
 
 def _build_loss(
-    recipe: Recipe, use: Use, data: SegmentationDataset, channels: Any = None, at_logits: str | None = None
+    recipe: Recipe,
+    use: Use,
+    data: SegmentationDataset,
+    channels: Any = None,
+    at_logits: str | None = None,
+    known: tuple[int, ...] = (),
 ) -> Any:
     """A loss; it and those in its arguments get the offered facts they name. `at_logits`: a term without `at`."""
+    labels = known or tuple(range(len(data.class_names)))
     facts: dict[str, Callable[[], Any]] = {
-        "num_classes": lambda: len(data.class_names),
-        "channels": lambda: channels,
-        "label_counts": lambda: survey(data).counts,
+        "num_classes": lambda: len(labels),
+        "channels": lambda: len(known) or channels,
+        "label_counts": lambda: tuple(survey(data).counts[label] for label in labels),
     }
     loss = build(use, folder=recipe.folder, trust=recipe.trust, facts=facts)
     if at_logits and getattr(loss, "compares", "either") == "features":
@@ -338,13 +347,32 @@ def _build_loss(
     return loss
 
 
-def _term(recipe: Recipe, term: TermRecipe, loss: Any, steps: int) -> Term:
+def _known(term: TermRecipe, teacher: nn.Module, name: str) -> tuple[int, ...]:
+    """The classes that the teacher can speak of, for a term on logits; () for all."""
+    known: tuple[int, ...] = getattr(teacher, "known", ())
+    sides = [term.at.student, term.at.teacher] if term.at else ["logits", "logits"]
+    over_classes = [[_has_classes(one) for one in ([side] if isinstance(side, str) else side)] for side in sides]
+    if len(known) in (0, getattr(teacher, "num_classes", 0)) or not any(map(all, zip(*over_classes, strict=True))):
+        return ()
+    if len(over_classes[0]) > 1:
+        raise RecipeError(
+            f"{term.loss.at()}: distill.{name}.at: this teacher knows {len(known)} of the classes, so logits are "
+            "compared by themselves; give them a term of their own"
+        )
+    return known
+
+
+def _has_classes(address: str) -> bool:
+    return address == "logits" or address.startswith("aux.")
+
+
+def _term(recipe: Recipe, term: TermRecipe, loss: Any, steps: int, known: tuple[int, ...]) -> Term:
     weight = term.weight
     if isinstance(weight, Use):
         factor = build(weight, folder=recipe.folder, trust=recipe.trust, steps=steps)
     else:
         factor = _fixed(float(weight))
-    return Term(loss, factor, term.resize, term.pixels)
+    return Term(loss, factor, term.resize, term.pixels, known)
 
 
 def _fixed(weight: float) -> Callable[[int], float]:

@@ -3,7 +3,9 @@
 import copy
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +16,7 @@ from kd.engine.optimizer import phase_ends
 from kd.engine.step import Term
 from kd.recipe import RecipeError, read_recipe, teacher_recipe
 from kd.runs import parameter_count
-from kd.types import Batch, Tapped, resize_labels
+from kd.types import Batch, Taken, Tapped, resize_labels
 
 
 def check_recipe(file: str | Path, overrides: Sequence[str] = (), *, trust: bool = False, runs: Path) -> list[str]:
@@ -69,6 +71,8 @@ def meet(parts: Parts) -> list[str]:
         assert teacher is not None
         where = f"{recipe.distill[name].loss.at()}: distill.{name}"
         loss, mistake = _try(name, term, output, teacher, batch, student.network)
+        if mistake is None and parts.teacher is not None and getattr(parts.teacher.network, "shift_free", False):
+            mistake = _compares_shifts(name, parts, output, teacher, batch)
         if mistake is not None:
             mistakes.append(f"{where}: {mistake}")
         elif loss is not None:
@@ -120,6 +124,36 @@ def _try(
             f"part, or the loss is constant; taps that would work: {taps}"
         )
     return loss, None
+
+
+def _compares_shifts(name: str, parts: Parts, student: Tapped, teacher: Tapped, batch: Batch) -> str | None:
+    """What is wrong with a term that looks at the constant per pixel which an ensemble's logits leave open."""
+    at = parts.recipe.distill[name].at
+    addresses: Any = at.teacher if at else "logits"
+    generator = torch.Generator().manual_seed(0)
+
+    def shifted(maps: Tensor, address: str) -> Tensor:
+        shift = 3 * torch.randn(maps[:, :1].shape, generator=generator)  # nats: as much as logits differ
+        return maps + shift.to(maps) if address == "logits" else maps
+
+    there = teacher.at[name]
+    if isinstance(there, tuple):
+        moved: Taken = tuple(shifted(maps, address) for maps, address in zip(there, addresses, strict=True))
+    else:
+        moved = shifted(there, addresses)
+    values = []
+    state = torch.get_rng_state()
+    for maps in (there, moved):  # the same draws, and a copy: a loss with a memory would differ by that alone
+        torch.set_rng_state(state)
+        term = replace(parts.terms[name], loss=copy.deepcopy(parts.terms[name].loss))
+        values.append(term(name, student, teacher._replace(at=teacher.at | {name: maps}), batch).item())
+    if math.isclose(*values, rel_tol=1e-3, abs_tol=1e-5):
+        return None
+    loss = parts.recipe.distill[name].loss.use.rpartition(".")[2]
+    return (
+        f"{loss} changes when a constant is added to all logits of a pixel ({values[0]:.4g} to {values[1]:.4g}), and "
+        "an ensemble's logits are defined up to such a constant; compare probabilities (kd.losses.PixelKL, DKD, DIST)"
+    )
 
 
 def _reaches(loss: Tensor, network: nn.Module) -> bool:

@@ -64,12 +64,15 @@ class Term:
         resized: "student" brings the student's map to the teacher's size; "teacher" the other way round.
         pixels: "valid" uses the labels as they are; "all" takes the teacher's argmax where there is an image but no
             label; "unlabelled" uses those pixels alone.
+        known: the only classes that the teacher can speak of; () for all. Their channels alone are compared, numbered
+            anew from 0, and pixels of other classes are ignored.
     """
 
     loss: DistillationLoss
     weight: Callable[[int], float]
     resized: str = "student"
     pixels: str = "valid"
+    known: tuple[int, ...] = ()
 
     def weight_at(self, step: int) -> float:
         return self.weight(step)
@@ -95,7 +98,17 @@ class Term:
         """Both maps and the labels (N, h, w) at one size."""
         target = teacher if self.resized == "student" else student
         size = (target.shape[-2], target.shape[-1])
-        return resize(student, size), resize(teacher, size), resize_labels(labels, size)
+        return self._spoken(resize(student, size), resize(teacher, size), resize_labels(labels, size))
+
+    def _spoken(self, student: Tensor, teacher: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Both maps with the known classes alone, and the labels in their numbers."""
+        if not self.known:
+            return student, teacher, labels
+        numbers = torch.full_like(labels, IGNORE)
+        for number, label in enumerate(self.known):  # one by one: a table would have to go to the device
+            numbers = torch.where(labels == label, number, numbers)
+        ours, theirs = (torch.stack([maps[:, label] for label in self.known], 1) for maps in (student, teacher))
+        return ours, theirs, numbers
 
 
 def _one(maps: Taken) -> Tensor:

@@ -9,7 +9,7 @@ from kd.engine.check import check_recipe, meet
 from kd.recipe import RecipeError, read_recipe
 from kd.types import DataError
 
-LOSSES = '''
+LOSSES = """
 import torch
 from torch import nn
 
@@ -45,7 +45,7 @@ class Idle(nn.Module):
         self.unused = nn.Parameter(torch.zeros(3))
     def forward(self, student, teacher, labels):
         return (student - teacher).square().mean()
-'''
+"""
 
 
 @pytest.fixture
@@ -89,7 +89,7 @@ def test_all_terms_that_cannot_teach_are_named_at_once(recipe):
 def test_a_tap_before_a_frozen_part_teaches_only_its_adapter(recipe):
     (mistake,) = refused(recipe, "student.args.frozen=true")
     assert "distill.hint: no gradient reaches a trainable parameter of the student's network" in mistake
-    assert mistake.endswith("taps that would work: 'low'") or mistake.endswith("taps that would work: 'logits'")
+    assert mistake.endswith(("taps that would work: 'low'", "taps that would work: 'logits'"))
 
 
 def test_a_tap_that_is_not_there(recipe):
@@ -114,7 +114,10 @@ def test_a_features_loss_needs_its_taps(recipe):
 
 def test_a_teacher_of_other_classes(recipe):
     nets = recipe.parent / "nets.py"
-    nets.write_text(nets.read_text() + "\n\nclass Three(Stripes):\n    class_names = ('a', 'b', 'c')\n    colors = ((0, 0, 0),) * 3\n")
+    nets.write_text(
+        nets.read_text()
+        + "\n\nclass Three(Stripes):\n    class_names = ('a', 'b', 'c')\n    colors = ((0, 0, 0),) * 3\n"
+    )
     teacher = recipe.parent / "teacher.yaml"
     teacher.write_text(teacher.read_text().replace("nets.py:Stripes", "nets.py:Three"))
     (mistake,) = refused(recipe)
@@ -155,3 +158,73 @@ def test_missing_data_is_a_data_error(tmp_path):
 def test_a_loss_for_a_sure_teacher_is_no_mistake_under_an_unsure_one(recipe, loss):
     lines = check_recipe(recipe, [f"distill={{kl: {{loss: {loss}}}}}"], trust=True, runs=recipe.parent / "runs")
     assert lines[0].startswith(f"{recipe}: ok: ")
+
+
+ENSEMBLE = """{use: teachers.Ensemble, args: {members: [
+    {use: "nets.py:Net", args: {num_classes: 2}}, {use: "nets.py:Net", args: {num_classes: 2, channels: 4}}]}}"""
+
+
+@pytest.mark.parametrize("loss", ["MSE", "CWD", "Cosine"])
+def test_a_loss_that_sees_a_shift_is_refused_under_an_ensemble(recipe, loss):
+    at = "{student: logits, teacher: logits}"
+    terms = (
+        f"distill={{bad: {{loss: {{use: kd.losses.{loss}}}, at: {at}}}, good: {{loss: {{use: kd.losses.PixelKL}}}}}}"
+    )
+    (mistake,) = refused(recipe, f"teacher={ENSEMBLE}", terms)
+    assert re.fullmatch(
+        rf".*: distill\.bad: {loss} changes when a constant is added to all logits of a pixel \(\S+ to \S+\), and an "
+        r"ensemble's logits are defined up to such a constant; compare probabilities "
+        r"\(kd\.losses\.PixelKL, DKD, DIST\)",
+        mistake,
+    )
+
+
+@pytest.mark.parametrize("loss", ["PixelKL", "DKD", "DIST", "LogitStandardized"])
+def test_a_loss_of_probabilities_passes_under_an_ensemble(recipe, loss):
+    inner = ", args: {loss: {use: kd.losses.PixelKL}}" if loss == "LogitStandardized" else ""
+    terms = f"distill={{kl: {{loss: {{use: kd.losses.{loss}{inner}}}}}}}"
+    lines = check_recipe(recipe, [f"teacher={ENSEMBLE}", terms], trust=True, runs=recipe.parent / "runs")
+    assert lines[0].startswith(f"{recipe}: ok: ")
+
+
+def test_a_members_own_logits_may_be_compared_as_they_are(recipe):
+    terms = "distill={m: {loss: {use: kd.losses.MSE}, at: {student: logits, teacher: aux.member2}}}"
+    lines = check_recipe(recipe, [f"teacher={ENSEMBLE}", terms], trust=True, runs=recipe.parent / "runs")
+    assert lines[0].startswith(f"{recipe}: ok: ")
+
+
+SEES = """
+
+class Three(Stripes):
+    class_names = ("dark", "bright", "other")
+    colors = ((0, 0, 0),) * 3
+
+
+class Sees:
+    compares = "either"
+    def __init__(self, num_classes: int, channels: int, label_counts: tuple):
+        self.facts = (num_classes, channels, label_counts)
+    def __call__(self, student, teacher, labels):
+        self.shapes = (student.shape[1], teacher.shape[1], sorted(labels.unique().tolist()))
+        return (student - teacher).square().mean()
+"""
+
+
+def test_a_teacher_of_other_classes_speaks_of_those_it_knows(recipe):
+    nets = recipe.parent / "nets.py"
+    nets.write_text(nets.read_text() + SEES)
+    teacher = """{use: teachers.ClassMapped, args: {network: {use: "nets.py:Net", args: {num_classes: 4}},
+        source: [sky, bright, sun, other], target: [dark, bright, other]}}"""
+    overrides = ['data.use="nets.py:Three"', f"teacher={teacher}", 'distill.kl.loss={use: "nets.py:Sees"}']
+    parts = assemble(read_recipe(recipe, overrides, trust=True), runs=recipe.parent / "runs", seed=0)
+    meet(parts)
+    assert (parts.terms["kl"].known, parts.terms["hint"].known) == ((1, 2), ())
+    assert parts.terms["kl"].loss.facts[:2] == (2, 2)
+    assert len(parts.terms["kl"].loss.facts[2]) == 2
+    assert parts.terms["kl"].loss.shapes == (2, 2, [0, 1, 255])
+    lists = "distill.kl.at={student: [logits, low], teacher: [logits, low]}"
+    (mistake,) = refused(recipe, *overrides, lists)
+    assert mistake.endswith(
+        "distill.kl.at: this teacher knows 2 of the classes, so logits are compared by themselves; give them a term of "
+        "their own"
+    )

@@ -78,3 +78,17 @@ def test_auxiliary_heads_count_with_their_weight():
     total = Supervised(loss, 0.4)(ones, torch.zeros(1, 4, 4).long())
     assert total.item() == torch.tensor(1.8).item()
     assert sizes == [(4, 4)] * 3
+
+
+def test_a_teacher_of_some_classes_is_compared_on_those_alone():
+    ours, theirs = torch.rand(1, 4, 1, 5), torch.rand(1, 4, 1, 5)
+    student, teacher, labels = call([[[0, 1, 2, 3, 255]]], ours, theirs, known=(3, 1))
+    assert torch.equal(student, ours[:, [3, 1]])
+    assert torch.equal(teacher, theirs[:, [3, 1]])
+    assert labels.tolist() == [[[255, 1, 255, 0, 255]]]
+
+
+def test_pixels_without_a_label_count_by_the_teachers_known_answer():
+    logits = torch.tensor([[[[0.0, 1.0]], [[5.0, 0.0]], [[0.0, 0.0]]]])  # class 1, then class 0
+    _, _, labels = call([[[255, 255]]], logits, logits, logits, pixels="all", known=(0, 1))
+    assert labels.tolist() == [[[1, 0]]]

@@ -112,3 +112,14 @@ def test_files_fill_the_members(tmp_path: Path) -> None:
 def test_refusals(options: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         Ensemble(3, **options)
+
+
+def test_it_moves_to_channels_last_like_any_network() -> None:
+    ensemble = Ensemble(3, members=members())
+    before = ensemble(IMAGES).logits
+    assert torch.equal(ensemble.to(memory_format=torch.channels_last)(IMAGES).logits, before)
+
+
+def test_a_single_class_leaves_no_constant_open() -> None:
+    assert Ensemble(3, members=members()).shift_free
+    assert not Ensemble(1, members=members(1)).shift_free
