@@ -409,6 +409,9 @@ class Train(Section):
     save_every: Amount = Field(
         default="10%", description="Steps, or a share of all, between checkpoints; 0: only at the end."
     )
+    patience: Annotated[Whole, Field(ge=1)] | None = Field(
+        default=None, description="Evaluations in a row without a better mIoU that end the run; null: none do."
+    )
     select: Literal["last", "best"] = Field(
         default="last", description="Whose weights are the result: the last step's, or the best's."
     )

@@ -166,6 +166,10 @@ def test_defaults(folder: Path) -> None:
         "memory_format": "auto",
         "evaluate_every": "20%",
         "save_every": "10%",
+        "on_nan": "stop",
+        "nan_limit": 10,
+        "sync_batchnorm": False,
+        "patience": None,
         "select": "last",
         "reestimate_batchnorm": 0,
     }
@@ -224,7 +228,7 @@ MISTAKES = [
     ("device: cpu", "device: cpu\ndevice: cuda", [
         "r.yaml:38:1: device: given twice, first at r.yaml:37:1; remove one"
     ]),
-    ("device: cpu", "1: 2", ["r.yaml:37:1: 1: unknown key; known: data, device, distill, log, optimizer, schedule, "
+    ("device: cpu", "1: 2", ["r.yaml:37:1: 1: unknown key; known: data, device, distill, log, optimizer, phases, schedule, "
                             "student, supervised, teacher, train"]),
     ("device: cpu", "true: 2", ["r.yaml:37:1: a key must be a word or an integer, got 'true'"]),
     ("device: cpu", "[1]: 2", ["r.yaml:37:1: a key must be a word or an integer, got a list or a mapping"]),

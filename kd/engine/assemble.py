@@ -14,6 +14,7 @@ from kd.data.loader import training_batches
 from kd.engine import distributed
 from kd.engine.optimizer import Phases, make_optimizer, phase_ends, resting
 from kd.engine.roles import Student, Teacher
+from kd.engine.schedule import Told
 from kd.engine.step import Supervised, Term
 from kd.engine.train import Run, give_up
 from kd.precision import Precision, choose
@@ -370,6 +371,8 @@ def _term(recipe: Recipe, term: TermRecipe, loss: Any, steps: int, known: tuple[
     weight = term.weight
     if isinstance(weight, Use):
         factor = build(weight, folder=recipe.folder, trust=recipe.trust, steps=steps)
+        if isinstance(factor, Told):
+            raise RecipeError([f"{weight.at()}: {weight.use} is for the learning rate; a weight is told no scores"])
     else:
         factor = _fixed(float(weight))
     return Term(loss, factor, term.resize, term.pixels, known)

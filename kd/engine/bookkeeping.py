@@ -15,6 +15,7 @@ from kd.engine import distributed
 from kd.engine.checkpoint import Checkpoints, NoCheckpointError, read_checkpoint
 from kd.engine.guard import Guard
 from kd.engine.progress import Progress
+from kd.engine.schedule import Patience, Told
 from kd.engine.stop import Stop, StoppedError
 from kd.engine.train import ADVICE, DivergedError, Run
 from kd.metrics import scores
@@ -34,6 +35,7 @@ class Bookkeeping:
         stop: whether a signal has come.
         network: the student's network type: a checkpoint of another one is refused.
         guard: what looks after losses that are not finite.
+        patience: ends the run when it has run out; None: never.
         seconds: spent in earlier sessions of this run.
         best: step and mIoU of the best evaluation so far.
         latest: the newest evaluation: (step, result).
@@ -51,6 +53,7 @@ class Bookkeeping:
     stop: Stop
     network: str
     guard: Guard
+    patience: Patience | None = None
     seconds: float = 0.0
     best: dict[str, float] | None = None
     latest: tuple[int, SplitResult] | None = None
@@ -71,6 +74,7 @@ class Bookkeeping:
         try:
             if self.pending and asked is None:
                 is_best = self._evaluate(run)
+                last = run.step == run.steps  # patience may have run out
         except StoppedError as stopped:
             asked = stopped.signal
         leaves = asked is not None and (self.pending or not last)
@@ -107,12 +111,15 @@ class Bookkeeping:
             )
         try:
             self._load(run, state)
+            for name, one in self._told(run).items():
+                one.load_state_dict(state["told"][name])
         except (RuntimeError, ValueError, KeyError) as error:
             first = " ".join(str(error).split())[:200]
             raise NoCheckpointError(
                 f"{self.checkpoints.folder}: does not fit this recipe ({first}); use --fresh"
             ) from None
         self.seconds, self.best, self.pending = state["seconds"], state["best"], state["pending"]
+        self._end_early(run)
         self.guard.count, self.save_seconds = state["not_finite"], state["save_seconds"]
         before, now = len(state["rng"]), distributed.world()
         if before != now:
@@ -163,11 +170,23 @@ class Bookkeeping:
         self.progress.scalars(run.step, {"val/miou": found.miou, "val/pixel_accuracy": found.pixel_accuracy})
         self._window = (0.0, -1)  # evaluation is no training time
         self.pending = False
+        for one in self._told(run).values():
+            one.tell(found.miou)
+        self._end_early(run)
         if self.best is not None and found.miou <= self.best["miou"]:
             return False
         self._best_before = self.best
         self.best = {"step": run.step, "miou": found.miou}
         return True
+
+    def _told(self, run: Run) -> dict[str, Told]:
+        """What is told every evaluation's mIoU, by its name in checkpoints."""
+        candidates = {"schedule": run.factor, "patience": self.patience}
+        return {name: one for name, one in candidates.items() if isinstance(one, Told)}
+
+    def _end_early(self, run: Run) -> None:
+        if self.patience is not None and self.patience.has_run_out:
+            run.steps = run.step
 
     def _save(self, run: Run, is_best: bool, *, needed: bool) -> None:
         """Write a checkpoint; a failure is a warning, unless it is `needed`.
@@ -188,6 +207,7 @@ class Bookkeeping:
             "rng": distributed.gathered(rng),
             "seconds": self.spent(),
             "best": self.best,
+            "told": {name: one.state_dict() for name, one in self._told(run).items()},
             "pending": self.pending,
             "not_finite": self.guard.count,
             "save_seconds": self.save_seconds,

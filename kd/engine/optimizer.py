@@ -10,6 +10,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from kd.build import build
+from kd.engine import distributed
 from kd.engine.roles import Student
 from kd.recipe import Recipe, RecipeError, as_steps
 
@@ -97,6 +98,7 @@ class Phases:
             return
         self._entered = index
         self._student.freeze(resting(self._always, self._phases[index].freeze))
+        run.student = distributed.wrapped(self._student)  # DDP looks at what trains once, when it is made
         lr = self._phases[index].lr
         lr = self._optimizer.defaults["lr"] if lr is None else lr
         for group in self._optimizer.param_groups:

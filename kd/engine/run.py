@@ -22,6 +22,7 @@ from kd.engine.check import meet
 from kd.engine.checkpoint import Checkpoints
 from kd.engine.guard import Guard
 from kd.engine.progress import Progress, duration, make_progress
+from kd.engine.schedule import Patience
 from kd.engine.stop import Stop, stopping
 from kd.engine.train import train
 from kd.evaluate import full_size, predict, reestimate_batchnorm, score
@@ -202,6 +203,7 @@ def _train(
         stop=stop,
         network=network,
         guard=Guard(recipe.train.on_nan, recipe.train.nan_limit, run, _namer(parts), lambda run: book.go_back(run)),
+        patience=Patience(recipe.train.patience) if recipe.train.patience else None,
     )
     training = make_run(parts, seed=seed, start=start, due=book, not_finite=book.guard, waiting=stop.waiting)
     # Dropout: the same with and without distillation, whatever was drawn to build the parts.
@@ -216,15 +218,18 @@ def _train(
                 "for a stop: ask early (Slurm: --signal=B:USR1@120), or choose a faster disk with --runs DIR"
             )
         train(training)
+        if training.step < parts.steps:
+            evaluations = f"{recipe.train.patience} evaluations"
+            say(f"  ended at step {training.step} of {parts.steps}: {evaluations} brought no better mIoU")
         if recipe.train.select == "best":
             best = distributed.first(lambda: load_best(checkpoints))
             parts.student.load_state_dict(best)
-        final = _finish(parts, book, seed, stop)
+        final = _finish(parts, book, training.step, seed, stop)
         values = {"final/miou": scores(torch.tensor(final.confusion)).miou}
-        progress.scalars(parts.steps, values)
+        progress.scalars(training.step, values)
         if distributed.rank() == 0:
             for name, picture in _panels(parts, recipe.log.panels):
-                progress.image(parts.steps, name, picture)
+                progress.image(training.step, name, picture)
     finally:
         progress.close()
     distributed.first(lambda: write_weights(run, parts.student.network))
@@ -241,7 +246,7 @@ def _train(
         splits={"val": final},
         parameters=parameter_count(parts.student.network),
         seconds=seconds,
-        images_per_second=parts.steps * recipe.train.batch_size / max(seconds, 1e-9),
+        images_per_second=training.step * recipe.train.batch_size / max(seconds, 1e-9),
         peak_memory=peak_memory(parts.precision.device),
         versions=versions(),
     )
@@ -249,7 +254,7 @@ def _train(
     return result
 
 
-def _finish(parts: Parts, book: Bookkeeping, seed: int, stop: Stop) -> SplitResult:
+def _finish(parts: Parts, book: Bookkeeping, step: int, seed: int, stop: Stop) -> SplitResult:
     """The score that goes into the result, BatchNorm re-estimated first where the recipe says so."""
     batches = parts.recipe.train.reestimate_batchnorm
     if batches:
@@ -257,7 +262,7 @@ def _finish(parts: Parts, book: Bookkeeping, seed: int, stop: Stop) -> SplitResu
             (batch.images for batch in stream(parts, seed=seed, steps=batches, alone=True)), stop
         )
         reestimate_batchnorm(parts.student.network, images, parts.precision)
-    elif book.latest is not None and book.latest[0] == parts.steps and parts.recipe.train.select == "last":
+    elif book.latest is not None and book.latest[0] == step and parts.recipe.train.select == "last":
         return book.latest[1]
     return _score(parts, stop)
 

@@ -180,7 +180,10 @@ def test_a_save_that_fails_is_a_warning_and_the_next_one_tries_again(tmp_path, m
     (whole,), _ = run(recipe, tmp_path / "whole")
     full_disk_at(monkeypatch, 1, 3)
     again = pytest.warns(UserWarning, match=r"step-0-\w+\.pt: cannot be written")
-    with again, pytest.warns(UserWarning, match=r"step-4-\w+\.pt: cannot be written \(No space .*; the next save tries again"):
+    with (
+        again,
+        pytest.warns(UserWarning, match=r"step-4-\w+\.pt: cannot be written \(No space .*; the next save tries again"),
+    ):
         (done,), _ = run(recipe, tmp_path / "runs")
     assert equal(weights(done), weights(whole))
     assert sorted(state["step"] for state in checkpoints(done)) == [6, 8]
