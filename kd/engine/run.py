@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +53,7 @@ from kd.types import IGNORE
 Say = Callable[[str], None]
 
 POLL = 1.0  # seconds between two looks at a run that another process trains
-MINUTE = 60.0  # seconds between two lines that say so
+LOOKS = 60  # looks between two lines that say so
 SLOW_SAVE = 10.0  # seconds; torchrun kills 30 s after it asks for a stop, and the step has to end first
 
 
@@ -157,19 +157,17 @@ class _Session:
     def owned(self, run: Path, wait: bool) -> Iterator[None]:
         """Keep other processes out of the run, waiting until they have left it if `wait`."""
         with ExitStack() as lock:
-            waited = 0.0
-            while True:
+            for looks in count():
                 try:
                     distributed.first(lambda: lock.enter_context(locked(run)))
                     break
                 except LockedError as error:
                     if not wait:
                         raise
-                    if waited % MINUTE < POLL:
-                        self.say(f"{str(error).partition(';')[0]}; waiting for it ({duration(waited)})")
+                    if looks % LOOKS == 0:
+                        self.say(f"{str(error).partition(';')[0]}; waiting for it ({duration(looks * POLL)})")
                 self.stop.check()
                 time.sleep(POLL)
-                waited += POLL
             yield
 
 
