@@ -110,6 +110,17 @@ class Recipe(Section):
             )
         return distill
 
+    @field_validator("train")
+    @classmethod
+    def _one_average(cls, train: Train, info: ValidationInfo) -> Train:
+        teacher = info.data.get("teacher")
+        taught = teacher.ema if teacher is not None else None
+        if None not in (train.ema, taught) and train.ema != taught:
+            raise ValueError(
+                f"ema {train.ema} and teacher.ema {taught}: there is one moving average; give both one decay"
+            )
+        return train
+
     @field_validator("phases")
     @classmethod
     def _until_the_end(cls, phases: tuple[Phase, ...]) -> tuple[Phase, ...]:

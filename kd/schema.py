@@ -150,6 +150,7 @@ Amount = Annotated[
 Address = Annotated[str | tuple[str, ...], BeforeValidator(_address)]
 Side = Annotated[int, Field(strict=True, ge=32, le=16_384)]
 Size = Annotated[tuple[Side, Side], BeforeValidator(_height_width)]
+Decay = Annotated[float, Field(strict=True, gt=0, lt=1)]
 Names = Annotated[
     tuple[str, ...],
     BeforeValidator(_names),
@@ -202,7 +203,7 @@ class Use(Component):
 
 
 class Teacher(Section):
-    """The network that teaches: exactly one of `recipe`, `run` and `use`."""
+    """The network that teaches: exactly one of `recipe`, `run`, `use` and `ema`."""
 
     recipe: Text | None = Field(
         default=None, description="Its recipe, relative to this one; trained first if it has not been."
@@ -210,6 +211,10 @@ class Teacher(Section):
     run: Text | None = Field(default=None, description="A finished run directory, relative to the current folder.")
     use: Annotated[Text, AfterValidator(component_path)] | None = Field(
         default=None, description="A network that needs no run; num_classes and in_channels come from the data."
+    )
+    ema: Decay | None = Field(
+        default=None,
+        description="The student's own moving average teaches, with this decay; it needs no other teacher.",
     )
     args: dict[Annotated[Text, AfterValidator(_argument_name)], Argument] = Field(
         default_factory=dict, description="The network's own keyword arguments; only with `use`."
@@ -223,10 +228,10 @@ class Teacher(Section):
     @field_validator("weights")
     @classmethod
     def _one_form(cls, weights: str | None, info: ValidationInfo) -> str | None:
-        given = [name for name in ("recipe", "run", "use") if info.data.get(name) is not None]
-        known = {"recipe", "run", "use", "args"} <= info.data.keys()
+        given = [name for name in ("recipe", "run", "use", "ema") if info.data.get(name) is not None]
+        known = {"recipe", "run", "use", "ema", "args"} <= info.data.keys()
         if known and len(given) != 1:
-            raise ValueError(f"give one of recipe, run and use, got {' and '.join(given) or 'none'}")
+            raise ValueError(f"give one of recipe, run, use and ema, got {' and '.join(given) or 'none'}")
         if known and given != ["use"] and (weights is not None or info.data["args"]):
             raise ValueError(f"args and weights belong to use, not to {given[0]}; remove them")
         return weights
@@ -402,6 +407,10 @@ class Train(Section):
     )
     memory_format: Literal["auto", "channels_last", "contiguous"] = Field(
         default="auto", description="How images lie in memory; `auto`: what the machine is faster with."
+    )
+    ema: Decay | None = Field(
+        default=None,
+        description="Decay of a moving average of the student's network, whose weights are the result; null: none.",
     )
     evaluate_every: Amount = Field(
         default="20%", description="Steps, or a share of all, between evaluations; 0: only at the end."

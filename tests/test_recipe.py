@@ -169,6 +169,7 @@ def test_defaults(folder: Path) -> None:
         "on_nan": "stop",
         "nan_limit": 10,
         "sync_batchnorm": False,
+        "ema": None,
         "patience": None,
         "select": "last",
         "reestimate_batchnorm": 0,
@@ -285,10 +286,10 @@ MISTAKES = [
         "r.yaml:16:81: distill.cwd.loss.args.more.1.use: must be package.module.Name or file.py:Name, got 'AT'"
     ]),
     (", weights: w.pt", ", recipe: t.yaml", [
-        "r.yaml:1:1: teacher: give one of recipe, run and use, got recipe and use"
+        "r.yaml:1:1: teacher: give one of recipe, run, use and ema, got recipe and use"
     ]),
     ("use: teachers.FCNResNet50, args: {backbone: resnet18}, weights: w.pt", "weights: w.pt", [
-        "r.yaml:1:11: teacher.weights: give one of recipe, run and use, got none"
+        "r.yaml:1:11: teacher.weights: give one of recipe, run, use and ema, got none"
     ]),
     ("use: teachers.FCNResNet50, args: {backbone: resnet18}, weights: w.pt", "run: runs/x, weights: w.pt", [
         "r.yaml:1:24: teacher.weights: args and weights belong to use, not to run; remove them"

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from kd.build import build
 from kd.data.dataset import Split, survey
@@ -40,6 +41,20 @@ class Parts:
     steps: int
     precision: Precision
     notes: list[str]  # what was loaded, what is slow: lines for the user
+    ema: AveragedModel | None  # of the student's network alone
+
+    @property
+    def averages_teach(self) -> bool:
+        """Whether the student's own moving average is the teacher."""
+        return self.recipe.teacher is not None and self.recipe.teacher.ema is not None
+
+    @property
+    def network(self) -> nn.Module:
+        """The network whose weights are the result: the moving average's where `train.ema` asks for one."""
+        if self.ema is None or self.recipe.train.ema is None:
+            return self.student.network
+        averaged: nn.Module = self.ema.module
+        return averaged
 
 
 def assemble(recipe: Recipe, *, runs: Path, seed: int, trained: bool = True) -> Parts:
@@ -72,10 +87,11 @@ def assemble(recipe: Recipe, *, runs: Path, seed: int, trained: bool = True) -> 
     _refuse_random(recipe, network, lambda: build_network(recipe, use, len(train.class_names), train.in_channels), seed)
     network = _synchronized(recipe, network)
     steps = total_steps(recipe, len(train))
+    ema = _moving_average(recipe, network)  # before any hook: a copy's hooks would fill the original's store
     student, losses, known = Student(network, {}, {}, {}), dict[str, Any](), dict[str, tuple[int, ...]]()
     teacher, teacher_run = None, None
     if recipe.teacher is not None:
-        teacher_network, teacher_run, note = _teacher_network(recipe, runs, train, trained)
+        teacher_network, teacher_run, note = _teacher_network(recipe, runs, train, trained, ema)
         notes += note
         teacher = _with_taps(recipe, "teacher", lambda at: Teacher(teacher_network, at))
         student = _with_taps(recipe, "student", lambda at: Student(network, at, {}, {}))
@@ -90,14 +106,14 @@ def assemble(recipe: Recipe, *, runs: Path, seed: int, trained: bool = True) -> 
         student.losses.update({name: loss for name, loss in losses.items() if isinstance(loss, nn.Module)})
     _freeze(recipe, student, steps)
     precision = _precision(recipe)
-    for role in (student, *([teacher] if teacher else [])):
+    for role in (student, *([teacher] if teacher else []), *([ema] if ema else [])):
         role.to(device=precision.device, memory_format=precision.memory_format)
     terms = {name: _term(recipe, term, losses[name], steps, known[name]) for name, term in recipe.distill.items()}
     supervised_loss = _build_loss(recipe, recipe.supervised.loss, train)
     if isinstance(supervised_loss, nn.Module):
         supervised_loss.to(precision.device)
     supervised = Supervised(supervised_loss, recipe.supervised.aux_weight)
-    return Parts(recipe, train, val, student, teacher, teacher_run, terms, supervised, steps, precision, notes)
+    return Parts(recipe, train, val, student, teacher, teacher_run, terms, supervised, steps, precision, notes, ema)
 
 
 def make_run(
@@ -129,6 +145,7 @@ def make_run(
         due=due,
         step=start,
         enter=phases.enter,
+        average=_follows(parts),
         not_finite=not_finite,
     )
 
@@ -207,6 +224,21 @@ def _synchronized(recipe: Recipe, network: nn.Module) -> nn.Module:
     return synchronized
 
 
+def _moving_average(recipe: Recipe, network: nn.Module) -> AveragedModel | None:
+    """A copy of the student's network that follows it, BatchNorm's statistics too; always in evaluation mode."""
+    decay = recipe.train.ema or (recipe.teacher.ema if recipe.teacher else None)
+    if decay is None:
+        return None
+    average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+    ema = AveragedModel(network, multi_avg_fn=average, use_buffers=True)
+    return ema.requires_grad_(False).eval()
+
+
+def _follows(parts: Parts) -> Callable[[], None]:
+    ema, network = parts.ema, parts.student.network
+    return (lambda: None) if ema is None else (lambda: ema.update_parameters(network))
+
+
 def _refuse_random(recipe: Recipe, network: nn.Module, build_again: Callable[[], nn.Module], seed: int) -> None:
     """Refuse to freeze what is not pretrained: weights that another seed makes different were drawn, not loaded."""
     paths = resting(recipe.student.freeze, [path for phase in recipe.phases for path in phase.freeze])
@@ -249,11 +281,14 @@ def _load(network: nn.Module, weights: str, use: Use) -> str:
 
 
 def _teacher_network(
-    recipe: Recipe, runs: Path, data: SegmentationDataset, trained: bool
+    recipe: Recipe, runs: Path, data: SegmentationDataset, trained: bool, ema: AveragedModel | None
 ) -> tuple[nn.Module, Path | None, list[str]]:
     """The teacher's network, the run it comes from, and lines for the user."""
     assert recipe.teacher is not None
     classes, channels = len(data.class_names), data.in_channels
+    if recipe.teacher.ema is not None:
+        assert ema is not None
+        return ema.module, None, []
     if recipe.teacher.network is not None:
         use = recipe.teacher.network
         network = build_network(recipe, use, classes, channels)

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim.swa_utils import AveragedModel
 
 from kd.engine import distributed
 from kd.engine.checkpoint import Checkpoints, NoCheckpointError, read_checkpoint
@@ -29,13 +30,14 @@ class Bookkeeping:
     Attributes:
         checkpoints: where states go.
         progress: where numbers go.
-        evaluate: scores the student as it is.
+        evaluate: scores the networks as they are, by name in the metrics; "val" is that of the result.
         report_every, evaluate_every, save_every: in steps; the last step does all three.
         batch_size: images a step, for the speed.
         stop: whether a signal has come.
         network: the student's network type: a checkpoint of another one is refused.
         guard: what looks after losses that are not finite.
         patience: ends the run when it has run out; None: never.
+        ema: the moving average of the student's network, if there is one.
         seconds: spent in earlier sessions of this run.
         best: step and mIoU of the best evaluation so far.
         latest: the newest evaluation: (step, result).
@@ -45,7 +47,7 @@ class Bookkeeping:
 
     checkpoints: Checkpoints
     progress: Progress
-    evaluate: Callable[[], SplitResult]
+    evaluate: Callable[[], Mapping[str, SplitResult]]
     report_every: int
     evaluate_every: int
     save_every: int
@@ -54,6 +56,7 @@ class Bookkeeping:
     network: str
     guard: Guard
     patience: Patience | None = None
+    ema: AveragedModel | None = None
     seconds: float = 0.0
     best: dict[str, float] | None = None
     latest: tuple[int, SplitResult] | None = None
@@ -144,6 +147,8 @@ class Bookkeeping:
     def _load(self, run: Run, state: dict[str, Any]) -> None:
         distributed.bare(run.student).load_state_dict(state["student"])
         run.optimizer.load_state_dict(state["optimizer"])
+        if self.ema is not None:
+            self.ema.load_state_dict(state["ema"])
 
     def _report(self, run: Run, losses: Mapping[str, Tensor]) -> None:
         now = time.monotonic()
@@ -164,19 +169,23 @@ class Bookkeeping:
 
     def _evaluate(self, run: Run) -> bool:
         """Whether this is the best evaluation so far."""
-        result = self.evaluate()
-        self.latest = (run.step, result)
-        found = scores(torch.tensor(result.confusion))
-        self.progress.scalars(run.step, {"val/miou": found.miou, "val/pixel_accuracy": found.pixel_accuracy})
+        results = self.evaluate()
+        self.latest = (run.step, results["val"])
+        values: dict[str, float] = {}
+        for name, result in results.items():
+            found = scores(torch.tensor(result.confusion))
+            values |= {f"{name}/miou": found.miou, f"{name}/pixel_accuracy": found.pixel_accuracy}
+        self.progress.scalars(run.step, values)
+        miou = values["val/miou"]
         self._window = (0.0, -1)  # evaluation is no training time
         self.pending = False
         for one in self._told(run).values():
-            one.tell(found.miou)
+            one.tell(miou)
         self._end_early(run)
-        if self.best is not None and found.miou <= self.best["miou"]:
+        if self.best is not None and miou <= self.best["miou"]:
             return False
         self._best_before = self.best
-        self.best = {"step": run.step, "miou": found.miou}
+        self.best = {"step": run.step, "miou": miou}
         return True
 
     def _told(self, run: Run) -> dict[str, Told]:
@@ -204,6 +213,7 @@ class Bookkeeping:
             "step": run.step,
             "student": distributed.bare(run.student).state_dict(),
             "optimizer": run.optimizer.state_dict(),
+            "ema": None if self.ema is None else self.ema.state_dict(),
             "rng": distributed.gathered(rng),
             "seconds": self.spent(),
             "best": self.best,
@@ -212,7 +222,7 @@ class Bookkeeping:
             "not_finite": self.guard.count,
             "save_seconds": self.save_seconds,
         }
-        spoilt = [name for name in ("student", "optimizer") if _has_nan(state[name])]
+        spoilt = [name for name in ("student", "optimizer", "ema") if _has_nan(state[name])]
         if spoilt:
             raise DivergedError(
                 f"step {run.step}: the {' and the '.join(spoilt)} holds NaN and is not saved; "
@@ -237,8 +247,8 @@ def _has_nan(state: Any) -> bool:
     return any(_has_nan(value) for value in values)
 
 
-def load_best(checkpoints: Checkpoints) -> dict[str, Tensor]:
-    """The best checkpoint's student.
+def load_best(checkpoints: Checkpoints) -> dict[str, Any]:
+    """The state of the best checkpoint.
 
     Raises:
         StorageError: there is none, or it is damaged.
@@ -246,5 +256,4 @@ def load_best(checkpoints: Checkpoints) -> dict[str, Tensor]:
     path: Path | None = checkpoints.best()
     if path is None:
         raise StorageError(f"{checkpoints.folder}: the best checkpoint is gone; use --fresh, or select: last")
-    student: dict[str, Tensor] = read_checkpoint(path)["student"]
-    return student
+    return read_checkpoint(path)

@@ -193,7 +193,7 @@ def _train(
     book = Bookkeeping(
         checkpoints,
         progress,
-        lambda: _score(parts, stop),
+        lambda: _scores(parts, stop),
         report_every=recipe.log.every,
         evaluate_every=as_steps(recipe.train.evaluate_every, parts.steps) or parts.steps,
         save_every=as_steps(recipe.train.save_every, parts.steps) or parts.steps,
@@ -202,6 +202,7 @@ def _train(
         network=network,
         guard=Guard(recipe.train.on_nan, recipe.train.nan_limit, run, _namer(parts), lambda run: book.go_back(run)),
         patience=Patience(recipe.train.patience) if recipe.train.patience else None,
+        ema=parts.ema,
     )
     training = make_run(parts, seed=seed, start=start, due=book, not_finite=book.guard, waiting=stop.waiting)
     # Dropout: the same with and without distillation, whatever was drawn to build the parts.
@@ -221,7 +222,9 @@ def _train(
             say(f"  ended at step {training.step} of {parts.steps}: {evaluations} brought no better mIoU")
         if recipe.train.select == "best":
             best = distributed.first(lambda: load_best(checkpoints))
-            parts.student.load_state_dict(best)
+            parts.student.load_state_dict(best["student"])
+            if parts.ema is not None:
+                parts.ema.load_state_dict(best["ema"])
         final = _finish(parts, book, training.step, seed, stop)
         values = {"final/miou": scores(torch.tensor(final.confusion)).miou}
         progress.scalars(training.step, values)
@@ -230,7 +233,15 @@ def _train(
                 progress.image(training.step, name, picture)
     finally:
         progress.close()
-    distributed.first(lambda: write_weights(run, parts.student.network))
+    distributed.first(lambda: write_weights(run, parts.network))
+    if parts.averages_teach and parts.teacher is not None:
+        teacher = TeacherResult(
+            name=f"average of {recipe.student.use}",
+            network=recipe.student.use,
+            run=None,
+            parameters=parameter_count(parts.teacher.network),
+            splits={"val": _score_network(parts, parts.teacher.network, stop)},
+        )
     seconds = book.spent()
     result = Result(
         id=recipe.id,
@@ -259,15 +270,22 @@ def _finish(parts: Parts, book: Bookkeeping, step: int, seed: int, stop: Stop) -
         images: Iterator[Tensor] = _checked(
             (batch.images for batch in stream(parts, seed=seed, steps=batches, alone=True)), stop
         )
-        reestimate_batchnorm(parts.student.network, images, parts.precision)
+        for module, same in zip(parts.network.modules(), parts.student.network.modules(), strict=True):
+            module.training = same.training  # an average rests where the student does
+        reestimate_batchnorm(parts.network, images, parts.precision)
     elif book.latest is not None and book.latest[0] == step and parts.recipe.train.select == "last":
         return book.latest[1]
-    return _score(parts, stop)
+    return _score_network(parts, parts.network, stop)
 
 
-def _score(parts: Parts, stop: Stop) -> SplitResult:
-    """The student's score on the validation split."""
-    return _score_network(parts, parts.student.network, stop)
+def _scores(parts: Parts, stop: Stop) -> dict[str, SplitResult]:
+    """The score of the network whose weights are the result, as "val"; and of the other one, if there is an average."""
+    found = {"val": _score_network(parts, parts.network, stop)}
+    if parts.network is not parts.student.network:
+        found["val_student"] = _score_network(parts, parts.student.network, stop)
+    elif parts.ema is not None:
+        found["val_ema"] = _score_network(parts, parts.ema.module, stop)
+    return found
 
 
 def _score_network(parts: Parts, network: nn.Module, stop: Stop) -> SplitResult:
@@ -314,8 +332,8 @@ def _out_of_memory(recipe: Recipe, error: Exception) -> str:
 
 
 def _score_teacher(parts: Parts, run: Path, stop: Stop, say: Say) -> TeacherResult | None:
-    """The teacher by the same code on the same images, once a run."""
-    if parts.teacher is None:
+    """The teacher by the same code on the same images, once a run; an average that teaches is scored at the end."""
+    if parts.teacher is None or parts.averages_teach:
         return None
     recipe, file = parts.recipe, run / "teacher.json"
     assert recipe.teacher is not None
@@ -341,7 +359,7 @@ def _panels(parts: Parts, count: int) -> Iterator[tuple[str, Any]]:
     training = parts.student.training
     parts.student.eval()
     for batch in islice(evaluation_batches(parts.val, parts.recipe.data.size, batch_size=1), count):
-        logits = predict(parts.student.network, batch.images, parts.precision)[0]
+        logits = predict(parts.network, batch.images, parts.precision)[0]
         size = (batch.images.shape[-2], batch.images.shape[-1])
         image = batch.images[0].expand(3, -1, -1) if batch.images.shape[1] == 1 else batch.images[0, :3]
         labels = torch.nn.functional.interpolate(batch.labels[0][None, None], size, mode="nearest-exact")[0, 0]

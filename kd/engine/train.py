@@ -68,6 +68,7 @@ class Run:
     due: Callable[["Run", Mapping[str, Tensor]], None]  # after each step: report, evaluate, save, stop
     step: int = 0  # optimizer updates made so far
     enter: Callable[["Run"], None] = lambda run: None  # before each step: what rests, and at which rate the others go
+    average: Callable[[], None] = lambda: None  # after each update: the moving average follows
     not_finite: Callable[["Run", NotFinite], None] = give_up  # in place of an update; returns to leave the update out
 
 
@@ -94,6 +95,7 @@ def train(run: Run) -> None:
         good = math.isfinite((norm + 0 * means["total"]).item())  # .item() waits for the device
         if not distributed.largest(not good):
             run.optimizer.step()
+            run.average()
         else:
             run.not_finite(run, NotFinite(batches, losses, norm))
         run.optimizer.zero_grad()
