@@ -25,6 +25,11 @@ REFUSED = {
 }
 
 
+ZOO = {  # module -> package: collections of networks for `teachers.Wrapped`, not needed otherwise
+    "segmentation_models_pytorch": "segmentation-models-pytorch",
+    "timm": "timm",
+    "transformers": "transformers",
+}
 OFFERED = ("num_classes", "channels", "label_counts")  # facts that a loss gets if its constructor names them
 
 
@@ -142,6 +147,10 @@ def _module(name: str, where: str) -> types.ModuleType:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
+        if error.name in ZOO:
+            raise RecipeError(
+                f"{where}: {ZOO[error.name]} is not installed; pip install 'kd-segmentation[zoo]'"
+            ) from None
         if error.name and f"{name}.".startswith(f"{error.name}."):
             raise RecipeError(f"{where}: there is no module '{error.name}'") from None
         if (error.name or "kd").partition(".")[0] in ("kd", "teachers", "students"):

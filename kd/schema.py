@@ -90,6 +90,16 @@ def _factor(value: Any) -> Any:
     return float(value)
 
 
+def _weights(value: Any) -> Any:
+    if isinstance(value, (Mapping, Weights)):
+        return Weights.model_validate(value)
+    if not isinstance(value, str):
+        raise ValueError(f"must be text (imagenet, best.pth) or a mapping with `file`, got {shown(value)}")
+    if not value:
+        raise ValueError("must not be empty")
+    return value
+
+
 def _height_width(value: Any) -> Any:
     if not isinstance(value, (list, tuple)) or len(value) != 2:
         raise ValueError(f"must be [height, width] in pixels, got {shown(value)}")
@@ -202,6 +212,28 @@ class Use(Component):
     """A component and its arguments."""
 
 
+class Weights(Section):
+    """Weights, and how they are read where the file alone does not say it."""
+
+    file: Text = Field(
+        description="`imagenet`, a torchvision name, a run's folder or a file, relative to the current folder."
+    )
+    key: Text | None = Field(default=None, description="Where in the file the weights are, such as `model_state`.")
+    rename: dict[Text, Annotated[str, Field(strict=True)]] = Field(
+        default_factory=dict, description="Beginnings of the file's names: `{'old.': 'new.'}`."
+    )
+    head: Literal["new"] | None = Field(
+        default=None, description="`new`: a classifier for another number of classes starts anew; null: an error."
+    )
+
+    def options(self) -> dict[str, Any]:
+        """What was given, as `kd.weights.load_into` takes it."""
+        return self.model_dump(exclude_none=True)
+
+
+GivenWeights = Annotated[str | Weights, BeforeValidator(_weights)]
+
+
 class Teacher(Section):
     """The network that teaches: exactly one of `recipe`, `run`, `use` and `ema`."""
 
@@ -219,15 +251,15 @@ class Teacher(Section):
     args: dict[Annotated[Text, AfterValidator(_argument_name)], Argument] = Field(
         default_factory=dict, description="The network's own keyword arguments; only with `use`."
     )
-    weights: Text | None = Field(
+    weights: GivenWeights | None = Field(
         default=None,
-        description="File of trained weights, relative to the current folder; only with `use`.",
+        description="Trained weights: a file, relative to the current folder, or a name; only with `use`.",
         validate_default=True,
     )
 
     @field_validator("weights")
     @classmethod
-    def _one_form(cls, weights: str | None, info: ValidationInfo) -> str | None:
+    def _one_form(cls, weights: str | Weights | None, info: ValidationInfo) -> str | Weights | None:
         given = [name for name in ("recipe", "run", "use", "ema") if info.data.get(name) is not None]
         known = {"recipe", "run", "use", "ema", "args"} <= info.data.keys()
         if known and len(given) != 1:
@@ -249,8 +281,8 @@ class Teacher(Section):
 class Student(Component):
     """The network that learns."""
 
-    weights: Text | None = Field(
-        default=None, description="File of weights to start from, relative to the current folder."
+    weights: GivenWeights | None = Field(
+        default=None, description="Weights to start from: `imagenet`, or as for the teacher."
     )
     freeze: Names = Field(
         default=(),

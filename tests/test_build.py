@@ -6,6 +6,7 @@ import os
 import pickle
 import subprocess
 import sys
+import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -250,6 +251,38 @@ def test_a_package_that_cannot_be_imported_is_one_line(folder: Path, monkeypatch
     monkeypatch.syspath_prepend(str(folder))
     assert refused("needy.X") == ["needy.X: needy needs the module 'nothing_of_this_name', which is not installed"]
     assert refused("sick.X") == ["sick.X: importing sick failed: OSError: no such device"]
+
+
+@pytest.mark.parametrize(
+    ("name", "package"),
+    [
+        ("segmentation_models_pytorch.Unet", "segmentation-models-pytorch"),
+        ("timm.create_model", "timm"),
+        ("timm.models.resnet.resnet18", "timm"),
+        ("transformers.SegformerForSemanticSegmentation.from_pretrained", "transformers"),
+    ],
+)
+def test_an_optional_package_that_is_missing_names_its_extra(
+    monkeypatch: pytest.MonkeyPatch, name: str, package: str
+) -> None:
+    missing = Missing(name.partition(".")[0])
+    for module in [module for module in sys.modules if module.partition(".")[0] == missing.name]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setattr(sys, "meta_path", [missing, *sys.meta_path])
+    assert refused(name) == [f"{name}: {package} is not installed; pip install 'kd-segmentation[zoo]'"]
+    extras = tomllib.loads(Path(__file__).parents[1].joinpath("pyproject.toml").read_text())["project"]
+    assert package in [text.partition(">")[0] for text in extras["optional-dependencies"]["zoo"]]
+
+
+class Missing:
+    """Hides a package, as if it were not installed."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def find_spec(self, name: str, *_: object) -> None:
+        if name.partition(".")[0] == self.name:
+            raise ModuleNotFoundError(f"No module named {self.name!r}", name=self.name)
 
 
 RECIPE = """\

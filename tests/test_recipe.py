@@ -291,6 +291,14 @@ MISTAKES = [
     ("use: teachers.FCNResNet50, args: {backbone: resnet18}, weights: w.pt", "weights: w.pt", [
         "r.yaml:1:11: teacher.weights: give one of recipe, run, use and ema, got none"
     ]),
+    ("weights: w.pt", "weights: 3", [
+        "r.yaml:1:66: teacher.weights: must be text (imagenet, best.pth) or a mapping with `file`, got 3"
+    ]),
+    ("weights: w.pt", "weights: {key: net, head: old, renam: {}}", [
+        "r.yaml:1:66: teacher.weights: needs 'file'",
+        "r.yaml:1:86: teacher.weights.head: must be 'new', got 'old'; known: new",
+        "r.yaml:1:97: teacher.weights.renam: unknown key; did you mean 'rename'?",
+    ]),
     ("use: teachers.FCNResNet50, args: {backbone: resnet18}, weights: w.pt", "run: runs/x, weights: w.pt", [
         "r.yaml:1:24: teacher.weights: args and weights belong to use, not to run; remove them"
     ]),
@@ -1069,6 +1077,8 @@ def _values(field: dict[str, Any]) -> str:
     """What a key takes, in words, from its JSON Schema."""
     if "anyOf" in field:
         return " or ".join(_values(one) for one in field["anyOf"] if one.get("type") != "null")
+    if "const" in field:
+        return f"`{field['const']}`"
     if "enum" in field:
         return ", ".join(f"`{value}`" for value in field["enum"])
     if "$ref" in field:

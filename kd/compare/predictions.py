@@ -148,7 +148,8 @@ def _network(comparison: Comparison, entry: Entry, recipe: Recipe, dataset: Segm
     if use is None or use.use != entry.network or recipe.teacher is None or recipe.teacher.weights is None:
         raise StorageError("it has no run directory")
     network = build_network(recipe, use, len(dataset.class_names), dataset.in_channels)
-    load_into(network, recipe.teacher.weights)
+    weights = recipe.teacher.weights
+    load_into(network, weights if isinstance(weights, str) else weights.options())
     return network.eval()
 
 

@@ -19,7 +19,7 @@ from kd.engine.schedule import Told
 from kd.engine.step import Supervised, Term
 from kd.engine.train import Run, give_up
 from kd.precision import Precision, choose
-from kd.recipe import Recipe, RecipeError, Use, as_steps, teacher_recipe
+from kd.recipe import Recipe, RecipeError, Use, Weights, as_steps, teacher_recipe
 from kd.recipe import Term as TermRecipe
 from kd.runs import build_network, is_finished, load_network, teacher_directories
 from kd.types import Batch, SegmentationDataset
@@ -83,7 +83,7 @@ def assemble(recipe: Recipe, *, runs: Path, seed: int, trained: bool = True) -> 
     use = recipe.student.network
     network = build_network(recipe, use, len(train.class_names), train.in_channels)
     if recipe.student.weights is not None:
-        notes.append(_load(network, recipe.student.weights, use))
+        notes.append(f"student: {_load(network, recipe.student.weights, use)}")
     _refuse_random(recipe, network, lambda: build_network(recipe, use, len(train.class_names), train.in_channels), seed)
     network = _synchronized(recipe, network)
     steps = total_steps(recipe, len(train))
@@ -273,11 +273,12 @@ def _freeze(recipe: Recipe, student: Student, steps: int) -> None:
         raise RecipeError([f"{recipe.student.network.at()}: {error}"]) from None
 
 
-def _load(network: nn.Module, weights: str, use: Use) -> str:
+def _load(network: nn.Module, weights: str | Weights, use: Use) -> str:
     try:
-        return load_into(network, weights)
+        return load_into(network, weights.options() if isinstance(weights, Weights) else weights)
     except (ValueError, OSError) as error:
-        raise RecipeError([f"{use.at()}: weights {weights}: {error}"]) from None
+        name = weights.file if isinstance(weights, Weights) else weights
+        raise RecipeError([f"{use.at()}: weights {name}: {error}"]) from None
 
 
 def _teacher_network(
@@ -292,7 +293,8 @@ def _teacher_network(
     if recipe.teacher.network is not None:
         use = recipe.teacher.network
         network = build_network(recipe, use, classes, channels)
-        note = [] if recipe.teacher.weights is None else [_load(network, recipe.teacher.weights, use)]
+        weights = recipe.teacher.weights
+        note = [] if weights is None else [f"teacher: {_load(network, weights, use)}"]
         return _agreeing(network, use.at(), recipe, classes, channels), None, note
     run = teacher_directories(recipe, runs)[0]
     if is_finished(run):

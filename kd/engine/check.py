@@ -23,7 +23,7 @@ def check_recipe(file: str | Path, overrides: Sequence[str] = (), *, trust: bool
     """All three stages of checking, each finished before the next: shape, calls, meeting.
 
     Returns:
-        Lines for the user: what would be trained.
+        Lines for the user: what would be trained, and which weights were loaded.
 
     Raises:
         RecipeError: with all mistakes of the first stage that finds any.
@@ -39,7 +39,7 @@ def check_recipe(file: str | Path, overrides: Sequence[str] = (), *, trust: bool
     student = f"{recipe.student.use} ({parameter_count(parts.student.network):,} parameters)"
     teacher = f", taught by {parameter_count(parts.teacher.network):,} parameters" if parts.teacher else ""
     seeds = f" × {len(recipe.train.seeds)} seeds" if len(recipe.train.seeds) > 1 else ""
-    return [f"{file}: ok: {student}{teacher}, {parts.steps} steps{seeds} on {parts.precision}", *lines]
+    return [f"{file}: ok: {student}{teacher}, {parts.steps} steps{seeds} on {parts.precision}", *parts.notes, *lines]
 
 
 def meet(parts: Parts) -> list[str]:
