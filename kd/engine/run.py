@@ -113,6 +113,9 @@ class _Session:
         its_teacher = teacher_recipe(recipe)
         if its_teacher is not None:  # its first seed teaches all of ours
             teacher = _first_seed(its_teacher)
+            if not all(is_finished(run_directory(recipe, self.runs, seed)) for seed in recipe.train.seeds):
+                # a mistake in this recipe must not wait until its teacher has trained for hours
+                meet(assemble(recipe, runs=self.runs, seed=recipe.train.seeds[0], trained=False))
             self.recipe(teacher, fresh=False, baseline=False, role="teacher", wait=wait, needed=True)
         done = [self.seed(recipe, seed, fresh, role, wait=wait and needed) for seed in recipe.train.seeds]
         if baseline and recipe.distill:

@@ -9,7 +9,7 @@ from tiny import equal, in_child, read, run, weights, write_recipes
 from kd.engine import bookkeeping
 from kd.engine.checkpoint import NoCheckpointError
 from kd.engine.stop import StoppedError
-from kd.recipe import baseline_of, teacher_recipe
+from kd.recipe import RecipeError, baseline_of, teacher_recipe
 from kd.runs import StorageError, read_metrics, read_result, run_directory
 
 IGNORE_TIMES = {"seconds", "images_per_second", "peak_memory"}
@@ -45,6 +45,13 @@ def test_a_student_needs_nothing_of_its_teacher(tmp_path):
     recipe = read(write_recipes(tmp_path))
     (student,), _ = run(recipe, tmp_path / "runs")
     assert not any(key.startswith(("adapters", "teacher", "losses")) for key in weights(student))
+
+
+def test_a_mistake_in_the_student_is_found_before_the_teacher_trains(tmp_path):
+    recipe = read(write_recipes(tmp_path), "distill.hint.at.teacher=lo")
+    with pytest.raises(RecipeError, match="the teacher: tap 'lo': no such tap or module"):
+        run(recipe, tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.parametrize("step", [1, 3, 4, 7])

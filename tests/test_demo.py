@@ -1,0 +1,30 @@
+"""The demo's promise: its teacher knows more than its student can learn alone, and not by luck."""
+
+import statistics
+
+import pytest
+import torch
+
+from kd.engine.run import run_recipe
+from kd.metrics import scores
+from kd.recipe import baseline_of, read_recipe, teacher_recipe
+from kd.runs import read_result
+
+
+def miou(run):
+    """Percent."""
+    return 100 * scores(torch.tensor(read_result(run).splits["val"].confusion)).miou
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_the_teacher_is_five_points_better_than_the_baseline_over_three_seeds(tmp_path):
+    torch.set_num_threads(2)
+    student = read_recipe("shapes/mobilenetv3_kl.yaml", ["train.seeds=[0, 1, 2]"])
+    teacher = read_recipe(teacher_recipe(student).file, ["train.seeds=[0, 1, 2]"])
+    teachers = [miou(run) for run in run_recipe(teacher, runs=tmp_path, role="teacher", quiet=True)]
+    distilled = [miou(run) for run in run_recipe(student, runs=tmp_path, quiet=True)]
+    alone = [miou(run) for run in run_recipe(baseline_of(student), runs=tmp_path, quiet=True)]
+    print(f"\nmIoU, percent: teacher {teachers}, baseline {alone}, distilled {distilled}")
+    gaps = [high - low for high, low in zip(teachers, alone, strict=True)]
+    assert statistics.mean(gaps) >= 5, gaps
