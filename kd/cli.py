@@ -118,6 +118,10 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--fresh", action="store_true", help="move this recipe's old run directories aside and start over")
     run.add_argument("--no-wait", action="store_true", help="exit 7 where another process trains the teacher already")
 
+    cache = command("cache", _cache, "Compute a recipe's teacher ahead, for every view of every image.")
+    _recipe(cache)
+    _runs(cache)
+
     check = command("check", _check, "Check recipes without training: shape, calls, and one small batch.")
     check.add_argument("recipes", nargs="+", metavar="RECIPE", help="recipe files; `path=value` overrides all of them")
     check.set_defaults(overrides=[])
@@ -192,6 +196,16 @@ def _run(arguments: argparse.Namespace) -> None:
     run_recipe(
         recipe, runs=arguments.runs, fresh=arguments.fresh, baseline=arguments.baseline, wait=not arguments.no_wait
     )
+
+
+def _cache(arguments: argparse.Namespace) -> None:
+    from kd.build import check_calls
+    from kd.engine.fill import fill_cache
+    from kd.recipe import read_recipe
+
+    recipe = read_recipe(arguments.recipe, arguments.overrides, trust=arguments.trust)
+    check_calls(recipe)
+    fill_cache(recipe, runs=arguments.runs)
 
 
 def _check(arguments: argparse.Namespace) -> None:

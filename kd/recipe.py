@@ -20,6 +20,7 @@ from kd.nodes import Mistake, Path_, Position, RecipeError, did_you_mean, neares
 from kd.schema import (
     TRUSTED,
     At,
+    Cache,
     Component,
     Data,
     Log,
@@ -45,6 +46,7 @@ from kd.shape import explain, override
 __all__ = [
     "TRUSTED",
     "At",
+    "Cache",
     "Data",
     "Log",
     "Optimizer",
@@ -85,6 +87,9 @@ class Recipe(Section):
     distill: dict[Annotated[Text, AfterValidator(term_name)], Term] = Field(
         default_factory=dict, description="The distillation terms by name.", validate_default=True
     )
+    cache: Cache | None = Field(
+        default=None, description="Keep the teacher's outputs in files instead of computing them in every epoch."
+    )
     optimizer: Optimizer = Field(description="An optimizer of torch.optim; it gets the parameters.")
     schedule: Use = Field(
         default=Use(use="kd.engine.schedule.poly", args={"power": 0.9}),
@@ -111,6 +116,14 @@ class Recipe(Section):
                 else "a teacher needs at least one term; add `distill`, or remove `teacher`"
             )
         return distill
+
+    @field_validator("cache")
+    @classmethod
+    def _lasting(cls, cache: Cache | None, info: ValidationInfo) -> Cache | None:
+        teacher = info.data.get("teacher")
+        if cache is not None and teacher is not None and teacher.ema is not None:
+            raise ValueError("an average that teaches changes with every step and cannot be kept; remove `cache`")
+        return cache
 
     @field_validator("train")
     @classmethod
@@ -183,6 +196,7 @@ class Recipe(Section):
             del tree["data"]["args"]
         for key in ("log", "device"):
             tree.pop(key, None)
+        tree.get("cache", {}).pop("folder", None)
         teacher = teacher_recipe(self)
         if teacher is not None:
             tree["teacher"] = {"recipe": teacher.id}
@@ -238,8 +252,9 @@ def teacher_recipe(recipe: Recipe) -> Recipe | None:
 
 
 def baseline_of(recipe: Recipe) -> Recipe:
-    """The same without `teacher` and `distill`: the student alone, a run with an id of its own."""
-    return recipe.model_copy(update={"teacher": None, "distill": {}})
+    """The same without `teacher` and `distill`: the student alone, a run with an id of its own, on the same images."""
+    cache = None if recipe.cache is None else Cache(views=recipe.cache.views)
+    return recipe.model_copy(update={"teacher": None, "distill": {}, "cache": cache})
 
 
 def to_yaml(recipe: Recipe) -> str:
@@ -476,4 +491,7 @@ def _with_machine_of(recipe: Recipe, teacher: Recipe) -> Recipe:
     data = teacher.data.model_copy(update={"workers": recipe.data.workers})
     if data.use == recipe.data.use and "root" in recipe.data.args:
         data = data.model_copy(update={"args": data.args | {"root": recipe.data.args["root"]}})
-    return teacher.model_copy(update={"data": data, "device": recipe.device, "log": recipe.log})
+    cache = teacher.cache
+    if cache is not None and recipe.cache is not None:
+        cache = cache.model_copy(update={"folder": recipe.cache.folder})
+    return teacher.model_copy(update={"data": data, "device": recipe.device, "log": recipe.log, "cache": cache})

@@ -393,6 +393,20 @@ class Term(Section):
     )
 
 
+class Cache(Section):
+    """Kept outputs of the teacher."""
+
+    views: Whole = Field(
+        ge=1, description="Augmented views of each image, seen in turn; without a teacher only this counts."
+    )
+    dtype: Literal["float16", "bfloat16", "float32"] = Field(
+        default="float16", description="How the teacher's maps are kept; with `float32` no bit changes."
+    )
+    folder: Text = Field(
+        default="teacher-cache", description="Where, relative to the current folder; no part of a run's id."
+    )
+
+
 class Phase(Section):
     """A part of the run, by steps."""
 

@@ -17,12 +17,13 @@ from kd.engine.optimizer import Phases, make_optimizer, phase_ends, resting
 from kd.engine.roles import Student, Teacher
 from kd.engine.schedule import Told
 from kd.engine.step import Supervised, Term
+from kd.engine.teacher_cache import CachedTeacher
 from kd.engine.train import Run, give_up
 from kd.precision import Precision, choose
 from kd.recipe import Recipe, RecipeError, Use, Weights, as_steps, teacher_recipe
 from kd.recipe import Term as TermRecipe
 from kd.runs import build_network, is_finished, load_network, teacher_directories
-from kd.types import Batch, SegmentationDataset
+from kd.types import Batch, SegmentationDataset, Tapped
 from kd.weights import load_into
 
 
@@ -132,7 +133,7 @@ def make_run(
     factor = build(recipe.schedule, folder=recipe.folder, trust=recipe.trust, steps=parts.steps)
     return Run(
         student=distributed.wrapped(parts.student),
-        teacher=parts.teacher or (lambda batch: None),
+        teacher=taught_by(parts, seed),
         supervised=parts.supervised,
         terms=parts.terms,
         optimizer=optimizer,
@@ -148,6 +149,15 @@ def make_run(
         average=_follows(parts),
         not_finite=not_finite,
     )
+
+
+def taught_by(parts: Parts, seed: int) -> Callable[[Batch], Tapped | None]:
+    """What answers in a step: the teacher, behind its cache where the recipe has one; None without a teacher."""
+    if parts.teacher is None:
+        return lambda batch: None
+    if parts.recipe.cache is None:
+        return parts.teacher
+    return CachedTeacher(parts.teacher, parts.recipe, images=len(parts.train), seed=seed, precision=parts.precision)
 
 
 def stream(
@@ -169,6 +179,7 @@ def stream(
         steps=parts.steps if steps is None else steps,
         start=start,
         batch_size=recipe.train.batch_size,
+        views=recipe.cache.views if recipe.cache else None,
         accumulate=recipe.train.accumulate * (parallel if alone else 1),
         seed=seed,
         rank=0 if alone else distributed.rank(),
@@ -435,4 +446,14 @@ def example_batch(parts: Parts, size: tuple[int, int] = (64, 64), images: int = 
     )
 
 
-__all__ = ["Parts", "as_steps", "assemble", "example_batch", "make_dataset", "make_run", "stream", "total_steps"]
+__all__ = [
+    "Parts",
+    "as_steps",
+    "assemble",
+    "example_batch",
+    "make_dataset",
+    "make_run",
+    "stream",
+    "taught_by",
+    "total_steps",
+]
