@@ -28,6 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parse(argv)
     warnings.showwarning = _one_line
     try:
+        _read_first(arguments)
         _check_torch(arguments)
         return int(arguments.call(arguments) or 0)
     except KeyboardInterrupt:
@@ -81,12 +82,25 @@ def _command() -> str:
         return shlex.join(["kd", *arguments])
     processes = int(os.environ["LOCAL_WORLD_SIZE"])
     nodes = int(os.environ["WORLD_SIZE"]) // processes
-    spread = ["--nnodes", str(nodes)] if nodes > 1 else []
+    spread = ["--nnodes", str(nodes)] if nodes > 1 else ["--standalone"]
     return shlex.join(["torchrun", *spread, "--nproc-per-node", str(processes), "-m", "kd", *arguments])
 
 
 def _one_line(message: Warning | str, *_: object, **__: object) -> None:
     print(f"warning: {message}", file=sys.stderr)
+
+
+def _read_first(arguments: argparse.Namespace) -> None:
+    """Read the recipes that the command names before torch is imported: a wrong or hostile one is refused at once."""
+    texts = [getattr(arguments, "recipe", None), *getattr(arguments, "recipes", []), *getattr(arguments, "targets", [])]
+    if not arguments.needs_torch or getattr(arguments, "imports", False):
+        return
+    from kd.recipe import read_recipe, teacher_recipe
+
+    files, overrides = _split([text for text in texts if text], getattr(arguments, "overrides", []))
+    for file in files:
+        if not Path(file).is_dir():
+            teacher_recipe(read_recipe(file, overrides, trust=getattr(arguments, "trust", False)))
 
 
 def _check_torch(arguments: argparse.Namespace) -> None:
@@ -137,16 +151,37 @@ def _parser() -> argparse.ArgumentParser:
     _trust(compare)
     _runs(compare)
 
+    diff = command("diff", _diff, "Show key by key what differs between two recipes or run directories.")
+    for name in ("a", "b"):
+        diff.add_argument(name, type=Path, metavar=name.upper(), help="a recipe or a run directory")
+
     _runs(command("list", _list, "List the runs, finished and unfinished."))
 
     inspect = command("inspect", _inspect, "Show each term's taps, shapes, adapter, value and gradient on one batch.")
     _recipe(inspect)
     _runs(inspect)
 
-    bench = command("bench", _bench, "Time a recipe's step against its parts, on this machine.")
-    _recipe(bench)
+    calibrate = command("calibrate", _calibrate, "Propose the terms' weights from their gradients on some batches.")
+    _recipe(calibrate)
+    _runs(calibrate)
+    calibrate.add_argument("--batches", type=int, default=4, help="batches to average over (default 4)")
+    calibrate.add_argument(
+        "--ratio", type=float, default=1.0, help="wanted: norm of a weighted term's gradient by the supervised one's"
+    )
+
+    bench = command("bench", _bench, "Time a recipe's step against its parts, or all losses, on this machine.")
+    _recipe(bench, optional=True)
     _runs(bench)
     bench.add_argument("--rounds", type=int, default=10, help="timed rounds (default 10)")
+    bench.add_argument("--losses", action="store_true", help="time every loss instead, beside a teacher's forward pass")
+    bench.add_argument(
+        "--sizes",
+        type=int,
+        nargs=5,
+        default=(8, 19, 256, 64, 128),
+        metavar=("N", "K", "C", "H", "W"),
+        help="of --losses: images, classes, channels, height and width of the maps (default 8 19 256 64 128)",
+    )
 
     command("env", _env, "Print versions, hardware and what precision: auto picks here.")
     command("schema", _schema, "Print the JSON Schema of recipes, for editors.", needs_torch=False)
@@ -155,8 +190,10 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _recipe(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("recipe", metavar="RECIPE", help="a recipe file, or one that comes with kd")
+def _recipe(parser: argparse.ArgumentParser, *, optional: bool = False) -> None:
+    parser.add_argument(
+        "recipe", metavar="RECIPE", nargs="?" if optional else None, help="a recipe file, or one that comes with kd"
+    )
     parser.add_argument("overrides", nargs="*", metavar="path=value", help="such as train.epochs=2; YAML syntax")
     _trust(parser)
 
@@ -241,6 +278,12 @@ def _compare(arguments: argparse.Namespace) -> int:
     )
 
 
+def _diff(arguments: argparse.Namespace) -> None:
+    from kd.compare.diff import diff_command
+
+    diff_command(arguments.a, arguments.b)
+
+
 def _list(arguments: argparse.Namespace) -> None:
     from kd.compare import list_command
 
@@ -253,9 +296,28 @@ def _inspect(arguments: argparse.Namespace) -> None:
     inspect_command(arguments.recipe, arguments.overrides, trust=arguments.trust, runs=arguments.runs)
 
 
-def _bench(arguments: argparse.Namespace) -> None:
-    from kd.bench.step import bench_command
+def _calibrate(arguments: argparse.Namespace) -> None:
+    from kd.engine.calibrate import calibrate_command
 
+    calibrate_command(
+        arguments.recipe,
+        arguments.overrides,
+        trust=arguments.trust,
+        runs=arguments.runs,
+        batches=arguments.batches,
+        ratio=arguments.ratio,
+    )
+
+
+def _bench(arguments: argparse.Namespace) -> None:
+    from kd.bench.losses import Sizes, losses_command
+    from kd.bench.step import bench_command
+    from kd.recipe import RecipeError
+
+    if arguments.losses:
+        return losses_command(Sizes(*arguments.sizes), arguments.rounds)
+    if arguments.recipe is None:
+        raise RecipeError("kd bench: no recipe; name one, or give --losses")
     bench_command(
         arguments.recipe, arguments.overrides, trust=arguments.trust, runs=arguments.runs, rounds=arguments.rounds
     )

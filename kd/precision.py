@@ -1,5 +1,6 @@
 """What this machine does best: device, number type, memory format."""
 
+import os
 import platform
 from contextlib import AbstractContextManager, nullcontext
 from importlib import metadata
@@ -73,6 +74,14 @@ def describe() -> str:
     lines += [f"python {platform.python_version()} on {platform.platform()}"]
     lines += [f"device {device}, {torch.get_num_threads()} threads, CUDA {torch.version.cuda or 'none'}"]
     return "\n".join([*lines, f"precision: auto is {chosen}"])
+
+
+def hardware(device: torch.device) -> dict[str, str | int]:
+    """The device, the processor and how many of its cores this process may use."""
+    names: dict[str, str | int] = {"processor": _processor(), "cores": len(os.sched_getaffinity(0)), "system": platform.platform()}
+    if device.type == "cuda":
+        return {"gpu": torch.cuda.get_device_name(device), "cuda": torch.version.cuda or "none"} | names
+    return names
 
 
 def _processor() -> str:

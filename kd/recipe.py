@@ -23,6 +23,7 @@ from kd.schema import (
     Cache,
     Component,
     Data,
+    Flag,
     Log,
     Optimizer,
     Phase,
@@ -101,6 +102,9 @@ class Recipe(Section):
     train: Train = Field(description="How long, how much at a time, and how.")
     log: Log = Field(default=Log(), description="What is shown and logged.")
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="`auto`: the GPU if there is one.")
+    deterministic: Flag = Field(
+        default=False, description="Whether a rerun on this machine gives the same bits; an error names what cannot."
+    )
 
     _file: Path = PrivateAttr(default=Path("recipe.yaml"))
     _trust: bool = PrivateAttr(default=False)
@@ -194,7 +198,7 @@ class Recipe(Section):
         tree["data"].get("args", {}).pop("root", None)
         if not tree["data"].get("args", True):
             del tree["data"]["args"]
-        for key in ("log", "device"):
+        for key in ("log", "device", "deterministic"):
             tree.pop(key, None)
         tree.get("cache", {}).pop("folder", None)
         teacher = teacher_recipe(self)
@@ -494,4 +498,5 @@ def _with_machine_of(recipe: Recipe, teacher: Recipe) -> Recipe:
     cache = teacher.cache
     if cache is not None and recipe.cache is not None:
         cache = cache.model_copy(update={"folder": recipe.cache.folder})
-    return teacher.model_copy(update={"data": data, "device": recipe.device, "log": recipe.log, "cache": cache})
+    machine = {"device": recipe.device, "deterministic": recipe.deterministic, "log": recipe.log}
+    return teacher.model_copy(update={"data": data, "cache": cache} | machine)

@@ -205,3 +205,20 @@ def test_a_closed_pipe_is_no_bug():
     child.wait(timeout=60)
     assert child.stderr.read() == ""
     assert child.returncode == 141
+
+
+def test_a_wrong_recipe_is_refused_before_torch_is_imported(recipe):
+    (recipe.parent / "wrong.yaml").write_text(recipe.read_text().replace("batch_size", "batchsize"))
+    (recipe.parent / "hostile.yaml").write_text(recipe.read_text().replace("nets.py:Net", "kd.cli.main"))
+    code = "import sys; from kd.cli import main; status = main(sys.argv[1:]); print(status, 'torch' in sys.modules)"
+    for command in ("run", "check", "compare", "inspect", "bench"):
+        for file in ("wrong.yaml", "hostile.yaml"):
+            child = subprocess.run(
+                [sys.executable, "-c", code, command, file],
+                cwd=recipe.parent,
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=60,
+            )
+            assert child.stdout == "2 False\n", (command, file, child.stderr)

@@ -1,7 +1,5 @@
 """One recipe's run from start to finished directory: its teacher first, its seeds, its baseline twin."""
 
-import shlex
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -20,6 +18,7 @@ from kd.engine.assemble import Parts, assemble, make_run, stream
 from kd.engine.bookkeeping import Bookkeeping, load_best
 from kd.engine.check import meet
 from kd.engine.checkpoint import Checkpoints
+from kd.engine.environment import deterministic, environment, moved_on
 from kd.engine.guard import Guard
 from kd.engine.progress import Progress, duration, make_progress
 from kd.engine.schedule import Patience
@@ -92,7 +91,8 @@ def run_recipe(
         speaks = distributed.rank() == 0
         session = _Session(runs, stop, say if speaks else _silent, quiet or not speaks)
         try:
-            return session.recipe(recipe, fresh=fresh, baseline=baseline, role=role, wait=wait, needed=False)
+            with deterministic(recipe):
+                return session.recipe(recipe, fresh=fresh, baseline=baseline, role=role, wait=wait, needed=False)
         except torch.OutOfMemoryError as error:
             raise RecipeError([_out_of_memory(recipe, error)]) from None
 
@@ -141,6 +141,8 @@ class _Session:
             processes = f", {distributed.world()} processes" if distributed.world() > 1 else ""
             self.say(f"{run}: {_title(recipe, seed)} on {parts.precision}{processes}")
             for line in [*lines, *([slow] if slow else [])]:
+                self.say(f"  {line}")
+            for line in distributed.first(lambda: moved_on(run)):
                 self.say(f"  {line}")
             distributed.first(lambda: _describe(parts, run))
             teacher = _score_teacher(parts, run, self.stop, self.say)
@@ -383,11 +385,7 @@ def _silent(line: str) -> None:
 
 
 def _environment(parts: Parts) -> dict[str, Any]:
-    return {
-        "command": shlex.join(["kd", *sys.argv[1:]]),
-        "versions": versions(),
-        "precision": str(parts.precision),
-        "threads": torch.get_num_threads(),
+    return environment(parts.precision) | {
         "in_channels": parts.train.in_channels,
         "classes": list(parts.train.class_names),
         "ignore": IGNORE,

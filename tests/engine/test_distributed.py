@@ -204,18 +204,24 @@ def test_more_processes_than_devices_is_a_line(monkeypatch):
 
 
 def torchrun(folder, *arguments):
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0", "-m", "kd"]
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone", "-m", "kd"]
     command += ["run", str(folder / "student.yaml"), "--trust", "--runs", str(folder / "runs"), *arguments]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, cwd=folder)
+
+
+def ended(job):
+    """The status of a job at its end."""
+    job.communicate(timeout=200)
+    return job.returncode
 
 
 def at_step(folder, step):
     """Wait until the student's run has made `step` steps."""
     deadline = time.monotonic() + 100
     while time.monotonic() < deadline:
-        lines = [line for file in (folder / "runs").glob("student-*/seed0/metrics.jsonl") for line in file.open()]
-        if len(lines) >= step:
+        files = (folder / "runs").glob("student-*/seed0/metrics.jsonl")
+        if sum(file.read_text().count("\n") for file in files) >= step:
             return
         time.sleep(0.05)
     raise AssertionError(f"no step {step} within 100 s")
@@ -226,20 +232,21 @@ def test_a_real_torchrun_stops_and_goes_on(tmp_path):
     """One rank gets the signal, and later torchrun itself; the third call ends the run with the uncut run's bits."""
     long = ("train.steps=600", "train.evaluate_every=0", "train.save_every=0")
     write_plain(tmp_path / "whole")
-    assert torchrun(tmp_path / "whole", *long).wait(200) == 0
+    assert ended(torchrun(tmp_path / "whole", *long)) == 0
     write_plain(tmp_path / "cut")
     first = torchrun(tmp_path / "cut", *long)
     at_step(tmp_path / "cut", 20)
     children = Path(f"/proc/{first.pid}/task/{first.pid}/children").read_text().split()
     os.kill(int(children[1]), signal.SIGUSR2)
     _, err = first.communicate(timeout=60)
-    assert "stopped by SIGUSR2; the same command goes on from here: torchrun --nproc-per-node 2 -m kd run" in err
+    go_on = "torchrun --standalone --nproc-per-node 2 -m kd run"
+    assert f"stopped by SIGUSR2; the same command goes on from here: {go_on}" in err
     second = torchrun(tmp_path / "cut", *long)
     at_step(tmp_path / "cut", 100)
     second.send_signal(signal.SIGTERM)
     _, err = second.communicate(timeout=60)
     assert "stopped by SIGTERM" in err
-    assert torchrun(tmp_path / "cut", *long).wait(200) == 0
+    assert ended(torchrun(tmp_path / "cut", *long)) == 0
     assert equal(weights(the_run(tmp_path / "cut")), weights(the_run(tmp_path / "whole")))
 
 
@@ -267,7 +274,7 @@ def block(name):
 def test_the_slurm_block_saves_and_asks_to_be_queued_again(tmp_path):
     """The documented script under a stub Slurm: USR1 to the batch shell only, as `--signal=B:USR1` sends it."""
     write_plain(tmp_path)
-    script = block("Slurm").replace("recipes/camvid/mobilenetv3_cwd.yaml", "student.yaml --trust train.steps=600")
+    script = re.sub(r"recipes/\S+", "student.yaml --trust train.steps=600", block("Slurm"))
     stubs = tmp_path / "bin"
     stubs.mkdir()
     (stubs / "scontrol").write_text(
@@ -292,6 +299,6 @@ def test_the_slurm_block_saves_and_asks_to_be_queued_again(tmp_path):
     assert "the same command goes on from here" in err
     assert (tmp_path / "requeued").read_text() == "requeue 41\n"
     assert not (the_run(tmp_path) / "result.json").exists()
-    assert submit().wait(200) == 0
+    assert ended(submit()) == 0
     assert (the_run(tmp_path) / "result.json").exists()
     assert (tmp_path / "requeued").read_text() == "requeue 41\n"  # once: the second job ended by itself

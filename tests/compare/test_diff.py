@@ -1,0 +1,66 @@
+import io
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "engine"))
+from tiny import read, run, write_recipes
+
+from kd.cli import main
+from kd.compare.diff import diff_command
+from kd.recipe import baseline_of
+
+
+def printed(a, b):
+    console = Console(width=300, record=True, file=io.StringIO())
+    differs = diff_command(a, b, console=console)
+    rows = [
+        [cell.strip() for cell in line.split("│")[1:-1]] for line in console.export_text().splitlines() if "│" in line
+    ]
+    return differs, {key: (a, b) for key, a, b in rows if key}
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_recipes(tmp_path)
+    return tmp_path
+
+
+def test_recipes_differ_key_by_key_and_nothing_is_imported(folder):
+    (folder / "nets.py").write_text("raise SystemExit('imported')")
+    (folder / "other.yaml").write_text(
+        (folder / "student.yaml")
+        .read_text()
+        .replace("lr: 0.1", "lr: 0.2")
+        .replace("  kl: {loss: {use: kd.losses.PixelKL}}\n", "")
+    )
+    differs, rows = printed("student.yaml", "other.yaml")
+    assert differs
+    assert rows["recipe.optimizer.args.lr"] == ("0.1", "0.2")
+    assert rows["recipe.distill.kl.loss.use"] == ("kd.losses.PixelKL", "–")
+    assert "recipe.train.batch_size" not in rows
+    assert "recipe.id" in rows
+
+
+def test_a_recipe_does_not_differ_from_itself(folder, capsys):
+    assert main(["diff", "student.yaml", "student.yaml"]) == 0
+    assert capsys.readouterr().out == "student.yaml and student.yaml: no difference\n"
+
+
+def test_runs_differ_in_versions_and_results_too(folder):
+    (one,), _ = run(baseline_of(read("student.yaml")), folder / "runs")
+    (two,), _ = run(baseline_of(read("student.yaml", "train.steps=4")), folder / "runs")
+    environment = json.loads((two / "environment.json").read_text())
+    environment["versions"]["torch"] = "1.0"
+    (two / "environment.json").write_text(json.dumps(environment))
+    _, rows = printed(one, two)
+    assert rows["recipe.train.steps"] == ("8", "4")
+    assert rows["environment.versions.torch"][1] == "1.0"
+    assert "result.val.miou" in rows
+    assert "environment.versions.numpy" not in rows
+    (two / "result.json").unlink()
+    assert printed(one, two)[1]["result"] == ("–", "unfinished")
