@@ -2,8 +2,10 @@
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
+from itertools import accumulate
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +16,7 @@ from kd.types import IGNORE, DataError
 
 _MOST_BYTES = 256 * 1024
 _MOST_CLASSES = 254
+_DEEPEST = 8  # brackets in one another; a class map needs two
 
 Marks = int | tuple[int, ...] | None  # what a class map says of a class: its file value, its colour, or nothing
 
@@ -128,6 +131,9 @@ def _csv_rows(text: str, path: Path) -> list[tuple[str, Marks]]:
 
 def _yaml_rows(text: str, path: Path) -> list[tuple[str, Marks]]:
     """From the nodes, not the values: names stay as they are written (`no`, `on`), and nothing is built or repeated."""
+    brackets = accumulate(1 if sign in "[{" else -1 for sign in re.findall(r"[][{}]", text))
+    if max(brackets, default=0) > _DEEPEST or re.search(rf"(-\s+){{{_DEEPEST},}}", text):  # slow to parse, if at all
+        raise DataError(f"{path}: not YAML: more than {_DEEPEST} lists or mappings in one another")
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
     except (yaml.YAMLError, RecursionError) as error:

@@ -55,7 +55,9 @@ def test_mistakes_in_files(tmp_path, name, text, message):
     assert str(error.value) == f"{path}{message}"
 
 
-@pytest.mark.parametrize("text", ["[" * 20000, "a: &a [1]\nb: *c\n", "\t\t: -"])
+@pytest.mark.parametrize(
+    "text", ["[" * 20000, "[a: " * 20000, "- " * 20000, "? " * 20000, "a: &a [1]\nb: *c\n", "\t\t: -"]
+)
 def test_hostile_yaml_ends_in_one_line(tmp_path, text):
     path = tmp_path / "a.yaml"
     path.write_text(text)

@@ -202,8 +202,8 @@ def test_a_dead_worker_is_named_and_leaves_nothing_behind():
 
 def test_a_worker_that_hangs_is_named():
     with pytest.raises(DataError) as error:
-        list(training_batches(Split(Numbered(8, 3, hang), (4, 4)), steps=4, batch_size=2, workers=2, timeout=2))
-    assert str(error.value) == "no batch within 2 s: the data workers hang while reading image 3"
+        list(training_batches(Split(Numbered(8, 3, hang), (4, 4)), steps=4, batch_size=2, workers=2, timeout=1))
+    assert str(error.value) == "no batch within 1 s: the data workers hang while reading image 3"
     assert children() == 0
 
 
@@ -222,7 +222,7 @@ def test_a_workers_death_does_not_raise_elsewhere():
     os.kill(worker.pid, signal.SIGKILL)
     worker.join()
     sum(math.sqrt(i) for i in range(100_000))  # the training step, which must not be interrupted
-    with pytest.raises(DataError, match=r"^a data worker died while reading nothing yet: "):
+    with pytest.raises(DataError, match=r"^a data worker died while reading (nothing yet|image [0-7]): "):
         list(batches)
 
 
