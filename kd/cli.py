@@ -315,12 +315,13 @@ def _bench(arguments: argparse.Namespace) -> None:
     from kd.recipe import RecipeError
 
     if arguments.losses:
-        return losses_command(Sizes(*arguments.sizes), arguments.rounds)
-    if arguments.recipe is None:
+        losses_command(Sizes(*arguments.sizes), arguments.rounds)
+    elif arguments.recipe is not None:
+        bench_command(
+            arguments.recipe, arguments.overrides, trust=arguments.trust, runs=arguments.runs, rounds=arguments.rounds
+        )
+    else:
         raise RecipeError("kd bench: no recipe; name one, or give --losses")
-    bench_command(
-        arguments.recipe, arguments.overrides, trust=arguments.trust, runs=arguments.runs, rounds=arguments.rounds
-    )
 
 
 def _env(arguments: argparse.Namespace) -> None:

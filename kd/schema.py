@@ -501,3 +501,6 @@ class Log(Section):
     every: Whole = Field(default=10, ge=1, description="Steps between two lines of progress.")
     panels: Whole = Field(default=4, ge=0, le=64, description="Images shown with labels and predictions; 0: none.")
     tensorboard: Flag = Field(default=True, description="Whether TensorBoard events are written.")
+    gradients: Whole = Field(
+        default=0, ge=0, description="Steps between two looks at each term's gradient, as in `kd calibrate`; 0: none."
+    )

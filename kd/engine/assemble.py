@@ -312,12 +312,18 @@ def _teacher_network(
         network = load_network(run, trust=recipe.trust)
         return _agreeing(network, str(run), recipe, classes, channels), run, []
     if trained or recipe.teacher.run is not None:
-        raise RecipeError([f"{recipe.file}: teacher: {run} has no result.json; name a finished run, or its recipe"])
+        raise RecipeError([f"{recipe.file}: teacher: {run} has no result.json; {_fix(recipe)}"])
     its_recipe = teacher_recipe(recipe)
     assert its_recipe is not None
     its_data = make_dataset(its_recipe, "val")
     network = build_network(its_recipe, its_recipe.student.network, len(its_data.class_names), its_data.in_channels)
     return _agreeing(network, str(its_recipe.file), recipe, classes, channels), None, []
+
+
+def _fix(recipe: Recipe) -> str:
+    """What to do about a teacher that is not trained."""
+    its_recipe = teacher_recipe(recipe)
+    return f"train it: kd run {its_recipe.file}" if its_recipe else "name a finished run, or its recipe"
 
 
 def _agreeing(network: nn.Module, where: str, recipe: Recipe, classes: int, channels: int) -> nn.Module:

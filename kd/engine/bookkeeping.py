@@ -36,6 +36,8 @@ class Bookkeeping:
         stop: whether a signal has come.
         network: the student's network type: a checkpoint of another one is refused.
         guard: what looks after losses that are not finite.
+        gradients_every: steps between two calls of `gradients`; 0: never.
+        gradients: figures of the terms' gradients, by name in the metrics.
         patience: ends the run when it has run out; None: never.
         ema: the moving average of the student's network, if there is one.
         seconds: spent in earlier sessions of this run.
@@ -55,6 +57,8 @@ class Bookkeeping:
     stop: Stop
     network: str
     guard: Guard
+    gradients_every: int = 0
+    gradients: Callable[[], Mapping[str, float]] = dict
     patience: Patience | None = None
     ema: AveragedModel | None = None
     seconds: float = 0.0
@@ -70,6 +74,9 @@ class Bookkeeping:
         last = run.step == run.steps
         if run.step % self.report_every == 0 or last:
             self._report(run, losses)
+        if self.gradients_every and run.step % self.gradients_every == 0:
+            self.progress.scalars(run.step, self.gradients())
+            self._window = (0.0, -1)  # this is no training time
         self.guard.remember(run.student)
         self.pending = run.step % self.evaluate_every == 0 or last
         asked = self.stop.agreed()

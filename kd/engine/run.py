@@ -16,6 +16,7 @@ from kd.data.loader import evaluation_batches
 from kd.engine import distributed
 from kd.engine.assemble import Parts, assemble, make_run, stream
 from kd.engine.bookkeeping import Bookkeeping, load_best
+from kd.engine.calibrate import Watched
 from kd.engine.check import meet
 from kd.engine.checkpoint import Checkpoints
 from kd.engine.environment import deterministic, environment, moved_on
@@ -205,11 +206,14 @@ def _train(
         batch_size=recipe.train.batch_size,
         stop=stop,
         network=network,
+        gradients_every=recipe.log.gradients,
         guard=Guard(recipe.train.on_nan, recipe.train.nan_limit, run, _namer(parts), lambda run: book.go_back(run)),
         patience=Patience(recipe.train.patience) if recipe.train.patience else None,
         ema=parts.ema,
     )
     training = make_run(parts, seed=seed, start=start, due=book, not_finite=book.guard, waiting=stop.waiting)
+    training.batches = watched = Watched(parts, training.batches)
+    book.gradients = watched.figures
     # Dropout: the same with and without distillation, whatever was drawn to build the parts.
     torch.manual_seed(seed + 1 + (distributed.rank() << 32))
     for line in book.restore(training, state) if state else []:
