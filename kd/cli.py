@@ -5,12 +5,17 @@ import os
 import shlex
 import signal
 import sys
+import tempfile
 import traceback
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kd import __version__
+
+if TYPE_CHECKING:
+    from kd.recipe import Recipe
 
 _STATUS = {  # by name: their modules import torch
     "RecipeError": 2,
@@ -37,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     except Exception as error:  # noqa: BLE001  # the last resort: a bug of ours gets its traceback and status 1
-        return _report(error)
+        return _report(error, getattr(arguments, "settled", None))
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -52,12 +57,12 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     return arguments
 
 
-def _report(error: Exception) -> int:
+def _report(error: Exception, settled: Sequence[str] | None) -> int:
     names = [kind.__name__ for kind in type(error).__mro__]
     rank = int(os.environ.get("RANK", "0"))  # torchrun's; the process group may be gone
     if "StoppedError" in names:
         if rank == 0:
-            print(f"{error}: {_command()}", file=sys.stderr)
+            print(f"{error}: {_command(settled)}", file=sys.stderr)
         return 128 + int(error.signal)  # type: ignore[attr-defined]
     for name in names:
         if name in _STATUS:
@@ -75,9 +80,12 @@ def _report(error: Exception) -> int:
     return 1
 
 
-def _command() -> str:
-    """The command that goes on with what this one began."""
+def _command(settled: Sequence[str] | None) -> str:
+    """The command that goes on with what this one began; `settled` stands for its budget."""
     arguments = [argument for argument in sys.argv[1:] if argument != "--fresh"]
+    if settled is not None:
+        budget = next(i for i, argument in enumerate(arguments) if argument.startswith("--budget"))
+        arguments[budget : budget + (1 if "=" in arguments[budget] else 2)] = settled
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         return shlex.join(["kd", *arguments])
     processes = int(os.environ["LOCAL_WORLD_SIZE"])
@@ -130,6 +138,10 @@ def _parser() -> argparse.ArgumentParser:
     _runs(run)
     run.add_argument("--baseline", action="store_true", help="train the same student without distillation too")
     run.add_argument("--fresh", action="store_true", help="move this recipe's old run directories aside and start over")
+    run.add_argument("--smoke", action="store_true", help="try everything once in a folder that is removed")
+    run.add_argument(
+        "--budget", type=_seconds, metavar="TIME", help="set train.epochs so that all ends within this time, such as 6h"
+    )
     run.add_argument("--no-wait", action="store_true", help="exit 7 where another process trains the teacher already")
 
     cache = command("cache", _cache, "Compute a recipe's teacher ahead, for every view of every image.")
@@ -139,6 +151,7 @@ def _parser() -> argparse.ArgumentParser:
     check = command("check", _check, "Check recipes without training: shape, calls, and one small batch.")
     check.add_argument("recipes", nargs="+", metavar="RECIPE", help="recipe files; `path=value` overrides all of them")
     check.set_defaults(overrides=[])
+    check.add_argument("--plan", action="store_true", help="measure for 20 s what the runs, the twin's too, will cost")
     check.add_argument("--imports", action="store_true", help="only list what the recipes would import")
     _trust(check)
     _runs(check)
@@ -157,6 +170,10 @@ def _parser() -> argparse.ArgumentParser:
 
     _runs(command("list", _list, "List the runs, finished and unfinished."))
 
+    doctor = command("doctor", _doctor, "Say why a recipe's teacher scores badly: its images' form or its classes.")
+    _recipe(doctor)
+    _runs(doctor)
+
     inspect = command("inspect", _inspect, "Show each term's taps, shapes, adapter, value and gradient on one batch.")
     _recipe(inspect)
     _runs(inspect)
@@ -169,7 +186,7 @@ def _parser() -> argparse.ArgumentParser:
         "--ratio", type=float, default=1.0, help="wanted: norm of a weighted term's gradient by the supervised one's"
     )
 
-    bench = command("bench", _bench, "Time a recipe's step against its parts, or all losses, on this machine.")
+    bench = command("bench", _bench, "Time a recipe's step against its parts, all losses or networks, on this machine.")
     _recipe(bench, optional=True)
     _runs(bench)
     bench.add_argument("--rounds", type=int, default=10, help="timed rounds (default 10)")
@@ -183,11 +200,28 @@ def _parser() -> argparse.ArgumentParser:
         help="of --losses: images, classes, channels, height and width of the maps (default 8 19 256 64 128)",
     )
 
+    bench.add_argument(
+        "--networks", nargs="*", metavar="NAME", help="measure these networks instead (students.MobileNetV2UNet); all"
+    )
+    bench.add_argument(
+        "--size", type=int, nargs=2, metavar=("H", "W"), help="of the networks' images (default: 256 256 and 512 512)"
+    )
+    bench.add_argument("--threads", type=int, metavar="N", help="torch's threads, for --networks (default: its own)")
+
     command("env", _env, "Print versions, hardware and what precision: auto picks here.")
     command("schema", _schema, "Print the JSON Schema of recipes, for editors.", needs_torch=False)
     copy = command("copy", _copy, "Copy a recipe that comes with kd into the current folder.", needs_torch=False)
     copy.add_argument("recipe", metavar="RECIPE", nargs="?", help="such as shapes/mobilenetv3_kl.yaml; none lists all")
     return parser
+
+
+def _seconds(text: str) -> float:
+    from kd.engine.plan import as_seconds
+
+    try:
+        return as_seconds(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _recipe(parser: argparse.ArgumentParser, *, optional: bool = False) -> None:
@@ -225,14 +259,39 @@ def _demo(arguments: argparse.Namespace) -> int:
 
 def _run(arguments: argparse.Namespace) -> None:
     from kd.build import check_calls
+    from kd.engine import distributed, plan
     from kd.engine.run import run_recipe
     from kd.recipe import read_recipe
 
     recipe = read_recipe(arguments.recipe, arguments.overrides, trust=arguments.trust)
     check_calls(recipe)
-    run_recipe(
-        recipe, runs=arguments.runs, fresh=arguments.fresh, baseline=arguments.baseline, wait=not arguments.no_wait
-    )
+    if arguments.smoke:
+        _smoke(recipe)
+        return
+    with distributed.joined(recipe.device):
+        jobs = plan.plan(recipe, runs=arguments.runs, baseline=arguments.baseline, fresh=arguments.fresh)
+        for line in plan.lines(jobs) if jobs and distributed.rank() == 0 else []:
+            print(line, flush=True)
+        if arguments.budget is not None:
+            epochs = plan.epochs_within(jobs, arguments.budget, "--budget")
+            arguments.settled = [f"train.epochs={epochs}", "train.steps=null"] if epochs else []
+            if distributed.rank() == 0:
+                print(f"--budget: {' '.join(arguments.settled) or 'nothing is left to train'}", flush=True)
+            recipe = read_recipe(arguments.recipe, [*arguments.overrides, *arguments.settled], trust=arguments.trust)
+        run_recipe(
+            recipe, runs=arguments.runs, fresh=arguments.fresh, baseline=arguments.baseline, wait=not arguments.no_wait
+        )
+
+
+def _smoke(recipe: "Recipe") -> None:
+    """Try a recipe out in a folder that is removed."""
+    from kd.compare import compare_command
+    from kd.engine.smoke import smoke
+
+    with tempfile.TemporaryDirectory(prefix="kd-smoke-") as folder:
+        run = smoke(recipe, runs=Path(folder))
+        compare_command([str(run)], runs=Path(folder), trust=recipe.trust)
+    print(f"{recipe.file}: trains, saves, resumes with the same bits, scores and reports; {folder} is removed")
 
 
 def _cache(arguments: argparse.Namespace) -> None:
@@ -257,6 +316,12 @@ def _check(arguments: argparse.Namespace) -> None:
 
         for line in check_recipe(file, overrides, trust=arguments.trust, runs=arguments.runs):
             print(line)
+        if arguments.plan:
+            from kd.engine.plan import lines, plan
+            from kd.recipe import read_recipe
+
+            recipe = read_recipe(file, overrides, trust=arguments.trust)
+            print("\n".join(lines(plan(recipe, runs=arguments.runs, baseline=True))))
 
 
 def _split(texts: Sequence[str], more: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -309,19 +374,30 @@ def _calibrate(arguments: argparse.Namespace) -> None:
     )
 
 
+def _doctor(arguments: argparse.Namespace) -> None:
+    from kd.engine.doctor import doctor_command
+
+    doctor_command(arguments.recipe, arguments.overrides, trust=arguments.trust, runs=arguments.runs)
+
+
 def _bench(arguments: argparse.Namespace) -> None:
     from kd.bench.losses import Sizes, losses_command
+    from kd.bench.networks import bench_networks_command
     from kd.bench.step import bench_command
     from kd.recipe import RecipeError
 
-    if arguments.losses:
+    if arguments.networks is not None:
+        bench_networks_command(
+            arguments.networks, size=arguments.size, threads=arguments.threads, rounds=arguments.rounds
+        )
+    elif arguments.losses:
         losses_command(Sizes(*arguments.sizes), arguments.rounds)
     elif arguments.recipe is not None:
         bench_command(
             arguments.recipe, arguments.overrides, trust=arguments.trust, runs=arguments.runs, rounds=arguments.rounds
         )
     else:
-        raise RecipeError("kd bench: no recipe; name one, or give --losses")
+        raise RecipeError("kd bench: no recipe; name one, or give --losses or --networks")
 
 
 def _env(arguments: argparse.Namespace) -> None:

@@ -78,7 +78,8 @@ def describe() -> str:
 
 def hardware(device: torch.device) -> dict[str, str | int]:
     """The device, the processor and how many of its cores this process may use."""
-    names: dict[str, str | int] = {"processor": _processor(), "cores": len(os.sched_getaffinity(0)), "system": platform.platform()}
+    cores = len(os.sched_getaffinity(0))
+    names: dict[str, str | int] = {"processor": _processor(), "cores": cores, "system": platform.platform()}
     if device.type == "cuda":
         return {"gpu": torch.cuda.get_device_name(device), "cuda": torch.version.cuda or "none"} | names
     return names

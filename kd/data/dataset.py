@@ -4,7 +4,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -104,6 +104,27 @@ class Split(Dataset[Item]):
                     "a transform returns uint8 (C, H, W) and uint8 (H, W) of one size"
                 )
         return image.as_subclass(Tensor), mask.as_subclass(Tensor)
+
+
+class Few:
+    """The first images of a dataset.
+
+    Args:
+        dataset: one split.
+        count: how many of its images.
+    """
+
+    def __init__(self, dataset: SegmentationDataset, count: int) -> None:
+        self.dataset, self.count = dataset, min(count, len(dataset))
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, key: tuple[int, int]) -> Any:
+        return self.dataset[key]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__dict__["dataset"], name)
 
 
 def read(dataset: SegmentationDataset, index: int, view: int = 0) -> Sample:

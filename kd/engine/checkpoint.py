@@ -75,6 +75,12 @@ class Checkpoints:
             )
         return None
 
+    def reached(self) -> int:
+        """The step of the newest checkpoint, whole or not; 0 without any."""
+        files = self._files()
+        match = _NAME.fullmatch(files[0].name) if files else None
+        return int(match[1]) if match else 0
+
     def best(self) -> Path | None:
         """The file of the best checkpoint, if one was marked."""
         names = self._bests()

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import count, islice
 from pathlib import Path
 from typing import Any
@@ -11,13 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kd.data.dataset import survey, warnings
+from kd.data.dataset import Few, survey, warnings
 from kd.data.loader import evaluation_batches
 from kd.engine import distributed
 from kd.engine.assemble import Parts, assemble, make_run, stream
 from kd.engine.bookkeeping import Bookkeeping, load_best
 from kd.engine.calibrate import Watched
 from kd.engine.check import meet
+from kd.engine.doctor import diagnose, twice_chance
 from kd.engine.checkpoint import Checkpoints
 from kd.engine.environment import deterministic, environment, moved_on
 from kd.engine.guard import Guard
@@ -65,6 +66,7 @@ def run_recipe(
     baseline: bool = False,
     role: str | None = None,
     wait: bool = True,
+    smoke: int | None = None,
     say: Say = print,
     quiet: bool = False,
 ) -> list[Path]:
@@ -77,6 +79,7 @@ def run_recipe(
         baseline: train the twin without distillation too.
         role: what the result says the network is for; by default "student" with distillation, else "baseline".
         wait: whether to wait while another process trains the teacher or the twin that this recipe needs too.
+        smoke: batches to score, of a run that is only tried out: its teacher is taken as it is built.
         say: takes the lines for the user.
         quiet: no live line.
 
@@ -90,7 +93,7 @@ def run_recipe(
     """
     with distributed.joined(recipe.device), stopping() as stop:
         speaks = distributed.rank() == 0
-        session = _Session(runs, stop, say if speaks else _silent, quiet or not speaks)
+        session = _Session(runs, stop, say if speaks else _silent, quiet or not speaks, smoke)
         try:
             with deterministic(recipe):
                 return session.recipe(recipe, fresh=fresh, baseline=baseline, role=role, wait=wait, needed=False)
@@ -106,13 +109,14 @@ class _Session:
     stop: Stop
     say: Say
     quiet: bool
+    smoke: int | None
 
     def recipe(
         self, recipe: Recipe, *, fresh: bool, baseline: bool, role: str | None, wait: bool, needed: bool
     ) -> list[Path]:
         """The runs of a recipe; `needed` is a teacher's or a twin's, which another process may be training too."""
         its_teacher = teacher_recipe(recipe)
-        if its_teacher is not None:  # its first seed teaches all of ours
+        if its_teacher is not None and self.smoke is None:  # its first seed teaches all of ours
             teacher = _first_seed(its_teacher)
             if not all(is_finished(run_directory(recipe, self.runs, seed)) for seed in recipe.train.seeds):
                 # a mistake in this recipe must not wait until its teacher has trained for hours
@@ -132,9 +136,12 @@ class _Session:
             self.say(f"{run}: moved to {distributed.first(lambda: _move_aside(run))}")
         if self.finished(run):
             return run
-        parts = assemble(recipe, runs=self.runs, seed=seed)
+        parts = assemble(recipe, runs=self.runs, seed=seed, trained=self.smoke is None)
+        if self.smoke is not None:
+            parts = replace(parts, val=Few(parts.val, self.smoke * recipe.train.batch_size))
         lines = [*parts.notes, *meet(parts)]  # before anything is written: a recipe that cannot run leaves no directory
-        lines += warnings(survey(parts.train), survey(parts.val), parts.train.class_names)
+        if self.smoke is None:
+            lines += warnings(survey(parts.train), survey(parts.val), parts.train.class_names)
         slow = slow_path(parts.precision, recipe.train.precision)
         with self.owned(run, wait):
             if wait and self.finished(run):
@@ -212,8 +219,8 @@ def _train(
         ema=parts.ema,
     )
     training = make_run(parts, seed=seed, start=start, due=book, not_finite=book.guard, waiting=stop.waiting)
-    training.batches = watched = Watched(parts, training.batches)
-    book.gradients = watched.figures
+    watched = Watched(parts)
+    training.batches, book.gradients = watched.passing(training.batches), watched.figures
     # Dropout: the same with and without distillation, whatever was drawn to build the parts.
     torch.manual_seed(seed + 1 + (distributed.rank() << 32))
     for line in book.restore(training, state) if state else []:
@@ -346,11 +353,15 @@ def _score_teacher(parts: Parts, run: Path, stop: Stop, say: Say) -> TeacherResu
         return None
     recipe, file = parts.recipe, run / "teacher.json"
     assert recipe.teacher is not None
-    if not distributed.first(file.is_file):
+    scored = distributed.first(file.is_file)
+    if not scored:
         result = _score_network(parts, parts.teacher.network, stop)
         distributed.first(lambda: write_json(file, asdict(result)))
     split = SplitResult(**distributed.first(lambda: read_json(file)))
     say(f"  the teacher scores {_headline(split)} on the same images")
+    confusion = torch.tensor(split.confusion)
+    if not scored and scores(confusion).miou < twice_chance(confusion):
+        say(f"  that is below twice chance; kd doctor: {distributed.first(lambda: diagnose(parts).advice)}")
     its_run = read_result(parts.teacher_run) if parts.teacher_run else None
     network = its_run.network if its_run else recipe.teacher.network.use if recipe.teacher.network else ""
     return TeacherResult(

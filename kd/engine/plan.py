@@ -1,0 +1,238 @@
+"""What a recipe will cost, measured before its first step: time, memory, disk; and the epochs that a budget allows."""
+
+import contextlib
+import io
+import math
+import re
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from kd.engine import distributed
+from kd.engine.assemble import Parts, assemble, make_run
+from kd.engine.check import meet
+from kd.engine.checkpoint import Checkpoints
+from kd.engine.progress import duration
+from kd.engine.train import Run, train
+from kd.evaluate import score
+from kd.recipe import Recipe, RecipeError, as_steps, baseline_of, teacher_recipe
+from kd.runs import is_finished, peak_memory, run_directory
+
+SECONDS = 20.0  # that all measuring together may take; a step that has begun is ended
+WARM_UP = 1  # steps that are not counted: they allocate memory, choose algorithms and start the workers
+
+
+class _EnoughError(Exception):
+    """Measured for long enough."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """The unfinished runs of one recipe, and what was measured of it."""
+
+    recipe: Recipe
+    role: str
+    runs: int
+    steps: int  # of one run
+    left: int  # steps of all runs together
+    step: float  # seconds
+    evaluation: float  # seconds
+    evaluations: int  # of one run
+    memory: int  # bytes
+    checkpoint: int  # bytes
+    images: int  # in the training split
+
+    @property
+    def every(self) -> int:
+        """Steps between evaluations, where the recipe fixes them; 0: their number is fixed, whatever the length."""
+        amount = self.recipe.train.evaluate_every
+        return amount if isinstance(amount, int) else 0
+
+    def epoch(self) -> float:
+        """Seconds an epoch, with those evaluations that come every so many steps."""
+        step = self.step + (self.evaluation / self.every if self.every else 0.0)
+        return step * self.images / self.recipe.train.batch_size
+
+    def seconds(self) -> float:
+        """What is left to do."""
+        share = self.left / max(self.runs * self.steps, 1)
+        return self.left * self.step + share * self.runs * self.evaluations * self.evaluation
+
+
+def plan(recipe: Recipe, *, runs: Path, baseline: bool = False, fresh: bool = False) -> list[Job]:
+    """Measure what `kd run` would train: the teacher, the student's seeds, its twin's; finished runs are left out.
+
+    Nothing is written. A teacher that is still to be trained is measured as it is built.
+
+    Raises:
+        RecipeError: the parts do not fit.
+        DataError: the data cannot be read.
+    """
+    asked: list[tuple[str, Recipe, tuple[int, ...]]] = []
+    one = teacher_recipe(recipe)
+    while one is not None:
+        asked.insert(0, ("teacher", one, one.train.seeds[:1]))
+        one = teacher_recipe(one)
+    asked.append(("student" if recipe.distill else "baseline", recipe, recipe.train.seeds))
+    if baseline and recipe.distill:
+        asked.append(("baseline", baseline_of(recipe), recipe.train.seeds))
+    wanted = []
+    for role, each, seeds in asked:
+        folders = [run_directory(each, runs, seed) for seed in seeds]
+        again = fresh and role != "teacher"
+        unfinished = [folder / "fresh" if again else folder for folder in folders if again or not is_finished(folder)]
+        if distributed.first(lambda found=unfinished: bool(found)):  # type: ignore[misc]
+            wanted.append((role, each, unfinished))
+    return [_measure(role, each, folders, runs, SECONDS / len(wanted)) for role, each, folders in wanted]
+
+
+def lines(jobs: list[Job], *, now: float | None = None) -> list[str]:
+    """The plan as text: a line for each recipe, then the sum with its end."""
+    if not jobs:
+        return ["plan: all is finished"]
+    text = []
+    for job in jobs:
+        epochs = job.steps * job.recipe.train.batch_size / job.images
+        per_epoch = job.step * job.images / job.recipe.train.batch_size
+        done = 1 - job.left / max(job.runs * job.steps, 1)
+        text.append(
+            f"plan: {job.role} {job.recipe.stem}: {job.runs} run{'s' if job.runs > 1 else ''} × {epochs:.3g} epochs × "
+            f"{per_epoch:.3g} s + {job.evaluations} evaluations × {job.evaluation:.3g} s = {duration(job.seconds())}"
+            + (f" ({100 * done:.0f} % are done)" if done > 0 else "")
+        )
+    total = sum(job.seconds() for job in jobs)
+    end = time.strftime("%Y-%m-%d %H:%M", time.localtime((time.time() if now is None else now) + total))
+    disk = sum(job.runs * 4 * job.checkpoint for job in jobs)  # the newest two, the best, and one that is being written
+    memory = max(job.memory for job in jobs)
+    cached = " (without the teacher's cache)" if any(job.recipe.cache is not None for job in jobs) else ""
+    text.append(
+        f"plan: {duration(total)}{cached}, until about {end}; peak memory {memory / 2**20:.0f} MB; "
+        f"disk at most {disk / 1e6:.1f} MB"
+    )
+    return text
+
+
+def epochs_within(jobs: list[Job], budget: float, where: str) -> int:
+    """The epochs for the student and its twin, the same for both, so that all jobs end within `budget` seconds.
+
+    Args:
+        jobs: a plan; its teachers keep the lengths that their own recipes give them.
+        budget: seconds.
+        where: how the message of a budget that is too short begins.
+
+    Raises:
+        RecipeError: it is not enough for one epoch.
+    """
+    teachers = sum(job.seconds() for job in jobs if job.role == "teacher")
+    students = [job for job in jobs if job.role != "teacher"]
+    fixed = sum(job.runs * job.evaluations * job.evaluation for job in students if not job.every)
+    epoch = sum(job.runs * job.epoch() for job in students)
+    epochs = math.floor((budget - teachers - fixed) / epoch) if students else 0
+    if students and epochs < 1:
+        raise RecipeError(
+            f"{where}: not enough for one epoch: {duration(epoch)} an epoch, {duration(fixed)} for evaluations, "
+            f"{duration(teachers)} for teachers; give more time, fewer seeds, or train the teacher first"
+        )
+    return epochs
+
+
+def as_seconds(text: str) -> float:
+    """Seconds in `6h`, `90m`, `1.5h`, `2d` or `3600s`.
+
+    Raises:
+        ValueError: it is none of these.
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text)
+    if found is None or float(found[1]) == 0:
+        raise ValueError(f"must be a time such as 6h, 90m or 2d, got '{text}'")
+    return float(found[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[found[2]]
+
+
+def _measure(role: str, recipe: Recipe, folders: list[Path], runs: Path, seconds: float) -> Job:
+    recipe = recipe.model_copy(update={"cache": None})  # measuring must not fill it
+    parts = assemble(recipe, runs=runs, seed=recipe.train.seeds[0], trained=False)
+    meet(parts)
+    run, step = _time_steps(parts, seconds / 2)
+    evaluation = _time_evaluation(parts, seconds / 2)
+    buffer = io.BytesIO()
+    torch.save({"student": distributed.bare(run.student).state_dict(), "optimizer": run.optimizer.state_dict()}, buffer)
+    every = max(as_steps(recipe.train.evaluate_every, parts.steps), 0) or parts.steps
+    reached = [min(Checkpoints(folder / "checkpoints").reached(), parts.steps) for folder in folders]
+    measured = Job(
+        recipe=recipe,
+        role=role,
+        runs=len(folders),
+        steps=parts.steps,
+        left=sum(parts.steps - step for step in reached),
+        step=step,
+        evaluation=evaluation,
+        evaluations=math.ceil(parts.steps / every),
+        memory=peak_memory(parts.precision.device),
+        checkpoint=buffer.getbuffer().nbytes,
+        images=len(parts.train),
+    )
+    return distributed.first(lambda: measured)
+
+
+def _time_steps(parts: Parts, seconds: float) -> tuple[Run, float]:
+    """Median seconds of a step on the real data, reading included."""
+    taken: list[float] = []
+    began = before = time.monotonic()
+
+    def due(run: Run, losses: object) -> None:
+        nonlocal before
+        now = time.monotonic()
+        taken.append(now - before)
+        before = now
+        if distributed.largest(now - began > seconds or len(taken) >= 30 + WARM_UP):
+            raise _EnoughError
+
+    run = make_run(parts, seed=0, start=0, due=due, not_finite=_ignore)
+    try:
+        train(run)
+    except _EnoughError:
+        run.optimizer.zero_grad()
+    finally:
+        close: Callable[[], None] | None = getattr(run.batches, "close", None)  # stops the workers
+        if close is not None:
+            close()
+    return run, statistics.median(taken[WARM_UP:] or taken)
+
+
+def _time_evaluation(parts: Parts, seconds: float) -> float:
+    """Seconds of an evaluation of the whole validation split, from its first batches."""
+    began = time.monotonic()
+    batches, world = 0, distributed.world()
+    batch_size = parts.recipe.train.batch_size // world
+
+    def interrupt() -> None:
+        nonlocal batches
+        batches += 1
+        if distributed.largest(time.monotonic() - began > seconds):
+            raise _EnoughError
+
+    with contextlib.suppress(_EnoughError):
+        score(
+            parts.student.network,
+            parts.val,
+            size=parts.recipe.data.size,
+            precision=parts.precision,
+            batch_size=batch_size,
+            workers=parts.recipe.data.workers,
+            rank=distributed.rank(),
+            world=world,
+            interrupt=interrupt,
+        )
+    spent = time.monotonic() - began
+    return spent / max(batches, 1) * math.ceil(math.ceil(len(parts.val) / world) / batch_size)
+
+
+def _ignore(run: Run, trouble: object) -> None:
+    """A loss that is not finite is the run's own business."""
+
+
+__all__ = ["Job", "as_seconds", "epochs_within", "lines", "plan"]
