@@ -97,24 +97,21 @@ def pulls(parts: Parts, batch: Batch) -> dict[str, Pull]:
 
 
 class Watched:
-    """Batches as they pass by, and the pulls on the last of them: what `log.gradients` writes.
+    """The pulls on the last of the batches that passed by: what `log.gradients` writes.
 
     Args:
         parts: of the run.
-        batches: its micro-batches.
     """
 
-    def __init__(self, parts: Parts, batches: Iterator[Batch]) -> None:
+    def __init__(self, parts: Parts) -> None:
         self._parts = parts
-        self._batches = batches
         self._last: Batch | None = None
 
-    def __iter__(self) -> Iterator[Batch]:
-        return self
-
-    def __next__(self) -> Batch:
-        self._last = next(self._batches)
-        return self._last
+    def passing(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """The same batches; they are not held, so that their workers stop with the run that reads them."""
+        for batch in batches:
+            self._last = batch
+            yield batch
 
     def figures(self) -> dict[str, float]:
         """`gradient/<term>`, the norm unweighted; `gradient_ratio/<term>` to the supervised one's; `cosine/<term>`."""
