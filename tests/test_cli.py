@@ -144,6 +144,27 @@ def test_bench_prints_the_ratio(recipe, capsys):
     assert "distillation step / (teacher forward + student step) = " in out
 
 
+def test_bench_times_the_losses_or_a_recipe(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("kd.bench.losses.teacher_seconds", lambda sizes, precision: 2.0)
+    assert kd("bench", "--losses", "--rounds", "1", "--sizes", "1", "3", "4", "8", "8") == 0
+    out = capsys.readouterr().out
+    assert "forward on 1×3×64×64: 2.00 s" in out
+    assert "CIRKDMemory" in out
+    assert kd("bench") == 2
+    assert capsys.readouterr().err.startswith("kd bench: no recipe; name one, or give --losses")
+
+
+def test_calibrate_prints_a_fragment(recipe, capsys):
+    assert kd("calibrate", recipe, "--trust") == 2
+    assert "has no result.json; train it: kd run " in capsys.readouterr().err
+    assert kd("run", recipe.parent / "teacher.yaml", "--trust") == 0
+    capsys.readouterr()
+    assert kd("calibrate", recipe, "--trust", "--batches", "1", "--ratio", "0.5") == 0
+    out = capsys.readouterr().out
+    assert "weighted norm" in out
+    assert "\ndistill:\n" in out
+
+
 def test_copy_brings_a_recipe_here_and_never_overwrites(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert kd("copy") == 0

@@ -162,7 +162,7 @@ def _pull(term: Sequence[Tensor | None], supervised: Sequence[Tensor | None]) ->
 
 
 def _table(parts: Parts, means: Mapping[str, Pull], batches: int) -> Table:
-    table = Table(title=f"Gradients at the parameters that a term and the supervised loss share, {batches} batches")
+    table = Table(title=f"Gradients at the parameters that a term and the supervised loss share; batches: {batches}")
     for name in ("term", "norm", "supervised", "cosine", "weight now", "weighted norm / supervised"):
         table.add_column(name, justify="left" if name == "term" else "right")
     for name, pull in means.items():
