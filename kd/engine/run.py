@@ -18,8 +18,8 @@ from kd.engine.assemble import Parts, assemble, make_run, stream
 from kd.engine.bookkeeping import Bookkeeping, load_best
 from kd.engine.calibrate import Watched
 from kd.engine.check import meet
-from kd.engine.doctor import diagnose, twice_chance
 from kd.engine.checkpoint import Checkpoints
+from kd.engine.doctor import diagnose, twice_chance
 from kd.engine.environment import deterministic, environment, moved_on
 from kd.engine.guard import Guard
 from kd.engine.progress import Progress, duration, make_progress

@@ -1,0 +1,175 @@
+"""`kd bench --networks`: what each network costs on this machine: parameters, arithmetic, time and memory."""
+
+import copy
+import importlib
+import inspect
+import multiprocessing
+import statistics
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from rich.table import Table
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from kd.build import build, find
+from kd.console import stdout
+from kd.precision import Precision, choose
+from kd.recipe import RecipeError, Use
+from kd.runs import parameter_count, peak_memory
+from kd.types import as_classes
+
+SIZES = ((256, 256), (512, 512))
+CLASSES = 21
+TRAINED = 2  # images in a training step: the fewest that every BatchNorm takes
+
+
+class Cost(NamedTuple):
+    """What one network costs at one size."""
+
+    parameters: int
+    macs: int  # multiply-accumulates of one image's forward pass; "GMAC" is 1e9 of them, half of the "FLOPs"
+    forward: float  # seconds, one image, in evaluation mode
+    step: float  # seconds: forward, backward and update on `TRAINED` images
+    memory: int  # bytes: the most that the training step takes, the network included
+
+
+def bench_networks_command(
+    names: Sequence[str] = (),
+    *,
+    size: Sequence[int] | None = None,
+    threads: int | None = None,
+    rounds: int = 5,
+) -> None:
+    """Print a table of the networks' costs, at 256×256 and 512×512 or at `size`.
+
+    Args:
+        names: such as students.MobileNetV2UNet; all networks that need no further arguments if there are none.
+        size: (H, W) in pixels.
+        threads: of torch on a CPU; None leaves them as they are.
+        rounds: timed rounds; the median counts.
+
+    Raises:
+        RecipeError: there is no such network; a number is too small.
+    """
+    if size is not None and min(size) < 64:
+        raise RecipeError(f"kd bench: --size {size[0]} {size[1]}: networks take 64 pixels at least")
+    if rounds < 1 or (threads is not None and threads < 1):
+        raise RecipeError(f"kd bench: --threads {threads}, --rounds {rounds}: give 1 at least")
+    names = names or all_networks()
+    for name in names:
+        find(Use(use=name), folder=Path(), trust=False)
+    precision = choose()
+    table = Table(
+        title=f"{precision}, {threads or torch.get_num_threads()} threads, {CLASSES} classes, median of {rounds}; "
+        f"forward: one image; step: {TRAINED} images, forward, backward and update"
+    )
+    for heading in ("network", "parameters", "MB", "size", "GMAC", "forward s", "images/s", "step s", "peak MB"):
+        table.add_column(heading, justify="left" if heading == "network" else "right")
+    for name in names:
+        for (height, width), cost in _alone(name, ((size[0], size[1]),) if size else SIZES, threads, rounds):
+            table.add_row(
+                name,
+                f"{cost.parameters:,}",
+                f"{4 * cost.parameters / 2**20:.1f}",
+                f"{height}×{width}",
+                f"{cost.macs / 1e9:.2f}",
+                f"{cost.forward:.3f}",
+                f"{1 / cost.forward:.1f}",
+                f"{cost.step:.3f}",
+                f"{cost.memory / 2**20:.0f}",
+            )
+    stdout().print(table)
+
+
+def all_networks() -> list[str]:
+    """Every student and teacher that can be built for a number of classes without further arguments."""
+    names = [
+        f"{module}.{name}" for module in ("students", "teachers") for name in importlib.import_module(module).__all__
+    ]
+    return [name for name in names if not _needs_more(name)]
+
+
+def _needs_more(name: str) -> bool:
+    parameters = inspect.signature(find(Use(use=name), folder=Path(), trust=False)).parameters.values()
+    return any(one.default is one.empty and one.name != "num_classes" for one in parameters)
+
+
+def _alone(
+    name: str, sizes: Iterable[tuple[int, int]], threads: int | None, rounds: int
+) -> list[tuple[tuple[int, int], Cost]]:
+    """The costs, each measured in a process of its own: its peak memory is this network's at this size."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=context, max_tasks_per_child=1) as one:
+        return [(size, one.submit(measure, name, size, threads=threads, rounds=rounds).result()) for size in sizes]
+
+
+def measure(name: str, size: tuple[int, int], *, threads: int | None = None, rounds: int = 5) -> Cost:
+    """The cost of a network at a size; the memory is right in a process that has measured nothing else."""
+    if threads is not None:
+        torch.set_num_threads(threads)
+    precision = choose()
+    before = _peak(precision)
+    network: nn.Module = build(Use(use=name), folder=Path(), trust=False, num_classes=CLASSES, in_channels=3)
+    parameters, macs = parameter_count(network), count_macs(network, size)
+    images = torch.randint(0, 256, (TRAINED, 3, *size), dtype=torch.uint8)
+    network.to(device=precision.device).to(memory_format=precision.memory_format)
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.SGD(trained, lr=0.01, momentum=0.9)
+    network.eval()
+    forward = _median(lambda: _forward(network, images[:1], precision), precision, rounds)
+    network.train()
+    step = _median(lambda: _step(network, images, optimizer, precision), precision, rounds)
+    return Cost(parameters, macs, forward, step, _peak(precision) - before)
+
+
+def count_macs(network: nn.Module, size: tuple[int, int]) -> int:
+    """Multiply-accumulates of convolutions and matrix products for one image of (H, W) pixels; nothing is computed."""
+    shadow = copy.deepcopy(network).to("meta").eval()
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        shadow(torch.rand(1, 3, *size, device="meta"))
+    return int(counter.get_total_flops() // 2)
+
+
+@torch.no_grad()
+def _forward(network: nn.Module, images: torch.Tensor, precision: Precision) -> None:
+    with precision.autocast():
+        network(precision.images(images))
+
+
+def _step(network: nn.Module, images: torch.Tensor, optimizer: torch.optim.Optimizer, precision: Precision) -> None:
+    with precision.autocast():
+        logits = as_classes(network(precision.images(images)).logits)
+    labels = torch.zeros(logits.shape[0], *logits.shape[2:], dtype=torch.int64, device=logits.device)
+    nn.functional.cross_entropy(logits.float(), labels).backward()  # type: ignore[no-untyped-call]
+    optimizer.step()
+    optimizer.zero_grad()
+
+
+def _median(job: Callable[[], None], precision: Precision, rounds: int) -> float:
+    """Median seconds of a job, after two rounds of warm-up."""
+    taken = []
+    for _ in range(rounds + 2):
+        _wait(precision)
+        began = time.perf_counter()
+        job()
+        _wait(precision)
+        taken.append(time.perf_counter() - began)
+    return statistics.median(taken[2:])
+
+
+def _peak(precision: Precision) -> int:
+    """Bytes at the peak. On a CPU Linux hands `ru_maxrss` down to a started process; its own is VmHWM."""
+    status = Path("/proc/self/status")
+    if precision.device.type == "cuda" or not status.is_file():
+        return peak_memory(precision.device)
+    return next(int(line.split()[1]) * 1024 for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+
+
+def _wait(precision: Precision) -> None:
+    if precision.device.type == "cuda":
+        torch.cuda.synchronize(precision.device)

@@ -1,0 +1,64 @@
+import pytest
+from rich.console import Console
+from torch import nn
+from torchvision.models import ResNet18_Weights, resnet18
+
+from kd.bench import networks
+from kd.bench.networks import all_networks, bench_networks_command, count_macs, measure
+from kd.cli import main
+from kd.recipe import RecipeError
+
+
+def test_all_networks_but_those_around_others_are_measured():
+    names = all_networks()
+    assert {"students.MobileNetV3SmallASPP", "students.MobileNetV2UNet", "teachers.FCNResNet50"} <= set(names)
+    assert not {"teachers.Wrapped", "teachers.Ensemble", "teachers.ClassMapped"} & set(names)
+
+
+def test_macs_are_those_of_the_convolutions():
+    network = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 4, 3, stride=2, padding=1, groups=4))
+    expected = 8 * 3 * 9 * 16 * 24 + 4 * 2 * 9 * 8 * 12
+    assert count_macs(network, (16, 24)) == expected
+    assert all(parameter.device.type == "cpu" for parameter in network.parameters())
+
+
+def test_macs_of_a_network_are_the_published_ones():
+    weights = ResNet18_Weights.IMAGENET1K_V1  # its card says 1.814 (billions, at 224×224)
+    assert count_macs(resnet18(weights=None), (224, 224)) == pytest.approx(weights.meta["_ops"] * 1e9, rel=1e-3)
+
+
+def test_a_cost_has_every_figure():
+    cost = measure("students.MobileNetV3SmallASPPLite", (64, 96), rounds=1)
+    assert cost.parameters == 2_516_853
+    assert 0 < cost.forward < cost.step
+    assert cost.macs > 1e6
+    assert cost.memory >= 0
+
+
+def test_the_command_prints_a_row_a_network(capsys, monkeypatch):
+    monkeypatch.setattr(networks, "stdout", lambda: Console(width=200))
+    bench_networks_command(["students.MobileNetV3SmallASPPLite"], size=(64, 64), threads=1, rounds=1)
+    out = capsys.readouterr().out
+    assert "1 threads, 21 classes, median of 1" in " ".join(out.split())
+    (row,) = [line.replace("│", " ").split() for line in out.splitlines() if "students." in line]
+    assert row[:4] == ["students.MobileNetV3SmallASPPLite", "2,516,853", "9.6", "64×64"]
+    assert len(row) == 9
+    assert all(float(figure) >= 0 for figure in row[4:])
+    assert float(row[8]) > 30  # parameters, gradients and momentum alone
+
+
+def test_a_network_that_is_not_there():
+    with pytest.raises(RecipeError, match=r"students has no 'MobileNet'"):
+        bench_networks_command(["students.MobileNet"])
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--size", "32", "64"], "kd bench: --size 32 64: networks take 64 pixels at least"),
+        (["--threads", "0"], "kd bench: --threads 0, --rounds 10: give 1 at least"),
+    ],
+)
+def test_wrong_numbers_are_one_line(options, says, capsys):
+    assert main(["bench", "--networks", "students.MobileNetV2UNet", *options]) == 2
+    assert capsys.readouterr().err.splitlines() == [says]
