@@ -211,7 +211,7 @@ def _parser() -> argparse.ArgumentParser:
     command("env", _env, "Print versions, hardware and what precision: auto picks here.")
     command("schema", _schema, "Print the JSON Schema of recipes, for editors.", needs_torch=False)
     copy = command("copy", _copy, "Copy a recipe that comes with kd into the current folder.", needs_torch=False)
-    copy.add_argument("recipe", metavar="RECIPE", nargs="?", help="such as shapes/mobilenetv3_kl.yaml; none lists all")
+    copy.add_argument("recipe", metavar="RECIPE", nargs="?", help="such as shapes/mobilenetv3_kl_cwd.yaml; none lists all")
     return parser
 
 
@@ -252,7 +252,7 @@ def _demo(arguments: argparse.Namespace) -> int:
     from kd.engine.run import run_recipe
     from kd.recipe import read_recipe, shipped_recipes
 
-    recipe = shipped_recipes() / "shapes" / "mobilenetv3_kl.yaml"
+    recipe = shipped_recipes() / "shapes" / "mobilenetv3_kl_cwd.yaml"
     run_recipe(read_recipe(recipe), runs=arguments.runs, baseline=True)
     return compare_command([str(recipe)], runs=arguments.runs)
 

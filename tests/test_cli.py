@@ -168,15 +168,15 @@ def test_calibrate_prints_a_fragment(recipe, capsys):
 def test_copy_brings_a_recipe_here_and_never_overwrites(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert kd("copy") == 0
-    assert "shapes/mobilenetv3_kl.yaml" in capsys.readouterr().out.splitlines()
-    assert kd("copy", "shapes/mobilenetv3_kl.yaml") == 0
-    assert (tmp_path / "mobilenetv3_kl.yaml").is_file()
+    assert "shapes/mobilenetv3_kl_cwd.yaml" in capsys.readouterr().out.splitlines()
+    assert kd("copy", "shapes/mobilenetv3_kl_cwd.yaml") == 0
+    assert (tmp_path / "mobilenetv3_kl_cwd.yaml").is_file()
     assert (tmp_path / "teacher_deeplabv3plus.yaml").is_file()  # what it names comes along
-    (tmp_path / "mobilenetv3_kl.yaml").write_text("mine")
+    (tmp_path / "mobilenetv3_kl_cwd.yaml").write_text("mine")
     capsys.readouterr()
-    assert kd("copy", "shapes/mobilenetv3_kl.yaml") == 2
+    assert kd("copy", "shapes/mobilenetv3_kl_cwd.yaml") == 2
     assert "exists and differs from" in capsys.readouterr().err
-    assert (tmp_path / "mobilenetv3_kl.yaml").read_text() == "mine"
+    assert (tmp_path / "mobilenetv3_kl_cwd.yaml").read_text() == "mine"
 
 
 def process(*arguments, **options):

@@ -51,7 +51,7 @@ def test_run_a_recipe_then_compare(folder, monkeypatch, capsys):
     shortened = re.sub(r"epochs: \d+, batch_size: \d+", "steps: 2, batch_size: 2", teacher.read_text())
     teacher.write_text(shortened.replace("count: 2000", "count: 4"))
     out = type_in(folder, monkeypatch, capsys, rest, *SHORT)
-    assert "mobilenetv3_kl.yaml: ok: " in out
+    assert "mobilenetv3_kl_cwd.yaml: ok: " in out
     assert "distilled, seed 0" in out
     assert "from labels alone, seed 0" in out
     out = type_in(folder, monkeypatch, capsys, BLOCKS["compare", "bash"], *SHORT)
@@ -64,7 +64,7 @@ def test_a_loss_of_ones_own(folder, monkeypatch, capsys):
     (folder / "my_loss.py").write_text(BLOCKS["loss my_loss.py", "python"])
     assert len(BLOCKS["loss my_loss.py", "python"].split("class ")[1].splitlines()) <= 10
     out = type_in(folder, monkeypatch, capsys, BLOCKS["loss", "bash"], *SHORT)
-    assert "mobilenetv3_kl.yaml: ok: " in out
+    assert "mobilenetv3_kl_cwd.yaml: ok: " in out
     assert "distilled, seed 0" in out
 
 
