@@ -23,7 +23,7 @@ def check_recipe(file: str | Path, overrides: Sequence[str] = (), *, trust: bool
     """All three stages of checking, each finished before the next: shape, calls, meeting.
 
     Returns:
-        Lines for the user: what would be trained, and which weights were loaded.
+        Lines for the user: what would be trained, which weights were loaded, and what the losses remember.
 
     Raises:
         RecipeError: with all mistakes of the first stage that finds any.
@@ -39,7 +39,17 @@ def check_recipe(file: str | Path, overrides: Sequence[str] = (), *, trust: bool
     student = f"{recipe.student.use} ({parameter_count(parts.student.network):,} parameters)"
     teacher = f", taught by {parameter_count(parts.teacher.network):,} parameters" if parts.teacher else ""
     seeds = f" × {len(recipe.train.seeds)} seeds" if len(recipe.train.seeds) > 1 else ""
-    return [f"{file}: ok: {student}{teacher}, {parts.steps} steps{seeds} on {parts.precision}", *parts.notes, *lines]
+    ok = f"{file}: ok: {student}{teacher}, {parts.steps} steps{seeds} on {parts.precision}"
+    return [ok, *parts.notes, *_memories(parts), *lines]
+
+
+def _memories(parts: Parts) -> list[str]:
+    """A line for every loss that remembers more than a few numbers."""
+    sizes = {
+        name: sum(buffer.numel() * buffer.element_size() for buffer in loss.buffers())
+        for name, loss in parts.student.losses.items()
+    }
+    return [f"distill.{name}: its memory takes {size / 1e6:.1f} MB" for name, size in sizes.items() if size > 1000]
 
 
 def meet(parts: Parts) -> list[str]:

@@ -242,10 +242,10 @@ def gradient_is_right(name: str) -> None:
     assert torch.autograd.gradcheck(of_student, inputs.student, fast_mode=True)
 
 
-def compiles_whole(name: str) -> None:
+def compiles_whole(name: str, backend: str = "aot_eager") -> None:
     inputs, loss = Inputs(name, torch.float32), build(name, torch.float32)
     expected, its = value_and_gradient(loss, inputs.student, inputs.teacher, inputs.labels)
-    loss.compile(fullgraph=True, backend="aot_eager")
+    loss.compile(fullgraph=True, backend=backend)
     result, gradient = value_and_gradient(loss, inputs.student, inputs.teacher, inputs.labels)
     torch.testing.assert_close(result, expected)
     torch.testing.assert_close(gradient, its)
@@ -330,6 +330,13 @@ def cases() -> list:
 @pytest.mark.parametrize(("check", "name"), cases())
 def test_loss_keeps(check: Callable[[str], None], name: str) -> None:
     check(name)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of the compiler's own making
+@pytest.mark.parametrize("name", kd.losses.__all__)
+def test_loss_compiles_with_inductor(name: str) -> None:
+    compiles_whole(name, "inductor")
 
 
 def test_index_is_sorted_and_complete() -> None:

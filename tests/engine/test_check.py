@@ -228,3 +228,11 @@ def test_a_teacher_of_other_classes_speaks_of_those_it_knows(recipe):
         "distill.kl.at: this teacher knows 2 of the classes, so logits are compared by themselves; give them a term of "
         "their own"
     )
+
+
+def test_the_size_of_a_memory_is_said(recipe):
+    memory = "{use: kd.losses.CIRKDMemory, args: {pixel_queue: 1000, region_queue: 250}}"
+    lines = check_recipe(recipe, [f"distill.hint.loss={memory}"], trust=True, runs=recipe.parent / "runs")
+    # 2 classes × (1000 + 250) vectors of the teacher's 8 channels, 4 bytes each: 80 kB
+    assert "distill.hint: its memory takes 0.1 MB" in lines
+    assert len(check_recipe(recipe, [], trust=True, runs=recipe.parent / "runs")) == 1  # the others remember nothing
