@@ -134,6 +134,8 @@ class Recipe(Section):
     def _one_average(cls, train: Train, info: ValidationInfo) -> Train:
         teacher = info.data.get("teacher")
         taught = teacher.ema if teacher is not None else None
+        if train.fold_batchnorm and taught is not None:
+            raise ValueError("fold_batchnorm: an average that teaches changes with every step; remove fold_batchnorm")
         if None not in (train.ema, taught) and train.ema != taught:
             raise ValueError(
                 f"ema {train.ema} and teacher.ema {taught}: there is one moving average; give both one decay"

@@ -458,6 +458,12 @@ class Train(Section):
         default=None,
         description="Decay of a moving average of the student's network, whose weights are the result; null: none.",
     )
+    compile: Literal["off", "student", "all"] = Field(
+        default="off", description="Which networks run through `torch.compile` in training; a failure is a warning."
+    )
+    fold_batchnorm: Flag = Field(
+        default=False, description="Whether a copy of the teacher, its BatchNorm folded into convolutions, teaches."
+    )
     evaluate_every: Amount = Field(
         default="20%", description="Steps, or a share of all, between evaluations; 0: only at the end."
     )

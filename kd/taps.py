@@ -27,7 +27,7 @@ class Taps:
 
     def __init__(self, network: nn.Module, addresses: Mapping[str, Address]) -> None:
         self.addresses = dict(addresses)
-        self._network = (network,)  # in a tuple: an owner that is a Module must not register the network twice
+        self.run: Callable[[Tensor], SegmentationOutput] = network  # or the same, compiled
         self._seen: dict[str, tuple[Tensor, int]] | None = None  # a dict only during a call; else hooks do nothing
         modules = {path: module for path, module in network.named_modules() if path}
         declared = network.taps if isinstance(network, Network) else {}
@@ -47,7 +47,7 @@ class Taps:
         seen: dict[str, tuple[Tensor, int]] = {}
         self._seen = seen
         try:
-            output: SegmentationOutput = self._network[0](images)
+            output: SegmentationOutput = self.run(images)
         finally:
             self._seen = None  # the maps must not outlive the step that made them
         found: dict[str, Taken] = {}

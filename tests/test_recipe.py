@@ -170,6 +170,8 @@ def test_defaults(folder: Path) -> None:
         "nan_limit": 10,
         "sync_batchnorm": False,
         "ema": None,
+        "compile": "off",
+        "fold_batchnorm": False,
         "patience": None,
         "select": "last",
         "reestimate_batchnorm": 0,

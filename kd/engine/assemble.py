@@ -13,6 +13,8 @@ from kd.build import build
 from kd.data.dataset import Split, survey
 from kd.data.loader import training_batches
 from kd.engine import distributed
+from kd.engine.compiling import compile_roles
+from kd.engine.folding import folded
 from kd.engine.optimizer import Phases, make_optimizer, phase_ends, resting
 from kd.engine.roles import Student, Teacher
 from kd.engine.schedule import Told
@@ -23,6 +25,7 @@ from kd.precision import Precision, choose
 from kd.recipe import Recipe, RecipeError, Use, Weights, as_steps, teacher_recipe
 from kd.recipe import Term as TermRecipe
 from kd.runs import build_network, is_finished, load_network, teacher_directories
+from kd.taps import as_tuple
 from kd.types import Batch, SegmentationDataset, Tapped
 from kd.weights import load_into
 
@@ -43,6 +46,7 @@ class Parts:
     precision: Precision
     notes: list[str]  # what was loaded, what is slow: lines for the user
     ema: AveragedModel | None  # of the student's network alone
+    teaching: Teacher | None  # the teacher as it works in a step: itself, or its copy with BatchNorm folded
 
     @property
     def averages_teach(self) -> bool:
@@ -90,11 +94,14 @@ def assemble(recipe: Recipe, *, runs: Path, seed: int, trained: bool = True) -> 
     steps = total_steps(recipe, len(train))
     ema = _moving_average(recipe, network)  # before any hook: a copy's hooks would fill the original's store
     student, losses, known = Student(network, {}, {}, {}), dict[str, Any](), dict[str, tuple[int, ...]]()
-    teacher, teacher_run = None, None
+    teacher, folded_teacher, teacher_run = None, None, None
     if recipe.teacher is not None:
         teacher_network, teacher_run, note = _teacher_network(recipe, runs, train, trained, ema)
         notes += note
+        twin = _folded(recipe, teacher_network, train.in_channels, notes)  # copied before any hook
         teacher = _with_taps(recipe, "teacher", lambda at: Teacher(teacher_network, at))
+        if twin is not None:
+            folded_teacher = Teacher(twin, teacher.taps.addresses)
         student = _with_taps(recipe, "student", lambda at: Student(network, at, {}, {}))
         channels = _meet_adapters(recipe, student, teacher, train.in_channels)
         known = {name: _known(term, teacher.network, name) for name, term in recipe.distill.items()}
@@ -107,14 +114,28 @@ def assemble(recipe: Recipe, *, runs: Path, seed: int, trained: bool = True) -> 
         student.losses.update({name: loss for name, loss in losses.items() if isinstance(loss, nn.Module)})
     _freeze(recipe, student, steps)
     precision = _precision(recipe)
-    for role in (student, *([teacher] if teacher else []), *([ema] if ema else [])):
+    for role in filter(None, (student, teacher, folded_teacher, ema)):
         role.to(device=precision.device, memory_format=precision.memory_format)
     terms = {name: _term(recipe, term, losses[name], steps, known[name]) for name, term in recipe.distill.items()}
     supervised_loss = _build_loss(recipe, recipe.supervised.loss, train)
     if isinstance(supervised_loss, nn.Module):
         supervised_loss.to(precision.device)
     supervised = Supervised(supervised_loss, recipe.supervised.aux_weight)
-    return Parts(recipe, train, val, student, teacher, teacher_run, terms, supervised, steps, precision, notes, ema)
+    return Parts(
+        recipe,
+        train,
+        val,
+        student,
+        teacher,
+        teacher_run,
+        terms,
+        supervised,
+        steps,
+        precision,
+        notes,
+        ema=ema,
+        teaching=folded_teacher or teacher,
+    )
 
 
 def make_run(
@@ -128,6 +149,7 @@ def make_run(
 ) -> Run:
     """The run of assembled parts, from step `start` on, with its stream of batches; this rank's share of them."""
     recipe = parts.recipe
+    _compile(parts)
     optimizer = make_optimizer(recipe, parts.student)
     phases = Phases(recipe, parts.student, optimizer, parts.steps)
     factor = build(recipe.schedule, folder=recipe.folder, trust=recipe.trust, steps=parts.steps)
@@ -153,11 +175,11 @@ def make_run(
 
 def taught_by(parts: Parts, seed: int) -> Callable[[Batch], Tapped | None]:
     """What answers in a step: the teacher, behind its cache where the recipe has one; None without a teacher."""
-    if parts.teacher is None:
+    if parts.teaching is None:
         return lambda batch: None
     if parts.recipe.cache is None:
-        return parts.teacher
-    return CachedTeacher(parts.teacher, parts.recipe, images=len(parts.train), seed=seed, precision=parts.precision)
+        return parts.teaching
+    return CachedTeacher(parts.teaching, parts.recipe, images=len(parts.train), seed=seed, precision=parts.precision)
 
 
 def stream(
@@ -233,6 +255,31 @@ def _synchronized(recipe: Recipe, network: nn.Module) -> nn.Module:
         )
     synchronized: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
     return synchronized
+
+
+def _folded(recipe: Recipe, network: nn.Module, in_channels: int, notes: list[str]) -> nn.Module | None:
+    """The teacher's copy with BatchNorm folded, where the recipe asks for it and something was folded."""
+    if not recipe.train.fold_batchnorm:
+        return None
+    tapped = [address for term in recipe.distill.values() if term.at for address in as_tuple(term.at.teacher)]
+    images = torch.rand(2, in_channels, 64, 64, generator=torch.Generator().manual_seed(0))
+    twin, count = folded(network.eval(), tapped, images)
+    notes.append(f"teacher: {count} BatchNorm layers folded into the convolutions before them")
+    return twin if count else None
+
+
+def _compile(parts: Parts) -> None:
+    """Compile what the recipe asks for, on a batch of the training's shape."""
+    recipe = parts.recipe
+    if recipe.train.compile == "off":
+        return
+    roles: list[Student | Teacher] = [parts.student]
+    if recipe.train.compile == "all" and parts.teaching is not None:
+        roles.append(parts.teaching)
+    images = recipe.train.batch_size // recipe.train.accumulate // distributed.world()
+    compile_roles(
+        roles, example_batch(parts, recipe.data.crop or recipe.data.size, images), parts.precision, "inductor"
+    )
 
 
 def _moving_average(recipe: Recipe, network: nn.Module) -> AveragedModel | None:
