@@ -86,7 +86,10 @@ def doctor_command(file: str | Path, overrides: Sequence[str] = (), *, trust: bo
     check_calls(recipe)
     if recipe.teacher is None:
         raise RecipeError(f"{file}: it has no teacher; `kd doctor` looks at the teacher of a recipe")
-    found = diagnose(assemble(recipe, runs=runs, seed=recipe.train.seeds[0]))
+    parts = assemble(recipe, runs=runs, seed=recipe.train.seeds[0])
+    if parts.averages_teach:
+        raise RecipeError(f"{file}: its teacher is the average of its own student; there is none to look at yet")
+    found = diagnose(parts)
     table = Table()
     table.add_column("images and classes")
     table.add_column("mIoU", justify="right")

@@ -179,6 +179,7 @@ def test_a_loss_that_sees_a_shift_is_refused_under_an_ensemble(recipe, loss):
     )
 
 
+@pytest.mark.filterwarnings("ignore:with two classes")
 @pytest.mark.parametrize("loss", ["PixelKL", "DKD", "DIST", "LogitStandardized"])
 def test_a_loss_of_probabilities_passes_under_an_ensemble(recipe, loss):
     inner = ", args: {loss: {use: kd.losses.PixelKL}}" if loss == "LogitStandardized" else ""

@@ -218,6 +218,9 @@ def test_the_command_prints_a_table_and_one_line(tmp_path, capsys, monkeypatch):
     assert lines[-1].startswith("as stated ")
     with pytest.raises(RecipeError, match="it has no teacher; `kd doctor` looks at the teacher of a recipe"):
         doctor_command(tmp_path / "teacher.yaml", trust=True, runs=tmp_path / "runs")
+    average = ["teacher={ema: 0.9}", "distill.hint=null"]
+    with pytest.raises(RecipeError, match="its teacher is the average of its own student; there is none to look at"):
+        doctor_command(recipe, average, trust=True, runs=tmp_path / "runs")
     assert main(["doctor", str(recipe), "--trust", "--runs", str(tmp_path / "runs")]) == 0
 
 
