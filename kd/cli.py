@@ -211,7 +211,9 @@ def _parser() -> argparse.ArgumentParser:
     command("env", _env, "Print versions, hardware and what precision: auto picks here.")
     command("schema", _schema, "Print the JSON Schema of recipes, for editors.", needs_torch=False)
     copy = command("copy", _copy, "Copy a recipe that comes with kd into the current folder.", needs_torch=False)
-    copy.add_argument("recipe", metavar="RECIPE", nargs="?", help="such as shapes/mobilenetv3_kl_cwd.yaml; none lists all")
+    copy.add_argument(
+        "recipe", metavar="RECIPE", nargs="?", help="such as shapes/mobilenetv3_kl_cwd.yaml; none lists all"
+    )
     return parser
 
 

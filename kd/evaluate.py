@@ -10,8 +10,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from kd.data.loader import evaluation_batches
 from kd.metrics import confusion_matrix
 from kd.precision import Precision
+from kd.recipe import Evaluate
 from kd.runs import SplitResult
 from kd.types import SegmentationDataset, as_classes, resize
+
+WHOLE = Evaluate()  # the image at once, as it is
 
 
 @torch.no_grad()
@@ -21,6 +24,7 @@ def score(
     *,
     size: tuple[int, int],
     precision: Precision,
+    how: Evaluate = WHOLE,
     batch_size: int = 8,
     workers: int = 0,
     rank: int = 0,
@@ -38,6 +42,7 @@ def score(
         dataset: one split.
         size: (H, W) of the images given to the network.
         precision: where and how it runs.
+        how: window, scales and flip.
         batch_size: images at once.
         workers: processes that read images.
         rank: of this process, 0 … world-1, which scores every `world`-th image; the confusion matrices then add up.
@@ -53,7 +58,7 @@ def score(
             dataset, size, batch_size=batch_size, rank=rank, world=world, workers=workers, waiting=waiting
         )
         for batch in batches:
-            logits = predict(network, batch.images, precision)
+            logits = predict(network, batch.images, precision, how)
             for one, labels in zip(logits, batch.labels, strict=True):
                 predictions = full_size(one, labels.shape)
                 total += confusion_matrix(labels.to(predictions.device), predictions, len(classes)).cpu()
@@ -64,10 +69,53 @@ def score(
     return SplitResult(total.tolist(), list(classes), images)
 
 
-def predict(network: nn.Module, images: Tensor, precision: Precision) -> Tensor:
-    """Logits (N, K >= 2, h, w), float32, at the head's own stride, of uint8 images (N, C, H, W)."""
+def predict(network: nn.Module, images: Tensor, precision: Precision, how: Evaluate = WHOLE) -> Tensor:
+    """What a network says of uint8 images (N, C, H, W), float32.
+
+    Returns:
+        Logits (N, K >= 2, h, w) at the head's own stride. With a window, several scales or the mirror image: the
+        logarithm of the mean probability of all passes, (N, K, H, W).
+    """
+    whole = precision.images(images)
+    if (how.window, how.scales, how.flip) == (None, (1.0,), False):
+        return _logits(network, whole, precision)
+    size = (whole.shape[-2], whole.shape[-1])
+    total = torch.zeros(())
+    for scale in how.scales:
+        scaled = resize(whole, (max(round(size[0] * scale), 1), max(round(size[1] * scale), 1)))
+        for mirrored in (False, True) if how.flip else (False,):
+            seen = _slid(network, scaled.flip(3) if mirrored else scaled, precision, how.window)
+            total = total.to(seen) + resize(seen.flip(3) if mirrored else seen, size)
+    return (total / total.sum(1, keepdim=True)).clamp_min(1e-12).log()
+
+
+def _slid(network: nn.Module, images: Tensor, precision: Precision, window: tuple[int, int] | None) -> Tensor:
+    """Probabilities (N, K, h, w): of the image at once, or the mean of windows that overlap by a third at least."""
+    if window is None:
+        return _logits(network, images, precision).softmax(1)
+    height, width = (min(side, length) for side, length in zip(window, images.shape[-2:], strict=True))
+    total, count = torch.zeros(()), torch.zeros(images.shape[-2:], device=images.device)
+    for top in _starts(images.shape[-2], height):
+        for left in _starts(images.shape[-1], width):
+            place = (..., slice(top, top + height), slice(left, left + width))
+            part = images[place].contiguous(memory_format=precision.memory_format)
+            seen = resize(_logits(network, part, precision), (height, width)).softmax(1)
+            if total.ndim == 0:
+                total = seen.new_zeros(*seen.shape[:2], *images.shape[-2:])
+            total[place] += seen
+            count[place] += 1
+    return total / count
+
+
+def _starts(length: int, window: int) -> list[int]:
+    """Where windows begin on an axis: evenly, from the first cell to the last."""
+    steps = -(-(length - window) // max(window * 2 // 3, 1))
+    return [round(step * (length - window) / steps) for step in range(steps + 1)] if steps else [0]
+
+
+def _logits(network: nn.Module, images: Tensor, precision: Precision) -> Tensor:
     with torch.no_grad(), precision.autocast():
-        logits: Tensor = network(precision.images(images)).logits
+        logits: Tensor = network(images).logits
     return as_classes(logits).float()
 
 

@@ -23,6 +23,7 @@ from kd.schema import (
     Cache,
     Component,
     Data,
+    Evaluate,
     Flag,
     Log,
     Optimizer,
@@ -49,6 +50,7 @@ __all__ = [
     "At",
     "Cache",
     "Data",
+    "Evaluate",
     "Log",
     "Optimizer",
     "Phase",
@@ -100,6 +102,7 @@ class Recipe(Section):
         default=(), description="Parts of the run in order, each until a step, with resting modules and its own rate."
     )
     train: Train = Field(description="How long, how much at a time, and how.")
+    evaluate: Evaluate = Field(default=Evaluate(), description="How images are scored.")
     log: Log = Field(default=Log(), description="What is shown and logged.")
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="`auto`: the GPU if there is one.")
     deterministic: Flag = Field(
@@ -178,6 +181,11 @@ class Recipe(Section):
     def trust(self) -> bool:
         """Whether it may name code outside `TRUSTED`."""
         return self._trust
+
+    @property
+    def scored_size(self) -> tuple[int, int]:
+        """(height, width) of images that are scored."""
+        return self.evaluate.size or self.data.size
 
     @property
     def overrides(self) -> tuple[str, ...]:

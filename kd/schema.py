@@ -140,6 +140,14 @@ def term_name(name: str) -> str:
     return name
 
 
+def _scales(value: Any) -> Any:
+    if not isinstance(value, (list, tuple)) or not value:
+        raise ValueError(
+            f"must be a list of factors of the image's size, such as [0.75, 1.0, 1.25], got {shown(value)}"
+        )
+    return value
+
+
 def _distinct(seeds: tuple[int, ...]) -> tuple[int, ...]:
     if len(set(seeds)) < len(seeds):
         raise ValueError("each seed must be given once")
@@ -499,6 +507,21 @@ class Train(Section):
                 f"the nearest that are: {' and '.join(map(str, good))}"
             )
         return accumulate
+
+
+class Evaluate(Section):
+    """How images are scored, in training and in the result."""
+
+    size: Size | None = Field(
+        default=None, description="[height, width] in pixels of scored images, >= 32; null: `data.size`."
+    )
+    window: Size | None = Field(
+        default=None, description="[height, width] of a window that slides over the image; null: the image at once."
+    )
+    scales: Annotated[tuple[Annotated[Number, Field(gt=0, le=4)], ...], BeforeValidator(_scales)] = Field(
+        default=(1.0,), description="Factors of the size; the probabilities of all passes are averaged."
+    )
+    flip: Flag = Field(default=False, description="Whether the mirror image is a pass too.")
 
 
 class Log(Section):

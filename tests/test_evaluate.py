@@ -1,11 +1,14 @@
+from itertools import pairwise
 from typing import NamedTuple
 
+import pytest
 import torch
 from torch import nn
 
-from kd.evaluate import full_size, predict, reestimate_batchnorm, score
+from kd.evaluate import _starts, full_size, predict, reestimate_batchnorm, score
 from kd.metrics import confusion_matrix
 from kd.precision import Precision
+from kd.recipe import Evaluate
 from kd.types import Sample, SegmentationOutput
 
 CPU = Precision(torch.device("cpu"), torch.float32, torch.contiguous_format)
@@ -95,3 +98,69 @@ def test_what_rests_keeps_its_statistics_when_batchnorm_is_reestimated():
     assert torch.equal(network[0].running_mean, torch.full((3,), 0.2))
     assert network[1].running_mean.abs().max() < 1e-6
     assert (network[0].training, network[1].training) == (False, True)
+
+
+class Where(nn.Module):
+    """Two classes from one convolution; sees where a pixel lies in what it is given, and keeps the sizes of it."""
+
+    def __init__(self, *, left=0.0):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 2, 1)
+        nn.init.normal_(self.conv.weight, std=3.0, generator=torch.Generator().manual_seed(0))
+        self.left, self.sizes = left, []
+
+    def forward(self, images):
+        self.sizes.append(tuple(images.shape[-2:]))
+        logits = self.conv(images)
+        logits[:, 1] += self.left * torch.linspace(1, -1, images.shape[3])
+        return SegmentationOutput(logits, {}, {})
+
+
+IMAGES = torch.randint(0, 256, (2, 3, 40, 50), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
+
+
+def test_windows_of_a_network_that_looks_at_single_pixels_are_the_whole():
+    network = Where()
+    whole = predict(network, IMAGES, CPU).softmax(1)
+    slid = predict(network, IMAGES, CPU, Evaluate(window=(32, 32)))
+    assert network.sizes == [(40, 50)] + [(32, 32)] * 4
+    torch.testing.assert_close(slid.exp(), whole)
+
+
+@pytest.mark.parametrize(("length", "window"), [(40, 32), (100, 32), (32, 32), (33, 32), (1000, 48)])
+def test_windows_reach_from_edge_to_edge_and_overlap_by_a_third(length, window):
+    starts = _starts(length, window)
+    assert (starts[0], starts[-1] + window) == (0, length)
+    assert all(0 < after - before <= window * 2 // 3 + 1 for before, after in pairwise(starts))
+
+
+def test_a_window_larger_than_the_image_is_the_image():
+    network = Where()
+    predict(network, IMAGES, CPU, Evaluate(window=(64, 64)))
+    assert network.sizes == [(40, 50)]
+
+
+def test_the_mirror_image_takes_away_what_depends_on_the_side():
+    network = Where(left=2.0)
+    found = predict(network, IMAGES, CPU, Evaluate(flip=True)).exp()
+    straight = predict(network, IMAGES, CPU).softmax(1)
+    mirrored = predict(network, IMAGES.flip(3), CPU).softmax(1).flip(3)
+    torch.testing.assert_close(found, (straight + mirrored) / 2)
+    torch.testing.assert_close(predict(network, IMAGES.flip(3), CPU, Evaluate(flip=True)).exp().flip(3), found)
+
+
+def test_scales_are_averaged_as_probabilities_at_the_images_size():
+    network = Where()
+    found = predict(network, IMAGES, CPU, Evaluate(scales=(0.5, 1.0)))
+    assert network.sizes == [(20, 25), (40, 50)]
+    assert found.shape == (2, 2, 40, 50)
+    torch.testing.assert_close(found.exp().sum(1), torch.ones(2, 40, 50))
+    same = predict(network, IMAGES, CPU, Evaluate(scales=(1.0, 1.0))).exp()
+    torch.testing.assert_close(same, predict(network, IMAGES, CPU).softmax(1))
+
+
+def test_a_score_takes_window_scales_and_flip():
+    network = Red()
+    how = Evaluate(window=(32, 32), scales=(1.0, 2.0), flip=True)
+    result = score(network, Painted(), size=(16, 8), precision=CPU, how=how)
+    assert result == score(network, Painted(), size=(16, 8), precision=CPU)

@@ -231,7 +231,7 @@ MISTAKES = [
     ("device: cpu", "device: cpu\ndevice: cuda", [
         "r.yaml:38:1: device: given twice, first at r.yaml:37:1; remove one"
     ]),
-    ("device: cpu", "1: 2", ["r.yaml:37:1: 1: unknown key; known: cache, data, deterministic, device, distill, log, optimizer, phases, schedule, "
+    ("device: cpu", "1: 2", ["r.yaml:37:1: 1: unknown key; known: cache, data, deterministic, device, distill, evaluate, log, optimizer, phases, schedule, "
                             "student, supervised, teacher, train"]),
     ("device: cpu", "true: 2", ["r.yaml:37:1: a key must be a word or an integer, got 'true'"]),
     ("device: cpu", "[1]: 2", ["r.yaml:37:1: a key must be a word or an integer, got a list or a mapping"]),

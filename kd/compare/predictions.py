@@ -62,7 +62,7 @@ def pictures(comparison: Comparison, *, count: int = 6) -> Pictures:
     except (RecipeError, DataError, StorageError) as error:
         return Pictures((), (), (f"the {SPLIT} images cannot be read: {error}",))
     networks, problems = _networks(comparison, recipe, dataset)
-    predictors = {key: _Predictor(network, recipe.data.size, choose("cpu")) for key, network in networks.items()}
+    predictors = {key: _Predictor(network, recipe, choose("cpu")) for key, network in networks.items()}
     chosen = choose_shown(samples, count, predictors.get(subject.key), predictors.get(subject.baseline or ""))
     shown = tuple(
         Picture(
@@ -86,14 +86,15 @@ def spread(length: int, count: int) -> list[int]:
 @dataclass(frozen=True)
 class _Predictor:
     network: nn.Module
-    size: tuple[int, int]
+    recipe: Recipe
     precision: Precision
     seen: dict[str, Map] = field(default_factory=dict)  # choosing and showing ask for the same images
 
     def __call__(self, sample: Sample) -> Map:
         """Classes (H, W) at the image's own size, as the scores were taken."""
         if sample.name not in self.seen:
-            logits = predict(self.network, resize_image(sample.image, self.size)[None], self.precision)[0]
+            image = resize_image(sample.image, self.recipe.scored_size)
+            logits = predict(self.network, image[None], self.precision, self.recipe.evaluate)[0]
             classes = full_size(logits, tuple(sample.image.shape[1:]))
             self.seen[sample.name] = classes.to("cpu", torch.uint8).numpy()
         return self.seen[sample.name]

@@ -32,7 +32,10 @@ def folded(network: nn.Module, tapped: Iterable[str], images: Tensor) -> tuple[n
         return network, 0
     twin = copy.deepcopy(network)
     for conv, norm in pairs:
-        fused = fuse_conv_bn_eval(twin.get_submodule(conv), twin.get_submodule(norm))  # type: ignore[type-var]
+        first, second = twin.get_submodule(conv), twin.get_submodule(norm)
+        assert isinstance(first, nn.Conv2d)
+        assert isinstance(second, nn.BatchNorm2d)
+        fused = fuse_conv_bn_eval(first, second)
         _replace(twin, conv, fused)
         _replace(twin, norm, nn.Identity())
     return (twin, len(pairs)) if _equal(network, twin, images) else (network, 0)

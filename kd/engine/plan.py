@@ -219,8 +219,9 @@ def _time_evaluation(parts: Parts, seconds: float) -> float:
         score(
             parts.student.network,
             parts.val,
-            size=parts.recipe.data.size,
+            size=parts.recipe.scored_size,
             precision=parts.precision,
+            how=parts.recipe.evaluate,
             batch_size=batch_size,
             workers=parts.recipe.data.workers,
             rank=distributed.rank(),

@@ -310,8 +310,9 @@ def _score_network(parts: Parts, network: nn.Module, stop: Stop) -> SplitResult:
     mine = score(
         network,
         parts.val,
-        size=recipe.data.size,
+        size=recipe.scored_size,
         precision=parts.precision,
+        how=recipe.evaluate,
         batch_size=recipe.train.batch_size // distributed.world(),
         workers=recipe.data.workers,
         rank=distributed.rank(),
@@ -378,8 +379,8 @@ def _panels(parts: Parts, count: int) -> Iterator[tuple[str, Any]]:
     palette = torch.tensor([*parts.val.colors, *[(0, 0, 0)] * (256 - len(parts.val.colors))], dtype=torch.uint8)
     training = parts.student.training
     parts.student.eval()
-    for batch in islice(evaluation_batches(parts.val, parts.recipe.data.size, batch_size=1), count):
-        logits = predict(parts.network, batch.images, parts.precision)[0]
+    for batch in islice(evaluation_batches(parts.val, parts.recipe.scored_size, batch_size=1), count):
+        logits = predict(parts.network, batch.images, parts.precision, parts.recipe.evaluate)[0]
         size = (batch.images.shape[-2], batch.images.shape[-1])
         image = batch.images[0].expand(3, -1, -1) if batch.images.shape[1] == 1 else batch.images[0, :3]
         labels = torch.nn.functional.interpolate(batch.labels[0][None, None], size, mode="nearest-exact")[0, 0]

@@ -146,3 +146,18 @@ def test_what_cannot_be_written_is_one_line(tmp_path):
     (tmp_path / "runs").write_text("a file, not a folder")
     with pytest.raises(StorageError, match=r"seed0: cannot be written \(Not a directory\); choose"):
         run(recipe, tmp_path / "runs")
+
+
+def test_images_are_scored_as_the_recipe_says(tmp_path, monkeypatch):
+    seen = []
+    from kd.engine import run as running
+
+    ordinary = running.score
+    monkeypatch.setattr(running, "score", lambda *a, **k: seen.append((k["size"], k["how"])) or ordinary(*a, **k))
+    recipe = read(
+        write_recipes(tmp_path), "evaluate={size: [48, 64], window: [32, 32], scales: [1.0, 1.5], flip: true}"
+    )
+    one = baseline_of(recipe)
+    run(one, tmp_path / "runs")
+    assert set(seen) == {((48, 64), one.evaluate)}
+    assert one.id != baseline_of(read(tmp_path / "student.yaml")).id
