@@ -1,5 +1,6 @@
 import re
 from html.parser import HTMLParser
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -196,6 +197,18 @@ def test_the_pictures_are_predicted_as_the_scores_were_taken(made, networks, mon
     titles = [image["alt"] for image in page.all("img") if image["alt"].startswith("student against baseline")]
     assert len(titles) == 6
     assert all(any(title.endswith(picture.name) for title in titles) for picture in shown.pictures)
+
+
+def test_a_teacher_without_a_run_is_loaded_as_its_recipe_says(networks):
+    dataset, (one, _) = networks
+    weights = f"{{file: {one / 'student.safetensors'}, rename: {{'never.': ''}}}}"
+    teacher = f"teacher={{use: 'tiny.py:Tiny', weights: {weights}}}"
+    terms = "distill={kl: {loss: {use: kd.losses.PixelKL}}}"
+    recipe = read_recipe(one.parent / "small.yaml", [teacher, terms], trust=True)
+    entry = SimpleNamespace(runs=(), network="tiny.py:Tiny")
+    network = predictions._network(SimpleNamespace(trust=True), entry, recipe, dataset)
+    expected = load_network(one, trust=True).state_dict()
+    assert all(torch.equal(value, expected[name]) for name, value in network.state_dict().items())
 
 
 def test_code_that_is_not_trusted_is_not_run(made, networks):
