@@ -53,3 +53,17 @@ def test_skd_is_the_house_value_and_the_teachers_entropy_times_the_batch() -> No
     entropy = -(teacher.softmax(1) * teacher.log_softmax(1)).sum(1).mean()
     house = PixelKL()(student, teacher)
     torch.testing.assert_close(PixelKL(convention="skd")(student, teacher), 3 * (house + entropy))
+
+
+@pytest.mark.parametrize("convention", ["house", "skd"])
+def test_parts_give_the_whole(monkeypatch: pytest.MonkeyPatch, convention: str) -> None:
+    """Large maps are compared by some images at a time: the same value and gradient as all at once."""
+    student, teacher = torch.randn(5, 3, 4, 6, requires_grad=True), torch.randn(5, 3, 4, 6)
+    labels = torch.randint(0, 3, (5, 4, 6))
+    labels[1] = labels[:, 0] = 255
+    loss = PixelKL(convention=convention)
+    whole = loss(student, teacher, labels)
+    monkeypatch.setattr("kd.losses.response.pixel_kl.PART", 2 * 3 * 4 * 6)  # two images, two, and one
+    parts = loss(student, teacher, labels)
+    assert torch.equal(parts, whole)
+    assert torch.equal(*(torch.autograd.grad(each, student)[0] for each in (parts, whole)))

@@ -1,9 +1,12 @@
 """Hinton's distillation at every pixel."""
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kd.losses._pixels import full_precision, mean_over, pair, valid_pixels
+
+PART = 2**22  # elements compared at a time, by whole images: large maps at once would leave a CPU's cache and heap
 
 
 class PixelKL(nn.Module):
@@ -63,14 +66,22 @@ class PixelKL(nn.Module):
         with full_precision(student):
             student, teacher = pair(student, teacher)
             valid = valid_pixels(labels, student)
-            log_student = F.log_softmax(student / self.temperature, 1)
-            log_teacher = F.log_softmax(teacher / self.temperature, 1)
-            probability = log_teacher.exp()
+            images = max(1, PART // valid[0].numel() // student.shape[1])
+            parts = zip(torch.split(student, images), torch.split(teacher, images), strict=True)
+            per_pixel = torch.cat([self._per_pixel(*part) for part in parts])  # (N, h, w)
             if self.convention == "skd":
-                cross_entropy = -(probability * log_student).sum(1)  # (N, h, w)
-                return cross_entropy.where(valid, 0).sum() / valid[0].numel()
-            divergence = (probability * (log_teacher - log_student)).sum(1)  # (N, h, w)
-            return self._factor(student, valid) * mean_over(divergence, valid)
+                return per_pixel.where(valid, 0).sum() / valid[0].numel()
+            return self._factor(student, valid) * mean_over(per_pixel, valid)
+
+    def _per_pixel(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """The divergence at every pixel; the cross entropy for "skd"."""
+        if self.temperature != 1:  # a division by 1 would copy both
+            student, teacher = student / self.temperature, teacher / self.temperature
+        log_student, log_teacher = F.log_softmax(student, 1), F.log_softmax(teacher, 1)
+        probability = log_teacher.exp()
+        if self.convention == "skd":
+            return -(probability * log_student).sum(1)
+        return (log_teacher - log_student).mul_(probability).sum(1)
 
     def _factor(self, student: Tensor, valid: Tensor) -> Tensor | float:
         images, classes = student.shape[:2]
