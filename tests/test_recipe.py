@@ -176,7 +176,7 @@ def test_defaults(folder: Path) -> None:
         "select": "last",
         "reestimate_batchnorm": 0,
     }
-    assert recipe.log.model_dump() == {"every": 10, "panels": 4, "tensorboard": True}
+    assert recipe.log.model_dump() == {"every": 10, "panels": 4, "tensorboard": True, "gradients": 0}
     assert recipe.device == "auto"
 
 
@@ -816,7 +816,7 @@ def test_the_resolved_recipe_reads_back_equal_from_another_folder(folder: Path) 
         }
     )
     assert again.resolved()["teacher"]["recipe"] == str(folder / "t.yaml")
-    assert again.resolved()["log"] == {"every": 5, "panels": 0, "tensorboard": False}
+    assert again.resolved()["log"] == {"every": 5, "panels": 0, "tensorboard": False, "gradients": 0}
     assert read(ALONE).resolved()["schedule"] == {"use": "kd.engine.schedule.poly", "args": {"power": 0.9}}
     assert recipe != read(text, trust=True)
 
