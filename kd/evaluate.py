@@ -1,7 +1,7 @@
 """Score a network on a split: the one piece of code that training, comparison and export share."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -12,12 +12,11 @@ from kd.metrics import confusion_matrix
 from kd.precision import Precision
 from kd.recipe import Evaluate
 from kd.runs import SplitResult
-from kd.types import SegmentationDataset, as_classes, resize
+from kd.types import IGNORE, SegmentationDataset, as_classes, resize
 
 WHOLE = Evaluate()  # the image at once, as it is
 
 
-@torch.no_grad()
 def score(
     network: nn.Module,
     dataset: SegmentationDataset,
@@ -50,23 +49,67 @@ def score(
         interrupt: called after each batch, equally often on every rank; may raise to stop.
         waiting: called once a second while images are waited for; may raise to stop.
     """
+    return score_beside(
+        network,
+        None,
+        dataset,
+        size=size,
+        precision=precision,
+        how=how,
+        batch_size=batch_size,
+        workers=workers,
+        rank=rank,
+        world=world,
+        interrupt=interrupt,
+        waiting=waiting,
+    )[0]
+
+
+@torch.no_grad()
+def score_beside(
+    network: nn.Module,
+    teacher: nn.Module | None,
+    dataset: SegmentationDataset,
+    *,
+    size: tuple[int, int],
+    precision: Precision,
+    how: Evaluate = WHOLE,
+    batch_size: int = 8,
+    workers: int = 0,
+    rank: int = 0,
+    world: int = 1,
+    interrupt: Callable[[], None] = lambda: None,
+    waiting: Callable[[], None] = lambda: None,
+) -> tuple[SplitResult, SplitResult | None]:
+    """A network's score, and its score with the teacher's classes in place of the labels: how far they agree.
+
+    Both count the labelled pixels alone. Arguments as those of `score`; without a teacher the second is None.
+    """
     classes = dataset.class_names
-    total = torch.zeros(len(classes), len(classes), dtype=torch.int64)
+    right, alike = torch.zeros(2, len(classes), len(classes), dtype=torch.int64)
     images = 0
-    with _evaluating(network):
+    networks = [network] if teacher is None else [network, teacher]
+    with ExitStack() as modes:
+        for one in networks:
+            modes.enter_context(_evaluating(one))
         batches = evaluation_batches(
             dataset, size, batch_size=batch_size, rank=rank, world=world, workers=workers, waiting=waiting
         )
         for batch in batches:
-            logits = predict(network, batch.images, precision, how)
-            for one, labels in zip(logits, batch.labels, strict=True):
-                predictions = full_size(one, labels.shape)
-                total += confusion_matrix(labels.to(predictions.device), predictions, len(classes)).cpu()
+            logits = [predict(one, batch.images, precision, how) for one in networks]
+            for number, labels in enumerate(batch.labels):
+                ours, *theirs = (full_size(each[number], labels.shape) for each in logits)
+                labels = labels.to(ours.device)
+                right += confusion_matrix(labels, ours, len(classes)).cpu()
+                for classes_of_teacher in theirs:
+                    said = classes_of_teacher.masked_fill(labels == IGNORE, IGNORE)
+                    alike += confusion_matrix(said, ours, len(classes)).cpu()
             images += len(batch.images)
             interrupt()
         if -(-images // batch_size) < -(-len(range(0, len(dataset), world)) // batch_size):
             interrupt()  # rank 0 has one batch more
-    return SplitResult(total.tolist(), list(classes), images)
+    found = [SplitResult(counts.tolist(), list(classes), images) for counts in (right, alike)]
+    return found[0], found[1] if teacher is not None else None
 
 
 def predict(network: nn.Module, images: Tensor, precision: Precision, how: Evaluate = WHOLE) -> Tensor:

@@ -522,6 +522,9 @@ class Evaluate(Section):
         default=(1.0,), description="Factors of the size; the probabilities of all passes are averaged."
     )
     flip: Flag = Field(default=False, description="Whether the mirror image is a pass too.")
+    agreement: Flag = Field(
+        default=True, description="Whether evaluations in training say on how much student and teacher agree."
+    )
 
 
 class Log(Section):

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from kd.evaluate import _starts, full_size, predict, reestimate_batchnorm, score
+from kd.evaluate import _starts, full_size, predict, reestimate_batchnorm, score, score_beside
 from kd.metrics import confusion_matrix
 from kd.precision import Precision
 from kd.recipe import Evaluate
@@ -164,3 +164,17 @@ def test_a_score_takes_window_scales_and_flip():
     how = Evaluate(window=(32, 32), scales=(1.0, 2.0), flip=True)
     result = score(network, Painted(), size=(16, 8), precision=CPU, how=how)
     assert result == score(network, Painted(), size=(16, 8), precision=CPU)
+
+
+class AllBright(nn.Module):
+    def forward(self, images):
+        return SegmentationOutput(torch.ones_like(images[:, :1]), {}, {})
+
+
+def test_agreement_is_the_score_with_the_teachers_classes_as_labels():
+    right, alike = score_beside(Red(), AllBright(), Painted(), size=(16, 8), precision=CPU)
+    assert right == score(Red(), Painted(), size=(16, 8), precision=CPU)
+    pixels = (8 + 16 + 24 - 3) * 4  # each half of the labelled pixels
+    assert alike.confusion == [[0, 0], [pixels, pixels]]
+    assert score_beside(Red(), Red(), Painted(), size=(16, 8), precision=CPU)[1].confusion == right.confusion
+    assert score_beside(Red(), None, Painted(), size=(16, 8), precision=CPU)[1] is None

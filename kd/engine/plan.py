@@ -18,7 +18,7 @@ from kd.engine.check import meet
 from kd.engine.checkpoint import Checkpoints
 from kd.engine.progress import duration
 from kd.engine.train import Run, train
-from kd.evaluate import score
+from kd.evaluate import score_beside
 from kd.recipe import Recipe, RecipeError, as_steps, baseline_of, teacher_recipe
 from kd.runs import is_finished, peak_memory, run_directory
 
@@ -216,8 +216,9 @@ def _time_evaluation(parts: Parts, seconds: float) -> float:
             raise _EnoughError
 
     with contextlib.suppress(_EnoughError):
-        score(
+        score_beside(
             parts.student.network,
+            parts.teacher.network if parts.teacher is not None and parts.recipe.evaluate.agreement else None,
             parts.val,
             size=parts.recipe.scored_size,
             precision=parts.precision,

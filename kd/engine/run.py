@@ -26,7 +26,7 @@ from kd.engine.progress import Progress, duration, make_progress
 from kd.engine.schedule import Patience
 from kd.engine.stop import Stop, stopping
 from kd.engine.train import train
-from kd.evaluate import full_size, predict, reestimate_batchnorm, score
+from kd.evaluate import full_size, predict, reestimate_batchnorm, score_beside
 from kd.metrics import scores
 from kd.precision import slow_path
 from kd.recipe import Recipe, RecipeError, as_steps, baseline_of, teacher_recipe, to_yaml
@@ -295,8 +295,12 @@ def _finish(parts: Parts, book: Bookkeeping, step: int, seed: int, stop: Stop) -
 
 
 def _scores(parts: Parts, stop: Stop) -> dict[str, SplitResult]:
-    """The score of the network whose weights are the result, as "val"; and of the other one, if there is an average."""
-    found = {"val": _score_network(parts, parts.network, stop)}
+    """The score of the network whose weights are the result, as "val"; of the other one, if there is an average.
+
+    And its agreement with its teacher, as "agreement": a score with the teacher's classes in place of the labels.
+    """
+    teacher = parts.teacher.network if parts.teacher is not None and parts.recipe.evaluate.agreement else None
+    found = _score_beside(parts, parts.network, None if teacher is parts.network else teacher, stop)
     if parts.network is not parts.student.network:
         found["val_student"] = _score_network(parts, parts.student.network, stop)
     elif parts.ema is not None:
@@ -306,9 +310,15 @@ def _scores(parts: Parts, stop: Stop) -> dict[str, SplitResult]:
 
 def _score_network(parts: Parts, network: nn.Module, stop: Stop) -> SplitResult:
     """A network's score on the validation split; each process scores its share of the images."""
+    return _score_beside(parts, network, None, stop)["val"]
+
+
+def _score_beside(parts: Parts, network: nn.Module, teacher: nn.Module | None, stop: Stop) -> dict[str, SplitResult]:
+    """A network's score as "val", and as "agreement" how far it is of one mind with a teacher."""
     recipe = parts.recipe
-    mine = score(
+    mine = score_beside(
         network,
+        teacher,
         parts.val,
         size=recipe.scored_size,
         precision=parts.precision,
@@ -320,6 +330,12 @@ def _score_network(parts: Parts, network: nn.Module, stop: Stop) -> SplitResult:
         interrupt=stop.check,
         waiting=stop.waiting,
     )
+    found = {name: one for name, one in zip(("val", "agreement"), mine, strict=True) if one is not None}
+    return {name: _summed(one) for name, one in found.items()}
+
+
+def _summed(mine: SplitResult) -> SplitResult:
+    """The result of all processes."""
     counts = distributed.summed(torch.tensor(mine.confusion))
     return SplitResult(counts.tolist(), mine.classes, int(distributed.summed(torch.tensor(mine.images))))
 

@@ -152,8 +152,10 @@ def test_images_are_scored_as_the_recipe_says(tmp_path, monkeypatch):
     seen = []
     from kd.engine import run as running
 
-    ordinary = running.score
-    monkeypatch.setattr(running, "score", lambda *a, **k: seen.append((k["size"], k["how"])) or ordinary(*a, **k))
+    ordinary = running.score_beside
+    monkeypatch.setattr(
+        running, "score_beside", lambda *a, **k: seen.append((k["size"], k["how"])) or ordinary(*a, **k)
+    )
     recipe = read(
         write_recipes(tmp_path), "evaluate={size: [48, 64], window: [32, 32], scales: [1.0, 1.5], flip: true}"
     )
@@ -161,3 +163,14 @@ def test_images_are_scored_as_the_recipe_says(tmp_path, monkeypatch):
     run(one, tmp_path / "runs")
     assert set(seen) == {((48, 64), one.evaluate)}
     assert one.id != baseline_of(read(tmp_path / "student.yaml")).id
+
+
+def test_evaluations_say_how_far_student_and_teacher_agree(tmp_path):
+    recipe = read(write_recipes(tmp_path))
+    (student,), _ = run(recipe, tmp_path / "runs")
+    lines = read_metrics(student)
+    assert [line["step"] for line in lines if "agreement/pixel_accuracy" in line] == [4, 8]
+    assert all(0 <= line["agreement/miou"] <= 1 for line in lines if "agreement/miou" in line)
+    (without,), _ = run(read(tmp_path / "student.yaml", "evaluate.agreement=false"), tmp_path / "runs")
+    assert not any("agreement/miou" in line for line in read_metrics(without))
+    assert equal(weights(student), weights(without))
