@@ -91,7 +91,10 @@ class Split(Dataset[Item]):
         else:
             labels = resize_labels(sample.labels, self.size)
             labels = labels.masked_fill(labels == IGNORE, UNLABELLED)
-        image, mask = tv_tensors.Image(resize_image(sample.image, self.size)), tv_tensors.Mask(labels)
+        resized = resize_image(sample.image, self.size)
+        if resized is sample.image:
+            resized = resized.clone()  # a transform may write in place, and the dataset may keep its samples
+        image, mask = tv_tensors.Image(resized), tv_tensors.Mask(labels)
         for transform in self.augment:
             where = f"{sample.name}: {_named(transform)}"
             try:

@@ -114,6 +114,13 @@ def test_a_users_transform_may_draw_and_fails_with_the_samples_name():
     split = Split(Fixed(sample([[0] * 4] * 4)), (4, 4), augment=[darker])
     assert {int(split[0, view].image.max()) for view in range(30)} == {50, 33, 25}
 
+    def in_place(image, mask):
+        return image.add_(1), mask.fill_(2)
+
+    split = Split(Fixed(sample([[0] * 4] * 4)), (4, 4), augment=[in_place])
+    assert [int(split[0, view].image.max()) for view in range(3)] == [101, 101, 101]
+    assert split.dataset[0, 0].labels.max() == 0
+
     def broken(image, mask):
         raise KeyError("gone\nfor good")
 
