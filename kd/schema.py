@@ -25,7 +25,7 @@ TRUSTED = ("kd.losses", "kd.adapters", "kd.data", "kd.engine.schedule", "teacher
 def is_trusted(component: str) -> bool:
     """Whether a component is one name directly under a module of `TRUSTED`; decided on the text alone."""
     module, _, name = component.rpartition(".")
-    return module in TRUSTED and name.isidentifier()
+    return module in TRUSTED and name.isidentifier() and not name.startswith("_")
 
 
 def nearly_trusted(text: str, form: str = "; {}", gap: str = "") -> str:
