@@ -45,10 +45,10 @@ def test_a_signal_in_an_evaluation_ends_it_and_the_evaluation_is_made_up_for(tmp
         calls.append(1)
         return ordinary(*arguments, **options)
 
-    ordinary = run_module.score
+    ordinary = run_module.score_beside
     with monkeypatch.context() as patched:
         patched.setattr("kd.evaluate.predict", kill_once(__import__("kd.evaluate").evaluate.predict))
-        patched.setattr(run_module, "score", counted)
+        patched.setattr(run_module, "score_beside", counted)
         with pytest.raises(StoppedError, match="SIGUSR1"):
             run(recipe, tmp_path / "cut")
     assert len(calls) == 1

@@ -1,6 +1,6 @@
 import torch
-from toy import Toy, batch
 from torch import nn
+from toy import Toy, batch
 
 from kd.engine.roles import Student, Teacher
 from kd.engine.train import to_device
