@@ -71,12 +71,13 @@ class Network(Protocol):
 class DistillationLoss(Protocol):
     """How far the student is from the teacher at one tap; a mean over the batch and the valid pixels.
 
-    `labels` (N, h, w) have the maps' size; None means that every pixel is valid.
+    `labels` (N, h, w) have the maps' size; None means that every pixel is valid. A term that lists several taps gives
+    tuples of equal length for all three.
     """
 
     compares: str  # "logits", "features" or "either"
 
-    def __call__(self, student: Any, teacher: Any, labels: Tensor | None) -> Tensor: ...
+    def __call__(self, student: Any, teacher: Any, labels: Any) -> Tensor: ...
 
 
 class SupervisedLoss(Protocol):
