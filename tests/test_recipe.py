@@ -231,8 +231,10 @@ MISTAKES = [
     ("device: cpu", "device: cpu\ndevice: cuda", [
         "r.yaml:38:1: device: given twice, first at r.yaml:37:1; remove one"
     ]),
-    ("device: cpu", "1: 2", ["r.yaml:37:1: 1: unknown key; known: cache, data, deterministic, device, distill, evaluate, log, optimizer, phases, schedule, "
-                            "student, supervised, teacher, train"]),
+    ("device: cpu", "1: 2", [
+        "r.yaml:37:1: 1: unknown key; known: cache, data, deterministic, device, distill, evaluate, log, optimizer, "
+        "phases, schedule, student, supervised, teacher, train"
+    ]),
     ("device: cpu", "true: 2", ["r.yaml:37:1: a key must be a word or an integer, got 'true'"]),
     ("device: cpu", "[1]: 2", ["r.yaml:37:1: a key must be a word or an integer, got a list or a mapping"]),
     ("size: [360, 480]", "size: 360", ["r.yaml:6:3: data.size: must be [height, width] in pixels, got 360"]),
