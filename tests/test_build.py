@@ -206,7 +206,7 @@ def test_annotations_that_cannot_be_read_are_no_mistake(monkeypatch: pytest.Monk
         ("kd.losses.CWd", "kd.losses has no 'CWd'; did you mean 'CWD'?"),
         ("kd.losses.feature", "kd.losses has no 'feature'"),
         ("kd.losses.nn", "kd.losses has no 'nn'"),
-        ("kd.adapters.__loader__", "kd.adapters has no '__loader__'"),
+        ("kd.adapters.__loader__", "kd.adapters.__loader__ is a SourceFileLoader, not a class or function"),
         ("kd.adapters.nn", "kd.adapters has no 'nn'; known: "),
         ("nowhere.Loss", "there is no module 'nowhere'"),
         ("json.nowhere.Loss", "there is no module 'json.nowhere'"),

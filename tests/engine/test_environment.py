@@ -43,13 +43,14 @@ def test_deterministic_is_no_part_of_the_id(tmp_path):
     assert recipe_of(tmp_path).id == recipe_of(tmp_path, "deterministic=true").id
 
 
-def test_environment_has_versions_hardware_code_and_command(tmp_path):
+def test_environment_has_versions_hardware_code_and_command(tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["kd", "run", "a recipe.yaml"])
     (done,), _ = run(recipe_of(tmp_path), tmp_path / "runs")
     found = json.loads((done / "environment.json").read_text())
     assert found["versions"] == versions()
     assert found["hardware"]["cores"] >= 1
     assert found["hardware"]["processor"]
-    assert found["command"].startswith("kd ")
+    assert found["command"] == "kd run 'a recipe.yaml'"
     assert found["processes"] == 1
     assert set(found["git"]) == {"here", "kd"}
 
