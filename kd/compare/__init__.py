@@ -9,10 +9,9 @@ from rich.console import Console
 from kd.compare import tables
 from kd.compare.gather import Comparison, gather, list_runs
 from kd.compare.report import write_report
+from kd.console import stdout
 
 __all__ = ["Comparison", "compare_command", "gather", "list_command", "list_runs", "write_report"]
-
-PIPED_WIDTH = 140  # columns; without a terminal nothing says how wide a line may be
 
 
 def compare_command(
@@ -43,7 +42,7 @@ def compare_command(
         RecipeError: a recipe is wrong, a run is missing, or the runs cannot be compared.
         StorageError: a result cannot be read, or the page cannot be written.
     """
-    console = console or _stdout()
+    console = console or stdout()
     comparison = gather(targets, runs=runs, overrides=overrides, trust=trust)
     page = html or (None if as_json else _default_page(comparison))
     if page is not None:
@@ -71,18 +70,13 @@ def compare_command(
 
 def list_command(runs: Path = Path("runs"), *, console: Console | None = None) -> int:
     """`kd list`: one line a run directory, finished or not. Returns the exit status 0."""
-    console = console or _stdout()
+    console = console or stdout()
     lines = list_runs(runs)
     if lines:
         console.print(tables.as_table(*tables.list_rows(lines), left=5))
     else:
         console.print(f"{runs}: holds no runs; kd run RECIPE makes one", markup=False, soft_wrap=True)
     return 0
-
-
-def _stdout() -> Console:
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=PIPED_WIDTH)
 
 
 def _default_page(comparison: Comparison) -> Path | None:

@@ -14,7 +14,7 @@ from torchvision import tv_tensors
 from torchvision.transforms.v2 import functional as TF
 
 from kd.data.labels import check_labels
-from kd.types import IGNORE, DataError, Sample, SegmentationDataset
+from kd.types import IGNORE, DataError, Sample, SegmentationDataset, resize_labels
 
 Transform = Callable[[tv_tensors.Image, tv_tensors.Mask], tuple[tv_tensors.Image, tv_tensors.Mask]]
 
@@ -89,7 +89,7 @@ class Split(Dataset[Item]):
         if sample.labels is None:
             labels = torch.full(self.size, UNLABELLED, dtype=torch.uint8)
         else:
-            labels = resize_labels(sample.labels, self.size)
+            labels = resize_labels(sample.labels[None], self.size)[0]
             labels = labels.masked_fill(labels == IGNORE, UNLABELLED)
         resized = resize_image(sample.image, self.size)
         if resized is sample.image:
@@ -157,13 +157,6 @@ def read(dataset: SegmentationDataset, index: int, view: int = 0) -> Sample:
 def resize_image(image: Tensor, size: tuple[int, int]) -> Tensor:
     """An image uint8 (C, H, W) at another size: bilinear, antialiased where it shrinks."""
     return image if tuple(image.shape[1:]) == tuple(size) else TF.resize_image(image, list(size), antialias=True)
-
-
-def resize_labels(labels: Tensor, size: tuple[int, int]) -> Tensor:
-    """Labels uint8 (H, W) at another size: each pixel takes the label at its centre (`nearest-exact`)."""
-    if tuple(labels.shape) == tuple(size):
-        return labels
-    return F.interpolate(labels[None, None], size, mode="nearest-exact")[0, 0]
 
 
 def hashed(*numbers: int) -> int:

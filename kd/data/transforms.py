@@ -11,8 +11,8 @@ from torchvision import tv_tensors
 from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms.v2 import functional as TF
 
-from kd.data.dataset import resize_image, resize_labels
-from kd.types import IGNORE
+from kd.data.dataset import resize_image
+from kd.types import IGNORE, resize_labels
 
 Pair = tuple[tv_tensors.Image, tv_tensors.Mask]
 
@@ -38,7 +38,8 @@ class RandomScale:
         factor = _uniform(self.low, self.high)
         # not below 2: torch's antialiased resize of 8 bits is wrong, or fails, for a width of 1
         size = (max(2, round(mask.shape[0] * factor)), max(2, round(mask.shape[1] * factor)))
-        return tv_tensors.Image(resize_image(_plain(image), size)), tv_tensors.Mask(resize_labels(_plain(mask), size))
+        labels = resize_labels(_plain(mask)[None], size)[0]
+        return tv_tensors.Image(resize_image(_plain(image), size)), tv_tensors.Mask(labels)
 
 
 class RandomFlip:
