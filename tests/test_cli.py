@@ -138,10 +138,16 @@ def test_schema_env_and_inspect(recipe, capsys):
     assert "Conv1x1 (32)" in out
 
 
-def test_bench_prints_the_ratio(recipe, capsys):
-    assert kd("bench", recipe, "--trust", "--rounds", "2") == 0
+def test_bench_prints_the_ratios_and_leaves_nothing_behind(recipe, capsys):
+    cache = recipe.parent / "cache"
+    assert kd("bench", recipe, "--trust", "--rounds", "2", f"cache={{views: 1, folder: {cache}}}") == 0
     out = capsys.readouterr().out
     assert "distillation step / (teacher forward + student step) = " in out
+    assert "with a full cache / student step = " in out
+    assert "in the training loop / distillation step = " in out
+    assert not cache.exists()
+    assert kd("bench", recipe, "--trust", "--rounds", "1", "teacher=null", "distill=null") == 0
+    assert "in the training loop / student step = " in capsys.readouterr().out
 
 
 def test_bench_times_the_losses_or_a_recipe(tmp_path, monkeypatch, capsys):

@@ -1,61 +1,86 @@
 """`kd bench RECIPE`: the distillation step against its unavoidable parts, round-robin in one process."""
 
+import itertools
 import statistics
+import sys
+import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from rich.table import Table
+from torch import Tensor
 
 from kd.build import check_calls
 from kd.console import stdout
-from kd.engine.assemble import Parts, assemble, make_run
+from kd.engine.assemble import Parts, assemble, make_run, taught_by
+from kd.engine.bookkeeping import Bookkeeping
 from kd.engine.check import meet
+from kd.engine.checkpoint import Checkpoints
+from kd.engine.guard import Guard
+from kd.engine.progress import make_progress
 from kd.engine.step import distill_step
-from kd.engine.train import Run, to_device
+from kd.engine.stop import Stop
+from kd.engine.train import Run, to_device, train
 from kd.recipe import read_recipe
 from kd.runs import peak_memory
 from kd.types import Batch
+
+TEACHER, STUDENT, STEP = "teacher forward", "student step", "distillation step"
+CACHED, LOOP = "with a full cache", "in the training loop"
 
 
 def bench_command(
     file: str | Path, overrides: Sequence[str] = (), *, trust: bool, runs: Path, rounds: int = 10
 ) -> None:
-    """Print seconds a step of teacher forward, student step and distillation step, and their ratio."""
+    """Print seconds a step of teacher forward, student step and distillation step, and their ratios."""
     recipe = read_recipe(file, [*overrides, "data.workers=0"], trust=trust)
     check_calls(recipe)
     parts = assemble(recipe, runs=runs, seed=recipe.train.seeds[0], trained=False)
     meet(parts)
-    seconds = time_step(parts, rounds)
+    with tempfile.TemporaryDirectory() as folder:
+        seconds = time_step(parts, rounds, Path(folder))
     table = Table(title=f"{parts.precision}, {torch.get_num_threads()} threads, median of {rounds}")
     for name in ("part", "s/step", "images/s"):
         table.add_column(name, justify="left" if name == "part" else "right")
     for name, value in seconds.items():
-        table.add_row(name, f"{value:.3f}", f"{recipe.train.batch_size / value:.1f}")
+        table.add_row(name, f"{value:.3f}", f"{recipe.train.batch_size / recipe.train.accumulate / value:.1f}")
     console = stdout()
     console.print(table)
-    if parts.teacher is not None:
-        ratio = seconds["distillation step"] / (seconds["teacher forward"] + seconds["student step"])
-        console.print(f"distillation step / (teacher forward + student step) = {ratio:.3f}")
+    base = STEP if STEP in seconds else STUDENT
+    for part, of in ((STEP, (TEACHER, STUDENT)), (CACHED, (STUDENT,)), (LOOP, (base,))):
+        if part in seconds:
+            name = of[0] if len(of) == 1 else f"({' + '.join(of)})"
+            console.print(f"{part} / {name} = {seconds[part] / sum(seconds[one] for one in of):.3f}")
     console.print(f"peak memory {peak_memory(parts.precision.device) / 2**20:.0f} MB")
 
 
-def time_step(parts: Parts, rounds: int) -> dict[str, float]:
+def time_step(parts: Parts, rounds: int, folder: Path) -> dict[str, float]:
     """Median seconds of each part over `rounds` rounds, after two rounds of warm-up.
 
-    Every round runs every part once, so a drift of the machine's speed meets all of them alike. Both steps are whole
-    updates (forward, backward, optimizer) on the same batch, without reading data.
+    Every round runs every part once, so a drift of the machine's speed meets all of them alike. Each step is a whole
+    update (forward, backward, optimizer) on the same micro-batch, without reading data. The training loop adds what it
+    does between evaluations and checkpoints; a recipe's cache is filled in `folder`, not in its own.
     """
-    run = make_run(parts, seed=0, start=0, due=lambda *_: None)
-    batch = to_device(next(run.batches), run.precision)
-    alone = make_run(parts, seed=0, start=0, due=lambda *_: None)
-    alone.teacher, alone.terms = (lambda _: None), {}
+    recipe = parts.recipe
+    uncached = replace(parts, recipe=recipe.model_copy(update={"cache": None}))
+    run = make_run(uncached, seed=0, start=0, due=lambda *_: None)
+    loaded = next(run.batches)
+    batch = to_device(loaded, run.precision)
+    alone = replace(run, teacher=lambda _: None, terms={})
     run.student.train()
-    jobs: dict[str, Callable[[], object]] = {"student step": lambda: _update(alone, batch)}
+    jobs: dict[str, Callable[[], object]] = {STUDENT: lambda: _update(alone, batch)}
     if parts.teacher is not None:
-        jobs = {"teacher forward": lambda: _teach(run, batch)} | jobs
-        jobs["distillation step"] = lambda: _update(run, batch)
+        jobs = {TEACHER: lambda: _teach(run, batch), **jobs, STEP: lambda: _update(run, batch)}
+    if recipe.cache is not None:
+        cache = recipe.cache.model_copy(update={"folder": str(folder / "cache")})
+        kept = replace(parts, recipe=recipe.model_copy(update={"cache": cache}))
+        cached = replace(run, teacher=taught_by(kept, seed=0))
+        jobs[CACHED] = lambda: _update(cached, batch)
+    loop = replace(run, batches=itertools.repeat(loaded), accumulate=1, due=_bookkeeping(parts, folder))
+    jobs[LOOP] = lambda: _train_on(loop)
     taken: dict[str, list[float]] = {name: [] for name in jobs}
     for _ in range(rounds + 2):
         for name, job in jobs.items():
@@ -65,6 +90,36 @@ def time_step(parts: Parts, rounds: int) -> dict[str, float]:
             _wait(run)
             taken[name].append(time.perf_counter() - began)
     return {name: statistics.median(values[2:]) for name, values in taken.items()}
+
+
+def _bookkeeping(parts: Parts, folder: Path) -> Callable[[Run, Mapping[str, Tensor]], None]:
+    """What training does after each step, evaluations and checkpoints apart, for a run that ends there."""
+    recipe, never = parts.recipe, sys.maxsize
+    book = Bookkeeping(
+        Checkpoints(folder / "checkpoints"),
+        make_progress(folder, recipe.stem, steps=never, start=0, tensorboard=recipe.log.tensorboard, quiet=True),
+        dict,
+        report_every=recipe.log.every,
+        evaluate_every=never,
+        save_every=never,
+        batch_size=recipe.train.batch_size,
+        stop=Stop(),
+        network=recipe.student.use,
+        guard=Guard(recipe.train.on_nan, recipe.train.nan_limit, folder, str, lambda _: None),
+        ema=parts.ema,
+    )
+
+    def due(run: Run, losses: Mapping[str, Tensor]) -> None:
+        run.steps = never  # a last step would be evaluated and saved
+        book(run, losses)
+        run.steps = run.step
+
+    return due
+
+
+def _train_on(loop: Run) -> None:
+    loop.steps = loop.step + 1
+    train(loop)
 
 
 def _teach(run: Run, batch: Batch) -> None:
