@@ -12,7 +12,7 @@ from typing import Any, Literal, Union
 
 from kd import files
 from kd.files import importable
-from kd.nodes import shown
+from kd.mistakes import shown
 from kd.recipe import TRUSTED, Recipe, RecipeError, Use, did_you_mean, is_trusted
 from kd.types import DataError
 

@@ -16,7 +16,7 @@ import yaml
 from pydantic import AfterValidator, Field, PrivateAttr, ValidationError, ValidationInfo, field_validator
 
 from kd import nodes
-from kd.nodes import Mistake, Path_, Position, RecipeError, did_you_mean, nearest
+from kd.mistakes import Mistake, Path_, Position, RecipeError, did_you_mean, fail, nearest, shorten
 from kd.schema import (
     TRUSTED,
     At,
@@ -371,7 +371,7 @@ def _find(path: str | Path) -> Path:
         return path
     close = get_close_matches(Path(*parts).as_posix(), known, n=1) if parts else []
     hint = f"; did you mean the shipped '{close[0]}'?" if close else ""
-    raise RecipeError(f"{nodes.shorten(str(path))}: no such file, here or among the shipped recipes{hint}")
+    raise RecipeError(f"{shorten(str(path))}: no such file, here or among the shipped recipes{hint}")
 
 
 def _read(file: Path, overrides: tuple[str, ...], trust: bool, asked: Recipe | None = None) -> Recipe:
@@ -392,7 +392,7 @@ def _read(file: Path, overrides: tuple[str, ...], trust: bool, asked: Recipe | N
         recipe = Recipe.model_validate(data)
     except ValidationError as error:
         mistakes += [explain(e, Recipe, positions) for e in error.errors(include_url=False)]
-    nodes.fail(mistakes)
+    fail(mistakes)
     recipe._file, recipe._trust, recipe._overrides = file, trust, overrides
     _locate(recipe, positions, ())
     return recipe
@@ -408,7 +408,7 @@ def _untrusted(data: Any, positions: dict[Path_, Position], command: str) -> lis
     if not found:
         return []
     listed = ", ".join(
-        f"'{nodes.shorten(text)}'{nearly_trusted(text, '({})', ' ')}" for text in dict.fromkeys(t for _, t in found)
+        f"'{shorten(text)}'{nearly_trusted(text, '({})', ' ')}" for text in dict.fromkeys(t for _, t in found)
     )
     path = (*found[0][0], "use")
     what = f"{listed} would be imported, and is no part of kd; if you trust this recipe: {command}"

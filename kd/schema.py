@@ -17,7 +17,7 @@ from pydantic import (
     field_validator,
 )
 
-from kd.nodes import MAX_WORD, Path_, Position, dotted, nearest, shorten, shown
+from kd.mistakes import MAX_WORD, Path_, Position, dotted, nearest, shorten, shown
 
 TRUSTED = ("kd.losses", "kd.adapters", "kd.data", "kd.engine.schedule", "teachers", "students", "torch.optim")
 

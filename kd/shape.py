@@ -8,7 +8,7 @@ import yaml
 from pydantic import BaseModel
 
 from kd import nodes
-from kd.nodes import Mistake, Path_, Position, did_you_mean, dotted, nearest, shorten, shown
+from kd.mistakes import Mistake, Path_, Position, did_you_mean, dotted, nearest, shorten, shown
 from kd.schema import Use
 
 _SAY = {

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from kd import nodes
-from kd.nodes import Path_
+from kd.mistakes import Path_
 from kd.recipe import (
     TRUSTED,
     Recipe,
