@@ -25,44 +25,9 @@ def score(
     precision: Precision,
     how: Evaluate = WHOLE,
     batch_size: int = 8,
-    workers: int = 0,
-    rank: int = 0,
-    world: int = 1,
-    interrupt: Callable[[], None] = lambda: None,
-    waiting: Callable[[], None] = lambda: None,
 ) -> SplitResult:
-    """The confusion matrix of a network on every labelled image of a split.
-
-    Images are resized to `size`; logits are resized (bilinear, half-pixel centres) to each label map's own size
-    before the argmax, so the score does not depend on the size the network ran at being the labels' own.
-
-    Args:
-        network: keeps the `Network` contract; its training mode is restored afterwards.
-        dataset: one split.
-        size: (H, W) of the images given to the network.
-        precision: where and how it runs.
-        how: window, scales and flip.
-        batch_size: images at once.
-        workers: processes that read images.
-        rank: of this process, 0 … world-1, which scores every `world`-th image; the confusion matrices then add up.
-        world: processes.
-        interrupt: called after each batch, equally often on every rank; may raise to stop.
-        waiting: called once a second while images are waited for; may raise to stop.
-    """
-    return score_beside(
-        network,
-        None,
-        dataset,
-        size=size,
-        precision=precision,
-        how=how,
-        batch_size=batch_size,
-        workers=workers,
-        rank=rank,
-        world=world,
-        interrupt=interrupt,
-        waiting=waiting,
-    )[0]
+    """The confusion matrix of a network on every labelled image of a split, in this process: see `score_beside`."""
+    return score_beside(network, None, dataset, size=size, precision=precision, how=how, batch_size=batch_size)[0]
 
 
 @torch.no_grad()
@@ -83,7 +48,23 @@ def score_beside(
 ) -> tuple[SplitResult, SplitResult | None]:
     """A network's score, and its score with the teacher's classes in place of the labels: how far they agree.
 
-    Both count the labelled pixels alone. Arguments as those of `score`; without a teacher the second is None.
+    Both are confusion matrices and count the labelled pixels alone. Images are resized to `size`; logits are resized
+    (bilinear, half-pixel centres) to each label map's own size before the argmax, so the score does not depend on the
+    size the network ran at being the labels' own.
+
+    Args:
+        network: keeps the `Network` contract; its training mode is restored afterwards.
+        teacher: likewise; without one the second score is None.
+        dataset: one split.
+        size: (H, W) of the images given to the networks.
+        precision: where and how they run.
+        how: window, scales and flip.
+        batch_size: images at once.
+        workers: processes that read images.
+        rank: of this process, 0 … world-1, which scores every `world`-th image; the confusion matrices then add up.
+        world: processes.
+        interrupt: called after each batch, equally often on every rank; may raise to stop.
+        waiting: called once a second while images are waited for; may raise to stop.
     """
     classes = dataset.class_names
     right, alike = torch.zeros(2, len(classes), len(classes), dtype=torch.int64)
