@@ -7,7 +7,9 @@ from pathlib import Path
 from rich.console import Console
 
 from kd.compare import tables
-from kd.compare.gather import Comparison, gather, list_runs
+from kd.compare.comparison import Comparison
+from kd.compare.gather import gather
+from kd.compare.listing import list_runs
 from kd.compare.report import write_report
 from kd.console import stdout
 

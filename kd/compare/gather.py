@@ -1,129 +1,16 @@
 """From recipes or run directories to a comparison: which networks, how they score, what may be said of them."""
 
-import dataclasses
-import re
 import shlex
 import statistics
-from collections.abc import Callable, Container, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
-from functools import cached_property
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any
 
-import torch
-
-from kd.metrics import Scores, scores
+from kd.compare.comparison import ORDER, SPLIT, Comparison, Entry, Role, labelled, val
+from kd.compare.listing import by_seed
 from kd.recipe import RecipeError, read_recipe
-from kd.runs import (
-    Result,
-    SplitResult,
-    StorageError,
-    TeacherResult,
-    is_finished,
-    read_json,
-    read_metrics,
-    read_result,
-    run_directory,
-)
-
-# "alone": trained from labels alone, and not the twin of a distilled network in the same comparison.
-Role = Literal["teacher", "baseline", "alone", "student"]
-ORDER: tuple[Role, ...] = ("teacher", "baseline", "alone", "student")
-SPLIT = "val"
-
-
-class Figure(NamedTuple):
-    """A score over seeds, a share from 0 to 1."""
-
-    mean: float
-    sd: float | None  # sample standard deviation; None for one seed
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One network of a comparison: one row, all its seeds together."""
-
-    key: str  # `<stem>-<id>`, or the network's name where there is no run: unique in a comparison
-    role: Role
-    name: str  # the recipe's stem
-    network: str
-    runs: tuple[Path, ...]  # finished run directories, one a seed; none for a teacher without a run
-    seeds: tuple[int, ...]
-    splits: tuple[SplitResult, ...]  # one a seed
-    parameters: int
-    seconds: float | None  # of training, the mean over seeds
-    images_per_second: float | None  # in training, the mean over seeds
-    peak_memory: int | None  # bytes, the highest of all seeds
-    select: str  # which weights were scored: "last" or "best"
-    teacher: str | None = None  # key of the entry that taught it
-    baseline: str | None = None  # key of its twin's entry; None where no twin has finished
-
-    @cached_property
-    def scores(self) -> tuple[Scores, ...]:
-        """The scores of each seed."""
-        return tuple(scores(torch.tensor(split.confusion)) for split in self.splits)
-
-    def figure(self, score: Callable[[Scores], float]) -> Figure:
-        """Mean and standard deviation of one score over the seeds."""
-        values = [score(each) for each in self.scores]
-        return Figure(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None)
-
-    @property
-    def miou(self) -> float:
-        """Mean over the seeds, a share."""
-        return self.figure(lambda each: each.miou).mean
-
-    @cached_property
-    def iou(self) -> tuple[float | None, ...]:
-        """Each class's IoU, the mean over the seeds that have one; None where none has."""
-        columns = zip(*(each.iou for each in self.scores), strict=True)
-        known = ([value for value in column if value is not None] for column in columns)
-        return tuple(statistics.fmean(values) if values else None for values in known)
-
-    @property
-    def megabytes(self) -> float:
-        """Size of the parameters in float32, in 10⁶ bytes."""
-        return 4 * self.parameters / 1e6
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Networks that were scored on the same images."""
-
-    entries: tuple[Entry, ...]  # teachers, baselines, others without a teacher, students
-    classes: tuple[str, ...]
-    images: int
-    notes: tuple[str, ...]  # lines for the user, below the tables
-    trust: bool = False  # whether code that the runs' recipes name may be imported
-
-    def get(self, key: str | None) -> Entry | None:
-        """The entry of that key."""
-        return next((entry for entry in self.entries if entry.key == key), None)
-
-    def of_role(self, role: Role) -> tuple[Entry, ...]:
-        """The entries of one role, in order."""
-        return tuple(entry for entry in self.entries if entry.role == role)
-
-    def gain(self, entry: Entry) -> float | None:
-        """Points of mIoU above the baseline's, a share; None without a baseline."""
-        baseline = self.get(entry.baseline)
-        return None if baseline is None else entry.miou - baseline.miou
-
-    def to_teacher(self, entry: Entry) -> float | None:
-        """Points of mIoU above the teacher's, a share, usually negative; None without a teacher."""
-        teacher = self.get(entry.teacher)
-        return None if teacher is None else entry.miou - teacher.miou
-
-    def label(self, entry: Entry) -> str:
-        """The shortest text that tells this entry from the others: its role, or its recipe's stem."""
-        return entry.role if len(self.of_role(entry.role)) == 1 else entry.name
-
-    @property
-    def absent(self) -> tuple[str, ...]:
-        """The classes that no scored pixel is labelled with."""
-        labelled = [sum(row) for row in self.entries[0].splits[0].confusion]
-        return tuple(name for name, pixels in zip(self.classes, labelled, strict=True) if pixels == 0)
+from kd.runs import Result, TeacherResult, is_finished, read_json, read_result, run_directory
 
 
 @dataclass
@@ -168,7 +55,7 @@ def gather(
             continue
         teacher = _teacher(results, group.folder, entries)
         baseline = _baseline(results, group, groups, entries)
-        entry = dataclasses.replace(
+        entry = replace(
             _entry("student", group.runs, results), teacher=teacher.key, baseline=baseline.key if baseline else None
         )
         entries |= {each.key: each for each in (teacher, entry, baseline) if each}
@@ -180,7 +67,7 @@ def gather(
     first = ordered[0].splits[0]
     comparison = Comparison(tuple(ordered), tuple(first.classes), first.images, (), trust)
     notes = sorted([*_of_scores(comparison), *notes], key=lambda note: note.startswith("no baseline"))
-    return dataclasses.replace(comparison, notes=tuple(notes))
+    return replace(comparison, notes=tuple(notes))
 
 
 def _groups(targets: Sequence[str], runs: Path, overrides: Sequence[str], trust: bool) -> list[_Group]:
@@ -215,8 +102,7 @@ def _of_recipe(target: str, runs: Path, overrides: Sequence[str], trust: bool) -
 
 def _finished(folder: Path) -> list[Path]:
     """The finished runs of a recipe's folder, by seed."""
-    runs = [run for run in folder.glob("seed*") if re.fullmatch(r"seed\d+", run.name) and is_finished(run)]
-    return sorted(runs, key=lambda run: int(run.name.removeprefix("seed")))
+    return [run for run in by_seed(folder.glob("seed*")) if is_finished(run)]
 
 
 def _command_of(run: Path) -> str:
@@ -236,19 +122,13 @@ def _entry(role: Role, runs: Sequence[Path], results: Sequence[Result]) -> Entry
         network=results[0].network,
         runs=tuple(runs),
         seeds=tuple(result.seed for result in results),
-        splits=tuple(_val(result, run) for result, run in zip(results, runs, strict=True)),
+        splits=tuple(val(result, run) for result, run in zip(results, runs, strict=True)),
         parameters=results[0].parameters,
         seconds=statistics.fmean(result.seconds for result in results),
         images_per_second=statistics.fmean(result.images_per_second for result in results),
         peak_memory=max(result.peak_memory for result in results),
         select=results[0].select,
     )
-
-
-def _val(result: Result | TeacherResult, run: Path) -> SplitResult:
-    if SPLIT not in result.splits:
-        raise RecipeError(f"{run}: has scores on {', '.join(result.splits) or 'nothing'}, not on {SPLIT}; run it again")
-    return result.splits[SPLIT]
 
 
 def _baseline(
@@ -278,23 +158,17 @@ def _teacher(results: Sequence[Result], folder: Path, entries: Mapping[str, Entr
             met.setdefault(result.teacher.run or result.teacher.name, result.teacher)
     teachers = list(met.values())
     runs = [run for teacher in teachers if (run := _run_of(teacher, folder)) is not None]
-    own = [read_result(run) for run in runs]
-    made = _entry("teacher", runs, own) if own else None
     first = teachers[0]
-    entry = Entry(
-        key=made.key if made else first.name,
-        role="teacher",
-        name=first.name,
-        network=first.network,
-        runs=tuple(runs),
-        seeds=tuple(result.seed for result in own),
-        splits=tuple(_val(teacher, folder) for teacher in teachers),
-        parameters=first.parameters,
-        seconds=made.seconds if made else None,
-        images_per_second=made.images_per_second if made else None,
-        peak_memory=made.peak_memory if made else None,
-        select=made.select if made else "last",
-    )
+    met_here: dict[str, Any] = {
+        "name": first.name,
+        "network": first.network,
+        "splits": tuple(val(teacher, folder) for teacher in teachers),
+        "parameters": first.parameters,
+    }
+    if runs:
+        entry = replace(_entry("teacher", runs, [read_result(run) for run in runs]), **met_here)
+    else:
+        entry = Entry(key=first.name, role="teacher", **met_here)
     known = [
         each
         for each in entries.values()
@@ -303,7 +177,7 @@ def _teacher(results: Sequence[Result], folder: Path, entries: Mapping[str, Entr
     for other in known:
         if abs(other.miou - entry.miou) < 5e-4:  # the same images at the same size; a GPU's last digits may differ
             return other
-    return dataclasses.replace(entry, key=f"{entry.key} for {folder.name}") if known else entry
+    return replace(entry, key=f"{entry.key} for {folder.name}") if known else entry
 
 
 def _run_of(teacher: TeacherResult, folder: Path) -> Path | None:
@@ -325,17 +199,13 @@ def _comparable(entries: Sequence[Entry]) -> None:
         for what, here, there in (
             ("classes", split.classes, first[1].classes),
             ("images", split.images, first[1].images),
-            ("labelled pixels of each class", _labelled(split), _labelled(first[1])),
+            ("labelled pixels of each class", labelled(split), labelled(first[1])),
         ):
             if here != there:
                 raise RecipeError(
                     f"{first[0].key} and {entry.key} cannot be compared: their {SPLIT} {what} differ "
                     f"({_short(there)} and {_short(here)}); compare runs that were scored on the same data"
                 )
-
-
-def _labelled(split: SplitResult) -> list[int]:
-    return [sum(row) for row in split.confusion]
 
 
 def _short(value: object) -> str:
@@ -379,56 +249,3 @@ def duration(seconds: float) -> str:
     if seconds < 90:
         return f"{max(seconds, 1):.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-class RunLine(NamedTuple):
-    """One run directory in a list of runs."""
-
-    name: str  # the recipe's stem
-    id: str
-    seed: int
-    role: Role
-    state: str  # "finished", "unfinished, step 120", or what is wrong with it
-    miou: float | None  # a share; of an unfinished run, its latest
-    changed: datetime
-
-
-def list_runs(runs: Path) -> list[RunLine]:
-    """Every run in a folder of runs, by name and seed."""
-    folders = [run for run in runs.glob("*-*/seed*") if re.fullmatch(r"seed\d+", run.name) and run.is_dir()]
-    results: dict[Path, Result | None] = {}
-    for run in folders:
-        try:
-            results[run] = read_result(run) if is_finished(run) else None
-        except StorageError:
-            results[run] = None
-    finished = [result for result in results.values() if result]
-    twins = {result.baseline.rpartition("-")[2] for result in finished if result.baseline}
-    taught = {Path(result.teacher.run).parent.name for result in finished if result.teacher and result.teacher.run}
-    lines = [_line(run, results[run], taught, twins) for run in folders]
-    return sorted(lines, key=lambda line: (line.name, line.id, line.seed))
-
-
-def _line(run: Path, result: Result | None, taught: Container[str], twins: Container[str]) -> RunLine:
-    name, _, identifier = run.parent.name.rpartition("-")
-    role: Role = "alone"
-    if run.parent.name in taught:
-        role = "teacher"
-    elif identifier in twins:
-        role = "baseline"
-    elif (result and result.teacher) or (run / "teacher.json").is_file():
-        role = "student"
-    seed = int(run.name.removeprefix("seed"))
-    if result is not None:
-        miou = scores(torch.tensor(_val(result, run).confusion)).miou
-        return RunLine(name, identifier, seed, role, "finished", miou, _time(run / "result.json"))
-    metrics = read_metrics(run)
-    step = metrics[-1]["step"] if metrics else 0
-    found = [line["val/miou"] for line in metrics if "val/miou" in line]
-    state = "result.json cannot be read" if is_finished(run) else f"unfinished, step {step:,}"
-    return RunLine(name, identifier, seed, role, state, found[-1] if found else None, _time(run / "metrics.jsonl", run))
-
-
-def _time(*files: Path) -> datetime:
-    """When the first of the files that exists was last changed."""
-    return datetime.fromtimestamp(next(file for file in files if file.exists()).stat().st_mtime)

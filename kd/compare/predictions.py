@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from kd.build import build
+from kd.compare.comparison import SPLIT, Comparison, Entry
 from kd.compare.figures import RGB, as_rgb
-from kd.compare.gather import SPLIT, Comparison, Entry
 from kd.data.dataset import read, resize_image
 from kd.evaluate import full_size, predict
 from kd.precision import Precision, choose

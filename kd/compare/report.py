@@ -8,8 +8,8 @@ from string import Template
 
 from kd import __version__
 from kd.compare import tables
+from kd.compare.comparison import SPLIT, Comparison, Entry
 from kd.compare.figures import Line, changes, colourise, data_uri, differences, jpeg, line_chart, png
-from kd.compare.gather import SPLIT, Comparison, Entry
 from kd.compare.predictions import Picture, Pictures, pictures, run_texts
 from kd.compare.style import STYLE
 from kd.runs import read_metrics, write_atomic

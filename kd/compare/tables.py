@@ -9,7 +9,8 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from kd.compare.gather import SPLIT, Comparison, Entry, Figure, RunLine, duration
+from kd.compare.comparison import SPLIT, Comparison, Entry, Figure
+from kd.compare.listing import RunLine
 from kd.metrics import Scores
 
 NOTHING = "–"
@@ -243,24 +244,3 @@ def list_rows(lines: Sequence[RunLine]) -> tuple[list[str], list[list[str]]]:
         for line in lines
     ]
     return header, rows
-
-
-__all__ = [
-    "SCORES",
-    "as_table",
-    "class_gain",
-    "class_rows",
-    "count",
-    "duration",
-    "facts",
-    "headline",
-    "list_rows",
-    "minutes",
-    "percent",
-    "points",
-    "short",
-    "spread",
-    "summary_rows",
-    "to_json",
-    "warnings",
-]
