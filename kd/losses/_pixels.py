@@ -17,16 +17,22 @@ def at_least_float32(maps: Tensor) -> Tensor:
     return maps if maps.dtype in (torch.float32, torch.float64) else maps.float()
 
 
-def pair(student: Tensor, teacher: Tensor, *, channels: bool = True) -> tuple[Tensor, Tensor]:
-    """Both maps as a loss computes on them: of one size, float32 at least, the teacher's detached.
+def pair(
+    student: Tensor, teacher: Tensor, labels: Tensor | None, *, channels: bool = True
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Both maps as a loss computes on them: of one size, the teacher's detached, each as by `counted`.
 
     Args:
         student: (N, C, h, w).
         teacher: (N, C, h, w).
+        labels: (N, h, w), or None: every pixel counts.
         channels: False where a loss compares maps of different channel counts.
 
+    Returns:
+        The two maps, and bool (N, h, w): which pixels count.
+
     Raises:
-        ValueError: batch, size, or (with `channels`) channel count differ.
+        ValueError: batch, size, or (with `channels`) channel count differ; the labels have another size.
     """
     mine, its = tuple(student.shape), tuple(teacher.shape)
     if len(mine) != 4 or len(its) != 4:
@@ -35,7 +41,19 @@ def pair(student: Tensor, teacher: Tensor, *, channels: bool = True) -> tuple[Te
         raise ValueError(f"student {mine}, teacher {its}: batch or size differs; resize one map to the other's size")
     if channels and mine[1] != its[1]:
         raise ValueError(f"student {mine}, teacher {its}: channels differ; add an adapter such as kd.adapters.Conv1x1")
-    return at_least_float32(student), at_least_float32(teacher.detach())
+    student, valid = counted(student, labels)
+    return student, counted(teacher.detach(), labels)[0], valid
+
+
+def counted(maps: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Maps in float32 at least, with 0 at the pixels that do not count; bool (N, h, w): which ones do.
+
+    To leave such pixels out of a sum afterwards is not enough: where they hold inf, or a value whose square or power is
+    inf, their gradient would be 0 times inf.
+    """
+    valid = valid_pixels(labels, maps)
+    maps = at_least_float32(maps)
+    return (maps if labels is None else maps.where(valid[:, None], 0)), valid
 
 
 def valid_pixels(labels: Tensor | None, maps: Tensor) -> Tensor:

@@ -135,10 +135,9 @@ class Sampled(nn.Module):
     def forward(self, student: Tensor, teacher: Tensor, labels: Tensor | None = None) -> Tensor:
         """The loss of the sample."""
         with full_precision(student):
-            student, teacher = pair(student, teacher, channels=False)
-            valid = valid_pixels(labels, student).flatten(1)  # (N, h·w)
-            lot = torch.rand(valid.shape, device=student.device) + valid
-            chosen = lot.topk(min(self.pixels, valid.shape[1]), dim=1).indices  # (N, n)
+            student, teacher, valid = pair(student, teacher, labels, channels=False)
+            lot = (torch.rand(valid.shape, device=student.device) + valid).flatten(1)  # (N, h·w)
+            chosen = lot.topk(min(self.pixels, lot.shape[1]), dim=1).indices  # (N, n)
             student, teacher = (
                 maps.flatten(2).gather(2, chosen[:, None].expand(-1, maps.shape[1], -1))[:, :, None]
                 for maps in (student, teacher)

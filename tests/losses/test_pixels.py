@@ -17,7 +17,7 @@ def test_precision() -> None:
 
 def test_pair_takes_maps() -> None:
     with pytest.raises(ValueError, match=r"student \(2, 3\), teacher \(2, 3\): a loss compares maps \(N, C, h, w\)"):
-        pair(torch.zeros(2, 3), torch.zeros(2, 3))
+        pair(torch.zeros(2, 3), torch.zeros(2, 3), None)
 
 
 def test_labels_must_have_the_maps_size() -> None:

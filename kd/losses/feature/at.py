@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kd.losses._pixels import full_precision, mean_over, pair, valid_pixels
+from kd.losses._pixels import full_precision, mean_over, pair
 
 
 class AT(nn.Module):
@@ -47,9 +47,8 @@ class AT(nn.Module):
     def forward(self, student: Tensor, teacher: Tensor, labels: Tensor | None = None) -> Tensor:
         """Squared distance of the attention maps, mean over the batch."""
         with full_precision(student):
-            student, teacher = pair(student, teacher, channels=False)
-            valid = valid_pixels(labels, student)
-            difference = _attention(student, valid) - _attention(teacher, valid)  # (N, h·w)
+            student, teacher, valid = pair(student, teacher, labels, channels=False)
+            difference = _attention(student) - _attention(teacher)  # (N, h·w)
             if self.convention == "cirkd":
                 return mean_over(difference.square(), valid.flatten(1))
             if self.convention == "paper":
@@ -57,5 +56,5 @@ class AT(nn.Module):
             return mean_over(difference.square().sum(1), valid.flatten(1).any(1))
 
 
-def _attention(maps: Tensor, valid: Tensor) -> Tensor:
-    return F.normalize(maps.square().mean(1).where(valid, 0).flatten(1), dim=1)
+def _attention(maps: Tensor) -> Tensor:
+    return F.normalize(maps.square().mean(1).flatten(1), dim=1)

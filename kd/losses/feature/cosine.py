@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from kd.losses._pixels import full_precision, mean_over, pair, valid_pixels
+from kd.losses._pixels import full_precision, mean_over, pair
 
 
 class Cosine(nn.Module):
@@ -29,8 +29,8 @@ class Cosine(nn.Module):
     def forward(self, student: Tensor, teacher: Tensor, labels: Tensor | None = None) -> Tensor:
         """1 minus the cosine, mean over the valid pixels."""
         with full_precision(student):
-            student, teacher = pair(student, teacher)
-            valid = valid_pixels(labels, student) & teacher.ne(0).any(1)
+            student, teacher, valid = pair(student, teacher, labels)
+            valid = valid & teacher.ne(0).any(1)
             cosine = (_direction(student) * _direction(teacher)).sum(1)  # (N, h, w)
             return mean_over(1 - cosine, valid)
 

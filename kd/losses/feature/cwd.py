@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kd.losses._pixels import full_precision, mean_over, pair, valid_pixels
+from kd.losses._pixels import full_precision, mean_over, pair
 
 
 class CWD(nn.Module):
@@ -39,8 +39,8 @@ class CWD(nn.Module):
     def forward(self, student: Tensor, teacher: Tensor, labels: Tensor | None = None) -> Tensor:
         """T² · KL over space, mean over channels and the batch."""
         with full_precision(student):
-            student, teacher = pair(student, teacher)
-            valid = valid_pixels(labels, student).flatten(1)  # (N, h·w)
+            student, teacher, valid = pair(student, teacher, labels)
+            valid = valid.flatten(1)  # (N, h·w)
             log_student, log_teacher = self._over_space(student, valid), self._over_space(teacher, valid)
             divergence = F.kl_div(log_student, log_teacher, reduction="none", log_target=True).sum(2)  # (N, C)
             return self.temperature**2 * mean_over(divergence.mean(1), valid.any(1))

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from kd.losses._pixels import full_precision, mean_over, pair, valid_pixels
+from kd.losses._pixels import full_precision, mean_over, pair
 
 
 class MGD(nn.Module):
@@ -42,8 +42,8 @@ class MGD(nn.Module):
     def forward(self, student: Tensor, teacher: Tensor, labels: Tensor | None = None) -> Tensor:
         """Squared difference, mean over channels and valid pixels."""
         with full_precision(student):
-            student, teacher = pair(student, teacher)
-            valid, squared = valid_pixels(labels, student), (student - teacher).square()
+            student, teacher, valid = pair(student, teacher, labels)
+            squared = (student - teacher).square()
             if self.convention == "mgd":
-                return 2e-5 * squared.where(valid[:, None], 0).sum() / len(student)
+                return 2e-5 * squared.sum() / len(student)
             return mean_over(squared.mean(1), valid)

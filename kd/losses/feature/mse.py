@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from kd.losses._pixels import full_precision, mean_over, pair, valid_pixels
+from kd.losses._pixels import full_precision, mean_over, pair
 
 
 class MSE(nn.Module):
@@ -28,5 +28,5 @@ class MSE(nn.Module):
     def forward(self, student: Tensor, teacher: Tensor, labels: Tensor | None = None) -> Tensor:
         """Squared difference, mean over channels and valid pixels."""
         with full_precision(student):
-            student, teacher = pair(student, teacher)
-            return mean_over((student - teacher).square().mean(1), valid_pixels(labels, student))
+            student, teacher, valid = pair(student, teacher, labels)
+            return mean_over((student - teacher).square().mean(1), valid)

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from kd.losses._pixels import full_precision, mean_over, pair, valid_pixels
+from kd.losses._pixels import full_precision, mean_over, pair
 from kd.losses.feature._standardize import standardize
 
 
@@ -45,8 +45,7 @@ class NFD(nn.Module):
     def forward(self, student: Tensor, teacher: Tensor, labels: Tensor | None = None) -> Tensor:
         """Half the squared difference of the standardised maps, mean over channels and valid pixels."""
         with full_precision(student):
-            student, teacher = pair(student, teacher)
-            valid = valid_pixels(labels, student)
+            student, teacher, valid = pair(student, teacher, labels)
             unbiased = self.convention == "mmrazor"
             mine, its = (standardize(maps, valid, unbiased=unbiased) for maps in (student, teacher))
             return mean_over((mine - its).square().mean(1), valid) / 2

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from kd.losses._pixels import full_precision, mean_over, pair, valid_pixels
+from kd.losses._pixels import full_precision, mean_over, pair
 from kd.types import resize
 
 LEVELS = (4, 2, 1)  # cells a side of the coarser grids
@@ -72,11 +72,10 @@ class ReviewKD(nn.Module):
         deeper: Tensor | None = None
         with full_precision(mine[0]):
             for i in reversed(range(len(mine))):
-                own, target = pair(mine[i], its[i])
+                own, target, valid = pair(mine[i], its[i], of_stage[i])
                 if own.shape[1] != self.channels[i]:
                     raise ValueError(f"maps {tuple(own.shape)}: the loss was built for {self.channels[i]} channels")
-                valid = valid_pixels(of_stage[i], own)
-                fused = self.enter[i](own.where(valid[:, None], 0))
+                fused = self.enter[i](own)
                 if deeper is not None:
                     partner = resize(deeper, (own.shape[2], own.shape[3]))
                     shares = self.weigh[i](torch.cat((fused, partner), 1)).sigmoid()  # (N, 2, h, w)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from kd.losses._pixels import full_precision, mean_over, pair, valid_pixels
+from kd.losses._pixels import full_precision, mean_over, pair
 from kd.losses.feature._standardize import standardize
 
 
@@ -51,8 +51,7 @@ class SRD(nn.Module):
     def forward(self, student: Tensor, teacher: Tensor, labels: Tensor | None = None) -> Tensor:
         """The logarithm of the mean power of the difference."""
         with full_precision(student):
-            student, teacher = pair(student, teacher)
-            valid = valid_pixels(labels, student)
+            student, teacher, valid = pair(student, teacher, labels)
             difference = (standardize(student, valid) - standardize(teacher, valid)).abs()
             power = (difference**self.exponent).sum(1)  # (N, h, w)
             if self.convention == "srd":

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kd.losses._pixels import full_precision, mean_over, pair, valid_pixels
+from kd.losses._pixels import full_precision, mean_over, pair
 
 LEAST = 1e-5  # of a variance
 
@@ -50,11 +50,11 @@ class VID(nn.Module):
     def forward(self, student: Tensor, teacher: Tensor, labels: Tensor | None = None) -> Tensor:
         """Negative log-likelihood of the teacher's map, mean over channels and valid pixels."""
         with full_precision(student):
-            student, teacher = pair(student, teacher)
+            student, teacher, valid = pair(student, teacher, labels)
             if student.shape[1] != len(self.raw_variance):
                 raise ValueError(
                     f"maps {tuple(student.shape)}: the loss was built for {len(self.raw_variance)} channels"
                 )
             variance = (F.softplus(self.raw_variance) + LEAST)[:, None, None]
             values = ((teacher - student).square() / variance + variance.log()).mean(1) / 2  # (N, h, w)
-            return mean_over(values, valid_pixels(labels, student))
+            return mean_over(values, valid)

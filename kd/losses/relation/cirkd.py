@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kd.losses._pixels import full_precision, pair, valid_pixels
+from kd.losses._pixels import full_precision, pair
 from kd.losses.relation._memory import Memory, drawn, entries_of_each_class
 from kd.losses.relation._pairs import pixel_rows, pooled, summed_in_tiles, unit
 
@@ -51,8 +51,7 @@ class CIRKDMiniBatch(nn.Module):
     def forward(self, student: Tensor, teacher: Tensor, labels: Tensor | None = None) -> Tensor:
         """KL of the similarities to each image's pixels, mean over pixels and pairs of images."""
         with full_precision(student):
-            student, teacher = pair(student, teacher, channels=False)
-            valid = valid_pixels(labels, student)
+            student, teacher, valid = pair(student, teacher, labels, channels=False)
             (student, _), (teacher, seen) = (pooled(maps, valid, self.pool) for maps in (student, teacher))
             mine, its = (unit(pixel_rows(maps), 2).flatten(0, 1) for maps in (student, teacher))  # (N·P, C)
             seen = seen.flatten(1)  # (N, P)
@@ -165,10 +164,10 @@ class CIRKDMemory(nn.Module):
     def forward(self, student: Tensor, teacher: Tensor, labels: Tensor | None = None) -> Tensor:
         """KL of the similarities to the memory, mean over the valid pixels; then the memory is written."""
         with full_precision(student):
-            student, teacher = pair(student, teacher)
+            student, teacher, valid = pair(student, teacher, labels)
             if student.shape[1] != self.channels:
                 raise ValueError(f"maps {tuple(student.shape)}: the memory was built for {self.channels} channels")
-            valid = valid_pixels(labels, student).flatten(1)  # (N, P)
+            valid = valid.flatten(1)  # (N, P)
             mine, its = (unit(pixel_rows(maps), 2) for maps in (student, teacher))  # (N, P, C)
             classes = torch.zeros_like(valid, dtype=torch.int64) if labels is None else labels.flatten(1).long()
             keys = drawn(3 * self.draws, valid.shape)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kd.losses._pixels import full_precision, mean_over, pair, valid_pixels
+from kd.losses._pixels import full_precision, mean_over, pair
 from kd.losses.relation._pairs import pooled, unit
 from kd.types import Taken
 
@@ -69,19 +69,20 @@ class DSD(nn.Module):
         """The two parts with their factors, each a mean over the batch."""
         students, teachers = (taps if isinstance(taps, tuple) else (taps,) for taps in (student, teacher))
         with full_precision(students[-1]):
-            last, its = pair(students[-1], teachers[-1])
-            pairs = [pair(s, t, channels=False) for s, t in zip(students, teachers, strict=True)]
-            sizes = [tuple(s.shape[2:]) for s, _ in pairs]
+            sizes = [tuple(s.shape[2:]) for s in students]
             if len(set(sizes)) > 1:
                 raise ValueError(f"taps of sizes {sizes}: DSD compares taps of one size; resize them or choose others")
-            valid = valid_pixels(labels[-1] if isinstance(labels, tuple) else labels, last)  # (N, h, w)
-            loss = self.csd * self._classes(last, its, valid)
-            if len(pairs) > 1:
-                loss = loss + self.psd * self._attention(pairs, valid.flatten(1))
+            labels = labels[-1] if isinstance(labels, tuple) else labels
+            *others, last = zip(students, teachers, strict=True)
+            mine, its, valid = pair(*last, labels)
+            loss = self.csd * self._classes(mine, its, valid)
+            if others:
+                pairs = [pair(*other, labels, channels=False)[:2] for other in others]
+                loss = loss + self.psd * self._attention([*pairs, (mine, its)], valid.flatten(1))
             return loss
 
     def _attention(self, pairs: list[tuple[Tensor, Tensor]], valid: Tensor) -> Tensor:
-        mine, its = ([_attention(maps, valid) for maps in side] for side in zip(*pairs, strict=True))  # (N, P) each
+        mine, its = ([_attention(maps) for maps in side] for side in zip(*pairs, strict=True))  # (N, P) each
         changes = [
             (unit(mine[m] - mine[n], 1) - unit(its[m] - its[n], 1)).square()
             for n, m in combinations(range(len(mine)), 2)
@@ -100,5 +101,5 @@ class DSD(nn.Module):
         return places @ places.mT
 
 
-def _attention(maps: Tensor, valid: Tensor) -> Tensor:
-    return unit(maps.square().mean(1).flatten(1).where(valid, 0), 1)
+def _attention(maps: Tensor) -> Tensor:
+    return unit(maps.square().mean(1).flatten(1), 1)

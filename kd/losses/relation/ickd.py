@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from kd.losses._pixels import full_precision, mean_over, pair, valid_pixels
+from kd.losses._pixels import full_precision, mean_over, pair
 from kd.losses.relation._pairs import unit
 
 
@@ -43,13 +43,12 @@ class ICKD(nn.Module):
     def forward(self, student: Tensor, teacher: Tensor, labels: Tensor | None = None) -> Tensor:
         """Squared difference of the normalised Gram matrices, mean over channels and the batch."""
         with full_precision(student):
-            student, teacher = pair(student, teacher)
-            valid = valid_pixels(labels, student)
-            difference = _correlations(student, valid) - _correlations(teacher, valid)  # (N, C, C)
+            student, teacher, valid = pair(student, teacher, labels)
+            difference = _correlations(student) - _correlations(teacher)  # (N, C, C)
             loss = mean_over(difference.square().sum(2).mean(1), valid.flatten(1).any(1))
             return loss / len(student) if self.convention == "torchdistill" else loss
 
 
-def _correlations(maps: Tensor, valid: Tensor) -> Tensor:
-    channels = maps.where(valid[:, None], 0).flatten(2)
+def _correlations(maps: Tensor) -> Tensor:
+    channels = maps.flatten(2)
     return unit(channels @ channels.mT, 2)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from kd.losses._pixels import full_precision, mean_over, pair, valid_pixels
+from kd.losses._pixels import full_precision, mean_over, pair
 from kd.losses.relation._pairs import or_infinity, pixel_rows, segment_means, unit
 from kd.types import IGNORE
 
@@ -44,8 +44,8 @@ class IFVD(nn.Module):
     def forward(self, student: Tensor, teacher: Tensor, labels: Tensor | None = None) -> Tensor:
         """Squared difference of the pixels' similarity to their class, mean over the valid pixels."""
         with full_precision(student):
-            student, teacher = pair(student, teacher, channels=False)
-            valid = valid_pixels(labels, student).flatten(1)  # (N, h·w)
+            student, teacher, valid = pair(student, teacher, labels, channels=False)
+            valid = valid.flatten(1)  # (N, h·w)
             classes = torch.zeros_like(valid, dtype=torch.int64) if labels is None else labels.flatten(1).long()
             difference = _similarity_to_class(student, classes) - _similarity_to_class(teacher, classes)
             loss = mean_over(difference.square(), valid)

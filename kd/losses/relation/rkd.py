@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kd.losses._pixels import full_precision, pair, valid_pixels
+from kd.losses._pixels import full_precision, pair
 from kd.losses.relation._pairs import or_infinity, pixel_rows, segment_means, shuffled, unit
 from kd.types import IGNORE
 
@@ -70,8 +70,8 @@ class RKD(nn.Module):
     def forward(self, student: Tensor, teacher: Tensor, labels: Tensor | None = None) -> Tensor:
         """The two parts with their factors."""
         with full_precision(student):
-            student, teacher = pair(student, teacher, channels=False)
-            valid = valid_pixels(labels, student).flatten()  # (N·P,)
+            student, teacher, valid = pair(student, teacher, labels, channels=False)
+            valid = valid.flatten()  # (N·P,)
             mine, its = (pixel_rows(maps).flatten(0, 1) for maps in (student, teacher))  # (N·P, C)
             if labels is not None and self.nodes == "classes":
                 images = torch.arange(len(labels), device=student.device)[:, None]

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kd.losses._pixels import full_precision, pair, valid_pixels
+from kd.losses._pixels import full_precision, pair
 from kd.losses.relation._pairs import pixel_rows, summed_in_tiles, unit
 
 
@@ -56,8 +56,7 @@ class SKD(nn.Module):
     def forward(self, student: Tensor, teacher: Tensor, labels: Tensor | None = None) -> Tensor:
         """Squared difference of the similarities, mean over an image's pairs and over the batch."""
         with full_precision(student):
-            student, teacher = pair(student, teacher, channels=False)
-            valid = valid_pixels(labels, student)
+            student, teacher, valid = pair(student, teacher, labels, channels=False)
             window = self._window(student)
             seen = (
                 F.max_pool2d(valid[:, None].to(student.dtype), window, window, ceil_mode=True).flatten(1) > 0

@@ -6,7 +6,7 @@ from functools import cache
 import torch
 from torch import Tensor, nn
 
-from kd.losses._pixels import full_precision, pair, valid_pixels
+from kd.losses._pixels import full_precision, pair
 from kd.losses.relation._pairs import or_infinity, unit
 
 
@@ -48,16 +48,15 @@ class SP(nn.Module):
     def forward(self, student: Tensor, teacher: Tensor, labels: Tensor | None = None) -> Tensor:
         """Squared difference of the similarities, mean over the pairs of images."""
         with full_precision(student):
-            student, teacher = pair(student, teacher, channels=False)
+            student, teacher, valid = pair(student, teacher, labels, channels=False)
             if len(student) == 1 and not torch.compiler.is_compiling():
                 _warn_of_one_image()
-            valid = valid_pixels(labels, student)
             # An image without valid pixels has zeros in its row and in its column: it adds nothing to the sum.
-            difference = self._similarities(student, valid) - self._similarities(teacher, valid)  # (N, N)
+            difference = self._similarities(student) - self._similarities(teacher)  # (N, N)
             return difference.square().sum() / valid.flatten(1).any(1).sum().clamp(min=1).square()
 
-    def _similarities(self, maps: Tensor, valid: Tensor) -> Tensor:
-        images = maps.where(valid[:, None], 0).flatten(1)
+    def _similarities(self, maps: Tensor) -> Tensor:
+        images = maps.flatten(1)
         products = images @ images.T
         if self.convention == "torchdistill":
             return products / or_infinity(products.abs().sum(1, keepdim=True))

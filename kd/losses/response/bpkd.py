@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kd.losses._pixels import full_precision, mean_over, near_boundary, pair, valid_pixels
+from kd.losses._pixels import full_precision, mean_over, near_boundary, pair
 from kd.losses.response._classes import labels_or_argmax
 
 
@@ -58,8 +58,7 @@ class BPKD(nn.Module):
     def forward(self, student: Tensor, teacher: Tensor, labels: Tensor | None = None) -> Tensor:
         """T² times the two divergences."""
         with full_precision(student):
-            student, teacher = pair(student, teacher)
-            valid = valid_pixels(labels, student)
+            student, teacher, valid = pair(student, teacher, labels)
             edges = self._edges(labels_or_argmax(labels, teacher), student.shape[1])  # (N, K, h, w)
             student, teacher = student / self.temperature, teacher / self.temperature
             parts = self.body * _body(student, teacher, valid[:, None] & ~edges) + self.edge * _edge(

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kd.losses._pixels import full_precision, mean_over, pair, valid_pixels
+from kd.losses._pixels import full_precision, mean_over, pair
 from kd.losses.response._classes import warn_of_two_classes
 
 EPSILON = 1e-8  # the authors'
@@ -61,9 +61,8 @@ class DIST(nn.Module):
     def forward(self, student: Tensor, teacher: Tensor, labels: Tensor | None = None) -> Tensor:
         """T² times the two distances."""
         with full_precision(student):
-            student, teacher = pair(student, teacher)
+            student, teacher, valid = pair(student, teacher, labels)
             warn_of_two_classes(student, "DIST's inter part")
-            valid = valid_pixels(labels, student)
             student = F.softmax(student / self.temperature, 1)
             teacher = F.softmax(teacher / self.temperature, 1)
             inter = mean_over(1 - self._cosine(_centred(student), _centred(teacher), (1,)), valid)

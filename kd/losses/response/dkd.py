@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kd.losses._pixels import full_precision, mean_over, pair, valid_pixels
+from kd.losses._pixels import full_precision, mean_over, pair
 from kd.losses.response._classes import labels_or_argmax, warn_of_two_classes
 
 
@@ -48,9 +48,8 @@ class DKD(nn.Module):
     def forward(self, student: Tensor, teacher: Tensor, labels: Tensor | None = None) -> Tensor:
         """T² times the two divergences, mean over the valid pixels."""
         with full_precision(student):
-            student, teacher = pair(student, teacher)
+            student, teacher, valid = pair(student, teacher, labels)
             warn_of_two_classes(student, "DKD's non-target part")
-            valid = valid_pixels(labels, student)
             classes = torch.arange(student.shape[1], device=student.device)[:, None, None]
             is_label = labels_or_argmax(labels, teacher)[:, None] == classes  # (N, K, h, w); nowhere at IGNORE
             binary_student, rest_student = self._parts(student, is_label)

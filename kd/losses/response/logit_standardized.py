@@ -42,7 +42,7 @@ class LogitStandardized(nn.Module):
     def forward(self, student: Tensor, teacher: Tensor, labels: Tensor | None = None) -> Tensor:
         """The loss of the standardised logits."""
         with full_precision(student):
-            student, teacher = pair(student, teacher)
+            student, teacher, _ = pair(student, teacher, labels)
             warn_of_two_classes(student, "logit standardisation")
             result: Tensor = self.loss(_standardized(student), _standardized(teacher), labels)
             return result

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kd.losses._pixels import full_precision, mean_over, pair, valid_pixels
+from kd.losses._pixels import full_precision, mean_over, pair
 
 PART = 2**22  # elements compared at a time, by whole images: large maps at once would leave a CPU's cache and heap
 
@@ -64,8 +64,7 @@ class PixelKL(nn.Module):
     def forward(self, student: Tensor, teacher: Tensor, labels: Tensor | None = None) -> Tensor:
         """T² · KL(teacher ‖ student), mean over the valid pixels."""
         with full_precision(student):
-            student, teacher = pair(student, teacher)
-            valid = valid_pixels(labels, student)
+            student, teacher, valid = pair(student, teacher, labels)
             images = max(1, PART // valid[0].numel() // student.shape[1])
             parts = zip(torch.split(student, images), torch.split(teacher, images), strict=True)
             per_pixel = torch.cat([self._per_pixel(*part) for part in parts])  # (N, h, w)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kd.losses._pixels import full_precision, mean_over, pair, valid_pixels
+from kd.losses._pixels import full_precision, mean_over, pair
 
 
 class PseudoLabel(nn.Module):
@@ -47,10 +47,10 @@ class PseudoLabel(nn.Module):
     def forward(self, student: Tensor, teacher: Tensor, labels: Tensor | None = None) -> Tensor:
         """Cross entropy with the teacher's classes, mean over the pixels where it is sure."""
         with full_precision(student):
-            student, teacher = pair(student, teacher)
+            student, teacher, valid = pair(student, teacher, labels)
             if self.threshold.dim() and len(self.threshold) != student.shape[1]:
                 raise ValueError(f"threshold has {len(self.threshold)} values, the logits {student.shape[1]} classes")
             probability, pseudo = F.softmax(teacher, 1).max(1)  # (N, h, w)
             sure = probability >= (self.threshold[pseudo] if self.threshold.dim() else self.threshold)
             values = F.cross_entropy(student, pseudo, reduction="none")
-            return mean_over(values, valid_pixels(labels, student) & sure)
+            return mean_over(values, valid & sure)

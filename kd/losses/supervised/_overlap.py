@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from kd.losses._pixels import at_least_float32, full_precision, mean_over, valid_pixels
+from kd.losses._pixels import counted, full_precision, mean_over
 
 CONVENTIONS = ("house", "smp", "monai")
 LEAST = 1e-7  # below this a score is 0 and its logarithm constant, as in SMP
@@ -29,8 +29,7 @@ def overlap(logits: Tensor, labels: Tensor, *, per_image: bool, background: bool
         background: False leaves class 0 out.
     """
     with full_precision(logits):
-        logits = at_least_float32(logits)
-        valid = valid_pixels(labels, logits)
+        logits, valid = counted(logits, labels)
         probabilities = logits.softmax(1).where(valid[:, None], 0)
         classes = torch.arange(logits.shape[1], device=logits.device)[:, None, None]
         member = (labels[:, None] == classes) & valid[:, None]  # (N, K, H, W)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kd.losses._pixels import at_least_float32, full_precision, valid_pixels
+from kd.losses._pixels import counted, full_precision
 from kd.losses.supervised.class_weights import as_factors, check_classes
 from kd.types import IGNORE
 
@@ -52,8 +52,8 @@ class CrossEntropy(nn.Module):
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Weighted mean of the negative log-likelihood over the valid pixels."""
         with full_precision(logits):
-            logits, labels = at_least_float32(logits), labels.long()
-            valid = valid_pixels(labels, logits)
+            labels = labels.long()
+            logits, valid = counted(logits, labels)
             if self.weight is not None:
                 check_classes(self.weight, logits)
             weight = None if self.weight is None else self.weight.to(logits.dtype)

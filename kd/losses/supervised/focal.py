@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kd.losses._pixels import at_least_float32, full_precision, valid_pixels
+from kd.losses._pixels import counted, full_precision
 from kd.losses.supervised.class_weights import as_factors, check_classes
 
 
@@ -77,8 +77,7 @@ class Focal(nn.Module):
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Cross entropy weighted by (1 - p)^γ, mean over the valid pixels."""
         with full_precision(logits):
-            logits = at_least_float32(logits)
-            valid = valid_pixels(labels, logits)
+            logits, valid = counted(logits, labels)
             labels = labels.long().where(valid, 0)
             if self.one_vs_rest:
                 return self._sigmoids(logits, labels, valid)

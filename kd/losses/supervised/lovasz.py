@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from kd.losses._pixels import at_least_float32, full_precision, mean_over, valid_pixels
+from kd.losses._pixels import counted, full_precision, mean_over
 
 
 class Lovasz(nn.Module):
@@ -36,8 +36,7 @@ class Lovasz(nn.Module):
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
         """The Lovász extension of 1 - IoU, mean over the classes present."""
         with full_precision(logits):
-            logits = at_least_float32(logits)
-            valid = valid_pixels(labels, logits)
+            logits, valid = counted(logits, labels)
             probabilities, classes = logits.softmax(1), logits.shape[1]
             member = (labels[:, None] == torch.arange(classes, device=logits.device)[:, None, None]) & valid[:, None]
             errors = torch.where(member, 1 - probabilities, probabilities).where(valid[:, None], 0)  # (N, K, H, W)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kd.losses._pixels import at_least_float32, full_precision, valid_pixels
+from kd.losses._pixels import counted, full_precision
 from kd.losses.supervised.class_weights import as_factors, check_classes
 
 
@@ -60,8 +60,7 @@ class OHEM(nn.Module):
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Mean cross entropy of the hard pixels."""
         with full_precision(logits):
-            logits = at_least_float32(logits)
-            valid = valid_pixels(labels, logits)
+            logits, valid = counted(logits, labels)
             labels = labels.long().where(valid, 0)
             values = F.cross_entropy(logits, labels, reduction="none").where(valid, 0)  # (N, H, W)
             hard = ((values >= -math.log(self.threshold)) & valid).sum()
