@@ -1,3 +1,6 @@
+import weakref
+from dataclasses import dataclass
+
 import pytest
 import torch
 from torch import Tensor
@@ -43,6 +46,13 @@ def test_shuffled_depends_on_the_draw_alone_and_is_even() -> None:
     assert torch.corrcoef(torch.stack((first.double(), second.double())))[0, 1].abs() < 0.03
 
 
+@dataclass(eq=False)
+class Saved:
+    """A tensor that autograd saved, as an object that can be watched."""
+
+    tensor: Tensor
+
+
 def value_and_gradient(loss: torch.nn.Module) -> tuple[Tensor, Tensor]:
     random = torch.Generator().manual_seed(3)
     student, teacher = torch.randn(2, 2, 4, 6, 5, generator=random, dtype=torch.float64)
@@ -64,16 +74,29 @@ def test_tiles_change_nothing(make, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("make", [lambda: SKD(pool=1), CIRKDMiniBatch], ids=["SKD", "batch"])
 def test_no_tensor_holds_all_pairs(make, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What autograd keeps for the backward pass, the largest tensor and the sum, stays far below (N·P)²."""
+    """What autograd saves is never larger than a map, and what is left of it for the backward pass is a few maps."""
     monkeypatch.setattr(_pairs, "TILE", 1024)
     student, teacher = torch.randn(2, 2, 3, 16, 16)
-    kept: list[int] = []
+    largest = 0
+    kept = weakref.WeakSet()
 
-    def keep(tensor: Tensor) -> Tensor:
-        kept.append(tensor.numel())
-        return tensor
+    def keep(tensor: Tensor) -> Saved:
+        nonlocal largest
+        largest = max(largest, tensor.numel())
+        kept.add(saved := Saved(tensor))
+        return saved
 
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        make()(student.requires_grad_(), teacher, None)
-    assert max(kept) <= 2 * 3 * 16 * 16
-    assert sum(kept) < 2 * 256**2
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda saved: saved.tensor):
+        loss = make()(student.requires_grad_(), teacher, None)
+    assert loss.requires_grad
+    assert largest <= 2 * 3 * 16 * 16
+    assert sum(saved.tensor.numel() for saved in kept) < 256**2
+
+
+def test_tiles_without_a_gradient_give_the_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    student, teacher = torch.randn(2, 1, 3, 8, 8)
+    whole = CIRKDMiniBatch()(student, teacher, None)
+    monkeypatch.setattr(_pairs, "TILE", 256)
+    torch.testing.assert_close(CIRKDMiniBatch()(student, teacher, None), whole)
+    with torch.no_grad():
+        torch.testing.assert_close(CIRKDMiniBatch()(student.requires_grad_(), teacher, None), whole)

@@ -5,7 +5,6 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
 TILE = 2**22  # elements of the largest matrix held at a time: 16 MiB in float32, within reach of a CPU's cache
 
@@ -62,23 +61,35 @@ def segment_means(rows: Tensor, segments: Tensor, number: int) -> tuple[Tensor, 
     return sums / counts.clamp(min=1)[:, None], counts
 
 
-def summed_in_tiles(part: Callable[[int, int], Tensor], rows: int, columns: int) -> Tensor:
-    """Σ part(start, stop) over slices of the rows, each so narrow that slice × columns stays within TILE.
+def summed_in_tiles(part: Callable[[Tensor, Tensor, slice], Tensor], rows: Tensor, nodes: Tensor) -> Tensor:
+    """Σ part(rows[tile], nodes, tile) over slices of the rows, each so narrow that rows × nodes stay within TILE.
 
-    With more than one slice, each is computed again in the backward pass: what autograd keeps is bounded, too.
+    With more than one slice, each one's gradient is taken as soon as its value is known: what a slice computed is
+    neither kept for the backward pass nor computed again in it. The result has no second derivative.
 
     Args:
-        part: gives a scalar for the rows from `start` up to `stop`.
-        rows: how many rows the matrix of pairs has.
-        columns: elements of one row.
+        part: gives a scalar for some of the rows, all nodes, and the slice that says which rows they are.
+        rows: (..., R, C), sliced along R.
+        nodes: (..., Q, C).
     """
-    step = max(1, TILE // columns)
-    if step >= rows:
-        return part(0, rows)
-    total = part(0, 0)  # a zero of the right type
-    for start in range(0, rows, step):
-        total = total + checkpoint(part, start, min(start + step, rows), use_reentrant=False, preserve_rng_state=False)
-    return total
+    number = rows.shape[-2]
+    step = max(1, TILE // nodes[..., 0].numel())
+    if step >= number:
+        return part(rows, nodes, slice(0, number))
+    tiles = [slice(start, min(start + step, number)) for start in range(0, number, step)]
+    if not (torch.is_grad_enabled() and rows.requires_grad):
+        return torch.stack([part(rows[..., tile, :], nodes, tile) for tile in tiles]).sum()
+    total = rows.new_zeros(())
+    of_rows, of_nodes = torch.zeros_like(rows), torch.zeros_like(nodes)
+    for tile in tiles:
+        some, all_nodes = rows[..., tile, :].detach().requires_grad_(), nodes.detach()
+        learn = [some, all_nodes.requires_grad_()] if nodes.requires_grad else [some]
+        value = part(some, all_nodes, tile)
+        total += value.detach()
+        for whole, gradient in zip((of_rows[..., tile, :], of_nodes), torch.autograd.grad(value, learn), strict=False):
+            whole += gradient
+    linear = (rows * of_rows).sum() + (nodes * of_nodes).sum()
+    return total + (linear - linear.detach())  # the value is the total, the gradient that of the linear form
 
 
 def shuffled(draw: Tensor, number: int) -> Tensor:

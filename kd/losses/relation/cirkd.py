@@ -27,8 +27,7 @@ class CIRKDMiniBatch(nn.Module):
             power. 1 is the paper's; the authors' code pools by 4 where both sides are 256 or more.
 
     Shape: student (N, C, h, w), teacher (N, D, h, w): channels may differ; labels (N, h, w) or None. With P = h·w /
-        pool², (N·P)² similarities are computed, in tiles of some rows that are computed again in the backward pass:
-        never more than 4 million of them are held.
+        pool², (N·P)² similarities are computed, in tiles of some rows: never more than 4 million of them are held.
 
     Returns (of forward):
         Nats, >= 0; 0 when all cosines are equal.
@@ -53,23 +52,15 @@ class CIRKDMiniBatch(nn.Module):
         with full_precision(student):
             student, teacher, valid = pair(student, teacher, labels, channels=False)
             (student, _), (teacher, seen) = (pooled(maps, valid, self.pool) for maps in (student, teacher))
-            mine, its = (unit(pixel_rows(maps), 2).flatten(0, 1) for maps in (student, teacher))  # (N·P, C)
+            mine, its = (unit(pixel_rows(maps), 2) for maps in (student, teacher))  # (N, P, C)
             seen = seen.flatten(1)  # (N, P)
-            present = seen.any(1)  # (N,)
             share = (seen.to(mine.dtype) / seen.sum(1, keepdim=True).clamp(min=1)).flatten()  # (N·P,)
-            lowest = torch.finfo(mine.dtype).min
-
-            def similarities(nodes: Tensor, start: int, stop: int) -> Tensor:
-                each = (nodes[start:stop] @ nodes.T / self.temperature).view(-1, *seen.shape)  # (rows, N, P)
-                return F.log_softmax(each.masked_fill(~seen, lowest), 2)
-
-            def part(start: int, stop: int) -> Tensor:
-                log_student, log_teacher = (similarities(nodes, start, stop) for nodes in (mine, its))
-                divergence = F.kl_div(log_student, log_teacher, reduction="none", log_target=True).sum(2)  # (rows, N)
-                return (divergence.where(present, 0).sum(1) * share[start:stop]).sum()
-
-            pairs = present.sum().clamp(min=1).square()
-            return summed_in_tiles(part, len(mine), len(mine)) / pairs
+            # An image without a valid pixel is all one to both softmaxes: as `nodes` it adds 0.
+            to_images = [
+                _relation(mine.flatten(0, 1), its.flatten(0, 1), *nodes, share, self.temperature)
+                for nodes in zip(mine, its, seen, strict=True)
+            ]
+            return torch.stack(to_images).sum() / seen.any(1).sum().clamp(min=1).square()
 
 
 class CIRKDMemory(nn.Module):
@@ -176,11 +167,11 @@ class CIRKDMemory(nn.Module):
                 (self.pixel, self.pixels.sample(self.pixel_samples, 3 * self.draws + 1, new_pixels)),
                 (self.region, self.regions.sample(self.region_samples, 3 * self.draws + 2, new_regions)),
             )
+            mine, its = mine.flatten(0, 1), its.flatten(0, 1)  # (N·P, C)
+            share = valid.flatten().to(mine.dtype) / valid.sum().clamp(min=1)
             loss = student.new_zeros(())
             for factor, (bank, held) in banks:
-                loss = loss + factor * self._relation(
-                    mine.flatten(0, 1), its.flatten(0, 1), valid.flatten(), bank, held
-                )
+                loss = loss + factor * _relation(mine, its, bank, bank, held, share, self.temperature)
             if self.training:
                 self.draws += 1
                 if labels is not None:
@@ -188,16 +179,29 @@ class CIRKDMemory(nn.Module):
                     self.regions.write(new_regions)
             return loss
 
-    def _relation(self, mine: Tensor, its: Tensor, valid: Tensor, bank: Tensor, held: Tensor) -> Tensor:
-        lowest = torch.finfo(mine.dtype).min
 
-        def similarities(nodes: Tensor, start: int, stop: int) -> Tensor:
-            each = nodes[start:stop] @ bank.T / self.temperature  # (rows, entries)
-            return F.log_softmax(each.masked_fill(~held, lowest), 1)
+def _relation(
+    mine: Tensor, its: Tensor, my_nodes: Tensor, its_nodes: Tensor, held: Tensor, share: Tensor, temperature: float
+) -> Tensor:
+    """Σ_p share_p · KL of the similarities between pixel p and the nodes that are held.
 
-        def part(start: int, stop: int) -> Tensor:
-            log_student, log_teacher = (similarities(nodes, start, stop) for nodes in (mine, its))
-            divergence = F.kl_div(log_student, log_teacher, reduction="none", log_target=True).sum(1)  # (rows,)
-            return divergence.where(valid[start:stop], 0).sum()
+    Args:
+        mine: the student's pixels (R, C), of length 1.
+        its: the teacher's.
+        my_nodes: what the student's are compared with, (Q, C).
+        its_nodes: what the teacher's are compared with.
+        held: bool (Q,).
+        share: (R,).
+        temperature: τ.
+    """
+    lowest = torch.finfo(mine.dtype).min
+    absent = mine.new_zeros(len(held)).masked_fill(~held, lowest)  # added by the product itself: one pass less
 
-        return summed_in_tiles(part, len(mine), len(bank)) / valid.sum().clamp(min=1)
+    def similarities(rows: Tensor, nodes: Tensor) -> Tensor:
+        return F.log_softmax(torch.addmm(absent, rows, nodes.T), 1)
+
+    def part(rows: Tensor, nodes: Tensor, tile: slice) -> Tensor:
+        log_student, log_teacher = similarities(rows, nodes), similarities(its[tile] / temperature, its_nodes)
+        return F.kl_div(log_student, log_teacher, reduction="none", log_target=True).sum(1) @ share[tile]
+
+    return summed_in_tiles(part, mine / temperature, my_nodes)

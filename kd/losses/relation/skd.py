@@ -29,8 +29,8 @@ class SKD(nn.Module):
             constants, so that the value is that of the formula and the gradient is not.
 
     Shape: student (N, C, h, w), teacher (N, D, h, w): channels may differ; labels (N, h, w) or None. With M
-        windows, N·M² similarities are computed, in tiles of some rows that are computed again in the backward pass:
-        never more than 4 million of them are held. At 64×128 and 2×2, M is 2048.
+        windows, N·M² similarities are computed, in tiles of some rows: never more than 4 million of them are
+        held. At 64×128 and 2×2, M is 2048.
 
     Returns (of forward):
         No unit, 0 … 4; 0 when the windows' directions are equal up to a rotation of the channels.
@@ -64,12 +64,11 @@ class SKD(nn.Module):
             mine, its = (self._directions(maps, valid, seen, window) for maps in (student, teacher))  # (N, M, C)
             share = seen.to(mine.dtype) / seen.sum(1, keepdim=True).clamp(min=1)  # (N, M)
 
-            def part(start: int, stop: int) -> Tensor:
-                similarity = mine[:, start:stop] @ mine.mT - its[:, start:stop] @ its.mT  # (N, rows, M)
-                return ((similarity.square() @ share[..., None])[..., 0] * share[:, start:stop]).sum()
+            def part(rows: Tensor, nodes: Tensor, tile: slice) -> Tensor:
+                similarity = rows @ nodes.mT - its[:, tile] @ its.mT  # (N, rows, M)
+                return ((similarity.square() @ share[..., None])[..., 0] * share[:, tile]).sum()
 
-            images, nodes = seen.shape
-            return summed_in_tiles(part, nodes, images * nodes) / seen.any(1).sum().clamp(min=1)
+            return summed_in_tiles(part, mine, mine) / seen.any(1).sum().clamp(min=1)
 
     def _window(self, maps: Tensor) -> tuple[int, int]:
         height, width = maps.shape[2:]
