@@ -30,6 +30,7 @@ ZOO = {  # module -> package: collections of networks for `teachers.Wrapped`, no
     "timm": "timm",
     "transformers": "transformers",
 }
+NOT_INSTALLED = "(not installed)"
 OFFERED = ("num_classes", "channels", "label_counts")  # facts that a loss gets if its constructor names them
 
 
@@ -109,6 +110,8 @@ def check_calls(recipe: Recipe) -> None:
         RecipeError: with every mistake.
     """
     mistakes: list[str] = []
+    if recipe.track is not None and _version("wandb") == NOT_INSTALLED:
+        mistakes.append(f"{recipe.at('track')}: track: {_missing('wandb', 'wandb')}, or track=null")
     for use, supplied in _roles(recipe):
         try:
             component = find(use, folder=recipe.folder, trust=recipe.trust)
@@ -140,7 +143,11 @@ def _version(package: str) -> str:
     try:
         return version(package)
     except PackageNotFoundError:
-        return "(not installed)"
+        return NOT_INSTALLED
+
+
+def _missing(package: str, extra: str) -> str:
+    return f"{package} is not installed; pip install 'kd-segmentation[{extra}]'"
 
 
 def _module(name: str, where: str) -> types.ModuleType:
@@ -148,9 +155,7 @@ def _module(name: str, where: str) -> types.ModuleType:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name in ZOO:
-            raise RecipeError(
-                f"{where}: {ZOO[error.name]} is not installed; pip install 'kd-segmentation[zoo]'"
-            ) from None
+            raise RecipeError(f"{where}: {_missing(ZOO[error.name], 'zoo')}") from None
         if error.name and f"{name}.".startswith(f"{error.name}."):
             raise RecipeError(f"{where}: there is no module '{error.name}'") from None
         if (error.name or "kd").partition(".")[0] in ("kd", "teachers", "students"):

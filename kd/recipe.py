@@ -34,6 +34,7 @@ from kd.schema import (
     Teacher,
     Term,
     Text,
+    Track,
     Train,
     Use,
     Weights,
@@ -60,6 +61,7 @@ __all__ = [
     "Supervised",
     "Teacher",
     "Term",
+    "Track",
     "Train",
     "Use",
     "Weights",
@@ -104,6 +106,9 @@ class Recipe(Section):
     train: Train = Field(description="How long, how much at a time, and how.")
     evaluate: Evaluate = Field(default=Evaluate(), description="How images are scored.")
     log: Log = Field(default=Log(), description="What is shown and logged.")
+    track: Track | None = Field(
+        default=None, description="The Weights & Biases project that gets the curves too; keys and mode are W&B's own."
+    )
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="`auto`: the GPU if there is one.")
     deterministic: Flag = Field(
         default=False, description="Whether a rerun on this machine gives the same bits; an error names what cannot."
@@ -208,7 +213,7 @@ class Recipe(Section):
         tree["data"].get("args", {}).pop("root", None)
         if not tree["data"].get("args", True):
             del tree["data"]["args"]
-        for key in ("log", "device", "deterministic"):
+        for key in ("log", "track", "device", "deterministic"):
             tree.pop(key, None)
         tree.get("cache", {}).pop("folder", None)
         teacher = teacher_recipe(self)
@@ -508,5 +513,5 @@ def _with_machine_of(recipe: Recipe, teacher: Recipe) -> Recipe:
     cache = teacher.cache
     if cache is not None and recipe.cache is not None:
         cache = cache.model_copy(update={"folder": recipe.cache.folder})
-    machine = {"device": recipe.device, "deterministic": recipe.deterministic, "log": recipe.log}
+    machine = {key: getattr(recipe, key) for key in ("device", "deterministic", "log", "track")}
     return teacher.model_copy(update={"data": data, "cache": cache} | machine)

@@ -536,3 +536,10 @@ class Log(Section):
     gradients: Whole = Field(
         default=0, ge=0, description="Steps between two looks at each term's gradient, as in `kd calibrate`; 0: none."
     )
+
+
+class Track(Section):
+    """Weights & Biases: the run's curves there too; no part of a run's id."""
+
+    project: Text = Field(description="Its project; made at the first run.")
+    entity: Text | None = Field(default=None, description="The team or user that it belongs to; null: your own.")

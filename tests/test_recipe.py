@@ -233,7 +233,7 @@ MISTAKES = [
     ]),
     ("device: cpu", "1: 2", [
         "r.yaml:37:1: 1: unknown key; known: cache, data, deterministic, device, distill, evaluate, log, optimizer, "
-        "phases, schedule, student, supervised, teacher, train"
+        "phases, schedule, student, supervised, teacher, track, train"
     ]),
     ("device: cpu", "true: 2", ["r.yaml:37:1: a key must be a word or an integer, got 'true'"]),
     ("device: cpu", "[1]: 2", ["r.yaml:37:1: a key must be a word or an integer, got a list or a mapping"]),

@@ -97,7 +97,7 @@ def _bookkeeping(parts: Parts, folder: Path) -> Callable[[Run, Mapping[str, Tens
     recipe, never = parts.recipe, sys.maxsize
     book = Bookkeeping(
         Checkpoints(folder / "checkpoints"),
-        make_progress(folder, recipe.stem, steps=never, start=0, tensorboard=recipe.log.tensorboard, quiet=True),
+        make_progress(folder, recipe.model_copy(update={"track": None}), seed=0, steps=never, start=0, quiet=True),
         dict,
         report_every=recipe.log.every,
         evaluate_every=never,

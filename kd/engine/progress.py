@@ -1,4 +1,4 @@
-"""Where a run's numbers go: the terminal, metrics.jsonl, TensorBoard. A sink that fails never stops training."""
+"""Where a run's numbers go: terminal, metrics.jsonl, TensorBoard, W&B. A sink that fails never stops training."""
 
 import json
 import os
@@ -7,7 +7,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from rich.console import Console
@@ -15,6 +15,8 @@ from rich.live import Live
 from rich.text import Text
 from torch.utils.tensorboard import SummaryWriter
 
+from kd.engine.tracking import WeightsAndBiases
+from kd.recipe import Recipe
 from kd.runs import read_metrics, write_atomic
 
 
@@ -167,13 +169,26 @@ def duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def make_progress(run: Path, title: str, *, steps: int, start: int, tensorboard: bool, quiet: bool = False) -> Progress:
-    """The sinks of a run."""
-    makers: dict[str, Callable[[], Any]] = {"metrics.jsonl": lambda: JsonLines(run, start)}
-    if tensorboard:
+def make_progress(run: Path, recipe: Recipe, *, seed: int, steps: int, start: int, quiet: bool = False) -> Progress:
+    """The sinks of a run that starts or goes on.
+
+    Args:
+        run: the run directory.
+        recipe: what is trained; `log` and `track` say where it is shown.
+        seed: of this run.
+        steps: its length.
+        start: the step that it starts from.
+        quiet: no live line.
+    """
+    makers: dict[str, Callable[[], Sink]] = {}
+    if recipe.track is not None:
+        track, config = recipe.track, recipe.resolved() | {"seed": seed}
+        makers["Weights & Biases"] = lambda: WeightsAndBiases(run, track, config)
+    makers["metrics.jsonl"] = lambda: JsonLines(run, start)
+    if recipe.log.tensorboard:
         makers["TensorBoard"] = lambda: TensorBoard(run, start)
     if not quiet:
-        makers["console"] = lambda: Terminal(title, steps, start)
+        makers["console"] = lambda: Terminal(recipe.stem, steps, start)
     sinks: dict[str, Sink] = {}
     for name, make in makers.items():
         try:

@@ -197,9 +197,7 @@ def _train(
     if state:
         say(f"  goes on from step {start} of {parts.steps}")
     if distributed.rank() == 0:
-        progress = make_progress(
-            run, recipe.stem, steps=parts.steps, start=start, tensorboard=recipe.log.tensorboard, quiet=quiet
-        )
+        progress = make_progress(run, recipe, seed=seed, steps=parts.steps, start=start, quiet=quiet)
     else:
         progress = Progress({})
     network = f"{recipe.student.use}, {len(parts.train.class_names)} classes"

@@ -16,7 +16,7 @@ def shortened(recipe: Recipe) -> Recipe:
     train = {"steps": STEPS, "epochs": None, "seeds": recipe.train.seeds[:1], "save_every": 1, "evaluate_every": STEPS}
     log = recipe.log.model_copy(update={"every": 1, "panels": min(recipe.log.panels, 1)})
     short = recipe.model_copy(update={"train": recipe.train.model_copy(update=train), "log": log, "cache": None})
-    return short.model_copy(update={"phases": ()})  # two steps have no phases
+    return short.model_copy(update={"phases": (), "track": None})  # two steps have no phases
 
 
 def smoke(recipe: Recipe, *, runs: Path, say: Callable[[str], None] = print) -> Path:

@@ -3,6 +3,7 @@ import json
 
 import pytest
 from rich.console import Console
+from tiny import read, write_recipes
 
 from kd.engine.progress import JsonLines, Progress, Terminal, duration, make_progress
 from kd.runs import read_metrics
@@ -78,7 +79,8 @@ def test_durations_read_like_speech(seconds, text):
 def test_tensorboard_gets_scalars_and_pictures(tmp_path):
     import numpy as np
 
-    progress = make_progress(tmp_path, "run", steps=2, start=0, tensorboard=True, quiet=True)
+    recipe = read(write_recipes(tmp_path / "recipes"), "log.tensorboard=true")
+    progress = make_progress(tmp_path, recipe, seed=0, steps=2, start=0, quiet=True)
     progress.scalars(1, {"loss/total": 1.0})
     progress.image(1, "val/0", np.zeros((4, 4, 3), dtype=np.uint8))
     progress.close()
