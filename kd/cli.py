@@ -190,7 +190,9 @@ def _parser() -> argparse.ArgumentParser:
     _recipe(bench, optional=True)
     _runs(bench)
     bench.add_argument("--rounds", type=int, default=10, help="timed rounds (default 10)")
-    bench.add_argument("--losses", action="store_true", help="time every loss instead, beside a teacher's forward pass")
+    bench.add_argument(
+        "--losses", nargs="*", metavar="NAME", help="time these losses (CWD) instead, beside a teacher's forward; all"
+    )
     bench.add_argument(
         "--sizes",
         type=int,
@@ -392,8 +394,8 @@ def _bench(arguments: argparse.Namespace) -> None:
         bench_networks_command(
             arguments.networks, size=arguments.size, threads=arguments.threads, rounds=arguments.rounds
         )
-    elif arguments.losses:
-        losses_command(Sizes(*arguments.sizes), arguments.rounds)
+    elif arguments.losses is not None:
+        losses_command(arguments.losses, Sizes(*arguments.sizes), arguments.rounds)
     elif arguments.recipe is not None:
         bench_command(
             arguments.recipe, arguments.overrides, trust=arguments.trust, runs=arguments.runs, rounds=arguments.rounds

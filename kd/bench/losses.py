@@ -8,21 +8,19 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from rich.table import Table
 from torch import Tensor, UntypedStorage, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import kd.losses
 from kd.build import build
-from kd.console import stdout
 from kd.precision import Precision, choose
-from kd.recipe import Use
+from kd.recipe import RecipeError, Use
 from kd.types import IGNORE
 
 TEACHER = "teachers.DeepLabV3ResNet50"
 STRIDE = 8  # of the teacher's map, in pixels of its image
-ENOUGH = 2.0  # seconds of a loss's rounds
+ENOUGH = 2.0  # seconds of rounds: nothing is timed again beyond
 OF_LOGITS = Use(use="kd.losses.PixelKL")
 OF_PAIRS = Use(use="kd.losses.CIRKDMiniBatch")
 ARGS: dict[str, list[dict[str, Any]]] = {  # where the defaults do not build a loss, or are not all
@@ -57,22 +55,37 @@ class Cost(NamedTuple):
     memory: int  # bytes at the peak of both, the maps themselves not counted
 
 
-def losses_command(sizes: Sizes, rounds: int) -> None:
-    """Print the cost of every loss, alone and as a share of the teacher's forward pass."""
+def losses_command(names: Sequence[str], sizes: Sizes, rounds: int) -> None:
+    """Print the cost of losses, alone and as a share of the teacher's forward pass: each row as it is measured.
+
+    Args:
+        names: such as CWD; all losses if there are none.
+        sizes: of the maps.
+        rounds: timed rounds, at most; the median counts.
+
+    Raises:
+        RecipeError: there is no such loss.
+    """
+    unknown = sorted(set(names) - set(kd.losses.__all__))
+    if unknown:
+        raise RecipeError(
+            f"kd bench: --losses {', '.join(unknown)}: no such loss; known: {', '.join(kd.losses.__all__)}"
+        )
     precision = choose()
-    console = stdout()
+    print(f"logits {_times(sizes.of('logits'))}, features {_times(sizes.of('features'))}, float32")
+    print(f"median of {rounds} rounds, of fewer where they take more than {ENOUGH:g} s", flush=True)
     teacher = teacher_seconds(sizes, precision)
-    image = f"{sizes.images}×3×{STRIDE * sizes.height}×{STRIDE * sizes.width}"
-    console.print(f"{TEACHER} forward on {image}: {teacher:.2f} s ({precision}, {torch.get_num_threads()} threads)")
-    table = Table(title=f"Losses in float32, median of {rounds} rounds at most")
-    for name in ("loss", "maps", "forward ms", "+ backward ms", "of the teacher", "peak MB"):
-        table.add_column(name, justify="left" if name in ("loss", "maps") else "right")
-    for cost in costs(sizes, rounds, precision.device):
+    image = _times((sizes.images, 3, STRIDE * sizes.height, STRIDE * sizes.width))
+    print(f"{TEACHER} forward on {image}: {teacher:.2f} s ({precision}, {torch.get_num_threads()} threads)")
+    columns = "{:<42} {:<18} {:>10} {:>13} {:>14} {:>8}"
+    print(columns.format("loss", "maps", "forward ms", "+ backward ms", "of the teacher", "peak MB"), flush=True)
+    for cost in costs(sizes, rounds, precision.device, names or kd.losses.__all__):
         times = f"{1e3 * cost.forward:.1f}", f"{1e3 * cost.both:.1f}", f"{100 * cost.both / teacher:.2f} %"
-        table.add_row(cost.loss, cost.maps, *times, f"{cost.memory / 1e6:.0f}")
-    for maps in ("logits", "features"):
-        console.print(f"{maps}: {'×'.join(map(str, sizes.of(maps)))}")
-    console.print(table)
+        print(columns.format(cost.loss, cost.maps, *times, f"{cost.memory / 1e6:.0f}"), flush=True)
+
+
+def _times(shape: Sequence[int]) -> str:
+    return "×".join(map(str, shape))
 
 
 def teacher_seconds(sizes: Sizes, precision: Precision) -> float:
@@ -87,7 +100,8 @@ def teacher_seconds(sizes: Sizes, precision: Precision) -> float:
         with torch.no_grad(), precision.autocast():
             network(images)
 
-    return _seconds(forward, 3, precision.device) * sizes.images / each
+    forward()
+    return statistics.median(_seconds(forward, precision.device) for _ in range(3)) * sizes.images / each
 
 
 def costs(sizes: Sizes, rounds: int, device: torch.device, only: Sequence[str] = kd.losses.__all__) -> Iterator[Cost]:
@@ -107,14 +121,8 @@ def costs(sizes: Sizes, rounds: int, device: torch.device, only: Sequence[str] =
             for taps in _places(name, args, sizes):
                 loss = _built(name, args, sizes, taps[-1]).to(device)
                 call = _call(loss, [student[tap] for tap in taps], [teacher[tap] for tap in taps], labels)
-                both = _with_backward(call, [*(student[tap] for tap in taps), *loss.parameters()])
-                yield Cost(
-                    _shown(name, args),
-                    ", ".join(taps),
-                    _seconds(call, rounds, device),
-                    _seconds(both, rounds, device),
-                    _peak(both, device),
-                )
+                inputs = [*(student[tap] for tap in taps), *loss.parameters()]
+                yield Cost(_shown(name, args), ", ".join(taps), *_measured(call, inputs, rounds, device))
 
 
 def _shown(name: str, args: dict[str, Any]) -> str:
@@ -149,20 +157,38 @@ def _call(loss: nn.Module, student: list[Tensor], teacher: list[Tensor], labels:
     return lambda: loss(tuple(student), tuple(teacher), (labels,) * len(student))
 
 
-def _with_backward(call: Callable[[], Tensor], inputs: list[Tensor]) -> Callable[[], object]:
-    return lambda: torch.autograd.grad(call(), inputs, allow_unused=True)
+def _measured(
+    call: Callable[[], Tensor], inputs: list[Tensor], rounds: int, device: torch.device
+) -> tuple[float, float, int]:
+    """Median seconds of the forward pass and of both, and the bytes at the peak.
 
+    The first round counts the bytes. Its time counts only where it is so long that what counting takes is nothing
+    beside it: a slow loss is called once.
+    """
+    taken: list[tuple[float, float]] = []
 
-def _seconds(job: Callable[[], object], rounds: int, device: torch.device) -> float:
-    """Median seconds of some rounds, the first left out; fewer rounds where they take more than `ENOUGH`."""
-    taken: list[float] = []
-    while len(taken) <= rounds and (len(taken) < 1 or sum(taken) < ENOUGH):
-        _wait(device)
+    def once() -> None:
         began = time.perf_counter()
-        job()
+        loss = call()
         _wait(device)
-        taken.append(time.perf_counter() - began)
-    return statistics.median(taken[1:] or taken)
+        forward = time.perf_counter() - began
+        torch.autograd.grad(loss, inputs, allow_unused=True)
+        _wait(device)
+        taken.append((forward, time.perf_counter() - began))
+
+    peak = _peak(once, device)
+    while taken[0][1] < ENOUGH and len(taken) <= rounds and sum(both for _, both in taken) < ENOUGH + taken[0][1]:
+        once()
+    forward, both = zip(*(taken[1:] or taken), strict=True)
+    return statistics.median(forward), statistics.median(both), peak
+
+
+def _seconds(job: Callable[[], object], device: torch.device) -> float:
+    _wait(device)
+    began = time.perf_counter()
+    job()
+    _wait(device)
+    return time.perf_counter() - began
 
 
 def _peak(job: Callable[[], object], device: torch.device) -> int:

@@ -7,8 +7,9 @@ import torch
 from torch.nn import functional as F
 
 import kd.losses
-from kd.bench.losses import Sizes, _peak, costs, losses_command, teacher_seconds
+from kd.bench.losses import Sizes, _measured, _peak, costs, losses_command, teacher_seconds
 from kd.precision import choose
+from kd.recipe import RecipeError
 
 CPU = torch.device("cpu")
 TINY = Sizes(images=2, classes=3, channels=4, height=8, width=8)
@@ -65,15 +66,54 @@ def test_the_teacher_is_timed_at_the_images_of_these_maps():
     assert teacher_seconds(TINY, choose("cpu", "fp32")) > 0
 
 
-def test_the_table(capsys, monkeypatch):
+def test_rows_are_printed_as_they_are_measured(capsys, monkeypatch):
     monkeypatch.setattr("kd.bench.losses.teacher_seconds", lambda sizes, precision: 2.0)
-    losses_command(TINY, 1)
-    out = capsys.readouterr().out
-    assert "teachers.DeepLabV3ResNet50 forward on 2×3×64×64: 2.00 s" in out
-    assert "logits: 2×3×8×8" in out
-    assert "features: 2×4×8×8" in out
-    assert "of the teacher" in out
-    assert "PixelKL" in out
+    seen = []
+
+    def one_by_one(*args):
+        for cost in costs(*args):
+            seen.append(capsys.readouterr().out)
+            yield cost
+
+    monkeypatch.setattr("kd.bench.losses.costs", one_by_one)
+    losses_command(["CWD", "Dice"], TINY, 1)
+    head, *rows = [*seen, capsys.readouterr().out]
+    assert "logits 2×3×8×8, features 2×4×8×8, float32" in head
+    assert "teachers.DeepLabV3ResNet50 forward on 2×3×64×64: 2.00 s" in head
+    assert head.splitlines()[-1].split()[:4] == ["loss", "maps", "forward", "ms"]
+    assert [row.split()[:2] for row in rows] == [["CWD", "logits"], ["CWD", "features"], ["Dice", "logits"]]
+    assert all(row.count("\n") == 1 and "%" in row for row in rows)
+
+
+def test_an_unknown_loss_is_one_line():
+    with pytest.raises(RecipeError, match=r"^kd bench: --losses CDW, x: no such loss; known: AT, BPKD, CWD, DIST"):
+        losses_command(["x", "CWD", "CDW"], TINY, 1)
+
+
+def test_a_slow_loss_is_called_once(monkeypatch):
+    monkeypatch.setattr("kd.bench.losses.ENOUGH", 0.05)
+    maps, calls = torch.zeros(1000, requires_grad=True), []
+
+    def slow():
+        calls.append(time.sleep(0.05))
+        return (maps * 2).sum()
+
+    forward, both, peak = _measured(slow, [maps], 10, CPU)
+    assert len(calls) == 1
+    assert 0.05 <= forward <= both
+    assert peak >= 4000
+
+
+def test_a_fast_loss_is_timed_in_rounds_without_the_one_that_counts_bytes():
+    maps, calls = torch.zeros(10, requires_grad=True), []
+
+    def slow_at_first():
+        calls.append(time.sleep(0 if calls else 0.3))
+        return (maps * 2).sum()
+
+    forward, both, _ = _measured(slow_at_first, [maps], 4, CPU)
+    assert len(calls) == 5
+    assert forward <= both < 0.3
 
 
 def permuted(student, teacher):
