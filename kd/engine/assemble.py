@@ -1,6 +1,6 @@
 """Recipe -> Run: the one place where everything meets."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -323,12 +323,15 @@ def _refuse_random(recipe: Recipe, network: nn.Module, build_again: Callable[[],
 def _freeze(recipe: Recipe, student: Student, steps: int) -> None:
     """Try every phase's freezing, and leave what rests in all of them at rest."""
     phase_ends(recipe, steps)
-    try:
-        for phase in recipe.phases:
-            student.freeze(resting(recipe.student.freeze, phase.freeze))
-        student.freeze(recipe.student.freeze)
-    except ValueError as error:
-        raise RecipeError([f"{recipe.student.network.at()}: {error}"]) from None
+    always = recipe.student.freeze
+    places: list[tuple[Sequence[str | int], Sequence[str]]] = [(("student", "freeze"), always)]
+    places += [(("phases", i, "freeze"), resting(always, phase.freeze)) for i, phase in enumerate(recipe.phases)]
+    for keys, paths in [*places, places[0]]:
+        try:
+            student.freeze(paths)
+        except ValueError as error:
+            where = ".".join(map(str, keys[:-1]))
+            raise RecipeError(f"{recipe.at(*keys)}: {where}.{error}") from None
 
 
 def _load(network: nn.Module, weights: str | Weights, use: Use) -> str:
@@ -390,10 +393,16 @@ def _with_taps(recipe: Recipe, side: str, make: Callable[[dict[str, Any]], Any])
     try:
         return make(addresses)
     except ValueError as error:
-        place = next(
-            (t.loss for n, t in recipe.distill.items() if str(error).startswith(f"tap '{addresses[n]}'")), None
-        )
-        raise RecipeError([f"{place.at() if place else recipe.file}: the {side}: {error}"]) from None
+        raise _at_its_tap(recipe, side, error) from None
+
+
+def _at_its_tap(recipe: Recipe, side: str, error: ValueError) -> RecipeError:
+    """What `Taps` said, at the address that it is about; anything else said of the whole network."""
+    for name, term in recipe.distill.items():
+        addresses = as_tuple(getattr(term.at, side)) if term.at else ()
+        if any(str(error).startswith(f"tap '{address}':") for address in addresses):
+            return RecipeError(f"{recipe.at('distill', name, 'at', side)}: distill.{name}.at: the {side}: {error}")
+    return RecipeError(f"{recipe.at(side)}: the {side}: {error}")
 
 
 def _meet_adapters(recipe: Recipe, student: Student, teacher: Teacher, in_channels: int) -> dict[str, Any]:
@@ -404,8 +413,8 @@ def _meet_adapters(recipe: Recipe, student: Student, teacher: Teacher, in_channe
     blank = torch.zeros(2, 64, 64)
     training = student.training
     with torch.no_grad():
-        ours = student.eval()(images).at
-        theirs = teacher(Batch(images, blank.long(), blank.bool(), keys)).at
+        ours = _seen(recipe, "student", lambda: student.eval()(images))
+        theirs = _seen(recipe, "teacher", lambda: teacher(Batch(images, blank.long(), blank.bool(), keys)))
     student.train(training)
     for name, term in recipe.distill.items():
         s, t = ours[name], theirs[name]
@@ -417,6 +426,14 @@ def _meet_adapters(recipe: Recipe, student: Student, teacher: Teacher, in_channe
             student.adapters[name] = nn.ModuleList(made) if isinstance(s, tuple) else made[0]
         channels[name] = tuple(b.shape[1] for _, b in pairs) if isinstance(s, tuple) else pairs[0][1].shape[1]
     return channels
+
+
+def _seen(recipe: Recipe, side: str, run: Callable[[], Tapped]) -> dict[str, Any]:
+    """The maps at a role's taps; only a forward pass shows that a tapped module does not run, or runs twice."""
+    try:
+        return dict(run().at)
+    except ValueError as error:
+        raise _at_its_tap(recipe, side, error) from None
 
 
 def _build_adapter(recipe: Recipe, use: Use, in_channels: int, out_channels: int) -> nn.Module:

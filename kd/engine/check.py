@@ -1,22 +1,27 @@
 """The last stage of checking: both networks meet on one small batch, and every term must be able to teach."""
 
 import copy
+import inspect
 import math
-from collections.abc import Mapping, Sequence
+import traceback
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from kd.build import check_calls
+from kd.build import build, check_calls
 from kd.engine.assemble import Parts, assemble, example_batch
-from kd.engine.optimizer import phase_ends
+from kd.engine.optimizer import make_optimizer, phase_ends
 from kd.engine.step import Term
-from kd.recipe import RecipeError, read_recipe, teacher_recipe
+from kd.recipe import Recipe, RecipeError, Use, is_trusted, read_recipe, teacher_recipe
 from kd.runs import parameter_count
 from kd.types import Batch, Taken, Tapped, resize_labels
+
+TORCH = Path(torch.__file__).parent
 
 
 def check_recipe(file: str | Path, overrides: Sequence[str] = (), *, trust: bool = False, runs: Path) -> list[str]:
@@ -61,7 +66,8 @@ def meet(parts: Parts) -> list[str]:
         Lines for the user.
 
     Raises:
-        RecipeError: a term cannot teach this student; every such term at once.
+        RecipeError: a loss cannot be used, a term cannot teach this student, or what only training calls refuses its
+            arguments; all such mistakes at once.
     """
     student, recipe = parts.student, parts.recipe
     before = copy.deepcopy(student.state_dict())
@@ -74,22 +80,25 @@ def meet(parts: Parts) -> list[str]:
         raise RecipeError([f"{recipe.student.network.at()}: {recipe.student.use}: {error}"]) from None
     mistakes: list[str] = []
     notes: list[str] = []
-    total = parts.supervised(output, batch.labels)
-    if not torch.isfinite(total):
-        mistakes.append(f"{recipe.supervised.loss.at()}: supervised: the loss is {total.item()} on a first batch")
+    total, mistake = _supervised(parts, output, batch)
+    if mistake is not None:
+        mistakes.append(f"{recipe.supervised.loss.at()}: supervised: {mistake}")
     for name, term in parts.terms.items():
         assert teacher is not None
-        where = f"{recipe.distill[name].loss.at()}: distill.{name}"
-        loss, mistake = _try(name, term, output, teacher, batch, student.network)
+        use = recipe.distill[name].loss
+        where = f"{use.at()}: distill.{name}"
+        loss, mistake = _try(name, use, term, output, teacher, batch, student.network)
         if mistake is None and parts.teacher is not None and getattr(parts.teacher.network, "shift_free", False):
             mistake = _compares_shifts(name, parts, output, teacher, batch)
         if mistake is not None:
             mistakes.append(f"{where}: {mistake}")
         elif loss is not None:
             notes += _resting(name, loss, parts)
-            total = total + loss
+            total = loss if total is None else total + loss
+    mistakes += _uncalled(recipe, parts)
     if mistakes:
         raise RecipeError(mistakes)
+    assert total is not None
     gradients = _gradients(total, dict(student.named_parameters()))
     unreached = [name for name, gradient in gradients.items() if gradient is None]
     for name in unreached:
@@ -112,19 +121,87 @@ def _resting(name: str, loss: Tensor, parts: Parts) -> list[str]:
     return lines
 
 
-def _try(
-    name: str, term: Term, student: Tapped, teacher: Tapped, batch: Batch, network: nn.Module
+def _uncalled(recipe: Recipe, parts: Parts) -> list[str]:
+    """What is wrong with the components that are built when training begins."""
+    mistakes: list[str] = []
+    makers: list[Callable[[], object]] = [lambda: make_optimizer(recipe, parts.student)]
+    trusted: dict[str, Any] = {"folder": recipe.folder, "trust": recipe.trust}
+    makers += [partial(build, use, **trusted) for use in recipe.data.augment]
+    makers.append(partial(build, recipe.schedule, **trusted, steps=parts.steps))
+    for make in makers:
+        try:
+            make()
+        except RecipeError as error:
+            mistakes += error.mistakes
+    return mistakes
+
+
+def _supervised(parts: Parts, student: Tapped, batch: Batch) -> tuple[Tensor | None, str | None]:
+    """The supervised loss, or what is wrong with it."""
+    use = parts.recipe.supervised.loss
+    if hasattr(parts.supervised.loss, "compares"):
+        return None, f"{use.use} compares a student with a teacher; it belongs under distill"
+    return _value(use, parts.supervised.loss, ("logits", "labels"), lambda: parts.supervised(student, batch.labels))
+
+
+def _value(
+    use: Use, loss: Callable[..., object], given: Sequence[str], call: Callable[[], Tensor], *, several: bool = False
 ) -> tuple[Tensor | None, str | None]:
-    """The term's loss, or what is wrong with it."""
+    """What a loss returns for the `given` arguments, or why that is no loss."""
     try:
-        loss = term(name, student, teacher, batch)
+        parameters = inspect.signature(loss.forward if isinstance(loss, nn.Module) else loss)
+        parameters.bind(*given)
+    except TypeError:
+        return (
+            None,
+            f"{use.use} takes {parameters.replace(return_annotation=parameters.empty)}, but gets {', '.join(given)}",
+        )
+    try:
+        value = call()
     except ValueError as error:
         return None, str(error)
-    if not isinstance(loss, Tensor) or loss.shape != ():
-        shape = tuple(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
+    except Exception as error:
+        if is_trusted(use.use) and not several:
+            raise  # a bug of ours
+        hint = "; `at` lists several taps, so it got tuples: name one tap a term" if several else ""
+        return None, f"the loss raised {_raised(error)}{hint}"
+    if not isinstance(value, Tensor) or value.shape != ():
+        shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
         return None, f"the loss must return a scalar tensor, not {shape}; take its mean"
-    if not math.isfinite(loss.item()):
-        return None, f"the loss is {loss.item()} on a first batch; it must be finite"
+    if not math.isfinite(value.item()):
+        return None, f"the loss is {value.item()} on a first batch; it must be finite"
+    return value, None
+
+
+def _raised(error: Exception) -> str:
+    """An exception in one line, with the deepest place that is not torch's."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = next(frame for frame in reversed(frames) if not Path(frame.filename).is_relative_to(TORCH))
+    return f"{type(error).__name__}: {' '.join(str(error).split())} ({Path(place.filename).name}:{place.lineno})"
+
+
+def _try(
+    name: str, use: Use, term: Term, student: Tapped, teacher: Tapped, batch: Batch, network: nn.Module
+) -> tuple[Tensor | None, str | None]:
+    """The term's loss, or what is wrong with it."""
+    maps = {"student": student.at[name], "teacher": teacher.at[name]}
+    versions = {side: [one._version for one in _all(given)] for side, given in maps.items()}
+    several = isinstance(maps["teacher"], tuple)
+    loss, mistake = _value(
+        use,
+        term.loss,
+        ("student", "teacher", "labels"),
+        lambda: term(name, student, teacher, batch),
+        several=several,
+    )
+    if loss is None:
+        return None, mistake
+    for side, given in maps.items():
+        if [one._version for one in _all(given)] != versions[side]:
+            return (
+                None,
+                f"the loss changes the {side}'s map in place, which others read too; write x = x * 2, not x *= 2",
+            )
     if not loss.requires_grad:
         return None, "the loss gives no gradient; compute it from the student's tensor, without detach() or item()"
     if not (_reaches(loss, network) or _reaches(term(name, student, _stand_in(name, teacher, batch), batch), network)):
@@ -134,6 +211,10 @@ def _try(
             f"part, or the loss is constant; taps that would work: {taps}"
         )
     return loss, None
+
+
+def _all(maps: Taken) -> tuple[Tensor, ...]:
+    return maps if isinstance(maps, tuple) else (maps,)
 
 
 def _compares_shifts(name: str, parts: Parts, student: Tapped, teacher: Tapped, batch: Batch) -> str | None:

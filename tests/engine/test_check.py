@@ -45,6 +45,46 @@ class Idle(nn.Module):
         self.unused = nn.Parameter(torch.zeros(3))
     def forward(self, student, teacher, labels):
         return (student - teacher).square().mean()
+
+
+class Raises(nn.Module):
+    compares = "either"
+    def forward(self, student, teacher, labels):
+        return student @ teacher.sum()
+
+
+class InPlace(nn.Module):
+    compares = "either"
+    def forward(self, student, teacher, labels):
+        return student.mul_(2).mean()
+
+
+class InPlaceTeacher(nn.Module):
+    compares = "either"
+    def forward(self, student, teacher, labels):
+        teacher -= student.detach()
+        return (student - teacher).square().mean()
+
+
+class Two(nn.Module):
+    compares = "either"
+    def forward(self, student, teacher):
+        return (student - teacher).square().mean()
+
+
+class Nothing(nn.Module):
+    compares = "either"
+    def forward(self, student, teacher, labels):
+        return None
+
+
+class Spin:
+    def __init__(self, low):
+        if low > 1:
+            raise ValueError(f"low {low} must be at most 1")
+
+    def __call__(self, image, mask):
+        return image, mask
 """
 
 
@@ -73,12 +113,54 @@ def test_a_good_recipe_says_what_would_be_trained(recipe):
         ("Map", "the loss must return a scalar tensor, not (2, 16, 16); take its mean"),
         ("Infinite", "the loss is inf on a first batch; it must be finite"),
         ("Constant", "no gradient reaches a trainable parameter of the student's network"),
+        ("Nothing", "the loss must return a scalar tensor, not NoneType; take its mean"),
+        ("Two", "losses.py:Two takes (student, teacher), but gets student, teacher, labels"),
+        ("Raises", "the loss raised RuntimeError: both arguments to matmul need to be at least 1D"),
+        ("InPlace", "the loss changes the student's map in place, which others read too; write x = x * 2, not x *= 2"),
+        ("InPlaceTeacher", "the loss changes the teacher's map in place, which others read too"),
     ],
 )
 def test_a_loss_that_cannot_teach_is_named(recipe, name, says):
     (mistake,) = refused(recipe, f"distill.kl.loss.use=losses.py:{name}")
     assert ": distill.kl: " in mistake
     assert says in mistake.replace("inf", "inf")
+
+
+def test_a_loss_that_raises_is_shown_with_its_line(recipe):
+    (mistake,) = refused(recipe, "distill.kl.loss.use=losses.py:Raises")
+    line = LOSSES.splitlines().index("        return student @ teacher.sum()") + 1
+    assert mistake.endswith(f" (losses.py:{line})")
+
+
+def test_losses_in_the_wrong_place(recipe):
+    (mistake,) = refused(recipe, "distill.kl.loss={use: kd.losses.CrossEntropy}")
+    assert "distill.kl: kd.losses.CrossEntropy takes (logits: torch.Tensor, labels: torch.Tensor), but gets" in mistake
+    (mistake,) = refused(recipe, "supervised={use: kd.losses.PixelKL}")
+    assert mistake.endswith("kd.losses.PixelKL compares a student with a teacher; it belongs under distill")
+    (mistake,) = refused(recipe, "supervised.args={weight: [1, 2, 3]}")
+    assert mistake.endswith(": supervised: weight has 3 factors, the logits 2 classes")
+
+
+def test_a_loss_of_one_tap_gets_several(recipe):
+    at = "distill.hint.at={student: [low, low], teacher: [low, low]}"
+    (mistake,) = refused(recipe, at, "distill.hint.loss={use: kd.losses.CWD}")
+    assert "distill.hint: the loss raised AttributeError: 'tuple' object has no attribute" in mistake
+    assert mistake.endswith("; `at` lists several taps, so it got tuples: name one tap a term")
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("data.augment=[{use: kd.data.RandomScale, args: {low: 2, high: 1}}]", "low 2 and high 1 must keep 0 < low"),
+        ("data.augment=[{use: 'losses.py:Spin', args: {low: 3}}]", "data.augment.0: losses.py:Spin: low 3 must be at"),
+        ("schedule={use: kd.engine.schedule.poly, args: {warmup: 9}}", "warmup: 9 steps, but the run has 8; shorten"),
+        ("optimizer.args.lr=-1", "optimizer: torch.optim.SGD: Invalid learning rate: -1"),
+        ("optimizer.groups=[{match: 'nope.*', lr: 0.1}]", "optimizer.groups.0.match: "),
+    ],
+)
+def test_what_only_training_builds_is_refused_before_it(recipe, override, says):
+    (mistake,) = refused(recipe, override)
+    assert says in mistake
 
 
 def test_all_terms_that_cannot_teach_are_named_at_once(recipe):
@@ -97,6 +179,9 @@ def test_a_tap_that_is_not_there(recipe):
     assert mistake.endswith("the teacher: tap 'lo': no such tap or module; did you mean 'low'? (taps: logits, low)")
     (mistake,) = refused(recipe, "distill.hint.at.student=haed")
     assert "the student: tap 'haed': no such tap or module; did you mean 'head'?" in mistake
+    assert mistake.startswith("<distill.hint.at.student=haed>: distill.hint.at: the student: ")
+    (mistake,) = refused(recipe, "distill.hint.at.teacher=aux.main")
+    assert mistake.endswith("the teacher: tap 'aux.main': the network has no such head; known: none")
 
 
 def test_channels_that_differ_ask_for_an_adapter(recipe):
