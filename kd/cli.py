@@ -2,30 +2,18 @@
 
 import argparse
 import os
-import shlex
 import signal
 import sys
 import tempfile
-import traceback
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kd import __version__
+from kd import __version__, status
 
 if TYPE_CHECKING:
     from kd.recipe import Recipe
-
-_STATUS = {  # by name: their modules import torch
-    "RecipeError": 2,
-    "DataError": 3,
-    "DivergedError": 4,
-    "NoCheckpointError": 5,
-    "StorageError": 6,
-    "LockedError": 7,
-    "PeerLostError": 8,
-}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -42,56 +30,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     except Exception as error:  # noqa: BLE001  # the last resort: a bug of ours gets its traceback and status 1
-        return _report(error, getattr(arguments, "settled", None))
+        return status.report(error, getattr(arguments, "settled", None))
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Parse, with `path=value` allowed behind options too: argparse alone takes positionals in one piece."""
     parser = _parser()
     arguments, rest = parser.parse_known_args(argv)
-    overrides = [text for text in rest if "=" in text and not text.startswith("-")]
-    if len(overrides) < len(rest) or (rest and not hasattr(arguments, "overrides")):
+    if any("=" not in text or text.startswith("-") for text in rest) or (rest and not hasattr(arguments, "overrides")):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
-    if rest:
-        arguments.overrides = [*arguments.overrides, *overrides]
+    texts = [text for text in getattr(arguments, "files", [getattr(arguments, "recipe", None)]) if text]
+    arguments.files = [text for text in texts if "=" not in text]
+    arguments.overrides = [*(text for text in texts if "=" in text), *getattr(arguments, "overrides", []), *rest]
     return arguments
-
-
-def _report(error: Exception, settled: Sequence[str] | None) -> int:
-    names = [kind.__name__ for kind in type(error).__mro__]
-    rank = int(os.environ.get("RANK", "0"))  # torchrun's; the process group may be gone
-    if "StoppedError" in names:
-        if rank == 0:
-            print(f"{error}: {_command(settled)}", file=sys.stderr)
-        return 128 + int(error.signal)  # type: ignore[attr-defined]
-    for name in names:
-        if name in _STATUS:
-            if rank == 0:
-                print(error, file=sys.stderr)
-            elif name not in ("RecipeError", "LockedError", "DivergedError"):  # those are the same on every rank
-                print(f"process {rank}: {error}", file=sys.stderr)
-            return _STATUS[name]
-    traceback.print_exception(error)
-    print(
-        f"\nkd {__version__}: this is a bug. Please report it with the lines above, the recipe, and what `kd env` "
-        "prints.",
-        file=sys.stderr,
-    )
-    return 1
-
-
-def _command(settled: Sequence[str] | None) -> str:
-    """The command that goes on with what this one began; `settled` stands for its budget."""
-    arguments = [argument for argument in sys.argv[1:] if argument != "--fresh"]
-    if settled is not None:
-        budget = next(i for i, argument in enumerate(arguments) if argument.startswith("--budget"))
-        arguments[budget : budget + (1 if "=" in arguments[budget] else 2)] = settled
-    if "TORCHELASTIC_RUN_ID" not in os.environ:
-        return shlex.join(["kd", *arguments])
-    processes = int(os.environ["LOCAL_WORLD_SIZE"])
-    nodes = int(os.environ["WORLD_SIZE"]) // processes
-    spread = ["--nnodes", str(nodes)] if nodes > 1 else ["--standalone"]
-    return shlex.join(["torchrun", *spread, "--nproc-per-node", str(processes), "-m", "kd", *arguments])
 
 
 def _one_line(message: Warning | str, *_: object, **__: object) -> None:
@@ -100,15 +51,13 @@ def _one_line(message: Warning | str, *_: object, **__: object) -> None:
 
 def _read_first(arguments: argparse.Namespace) -> None:
     """Read the recipes that the command names before torch is imported: a wrong or hostile one is refused at once."""
-    texts = [getattr(arguments, "recipe", None), *getattr(arguments, "recipes", []), *getattr(arguments, "targets", [])]
     if not arguments.needs_torch or getattr(arguments, "imports", False):
         return
     from kd.recipe import read_recipe, teacher_recipe
 
-    files, overrides = _split([text for text in texts if text], getattr(arguments, "overrides", []))
-    for file in files:
+    for file in arguments.files:
         if not Path(file).is_dir():
-            teacher_recipe(read_recipe(file, overrides, trust=getattr(arguments, "trust", False)))
+            teacher_recipe(read_recipe(file, arguments.overrides, trust=arguments.trust))
 
 
 def _check_torch(arguments: argparse.Namespace) -> None:
@@ -135,7 +84,6 @@ def _parser() -> argparse.ArgumentParser:
 
     run = command("run", _run, "Train what a recipe says, or go on where an earlier call stopped.")
     _recipe(run)
-    _runs(run)
     run.add_argument("--baseline", action="store_true", help="train the same student without distillation too")
     run.add_argument("--fresh", action="store_true", help="move this recipe's old run directories aside and start over")
     run.add_argument("--smoke", action="store_true", help="try everything once in a folder that is removed")
@@ -146,23 +94,16 @@ def _parser() -> argparse.ArgumentParser:
 
     cache = command("cache", _cache, "Compute a recipe's teacher ahead, for every view of every image.")
     _recipe(cache)
-    _runs(cache)
 
     check = command("check", _check, "Check recipes without training: shape, calls, and one small batch.")
-    check.add_argument("recipes", nargs="+", metavar="RECIPE", help="recipe files; `path=value` overrides all of them")
-    check.set_defaults(overrides=[])
+    _files(check, "RECIPE", "recipe files; `path=value` overrides all of them")
     check.add_argument("--plan", action="store_true", help="measure for 20 s what the runs, the twin's too, will cost")
     check.add_argument("--imports", action="store_true", help="only list what the recipes would import")
-    _trust(check)
-    _runs(check)
 
     compare = command("compare", _compare, "Compare a recipe's student with its baseline and its teacher.")
-    compare.add_argument("targets", nargs="+", metavar="TARGET", help="recipes, run directories, and `path=value`")
-    compare.set_defaults(overrides=[])
+    _files(compare, "TARGET", "recipes, run directories, and `path=value`")
     compare.add_argument("--json", action="store_true", help="print JSON instead of tables")
     compare.add_argument("--html", type=Path, metavar="FILE", help="where the page goes (default: the run directory)")
-    _trust(compare)
-    _runs(compare)
 
     diff = command("diff", _diff, "Show key by key what differs between two recipes or run directories.")
     for name in ("a", "b"):
@@ -172,15 +113,12 @@ def _parser() -> argparse.ArgumentParser:
 
     doctor = command("doctor", _doctor, "Say why a recipe's teacher scores badly: its images' form or its classes.")
     _recipe(doctor)
-    _runs(doctor)
 
     inspect = command("inspect", _inspect, "Show each term's taps, shapes, adapter, value and gradient on one batch.")
     _recipe(inspect)
-    _runs(inspect)
 
     calibrate = command("calibrate", _calibrate, "Propose the terms' weights from their gradients on some batches.")
     _recipe(calibrate)
-    _runs(calibrate)
     calibrate.add_argument("--batches", type=int, default=4, help="batches to average over (default 4)")
     calibrate.add_argument(
         "--ratio", type=float, default=1.0, help="wanted: norm of a weighted term's gradient by the supervised one's"
@@ -188,7 +126,6 @@ def _parser() -> argparse.ArgumentParser:
 
     bench = command("bench", _bench, "Time a recipe's step against its parts, all losses or networks, on this machine.")
     _recipe(bench, optional=True)
-    _runs(bench)
     bench.add_argument("--rounds", type=int, default=10, help="timed rounds (default 10)")
     bench.add_argument(
         "--losses", nargs="*", metavar="NAME", help="time these losses (CWD) instead, beside a teacher's forward; all"
@@ -234,6 +171,15 @@ def _recipe(parser: argparse.ArgumentParser, *, optional: bool = False) -> None:
     )
     parser.add_argument("overrides", nargs="*", metavar="path=value", help="such as train.epochs=2; YAML syntax")
     _trust(parser)
+    _runs(parser)
+
+
+def _files(parser: argparse.ArgumentParser, metavar: str, summary: str) -> None:
+    """Several recipes, and overrides among them."""
+    parser.add_argument("files", nargs="+", metavar=metavar, help=summary)
+    parser.set_defaults(overrides=[])
+    _trust(parser)
+    _runs(parser)
 
 
 def _trust(parser: argparse.ArgumentParser) -> None:
@@ -311,36 +257,29 @@ def _cache(arguments: argparse.Namespace) -> None:
 def _check(arguments: argparse.Namespace) -> None:
     from kd.recipe import imports
 
-    files, overrides = _split(arguments.recipes, arguments.overrides)
-    for file in files:
+    for file in arguments.files:
         if arguments.imports:
             print("\n".join(imports(file)))
             continue
         from kd.engine.check import check_recipe
 
-        for line in check_recipe(file, overrides, trust=arguments.trust, runs=arguments.runs):
+        for line in check_recipe(file, arguments.overrides, trust=arguments.trust, runs=arguments.runs):
             print(line)
         if arguments.plan:
             from kd.engine.plan import lines, plan
             from kd.recipe import read_recipe
 
-            recipe = read_recipe(file, overrides, trust=arguments.trust)
+            recipe = read_recipe(file, arguments.overrides, trust=arguments.trust)
             print("\n".join(lines(plan(recipe, runs=arguments.runs, baseline=True))))
-
-
-def _split(texts: Sequence[str], more: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Files and overrides of a command that takes several files."""
-    return [text for text in texts if "=" not in text], [*(text for text in texts if "=" in text), *more]
 
 
 def _compare(arguments: argparse.Namespace) -> int:
     from kd.compare import compare_command
 
-    targets, overrides = _split(arguments.targets, arguments.overrides)
     return compare_command(
-        targets,
+        arguments.files,
         runs=arguments.runs,
-        overrides=overrides,
+        overrides=arguments.overrides,
         trust=arguments.trust,
         as_json=arguments.json,
         html=arguments.html,

@@ -249,19 +249,3 @@ def test_a_wrong_recipe_is_refused_before_torch_is_imported(recipe):
                 timeout=60,
             )
             assert child.stdout == "2 False\n", (command, file, child.stderr)
-
-
-def test_the_command_that_goes_on(monkeypatch):
-    from kd.cli import _command
-
-    monkeypatch.setattr(sys, "argv", ["kd", "run", "r.yaml", "--fresh", "--budget", "6h", "a=b c"])
-    assert _command(["train.epochs=7", "train.steps=null"]) == "kd run r.yaml train.epochs=7 train.steps=null 'a=b c'"
-    monkeypatch.setattr(sys, "argv", ["kd", "run", "r.yaml", "--budget=6h"])
-    assert _command(["train.epochs=7"]) == "kd run r.yaml train.epochs=7"
-    environment = {"TORCHELASTIC_RUN_ID": "x", "LOCAL_WORLD_SIZE": "4", "WORLD_SIZE": "4"}
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setattr(sys, "argv", ["kd", "run", "r.yaml"])
-    assert _command(None) == "torchrun --standalone --nproc-per-node 4 -m kd run r.yaml"
-    monkeypatch.setenv("WORLD_SIZE", "8")
-    assert _command(None) == "torchrun --nnodes 2 --nproc-per-node 4 -m kd run r.yaml"

@@ -1,0 +1,62 @@
+"""How a command ends: the exit status, and what is said of an error."""
+
+import os
+import shlex
+import sys
+import traceback
+from collections.abc import Sequence
+
+from kd import __version__
+
+STATUS = {  # by name: their modules import torch
+    "RecipeError": 2,
+    "DataError": 3,
+    "DivergedError": 4,
+    "NoCheckpointError": 5,
+    "StorageError": 6,
+    "LockedError": 7,
+    "PeerLostError": 8,
+}
+
+
+def report(error: Exception, settled: Sequence[str] | None) -> int:
+    """Print what a user reads of an error, once under torchrun; the exit status.
+
+    Args:
+        error: what ended the command.
+        settled: the overrides that a budget stood for, if one did.
+    """
+    names = [kind.__name__ for kind in type(error).__mro__]
+    rank = int(os.environ.get("RANK", "0"))  # torchrun's; the process group may be gone
+    if "StoppedError" in names:
+        if rank == 0:
+            print(f"{error}: {command_again(settled)}", file=sys.stderr)
+        return 128 + int(error.signal)  # type: ignore[attr-defined]
+    for name in names:
+        if name in STATUS:
+            if rank == 0:
+                print(error, file=sys.stderr)
+            elif name not in ("RecipeError", "LockedError", "DivergedError"):  # those are the same on every rank
+                print(f"process {rank}: {error}", file=sys.stderr)
+            return STATUS[name]
+    traceback.print_exception(error)
+    print(
+        f"\nkd {__version__}: this is a bug. Please report it with the lines above, the recipe, and what `kd env` "
+        "prints.",
+        file=sys.stderr,
+    )
+    return 1
+
+
+def command_again(settled: Sequence[str] | None) -> str:
+    """The command that goes on with what this one began; `settled` stands for its budget."""
+    arguments = [argument for argument in sys.argv[1:] if argument != "--fresh"]
+    if settled is not None:
+        budget = next(i for i, argument in enumerate(arguments) if argument.startswith("--budget"))
+        arguments[budget : budget + (1 if "=" in arguments[budget] else 2)] = settled
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return shlex.join(["kd", *arguments])
+    processes = int(os.environ["LOCAL_WORLD_SIZE"])
+    nodes = int(os.environ["WORLD_SIZE"]) // processes
+    spread = ["--nnodes", str(nodes)] if nodes > 1 else ["--standalone"]
+    return shlex.join(["torchrun", *spread, "--nproc-per-node", str(processes), "-m", "kd", *arguments])
