@@ -12,8 +12,9 @@ from typing import Any, Literal, Union
 
 from kd import files
 from kd.files import importable
-from kd.mistakes import shown
-from kd.recipe import TRUSTED, Recipe, RecipeError, Use, did_you_mean, is_trusted
+from kd.mistakes import did_you_mean, shown
+from kd.recipe import Recipe, RecipeError, Use
+from kd.trust import TRUSTED, is_trusted
 from kd.types import DataError
 
 __all__ = ["build", "check_calls", "check_torch", "find", "importable"]
@@ -45,7 +46,7 @@ def find(use: Use, *, folder: Path, trust: bool) -> Any:
     Args:
         use: the component.
         folder: the recipe's folder, which `file.py:Name` is relative to.
-        trust: whether it may be code outside `kd.recipe.TRUSTED`.
+        trust: whether it may be code outside `kd.trust.TRUSTED`.
 
     Raises:
         RecipeError: it is not trusted, does not exist, is not public, or its module cannot be imported.
@@ -80,7 +81,7 @@ def build(
     Args:
         use: the component.
         folder: the recipe's folder.
-        trust: whether it may be code outside `kd.recipe.TRUSTED`.
+        trust: whether it may be code outside `kd.trust.TRUSTED`.
         facts: `OFFERED` name -> what finds it out; for this component and those in its `args`, where they name it.
         **supplied: arguments that only the engine knows (channels, parameters); a recipe may not give them.
 

@@ -16,9 +16,8 @@ import yaml
 from pydantic import AfterValidator, Field, PrivateAttr, ValidationError, ValidationInfo, field_validator
 
 from kd import nodes
-from kd.mistakes import Mistake, Path_, Position, RecipeError, did_you_mean, fail, nearest, shorten
+from kd.mistakes import Mistake, Path_, Position, RecipeError, fail, nearest, shorten
 from kd.schema import (
-    TRUSTED,
     At,
     Cache,
     Component,
@@ -39,15 +38,12 @@ from kd.schema import (
     Use,
     Weights,
     as_steps,
-    component_path,
-    is_trusted,
-    nearly_trusted,
     term_name,
 )
 from kd.shape import explain, override
+from kd.trust import is_trusted, untrusted
 
 __all__ = [
-    "TRUSTED",
     "At",
     "Cache",
     "Data",
@@ -68,9 +64,7 @@ __all__ = [
     "as_steps",
     "baseline_of",
     "copy_recipe",
-    "did_you_mean",
     "imports",
-    "is_trusted",
     "json_schema",
     "list_recipes",
     "read_recipe",
@@ -184,7 +178,7 @@ class Recipe(Section):
 
     @property
     def trust(self) -> bool:
-        """Whether it may name code outside `TRUSTED`."""
+        """Whether it may name code outside `kd.trust.TRUSTED`."""
         return self._trust
 
     @property
@@ -239,7 +233,7 @@ def read_recipe(path: str | Path, overrides: Iterable[str] = (), *, trust: bool 
     Args:
         path: the file, or the name of a shipped recipe (`shapes/x.yaml`).
         overrides: `path=value` texts in YAML syntax, list items by index; `null` takes a term or an optional value out.
-        trust: whether it may name code outside `TRUSTED`. Nothing is imported here in any case.
+        trust: whether it may name code outside `kd.trust.TRUSTED`. Nothing is imported here in any case.
 
     Raises:
         RecipeError: with every mistake in it.
@@ -284,7 +278,7 @@ def to_yaml(recipe: Recipe) -> str:
 def imports(path: str | Path) -> list[str]:
     """Every component that a recipe names, its teacher's recipe included; nothing is imported.
 
-    `is_trusted` says which of them need `--trust`.
+    `kd.trust.is_trusted` says which of them need `--trust`.
 
     Raises:
         RecipeError: the recipe is wrong.
@@ -390,9 +384,8 @@ def _read(file: Path, overrides: tuple[str, ...], trust: bool, asked: Recipe | N
     data, positions, found = nodes.plain(root)
     mistakes += found
     if not trust:
-        mistakes += _untrusted(
-            data, positions, _command(asked.file if asked else file, asked.overrides if asked else overrides)
-        )
+        named, given = (asked.file, asked.overrides) if asked else (file, overrides)
+        mistakes += untrusted(data, positions, shlex.join(["kd", "run", str(named), *given, "--trust"]))
     try:
         recipe = Recipe.model_validate(data)
     except ValidationError as error:
@@ -401,42 +394,6 @@ def _read(file: Path, overrides: tuple[str, ...], trust: bool, asked: Recipe | N
     recipe._file, recipe._trust, recipe._overrides = file, trust, overrides
     _locate(recipe, positions, ())
     return recipe
-
-
-def _command(file: Path, overrides: tuple[str, ...]) -> str:
-    return shlex.join(["kd", "run", str(file), *overrides, "--trust"])
-
-
-def _untrusted(data: Any, positions: dict[Path_, Position], command: str) -> list[Mistake]:
-    """One mistake that names all components outside `TRUSTED`, if there are any."""
-    found = [(path, text) for path, text in _named(data, ()) if not is_trusted(text) and _is_component(text)]
-    if not found:
-        return []
-    listed = ", ".join(
-        f"'{shorten(text)}'{nearly_trusted(text, '({})', ' ')}" for text in dict.fromkeys(t for _, t in found)
-    )
-    path = (*found[0][0], "use")
-    what = f"{listed} would be imported, and is no part of kd; if you trust this recipe: {command}"
-    return [Mistake(positions[path], path, what)]
-
-
-def _named(data: Any, path: Path_) -> Iterator[tuple[Path_, str]]:
-    if isinstance(data, dict):
-        if isinstance(data.get("use"), str):
-            yield path, data["use"]
-        for key, value in data.items():
-            yield from _named(value, (*path, key))
-    elif isinstance(data, list):
-        for index, value in enumerate(data):
-            yield from _named(value, (*path, index))
-
-
-def _is_component(text: str) -> bool:
-    try:
-        component_path(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _locate(value: Any, positions: dict[Path_, Position], path: Path_) -> None:

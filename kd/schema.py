@@ -1,7 +1,6 @@
 """The sections of a recipe as pydantic models: what each key means, its unit, range and default."""
 
 from collections.abc import Mapping
-from difflib import get_close_matches
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -17,25 +16,8 @@ from pydantic import (
     field_validator,
 )
 
-from kd.mistakes import MAX_WORD, Path_, Position, dotted, nearest, shorten, shown
-
-TRUSTED = ("kd.losses", "kd.adapters", "kd.data", "kd.engine.schedule", "teachers", "students", "torch.optim")
-
-
-def is_trusted(component: str) -> bool:
-    """Whether a component is one name directly under a module of `TRUSTED`; decided on the text alone."""
-    module, _, name = component.rpartition(".")
-    return module in TRUSTED and name.isidentifier() and not name.startswith("_")
-
-
-def nearly_trusted(text: str, form: str = "; {}", gap: str = "") -> str:
-    """`did you mean` where a component is nearly a trusted one."""
-    module, _, name = text.rpartition(".")
-    if ":" in text or not name.isidentifier() or not module or len(module) > MAX_WORD:
-        return ""
-    deeper = [t for t in TRUSTED if module.startswith(f"{t}.") or t.endswith(f".{module}")]
-    near = deeper or get_close_matches(module, TRUSTED, n=1, cutoff=0.75)
-    return gap + form.format(f"did you mean '{near[0]}.{shorten(name)}'?") if near else ""
+from kd.mistakes import Path_, Position, dotted, nearest, shown
+from kd.trust import is_component, nearly_trusted
 
 
 def as_steps(amount: int | str, total: int) -> int:
@@ -121,15 +103,12 @@ def _argument_name(name: str) -> str:
     return name
 
 
-def component_path(text: str) -> str:
-    """`text`, if it is `package.module.Name` or `file.py:Name`; else a ValueError."""
-    module, colon, name = text.rpartition(":")
-    if colon:
-        good = module.endswith(".py") and name.isidentifier() and text.isprintable()
-    else:
-        good = "." in text and all(part.isidentifier() for part in text.split("."))
-    if not good:
-        raise ValueError(f"must be package.module.Name or file.py:Name, got {shown(text)}{nearly_trusted(text)}")
+def _component(text: str) -> str:
+    if not is_component(text):
+        hint = nearly_trusted(text)
+        raise ValueError(
+            f"must be package.module.Name or file.py:Name, got {shown(text)}" + (f"; {hint}" if hint else "")
+        )
     return text
 
 
@@ -194,7 +173,7 @@ class Section(BaseModel):
 class Component(Section):
     """A section that names a component."""
 
-    use: Annotated[Text, AfterValidator(component_path)] = Field(
+    use: Annotated[Text, AfterValidator(_component)] = Field(
         description="The component: `package.module.Name`, or `file.py:Name` relative to the recipe."
     )
     args: dict[Annotated[Text, AfterValidator(_argument_name)], Argument] = Field(
@@ -249,7 +228,7 @@ class Teacher(Section):
         default=None, description="Its recipe, relative to this one; trained first if it has not been."
     )
     run: Text | None = Field(default=None, description="A finished run directory, relative to the current folder.")
-    use: Annotated[Text, AfterValidator(component_path)] | None = Field(
+    use: Annotated[Text, AfterValidator(_component)] | None = Field(
         default=None, description="A network that needs no run; num_classes and in_channels come from the data."
     )
     ema: Decay | None = Field(

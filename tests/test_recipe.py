@@ -18,9 +18,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from kd import nodes
-from kd.mistakes import Path_
+from kd.mistakes import Path_, did_you_mean
 from kd.recipe import (
-    TRUSTED,
     Recipe,
     RecipeError,
     Term,
@@ -29,15 +28,14 @@ from kd.recipe import (
     as_steps,
     baseline_of,
     copy_recipe,
-    did_you_mean,
     imports,
-    is_trusted,
     json_schema,
     read_recipe,
     shipped_recipes,
     teacher_recipe,
     to_yaml,
 )
+from kd.trust import TRUSTED, is_trusted
 
 TEXT = """\
 teacher: {use: teachers.FCNResNet50, args: {backbone: resnet18}, weights: w.pt}

@@ -17,8 +17,9 @@ from kd.build import build, check_calls
 from kd.engine.assemble import Parts, assemble, example_batch
 from kd.engine.optimizer import make_optimizer, phase_ends
 from kd.engine.step import Term
-from kd.recipe import Recipe, RecipeError, Use, is_trusted, read_recipe, teacher_recipe
+from kd.recipe import Recipe, RecipeError, Use, read_recipe, teacher_recipe
 from kd.runs import parameter_count
+from kd.trust import is_trusted
 from kd.types import Batch, Taken, Tapped, resize_labels
 
 TORCH = Path(torch.__file__).parent
