@@ -3,11 +3,12 @@
 import math
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
@@ -31,6 +32,7 @@ class Bookkeeping:
         checkpoints: where states go.
         progress: where numbers go.
         evaluate: scores the networks as they are, by name in the metrics; "val" is that of the result.
+        pictures: what such a score, and what is seen in some images, looks like, by name; drawn only if it is shown.
         report_every, evaluate_every, save_every: in steps; the last step does all three.
         batch_size: images a step, for the speed.
         stop: whether a signal has come.
@@ -59,6 +61,7 @@ class Bookkeeping:
     guard: Guard
     gradients_every: int = 0
     gradients: Callable[[], Mapping[str, float]] = dict
+    pictures: Callable[[SplitResult], Iterable[tuple[str, np.ndarray]]] = lambda result: ()
     patience: Patience | None = None
     ema: AveragedModel | None = None
     seconds: float = 0.0
@@ -183,6 +186,7 @@ class Bookkeeping:
             found = scores(torch.tensor(result.confusion))
             values |= {f"{name}/miou": found.miou, f"{name}/pixel_accuracy": found.pixel_accuracy}
         self.progress.scalars(run.step, values)
+        self.progress.pictures(run.step, lambda: self.pictures(results["val"]))
         miou = values["val/miou"]
         self._window = (0.0, -1)  # evaluation is no training time
         self.pending = False
