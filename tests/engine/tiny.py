@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import pytest
 import torch
 from safetensors.torch import load_file
 
@@ -32,8 +33,8 @@ class Stripes:
     def __getitem__(self, key):
         generator = torch.Generator().manual_seed(self.offset + key[0])
         labels = torch.randint(0, 2, (4, 4), generator=generator).repeat_interleave(8, 0).repeat_interleave(8, 1)
-        noise = torch.randint(0, 160, (3, 32, 32), generator=generator)
-        return Sample((noise + 80 * labels).to(torch.uint8), labels.to(torch.uint8), f"stripes {key[0]}")
+        noise = torch.randint(0, 40, (3, 32, 32), generator=generator)
+        return Sample((noise + 200 * labels).to(torch.uint8), labels.to(torch.uint8), f"stripes {key[0]}")
 
 
 class Net(nn.Module):
@@ -104,12 +105,24 @@ def equal(one, other):
     return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
 
 
-def in_child(work):
-    """Run `work` in a forked process; how it ended, as `os.waitpid` says it."""
+def forked(work):
+    """Run `work` in a forked process, which ends with status 0 after it, and with 99 if it raises; its id."""
     child = os.fork()
     if child == 0:
+        status = 99
         try:
             work()
+            status = 0
         finally:
-            os._exit(99)
-    return os.waitpid(child, 0)[1]
+            os._exit(status)
+    return child
+
+
+def in_child(work):
+    """Run `work` in a forked process; how it ended: its status, or minus the signal's number."""
+    return os.waitstatus_to_exitcode(os.waitpid(forked(work), 0)[1])
+
+
+def tenth(whole):
+    """A count of faults: all under `slow`, a tenth by default."""
+    return [pytest.param(whole // 10, id="tenth"), pytest.param(whole, id="whole", marks=pytest.mark.slow)]

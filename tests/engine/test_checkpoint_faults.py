@@ -1,0 +1,74 @@
+"""Kills in the middle of a save. A tenth by default, all under `slow`; a failure names its seed."""
+
+import os
+import random
+import signal
+import time
+
+import pytest
+import torch
+from tiny import forked, in_child, tenth
+from torn import CALLS, count_writes
+
+from kd.engine.checkpoint import Checkpoints, read_checkpoint
+
+
+def save(checkpoints, step, *, best=False, size=5000):
+    return checkpoints.save({"step": step, "weights": torch.full((size,), float(step))}, step=step, best=best)
+
+
+def steps_in(checkpoints):
+    """The steps of the checkpoints that are there, all whole."""
+    return sorted(read_checkpoint(path)["step"] for path in checkpoints.folder.glob("step-*.pt"))
+
+
+def test_killed_at_every_operation_of_a_save(tmp_path, monkeypatch):
+    """Never fewer whole checkpoints than before, and the best is there; nothing is left behind after the next start."""
+    for operation in range(1, 100):
+        checkpoints = Checkpoints(tmp_path / str(operation))
+        for step in (1, 2, 3):
+            save(checkpoints, step, best=step == 1)
+
+        def dies(at=operation, checkpoints=checkpoints):
+            count_writes(monkeypatch, lambda count: os._exit(9) if count == at else None, CALLS)
+            save(checkpoints, 4, best=True)
+
+        status = in_child(dies)
+        assert status in (0, 9)
+        newest, complaints = checkpoints.newest()
+        assert newest["step"] in (3, 4)
+        assert complaints == []
+        assert not list(checkpoints.folder.glob(".tmp-*"))
+        best = read_checkpoint(checkpoints.best())["step"]
+        assert best in (1, 4)
+        assert {best, newest["step"]} <= set(steps_in(checkpoints))
+        assert len(steps_in(checkpoints)) >= (2 if best == 4 else 3)
+        save(checkpoints, 5)
+        assert steps_in(checkpoints) == sorted({best, newest["step"], 5})
+        if status == 0:  # the save had no such operation any more
+            break
+    assert operation > 14
+
+
+@pytest.mark.parametrize("kills", tenth(500))
+def test_killed_at_random_moments_of_saving(tmp_path, kills):
+    checkpoints = Checkpoints(tmp_path)
+    for step in (1, 2, 3):
+        save(checkpoints, step, best=step == 1, size=500_000)
+    for seed in range(kills):
+        before = steps_in(checkpoints)
+
+        def saves(first=before[-1] + 1):
+            for step in range(first, first + 1000):
+                save(checkpoints, step, best=step % 3 == 0, size=500_000)
+
+        child = forked(saves)
+        time.sleep(random.Random(seed).uniform(0.001, 0.05))
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        state, complaints = checkpoints.newest()
+        assert state["step"] >= before[-1], seed
+        assert complaints == [], seed
+        assert not list(tmp_path.glob(".tmp-*")), seed
+        assert len(steps_in(checkpoints)) >= 2, seed
+        assert checkpoints.best() is not None, seed
