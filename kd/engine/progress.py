@@ -5,10 +5,10 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from io import FileIO
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from rich.console import Console
@@ -26,9 +26,14 @@ class Sink(Protocol):
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None: ...
 
-    def image(self, step: int, name: str, picture: np.ndarray) -> None: ...
-
     def close(self) -> None: ...
+
+
+@runtime_checkable
+class Shows(Sink, Protocol):
+    """Takes pictures too."""
+
+    def image(self, step: int, name: str, picture: np.ndarray) -> None: ...
 
 
 class Progress:
@@ -40,14 +45,29 @@ class Progress:
 
     def __init__(self, sinks: Mapping[str, Sink]) -> None:
         self._sinks = dict(sinks)
+        self._draws = True
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Numbers of one step, by name."""
         self._all(lambda sink: sink.scalars(step, values))
 
-    def image(self, step: int, name: str, picture: np.ndarray) -> None:
-        """A picture, uint8 RGB (H, W, 3)."""
-        self._all(lambda sink: sink.image(step, name, picture))
+    def pictures(self, step: int, draw: Callable[[], Iterable[tuple[str, np.ndarray]]]) -> None:
+        """Pictures by name, uint8 RGB (H, W, 3); drawn only for a sink that shows them."""
+        if not self._draws or not any(isinstance(sink, Shows) for sink in self._sinks.values()):
+            return
+        try:
+            drawn = list(draw())
+        except Exception as error:  # noqa: BLE001  # as below
+            self._draws = False
+            warnings.warn(f"pictures: not drawn ({type(error).__name__}: {error}); training goes on", stacklevel=2)
+            return
+
+        def show(sink: Sink) -> None:
+            if isinstance(sink, Shows):
+                for name, picture in drawn:
+                    sink.image(step, name, picture)
+
+        self._all(show)
 
     def close(self) -> None:
         """Finish all sinks."""
@@ -65,13 +85,15 @@ class Progress:
 class JsonLines:
     """`metrics.jsonl`: the source of truth for curves. Lines after the step that the run resumes from are cut.
 
+    So is a final score, which comes behind the last checkpoint.
+
     Args:
         run: the run directory.
         step: where the run starts or resumes.
     """
 
     def __init__(self, run: Path, step: int) -> None:
-        kept = [line for line in read_metrics(run) if line["step"] <= step]
+        kept = [line for line in read_metrics(run) if line["step"] <= step and "final/miou" not in line]
         self._path = run / "metrics.jsonl"
         self._unwritten = "".join(json.dumps(line) + "\n" for line in kept).encode()
         self._file: FileIO | None = None
@@ -98,9 +120,6 @@ class JsonLines:
         while self._unwritten:
             self._unwritten = self._unwritten[self._file.write(self._unwritten) :]
 
-    def image(self, step: int, name: str, picture: np.ndarray) -> None:
-        """Lines hold numbers only."""
-
     def close(self) -> None:
         self._write()
         assert self._file is not None
@@ -109,25 +128,40 @@ class JsonLines:
 
 
 class TensorBoard:
-    """TensorBoard scalars and pictures; steps after the resumed one are replaced.
+    """TensorBoard scalars, pictures and, with the final score, hparams; steps after the resumed one are replaced.
 
     Args:
         run: the run directory.
         step: where the run starts or resumes.
+        config: what the recipe says, plain data.
     """
 
-    def __init__(self, run: Path, step: int) -> None:
+    def __init__(self, run: Path, step: int, config: Mapping[str, Any]) -> None:
         self._writer = SummaryWriter(str(run), purge_step=step + 1)
+        self._config = config
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        final = {name: value for name, value in values.items() if name.startswith("final/")}
+        if final:  # its scalars are among what this writes
+            self._writer.add_hparams(dict(_leaves(self._config)), final, run_name=".", global_step=step)
         for name, value in values.items():
-            self._writer.add_scalar(name, value, step)
+            if name not in final:
+                self._writer.add_scalar(name, value, step)
 
     def image(self, step: int, name: str, picture: np.ndarray) -> None:
         self._writer.add_image(name, picture, step, dataformats="HWC")
 
     def close(self) -> None:
         self._writer.close()
+
+
+def _leaves(tree: Any, path: str = "") -> Iterator[tuple[str, str | float]]:
+    """The values of plain data by their dotted paths; null is none."""
+    if isinstance(tree, Mapping) and tree:
+        for key, value in tree.items():
+            yield from _leaves(value, f"{path}.{key}" if path else str(key))
+    elif tree is not None:
+        yield path, tree if isinstance(tree, (str, int, float)) else json.dumps(tree)
 
 
 class Terminal:
@@ -158,9 +192,6 @@ class Terminal:
         elif evaluated or step >= self._steps or time.monotonic() - self._printed >= 10:
             self._printed = time.monotonic()
             print(line, file=self._console.file, flush=True)  # rich would end the program when its pipe is closed
-
-    def image(self, step: int, name: str, picture: np.ndarray) -> None:
-        """A terminal shows numbers only."""
 
     def close(self) -> None:
         if self._live:
@@ -199,12 +230,13 @@ def make_progress(run: Path, recipe: Recipe, *, seed: int, steps: int, start: in
         quiet: no live line.
     """
     makers: dict[str, Callable[[], Sink]] = {}
+    config = recipe.resolved() | {"seed": seed}
     if recipe.track is not None:
-        track, config = recipe.track, recipe.resolved() | {"seed": seed}
+        track = recipe.track
         makers["Weights & Biases"] = lambda: WeightsAndBiases(run, track, config)
     makers["metrics.jsonl"] = lambda: JsonLines(run, start)
     if recipe.log.tensorboard:
-        makers["TensorBoard"] = lambda: TensorBoard(run, start)
+        makers["TensorBoard"] = lambda: TensorBoard(run, start, config)
     if not quiet:
         makers["console"] = lambda: Terminal(recipe.stem, steps, start)
     sinks: dict[str, Sink] = {}

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
-from itertools import count, islice
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from kd.data.dataset import Few, survey, warnings
-from kd.data.loader import evaluation_batches
 from kd.engine import distributed
 from kd.engine.assemble import Parts, assemble, make_run, stream
 from kd.engine.bookkeeping import Bookkeeping, load_best
@@ -22,11 +21,12 @@ from kd.engine.checkpoint import Checkpoints
 from kd.engine.doctor import diagnose, twice_chance
 from kd.engine.environment import deterministic, environment, moved_on
 from kd.engine.guard import Guard
+from kd.engine.pictures import pictures
 from kd.engine.progress import Progress, duration, make_progress
 from kd.engine.schedule import Patience
 from kd.engine.stop import Stop, stopping
 from kd.engine.train import train
-from kd.evaluate import full_size, predict, reestimate_batchnorm, score_beside
+from kd.evaluate import reestimate_batchnorm, score_beside
 from kd.metrics import scores
 from kd.precision import slow_path
 from kd.recipe import Recipe, RecipeError, as_steps, baseline_of, teacher_recipe, to_yaml
@@ -214,6 +214,7 @@ def _train(
         stop=stop,
         network=network,
         gradients_every=recipe.log.gradients,
+        pictures=lambda result: pictures(parts, result, "val"),
         guard=Guard(recipe.train.on_nan, recipe.train.nan_limit, run, _namer(parts), lambda run: book.go_back(run)),
         patience=Patience(recipe.train.patience) if recipe.train.patience else None,
         ema=parts.ema,
@@ -242,11 +243,8 @@ def _train(
             if parts.ema is not None:
                 parts.ema.load_state_dict(best["ema"])
         final = _finish(parts, book, training.step, seed, stop)
-        values = {"final/miou": scores(torch.tensor(final.confusion)).miou}
-        progress.scalars(training.step, values)
-        if distributed.rank() == 0:
-            for name, picture in _panels(parts, recipe.log.panels):
-                progress.image(training.step, name, picture)
+        progress.scalars(training.step, {"final/miou": scores(torch.tensor(final.confusion)).miou})
+        progress.pictures(training.step, lambda: pictures(parts, final, "final"))
     finally:
         progress.close()
     distributed.first(lambda: write_weights(run, parts.network))
@@ -388,21 +386,6 @@ def _score_teacher(parts: Parts, run: Path, stop: Stop, say: Say) -> TeacherResu
         parameters=parameter_count(parts.teacher.network),
         splits={"val": split},
     )
-
-
-def _panels(parts: Parts, count: int) -> Iterator[tuple[str, Any]]:
-    """A few validation images: image, labels and prediction side by side, uint8 RGB (H, 3·W, 3)."""
-    palette = torch.tensor([*parts.val.colors, *[(0, 0, 0)] * (256 - len(parts.val.colors))], dtype=torch.uint8)
-    training = parts.student.training
-    parts.student.eval()
-    for batch in islice(evaluation_batches(parts.val, parts.recipe.scored_size, batch_size=1), count):
-        logits = predict(parts.network, batch.images, parts.precision, parts.recipe.evaluate)[0]
-        size = (batch.images.shape[-2], batch.images.shape[-1])
-        image = batch.images[0].expand(3, -1, -1) if batch.images.shape[1] == 1 else batch.images[0, :3]
-        labels = torch.nn.functional.interpolate(batch.labels[0][None, None], size, mode="nearest-exact")[0, 0]
-        columns = [image.permute(1, 2, 0), palette[labels.long()], palette[full_size(logits, size).cpu()]]
-        yield f"val/{batch.names[0]}", torch.cat(columns, 1).numpy()
-    parts.student.train(training)
 
 
 def _describe(parts: Parts, run: Path) -> None:
