@@ -61,7 +61,7 @@ def warnings(comparison: Comparison) -> list[str]:
     pairs = {(entry.teacher, entry.baseline) for entry in comparison.of_role("student")}
     found = []
     for teacher, baseline in ((comparison.get(t), comparison.get(b)) for t, b in sorted(pairs, key=str)):
-        if teacher is not None and baseline is not None and not teacher.miou > baseline.miou:
+        if teacher is not None and baseline is not None and points(teacher.miou - baseline.miou)[0] != "+":
             found.append(
                 f"warning: the teacher ({percent(teacher.miou)} % mIoU) is not better than the baseline "
                 f"({percent(baseline.miou)} %): it has nothing to hand on; train a better teacher first"

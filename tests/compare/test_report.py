@@ -133,6 +133,18 @@ def test_a_warning_stands_above_the_headline(made):
     assert 0 < html.index("is not better than the baseline") < html.index("<h1>")
 
 
+def test_scores_that_read_alike_are_not_drawn_apart(made):
+    def nearly(hits):  # of 10,000 pixels a class
+        confusion = [[hits, 10_000 - hits, 0], [10_000 - hits, hits, 0], [0, 0, 0]]
+        return SplitResult(confusion=confusion, classes=["sky", "road", "sign"], images=4)
+
+    made.baseline(val=nearly(8000))
+    run = made.student(val=nearly(8001))  # the teacher's as well: 66.68 % beside 66.67 %
+    html = render(gather([str(run)]), Pictures((), (), ()))
+    assert "the teacher (66.7 % mIoU) is not better than the baseline (66.7 %)" in html
+    assert '<svg class="ruler"' not in html
+
+
 @pytest.fixture(scope="module")
 def networks(tmp_path_factory):
     """A dataset, and two untrained networks for it: the files of a run that its predictions need."""
