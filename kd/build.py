@@ -14,6 +14,7 @@ from kd import files
 from kd.files import importable
 from kd.mistakes import did_you_mean, shown
 from kd.recipe import Recipe, RecipeError, Use
+from kd.schema import components
 from kd.trust import TRUSTED, is_trusted
 from kd.types import DataError
 
@@ -227,19 +228,7 @@ def _roles(recipe: Recipe) -> Iterator[tuple[Use, Sequence[str]]]:
     for use, supplied in roles:
         if use is not None:
             yield use, supplied
-            yield from ((inner, supplied if supplied is OFFERED else ()) for inner in _inside(use.args))
-
-
-def _inside(value: Any) -> Iterator[Use]:
-    """The components in arguments, at any depth."""
-    if isinstance(value, Use):
-        yield value
-        value = value.args
-    if isinstance(value, dict):
-        value = list(value.values())
-    if isinstance(value, list):
-        for item in value:
-            yield from _inside(item)
+            yield from ((inner, supplied if supplied is OFFERED else ()) for inner in components(use.args))
 
 
 def _built(value: Any, folder: Path, trust: bool, facts: Mapping[str, Callable[[], Any]] | None) -> Any:

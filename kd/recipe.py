@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import shlex
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -20,7 +20,6 @@ from kd.mistakes import Mistake, Path_, Position, RecipeError, fail, nearest, sh
 from kd.schema import (
     At,
     Cache,
-    Component,
     Data,
     Evaluate,
     Flag,
@@ -38,10 +37,12 @@ from kd.schema import (
     Use,
     Weights,
     as_steps,
+    components,
+    held,
     term_name,
 )
 from kd.shape import explain, override
-from kd.trust import is_trusted, untrusted
+from kd.trust import untrusted
 
 __all__ = [
     "At",
@@ -72,6 +73,13 @@ __all__ = [
     "teacher_recipe",
     "to_yaml",
 ]
+
+MACHINE = (
+    "device",
+    "deterministic",
+    "log",
+    "track",
+)  # of the machine: no part of a run's id; a teacher takes over its student's
 
 
 class Recipe(Section):
@@ -207,7 +215,7 @@ class Recipe(Section):
         tree["data"].get("args", {}).pop("root", None)
         if not tree["data"].get("args", True):
             del tree["data"]["args"]
-        for key in ("log", "track", "device", "deterministic"):
+        for key in MACHINE:
             tree.pop(key, None)
         tree.get("cache", {}).pop("folder", None)
         teacher = teacher_recipe(self)
@@ -221,10 +229,6 @@ class Recipe(Section):
         if self.teacher is not None and self.teacher.recipe is not None:
             tree["teacher"]["recipe"] = os.path.abspath(self.folder / self.teacher.recipe)
         return tree
-
-    def components(self) -> Iterator[Use]:
-        """Every component, those in arguments too, in the file's order."""
-        return _uses(self)
 
 
 def read_recipe(path: str | Path, overrides: Iterable[str] = (), *, trust: bool = False) -> Recipe:
@@ -249,8 +253,14 @@ def teacher_recipe(recipe: Recipe) -> Recipe | None:
     Raises:
         RecipeError: it cannot be read, is wrong, or leads back to a recipe on the way.
     """
+    return next(iter(_teachers(recipe)), None)
+
+
+def _teachers(recipe: Recipe) -> list[Recipe]:
+    """The recipe of the teacher, of the teacher's teacher, and so on."""
     seen = [] if recipe.overrides else [recipe.file.resolve()]
-    one, first = recipe, None
+    found: list[Recipe] = []
+    one = recipe
     while one.teacher is not None and one.teacher.recipe is not None:
         where = f"{one.at('teacher', 'recipe')}: teacher.recipe"
         file = one.folder / one.teacher.recipe
@@ -260,8 +270,8 @@ def teacher_recipe(recipe: Recipe) -> Recipe | None:
             raise RecipeError(f"{where}: {file} leads back to itself; a teacher cannot need its own student")
         seen.append(file.resolve())
         one = _with_machine_of(recipe, _read(file, (), recipe.trust, asked=recipe))
-        first = first or one
-    return first
+        found.append(one)
+    return found
 
 
 def baseline_of(recipe: Recipe) -> Recipe:
@@ -283,17 +293,13 @@ def imports(path: str | Path) -> list[str]:
     Raises:
         RecipeError: the recipe is wrong.
     """
-    recipe: Recipe | None = read_recipe(path, trust=True)
-    found: dict[str, None] = {}
-    start = recipe.folder if recipe else Path()
-    while recipe is not None:
-        folder = os.path.relpath(recipe.folder, start)
-        for use in recipe.components():
-            found[use.use if is_trusted(use.use) or ":" not in use.use else os.path.normpath(f"{folder}/{use.use}")] = (
-                None
-            )
-        recipe = teacher_recipe(recipe)
-    return list(found)
+    first = read_recipe(path, trust=True)
+    found = []
+    for recipe in (first, *_teachers(first)):
+        folder = os.path.relpath(recipe.folder, first.folder)
+        named = (use.use for use in components(recipe))
+        found += [os.path.normpath(f"{folder}/{name}") if ":" in name else name for name in named]
+    return list(dict.fromkeys(found))
 
 
 def copy_recipe(path: str | Path, folder: Path) -> Path:
@@ -306,16 +312,14 @@ def copy_recipe(path: str | Path, folder: Path) -> Path:
         RecipeError: the recipe is wrong, names a file outside its folder, one that is missing, or the folder holds
             another file of the name.
     """
-    recipe: Recipe | None = read_recipe(path, trust=True)
-    assert recipe is not None
-    start, copies = recipe.folder.resolve(), {recipe.file.resolve(): folder / recipe.file.name}
-    while recipe is not None:
-        named = [recipe.folder / use.use.rpartition(":")[0] for use in recipe.components() if ":" in use.use]
+    first = read_recipe(path, trust=True)
+    start, copies = first.folder.resolve(), {first.file.resolve(): folder / first.file.name}
+    for recipe in (first, *_teachers(first)):
+        named = [recipe.folder / use.use.rpartition(":")[0] for use in components(recipe) if ":" in use.use]
         for file in (recipe.file, *named):
             if not file.resolve().is_relative_to(start):
                 raise RecipeError(f"{recipe.file}: {file} is outside {start}; copy it by hand")
             copies[file.resolve()] = folder / file.resolve().relative_to(start)
-        recipe = teacher_recipe(recipe)
     contents = {copy: _beside_its_schema(source) for source, copy in copies.items()}
     contents[folder / "recipe.schema.json"] = json.dumps(json_schema(), indent=2).encode() + b"\n"
     for copy, content in contents.items():
@@ -398,16 +402,10 @@ def _read(file: Path, overrides: tuple[str, ...], trust: bool, asked: Recipe | N
 
 def _locate(value: Any, positions: dict[Path_, Position], path: Path_) -> None:
     """Tell every section where it stands."""
-    if isinstance(value, Section):
-        if path in positions:  # a default stands nowhere
-            value._positions, value._path = positions, path
-        value = {name: getattr(value, name) for name in type(value).model_fields}
-    if isinstance(value, dict):
-        for key, item in value.items():
-            _locate(item, positions, (*path, key))
-    elif isinstance(value, (list, tuple)):
-        for index, item in enumerate(value):
-            _locate(item, positions, (*path, index))
+    if isinstance(value, Section) and path in positions:  # a default stands nowhere
+        value._positions, value._path = positions, path
+    for key, item in held(value):
+        _locate(item, positions, (*path, key))
 
 
 def _tree(value: Any, component: Callable[[str], str], *, defaults: bool) -> Any:
@@ -438,7 +436,7 @@ def _fingerprint(recipe: Recipe, component: str) -> str:
     try:
         return f"{hashlib.sha256((recipe.folder / file).read_bytes()).hexdigest()}:{name}"
     except OSError as error:
-        where = next(use.at() for use in recipe.components() if use.use == component)
+        where = next(use.at() for use in components(recipe) if use.use == component)
         raise RecipeError(f"{where}: {component}: {error.strerror}: {recipe.folder / file}") from None
 
 
@@ -449,20 +447,6 @@ def _canonical(value: Any) -> Any:
     return [_canonical(v) for v in value] if isinstance(value, list) else value
 
 
-def _uses(value: Any) -> Iterator[Use]:
-    if isinstance(value, Component):
-        yield value._as_use()
-    elif isinstance(value, Teacher) and value.network is not None:
-        yield value.network
-    if isinstance(value, Section):
-        value = {name: getattr(value, name) for name in type(value).model_fields}
-    if isinstance(value, dict):
-        value = list(value.values())
-    if isinstance(value, (list, tuple)):
-        for item in value:
-            yield from _uses(item)
-
-
 def _with_machine_of(recipe: Recipe, teacher: Recipe) -> Recipe:
     data = teacher.data.model_copy(update={"workers": recipe.data.workers})
     if data.use == recipe.data.use and "root" in recipe.data.args:
@@ -470,5 +454,5 @@ def _with_machine_of(recipe: Recipe, teacher: Recipe) -> Recipe:
     cache = teacher.cache
     if cache is not None and recipe.cache is not None:
         cache = cache.model_copy(update={"folder": recipe.cache.folder})
-    machine = {key: getattr(recipe, key) for key in ("device", "deterministic", "log", "track")}
+    machine = {key: getattr(recipe, key) for key in MACHINE}
     return teacher.model_copy(update={"data": data, "cache": cache} | machine)

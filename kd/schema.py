@@ -1,6 +1,6 @@
 """The sections of a recipe as pydantic models: what each key means, its unit, range and default."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -37,6 +37,10 @@ def as_steps(amount: int | str, total: int) -> int:
 # decided by the value's kind before pydantic sees them: one mistake is one error.
 
 
+def _unlike(what: str, value: Any) -> ValueError:
+    return ValueError(f"must be {what}, got {shown(value)}")
+
+
 def _amount(value: Any) -> int | str:
     if type(value) is int and value >= 0:
         return value
@@ -44,7 +48,7 @@ def _amount(value: Any) -> int | str:
         number = value.removesuffix("%")
         if number.replace(".", "", 1).isdecimal() and number.isascii() and float(number) <= 100:
             return value
-    raise ValueError(f"must be steps (200) or a share (5%, at most 100%), got {shown(value)}")
+    raise _unlike("steps (200) or a share (5%, at most 100%)", value)
 
 
 def _address(value: Any) -> str | tuple[str, ...]:
@@ -52,13 +56,13 @@ def _address(value: Any) -> str | tuple[str, ...]:
         return tuple(value)
     if isinstance(value, str) and value:
         return value
-    raise ValueError(f"must be a tap ('logits', 'high', a module's path) or a list of them, got {shown(value)}")
+    raise _unlike("a tap ('logits', 'high', a module's path) or a list of them", value)
 
 
 def _names(value: Any) -> tuple[str, ...]:
     names = value if isinstance(value, (list, tuple)) else (value,)
     if not all(isinstance(name, str) and name for name in names):
-        raise ValueError(f"must be a module's path ('backbone') or a list of them, got {shown(value)}")
+        raise _unlike("a module's path ('backbone') or a list of them", value)
     return tuple(names)
 
 
@@ -66,9 +70,9 @@ def _factor(value: Any) -> Any:
     if isinstance(value, (Mapping, Use)):
         return Use.model_validate(value)
     if type(value) not in (int, float):
-        raise ValueError(f"must be a number or a schedule (use, args), got {shown(value)}")
+        raise _unlike("a number or a schedule (use, args)", value)
     if not 0 <= value < float("inf"):
-        raise ValueError(f"must be at least 0, got {shown(value)}")
+        raise _unlike("at least 0", value)
     return float(value)
 
 
@@ -76,7 +80,7 @@ def _weights(value: Any) -> Any:
     if isinstance(value, (Mapping, Weights)):
         return Weights.model_validate(value)
     if not isinstance(value, str):
-        raise ValueError(f"must be text (imagenet, best.pth) or a mapping with `file`, got {shown(value)}")
+        raise _unlike("text (imagenet, best.pth) or a mapping with `file`", value)
     if not value:
         raise ValueError("must not be empty")
     return value
@@ -84,7 +88,7 @@ def _weights(value: Any) -> Any:
 
 def _height_width(value: Any) -> Any:
     if not isinstance(value, (list, tuple)) or len(value) != 2:
-        raise ValueError(f"must be [height, width] in pixels, got {shown(value)}")
+        raise _unlike("[height, width] in pixels", value)
     return value
 
 
@@ -121,9 +125,7 @@ def term_name(name: str) -> str:
 
 def _scales(value: Any) -> Any:
     if not isinstance(value, (list, tuple)) or not value:
-        raise ValueError(
-            f"must be a list of factors of the image's size, such as [0.75, 1.0, 1.25], got {shown(value)}"
-        )
+        raise _unlike("a list of factors of the image's size, such as [0.75, 1.0, 1.25]", value)
     return value
 
 
@@ -156,6 +158,8 @@ Names = Annotated[
 Argument = Annotated[Any, BeforeValidator(_argument)]
 _MAPPING: TypeAdapter[dict[Any, Any]] = TypeAdapter(dict[Any, Argument])
 _SEQUENCE: TypeAdapter[list[Any]] = TypeAdapter(list[Argument])
+Arguments = dict[Annotated[Text, AfterValidator(_argument_name)], Argument]
+ComponentPath = Annotated[Text, AfterValidator(_component)]
 
 
 class Section(BaseModel):
@@ -169,14 +173,19 @@ class Section(BaseModel):
     def __eq__(self, other: object) -> bool:
         return type(self) is type(other) and self.__dict__ == other.__dict__  # positions are not in __dict__
 
+    def _placed(self, use: str, args: dict[str, Any]) -> "Use":
+        placed = Use(use=use, args=args)
+        placed._positions, placed._path = self._positions, self._path
+        return placed
+
 
 class Component(Section):
     """A section that names a component."""
 
-    use: Annotated[Text, AfterValidator(_component)] = Field(
+    use: ComponentPath = Field(
         description="The component: `package.module.Name`, or `file.py:Name` relative to the recipe."
     )
-    args: dict[Annotated[Text, AfterValidator(_argument_name)], Argument] = Field(
+    args: Arguments = Field(
         default_factory=dict, description="The component's own keyword arguments; a mapping with `use` is built first."
     )
 
@@ -190,9 +199,7 @@ class Component(Section):
         return f"{self.at(*keys)}: {dotted(path)}" if self._path else self.at()
 
     def _as_use(self) -> "Use":
-        use = Use(use=self.use, args=self.args)
-        use._positions, use._path = self._positions, self._path
-        return use
+        return self._placed(self.use, self.args)
 
 
 class Use(Component):
@@ -228,16 +235,14 @@ class Teacher(Section):
         default=None, description="Its recipe, relative to this one; trained first if it has not been."
     )
     run: Text | None = Field(default=None, description="A finished run directory, relative to the current folder.")
-    use: Annotated[Text, AfterValidator(_component)] | None = Field(
+    use: ComponentPath | None = Field(
         default=None, description="A network that needs no run; num_classes and in_channels come from the data."
     )
     ema: Decay | None = Field(
         default=None,
         description="The student's own moving average teaches, with this decay; it needs no other teacher.",
     )
-    args: dict[Annotated[Text, AfterValidator(_argument_name)], Argument] = Field(
-        default_factory=dict, description="The network's own keyword arguments; only with `use`."
-    )
+    args: Arguments = Field(default_factory=dict, description="The network's own keyword arguments; only with `use`.")
     weights: GivenWeights | None = Field(
         default=None,
         description="Trained weights: a file, relative to the current folder, or a name; only with `use`.",
@@ -258,11 +263,7 @@ class Teacher(Section):
     @property
     def network(self) -> Use | None:
         """The network as a component, if it is given by `use`."""
-        if self.use is None:
-            return None
-        network = Use(use=self.use, args=self.args)
-        network._positions, network._path = self._positions, self._path
-        return network
+        return None if self.use is None else self._placed(self.use, self.args)
 
 
 class Student(Component):
@@ -522,3 +523,23 @@ class Track(Section):
 
     project: Text = Field(description="Its project; made at the first run.")
     entity: Text | None = Field(default=None, description="The team or user that it belongs to; null: your own.")
+
+
+def held(value: Any) -> Iterator[tuple[str | int, Any]]:
+    """What a section, mapping or list holds, each with its key or index; a plain value holds nothing."""
+    if isinstance(value, Section):
+        yield from value
+    elif isinstance(value, dict):
+        yield from value.items()
+    elif isinstance(value, (list, tuple)):
+        yield from enumerate(value)
+
+
+def components(value: Any) -> Iterator[Use]:
+    """Every component in a recipe, a section or arguments, at any depth; one that is a component comes first."""
+    if isinstance(value, Component):
+        yield value._as_use()
+    elif isinstance(value, Teacher) and value.network is not None:
+        yield value.network
+    for _, item in held(value):
+        yield from components(item)
