@@ -61,6 +61,19 @@ class Parts:
         averaged: nn.Module = self.ema.module
         return averaged
 
+    @property
+    def scored(self) -> dict[str, tuple[nn.Module, nn.Module | None]]:
+        """What an evaluation scores, by its name in the metrics: a network, and a teacher that it may agree with."""
+        teacher = self.teacher.network if self.teacher is not None and self.recipe.evaluate.agreement else None
+        both: dict[str, tuple[nn.Module, nn.Module | None]] = {
+            "val": (self.network, None if teacher is self.network else teacher)
+        }
+        if self.network is not self.student.network:
+            both["val_student"] = (self.student.network, None)
+        elif self.ema is not None:
+            both["val_ema"] = (self.ema.module, None)
+        return both
+
 
 def assemble(recipe: Recipe, *, runs: Path, seed: int, trained: bool = True) -> Parts:
     """Build everything that a recipe names.

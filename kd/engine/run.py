@@ -297,12 +297,10 @@ def _scores(parts: Parts, stop: Stop) -> dict[str, SplitResult]:
 
     And its agreement with its teacher, as "agreement": a score with the teacher's classes in place of the labels.
     """
-    teacher = parts.teacher.network if parts.teacher is not None and parts.recipe.evaluate.agreement else None
-    found = _score_beside(parts, parts.network, None if teacher is parts.network else teacher, stop)
-    if parts.network is not parts.student.network:
-        found["val_student"] = _score_network(parts, parts.student.network, stop)
-    elif parts.ema is not None:
-        found["val_ema"] = _score_network(parts, parts.ema.module, stop)
+    found: dict[str, SplitResult] = {}
+    for name, (network, teacher) in parts.scored.items():
+        one = _score_beside(parts, network, teacher, stop)
+        found |= {name: one.pop("val")} | one
     return found
 
 

@@ -1,5 +1,6 @@
 import math
 import re
+import tempfile
 import time
 
 import pytest
@@ -7,8 +8,11 @@ from tiny import read, run, write_recipes
 
 from kd.cli import main
 from kd.engine import plan as planning
+from kd.engine import run as running
+from kd.engine.assemble import assemble
 from kd.engine.plan import Job, as_seconds, epochs_within, lines, plan
-from kd.recipe import RecipeError, baseline_of
+from kd.engine.stop import Stop
+from kd.recipe import RecipeError, baseline_of, teacher_recipe
 
 
 def job(recipe, role="student", **changes):
@@ -34,6 +38,31 @@ def test_what_is_done_is_left_out(recipe):
     half = job(recipe, left=30)
     assert half.seconds() == 80
     assert lines([half])[0].endswith(" = 80 s (50 % are done)")
+
+
+CACHED = {"cached": 0.25, "cached_left": 2 * (30 - 6), "cache": 3 * 10**6}  # 2 views: 6 steps fill it
+
+
+def test_a_plan_with_a_cache_says_what_it_would_be_without(recipe, tmp_path):
+    with_cache = read(tmp_path / "student.yaml", "train.steps=null", "train.epochs=10", "cache={views: 2}")
+    one = job(with_cache, **CACHED)
+    assert (one.seconds(), one.seconds(cached=False)) == (2 * (6 + 24 * 0.25 + 50), 2 * (30 + 50))
+    noon = time.mktime((2030, 1, 2, 12, 0, 0, 0, 0, -1))
+    first, total = lines([one], now=noon)
+    assert first == (
+        "plan: student student: 2 runs × 10 epochs × 3 s (0.75 s from the cache) + 5 evaluations × 10 s = 2 min"
+    )
+    assert total == (
+        "plan: 2 min (3 min without the cache), until about 2030-01-02 12:02; peak memory 1 MB; "
+        "disk at most 8.0 MB and 6.0 MB for the cache"
+    )
+
+
+def test_a_budget_knows_that_epochs_from_the_cache_are_short(recipe, tmp_path):
+    one = job(read(tmp_path / "student.yaml", "cache={views: 2}", "train.evaluate_every=20%"), runs=1, **CACHED)
+    assert one.lasting(4) == 6 + 6 * 0.25 + 50
+    assert one.lasting(1) == 3 + 50  # still filling
+    assert [epochs_within([one], budget, "x") for budget in (58.2, 58.25)] == [4, 5]
 
 
 def test_a_budget_gives_student_and_twin_the_same_epochs(recipe):
@@ -85,6 +114,59 @@ def test_measuring_is_close_writes_nothing_and_knows_what_is_finished(tmp_path, 
     assert plan(recipe, runs=tmp_path / "runs", baseline=True) == []
     assert lines([]) == ["plan: all is finished"]
     assert len(plan(recipe, runs=tmp_path / "runs", fresh=True)) == 1
+
+
+def test_the_cache_is_measured_with_one_batch_and_leaves_nothing(tmp_path, monkeypatch):
+    path = write_recipes(tmp_path)
+    slow = "        if self.conv.out_channels == 8: __import__('time').sleep(0.1)\n        low ="
+    nets = (tmp_path / "nets.py").read_text()
+    (tmp_path / "nets.py").write_text(nets.replace("        low =", slow))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    jobs = plan(read(path, "cache={views: 2}", "train.steps=30"), runs=tmp_path / "runs", baseline=True)
+    teacher, student, twin = jobs
+    assert (teacher.cached, twin.cached, twin.cached_left) == (None, None, 0)
+    assert student.step - student.cached == pytest.approx(0.1, abs=0.05)
+    assert student.cached_left == 30 - 6  # 2 views of 12 images in batches of 4
+    # of a view of an image: 2 logits and 8 channels on 8 × 8 pixels in float16, each with two sums
+    assert student.cache == 12 * 2 * (2 * 64 * 2 + 8 * 64 * 2 + 2 * 16)
+    assert not (tmp_path / "teacher-cache").exists()
+    assert list((tmp_path / "temporary").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        ([], ["student beside teacher"]),
+        (["evaluate.agreement=false"], ["student"]),
+        (["train.ema=0.5"], ["average beside teacher", "student"]),
+        (["teacher={ema: 0.5}"], ["student beside average", "average"]),
+    ],
+)
+def test_an_evaluation_is_measured_as_it_is_made(tmp_path, monkeypatch, overrides, expected):
+    """With an average there are two networks to score; each is timed, and training scores just these."""
+    recipe = read(write_recipes(tmp_path), "distill.hint=null", *overrides)
+    if teacher_recipe(recipe) is not None:
+        run(teacher_recipe(recipe), tmp_path / "runs")
+    parts = assemble(recipe, runs=tmp_path / "runs", seed=0)
+    names = {parts.teacher.network: "teacher", parts.student.network: "student", None: None}
+    names |= {parts.ema.module: "average"} if parts.ema else {}
+    for module, work in (
+        (planning, lambda: planning._time_evaluation(parts, 9.0)),
+        (running, lambda: running._scores(parts, Stop())),
+    ):
+        seen = []
+
+        def watched(one, other, *arguments, ordinary=module.score_beside, seen=seen, **options):
+            seen.append(names[one] + (f" beside {names[other]}" if other else ""))
+            return ordinary(one, other, *arguments, **options)
+
+        monkeypatch.setattr(module, "score_beside", watched)
+        work()
+        assert seen == expected, module
+    monkeypatch.setattr(planning, "_time_score", lambda *_: 3.0)
+    assert planning._time_evaluation(parts, 9.0) == 3.0 * len(expected)
 
 
 def test_measuring_ends_in_time(tmp_path, monkeypatch):
