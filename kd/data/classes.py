@@ -114,16 +114,14 @@ def _checked(rows: list[tuple[str, Marks]], where: str) -> Classes:
 
 def _csv_rows(text: str, path: Path) -> list[tuple[str, Marks]]:
     rows: list[tuple[str, Marks]] = []
-    for number, cells in enumerate(csv.reader(io.StringIO(text)), 1):
+    between = next((sign for sign in ",;\t" if sign in text.strip().partition("\n")[0]), ",")  # Excel's is the locale's
+    for number, cells in enumerate(csv.reader(io.StringIO(text), delimiter=between), 1):
         name, *numbers = [cell.strip() for cell in cells] or [""]
-        if (
-            not name
-            or (not rows and any(cell and not cell.isdecimal() for cell in numbers))
-            or (number, name) == (1, "name")
-        ):
+        named = numbers and not any(cell.isdecimal() for cell in numbers)
+        if not name or (number == 1 and (named or name == "name")):
             continue  # an empty line; the line that names the columns
         if len(numbers) not in (0, 1, 3) or not all(cell.isdecimal() for cell in numbers):
-            raise DataError(f"{path}:{number}: '{','.join(cells)[:80]}' is not name,r,g,b")
+            raise DataError(f"{path}:{number}: '{between.join(cells)[:80]}' is not name,r,g,b")
         values = tuple(int(cell) for cell in numbers)
         rows.append((name, values if len(values) == 3 else values[0] if values else None))
     return rows
@@ -136,6 +134,9 @@ def _yaml_rows(text: str, path: Path) -> list[tuple[str, Marks]]:
         raise DataError(f"{path}: not YAML: more than {_DEEPEST} lists or mappings in one another")
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.MarkedYAMLError as error:
+        line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise DataError(f"{path}{line}: not YAML: {error.problem}") from None
     except (yaml.YAMLError, RecursionError) as error:
         raise DataError(f"{path}: not YAML: {' '.join(str(error).split())[:200]}") from None
     if isinstance(node, yaml.SequenceNode):

@@ -198,7 +198,7 @@ def raise_all(problems: list[str]) -> None:
 
 def _opened(path: Path) -> Image.Image:
     if not path.is_file():
-        raise DataError(f"{path}: no such file")
+        raise DataError(f"{path}: {'a folder, not an image' if path.is_dir() else 'no such file'}")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit below is lower

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kd.data.classes import meanings, read_classes
-from kd.data.files import is_grey, list_entries, listed, paired, raise_all, read_image, read_mask
+from kd.data.files import SUFFIXES, is_grey, list_entries, listed, paired, raise_all, read_image, read_mask, there
 from kd.data.labels import Color, distinct_colors, pack, translate
 from kd.types import IGNORE, DataError, Sample
 
@@ -102,12 +102,13 @@ class Folders:
             if lists is not None:
                 labelled = {stem: path for stem, path in labelled.items() if stem in found}
             pairs = paired(found, labelled, (image_folder, mask_folder))
+        whole = len(pairs)
         if lists is None and "{split}" not in images:
             pairs = {
                 stem: pairs[stem] for stem in _held_out(list(pairs), split, _share("val", val), _share("test", test))
             }
         if not pairs:
-            raise DataError(f"Folders: the split {split} is empty: no images for it in {source}")
+            raise DataError(f"Folders: the split {split} is empty: {_why_empty(source, whole)}")
         self.pairs = list(pairs.values())
         self.names = tuple(str(image) for image, _ in self.pairs)
         if self._by_value[IGNORE] == IGNORE and IGNORE not in {int(value) for value in values or ()}:
@@ -155,6 +156,16 @@ class Folders:
                 f"({100 * white / pixels:.1f} % of the pixels) would be left out; "
                 f"write values: {{0: {self.class_names[0]}, 255: {self.class_names[1]}}}"
             )
+
+
+def _why_empty(source: Path, images: int) -> str:
+    if images:
+        return (
+            f"its share of the {images} image{'s' if images > 1 else ''} in {source} is none; add images, or raise it"
+        )
+    if source.is_dir():
+        return f"no images in {source}; {there(source)}; read are {', '.join(SUFFIXES)} in it, not in folders below it"
+    return f"no images for it in {source}"
 
 
 def _inside(argument: str, path: str, split: str) -> str:

@@ -107,7 +107,7 @@ def test_what_is_no_image(tmp_path):
     with pytest.raises(DataError, match=r"none.png: no such file$"):
         read_image(tmp_path / "none.png", 3)
     (tmp_path / "folder.png").mkdir()
-    with pytest.raises(DataError, match=r"folder.png: no such file$"):
+    with pytest.raises(DataError, match=r"folder.png: a folder, not an image$"):
         read_image(tmp_path / "folder.png", 3)
 
 

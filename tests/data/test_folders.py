@@ -250,7 +250,17 @@ def test_empty_split(tmp_path):
     grow(tmp_path)
     with pytest.raises(DataError) as error:
         Folders(str(tmp_path), "test", classes=NAMES, val=0.5)
-    assert str(error.value) == f"Folders: the split test is empty: no images for it in {tmp_path}/images"
+    assert str(error.value) == (
+        f"Folders: the split test is empty: its share of the 10 images in {tmp_path}/images is none; add images, or "
+        "raise it"
+    )
+    (tmp_path / "deep" / "a").mkdir(parents=True)
+    with pytest.raises(DataError) as error:
+        Folders(str(tmp_path), "train", classes=NAMES, images="deep", masks="deep", val=0.5)
+    assert str(error.value) == (
+        f"Folders: the split train is empty: no images in {tmp_path}/deep; {tmp_path}/deep holds a/; read are .png, .jpg, "
+        ".jpeg, .bmp, .tif, .tiff, .webp in it, not in folders below it"
+    )
     (tmp_path / "train.txt").touch()
     with pytest.raises(DataError) as error:
         Folders(str(tmp_path), "train", classes=NAMES, lists="{split}.txt")
