@@ -24,8 +24,9 @@ from kd.engine.progress import duration
 from kd.engine.teacher_cache import CachedTeacher
 from kd.engine.train import Run, train
 from kd.evaluate import score_beside
-from kd.recipe import Cache, Recipe, RecipeError, as_steps, baseline_of, teacher_recipe
+from kd.recipe import Recipe, RecipeError, as_steps, baseline_of, teacher_recipe
 from kd.runs import is_finished, peak_memory, run_directory
+from kd.schema import Cache
 
 SECONDS = 20.0  # that all measuring together may take; a step that has begun is ended
 WARM_UP = 1  # steps that are not counted: they allocate memory, choose algorithms, start the workers, fill a cache

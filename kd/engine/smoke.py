@@ -4,23 +4,39 @@ from collections.abc import Callable
 from pathlib import Path
 
 from kd.engine.run import run_recipe
-from kd.recipe import Recipe
+from kd.recipe import Recipe, Use
 from kd.runs import StorageError
+from kd.schema import Phase
 
-STEPS = 2
+STEPS = 2  # or one for each phase, if there are more
 BATCHES = 2  # of the validation split
 
 
 def shortened(recipe: Recipe) -> Recipe:
-    """The recipe with one seed, two steps, a checkpoint each, and no cache."""
-    train = {"steps": STEPS, "epochs": None, "seeds": recipe.train.seeds[:1], "save_every": 1, "evaluate_every": STEPS}
+    """The recipe with one seed, two steps or as many as phases, a checkpoint each, no cache, and told to nobody."""
+    steps = max(STEPS, len(recipe.phases))
+    train = {"steps": steps, "epochs": None, "seeds": recipe.train.seeds[:1], "save_every": 1, "evaluate_every": steps}
     log = recipe.log.model_copy(update={"every": 1, "panels": min(recipe.log.panels, 1)})
     short = recipe.model_copy(update={"train": recipe.train.model_copy(update=train), "log": log, "cache": None})
-    return short.model_copy(update={"phases": (), "track": None})  # two steps have no phases
+    parts = {"phases": _a_step_each(recipe.phases), "schedule": _warmed_in(recipe.schedule, steps), "track": None}
+    return short.model_copy(update=parts)
+
+
+def _a_step_each(phases: tuple[Phase, ...]) -> tuple[Phase, ...]:
+    ends = [*range(1, len(phases)), None]
+    return tuple(phase.model_copy(update={"until": end}) for phase, end in zip(phases, ends, strict=False))
+
+
+def _warmed_in(schedule: Use, steps: int) -> Use:
+    """The schedule with a warm-up that is no longer than the run."""
+    warmup = schedule.args.get("warmup", 0)
+    if not isinstance(warmup, int) or warmup <= steps:
+        return schedule
+    return schedule.model_copy(update={"args": schedule.args | {"warmup": steps}})
 
 
 def smoke(recipe: Recipe, *, runs: Path, say: Callable[[str], None] = print) -> Path:
-    """Train two steps, score two batches, save; then lose the last step, resume, and end with the same bytes.
+    """Train a few steps, score two batches, save; then lose the last step, resume, and end with the same bytes.
 
     An untrained teacher teaches as it is built.
 
@@ -40,7 +56,7 @@ def smoke(recipe: Recipe, *, runs: Path, say: Callable[[str], None] = print) -> 
     file = run / "student.safetensors"
     whole = file.read_bytes()
     (run / "result.json").unlink()
-    for checkpoint in (run / "checkpoints").glob(f"step-{STEPS}-*.pt"):
+    for checkpoint in (run / "checkpoints").glob(f"step-{short.train.steps}-*.pt"):
         checkpoint.unlink()
     run_recipe(short, runs=runs, say=say, quiet=True, smoke=BATCHES)
     if file.read_bytes() != whole:

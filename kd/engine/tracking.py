@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from kd.recipe import Track
 from kd.runs import read_json, read_metrics, write_json
+from kd.schema import Track
 
 PATIENCE = "20"  # seconds at the end for what is not uploaded yet: torchrun kills 30 s after it asks for a stop
 

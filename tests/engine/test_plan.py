@@ -7,6 +7,7 @@ import pytest
 from tiny import read, run, write_recipes
 
 from kd.cli import main
+from kd.engine import optimizer
 from kd.engine import plan as planning
 from kd.engine import run as running
 from kd.engine.assemble import assemble
@@ -204,6 +205,30 @@ def test_smoke_tries_everything_and_leaves_nothing(tmp_path, monkeypatch, capsys
         r"student\.yaml: trains, saves, resumes with the same bits, scores and reports; .* is removed", out
     )
     assert {file for file in tmp_path.iterdir() if file.name != "__pycache__"} == before
+
+
+def test_smoke_enters_every_phase_and_warms_up_within_its_steps(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    path = write_recipes(tmp_path)
+    (first,), _ = run(baseline_of(read(path)), tmp_path / "runs")
+    entered, ordinary = [], optimizer.Phases.enter
+
+    def enter(self, training):
+        ordinary(self, training)
+        trains = {name.split(".")[0] for name, one in self._student.network.named_parameters() if one.requires_grad}
+        entered.append((training.step, training.steps, sorted({"conv", "norm", "head"} - trains)))
+
+    monkeypatch.setattr(optimizer.Phases, "enter", enter)
+    overrides = [
+        "phases=[{until: 5, freeze: [conv, norm]}, {until: 90%, freeze: conv}, {lr: 1e-3}]",
+        f"student.weights={first}",
+        "distill.hint=null",
+        "schedule={use: kd.engine.schedule.poly, args: {warmup: 500}}",
+        "train.steps=100000",
+    ]
+    assert main(["run", str(path), "--trust", "--smoke", *overrides]) == 0
+    assert entered == [(0, 3, ["conv", "norm"]), (1, 3, ["conv"]), (2, 3, []), (2, 3, [])]  # the last one resumed
+    assert "  goes on from step 2 of 3" in capsys.readouterr().out
 
 
 def test_smoke_finds_a_resume_that_is_not_exact(tmp_path, monkeypatch, capsys):
