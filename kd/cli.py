@@ -46,7 +46,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _one_line(message: Warning | str, *_: object, **__: object) -> None:
-    print(f"warning: {message}", file=sys.stderr)
+    status.tell(f"warning: {message}")
 
 
 def _read_first(arguments: argparse.Namespace) -> None:
@@ -200,7 +200,8 @@ def _runs(parser: argparse.ArgumentParser) -> None:
 def _demo(arguments: argparse.Namespace) -> int:
     from kd.compare import compare_command
     from kd.engine.run import run_recipe
-    from kd.recipe import read_recipe, shipped_recipes
+    from kd.recipe import read_recipe
+    from kd.shipped import shipped_recipes
 
     recipe = shipped_recipes() / "shapes" / "mobilenetv3_kl_cwd.yaml"
     run_recipe(read_recipe(recipe), runs=arguments.runs, baseline=True)
@@ -209,6 +210,7 @@ def _demo(arguments: argparse.Namespace) -> int:
 
 def _run(arguments: argparse.Namespace) -> None:
     from kd.build import check_calls
+    from kd.console import say
     from kd.engine import distributed, plan
     from kd.engine.run import run_recipe
     from kd.recipe import read_recipe
@@ -221,12 +223,12 @@ def _run(arguments: argparse.Namespace) -> None:
     with distributed.joined(recipe.device):
         jobs = plan.plan(recipe, runs=arguments.runs, baseline=arguments.baseline, fresh=arguments.fresh)
         for line in plan.lines(jobs) if jobs and distributed.rank() == 0 else []:
-            print(line, flush=True)
+            say(line)
         if arguments.budget is not None:
             epochs = plan.epochs_within(jobs, arguments.budget, "--budget")
             arguments.settled = [f"train.epochs={epochs}", "train.steps=null"] if epochs else []
             if distributed.rank() == 0:
-                print(f"--budget: {' '.join(arguments.settled) or 'nothing is left to train'}", flush=True)
+                say(f"--budget: {' '.join(arguments.settled) or 'nothing is left to train'}")
             recipe = read_recipe(arguments.recipe, [*arguments.overrides, *arguments.settled], trust=arguments.trust)
         run_recipe(
             recipe, runs=arguments.runs, fresh=arguments.fresh, baseline=arguments.baseline, wait=not arguments.no_wait
@@ -358,7 +360,8 @@ def _schema(arguments: argparse.Namespace) -> None:
 
 
 def _copy(arguments: argparse.Namespace) -> None:
-    from kd.recipe import copy_recipe, list_recipes
+    from kd.copying import copy_recipe
+    from kd.shipped import list_recipes
 
     if arguments.recipe is None:
         print("\n".join(list_recipes()))

@@ -8,17 +8,15 @@ import json
 import os
 import shlex
 from collections.abc import Callable, Iterable
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import AfterValidator, Field, PrivateAttr, ValidationError, ValidationInfo, field_validator
 
-from kd import nodes
-from kd.mistakes import Mistake, Path_, Position, RecipeError, fail, nearest, shorten
+from kd import nodes, shipped
+from kd.mistakes import Mistake, Path_, Position, RecipeError, fail, nearest
 from kd.schema import (
-    At,
     Cache,
     Data,
     Evaluate,
@@ -45,18 +43,9 @@ from kd.shape import explain, override
 from kd.trust import untrusted
 
 __all__ = [
-    "At",
-    "Cache",
-    "Data",
     "Evaluate",
-    "Log",
-    "Optimizer",
-    "Phase",
     "Recipe",
     "RecipeError",
-    "Student",
-    "Supervised",
-    "Teacher",
     "Term",
     "Track",
     "Train",
@@ -64,13 +53,11 @@ __all__ = [
     "Weights",
     "as_steps",
     "baseline_of",
-    "copy_recipe",
     "imports",
     "json_schema",
-    "list_recipes",
     "read_recipe",
-    "shipped_recipes",
     "teacher_recipe",
+    "teachers",
     "to_yaml",
 ]
 
@@ -242,7 +229,7 @@ def read_recipe(path: str | Path, overrides: Iterable[str] = (), *, trust: bool 
     Raises:
         RecipeError: with every mistake in it.
     """
-    return _read(_find(path), tuple(overrides), trust)
+    return _read(shipped.find(path), tuple(overrides), trust)
 
 
 def teacher_recipe(recipe: Recipe) -> Recipe | None:
@@ -253,11 +240,11 @@ def teacher_recipe(recipe: Recipe) -> Recipe | None:
     Raises:
         RecipeError: it cannot be read, is wrong, or leads back to a recipe on the way.
     """
-    return next(iter(_teachers(recipe)), None)
+    return next(iter(teachers(recipe)), None)
 
 
-def _teachers(recipe: Recipe) -> list[Recipe]:
-    """The recipe of the teacher, of the teacher's teacher, and so on."""
+def teachers(recipe: Recipe) -> list[Recipe]:
+    """The recipe of the teacher, of the teacher's teacher, and so on; as `teacher_recipe`."""
     seen = [] if recipe.overrides else [recipe.file.resolve()]
     found: list[Recipe] = []
     one = recipe
@@ -295,48 +282,11 @@ def imports(path: str | Path) -> list[str]:
     """
     first = read_recipe(path, trust=True)
     found = []
-    for recipe in (first, *_teachers(first)):
+    for recipe in (first, *teachers(first)):
         folder = os.path.relpath(recipe.folder, first.folder)
         named = (use.use for use in components(recipe))
         found += [os.path.normpath(f"{folder}/{name}") if ":" in name else name for name in named]
     return list(dict.fromkeys(found))
-
-
-def copy_recipe(path: str | Path, folder: Path) -> Path:
-    """Copy a recipe with the files that it names (its teacher's recipe, `file.py`) and the schema into a folder.
-
-    Returns:
-        The copy of the recipe; the others lie beside it as they do beside the original.
-
-    Raises:
-        RecipeError: the recipe is wrong, names a file outside its folder, one that is missing, or the folder holds
-            another file of the name.
-    """
-    first = read_recipe(path, trust=True)
-    start, copies = first.folder.resolve(), {first.file.resolve(): folder / first.file.name}
-    for recipe in (first, *_teachers(first)):
-        named = [recipe.folder / use.use.rpartition(":")[0] for use in components(recipe) if ":" in use.use]
-        for file in (recipe.file, *named):
-            if not file.resolve().is_relative_to(start):
-                raise RecipeError(f"{recipe.file}: {file} is outside {start}; copy it by hand")
-            copies[file.resolve()] = folder / file.resolve().relative_to(start)
-    contents = {copy: _beside_its_schema(source) for source, copy in copies.items()}
-    contents[folder / "recipe.schema.json"] = json.dumps(json_schema(), indent=2).encode() + b"\n"
-    for copy, content in contents.items():
-        if copy.exists() and copy.read_bytes() != content:
-            raise RecipeError(f"{copy}: exists and differs from what would be copied; move it away")
-    for copy, content in contents.items():
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        copy.write_bytes(content)
-    return next(iter(copies.values()))
-
-
-def _beside_its_schema(source: Path) -> bytes:
-    """A file as its copy holds it: the schema that editors read lies beside the copy."""
-    try:
-        return source.read_bytes().replace(b"$schema=../recipe.schema.json", b"$schema=recipe.schema.json")
-    except OSError as error:
-        raise RecipeError(f"{source}: cannot be read ({error.strerror})") from None
 
 
 def json_schema() -> dict[str, Any]:
@@ -344,37 +294,6 @@ def json_schema() -> dict[str, Any]:
     schema: dict[str, Any] = Recipe.model_json_schema()
     schema |= {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "kd recipe"}
     return schema
-
-
-def shipped_recipes() -> Path:
-    """The folder of the recipes that come with kd: in the package, or beside it in a checkout."""
-    package = Path(__file__).resolve().parent
-    inside = package / "_recipes"
-    return inside if inside.is_dir() else package.parent / "recipes"
-
-
-def list_recipes() -> list[str]:
-    """The names of the shipped recipes, such as `shapes/mobilenetv3_kl_cwd.yaml`."""
-    folder = shipped_recipes()
-    files = (file for file in folder.rglob("*.yaml") if file.name != "methods.yaml")  # a table of terms, no recipe
-    return sorted(file.relative_to(folder).as_posix() for file in files)
-
-
-def _find(path: str | Path) -> Path:
-    """`path` if it exists, else the shipped recipe of that name."""
-    path, shipped = Path(path), shipped_recipes()
-    try:
-        if path.exists() or path.is_absolute() or ".." in path.parts:
-            return path
-        parts = path.parts[1:] if path.parts[:1] == ("recipes",) else path.parts
-        if shipped.joinpath(*parts).is_file():
-            return shipped.joinpath(*parts)
-        known = list_recipes()
-    except (OSError, ValueError):  # a name too long, a NUL: reading it says so
-        return path
-    close = get_close_matches(Path(*parts).as_posix(), known, n=1) if parts else []
-    hint = f"; did you mean the shipped '{close[0]}'?" if close else ""
-    raise RecipeError(f"{shorten(str(path))}: no such file, here or among the shipped recipes{hint}")
 
 
 def _read(file: Path, overrides: tuple[str, ...], trust: bool, asked: Recipe | None = None) -> Recipe:

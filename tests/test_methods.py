@@ -16,8 +16,9 @@ from kd.engine.check import meet
 from kd.engine.train import train
 from kd.evaluate import reestimate_batchnorm
 from kd.precision import choose
-from kd.recipe import Use, read_recipe, shipped_recipes
+from kd.recipe import Use, read_recipe
 from kd.runs import write_weights
+from kd.shipped import shipped_recipes
 from teachers import DeepLabV3Plus
 
 METHODS = yaml.safe_load((shipped_recipes() / "shapes" / "methods.yaml").read_text(encoding="utf-8"))

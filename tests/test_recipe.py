@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from kd import nodes
+from kd.copying import copy_recipe
 from kd.mistakes import Path_, did_you_mean
 from kd.recipe import (
     Recipe,
@@ -27,14 +28,13 @@ from kd.recipe import (
     Use,
     as_steps,
     baseline_of,
-    copy_recipe,
     imports,
     json_schema,
     read_recipe,
-    shipped_recipes,
     teacher_recipe,
     to_yaml,
 )
+from kd.shipped import shipped_recipes
 from kd.trust import TRUSTED, is_trusted
 
 TEXT = """\

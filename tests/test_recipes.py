@@ -14,8 +14,9 @@ from kd.engine.assemble import assemble, make_run
 from kd.engine.check import meet
 from kd.engine.run import run_recipe
 from kd.engine.train import train
-from kd.recipe import list_recipes, read_recipe, shipped_recipes, teacher_recipe
+from kd.recipe import read_recipe, teacher_recipe
 from kd.runs import read_result
+from kd.shipped import list_recipes, shipped_recipes
 
 RECIPES = [shipped_recipes() / listed for listed in list_recipes()]
 
