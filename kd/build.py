@@ -18,7 +18,7 @@ from kd.schema import components
 from kd.trust import TRUSTED, is_trusted
 from kd.types import DataError
 
-__all__ = ["build", "check_calls", "check_torch", "find", "importable"]
+__all__ = ["build", "check_calls", "check_torch", "find", "importable", "network_facts"]
 
 REFUSED = {
     "LBFGS": "it calls the loss several times a step",
@@ -103,6 +103,12 @@ def build(
         raise
     except (ValueError, TypeError, OSError) as error:
         raise RecipeError(f"{use.where()}: {use.use}: {error}") from error
+
+
+def network_facts(use: Use, num_classes: int, in_channels: int) -> dict[str, int]:
+    """What the engine gives a network: what the data say, but `num_classes` only where the recipe states none."""
+    facts = {"num_classes": num_classes, "in_channels": in_channels}
+    return {name: fact for name, fact in facts.items() if name == "in_channels" or name not in use.args}
 
 
 def check_calls(recipe: Recipe) -> None:
@@ -213,10 +219,9 @@ def _public(module: types.ModuleType, source: str) -> list[str]:
 
 def _roles(recipe: Recipe) -> Iterator[tuple[Use, Sequence[str]]]:
     """Every component of a recipe with the names of the arguments that the engine gives it."""
-    network = ("num_classes", "in_channels")
+    networks = (recipe.teacher.network if recipe.teacher else None, recipe.student.network)
     roles: list[tuple[Use | None, Sequence[str]]] = [
-        (recipe.teacher.network if recipe.teacher else None, network),
-        (recipe.student.network, network),
+        *((use, tuple(network_facts(use, 0, 0))) for use in networks if use is not None),
         (recipe.data.dataset, ("split",)),
         *((transform, ()) for transform in recipe.data.augment),
         (recipe.supervised.loss, OFFERED),

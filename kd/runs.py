@@ -31,7 +31,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from kd import __version__
-from kd.build import build
+from kd.build import build, network_facts
 from kd.recipe import Recipe, RecipeError, Use, read_recipe, teacher_recipe
 
 FORMAT = 1  # of result.json
@@ -240,8 +240,19 @@ def _first_line(error: Exception) -> str:
 
 
 def build_network(recipe: Recipe, use: Use, num_classes: int, in_channels: int) -> nn.Module:
-    """A recipe's network for data of `num_classes` classes and `in_channels` channels."""
-    network = build(use, folder=recipe.folder, trust=recipe.trust, num_classes=num_classes, in_channels=in_channels)
+    """A recipe's network for data of `num_classes` classes and `in_channels` channels.
+
+    For two classes the recipe may state `num_classes: 1`: a single logit, which `kd.types.as_classes` turns into two.
+
+    Raises:
+        RecipeError: the recipe states another number of classes; there is no such network, or it is none.
+    """
+    stated = use.args.get("num_classes", num_classes)
+    if "num_classes" in use.args and (stated, num_classes) != (1, 2):
+        fix = "remove it, or state 1 for a single logit" if num_classes == 2 else "remove it"
+        raise RecipeError(f"{use.where('num_classes')}: num_classes is {stated!r}, the data have {num_classes}; {fix}")
+    facts = network_facts(use, num_classes, in_channels)
+    network = build(use, folder=recipe.folder, trust=recipe.trust, **facts)
     if not isinstance(network, nn.Module):
         raise RecipeError([f"{use.at()}: {use.use} is {type(network).__name__}, not a network (torch.nn.Module)"])
     return network

@@ -312,7 +312,7 @@ def test_a_recipe_whose_calls_are_right(folder: Path) -> None:
 
 
 def test_all_wrong_calls_of_a_recipe_at_once_and_where_they_stand(folder: Path) -> None:
-    wrong = recipe("student.args.num_classes=3", "distill.cwd.weight.args.steps=3")
+    wrong = recipe("student.args.in_channels=3", "distill.cwd.weight.args.steps=3")
     Path("r.yaml").write_text(
         RECIPE.replace("temperature: 4.0", "temperatur: 4.0").replace("RandomFlip}", "RandomFlop}")
         .replace("{lr: 0.01}", "{lr: hot, params: 1}").replace("FCNResNet50", "FCNResNet5")
@@ -322,7 +322,7 @@ def test_all_wrong_calls_of_a_recipe_at_once_and_where_they_stand(folder: Path) 
     with pytest.raises(RecipeError) as caught:
         check_calls(wrong)
     assert caught.value.mistakes == [
-        "<student.args.num_classes=3>: student.args.num_classes: 'num_classes' is set by the engine; remove it",
+        "<student.args.in_channels=3>: student.args.in_channels: 'in_channels' is set by the engine; remove it",
         "<distill.cwd.weight.args.steps=3>: distill.cwd.weight.args.steps: 'steps' is set by the engine; remove it",
     ]
     with pytest.raises(RecipeError) as caught:

@@ -391,7 +391,7 @@ def _fix(recipe: Recipe) -> str:
 
 def _agreeing(network: nn.Module, where: str, recipe: Recipe, classes: int, channels: int) -> nn.Module:
     theirs = (getattr(network, "num_classes", classes), getattr(network, "in_channels", channels))
-    if theirs != (classes, channels):
+    if theirs not in ((classes, channels), (1 if classes == 2 else classes, channels)):  # one logit speaks of two
         raise RecipeError(
             [
                 f"{recipe.file}: the teacher ({where}) has {theirs[0]} classes and {theirs[1]} image channels, "
