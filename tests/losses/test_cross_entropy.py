@@ -30,9 +30,10 @@ def test_smoothing_and_ignored_pixels_by_formula() -> None:
     assert ours.item() == pytest.approx(np.mean(terms), rel=1e-12)
 
 
-def test_classes_of_weight_zero_alone_give_zero() -> None:
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_classes_of_weight_zero_alone_give_zero(smoothing: float) -> None:
     logits, labels = torch.randn(1, 2, 3, 3, requires_grad=True), torch.ones(1, 3, 3, dtype=torch.long)
-    result = CrossEntropy(weight=[1.0, 0.0])(logits, labels)
+    result = CrossEntropy(weight=[1.0, 0.0], label_smoothing=smoothing)(logits, labels)
     result.backward()
     assert result == 0
     assert not logits.grad.any()

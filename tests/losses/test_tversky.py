@@ -43,6 +43,15 @@ def test_halves_are_dice_and_ones_jaccard() -> None:
     torch.testing.assert_close(Tversky(1.0, 1.0)(logits, labels), Jaccard()(logits, labels))
 
 
+def test_a_class_that_is_right_counts_nothing() -> None:
+    """Class 2 is nowhere and nothing counts a false pixel: its index is s / s, its loss 0, whatever γ."""
+    logits = torch.zeros(1, 3, 1, 2, dtype=torch.float64)
+    labels = torch.tensor([[[0, 1]]])
+    loss = Tversky(alpha=0.0, beta=1.0, gamma=0.5, smooth=1.0, convention="monai")(logits, labels)
+    each = 1 - (1 / 3 + 1) / (1 / 3 + 2 / 3 + 1)
+    assert loss.item() == pytest.approx(2 / 3 * each**0.5, rel=1e-12)
+
+
 @pytest.mark.parametrize("gamma", [0.75, 1.0, 4 / 3])
 def test_gradient_is_finite_at_the_target(gamma: float) -> None:
     labels = torch.randint(0, 3, (1, 4, 4))

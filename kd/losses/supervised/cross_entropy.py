@@ -17,7 +17,8 @@ class CrossEntropy(nn.Module):
 
     Source: maximum likelihood; smoothing: Szegedy et al., "Rethinking the Inception Architecture", CVPR 2016,
         arXiv:1512.00567.
-    Differs: 0 instead of NaN when no pixel is valid; otherwise the value of `torch.nn.CrossEntropyLoss`.
+    Differs: 0, not NaN or inf, when no pixel is valid or all labels have weight 0; otherwise the value of
+        `torch.nn.CrossEntropyLoss`.
 
     Args:
         weight: one factor per class, >= 0; or "median_frequency", "inverse_log" or "effective_number", computed from
@@ -62,4 +63,5 @@ class CrossEntropy(nn.Module):
                 logits, labels, weight, ignore_index=IGNORE, reduction="none", label_smoothing=self.label_smoothing
             )
             total = valid.sum() if weight is None else weight[labels.where(valid, 0)].where(valid, 0).sum()
-            return values.sum() / total.where(total > 0, 1)
+            # Where only labels of weight 0 are left, smoothing still has a sum, and nothing to divide it by.
+            return values.sum().where(total > 0, 0) / total.where(total > 0, 1)

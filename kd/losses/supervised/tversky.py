@@ -1,5 +1,6 @@
 """Tversky loss: an overlap that weighs the two kinds of error apart."""
 
+import torch
 from torch import Tensor, nn
 
 from kd.losses.supervised._overlap import LEAST, check, over_classes, overlap
@@ -67,7 +68,7 @@ class Tversky(nn.Module):
         errors = self.alpha * (predicted - shared) + self.beta * (labelled - shared)
         loss = 1 - (shared + self.smooth) / (shared + errors + self.smooth).clamp(min=LEAST)
         # Below 0, where rounding may carry it, a power has no value; at 0 its slope is infinite for γ < 1.
-        loss = loss.clamp(min=LEAST if self.gamma < 1 else 0.0)
+        loss = loss.clamp(min=torch.finfo(loss.dtype).tiny)
         if self.convention == "smp":
             return over_classes(loss, labelled, "smp") ** self.gamma
         return over_classes(loss**self.gamma, labelled, self.convention)
