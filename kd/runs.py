@@ -18,6 +18,7 @@ import os
 import platform
 import resource
 import tempfile
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -190,12 +191,24 @@ def _splits(content: dict[str, Any]) -> dict[str, SplitResult]:
 
 
 def read_metrics(run: Path) -> list[dict[str, Any]]:
-    """The lines of `metrics.jsonl`, oldest first; none where there is no file. A torn last line is left out."""
+    """The lines of `metrics.jsonl`, oldest first; none where there is no file. A torn last line is left out.
+
+    So is a damaged one, with a warning: a curve with a gap is worth more than none, and scores come from `result.json`.
+    """
     file = run / "metrics.jsonl"
     if not file.is_file():
         return []
-    lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
-    return [json.loads(line) for line in lines if line.endswith("\n") and line.strip()]
+    found = []
+    for number, line in enumerate(file.read_bytes().split(b"\n")[:-1], start=1):
+        try:
+            content = json.loads(line)
+            if not isinstance(content["step"], int):
+                raise TypeError
+        except (ValueError, TypeError, KeyError):
+            warnings.warn(f"{file}:{number}: not a line of metrics, the file is damaged; left out", stacklevel=2)
+        else:
+            found.append(content)
+    return found
 
 
 def write_weights(run: Path, network: nn.Module) -> None:

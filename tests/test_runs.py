@@ -104,6 +104,19 @@ def test_a_torn_last_line_of_metrics_is_left_out(tmp_path):
     assert read_metrics(tmp_path) == [{"step": 1}, {"step": 2}]
 
 
+DAMAGED = (b"", b'{"step": 2, "loss', b"\x00\xff\xfe", b"[2]", b"7", b'{"loss": 1}', b'{"step": "2"}', b'{"step": 2}}')
+
+
+@pytest.mark.parametrize("damaged", DAMAGED)
+def test_a_damaged_line_of_metrics_is_named_and_left_out(tmp_path, damaged):
+    file = tmp_path / "metrics.jsonl"
+    file.write_bytes(b'{"step": 1}\n' + damaged + b'\n{"step": 3}\n')
+    with pytest.warns(UserWarning, match="metrics") as caught:
+        assert read_metrics(tmp_path) == [{"step": 1}, {"step": 3}]
+    (warning,) = caught
+    assert str(warning.message) == f"{file}:2: not a line of metrics, the file is damaged; left out"
+
+
 def _try_lock(path, queue):
     try:
         with locked(path):

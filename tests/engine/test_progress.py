@@ -92,6 +92,13 @@ def test_lines_after_the_resumed_step_are_cut(tmp_path):
     assert read_metrics(tmp_path) == [{"step": 1, "loss": 0.5}, {"step": 2, "loss": 1.0}, {"step": 3, "loss": 9.0}]
 
 
+def test_a_run_goes_on_behind_a_damaged_line_and_writes_the_file_without_it(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n{"st\n{"step": 2}\n')
+    with pytest.warns(UserWarning, match=r"metrics\.jsonl:2: not a line of metrics, the file is damaged; left out"):
+        JsonLines(tmp_path, 2).close()
+    assert (tmp_path / "metrics.jsonl").read_text() == '{"step": 1}\n{"step": 2}\n'
+
+
 def test_times_are_not_metrics(tmp_path):
     sink = JsonLines(tmp_path, 0)
     sink.scalars(1, {"loss/total": 1.0, "speed/images_per_second": 5.0})
