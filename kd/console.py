@@ -1,4 +1,7 @@
-"""Where tables are printed."""
+"""Where tables and lines are printed."""
+
+import os
+import sys
 
 from rich.console import Console
 
@@ -9,3 +12,11 @@ def stdout() -> Console:
     """Standard output: as wide as its terminal, or 140 columns when piped."""
     console = Console(highlight=False)
     return console if console.is_terminal else Console(highlight=False, width=PIPED_WIDTH)
+
+
+def say(line: str) -> None:
+    """Print a line now. Where nobody reads it any more, as behind `kd run … | head`, what runs goes on unheard."""
+    try:
+        print(line, flush=True)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python would try again when it ends

@@ -5,6 +5,7 @@ import shlex
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 
 from kd import __version__
 
@@ -30,22 +31,26 @@ def report(error: Exception, settled: Sequence[str] | None) -> int:
     rank = int(os.environ.get("RANK", "0"))  # torchrun's; the process group may be gone
     if "StoppedError" in names:
         if rank == 0:
-            print(f"{error}: {command_again(settled)}", file=sys.stderr)
+            tell(f"{error}: {command_again(settled)}")
         return 128 + int(error.signal)  # type: ignore[attr-defined]
     for name in names:
         if name in STATUS:
             if rank == 0:
-                print(error, file=sys.stderr)
+                tell(str(error))
             elif name not in ("RecipeError", "LockedError", "DivergedError"):  # those are the same on every rank
-                print(f"process {rank}: {error}", file=sys.stderr)
+                tell(f"process {rank}: {error}")
             return STATUS[name]
-    traceback.print_exception(error)
-    print(
-        f"\nkd {__version__}: this is a bug. Please report it with the lines above, the recipe, and what `kd env` "
-        "prints.",
-        file=sys.stderr,
+    tell(
+        f"{''.join(traceback.format_exception(error))}\n"
+        f"kd {__version__}: this is a bug. Please report it with the lines above, the recipe, and what `kd env` prints."
     )
     return 1
+
+
+def tell(text: str) -> None:
+    """Print to standard error, if anybody reads it: for want of it no run ends and no status changes."""
+    with suppress(OSError):
+        print(text, file=sys.stderr)
 
 
 def command_again(settled: Sequence[str] | None) -> str:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from itertools import count
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from kd import console
 from kd.data.dataset import Few, survey, warnings
 from kd.engine import distributed
 from kd.engine.assemble import Parts, assemble, make_run, stream
@@ -67,7 +68,7 @@ def run_recipe(
     role: str | None = None,
     wait: bool = True,
     smoke: int | None = None,
-    say: Say = print,
+    say: Say = console.say,
     quiet: bool = False,
 ) -> list[Path]:
     """Train what a recipe asks for, or finish what an earlier call began; one of several processes under torchrun.
@@ -93,7 +94,7 @@ def run_recipe(
     """
     with distributed.joined(recipe.device), stopping() as stop:
         speaks = distributed.rank() == 0
-        session = _Session(runs, stop, _trying(say) if speaks else _silent, quiet or not speaks, smoke)
+        session = _Session(runs, stop, say if speaks else _silent, quiet or not speaks, smoke)
         try:
             with deterministic(recipe):
                 return session.recipe(recipe, fresh=fresh, baseline=baseline, role=role, wait=wait, needed=False)
@@ -391,16 +392,6 @@ def _describe(parts: Parts, run: Path) -> None:
     sweep(run)
     write_atomic(run / "recipe.yaml", to_yaml(parts.recipe).encode())
     write_json(run / "environment.json", _environment(parts))
-
-
-def _trying(say: Say) -> Say:
-    """Training goes on when nobody reads its lines any more, as behind `kd run … | head`."""
-
-    def trying(line: str) -> None:
-        with suppress(OSError):
-            say(line)
-
-    return trying
 
 
 def _silent(line: str) -> None:

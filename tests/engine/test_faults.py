@@ -325,6 +325,26 @@ def tensorboard_breaks(monkeypatch, step):
     monkeypatch.setattr(RecordWriter, "write", writes)
 
 
+@pytest.mark.parametrize("streams", [[1], [1, 2]], ids=["kd run | head", "kd run 2>&1 | head"])
+def test_a_run_that_nobody_reads_goes_on(plain, tmp_path, streams):
+    recipe, whole = plain
+
+    def unread():
+        plan.plan = lambda *_, **__: []
+        reader, writer = os.pipe()
+        os.close(reader)
+        for stream in streams:
+            os.dup2(writer, stream)
+        sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
+        arguments = ["teacher=null", "distill=null", "train.save_every=1", "--trust", "--runs", str(tmp_path)]
+        assert cli.main(["run", str(recipe.file), *arguments]) == 0
+        sys.stdout.flush()  # as Python does when it ends
+
+    assert in_child(unread) == 0
+    (done,) = tmp_path.glob("*/seed0")
+    assert equal(weights(done), weights(whole))
+
+
 @pytest.mark.parametrize("starts", tenth(100))
 def test_simultaneous_starts_have_one_winner(plain, tmp_path, monkeypatch, starts):
     """And when the winner is killed, the next start goes on at once."""
