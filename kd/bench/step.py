@@ -79,7 +79,13 @@ def time_step(parts: Parts, rounds: int, folder: Path) -> dict[str, float]:
         kept = replace(parts, recipe=recipe.model_copy(update={"cache": cache}))
         cached = replace(run, teacher=taught_by(kept, seed=0))
         jobs[CACHED] = lambda: _update(cached, batch)
-    loop = replace(run, batches=itertools.repeat(loaded), accumulate=1, due=_bookkeeping(parts, folder))
+    loop = replace(
+        run,
+        batches=itertools.repeat(loaded),
+        accumulate=1,
+        factor=lambda step: run.factor(step % parts.steps),  # a short recipe ends before the rounds do
+        due=_bookkeeping(parts, folder),
+    )
     jobs[LOOP] = lambda: _train_on(loop)
     taken: dict[str, list[float]] = {name: [] for name in jobs}
     for _ in range(rounds + 2):
