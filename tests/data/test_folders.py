@@ -258,8 +258,8 @@ def test_empty_split(tmp_path):
     with pytest.raises(DataError) as error:
         Folders(str(tmp_path), "train", classes=NAMES, images="deep", masks="deep", val=0.5)
     assert str(error.value) == (
-        f"Folders: the split train is empty: no images in {tmp_path}/deep; {tmp_path}/deep holds a/; read are .png, .jpg, "
-        ".jpeg, .bmp, .tif, .tiff, .webp in it, not in folders below it"
+        f"Folders: the split train is empty: no images in {tmp_path}/deep; {tmp_path}/deep holds a/; read are .png, "
+        ".jpg, .jpeg, .bmp, .tif, .tiff, .webp in it, not in folders below it"
     )
     (tmp_path / "train.txt").touch()
     with pytest.raises(DataError) as error:
