@@ -1,20 +1,19 @@
-"""`use` + `args` -> object: found, trusted, and the call checked against the real signature before it is made."""
+"""`use` + `args` -> object: found, trusted, and the call checked before it is made."""
 
 import importlib
 import importlib.util
-import inspect
 import types
-import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Literal, Union
+from typing import Any
 
 from kd import files
 from kd.files import importable
-from kd.mistakes import did_you_mean, shown
+from kd.mistakes import did_you_mean
 from kd.recipe import Recipe, RecipeError, Use
 from kd.schema import components
+from kd.signatures import misfits, parameters
 from kd.trust import TRUSTED, is_trusted
 from kd.types import DataError
 
@@ -38,7 +37,7 @@ OFFERED = ("num_classes", "channels", "label_counts")  # facts that a loss gets 
 
 def asked(component: Any) -> list[str]:
     """Which of the `OFFERED` facts a loss's constructor names."""
-    return [name for name in OFFERED if name in (_parameters(component) or ())]
+    return [name for name in OFFERED if name in (parameters(component) or ())]
 
 
 def find(use: Use, *, folder: Path, trust: bool) -> Any:
@@ -94,7 +93,7 @@ def build(
     component = find(use, folder=folder, trust=trust)
     if facts is not None:
         supplied |= {name: facts[name]() for name in asked(component)}
-    if mistakes := _misfits(use, component, supplied):
+    if mistakes := misfits(use, component, supplied):
         raise RecipeError(mistakes)
     args = _built(use.args, folder, trust, facts)
     try:
@@ -126,7 +125,7 @@ def check_calls(recipe: Recipe) -> None:
         except RecipeError as error:
             mistakes += error.mistakes
         else:
-            mistakes += _misfits(use, component, asked(component) if supplied is OFFERED else supplied)
+            mistakes += misfits(use, component, asked(component) if supplied is OFFERED else supplied)
     if mistakes:
         raise RecipeError(dict.fromkeys(mistakes))
 
@@ -244,87 +243,3 @@ def _built(value: Any, folder: Path, trust: bool, facts: Mapping[str, Callable[[
     if isinstance(value, list):
         return [_built(item, folder, trust, facts) for item in value]
     return value
-
-
-def _misfits(use: Use, component: Any, supplied: Sequence[str] | Mapping[str, Any]) -> list[str]:
-    """What is wrong with calling `component` with the recipe's arguments and those of the engine."""
-    given = [n for n in use.args if n in supplied]
-    mistakes = [f"{use.where(name)}: '{name}' is set by the engine; remove it" for name in given]
-    parameters = _parameters(component)
-    if parameters is None:  # calling it is the only check
-        return mistakes
-    named = {n: p for n, p in parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
-    if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-        known = [name for name in named if name not in supplied]
-        mistakes += [
-            f"{use.where(name)}: {use.use} takes no '{name}'{did_you_mean(name, known)}"
-            for name in use.args
-            if name not in named and name not in given
-        ]
-        mistakes += [
-            f"{use.where()}: {use.use} takes no '{name}', which is given to every component in this place"
-            for name in supplied
-            if name not in named
-        ]
-    mistakes += [
-        f"{use.where()}: {use.use} needs '{name}'"
-        for name, parameter in named.items()
-        if parameter.default is parameter.empty and name not in use.args and name not in supplied
-    ]
-    kinds = _annotations(component)
-    mistakes += [
-        f"{use.where(name)}: {use.use} takes {_said(kinds[name])} as '{name}', got {shown(value)}"
-        for name, value in use.args.items()
-        if name in named and name in kinds and name not in given and not _fits(value, kinds[name])
-    ]
-    return mistakes
-
-
-def _parameters(component: Any) -> Mapping[str, inspect.Parameter] | None:
-    """The parameters of a call; None for what is written in C and tells nothing."""
-    try:
-        return inspect.signature(component).parameters
-    except (ValueError, TypeError):
-        return None
-
-
-def _annotations(component: Any) -> dict[str, Any]:
-    target = component.__init__ if isinstance(component, type) else component  # type: ignore[misc]
-    try:
-        return typing.get_type_hints(target)
-    except (NameError, TypeError, AttributeError):  # annotations that only a type checker can read
-        return {}
-
-
-def _fits(value: Any, kind: Any) -> bool:
-    """Whether a recipe's value can be of the annotated type; True wherever that is not certain."""
-    origin, inner = typing.get_origin(kind), typing.get_args(kind)
-    if isinstance(value, Use) or kind is Any:
-        return True
-    if origin in (Union, types.UnionType):
-        return any(_fits(value, one) for one in inner)
-    if origin is Literal:
-        return value in inner
-    if kind is None or kind is type(None):
-        return value is None
-    if kind is bool or kind is str:
-        return isinstance(value, kind)
-    if kind is int or kind is float:
-        return isinstance(value, (int, kind)) and not isinstance(value, bool)
-    outer = origin or kind
-    if outer in (list, tuple, Sequence):
-        if not isinstance(value, (list, tuple)):
-            return False
-        if outer is tuple and inner and inner[-1] is not Ellipsis:
-            return len(value) == len(inner) and all(map(_fits, value, inner))
-        return not inner or all(_fits(item, inner[0]) for item in value)
-    if outer in (dict, Mapping):
-        return isinstance(value, dict) and (
-            not inner or all(_fits(k, inner[0]) and _fits(v, inner[1]) for k, v in value.items())
-        )
-    # a plain value is no tensor and no module; of other classes nothing is certain
-    return not (isinstance(kind, type) and kind.__module__.partition(".")[0] == "torch")
-
-
-def _said(kind: Any) -> str:
-    return kind.__name__ if isinstance(kind, type) and not typing.get_args(kind) else str(kind).replace("typing.", "")
