@@ -21,9 +21,9 @@ from kd.engine.check import meet
 from kd.engine.checkpoint import Checkpoints
 from kd.engine.guard import Guard
 from kd.engine.progress import make_progress
-from kd.engine.step import distill_step
+from kd.engine.step import Run, distill_step
 from kd.engine.stop import Stop
-from kd.engine.train import Run, to_device, train
+from kd.engine.train import to_device, train
 from kd.recipe import read_recipe
 from kd.runs import peak_memory
 from kd.types import Batch

@@ -18,9 +18,9 @@ from kd.engine.folding import folded
 from kd.engine.optimizer import Phases, make_optimizer, phase_ends, resting
 from kd.engine.roles import Student, Teacher
 from kd.engine.schedule import Told
-from kd.engine.step import Supervised, Term
+from kd.engine.step import Run, Supervised, Term
 from kd.engine.teacher_cache import CachedTeacher
-from kd.engine.train import Run, give_up
+from kd.engine.train import give_up
 from kd.precision import Precision, choose
 from kd.recipe import Recipe, RecipeError, Use, Weights, as_steps, teacher_recipe
 from kd.recipe import Term as TermRecipe

@@ -18,8 +18,9 @@ from kd.engine.checkpoint import Checkpoints, NoCheckpointError, read_checkpoint
 from kd.engine.guard import Guard
 from kd.engine.progress import Progress
 from kd.engine.schedule import Patience, Told
+from kd.engine.step import Run
 from kd.engine.stop import Stop, StoppedError
-from kd.engine.train import ADVICE, DivergedError, Run
+from kd.engine.train import ADVICE, DivergedError
 from kd.metrics import scores
 from kd.runs import SplitResult, StorageError
 

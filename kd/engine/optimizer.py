@@ -4,7 +4,7 @@ from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import nn
 from torch.optim import Optimizer
@@ -12,10 +12,8 @@ from torch.optim import Optimizer
 from kd.build import build
 from kd.engine import distributed
 from kd.engine.roles import Student
+from kd.engine.step import Run
 from kd.recipe import Recipe, RecipeError, as_steps
-
-if TYPE_CHECKING:
-    from kd.engine.train import Run
 
 
 def make_optimizer(recipe: Recipe, student: nn.Module) -> Optimizer:
@@ -91,7 +89,7 @@ class Phases:
         self._student, self._optimizer = student, optimizer
         self._entered = -1
 
-    def enter(self, run: "Run") -> None:
+    def enter(self, run: Run) -> None:
         """Put the student and the optimizer into the phase of step `run.step`."""
         index = bisect_right(self._ends, run.step)
         if index == self._entered or not self._phases:

@@ -21,8 +21,9 @@ from kd.engine.assemble import Parts, assemble, make_run, stream, taught_by
 from kd.engine.check import meet
 from kd.engine.checkpoint import Checkpoints
 from kd.engine.progress import duration
+from kd.engine.step import Run
 from kd.engine.teacher_cache import CachedTeacher
-from kd.engine.train import Run, train
+from kd.engine.train import train
 from kd.evaluate import score_beside
 from kd.recipe import Recipe, RecipeError, as_steps, baseline_of, teacher_recipe
 from kd.runs import is_finished, peak_memory, run_directory

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from kd.engine.roles import Student, Teacher
-from kd.engine.step import Supervised, Term
-from kd.engine.train import Run
+from kd.engine.step import Run, Supervised, Term
+from kd.engine.train import give_up
 from kd.losses import MSE, CrossEntropy, PixelKL
 from kd.precision import Precision
 from kd.types import Batch, SegmentationOutput, Tap
@@ -83,6 +83,7 @@ def toy_run(
         accumulate=accumulate,
         clip_norm=float("inf"),
         due=due,
+        not_finite=give_up,
     )
 
 
