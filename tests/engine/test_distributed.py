@@ -16,7 +16,7 @@ from tiny import equal, read, run, weights, write_recipes
 
 from kd.cli import main
 from kd.engine import bookkeeping, distributed
-from kd.recipe import RecipeError
+from kd.recipe import RecipeError, baseline_of
 from kd.runs import read_metrics, read_result
 
 
@@ -116,6 +116,50 @@ def test_two_processes_equal_one_with_the_same_batch_through_a_stop_too(tmp_path
     assert (the_run(cut) / "metrics.jsonl").read_bytes() == (two / "metrics.jsonl").read_bytes()
     assert "goes on from step 5 of 8" in (cut / "out0").read_text()
     assert (cut / "out1").read_text() == ""
+
+
+def phased(start_from):
+    """Overrides: the first half of the steps trains the head alone; then all does, at another rate."""
+    return (
+        "phases=[{until: 50%, freeze: [conv, norm]}, {lr: 0.05}]",
+        f"student.weights={start_from}",
+        "teacher={use: 'nets.py:Net', args: {channels: 8}}",
+        "train.evaluate_every=0",
+    )
+
+
+def start_weights(folder):
+    """The run directory of a student to start from: what rests must have been trained."""
+    (found,), _ = run(baseline_of(read(write_plain(folder))), folder / "runs")
+    return found
+
+
+def test_a_phase_that_unfreezes_is_shared_by_two_processes_through_a_kill_too(tmp_path, monkeypatch):
+    """DDP looks at what trains when it wraps: without another wrap, each rank would train the rest by itself."""
+    first = start_weights(tmp_path / "first")
+    overrides = (*phased(first), "train.save_every=3")
+    (alone,), _ = run(read(write_plain(tmp_path / "one"), *overrides), tmp_path / "one" / "runs")
+    write_plain(tmp_path / "two")
+    assert statuses(start(2, kd(tmp_path / "two", *overrides))) == [0, 0]
+    two = the_run(tmp_path / "two")
+    assert not torch.equal(weights(two)["conv.weight"], weights(first)["conv.weight"])
+    assert close(weights(two), weights(alone)) < 1e-5
+
+    write_plain(tmp_path / "cut")
+    ordinary = bookkeeping.Bookkeeping.__call__
+
+    def dies(self, training, losses):
+        ordinary(self, training, losses)
+        if training.step == 5:  # step 3 is saved; all trains from step 4 on
+            os._exit(9)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(bookkeeping.Bookkeeping, "__call__", dies)
+        assert statuses(start(2, kd(tmp_path / "cut", *overrides))) == [9, 9]
+    assert statuses(start(2, kd(tmp_path / "cut", *overrides))) == [0, 0]
+    assert "goes on from step 3 of 8" in (tmp_path / "cut" / "out0").read_text()
+    assert equal(weights(the_run(tmp_path / "cut")), weights(two))
+    assert (the_run(tmp_path / "cut") / "metrics.jsonl").read_bytes() == (two / "metrics.jsonl").read_bytes()
 
 
 def test_another_number_of_processes_says_that_the_bits_differ(tmp_path, monkeypatch):
@@ -246,6 +290,25 @@ def test_a_real_torchrun_stops_and_goes_on(tmp_path):
     second.send_signal(signal.SIGTERM)
     _, err = second.communicate(timeout=60)
     assert "stopped by SIGTERM" in err
+    assert ended(torchrun(tmp_path / "cut", *long)) == 0
+    assert equal(weights(the_run(tmp_path / "cut")), weights(the_run(tmp_path / "whole")))
+
+
+@pytest.mark.slow
+def test_a_real_torchrun_goes_through_phases_and_a_stop_between_them(tmp_path):
+    """Stopped in the first phase and in the second, it ends with the bits of the run that was not."""
+    long = (*phased(start_weights(tmp_path / "first")), "train.steps=400", "train.save_every=0")
+    (alone,), _ = run(read(write_plain(tmp_path / "one"), *long), tmp_path / "one" / "runs")
+    write_plain(tmp_path / "whole")
+    assert ended(torchrun(tmp_path / "whole", *long)) == 0
+    assert close(weights(the_run(tmp_path / "whole")), weights(alone)) < 1e-3  # 400 steps of rounding
+    write_plain(tmp_path / "cut")
+    for step in (50, 250):
+        job = torchrun(tmp_path / "cut", *long)
+        at_step(tmp_path / "cut", step)
+        job.send_signal(signal.SIGTERM)
+        _, err = job.communicate(timeout=60)
+        assert "stopped by SIGTERM" in err
     assert ended(torchrun(tmp_path / "cut", *long)) == 0
     assert equal(weights(the_run(tmp_path / "cut")), weights(the_run(tmp_path / "whole")))
 
