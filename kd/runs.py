@@ -1,15 +1,13 @@
-"""A run directory: where it is, what is in it, how it is written.
+"""A run directory: where it is, and what is in it.
 
-    runs/<recipe's stem>-<id>/seed<k>/
-        recipe.yaml          the resolved recipe
-        environment.json     versions, hardware, command
-        metrics.jsonl        one line a report, with its step
-        events.out.tfevents  TensorBoard
-        checkpoints/         see kd.engine.checkpoint
-        student.safetensors  the finished network's weights
-        result.json          what every table is computed from
-
-Every write goes to a temporary file that is renamed, so a reader sees the old file or the new one.
+runs/<recipe's stem>-<id>/seed<k>/
+    recipe.yaml          the resolved recipe
+    environment.json     versions, hardware, command
+    metrics.jsonl        one line a report, with its step
+    events.out.tfevents  TensorBoard
+    checkpoints/         see kd.engine.checkpoint
+    student.safetensors  the finished network's weights
+    result.json          what every table is computed from
 """
 
 import dataclasses
@@ -17,7 +15,6 @@ import json
 import os
 import platform
 import resource
-import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,16 +31,13 @@ from torch import Tensor, nn
 from kd import __version__
 from kd.build import build, network_facts
 from kd.recipe import Recipe, RecipeError, Use, read_recipe, teacher_recipe
+from kd.storage import StorageError, read_json, write_atomic, write_json
 
 FORMAT = 1  # of result.json
 
 
 class LockedError(ValueError):
     """Another process works in this run directory (exit status 7)."""
-
-
-class StorageError(ValueError):
-    """A run's file cannot be written or read (exit status 6)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,64 +91,6 @@ def run_directory(recipe: Recipe, runs: Path, seed: int) -> Path:
         others = sorted(path.name for path in runs.glob(f"*-{recipe.id}"))
         name = others[0] if others else name
     return runs / name / f"seed{seed}"
-
-
-def write_atomic(path: Path, data: bytes | memoryview) -> None:
-    """Write a file whole or not at all: temporary file, fsync, rename, fsync of the folder.
-
-    Raises:
-        StorageError: the file cannot be written.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(prefix=".tmp-", dir=path.parent)
-        try:
-            with open(descriptor, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.chmod(name, 0o644)  # mkstemp's 0600 would hide the file from the rest of the team
-            os.replace(name, path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
-        _sync_folder(path.parent)
-    except OSError as error:
-        raise StorageError(f"{path}: cannot be written ({error.strerror}); free space or choose --runs DIR") from error
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the folder's new entry last through a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def sweep(folder: Path) -> None:
-    """Remove what killed writes left behind; the run's lock keeps living ones away."""
-    for path in folder.glob(".tmp-*"):
-        path.unlink(missing_ok=True)
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write `content` as JSON, atomically."""
-    write_atomic(path, (json.dumps(content, indent=1) + "\n").encode())
-
-
-def read_json(path: Path) -> Any:
-    """Read a JSON file of a run.
-
-    Raises:
-        StorageError: it is missing or damaged.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise StorageError(f"{path}: cannot be read ({error.strerror})") from None
-    except ValueError as error:
-        raise StorageError(f"{path}: is not valid JSON ({error}); delete the file and run again") from None
 
 
 def write_result(run: Path, result: Result) -> None:

@@ -13,16 +13,15 @@ from kd.runs import (
     LockedError,
     Result,
     SplitResult,
-    StorageError,
     TeacherResult,
     locked,
     read_metrics,
     read_result,
     run_directory,
-    write_atomic,
     write_result,
     write_weights,
 )
+from kd.storage import StorageError, write_atomic
 
 RECIPE = """
 student: {use: students.MobileNetV3SmallASPP}

@@ -11,7 +11,8 @@ from rich.table import Table
 from kd.console import stdout
 from kd.metrics import scores
 from kd.recipe import Recipe, read_recipe
-from kd.runs import is_finished, read_json, read_result
+from kd.runs import is_finished, read_result
+from kd.storage import read_json
 
 NOTHING = "–"
 

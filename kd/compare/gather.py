@@ -10,7 +10,8 @@ from typing import Any
 from kd.compare.comparison import ORDER, SPLIT, Comparison, Entry, Role, labelled, val
 from kd.compare.listing import by_seed
 from kd.recipe import RecipeError, read_recipe
-from kd.runs import Result, TeacherResult, is_finished, read_json, read_result, run_directory
+from kd.runs import Result, TeacherResult, is_finished, read_result, run_directory
+from kd.storage import read_json
 
 
 @dataclass

@@ -10,7 +10,8 @@ import torch
 
 from kd.compare.comparison import Role, val
 from kd.metrics import scores
-from kd.runs import Result, StorageError, is_finished, read_metrics, read_result
+from kd.runs import Result, is_finished, read_metrics, read_result
+from kd.storage import StorageError
 
 
 class RunLine(NamedTuple):

@@ -16,7 +16,8 @@ from kd.data.dataset import read, resize_image
 from kd.evaluate import full_size, predict
 from kd.precision import Precision, choose
 from kd.recipe import Recipe, RecipeError, read_recipe
-from kd.runs import StorageError, build_network, load_network
+from kd.runs import build_network, load_network
+from kd.storage import StorageError
 from kd.types import IGNORE, DataError, Sample, SegmentationDataset
 from kd.weights import load_into
 

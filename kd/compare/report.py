@@ -12,7 +12,8 @@ from kd.compare.comparison import SPLIT, Comparison, Entry
 from kd.compare.figures import Line, changes, colourise, data_uri, differences, jpeg, line_chart, png
 from kd.compare.predictions import Picture, Pictures, pictures, run_texts
 from kd.compare.style import STYLE
-from kd.runs import read_metrics, write_atomic
+from kd.runs import read_metrics
+from kd.storage import write_atomic
 
 CURVE_POINTS = 120  # a loss curve of more reports shows the means of as many equal parts
 

@@ -22,7 +22,8 @@ from kd.engine.step import Run
 from kd.engine.stop import Stop, StoppedError
 from kd.engine.train import ADVICE, DivergedError
 from kd.metrics import scores
-from kd.runs import SplitResult, StorageError
+from kd.runs import SplitResult
+from kd.storage import StorageError
 
 
 @dataclass

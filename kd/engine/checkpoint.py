@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from kd.runs import StorageError, sweep, write_atomic
+from kd.storage import StorageError, sweep, write_atomic
 
 _NAME = re.compile(r"step-(\d+)-([0-9a-f]{8})\.pt")
 

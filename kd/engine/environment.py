@@ -15,7 +15,8 @@ import torch
 from kd.engine import distributed
 from kd.precision import Precision, hardware
 from kd.recipe import Recipe, RecipeError
-from kd.runs import StorageError, read_json, versions
+from kd.runs import versions
+from kd.storage import StorageError, read_json
 
 
 def environment(precision: Precision) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from kd.engine.stop import stopping
 from kd.engine.teacher_cache import CachedTeacher
 from kd.engine.train import to_device
 from kd.recipe import Recipe, RecipeError, teacher_recipe
-from kd.runs import StorageError
+from kd.storage import StorageError
 
 
 def fill_cache(recipe: Recipe, *, runs: Path, say: Say = print) -> list[Path]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from kd.engine import distributed
 from kd.engine.step import NotFinite, Run
 from kd.engine.train import ADVICE, DivergedError
-from kd.runs import StorageError, write_atomic
+from kd.storage import StorageError, write_atomic
 
 SHOWN = 4  # images named in a message
 

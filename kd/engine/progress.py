@@ -18,7 +18,8 @@ from torch.utils.tensorboard import SummaryWriter
 
 from kd.engine.tracking import WeightsAndBiases
 from kd.recipe import Recipe
-from kd.runs import StorageError, read_metrics, write_atomic
+from kd.runs import read_metrics
+from kd.storage import StorageError, write_atomic
 
 
 class Sink(Protocol):

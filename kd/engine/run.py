@@ -40,16 +40,13 @@ from kd.runs import (
     locked,
     parameter_count,
     peak_memory,
-    read_json,
     read_result,
     run_directory,
-    sweep,
     versions,
-    write_atomic,
-    write_json,
     write_result,
     write_weights,
 )
+from kd.storage import read_json, sweep, write_atomic, write_json
 from kd.types import IGNORE
 
 Say = Callable[[str], None]

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from kd.engine.run import run_recipe
 from kd.recipe import Recipe, Use
-from kd.runs import StorageError
 from kd.schema import Phase
+from kd.storage import StorageError
 
 STEPS = 2  # or one for each phase, if there are more
 BATCHES = 2  # of the validation split

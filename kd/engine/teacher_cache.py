@@ -25,7 +25,8 @@ from torch import Tensor
 from kd.engine.roles import Teacher
 from kd.precision import Precision
 from kd.recipe import Recipe, RecipeError
-from kd.runs import StorageError, versions, write_json
+from kd.runs import versions
+from kd.storage import StorageError, write_json
 from kd.taps import as_tuple
 from kd.types import Batch, Taken, Tapped
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from kd.runs import read_json, read_metrics, write_json
+from kd.runs import read_metrics
 from kd.schema import Track
+from kd.storage import read_json, write_json
 
 PATIENCE = "20"  # seconds at the end for what is not uploaded yet: torchrun kills 30 s after it asks for a stop
 

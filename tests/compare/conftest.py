@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from kd.runs import Result, SplitResult, TeacherResult, write_json, write_result
+from kd.runs import Result, SplitResult, TeacherResult, write_result
+from kd.storage import write_json
 
 CLASSES = ["sky", "road", "sign"]  # sign never occurs
 

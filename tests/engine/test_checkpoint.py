@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from kd.engine.checkpoint import Checkpoints, NoCheckpointError
-from kd.runs import StorageError
+from kd.storage import StorageError
 
 
 def save(checkpoints, step, *, best=False):

@@ -30,7 +30,8 @@ from kd.engine import run as run_module
 from kd.engine.checkpoint import Checkpoints, read_checkpoint
 from kd.engine.train import DivergedError
 from kd.recipe import baseline_of, teacher_recipe
-from kd.runs import LockedError, StorageError, is_finished
+from kd.runs import LockedError, is_finished
+from kd.storage import StorageError
 
 MEMORY = """
   memory:

@@ -12,7 +12,8 @@ from kd.engine import checkpoint, train
 from kd.engine.checkpoint import Checkpoints
 from kd.engine.train import DivergedError
 from kd.recipe import RecipeError, baseline_of
-from kd.runs import StorageError, read_metrics
+from kd.runs import read_metrics
+from kd.storage import StorageError
 
 
 def recipe_of(folder, *overrides):

@@ -4,7 +4,7 @@ import os
 from io import FileIO
 from pathlib import Path
 
-from kd import runs
+from kd import storage
 
 CALLS = ("fsync", "replace", "unlink", "open", "close", "chmod", "mkdir")  # of `os`, beside a file's `write`
 
@@ -60,7 +60,7 @@ def count_writes(monkeypatch, before, calls=("fsync", "replace")):
 
     for name in calls:
         monkeypatch.setattr(os, name, asking(name))
-    monkeypatch.setattr(runs, "open", lambda *arguments: _File(os.fdopen(*arguments), ask), raising=False)
+    monkeypatch.setattr(storage, "open", lambda *arguments: _File(os.fdopen(*arguments), ask), raising=False)
     ordinary = Path.open
 
     def opened(path, *arguments, **options):
