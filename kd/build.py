@@ -104,7 +104,7 @@ def build(
         raise RecipeError(f"{use.where()}: {use.use}: {error}") from error
 
 
-def network_facts(use: Use, num_classes: int, in_channels: int) -> dict[str, int]:
+def network_facts(use: Use, num_classes: int, in_channels: int) -> dict[str, Any]:
     """What the engine gives a network: what the data say, but `num_classes` only where the recipe states none."""
     facts = {"num_classes": num_classes, "in_channels": in_channels}
     return {name: fact for name, fact in facts.items() if name == "in_channels" or name not in use.args}
