@@ -179,11 +179,11 @@ def _module_of_file(file: Path, where: str) -> types.ModuleType:
         raise RecipeError(f"{where}: no file {file}")
     try:
         return files.load(file)
-    except Exception as error:  # a user's file may raise anything, and is theirs to mend
+    except (Exception, SystemExit) as error:  # a user's file may raise anything, and is theirs to mend
         raise RecipeError(f"{where}: importing {file} failed: {_last_words(error, file)}") from error
 
 
-def _last_words(error: Exception, file: Path | None) -> str:
+def _last_words(error: BaseException, file: Path | None) -> str:
     """An error of a user's module in one line, with the last line of `file` on its way."""
     line = error.lineno if isinstance(error, SyntaxError) else None
     trace = error.__traceback__

@@ -88,7 +88,9 @@ def shown(value: Any) -> str:
     if isinstance(value, dict):
         return "a mapping"
     if isinstance(value, (list, tuple)):
-        return "a list"
+        if any(isinstance(item, (dict, list, tuple)) for item in value):
+            return "a list"
+        return f"[{', '.join(map(shown, value[:6]))}{', …' if len(value) > 6 else ''}]"
     return reprlib.repr(value)
 
 

@@ -42,7 +42,9 @@ def read_text(file: Path) -> str:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
-        raise RecipeError(f"{file}:{line}: not UTF-8 text (byte 0x{raw[error.start]:02x}); save it as UTF-8") from None
+        column = error.start - raw.rfind(b"\n", 0, error.start)
+        what = f"not UTF-8 text (byte 0x{raw[error.start]:02x}); save it as UTF-8"
+        raise RecipeError(f"{file}:{line}:{column}: {what}") from None
 
 
 class _Loader(yaml.SafeLoader):

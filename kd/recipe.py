@@ -39,7 +39,7 @@ from kd.schema import (
     held,
     term_name,
 )
-from kd.shape import explain, override
+from kd.shape import explained, override
 from kd.trust import untrusted
 
 __all__ = [
@@ -312,7 +312,8 @@ def _read(file: Path, overrides: tuple[str, ...], trust: bool, asked: Recipe | N
     try:
         recipe = Recipe.model_validate(data)
     except ValidationError as error:
-        mistakes += [explain(e, Recipe, positions) for e in error.errors(include_url=False)]
+        said = {mistake.path for mistake in found}
+        mistakes += [m for m in explained(error, Recipe, positions) if m.path not in said]
     fail(mistakes)
     recipe._file, recipe._trust, recipe._overrides = file, trust, overrides
     _locate(recipe, positions, ())

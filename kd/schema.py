@@ -1,5 +1,6 @@
 """The sections of a recipe as pydantic models: what each key means, its unit, range and default."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
@@ -130,8 +131,9 @@ def _scales(value: Any) -> Any:
 
 
 def _distinct(seeds: tuple[int, ...]) -> tuple[int, ...]:
-    if len(set(seeds)) < len(seeds):
-        raise ValueError("each seed must be given once")
+    seed, times = Counter(seeds).most_common(1)[0]
+    if times > 1:
+        raise ValueError(f"each seed must be given once, got {seed} {times} times")
     return seeds
 
 
@@ -472,7 +474,7 @@ class Train(Section):
     @classmethod
     def _one_length(cls, steps: int | None, info: ValidationInfo) -> int | None:
         if "epochs" in info.data and (steps is None) == (info.data["epochs"] is None):
-            got = "none" if steps is None else "both; remove one, here or by train.epochs=null"
+            got = "none" if steps is None else "both; remove one, here or by train.epochs=null or train.steps=null"
             raise ValueError(f"give either epochs or steps, got {got}")
         return steps
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from kd import nodes
 from kd.mistakes import Mistake, Path_, Position, did_you_mean, dotted, nearest, shorten, shown
@@ -29,6 +29,14 @@ _SAY = {
     "too_short": "must have at least {min_length} item, got {actual_length}",
     "value_error": "{error}",
 }
+
+
+def explained(error: ValidationError, model: type[BaseModel], positions: Mapping[Path_, Position]) -> list[Mistake]:
+    """A ValidationError's errors as mistakes, each once: a list with wrong items is not too short as well."""
+    errors = error.errors(include_url=False)
+    around = {one["loc"][:depth] for one in errors for depth in range(len(one["loc"]))}
+    kept = (one for one in errors if not (one["type"] == "too_short" and one["loc"] in around))
+    return [explain(one, model, positions) for one in kept]
 
 
 def explain(error: Mapping[str, Any], model: type[BaseModel], positions: Mapping[Path_, Position]) -> Mistake:

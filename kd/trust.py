@@ -28,7 +28,7 @@ def is_trusted(component: str) -> bool:
 def nearly_trusted(text: str) -> str:
     """`did you mean` where a component is nearly a trusted one; else nothing."""
     module, _, name = text.rpartition(".")
-    if ":" in text or not name.isidentifier() or not module or len(module) > MAX_WORD:
+    if ":" in text or not name.isidentifier() or name.startswith("_") or not module or len(module) > MAX_WORD:
         return ""
     deeper = [t for t in TRUSTED if module.startswith(f"{t}.") or t.endswith(f".{module}")]
     near = deeper or get_close_matches(module, TRUSTED, n=1, cutoff=0.75)

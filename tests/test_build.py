@@ -238,6 +238,7 @@ def test_trust_is_asked_for_again(folder: Path, name: str) -> None:
         ("x = 1\ndef f(:\n", "SyntaxError: invalid syntax (line 2)"),
         ("def f():\n    return 1 / 0\n\nf()\n", "ZeroDivisionError: division by zero (line 2)"),
         ("raise ValueError('two\\nlines')\n", "ValueError: two\\nlines (line 1)"),
+        ("import sys\nsys.exit(3)\n", "SystemExit: 3 (line 2)"),
     ],
 )
 def test_a_file_that_cannot_be_imported_is_one_line(folder: Path, text: str, expected: str) -> None:

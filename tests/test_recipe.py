@@ -35,7 +35,7 @@ from kd.recipe import (
     to_yaml,
 )
 from kd.shipped import shipped_recipes
-from kd.trust import TRUSTED, is_trusted
+from kd.trust import TRUSTED, is_trusted, nearly_trusted
 
 TEXT = """\
 teacher: {use: teachers.FCNResNet50, args: {backbone: resnet18}, weights: w.pt}
@@ -190,7 +190,7 @@ MISTAKES = [
     ("batch_size: 16", "batch_size: true", ["r.yaml:26:3: train.batch_size: must be an integer, got true"]),
     ("batch_size: 16", "batch_size: 0", ["r.yaml:26:3: train.batch_size: must be at least 1, got 0"]),
     ("batch_size: 16", "batch_size:", ["r.yaml:26:3: train.batch_size: must be an integer, got null"]),
-    ("batch_size: 16", "batch_size: [16]", ["r.yaml:26:3: train.batch_size: must be an integer, got a list"]),
+    ("batch_size: 16", "batch_size: [16]", ["r.yaml:26:3: train.batch_size: must be an integer, got [16]"]),
     ("batch_size: 16", "batch_sise: 16", [
         "r.yaml:24:1: train: needs 'batch_size'",
         "r.yaml:26:3: train.batch_sise: unknown key; did you mean 'batch_size'?",
@@ -202,10 +202,13 @@ MISTAKES = [
         "r.yaml:27:3: train.accumulate: batch_size 1 is not divisible by accumulate 2; the nearest that are: 2"
     ]),
     ("epochs: 100", "epochs: 100\n  steps: 5", [
-        "r.yaml:26:3: train.steps: give either epochs or steps, got both; remove one, here or by train.epochs=null"
+        "r.yaml:26:3: train.steps: give either epochs or steps, got both; remove one, here or by train.epochs=null or "
+        "train.steps=null"
     ]),
     ("  epochs: 100\n", "", ["r.yaml:24:1: train: give either epochs or steps, got none"]),
-    ("seeds: [0, 1]", "seeds: [1, 1]", ["r.yaml:28:3: train.seeds: each seed must be given once"]),
+    ("seeds: [0, 1]", "seeds: [1, 1]", ["r.yaml:28:3: train.seeds: each seed must be given once, got 1 2 times"]),
+    ("seeds: [0, 1]", "seeds: [-1]", ["r.yaml:28:11: train.seeds.0: must be at least 0, got -1"]),
+    ("seeds: [0, 1]", "seeds: [yes]", ["r.yaml:28:11: train.seeds.0: must be an integer, got 'yes'"]),
     ("seeds: [0, 1]", "seeds: []", ["r.yaml:28:3: train.seeds: must have at least 1 item, got 0"]),
     ("seeds: [0, 1]", "seeds: 0", ["r.yaml:28:3: train.seeds: must be a list, got 0"]),
     ("seeds: [0, 1]", "seeds: [0, -1]", ["r.yaml:28:14: train.seeds.1: must be at least 0, got -1"]),
@@ -237,7 +240,13 @@ MISTAKES = [
     ("device: cpu", "[1]: 2", ["r.yaml:37:1: a key must be a word or an integer, got a list or a mapping"]),
     ("size: [360, 480]", "size: 360", ["r.yaml:6:3: data.size: must be [height, width] in pixels, got 360"]),
     ("size: [360, 480]", "size: [360, 480, 3]", [
-        "r.yaml:6:3: data.size: must be [height, width] in pixels, got a list"
+        "r.yaml:6:3: data.size: must be [height, width] in pixels, got [360, 480, 3]"
+    ]),
+    ("size: [360, 480]", "size: [1, 2, 3, 4, 5, 6, 7]", [
+        "r.yaml:6:3: data.size: must be [height, width] in pixels, got [1, 2, 3, 4, 5, 6, …]"
+    ]),
+    ("size: [360, 480]", "size: {{ size }}", [
+        "r.yaml:6:10: data.size: a key must be a word or an integer, got a list or a mapping"
     ]),
     ("size: [360, 480]", "size: [31, 4.5]", [
         "r.yaml:6:10: data.size.0: must be at least 32, got 31",
@@ -278,7 +287,7 @@ MISTAKES = [
     ]),
     ("student: [low, high]", "student: [low, 4]", [
         "r.yaml:17:10: distill.cwd.at.student: must be a tap ('logits', 'high', a module's path) or a list of them, "
-        "got a list"
+        "got ['low', 4]"
     ]),
     ("{use: kd.losses.AT}", "{use: kd.losses.AT, arg: 1}", [
         "r.yaml:16:100: distill.cwd.loss.args.more.1.arg: unknown key; did you mean 'args'?"
@@ -616,8 +625,8 @@ def test_a_hostile_file_is_refused_in_lines_and_at_once(folder: Path, name: str)
         ("nul", "r.yaml:1:4: a control character; a recipe is plain text"),
         ("nul escape", "r.yaml:1:4: a control character in a value; write plain text"),
         ("surrogate", "r.yaml:1:4: a control character in a value; write plain text"),
-        ("latin 1", "r.yaml:1: not UTF-8 text (byte 0xe9); save it as UTF-8"),
-        ("png", "r.yaml:1: not UTF-8 text (byte 0x89); save it as UTF-8"),
+        ("latin 1", "r.yaml:1:4: not UTF-8 text (byte 0xe9); save it as UTF-8"),
+        ("png", "r.yaml:1:1: not UTF-8 text (byte 0x89); save it as UTF-8"),
     ],
 )
 def test_hostile_files_say_why(folder: Path, name: str, line: str) -> None:
@@ -625,6 +634,11 @@ def test_hostile_files_say_why(folder: Path, name: str, line: str) -> None:
     with pytest.raises(RecipeError) as caught:
         read_recipe("r.yaml")
     assert caught.value.mistakes == [line]
+
+
+def test_a_private_name_is_nearly_nothing() -> None:
+    assert nearly_trusted("kd.loses.PixelKL") == "did you mean 'kd.losses.PixelKL'?"
+    assert nearly_trusted("kd.losses._pixels") == ""
 
 
 def test_there_are_fifty_hostile_files() -> None:
