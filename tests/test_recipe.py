@@ -737,6 +737,7 @@ def test_1000_mutants(folder: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_10000_mutants(folder: Path) -> None:
     _check_mutants(10_000, seed=2)
 
