@@ -1,16 +1,25 @@
-"""Kills in the middle of a save. A tenth by default, all under `slow`; a failure names its seed."""
+"""Kills in the middle of a save, and what one costs. A tenth by default, all under `slow`; a failure names its seed."""
 
 import os
 import random
 import signal
 import time
+from dataclasses import replace
 
 import pytest
 import torch
 from tiny import forked, in_child, tenth
 from torn import CALLS, count_writes
+from toy import toy_run
 
+from kd.adapters import Conv1x1
+from kd.engine.bookkeeping import Bookkeeping
 from kd.engine.checkpoint import Checkpoints, read_checkpoint
+from kd.engine.guard import Guard
+from kd.engine.progress import Progress
+from kd.engine.roles import Student
+from kd.engine.stop import Stop
+from students import MobileNetV3SmallASPP
 
 
 def save(checkpoints, step, *, best=False, size=5000):
@@ -72,3 +81,34 @@ def test_killed_at_random_moments_of_saving(tmp_path, kills):
         assert not list(tmp_path.glob(".tmp-*")), seed
         assert len(steps_in(checkpoints)) >= 2, seed
         assert checkpoints.best() is not None, seed
+
+
+def test_a_checkpoint_with_momentum_and_adapters_takes_less_than_a_second(tmp_path):
+    network = MobileNetV3SmallASPP(num_classes=11)
+    assert sum(parameter.numel() for parameter in network.parameters()) > 6.8e6
+    student = Student(network, {"cwd": "high"}, {"cwd": Conv1x1(network.taps["high"].channels, 2048)}, {})
+    optimizer = torch.optim.SGD(student.parameters(), lr=0.1, momentum=0.9)
+    for parameter in student.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+    book = Bookkeeping(
+        Checkpoints(tmp_path),
+        Progress({}),
+        evaluate=dict,
+        report_every=1,
+        evaluate_every=1,
+        save_every=1,
+        batch_size=1,
+        stop=Stop(),
+        network="MobileNetV3SmallASPP",
+        guard=Guard("stop", 0, tmp_path, str, lambda run: None),
+    )
+    run, seconds = replace(toy_run(), student=student, optimizer=optimizer), []
+    for _ in range(3):
+        began = time.process_time()  # what other programs take of the machine is not counted
+        book._save(run, False, needed=True)
+        seconds.append(time.process_time() - began)
+        run.step += 1
+    (file, *_) = tmp_path.glob("step-*.pt")
+    assert file.stat().st_size > 2 * 4 * 6.8e6  # weights and momentum
+    assert min(seconds) < 1, seconds
