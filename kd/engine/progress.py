@@ -60,7 +60,7 @@ class Progress:
             drawn = list(draw())
         except Exception as error:  # noqa: BLE001  # as below
             self._draws = False
-            warnings.warn(f"pictures: not drawn ({type(error).__name__}: {error}); training goes on", stacklevel=2)
+            warnings.warn(f"pictures: not drawn ({_why(error)}); training goes on", stacklevel=2)
             return
 
         def show(sink: Sink) -> None:
@@ -80,7 +80,12 @@ class Progress:
                 call(sink)
             except Exception as error:  # noqa: BLE001  # a full disk or a closed pipe must not cost a week of training
                 del self._sinks[name]
-                warnings.warn(f"{name}: stopped ({type(error).__name__}: {error}); training goes on", stacklevel=2)
+                warnings.warn(f"{name}: stopped ({_why(error)}); training goes on", stacklevel=2)
+
+
+def _why(error: Exception) -> str:
+    """In one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 
 class JsonLines:
@@ -245,5 +250,5 @@ def make_progress(run: Path, recipe: Recipe, *, seed: int, steps: int, start: in
         try:
             sinks[name] = make()
         except Exception as error:  # noqa: BLE001  # as in Progress
-            warnings.warn(f"{name}: not written ({type(error).__name__}: {error}); training goes on", stacklevel=2)
+            warnings.warn(f"{name}: not written ({_why(error)}); training goes on", stacklevel=2)
     return Progress(sinks)

@@ -13,11 +13,11 @@ BATCHES = 2  # of the validation split
 
 
 def shortened(recipe: Recipe) -> Recipe:
-    """The recipe with one seed, two steps or as many as phases, a checkpoint each, no cache, and told to nobody."""
+    """The recipe with one seed, two steps or as many as phases, a checkpoint each, and told to nobody."""
     steps = max(STEPS, len(recipe.phases))
     train = {"steps": steps, "epochs": None, "seeds": recipe.train.seeds[:1], "save_every": 1, "evaluate_every": steps}
     log = recipe.log.model_copy(update={"every": 1, "panels": min(recipe.log.panels, 1)})
-    short = recipe.model_copy(update={"train": recipe.train.model_copy(update=train), "log": log, "cache": None})
+    short = recipe.model_copy(update={"train": recipe.train.model_copy(update=train), "log": log})
     parts = {"phases": _a_step_each(recipe.phases), "schedule": _warmed_in(recipe.schedule, steps), "track": None}
     return short.model_copy(update=parts)
 
@@ -52,6 +52,9 @@ def smoke(recipe: Recipe, *, runs: Path, say: Callable[[str], None] = print) -> 
         StorageError: the resumed run ended with other weights.
     """
     short = shortened(recipe)
+    if recipe.cache is not None:
+        cache = recipe.cache.model_copy(update={"folder": str(runs / "teacher-cache")})
+        short = short.model_copy(update={"cache": cache})
     (run,) = run_recipe(short, runs=runs, say=say, quiet=True, smoke=BATCHES)
     file = run / "student.safetensors"
     whole = file.read_bytes()

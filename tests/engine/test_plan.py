@@ -4,6 +4,7 @@ import tempfile
 import time
 
 import pytest
+import torch
 from tiny import read, run, write_recipes
 
 from kd.cli import main
@@ -12,6 +13,7 @@ from kd.engine import plan as planning
 from kd.engine import run as running
 from kd.engine.assemble import assemble
 from kd.engine.plan import Job, as_seconds, epochs_within, lines, plan
+from kd.engine.smoke import smoke
 from kd.engine.stop import Stop
 from kd.recipe import RecipeError, baseline_of, teacher_recipe
 
@@ -229,6 +231,16 @@ def test_smoke_enters_every_phase_and_warms_up_within_its_steps(tmp_path, monkey
     assert main(["run", str(path), "--trust", "--smoke", *overrides]) == 0
     assert entered == [(0, 3, ["conv", "norm"]), (1, 3, ["conv"]), (2, 3, []), (2, 3, [])]  # the last one resumed
     assert "  goes on from step 2 of 3" in capsys.readouterr().out
+
+
+def test_smoke_tries_the_cache_in_its_own_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    recipe = read(write_recipes(tmp_path), "cache={views: 2}")
+    smoke(recipe, runs=tmp_path / "trial", say=lambda line: None)
+    (kept,) = (tmp_path / "trial" / "teacher-cache").glob("*/logits-*.sums")
+    sums = torch.frombuffer(bytearray(kept.read_bytes()), dtype=torch.int64).view(12 * 2, 2)
+    assert (sums[:, 1] != 0).sum() == 2 * 4  # two steps of four images
+    assert not (tmp_path / "teacher-cache").exists()
 
 
 def test_smoke_finds_a_resume_that_is_not_exact(tmp_path, monkeypatch, capsys):

@@ -13,7 +13,7 @@ from kd.runs import read_metrics
 
 class Fails:
     def scalars(self, step, values):
-        raise OSError("No space left on device")
+        raise OSError("No space\n  left on device")
 
     def image(self, step, name, picture):
         raise AssertionError("a sink that failed is gone")
