@@ -12,7 +12,8 @@ from kd.runs import read_metrics
 from kd.schema import Track
 from kd.storage import read_json, write_json
 
-PATIENCE = "20"  # seconds at the end for what is not uploaded yet: torchrun kills 30 s after it asks for a stop
+PATIENCE = "20"  # seconds that training waits, at the start for an answer, at the end for what is not uploaded yet:
+# torchrun kills 30 s after it asks for a stop. WANDB_INIT_TIMEOUT and WANDB_FINISH_TIMEOUT say otherwise.
 
 
 class WeightsAndBiases:
@@ -32,7 +33,8 @@ class WeightsAndBiases:
     """
 
     def __init__(self, run: Path, track: Track, config: Mapping[str, Any]) -> None:
-        os.environ.setdefault("WANDB_FINISH_TIMEOUT", PATIENCE)
+        for end in ("INIT", "FINISH"):
+            os.environ.setdefault(f"WANDB_{end}_TIMEOUT", PATIENCE)
         import wandb  # an extra, and slow to import
 
         file = run / "wandb.json"

@@ -64,7 +64,9 @@ class StandIn(ModuleType):
 def wandb(monkeypatch):
     module = StandIn()
     monkeypatch.setitem(sys.modules, "wandb", module)
-    monkeypatch.setenv("WANDB_FINISH_TIMEOUT", "20")  # and away again
+    for end in ("INIT", "FINISH"):
+        monkeypatch.setenv(f"WANDB_{end}_TIMEOUT", "")  # so that what the run sets is gone after the test
+        monkeypatch.delenv(f"WANDB_{end}_TIMEOUT")
     return module
 
 
@@ -108,6 +110,7 @@ def test_a_run_is_told_with_its_recipe_and_changes_by_nothing(tmp_path, wandb, r
     assert arguments["dir"] == str(done)
     assert arguments["config"] == recipe.resolved() | {"seed": 0}
     assert "mode" not in arguments  # WANDB_MODE's
+    assert (os.environ["WANDB_INIT_TIMEOUT"], os.environ["WANDB_FINISH_TIMEOUT"]) == ("20", "20")
     assert session.metrics == {"*": "step"}
     assert session.finished
     told = [({"step": step} | {name: value}) for (step, name), value in numbers(session)]
@@ -243,7 +246,13 @@ def records(folder):
 
 def test_the_package_itself_offline_through_a_resume(tmp_path, monkeypatch, capfd):
     pytest.importorskip("wandb", reason="pip install 'kd-segmentation[wandb]'")
-    for name, value in {"MODE": "offline", "SILENT": "true", "FINISH_TIMEOUT": "20", "_DISABLE_STATS": "true"}.items():
+    for name, value in {
+        "MODE": "offline",
+        "SILENT": "true",
+        "INIT_TIMEOUT": "20",
+        "FINISH_TIMEOUT": "20",
+        "_DISABLE_STATS": "true",
+    }.items():
         monkeypatch.setenv(f"WANDB_{name}", value)
     recipe = baseline_of(read(write_recipes(tmp_path), TRACK, "train.save_every=4", "log.tensorboard=true"))
     cut_at(7, recipe, tmp_path / "runs", monkeypatch)
