@@ -32,6 +32,7 @@ from kd import __version__
 from kd.build import build, network_facts
 from kd.recipe import Recipe, RecipeError, Use, read_recipe, teacher_recipe
 from kd.storage import StorageError, read_json, write_atomic, write_json
+from kd.types import SegmentationDataset
 
 FORMAT = 1  # of result.json
 
@@ -186,6 +187,12 @@ def load_network(run: Path, *, trust: bool = False) -> nn.Module:
 
 def _first_line(error: Exception) -> str:
     return " ".join(str(error).split())[:200]
+
+
+def build_dataset(recipe: Recipe, split: str) -> SegmentationDataset:
+    """One split of a recipe's dataset."""
+    dataset: SegmentationDataset = build(recipe.data.dataset, folder=recipe.folder, trust=recipe.trust, split=split)
+    return dataset
 
 
 def build_network(recipe: Recipe, use: Use, num_classes: int, in_channels: int) -> nn.Module:

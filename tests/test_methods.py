@@ -11,8 +11,9 @@ from kd.build import check_calls, find
 from kd.data import Shapes
 from kd.data.dataset import Split
 from kd.data.loader import training_batches
-from kd.engine.assemble import assemble, make_run
+from kd.engine.assemble import assemble
 from kd.engine.check import meet
+from kd.engine.start import make_run
 from kd.engine.train import train
 from kd.evaluate import reestimate_batchnorm
 from kd.precision import choose

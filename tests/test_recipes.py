@@ -10,9 +10,10 @@ from PIL import Image
 
 from kd.build import check_calls
 from kd.data.dataset import survey
-from kd.engine.assemble import assemble, make_run
+from kd.engine.assemble import assemble
 from kd.engine.check import meet
 from kd.engine.run import run_recipe
+from kd.engine.start import make_run
 from kd.engine.train import train
 from kd.recipe import read_recipe, teacher_recipe
 from kd.runs import read_result

@@ -15,12 +15,13 @@ from torch import Tensor
 
 from kd.build import check_calls
 from kd.console import stdout
-from kd.engine.assemble import Parts, assemble, make_run, taught_by
+from kd.engine.assemble import Parts, assemble
 from kd.engine.bookkeeping import Bookkeeping
 from kd.engine.check import meet
 from kd.engine.checkpoint import Checkpoints
 from kd.engine.guard import Guard
 from kd.engine.progress import make_progress
+from kd.engine.start import make_run, taught_by
 from kd.engine.step import Run, distill_step
 from kd.engine.stop import Stop
 from kd.engine.train import to_device, train

@@ -9,14 +9,13 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from kd.build import build
 from kd.compare.comparison import SPLIT, Comparison, Entry
 from kd.compare.figures import RGB, as_rgb
 from kd.data.dataset import read, resize_image
 from kd.evaluate import full_size, predict
 from kd.precision import Precision, choose
 from kd.recipe import Recipe, RecipeError, read_recipe
-from kd.runs import build_network, load_network
+from kd.runs import build_dataset, build_network, load_network
 from kd.storage import StorageError
 from kd.types import IGNORE, DataError, Sample, SegmentationDataset
 from kd.weights import load_into
@@ -58,7 +57,7 @@ def pictures(comparison: Comparison, *, count: int = 6) -> Pictures:
         return Pictures((), (), ("no run directory: nothing to predict with",))
     try:
         recipe = read_recipe(subject.runs[0] / "recipe.yaml", trust=comparison.trust)
-        dataset: SegmentationDataset = build(recipe.data.dataset, folder=recipe.folder, trust=recipe.trust, split=SPLIT)
+        dataset = build_dataset(recipe, SPLIT)
         samples = {index: read(dataset, index) for index in spread(len(dataset), CANDIDATES)}
     except (RecipeError, DataError, StorageError) as error:
         return Pictures((), (), (f"the {SPLIT} images cannot be read: {error}",))

@@ -15,8 +15,9 @@ from torch import Tensor
 from kd import nodes
 from kd.build import check_calls
 from kd.console import stdout
-from kd.engine.assemble import Parts, assemble, stream
+from kd.engine.assemble import Parts, assemble
 from kd.engine.check import meet
+from kd.engine.start import stream
 from kd.engine.train import to_device
 from kd.recipe import Recipe, RecipeError, read_recipe
 from kd.types import Batch

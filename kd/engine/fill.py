@@ -3,8 +3,9 @@
 import shutil
 from pathlib import Path
 
-from kd.engine.assemble import assemble, stream, taught_by
+from kd.engine.assemble import assemble
 from kd.engine.run import Say, run_recipe
+from kd.engine.start import stream, taught_by
 from kd.engine.stop import stopping
 from kd.engine.teacher_cache import CachedTeacher
 from kd.engine.train import to_device

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from kd.build import check_calls
 from kd.console import stdout
-from kd.engine.assemble import Parts, assemble, stream
+from kd.engine.assemble import Parts, assemble
 from kd.engine.check import meet
+from kd.engine.start import stream
 from kd.engine.train import to_device
 from kd.recipe import read_recipe
 from kd.runs import parameter_count

@@ -17,10 +17,11 @@ from torch import nn
 
 from kd.data.dataset import Few
 from kd.engine import distributed
-from kd.engine.assemble import Parts, assemble, make_run, stream, taught_by
+from kd.engine.assemble import Parts, assemble
 from kd.engine.check import meet
 from kd.engine.checkpoint import Checkpoints
 from kd.engine.progress import duration
+from kd.engine.start import make_run, stream, taught_by
 from kd.engine.step import Run
 from kd.engine.teacher_cache import CachedTeacher
 from kd.engine.train import train

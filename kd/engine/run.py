@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from kd import console
 from kd.data.dataset import Few, survey, warnings
 from kd.engine import distributed
-from kd.engine.assemble import Parts, assemble, make_run, stream
+from kd.engine.assemble import Parts, assemble
 from kd.engine.bookkeeping import Bookkeeping, load_best
 from kd.engine.calibrate import Watched
 from kd.engine.check import meet
@@ -25,6 +25,7 @@ from kd.engine.guard import Guard
 from kd.engine.pictures import pictures
 from kd.engine.progress import Progress, duration, make_progress
 from kd.engine.schedule import Patience
+from kd.engine.start import make_run, stream
 from kd.engine.stop import Stop, stopping
 from kd.engine.train import train
 from kd.evaluate import reestimate_batchnorm, score_beside

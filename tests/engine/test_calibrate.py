@@ -8,9 +8,10 @@ import yaml
 from tiny import write_recipes
 
 from kd.console import Console
-from kd.engine.assemble import assemble, stream
+from kd.engine.assemble import assemble
 from kd.engine.calibrate import Pull, calibrate_command, fragment, proposed, pulls
 from kd.engine.run import run_recipe
+from kd.engine.start import stream
 from kd.engine.train import to_device
 from kd.recipe import RecipeError, read_recipe
 

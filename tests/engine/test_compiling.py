@@ -5,8 +5,9 @@ import torch
 from tiny import write_recipes
 from toy import flat
 
-from kd.engine.assemble import assemble, example_batch, make_run
+from kd.engine.assemble import assemble, example_batch
 from kd.engine.compiling import compile_roles
+from kd.engine.start import make_run
 from kd.engine.train import train
 from kd.recipe import read_recipe
 
@@ -59,7 +60,7 @@ def test_a_compiler_that_fails_is_one_warning_and_training_goes_on(tmp_path, par
 @pytest.mark.parametrize(("which", "count"), [("off", 0), ("student", 1), ("all", 2)])
 def test_the_recipe_says_which(tmp_path, monkeypatch, which, count):
     seen = []
-    monkeypatch.setattr("kd.engine.assemble.compile_roles", lambda roles, batch, *_: seen.append((roles, batch)))
+    monkeypatch.setattr("kd.engine.start.compile_roles", lambda roles, batch, *_: seen.append((roles, batch)))
     recipe = read_recipe(write_recipes(tmp_path), [f"train.compile={which}", "data.crop=[32, 48]"], trust=True)
     make_run(assemble(recipe, runs=tmp_path, seed=0, trained=False), seed=0, start=0, due=lambda *_: None)
     assert [len(roles) for roles, _ in seen] == ([count] if count else [])

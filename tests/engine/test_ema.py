@@ -6,8 +6,9 @@ from test_run import equal, weights
 from tiny import RECIPE, write_recipes
 
 from kd.engine import bookkeeping
-from kd.engine.assemble import assemble, make_run
+from kd.engine.assemble import assemble
 from kd.engine.run import run_recipe
+from kd.engine.start import make_run
 from kd.engine.train import train
 from kd.recipe import RecipeError, baseline_of, read_recipe
 from kd.runs import read_metrics, read_result

@@ -3,8 +3,9 @@ import torch
 from tiny import write_recipes
 from torch import nn
 
-from kd.engine.assemble import assemble, stream, taught_by
+from kd.engine.assemble import assemble
 from kd.engine.folding import folded
+from kd.engine.start import stream, taught_by
 from kd.engine.train import to_device
 from kd.recipe import RecipeError, read_recipe
 from kd.types import SegmentationOutput

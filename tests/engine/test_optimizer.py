@@ -10,9 +10,10 @@ from tiny import write_recipes
 from toy import flat
 
 from kd.engine import bookkeeping
-from kd.engine.assemble import assemble, make_run
+from kd.engine.assemble import assemble
 from kd.engine.check import check_recipe
 from kd.engine.run import run_recipe
+from kd.engine.start import make_run
 from kd.engine.train import train
 from kd.recipe import RecipeError, baseline_of, read_recipe
 from kd.runs import run_directory

@@ -9,11 +9,12 @@ import torch
 from test_run import equal, weights
 from tiny import write_recipes
 
-from kd.engine import assemble as assembling
-from kd.engine.assemble import assemble, stream, taught_by
+from kd.engine import start as starting
+from kd.engine.assemble import assemble
 from kd.engine.fill import fill_cache
 from kd.engine.roles import Teacher
 from kd.engine.run import run_recipe
+from kd.engine.start import stream, taught_by
 from kd.engine.teacher_cache import image_sums
 from kd.engine.train import to_device
 from kd.recipe import Recipe, RecipeError, baseline_of, read_recipe
@@ -72,7 +73,7 @@ def test_with_float32_the_loss_curve_is_that_of_the_same_views_uncached(recipe, 
     worked, calls[0] = calls[0], 0
     warm = train("warm")
     assert calls[0] == worked - 24  # the check's and the evaluation's images, and no training image
-    monkeypatch.setattr(assembling, "taught_by", lambda parts, seed: parts.teacher)
+    monkeypatch.setattr(starting, "taught_by", lambda parts, seed: parts.teacher)
     bare = train("bare")
     for other in (warm, bare):
         assert (other / "metrics.jsonl").read_bytes() == (cold / "metrics.jsonl").read_bytes()
