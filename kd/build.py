@@ -10,14 +10,14 @@ from typing import Any
 
 from kd import files
 from kd.files import importable
-from kd.mistakes import did_you_mean
+from kd.mistakes import did_you_mean, raised
 from kd.recipe import Recipe, RecipeError, Use
 from kd.schema import components
 from kd.signatures import misfits, parameters
 from kd.trust import TRUSTED, is_trusted
 from kd.types import DataError
 
-__all__ = ["build", "check_calls", "check_torch", "find", "importable", "network_facts"]
+__all__ = ["build", "check_calls", "check_torch", "find", "importable", "network_facts", "refused_by"]
 
 REFUSED = {
     "LBFGS": "it calls the loss several times a step",
@@ -87,7 +87,7 @@ def build(
 
     Raises:
         RecipeError: there is no such component, it does not take these arguments, or it refuses their values
-            (ValueError, TypeError or OSError, which is then the cause).
+            (ValueError, TypeError or OSError, which is then the cause); or a user's component raises anything.
         DataError: it is a dataset whose files are missing or wrong.
     """
     component = find(use, folder=folder, trust=trust)
@@ -102,12 +102,23 @@ def build(
         raise
     except (ValueError, TypeError, OSError) as error:
         raise RecipeError(f"{use.where()}: {use.use}: {error}") from error
+    except (Exception, SystemExit) as error:
+        if is_trusted(use.use):
+            raise  # a bug of ours
+        raise RecipeError(f"{use.where()}: {use.use} raised {raised(error)}") from error
 
 
 def network_facts(use: Use, num_classes: int, in_channels: int) -> dict[str, Any]:
     """What the engine gives a network: what the data say, but `num_classes` only where the recipe states none."""
     facts = {"num_classes": num_classes, "in_channels": in_channels}
     return {name: fact for name, fact in facts.items() if name == "in_channels" or name not in use.args}
+
+
+def refused_by(use: Use, error: BaseException) -> BaseException:
+    """What a component raised when it was used, as the user reads it; itself where it is a bug of ours."""
+    if isinstance(error, ValueError):
+        return RecipeError(f"{use.where()}: {use.use}: {error}")
+    return error if is_trusted(use.use) else RecipeError(f"{use.where()}: {use.use} raised {raised(error)}")
 
 
 def check_calls(recipe: Recipe) -> None:

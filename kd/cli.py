@@ -331,6 +331,10 @@ def _bench(arguments: argparse.Namespace) -> None:
     from kd.bench.step import bench_command
     from kd.recipe import RecipeError
 
+    given = {"--rounds": [arguments.rounds], "--sizes": arguments.sizes, "--size": arguments.size or [1]}
+    for name, values in (given | {"--threads": [arguments.threads or 1]}).items():
+        if min(values) < 1:
+            raise RecipeError(f"kd bench: {name} has {min(values)}; it must be 1 or more")
     if arguments.networks is not None:
         bench_networks_command(
             arguments.networks, size=arguments.size, threads=arguments.threads, rounds=arguments.rounds

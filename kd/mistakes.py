@@ -1,8 +1,10 @@
 """What is wrong with a recipe and where it stands: one line a mistake, all of a file's at once."""
 
 import reprlib
+import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any, NamedTuple
 
 MAX_WORD, MAX_MISTAKES = 64, 50
@@ -74,6 +76,14 @@ def one_line(text: str) -> str:
 def dotted(path: Sequence[str | int]) -> str:
     """A path as an override writes it."""
     return ".".join(shorten(str(key)) for key in path)
+
+
+def raised(error: BaseException) -> str:
+    """An exception of a user's code in one line, with the deepest place that is no library's."""
+    frames = traceback.extract_tb(error.__traceback__)
+    theirs = [frame for frame in frames if "site-packages" not in frame.filename] or frames
+    place = f"({Path(theirs[-1].filename).name}:{theirs[-1].lineno})"
+    return f"{': '.join(filter(None, [type(error).__name__, ' '.join(str(error).split())]))} {place}"
 
 
 def shorten(text: str) -> str:

@@ -4,6 +4,7 @@ import importlib
 import importlib.metadata
 import os
 import pickle
+import re
 import subprocess
 import sys
 import tomllib
@@ -139,8 +140,11 @@ def test_whose_errors_pass_unchanged(folder: Path) -> None:
     assert refused("mine.py:refuses") == ["a line of its own"]
     with pytest.raises(DataError, match=r"^x.png: unreadable$"):
         made("mine.py:has_no_data")
-    with pytest.raises(KeyError):
-        made("mine.py:buggy")  # a bug is no mistake in a recipe: it keeps its traceback
+
+
+def test_what_a_users_component_raises_is_one_line_with_its_place(folder: Path) -> None:
+    (line,) = refused("mine.py:buggy")
+    assert re.fullmatch(r"mine\.py:buggy: mine\.py:buggy raised KeyError: 'key' \(mine\.py:\d+\)", line)
 
 
 def _takes(

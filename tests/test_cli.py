@@ -249,3 +249,17 @@ def test_a_wrong_recipe_is_refused_before_torch_is_imported(recipe):
                 timeout=60,
             )
             assert child.stdout == "2 False\n", (command, file, child.stderr)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--rounds", "0"], "--rounds has 0"),
+        (["--losses", "--sizes", "8", "19", "-1", "4", "4"], "--sizes has -1"),
+        (["--networks", "--size", "0", "64"], "--size has 0"),
+        (["--networks", "--threads", "-2"], "--threads has -2"),
+    ],
+)
+def test_bench_measures_at_least_one(capsys, arguments, says):
+    assert main(["bench", *arguments]) == 2
+    assert capsys.readouterr().err == f"kd bench: {says}; it must be 1 or more\n"

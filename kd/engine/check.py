@@ -3,7 +3,6 @@
 import copy
 import inspect
 import math
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -13,16 +12,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kd.build import build, check_calls
+from kd.build import build, check_calls, refused_by
 from kd.engine.assemble import Parts, assemble, example_batch
 from kd.engine.optimizer import make_optimizer, phase_ends
 from kd.engine.step import Term
+from kd.mistakes import raised
 from kd.recipe import Recipe, RecipeError, Use, read_recipe, teacher_recipe
 from kd.runs import parameter_count
 from kd.trust import is_trusted
 from kd.types import Batch, Taken, Tapped, resize_labels
-
-TORCH = Path(torch.__file__).parent
 
 
 def check_recipe(file: str | Path, overrides: Sequence[str] = (), *, trust: bool = False, runs: Path) -> list[str]:
@@ -77,8 +75,8 @@ def meet(parts: Parts) -> list[str]:
     teacher = parts.teacher(batch) if parts.teacher else None
     try:
         output = student(batch.images)
-    except ValueError as error:
-        raise RecipeError([f"{recipe.student.network.at()}: {recipe.student.use}: {error}"]) from None
+    except (Exception, SystemExit) as error:  # noqa: BLE001  # a bug of ours goes on as it is
+        raise refused_by(recipe.student.network, error) from None
     mistakes: list[str] = []
     notes: list[str] = []
     total, mistake = _supervised(parts, output, batch)
@@ -161,24 +159,17 @@ def _value(
         value = call()
     except ValueError as error:
         return None, str(error)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if is_trusted(use.use) and not several:
             raise  # a bug of ours
         hint = "; `at` lists several taps, so it got tuples: name one tap a term" if several else ""
-        return None, f"the loss raised {_raised(error)}{hint}"
+        return None, f"the loss raised {raised(error)}{hint}"
     if not isinstance(value, Tensor) or value.shape != ():
         shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
         return None, f"the loss must return a scalar tensor, not {shape}; take its mean"
     if not math.isfinite(value.item()):
         return None, f"the loss is {value.item()} on a first batch; it must be finite"
     return value, None
-
-
-def _raised(error: Exception) -> str:
-    """An exception in one line, with the deepest place that is not torch's."""
-    frames = traceback.extract_tb(error.__traceback__)
-    place = next(frame for frame in reversed(frames) if not Path(frame.filename).is_relative_to(TORCH))
-    return f"{type(error).__name__}: {' '.join(str(error).split())} ({Path(place.filename).name}:{place.lineno})"
 
 
 def _try(

@@ -72,6 +72,25 @@ class Two(nn.Module):
         return (student - teacher).square().mean()
 
 
+class Unbuilt(nn.Module):
+    def __init__(self):
+        self.layer = nn.Linear(1, 1)
+
+
+class Exits(nn.Module):
+    compares = "either"
+    def forward(self, student, teacher, labels):
+        raise SystemExit(0)
+
+
+class Broken(nn.Module):
+    def __init__(self, num_classes, in_channels):
+        super().__init__()
+        self.low = nn.Conv2d(in_channels, num_classes, 1)
+    def forward(self, images):
+        assert images.shape[0] > 99
+
+
 class Nothing(nn.Module):
     compares = "either"
     def forward(self, student, teacher, labels):
@@ -117,6 +136,7 @@ def test_a_good_recipe_says_what_would_be_trained(recipe):
         ("Two", "losses.py:Two takes (student, teacher), but gets student, teacher, labels"),
         ("Raises", "the loss raised RuntimeError: both arguments to matmul need to be at least 1D"),
         ("InPlace", "the loss changes the student's map in place, which others read too; write x = x * 2, not x *= 2"),
+        ("Exits", "the loss raised SystemExit: 0 (losses.py:"),
         ("InPlaceTeacher", "the loss changes the teacher's map in place, which others read too"),
     ],
 )
@@ -130,6 +150,18 @@ def test_a_loss_that_raises_is_shown_with_its_line(recipe):
     (mistake,) = refused(recipe, "distill.kl.loss.use=losses.py:Raises")
     line = LOSSES.splitlines().index("        return student @ teacher.sum()") + 1
     assert mistake.endswith(f" (losses.py:{line})")
+
+
+def test_what_a_users_code_raises_is_one_line_with_its_place(recipe):
+    (mistake,) = refused(recipe, "distill.kl.loss={use: 'losses.py:Unbuilt'}")
+    line = LOSSES.splitlines().index("        self.layer = nn.Linear(1, 1)") + 1
+    assert mistake.endswith(
+        "distill.kl.loss: losses.py:Unbuilt raised AttributeError: cannot assign module before Module.__init__() call "
+        f"(losses.py:{line})"
+    )
+    line = LOSSES.splitlines().index("        assert images.shape[0] > 99") + 1
+    (mistake,) = refused(recipe, "student={use: 'losses.py:Broken'}", "teacher=null", "distill=null")
+    assert mistake.endswith(f": student: losses.py:Broken raised AssertionError (losses.py:{line})")
 
 
 def test_losses_in_the_wrong_place(recipe):
