@@ -21,11 +21,11 @@ from kd.engine.assemble import Parts, assemble
 from kd.engine.check import meet
 from kd.engine.checkpoint import Checkpoints
 from kd.engine.progress import duration
+from kd.engine.scoring import score_share
 from kd.engine.start import make_run, stream, taught_by
 from kd.engine.step import Run
 from kd.engine.teacher_cache import CachedTeacher
 from kd.engine.train import train
-from kd.evaluate import score_beside
 from kd.recipe import Recipe, RecipeError, as_steps, baseline_of, teacher_recipe
 from kd.runs import is_finished, peak_memory, run_directory
 from kd.schema import Cache
@@ -267,8 +267,7 @@ def _time_evaluation(parts: Parts, seconds: float) -> float:
 def _time_score(parts: Parts, network: nn.Module, teacher: nn.Module | None, seconds: float) -> float:
     """Seconds of a score on the whole validation split, from its first batches."""
     began = time.monotonic()
-    batches, world = 0, distributed.world()
-    batch_size = parts.recipe.train.batch_size // world
+    batches = 0
 
     def interrupt() -> None:
         nonlocal batches
@@ -277,21 +276,10 @@ def _time_score(parts: Parts, network: nn.Module, teacher: nn.Module | None, sec
             raise _EnoughError
 
     with contextlib.suppress(_EnoughError):
-        score_beside(
-            network,
-            teacher,
-            parts.val,
-            size=parts.recipe.scored_size,
-            precision=parts.precision,
-            how=parts.recipe.evaluate,
-            batch_size=batch_size,
-            workers=parts.recipe.data.workers,
-            rank=distributed.rank(),
-            world=world,
-            interrupt=interrupt,
-        )
-    spent = time.monotonic() - began
-    return spent / max(batches, 1) * math.ceil(math.ceil(len(parts.val) / world) / batch_size)
+        score_share(parts, network, teacher, interrupt=interrupt)
+    spent, world = time.monotonic() - began, distributed.world()
+    whole = math.ceil(math.ceil(len(parts.val) / world) / (parts.recipe.train.batch_size // world))
+    return spent / max(batches, 1) * whole
 
 
 def _ignore(run: Run, what: object) -> None:

@@ -3,13 +3,13 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from kd import console
 from kd.data.dataset import Few, survey, warnings
@@ -19,16 +19,16 @@ from kd.engine.bookkeeping import Bookkeeping, load_best
 from kd.engine.calibrate import Watched
 from kd.engine.check import meet
 from kd.engine.checkpoint import Checkpoints
-from kd.engine.doctor import diagnose, twice_chance
 from kd.engine.environment import deterministic, environment, moved_on
 from kd.engine.guard import Guard
 from kd.engine.pictures import pictures
 from kd.engine.progress import Progress, duration, make_progress
 from kd.engine.schedule import Patience
+from kd.engine.scoring import evaluation, headline, score_network, score_teacher
 from kd.engine.start import make_run, stream
 from kd.engine.stop import Stop, stopping
 from kd.engine.train import train
-from kd.evaluate import reestimate_batchnorm, score_beside
+from kd.evaluate import reestimate_batchnorm
 from kd.metrics import scores
 from kd.precision import slow_path
 from kd.recipe import Recipe, RecipeError, as_steps, baseline_of, teacher_recipe, to_yaml
@@ -47,7 +47,7 @@ from kd.runs import (
     write_result,
     write_weights,
 )
-from kd.storage import read_json, sweep, write_atomic, write_json
+from kd.storage import sweep, write_atomic, write_json
 from kd.types import IGNORE
 
 Say = Callable[[str], None]
@@ -154,17 +154,17 @@ class _Session:
             for line in distributed.first(lambda: moved_on(run)):
                 self.say(f"  {line}")
             distributed.first(lambda: _describe(parts, run))
-            teacher = _score_teacher(parts, run, self.stop, self.say)
+            teacher = score_teacher(parts, run, self.stop, self.say)
             role = role or ("student" if recipe.distill else "baseline")
             result = _train(parts, run, seed, role, self.stop, teacher, self.say, self.quiet)
-            self.say(f"{run}: {_headline(result.splits['val'])} after {duration(result.seconds)}")
+            self.say(f"{run}: {headline(result.splits['val'])} after {duration(result.seconds)}")
         return run
 
     def finished(self, run: Path) -> bool:
         """Whether a run needs nothing more; says so."""
         if not distributed.first(lambda: is_finished(run)):
             return False
-        self.say(f"{run}: finished ({_headline(distributed.first(lambda: read_result(run)).splits['val'])})")
+        self.say(f"{run}: finished ({headline(distributed.first(lambda: read_result(run)).splits['val'])})")
         return True
 
     @contextmanager
@@ -205,7 +205,7 @@ def _train(
     book = Bookkeeping(
         checkpoints,
         progress,
-        lambda: _scores(parts, stop),
+        lambda: evaluation(parts, stop),
         report_every=recipe.log.every,
         evaluate_every=as_steps(recipe.train.evaluate_every, parts.steps) or parts.steps,
         save_every=as_steps(recipe.train.save_every, parts.steps) or parts.steps,
@@ -253,7 +253,7 @@ def _train(
             network=recipe.student.use,
             run=None,
             parameters=parameter_count(parts.teacher.network),
-            splits={"val": _score_network(parts, parts.teacher.network, stop)},
+            splits={"val": score_network(parts, parts.teacher.network, stop)},
         )
     seconds = book.spent()
     result = Result(
@@ -288,51 +288,7 @@ def _finish(parts: Parts, book: Bookkeeping, step: int, seed: int, stop: Stop) -
         reestimate_batchnorm(parts.network, images, parts.precision)
     elif book.latest is not None and book.latest[0] == step and parts.recipe.train.select == "last":
         return book.latest[1]
-    return _score_network(parts, parts.network, stop)
-
-
-def _scores(parts: Parts, stop: Stop) -> dict[str, SplitResult]:
-    """The score of the network whose weights are the result, as "val"; of the other one, if there is an average.
-
-    And its agreement with its teacher, as "agreement": a score with the teacher's classes in place of the labels.
-    """
-    found: dict[str, SplitResult] = {}
-    for name, (network, teacher) in parts.scored.items():
-        one = _score_beside(parts, network, teacher, stop)
-        found |= {name: one.pop("val")} | one
-    return found
-
-
-def _score_network(parts: Parts, network: nn.Module, stop: Stop) -> SplitResult:
-    """A network's score on the validation split; each process scores its share of the images."""
-    return _score_beside(parts, network, None, stop)["val"]
-
-
-def _score_beside(parts: Parts, network: nn.Module, teacher: nn.Module | None, stop: Stop) -> dict[str, SplitResult]:
-    """A network's score as "val", and as "agreement" how far it is of one mind with a teacher."""
-    recipe = parts.recipe
-    mine = score_beside(
-        network,
-        teacher,
-        parts.val,
-        size=recipe.scored_size,
-        precision=parts.precision,
-        how=recipe.evaluate,
-        batch_size=recipe.train.batch_size // distributed.world(),
-        workers=recipe.data.workers,
-        rank=distributed.rank(),
-        world=distributed.world(),
-        interrupt=stop.check,
-        waiting=stop.waiting,
-    )
-    found = {name: one for name, one in zip(("val", "agreement"), mine, strict=True) if one is not None}
-    return {name: _summed(one) for name, one in found.items()}
-
-
-def _summed(mine: SplitResult) -> SplitResult:
-    """The result of all processes."""
-    counts = distributed.summed(torch.tensor(mine.confusion))
-    return SplitResult(counts.tolist(), mine.classes, int(distributed.summed(torch.tensor(mine.images))))
+    return score_network(parts, parts.network, stop)
 
 
 def _checked(images: Iterator[Tensor], stop: Stop) -> Iterator[Tensor]:
@@ -356,32 +312,6 @@ def _out_of_memory(recipe: Recipe, error: Exception) -> str:
         f"{recipe.at('train', 'batch_size')}: out of GPU memory with train.batch_size {size} in micro-batches of "
         f"{share // accumulate} (train.accumulate {accumulate}, {processes} process{'es' if processes > 1 else ''}); "
         f"{fix} ({' '.join(str(error).split())[:120]})"
-    )
-
-
-def _score_teacher(parts: Parts, run: Path, stop: Stop, say: Say) -> TeacherResult | None:
-    """The teacher by the same code on the same images, once a run; an average that teaches is scored at the end."""
-    if parts.teacher is None or parts.averages_teach:
-        return None
-    recipe, file = parts.recipe, run / "teacher.json"
-    assert recipe.teacher is not None
-    scored = distributed.first(file.is_file)
-    if not scored:
-        result = _score_network(parts, parts.teacher.network, stop)
-        distributed.first(lambda: write_json(file, asdict(result)))
-    split = SplitResult(**distributed.first(lambda: read_json(file)))
-    say(f"  the teacher scores {_headline(split)} on the same images")
-    confusion = torch.tensor(split.confusion)
-    if not scored and scores(confusion).miou < twice_chance(confusion):
-        say(f"  that is below twice chance; kd doctor: {distributed.first(lambda: diagnose(parts).advice)}")
-    its_run = read_result(parts.teacher_run) if parts.teacher_run else None
-    network = its_run.network if its_run else recipe.teacher.network.use if recipe.teacher.network else ""
-    return TeacherResult(
-        name=its_run.name if its_run else network,
-        network=network,
-        run=str(parts.teacher_run) if parts.teacher_run else None,
-        parameters=parameter_count(parts.teacher.network),
-        splits={"val": split},
     )
 
 
@@ -410,10 +340,6 @@ def _first_seed(recipe: Recipe) -> Recipe:
 
 def _title(recipe: Recipe, seed: int) -> str:
     return f"{recipe.student.use}, {'distilled' if recipe.distill else 'from labels alone'}, seed {seed}"
-
-
-def _headline(split: SplitResult) -> str:
-    return f"val mIoU {100 * scores(torch.tensor(split.confusion)).miou:.1f} %"
 
 
 def _move_aside(run: Path) -> Path:

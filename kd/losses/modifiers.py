@@ -107,7 +107,7 @@ class Sampled(nn.Module):
         maps (N, C, h, w) → (N, C, 1, n): n pixels of each image, drawn anew in every call, valid ones first
 
     Source: our own; sampling keeps the mean of a loss that is a mean over pixels.
-    Neighbourhoods are lost: of no use to a loss that pools or looks for boundaries.
+    Places are lost: of no use to a loss that pools, looks for boundaries or compares images place by place (SP).
 
     Args:
         loss: any distillation loss.

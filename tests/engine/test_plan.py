@@ -8,9 +8,8 @@ import torch
 from tiny import read, run, write_recipes
 
 from kd.cli import main
-from kd.engine import optimizer
+from kd.engine import optimizer, scoring
 from kd.engine import plan as planning
-from kd.engine import run as running
 from kd.engine.assemble import assemble
 from kd.engine.plan import Job, as_seconds, epochs_within, lines, plan
 from kd.engine.smoke import smoke
@@ -155,19 +154,16 @@ def test_an_evaluation_is_measured_as_it_is_made(tmp_path, monkeypatch, override
     parts = assemble(recipe, runs=tmp_path / "runs", seed=0)
     names = {parts.teacher.network: "teacher", parts.student.network: "student", None: None}
     names |= {parts.ema.module: "average"} if parts.ema else {}
-    for module, work in (
-        (planning, lambda: planning._time_evaluation(parts, 9.0)),
-        (running, lambda: running._scores(parts, Stop())),
-    ):
-        seen = []
+    ordinary, seen = scoring.score_beside, []
 
-        def watched(one, other, *arguments, ordinary=module.score_beside, seen=seen, **options):
-            seen.append(names[one] + (f" beside {names[other]}" if other else ""))
-            return ordinary(one, other, *arguments, **options)
+    def watched(one, other, *arguments, **options):
+        seen.append(names[one] + (f" beside {names[other]}" if other else ""))
+        return ordinary(one, other, *arguments, **options)
 
-        monkeypatch.setattr(module, "score_beside", watched)
-        work()
-        assert seen == expected, module
+    monkeypatch.setattr(scoring, "score_beside", watched)
+    planning._time_evaluation(parts, 9.0)
+    scoring.evaluation(parts, Stop())
+    assert seen == expected * 2
     monkeypatch.setattr(planning, "_time_score", lambda *_: 3.0)
     assert planning._time_evaluation(parts, 9.0) == 3.0 * len(expected)
 

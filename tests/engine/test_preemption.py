@@ -7,7 +7,7 @@ import time
 import pytest
 from tiny import equal, read, run, weights, write_recipes
 
-from kd.engine import bookkeeping, stop
+from kd.engine import bookkeeping, scoring, stop
 from kd.engine import run as run_module
 from kd.engine.stop import Stop, StoppedError
 from kd.recipe import baseline_of
@@ -45,10 +45,10 @@ def test_a_signal_in_an_evaluation_ends_it_and_the_evaluation_is_made_up_for(tmp
         calls.append(1)
         return ordinary(*arguments, **options)
 
-    ordinary = run_module.score_beside
+    ordinary = scoring.score_beside
     with monkeypatch.context() as patched:
         patched.setattr("kd.evaluate.predict", kill_once(__import__("kd.evaluate").evaluate.predict))
-        patched.setattr(run_module, "score_beside", counted)
+        patched.setattr(scoring, "score_beside", counted)
         with pytest.raises(StoppedError, match="SIGUSR1"):
             run(recipe, tmp_path / "cut")
     assert len(calls) == 1

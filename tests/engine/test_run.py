@@ -151,11 +151,11 @@ def test_what_cannot_be_written_is_one_line(tmp_path):
 
 def test_images_are_scored_as_the_recipe_says(tmp_path, monkeypatch):
     seen = []
-    from kd.engine import run as running
+    from kd.engine import scoring
 
-    ordinary = running.score_beside
+    ordinary = scoring.score_beside
     monkeypatch.setattr(
-        running, "score_beside", lambda *a, **k: seen.append((k["size"], k["how"])) or ordinary(*a, **k)
+        scoring, "score_beside", lambda *a, **k: seen.append((k["size"], k["how"])) or ordinary(*a, **k)
     )
     recipe = read(
         write_recipes(tmp_path), "evaluate={size: [48, 64], window: [32, 32], scales: [1.0, 1.5], flip: true}"

@@ -70,8 +70,8 @@ class CIRKDMemory(nn.Module):
         mean over the valid pixels p;   loss = pixel · (v: remembered pixels) + region · (v: remembered class means)
 
     The v are the teacher's, of earlier batches: each class has one queue of pixels and one of regions (a region is the
-    mean over one class in one image), all of length 1. In every step the v are drawn anew, equally many from each
-    class.
+    mean of the unit vectors of one class in one image), all of length 1. In every step the v are drawn anew, equally
+    many from each class.
 
     The batch's own pixels and regions are written after the value is computed, in training mode alone, the same on
     every rank. A class whose queue is still empty is represented by the batch's own. Queues, and the count that the
