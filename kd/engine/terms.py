@@ -7,12 +7,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from kd.build import build
+from kd.build import build, refused_by
 from kd.data.dataset import survey
 from kd.engine.roles import Student, Teacher
 from kd.engine.schedule import Told
 from kd.engine.step import Term
-from kd.recipe import Recipe, RecipeError, Use
+from kd.recipe import Recipe, RecipeError, Use, teacher_recipe
 from kd.recipe import Term as TermRecipe
 from kd.taps import Address, as_tuple
 from kd.types import Batch, SegmentationDataset
@@ -35,6 +35,12 @@ def refused_taps(recipe: Recipe, side: str) -> Iterator[None]:
                 where = recipe.at("distill", name, "at", side)
                 raise RecipeError(f"{where}: distill.{name}.at: the {side}: {error}") from None
         raise RecipeError(f"{recipe.at(side)}: the {side}: {error}") from None
+    except Exception as error:
+        use = recipe.student.network if side == "student" else recipe.teacher and recipe.teacher.network
+        if use is None:  # the teacher's recipe names it
+            taught = teacher_recipe(recipe)
+            use = taught and taught.student.network
+        raise error if use is None else refused_by(use, error) from None
 
 
 def make_terms(

@@ -160,8 +160,11 @@ def test_what_a_users_code_raises_is_one_line_with_its_place(recipe):
         f"(losses.py:{line})"
     )
     line = LOSSES.splitlines().index("        assert images.shape[0] > 99") + 1
-    (mistake,) = refused(recipe, "student={use: 'losses.py:Broken'}", "teacher=null", "distill=null")
-    assert mistake.endswith(f": student: losses.py:Broken raised AssertionError (losses.py:{line})")
+    for alone in ([], ["teacher=null", "distill=null"]):
+        (mistake,) = refused(recipe, "student={use: 'losses.py:Broken'}", *alone)
+        assert mistake.endswith(f": student: losses.py:Broken raised AssertionError (losses.py:{line})")
+    (mistake,) = refused(recipe, "teacher={use: 'losses.py:Broken'}")
+    assert mistake.endswith(f": teacher: losses.py:Broken raised AssertionError (losses.py:{line})")
 
 
 def test_losses_in_the_wrong_place(recipe):
