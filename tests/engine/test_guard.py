@@ -11,7 +11,7 @@ from tiny import equal, read, run, weights, write_recipes
 from kd.engine import checkpoint, train
 from kd.engine.checkpoint import Checkpoints
 from kd.engine.train import DivergedError
-from kd.recipe import RecipeError, baseline_of
+from kd.recipe import RecipeError, baseline_of, teacher_recipe
 from kd.runs import read_metrics
 from kd.storage import StorageError
 
@@ -57,11 +57,10 @@ def no_nan(state):
 @pytest.mark.parametrize("where", ["loss", "gradient", "teacher", "student"])
 def test_it_stops_and_says_step_term_and_images(tmp_path, monkeypatch, where):
     recipe = recipe_of(tmp_path)
-    run(recipe, tmp_path / "runs")  # the teacher
-    changed = recipe_of(tmp_path, "optimizer.args.lr=0.05")
+    run(teacher_recipe(recipe), tmp_path / "runs")
     poison(monkeypatch, where, 5)
     with pytest.raises(DivergedError) as caught:
-        run(changed, tmp_path / "runs")
+        run(recipe, tmp_path / "runs")
     term = {"teacher": "term 'kl' is nan", "student": "term 'supervised' is nan", "gradient": "the gradient's norm"}
     message = str(caught.value)
     assert message.startswith("step 6: ")
