@@ -18,6 +18,7 @@ import resource
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -253,6 +254,7 @@ def _owner(file: Path) -> str:
     return file.read_text(encoding="utf-8") if file.is_file() else "another process"
 
 
+@cache  # the packages' metadata are files
 def versions() -> dict[str, str]:
     """The versions that a result depends on."""
     names = ("torch", "torchvision", "numpy", "pillow")
