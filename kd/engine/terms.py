@@ -35,11 +35,11 @@ def refused_taps(recipe: Recipe, side: str) -> Iterator[None]:
                 where = recipe.at("distill", name, "at", side)
                 raise RecipeError(f"{where}: distill.{name}.at: the {side}: {error}") from None
         raise RecipeError(f"{recipe.at(side)}: the {side}: {error}") from None
-    except Exception as error:
-        use = recipe.student.network if side == "student" else recipe.teacher and recipe.teacher.network
-        if use is None:  # the teacher's recipe names it
-            taught = teacher_recipe(recipe)
-            use = taught and taught.student.network
+    except Exception as error:  # noqa: BLE001  # a user's network may raise anything, and is theirs to mend
+        use: Use | None = recipe.student.network
+        if side == "teacher":
+            its_recipe = teacher_recipe(recipe)  # names the network, if there is one
+            use = its_recipe.student.network if its_recipe else recipe.teacher.network if recipe.teacher else None
         raise error if use is None else refused_by(use, error) from None
 
 
