@@ -22,6 +22,9 @@ from kd.engine.stop import Stop
 from students import MobileNetV3SmallASPP
 
 
+pytestmark = pytest.mark.timeout(3600)  # the whole takes minutes of an idle core
+
+
 def save(checkpoints, step, *, best=False, size=5000):
     return checkpoints.save({"step": step, "weights": torch.full((size,), float(step))}, step=step, best=best)
 

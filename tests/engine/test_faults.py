@@ -33,6 +33,8 @@ from kd.recipe import baseline_of, teacher_recipe
 from kd.runs import LockedError, is_finished
 from kd.storage import StorageError
 
+pytestmark = pytest.mark.timeout(3600)  # the whole takes minutes of an idle core
+
 MEMORY = """
   memory:
     loss: {use: kd.losses.CIRKDMemory, args: {pixel_queue: 20, region_queue: 20, pixel_samples: 8, region_samples: 8}}
