@@ -6,10 +6,9 @@ import re
 import pytest
 import torch
 from safetensors.torch import save_file
-from tiny import write_recipes
+from tiny import cut_at, write_recipes
 from toy import flat
 
-from kd.engine import bookkeeping
 from kd.engine.assemble import assemble
 from kd.engine.check import check_recipe
 from kd.engine.run import run_recipe
@@ -228,22 +227,12 @@ def test_a_term_that_teaches_nothing_in_a_phase_is_said(recipe):
 
 
 @pytest.mark.parametrize("step", [3, 4, 5])
-def test_resume_across_a_phase_boundary_is_exact(recipe, tmp_path, monkeypatch, step):
+def test_resume_across_a_phase_boundary_is_exact(recipe, tmp_path, step):
     from test_run import equal, weights
 
     one = baseline_of(read_recipe(recipe, [*phased(recipe), "train.save_every=1"], trust=True))
     (whole,) = run_recipe(one, runs=tmp_path / "whole", quiet=True, say=lambda line: None)
-    ordinary = bookkeeping.Bookkeeping.__call__
-
-    def dies(self, training, losses):
-        ordinary(self, training, losses)
-        if training.step == step:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patched:
-        patched.setattr(bookkeeping.Bookkeeping, "__call__", dies)
-        with pytest.raises(KeyboardInterrupt):
-            run_recipe(one, runs=tmp_path / "cut", quiet=True, say=lambda line: None)
+    cut_at(step, one, tmp_path / "cut")
     said = []
     (resumed,) = run_recipe(one, runs=tmp_path / "cut", quiet=True, say=said.append)
     assert f"  goes on from step {step} of 8" in said

@@ -3,7 +3,7 @@ import re
 
 import pytest
 import torch
-from tiny import write_recipes
+from tiny import cut_at, write_recipes
 
 from kd.engine import bookkeeping
 from kd.engine.check import check_recipe
@@ -142,20 +142,10 @@ CUT = ["train.steps=12", "train.evaluate_every=1", "train.save_every=1"]
 def cut_and_whole(tmp_path, monkeypatch, overrides, values, step):
     """A run in one go, and the same run killed after `step` and resumed; and what the latter said."""
     recipe = alone(tmp_path, *CUT, *overrides)
-    ordinary = bookkeeping.Bookkeeping.__call__
-
-    def dies(self, training, losses):
-        ordinary(self, training, losses)
-        if training.step == step:
-            raise KeyboardInterrupt
-
     scripted(monkeypatch, values)
     (whole,) = run_recipe(recipe, runs=tmp_path / "whole", quiet=True, say=lambda line: None)
     scripted(monkeypatch, values)
-    with monkeypatch.context() as patched:
-        patched.setattr(bookkeeping.Bookkeeping, "__call__", dies)
-        with pytest.raises(KeyboardInterrupt):
-            run_recipe(recipe, runs=tmp_path / "cut", quiet=True, say=lambda line: None)
+    cut_at(step, recipe, tmp_path / "cut")
     said = []
     (resumed,) = run_recipe(recipe, runs=tmp_path / "cut", quiet=True, say=said.append)
     assert any(line == f"  goes on from step {step} of 12" for line in said)

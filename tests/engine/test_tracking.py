@@ -11,11 +11,10 @@ from types import ModuleType, SimpleNamespace
 import numpy as np
 import pytest
 from test_distributed import kd, start, statuses, the_run, write_plain
-from tiny import equal, read, run, weights, write_recipes
+from tiny import cut_at, equal, read, run, weights, write_recipes
 
 from kd import build
 from kd.cli import main
-from kd.engine import bookkeeping
 from kd.engine.smoke import shortened
 from kd.engine.tracking import WeightsAndBiases
 from kd.recipe import Track, baseline_of, teacher_recipe
@@ -86,21 +85,6 @@ def numbers(*sessions):
     ]
 
 
-def cut_at(step, recipe, runs, monkeypatch):
-    """Run until `step` has been reported, evaluated and, if it is its turn, saved; then die."""
-    ordinary = bookkeeping.Bookkeeping.__call__
-
-    def dies(self, training, losses):
-        ordinary(self, training, losses)
-        if training.step == step:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patched:
-        patched.setattr(bookkeeping.Bookkeeping, "__call__", dies)
-        with pytest.raises(KeyboardInterrupt):
-            run(recipe, runs)
-
-
 def test_a_run_is_told_with_its_recipe_and_changes_by_nothing(tmp_path, wandb, recipe):
     (done,), _ = run(recipe, tmp_path / "runs")
     (session,) = wandb.sessions
@@ -125,12 +109,12 @@ def test_a_run_is_told_with_its_recipe_and_changes_by_nothing(tmp_path, wandb, r
     assert (done / "metrics.jsonl").read_bytes() == (plain / "metrics.jsonl").read_bytes()
 
 
-def test_a_resumed_run_is_the_same_one_and_tells_no_number_twice(tmp_path, wandb, monkeypatch):
+def test_a_resumed_run_is_the_same_one_and_tells_no_number_twice(tmp_path, wandb):
     recipe = baseline_of(read(write_recipes(tmp_path), TRACK, "train.save_every=4"))
     run(recipe, tmp_path / "whole")
     whole = wandb.sessions.pop()
     for step in (7, 5):  # the second time it dies before it is where the first had been
-        cut_at(step, recipe, tmp_path / "cut", monkeypatch)
+        cut_at(step, recipe, tmp_path / "cut")
     run(recipe, tmp_path / "cut")
     first, second, third = wandb.sessions
     assert first.arguments["id"] == second.arguments["id"] == third.arguments["id"] != whole.arguments["id"]
@@ -255,7 +239,7 @@ def test_the_package_itself_offline_through_a_resume(tmp_path, monkeypatch, capf
     }.items():
         monkeypatch.setenv(f"WANDB_{name}", value)
     recipe = baseline_of(read(write_recipes(tmp_path), TRACK, "train.save_every=4", "log.tensorboard=true"))
-    cut_at(7, recipe, tmp_path / "runs", monkeypatch)
+    cut_at(7, recipe, tmp_path / "runs")
     (done,), _ = run(recipe, tmp_path / "runs")
     found = list(records(done))
     runs = [record.run for record in found if record.WhichOneof("record_type") == "run"]

@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from kd.engine import bookkeeping
 from kd.engine.run import run_recipe
 from kd.recipe import read_recipe
 
@@ -95,6 +96,21 @@ def run(recipe, runs, **options):
     said = []
     directories = run_recipe(recipe, runs=runs, say=said.append, quiet=True, **options)
     return directories, said
+
+
+def cut_at(step, recipe, runs):
+    """Run until `step` has been reported, evaluated and, if it is its turn, saved; then die."""
+    ordinary = bookkeeping.Bookkeeping.__call__
+
+    def dies(self, training, losses):
+        ordinary(self, training, losses)
+        if training.step == step:
+            raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(bookkeeping.Bookkeeping, "__call__", dies)
+        with pytest.raises(KeyboardInterrupt):
+            run(recipe, runs)
 
 
 def weights(directory):
