@@ -34,6 +34,12 @@ def as_steps(amount: int | str, total: int) -> int:
     return max(1, round(total * share / 100)) if share > 0 else 0
 
 
+def multiples_near(size: int, parts: int) -> str:
+    """The multiples of `parts` around `size`, none of them 0, as a message lists them."""
+    below = size // parts * parts
+    return " and ".join(map(str, [below, below + parts] if below else [parts]))
+
+
 # A validator here gets the plain value of one node, so every error's location is a path in the file. Unions are
 # decided by the value's kind before pydantic sees them: one mistake is one error.
 
@@ -483,10 +489,9 @@ class Train(Section):
     def _equal_parts(cls, accumulate: int, info: ValidationInfo) -> int:
         size = info.data.get("batch_size")
         if size is not None and size % accumulate:
-            good = sorted({max(accumulate, size // accumulate * accumulate), (size // accumulate + 1) * accumulate})
             raise ValueError(
                 f"batch_size {size} is not divisible by accumulate {accumulate}; "
-                f"the nearest that are: {' and '.join(map(str, good))}"
+                f"the nearest that are: {multiples_near(size, accumulate)}"
             )
         return accumulate
 

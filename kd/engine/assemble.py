@@ -15,6 +15,7 @@ from kd.engine.terms import addresses, make_loss, make_terms, refused_taps
 from kd.precision import Precision, choose
 from kd.recipe import Recipe, RecipeError
 from kd.runs import build_dataset
+from kd.schema import multiples_near
 from kd.types import Batch, SegmentationDataset
 
 
@@ -142,10 +143,9 @@ def _divide(recipe: Recipe) -> None:
     size, processes, accumulate = recipe.train.batch_size, distributed.world(), recipe.train.accumulate
     parts = processes * accumulate
     if size % parts:
-        good = sorted({max(parts, size // parts * parts), (size // parts + 1) * parts})
         raise RecipeError(
             f"{recipe.at('train', 'batch_size')}: train.batch_size: {size} images do not divide among {processes} "
-            f"processes × {accumulate} micro-batches; the nearest that do: {' and '.join(map(str, good))}"
+            f"processes × {accumulate} micro-batches; the nearest that do: {multiples_near(size, parts)}"
         )
 
 
