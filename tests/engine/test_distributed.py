@@ -295,20 +295,17 @@ def test_a_real_torchrun_stops_and_goes_on(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_real_torchrun_goes_through_phases_and_a_stop_between_them(tmp_path):
-    """Stopped in the first phase and in the second, it ends with the bits of the run that was not."""
-    long = (*phased(start_weights(tmp_path / "first")), "train.steps=400", "train.save_every=0")
-    (alone,), _ = run(read(write_plain(tmp_path / "one"), *long), tmp_path / "one" / "runs")
+def test_a_real_torchrun_goes_through_phases_and_a_stop_in_the_second(tmp_path):
+    """It goes on in the phase where it was stopped, and ends with the bits of the run that was not."""
+    long = (*phased(start_weights(tmp_path / "first")), "train.steps=600", "train.save_every=0")
     write_plain(tmp_path / "whole")
     assert ended(torchrun(tmp_path / "whole", *long)) == 0
-    assert close(weights(the_run(tmp_path / "whole")), weights(alone)) < 1e-3  # 400 steps of rounding
     write_plain(tmp_path / "cut")
-    for step in (50, 250):
-        job = torchrun(tmp_path / "cut", *long)
-        at_step(tmp_path / "cut", step)
-        job.send_signal(signal.SIGTERM)
-        _, err = job.communicate(timeout=60)
-        assert "stopped by SIGTERM" in err
+    job = torchrun(tmp_path / "cut", *long)
+    at_step(tmp_path / "cut", 320)
+    job.send_signal(signal.SIGTERM)
+    _, err = job.communicate(timeout=60)
+    assert "stopped by SIGTERM" in err
     assert ended(torchrun(tmp_path / "cut", *long)) == 0
     assert equal(weights(the_run(tmp_path / "cut")), weights(the_run(tmp_path / "whole")))
 
