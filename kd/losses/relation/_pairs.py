@@ -61,34 +61,39 @@ def segment_means(rows: Tensor, segments: Tensor, number: int) -> tuple[Tensor, 
     return sums / counts.clamp(min=1)[:, None], counts
 
 
-def summed_in_tiles(part: Callable[[Tensor, Tensor, slice], Tensor], rows: Tensor, nodes: Tensor) -> Tensor:
-    """Σ part(rows[tile], nodes, tile) over slices of the rows, each so narrow that rows × nodes stay within TILE.
+def summed_in_tiles(part: Callable[[Tensor, Tensor, slice, int], Tensor], rows: Tensor, *groups: Tensor) -> Tensor:
+    """Σ part(rows[tile], nodes, tile, g) over groups of nodes and slices of the rows that hold TILE pairs at most.
 
-    With more than one slice, each one's gradient is taken as soon as its value is known: what a slice computed is
+    Where that is more than one slice, its gradient is taken as soon as its value is known: what a slice computed is
     neither kept for the backward pass nor computed again in it. The result has no second derivative.
 
     Args:
-        part: gives a scalar for some of the rows, all nodes, and the slice that says which rows they are.
+        part: gives a scalar for some of the rows, the nodes of one group, the slice that says which rows they are, and
+            the group's number.
         rows: (..., R, C), sliced along R.
-        nodes: (..., Q, C).
+        groups: nodes (..., Q, C), of one shape; all learn or none does.
     """
-    number = rows.shape[-2]
-    step = max(1, TILE // nodes[..., 0].numel())
-    if step >= number:
-        return part(rows, nodes, slice(0, number))
+    number, columns = rows.shape[-2], groups[0][..., 0].numel()
+    if number * columns * len(groups) <= TILE:
+        return torch.stack([part(rows, nodes, slice(0, number), g) for g, nodes in enumerate(groups)]).sum()
+    step = max(1, TILE // columns)
     tiles = [slice(start, min(start + step, number)) for start in range(0, number, step)]
-    if not (torch.is_grad_enabled() and rows.requires_grad):
-        return torch.stack([part(rows[..., tile, :], nodes, tile) for tile in tiles]).sum()
-    total = rows.new_zeros(())
-    of_rows, of_nodes = torch.zeros_like(rows), torch.zeros_like(nodes)
-    for tile in tiles:
-        some, all_nodes = rows[..., tile, :].detach().requires_grad_(), nodes.detach()
-        learn = [some, all_nodes.requires_grad_()] if nodes.requires_grad else [some]
-        value = part(some, all_nodes, tile)
-        total += value.detach()
-        for whole, gradient in zip((of_rows[..., tile, :], of_nodes), torch.autograd.grad(value, learn), strict=False):
-            whole += gradient
-    linear = (rows * of_rows).sum() + (nodes * of_nodes).sum()
+    learning = torch.is_grad_enabled() and rows.requires_grad
+    total, of_rows, of_groups = rows.new_zeros(()), torch.zeros_like(rows), [torch.zeros_like(g) for g in groups]
+    for g, nodes in enumerate(groups):
+        for tile in tiles:
+            some, others = rows[..., tile, :].detach(), nodes.detach()
+            value = part(some.requires_grad_(learning), others.requires_grad_(nodes.requires_grad), tile, g)
+            total += value.detach()
+            if learning:
+                sources, sums = [some], [of_rows[..., tile, :]]
+                if nodes.requires_grad:
+                    sources, sums = [some, others], [*sums, of_groups[g]]
+                for of_source, gradient in zip(sums, torch.autograd.grad(value, sources), strict=True):
+                    of_source += gradient
+    if not learning:
+        return total
+    linear = (rows * of_rows).sum() + sum((nodes * of).sum() for nodes, of in zip(groups, of_groups, strict=True))
     return total + (linear - linear.detach())  # the value is the total, the gradient that of the linear form
 
 

@@ -55,12 +55,11 @@ class CIRKDMiniBatch(nn.Module):
             mine, its = (unit(pixel_rows(maps), 2) for maps in (student, teacher))  # (N, P, C)
             seen = seen.flatten(1)  # (N, P)
             share = (seen.to(mine.dtype) / seen.sum(1, keepdim=True).clamp(min=1)).flatten()  # (N·P,)
-            # An image without a valid pixel is all one to both softmaxes: as `nodes` it adds 0.
-            to_images = [
-                _relation(mine.flatten(0, 1), its.flatten(0, 1), *nodes, share, self.temperature)
-                for nodes in zip(mine, its, seen, strict=True)
-            ]
-            return torch.stack(to_images).sum() / seen.any(1).sum().clamp(min=1).square()
+            # An image without a valid pixel is all one to both softmaxes: as a group of nodes it adds 0.
+            total = _relation(
+                mine.flatten(0, 1), its.flatten(0, 1), list(mine), list(its), list(seen), share, self.temperature
+            )
+            return total / seen.any(1).sum().clamp(min=1).square()
 
 
 class CIRKDMemory(nn.Module):
@@ -171,7 +170,7 @@ class CIRKDMemory(nn.Module):
             share = valid.flatten().to(mine.dtype) / valid.sum().clamp(min=1)
             loss = student.new_zeros(())
             for factor, (bank, held) in banks:
-                loss = loss + factor * _relation(mine, its, bank, bank, held, share, self.temperature)
+                loss = loss + factor * _relation(mine, its, [bank], [bank], [held], share, self.temperature)
             if self.training:
                 self.draws += 1
                 if labels is not None:
@@ -181,27 +180,33 @@ class CIRKDMemory(nn.Module):
 
 
 def _relation(
-    mine: Tensor, its: Tensor, my_nodes: Tensor, its_nodes: Tensor, held: Tensor, share: Tensor, temperature: float
+    mine: Tensor,
+    its: Tensor,
+    my_nodes: list[Tensor],
+    its_nodes: list[Tensor],
+    held: list[Tensor],
+    share: Tensor,
+    temperature: float,
 ) -> Tensor:
-    """Σ_p share_p · KL of the similarities between pixel p and the nodes that are held.
+    """Σ_p share_p · KL of the similarities between pixel p and the held nodes of a group, summed over the groups.
 
     Args:
         mine: the student's pixels (R, C), of length 1.
         its: the teacher's.
-        my_nodes: what the student's are compared with, (Q, C).
+        my_nodes: what the student's are compared with, (Q, C) a group.
         its_nodes: what the teacher's are compared with.
-        held: bool (Q,).
+        held: bool (Q,) a group.
         share: (R,).
         temperature: τ.
     """
     lowest = torch.finfo(mine.dtype).min
-    absent = mine.new_zeros(len(held)).masked_fill(~held, lowest)  # added by the product itself: one pass less
+    absent = [mine.new_zeros(len(each)).masked_fill(~each, lowest) for each in held]  # added by the product itself
 
-    def part(rows: Tensor, nodes: Tensor, tile: slice) -> Tensor:
-        log_student = F.log_softmax(torch.addmm(absent, rows, nodes.T), 1)
-        target = torch.addmm(absent, its[tile] / temperature, its_nodes.T)
+    def part(rows: Tensor, nodes: Tensor, tile: slice, group: int) -> Tensor:
+        log_student = F.log_softmax(torch.addmm(absent[group], rows, nodes.T), 1)
+        target = torch.addmm(absent[group], its[tile] / temperature, its_nodes[group].T)
         # The softmax, not exp of its logarithm: on a CPU, exp of what underflows takes eight times as long.
         divergence = (F.log_softmax(target, 1) - log_student).mul_(F.softmax(target, 1)).sum(1)
         return divergence @ share[tile]
 
-    return summed_in_tiles(part, mine / temperature, my_nodes)
+    return summed_in_tiles(part, mine / temperature, *my_nodes)

@@ -64,7 +64,7 @@ class SKD(nn.Module):
             mine, its = (self._directions(maps, valid, seen, window) for maps in (student, teacher))  # (N, M, C)
             share = seen.to(mine.dtype) / seen.sum(1, keepdim=True).clamp(min=1)  # (N, M)
 
-            def part(rows: Tensor, nodes: Tensor, tile: slice) -> Tensor:
+            def part(rows: Tensor, nodes: Tensor, tile: slice, _: int) -> Tensor:
                 similarity = rows @ nodes.mT - its[:, tile] @ its.mT  # (N, rows, M)
                 return ((similarity.square() @ share[..., None])[..., 0] * share[:, tile]).sum()
 
