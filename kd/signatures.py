@@ -18,7 +18,7 @@ def misfits(use: Use, component: Any, supplied: Sequence[str] | Mapping[str, Any
     if known is None:  # calling it is the only check
         return mistakes
     named = {n: p for n, p in known.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
-    if not any(p.kind is p.VAR_KEYWORD for p in known.values()):
+    if not _takes_any(component):
         free = [name for name in named if name not in supplied]
         mistakes += [
             f"{use.where(name)}: {use.use} takes no '{name}'{did_you_mean(name, free)}"
@@ -50,6 +50,12 @@ def parameters(component: Any) -> Mapping[str, inspect.Parameter] | None:
         return inspect.signature(component).parameters
     except (ValueError, TypeError):
         return None
+
+
+def _takes_any(component: Any) -> bool:
+    """Whether a call takes any keyword: itself, or a wrapper that shows the narrower signature of what it wraps."""
+    signatures = (inspect.signature(component, follow_wrapped=followed) for followed in (True, False))
+    return any(p.kind is p.VAR_KEYWORD for signature in signatures for p in signature.parameters.values())
 
 
 def _annotations(component: Any) -> dict[str, Any]:
