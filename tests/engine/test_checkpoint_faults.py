@@ -21,7 +21,6 @@ from kd.engine.roles import Student
 from kd.engine.stop import Stop
 from students import MobileNetV3SmallASPP
 
-
 pytestmark = pytest.mark.timeout(3600)  # the whole takes minutes of an idle core
 
 
