@@ -87,7 +87,7 @@ def assemble(recipe: Recipe, *, runs: Path, seed: int, trained: bool = True) -> 
         )
     precision, steps, notes = _precision(recipe), total_steps(recipe, len(train)), list[str]()
     torch.manual_seed(seed)
-    network = student_network(recipe, train, seed, precision, notes)
+    network = student_network(recipe, train, precision, notes)
     ema = moving_average(recipe, network)  # before any hook: a copy's hooks would fill the original's store
     student, terms = Student(network, {}, {}, {}), dict[str, Term]()
     teacher, teaching, teacher_run = None, None, None

@@ -1,6 +1,6 @@
 """The networks of a recipe: built, loaded, frozen, averaged, folded."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -19,9 +19,7 @@ from kd.types import SegmentationDataset
 from kd.weights import load_into
 
 
-def student_network(
-    recipe: Recipe, data: SegmentationDataset, seed: int, precision: Precision, notes: list[str]
-) -> nn.Module:
+def student_network(recipe: Recipe, data: SegmentationDataset, precision: Precision, notes: list[str]) -> nn.Module:
     """The student's network with its first weights; a line on what was loaded goes to `notes`.
 
     Raises:
@@ -29,7 +27,7 @@ def student_network(
     """
     network, loaded = _with_weights(recipe, data)
     notes += loaded
-    _refuse_random(recipe, data, network, seed)
+    _refuse_random(recipe, data, network)
     return _synchronized(recipe, network, precision)
 
 
@@ -39,16 +37,12 @@ def _with_weights(recipe: Recipe, data: SegmentationDataset) -> tuple[nn.Module,
     return network, [] if weights is None else [f"student: {_load(network, weights, use)}"]
 
 
-def _refuse_random(recipe: Recipe, data: SegmentationDataset, network: nn.Module, seed: int) -> None:
-    """Refuse to freeze what is not pretrained: weights that another seed makes different were drawn, not loaded."""
+def _refuse_random(recipe: Recipe, data: SegmentationDataset, network: nn.Module) -> None:
+    """Refuse to freeze what is not pretrained."""
     paths = resting(recipe.student.freeze, [path for phase in recipe.phases for path in phase.freeze])
     if not paths:
         return
-    before = torch.get_rng_state()
-    torch.manual_seed(seed + 1)
-    values = _with_weights(recipe, data)[0].state_dict()
-    torch.set_rng_state(before)
-    drawn = [name for name, value in network.state_dict().items() if not torch.equal(value, values[name])]
+    drawn = _drawn(network, lambda: _with_weights(recipe, data)[0])
     mistakes = [
         f"{recipe.student.network.at()}: freeze: '{path}' has no pretrained weights ({inside[0]} was drawn at random); "
         "give student.weights, or do not freeze it"
@@ -57,6 +51,15 @@ def _refuse_random(recipe: Recipe, data: SegmentationDataset, network: nn.Module
     ]
     if mistakes:
         raise RecipeError(mistakes)
+
+
+def _drawn(network: nn.Module, again: Callable[[], nn.Module]) -> list[str]:
+    """The names of what was drawn at random, not loaded: weights that another seed makes different."""
+    before = torch.get_rng_state()
+    torch.manual_seed(torch.initial_seed() + 1)
+    values = again().state_dict()
+    torch.set_rng_state(before)
+    return [name for name, value in network.state_dict().items() if not torch.equal(value, values[name])]
 
 
 def _synchronized(recipe: Recipe, network: nn.Module, precision: Precision) -> nn.Module:
@@ -126,7 +129,10 @@ def teacher_network(
     classes, channels = len(data.class_names), data.in_channels
     if use is not None:
         network, where = build_network(recipe, use, classes, channels), use.at()
-        notes += [] if weights is None else [f"teacher: {_load(network, weights, use)}"]
+        if weights is not None:
+            notes.append(f"teacher: {_load(network, weights, use)}")
+        elif drawn := _drawn(network, lambda: build_network(recipe, use, classes, channels)):
+            notes.append(f"teacher: no weights given, {drawn[0]} was drawn at random; give teacher.weights")
     else:
         network, where, run = _from_run(recipe, runs, trained)
     theirs = (getattr(network, "num_classes", classes), getattr(network, "in_channels", channels))

@@ -195,7 +195,7 @@ class Terminal:
         line = self._line(step)
         if self._live:
             self._live.update(Text(line, no_wrap=True, overflow="ellipsis"))
-        elif evaluated or step >= self._steps or time.monotonic() - self._printed >= 10:
+        elif evaluated or time.monotonic() - self._printed >= 10:  # the last step is evaluated
             self._printed = time.monotonic()
             print(line, file=self._console.file, flush=True)  # rich would end the program when its pipe is closed
 
@@ -212,7 +212,7 @@ class Terminal:
         if "val/miou" in self._latest:
             parts.append(f"val mIoU {100 * self._latest['val/miou']:.1f} %")
         if "speed/images_per_second" in self._latest:
-            parts.append(f"{self._latest['speed/images_per_second']:.0f} images/s")
+            parts.append(f"{self._latest['speed/images_per_second']:.3g} images/s")
         return " · ".join([*parts, f"{duration(left)} left"])
 
 

@@ -137,6 +137,9 @@ class _Session:
             self.say(f"{run}: moved to {distributed.first(lambda: _move_aside(run))}")
         if self.finished(run):
             return run
+        if not wait and distributed.first(run.exists):
+            with self.owned(run, wait):
+                pass  # who comes second need not wait for the checks to hear it
         parts = assemble(recipe, runs=self.runs, seed=seed, trained=self.smoke is None)
         if self.smoke is not None:
             parts = replace(parts, val=Few(parts.val, self.smoke * recipe.train.batch_size))

@@ -118,3 +118,15 @@ def test_weights_that_do_not_fit_name_the_file_and_the_way_out(folder, foreign, 
             check_recipe("student.yaml", [f"student={NET % weights}"], trust=True, runs=folder / "runs")
         (mistake,) = caught.value.mistakes
         assert mistake.endswith(says)
+
+
+def test_a_teacher_without_weights_is_said_to_be_random(folder):
+    with (folder / "nets.py").open("a") as file:
+        file.write("\n\ndef loaded(num_classes):\n    torch.manual_seed(7)\n    return Net(num_classes)\n")
+
+    def notes(name):
+        recipe = read_recipe(folder / "student.yaml", [f"teacher={{use: nets.py:{name}}}"], trust=True)
+        return assemble(recipe, runs=folder / "runs", seed=0).notes
+
+    assert notes("Net") == ["teacher: no weights given, conv.weight was drawn at random; give teacher.weights"]
+    assert notes("loaded") == []

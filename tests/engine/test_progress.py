@@ -113,9 +113,11 @@ def test_a_pipe_gets_plain_lines(tmp_path):
     out = io.StringIO()
     terminal = Terminal("run", 10, console=Console(file=out, width=200))
     terminal.scalars(5, {"loss/total": 0.5, "speed/images_per_second": 12.0})
-    terminal.scalars(10, {"loss/total": 0.25, "val/miou": 0.613})
+    terminal.scalars(10, {"loss/total": 0.25, "speed/images_per_second": 0.456})
+    terminal.scalars(10, {"val/miou": 0.613})
+    terminal.scalars(10, {"final/miou": 0.613})
     terminal.close()
-    assert out.getvalue() == "run 10/10 · total 0.250 · val mIoU 61.3 % · 12 images/s · 0 s left\n"
+    assert out.getvalue() == "run 10/10 · total 0.250 · val mIoU 61.3 % · 0.456 images/s · 0 s left\n"
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(45, "45 s"), (720, "12 min"), (11100, "3 h 05 min")])
