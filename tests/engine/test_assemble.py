@@ -122,7 +122,7 @@ def test_weights_that_do_not_fit_name_the_file_and_the_way_out(folder, foreign, 
 
 def test_a_teacher_without_weights_is_said_to_be_random(folder):
     with (folder / "nets.py").open("a") as file:
-        file.write("\n\ndef loaded(num_classes):\n    torch.manual_seed(7)\n    return Net(num_classes)\n")
+        file.write("\n\ndef loaded(num_classes, in_channels):\n    torch.manual_seed(7)\n    return Net(num_classes)\n")
 
     def notes(name):
         recipe = read_recipe(folder / "student.yaml", [f"teacher={{use: nets.py:{name}}}"], trust=True)
