@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from kd.build import build, check_calls, refused_by
 from kd.engine.assemble import Parts, assemble, example_batch
 from kd.engine.optimizer import make_optimizer, phase_ends
+from kd.engine.roles import frozen_path
 from kd.engine.step import Term
 from kd.mistakes import raised
 from kd.recipe import Recipe, RecipeError, Use, read_recipe, teacher_recipe
@@ -113,7 +114,8 @@ def _resting(name: str, loss: Tensor, parts: Parts) -> list[str]:
     reached = [parameter for parameter, gradient in gradients.items() if gradient is not None and bool(gradient.any())]
     lines = []
     for phase, begin, end in zip(parts.recipe.phases, ends, ends[1:], strict=False):
-        if all(parameter.startswith(tuple(f"{path}." for path in phase.freeze)) for parameter in reached):
+        rests = tuple(f"{frozen_path(parts.student.network, path)}." for path in phase.freeze)
+        if all(parameter.startswith(rests) for parameter in reached):
             lines.append(
                 f"distill.{name} reaches nothing that trains in steps {begin} to {end}: {', '.join(phase.freeze)} rests"
             )

@@ -10,7 +10,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from kd.engine import distributed
 from kd.engine.folding import folded
 from kd.engine.optimizer import phase_ends, resting
-from kd.engine.roles import Student
+from kd.engine.roles import Student, frozen_path
 from kd.precision import Precision
 from kd.recipe import Recipe, RecipeError, Use, Weights, teacher_recipe
 from kd.runs import build_dataset, build_network, is_finished, load_network, teacher_directories
@@ -47,7 +47,7 @@ def _refuse_random(recipe: Recipe, data: SegmentationDataset, network: nn.Module
         f"{recipe.student.network.at()}: freeze: '{path}' has no pretrained weights ({inside[0]} was drawn at random); "
         "give student.weights, or do not freeze it"
         for path in paths
-        if (inside := [name for name in drawn if name.startswith(f"{path}.")])
+        if (inside := [name for name in drawn if name.startswith(f"{frozen_path(network, path)}.")])
     ]
     if mistakes:
         raise RecipeError(mistakes)

@@ -67,12 +67,14 @@ class Student(nn.Module):
     def freeze(self, paths: Iterable[str]) -> None:
         """Let these modules of the network rest, and no others: weights, BatchNorm's statistics and dropout.
 
-        What the network itself never trains stays as it is.
+        `encoder` is the network's `backbone` where it has no module of that name. What the network itself never trains
+        stays as it is.
 
         Raises:
             ValueError: the network has no such module; or nothing would be left to train.
         """
         modules = dict(self.network.named_modules())
+        paths = [frozen_path(self.network, path) for path in paths]
         for path in paths:
             if path not in modules or not path:
                 close = get_close_matches(path, modules, n=1)
@@ -104,6 +106,12 @@ class Student(nn.Module):
         output, at = self.taps(images)
         adapted = {term: _adapt(adapter, at[term]) for term, adapter in self.adapters.items()}
         return Tapped(as_classes(output.logits), _as_classes(output.aux), at | adapted)
+
+
+def frozen_path(network: nn.Module, name: str) -> str:
+    """The path of the module that `freeze` means by `name`: an encoder may be called `backbone`."""
+    children = dict(network.named_children())
+    return "backbone" if name == "encoder" and name not in children and "backbone" in children else name
 
 
 def _adapt(adapter: nn.Module, maps: Taken) -> Taken:
