@@ -10,7 +10,7 @@ from typing import Any
 from kd.compare.comparison import ORDER, SPLIT, Comparison, Entry, Role, labelled, val
 from kd.compare.listing import by_seed
 from kd.recipe import RecipeError, read_recipe
-from kd.runs import Result, TeacherResult, is_finished, read_result, run_directory
+from kd.runs import Result, SplitResult, TeacherResult, is_finished, read_result, run_directory
 from kd.storage import read_json
 
 
@@ -237,12 +237,21 @@ def _of_scores(comparison: Comparison) -> list[str]:
         if predicted:
             listed = ", ".join(predicted)
             notes.append(f"{comparison.label(entry)} predicts {listed}, which is absent: it counts as 0 in this mIoU")
+        only = {names[0] for split in entry.splits if len(names := _predicted(split)) == 1}
+        if only:
+            listed = ", or ".join(sorted(only))
+            notes.append(f"{comparison.label(entry)} predicts nothing but {listed}: it has learned next to nothing")
     best = [comparison.label(entry) for entry in comparison.entries if entry.select == "best"]
     if best:
         notes.append(f"select: best ({', '.join(best)}): the step was chosen on these images, the score is optimistic")
     if comparison.of_role("student") and all(len(entry.seeds) <= 1 for entry in comparison.entries):
         notes.append("one seed a network: how far seeds spread is unknown; train.seeds=[0,1,2] tells")
     return notes
+
+
+def _predicted(split: SplitResult) -> list[str]:
+    columns = zip(split.classes, zip(*split.confusion, strict=True), strict=True)
+    return [name for name, column in columns if any(column)]
 
 
 def duration(seconds: float) -> str:
