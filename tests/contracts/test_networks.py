@@ -15,21 +15,26 @@ NAMES = [f"{package.__name__}.{name}" for package in (students, teachers) for na
 HEAVY = {  # too slow at 256×256, in bf16 on a processor without it, or to export, for every run of the tests
     "students.MobileNetV2ASPPResidualSEUNet",
     *(name for name in NAMES if name.startswith("teachers.")),
-} - {"teachers.ClassMapped", "teachers.Wrapped"}
+} - {"teachers.ClassMapped", "teachers.Ensemble", "teachers.Wrapped"}
 SLOW_IN_BF16 = {"students.DeepLabV3ResNet18", "students.MobileNetV3SmallASPP", "students.PSPNetResNet18"}
 EXPORTED = {"students.MobileNetV2UNet", "students.MobileNetV3SmallASPPLite", "students.PSPNetResNet18"}
 
 
+def foreign(num_classes: int, in_channels: int, stride: int = 4) -> dict[str, Any]:
+    """A network that is not ours."""
+    stem = nn.Conv2d(in_channels, 8, 3, stride, 1)
+    return {"network": nn.Sequential(stem, nn.ReLU(), nn.Conv2d(8, num_classes, 1))}
+
+
 def parts(name: str, num_classes: int, in_channels: int) -> dict[str, Any]:
     """What a composed network needs beside the facts of the data."""
-    member = students.LRASPPMobileNetV3Large
-    if name == "teachers.Ensemble":
-        return {"members": [member(num_classes, in_channels), students.MobileNetV2UNet(num_classes, in_channels)]}
+    if name == "teachers.Ensemble":  # of two small members at different strides
+        made = [foreign(num_classes, in_channels, stride) for stride in (4, 2)]
+        return {"members": [teachers.Wrapped(num_classes, in_channels, **one) for one in made]}
     if name == "teachers.ClassMapped":
-        return {"network": member(4, in_channels), "matrix": [[1, 1, 0, 1]] * num_classes}
+        return {"network": students.LRASPPMobileNetV3Large(4, in_channels), "matrix": [[1, 1, 0, 1]] * num_classes}
     if name == "teachers.Wrapped":
-        foreign = nn.Sequential(nn.Conv2d(in_channels, 8, 3, 4, 1), nn.ReLU(), nn.Conv2d(8, num_classes, 1))
-        return {"network": foreign, "taps": {"low": "1"}}
+        return foreign(num_classes, in_channels) | {"taps": {"low": "1"}}
     return {}
 
 
