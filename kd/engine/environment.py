@@ -80,8 +80,8 @@ def deterministic(recipe: Recipe) -> Iterator[None]:
     torch.backends.cudnn.benchmark = False
     try:
         yield
-    except RuntimeError as error:
-        found = re.match(r"(\S+) does not have a deterministic implementation", str(error))
+    except (RuntimeError, RecipeError) as error:  # the second: the check before a run met it
+        found = re.search(r"(\S+) does not have a deterministic implementation", str(error))
         if found is None:
             raise
         raise RecipeError(
