@@ -127,15 +127,16 @@ def die_at(monkeypatch, step):
 
 def test_killed_at_random_moments(rich, tmp_path):
     """Up to four times in each run, wherever it is then: also in a save, an evaluation, a start."""
-    died = 0
+    died, span = 0, rich.seconds / 2
     for seed in itertools.count():
         draw, runs = random.Random(seed), tmp_path / f"seed{seed}"
         for _ in range(4):
             child = forked(partial(run, rich.recipe(workers=draw.choice([0, 0, 2])), runs))
-            time.sleep(draw.uniform(0, rich.seconds / 2))
+            time.sleep(draw.uniform(0, span))
             os.kill(child, signal.SIGKILL)
             status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
             if status == 0:  # it was faster
+                span *= 0.9
                 break
             assert status == -signal.SIGKILL, seed
             died += 1
@@ -147,19 +148,20 @@ def test_killed_at_random_moments(rich, tmp_path):
 
 def test_signals_at_random_moments(rich, tmp_path):
     """The status is 128 + the signal's number, or 0 where the run was done; up to four signals in each run."""
-    stopped = 0
+    stopped, span = 0, rich.seconds / 2
     for seed in itertools.count():
         draw, runs = random.Random(seed), tmp_path / f"seed{seed}"
         for _ in range(4):
             number = draw.choice([signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT])
             child = listening(rich.arguments(workers=draw.choice([0, 0, 2])), rich.path, runs)
-            time.sleep(draw.uniform(0, rich.seconds / 2))
+            time.sleep(draw.uniform(0, span))
             began = time.monotonic()
             os.kill(child, number)
             status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
             assert time.monotonic() - began < 10, seed
             if status in (0, -number):  # it was faster: nobody listens any more
                 assert is_finished(next(runs.glob("student-*/seed0"))), seed
+                span *= 0.9
                 break
             assert status == 128 + number, seed
             stopped += 1
