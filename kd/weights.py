@@ -150,15 +150,18 @@ def _unpickled(path: Path) -> object:
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # noqa: BLE001  # mutated pickles raise nearly anything
         forbidden = re.search(r"GLOBAL (\S+)", str(error))
-        if forbidden is None:
+        if forbidden is None and "Unsupported operand 149" not in str(error):  # FRAME, which protocol 4 begins with
             raise ValueError(f"{path} is not a readable PyTorch file ({_first_line(error)})") from None
+        what = f"holds {forbidden[1]}" if forbidden else "is pickled by protocol 4 or newer"
         raise ValueError(
-            f"{path} holds {forbidden[1]}, which could run code, so it is not opened; if you trust the file, "
+            f"{path} {what}, which could run code, so it is not opened; if you trust the file, "
             "turn it into safetensors in the environment that wrote it:\n"
             "    import torch, safetensors.torch\n"
             f"    data = torch.load({str(path)!r}, map_location='cpu', weights_only={False})\n"
-            "    state = data.get('state_dict', data)  # or the key that holds the weights\n"
-            f"    safetensors.torch.save_file({{k: v.clone() for k, v in state.items()}}, '{path.stem}.safetensors')"
+            "    state = data.get('state_dict', data) if isinstance(data, dict) else data.state_dict()"
+            "  # or data['the key that holds the weights']\n"
+            "    safetensors.torch.save_file({k: v.contiguous().clone() for k, v in state.items()}, "
+            f"{path.stem + '.safetensors'!r})"
         ) from None
 
 

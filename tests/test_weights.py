@@ -253,17 +253,43 @@ def test_a_file_that_could_run_code_is_not_opened(tmp_path: Path, trained: dict[
     assert not canary.exists()
     _, *lines = str(caught.value).splitlines()
     assert len(lines) == 4
-    assert lines[-1].strip() == "safetensors.torch.save_file({k: v.clone() for k, v in state.items()}, 'a.safetensors')"
+    assert lines[-1].strip() == (
+        "safetensors.torch.save_file({k: v.contiguous().clone() for k, v in state.items()}, 'a.safetensors')"
+    )
+
+
+def through_the_four_lines(content: object, folder: Path, monkeypatch: pytest.MonkeyPatch, **options: Any) -> str:
+    """What is refused about a file, once its four lines, typed as they stand, have made all of it loadable."""
+    torch.save(content, folder / "a's.pth", **options)
+    with pytest.raises(ValueError, match="could run code") as caught:
+        load_into(network(), str(folder / "a's.pth"))
+    message, *lines = str(caught.value).splitlines()
+    monkeypatch.chdir(folder)
+    exec("\n".join(line.strip() for line in lines), {})  # the reader's decision, here ours
+    assert load_into(network(), "a's.safetensors") == "a's.safetensors: loaded 272 of 272 tensors"
+    return message
 
 
 def test_the_four_lines_do_it(tmp_path: Path, trained: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch) -> None:
-    file, canary = tmp_path / "a.pth", tmp_path / "canary"
-    torch.save({"state_dict": trained, "hook": Payload(canary)}, file)
-    with pytest.raises(ValueError, match="could run code") as caught:
-        load_into(network(), str(file))
-    monkeypatch.chdir(tmp_path)
-    exec("\n".join(line.strip() for line in str(caught.value).splitlines()[1:]))  # the reader's decision, here ours
-    assert load_into(network(), "a.safetensors") == "a.safetensors: loaded 272 of 272 tensors"
+    through_the_four_lines({"state_dict": trained, "hook": Payload(tmp_path / "canary")}, tmp_path, monkeypatch)
+
+
+def test_the_four_lines_turn_a_whole_network_in_any_memory_format(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    message = through_the_four_lines(network().to(memory_format=torch.channels_last), tmp_path, monkeypatch)
+    assert "a's.pth holds students." in message
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol 4")
+def test_a_newer_pickle_gets_the_four_lines_too(
+    tmp_path: Path, trained: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    message = through_the_four_lines(trained, tmp_path, monkeypatch, pickle_protocol=4)
+    assert message == (
+        f"{tmp_path}/a's.pth is pickled by protocol 4 or newer, which could run code, so it is not opened; "
+        "if you trust the file, turn it into safetensors in the environment that wrote it:"
+    )
 
 
 def test_foreign_objects_arrive_inert(tmp_path: Path) -> None:
