@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; the exit status (see docs/recipes.md)."""
+    """Run one command; the exit status (see docs/architecture.md)."""
     arguments = _parse(argv)
     warnings.showwarning = _one_line
     try:
