@@ -64,8 +64,9 @@ def load_into(network: nn.Module, spec: str | Mapping[str, Any] | None) -> str:
         network: changed in place, and only if everything is in order.
         spec: None or "none"; "imagenet" (the backbone, from torchvision); a torchvision name such as
             "FCN_ResNet50_Weights.COCO_WITH_VOC_LABELS_V1"; a run's folder; a .safetensors file or a file by
-            `torch.save`; or a mapping with `file`, and by choice `key` (where in the file the weights are), `rename`
-            (beginnings of names, old: new) and `head: new` (leave out a classifier for other classes).
+            `torch.save`; or a mapping with `file`, and by choice `key` (where in the file the weights are; dots go
+            deeper), `rename` (beginnings of names, old: new) and `head: new` (leave out a classifier for other
+            classes).
 
     Returns:
         One line that says what was loaded and what was not.
@@ -102,6 +103,8 @@ def load_into(network: nn.Module, spec: str | Mapping[str, Any] | None) -> str:
 
 def _read(network: nn.Module, source: str, key: str | None) -> tuple[dict[str, Tensor], str]:
     """The tensors that a source holds, and what a message calls it."""
+    if key is not None and not source.endswith(PICKLES):
+        raise ValueError(f"key: {source} has one set of weights and no keys; only {', '.join(PICKLES)} have")
     if source == "imagenet":
         name = getattr(getattr(network, "backbone", None), "imagenet", None)
         if name is None:
@@ -168,11 +171,12 @@ def _unpickled(path: Path) -> object:
 def _unwrapped(data: object, key: str | None) -> dict[str, Tensor]:
     """The state dict inside a checkpoint."""
     if key is not None:
-        if not isinstance(data, Mapping) or key not in data:
-            raise ValueError(f"the file has no key '{key}'; it has {_some(data)}")
-        data = data[key]
+        for part in [key] if isinstance(data, Mapping) and key in data else key.split("."):
+            if not isinstance(data, Mapping) or part not in data:
+                raise ValueError(f"the file has no key '{key}'; it has {_some(data)}")
+            data = data[part]
     while isinstance(data, Mapping):
-        inside = [name for name in WRAPPERS if isinstance(data.get(name), Mapping)]
+        inside = [name for name in WRAPPERS if _holds_tensors(data.get(name))]
         if not inside:
             tensors = {str(name): value for name, value in data.items() if isinstance(value, Tensor)}
             if tensors:
@@ -182,6 +186,11 @@ def _unwrapped(data: object, key: str | None) -> dict[str, Tensor]:
             raise ValueError(f"the file holds weights under '{inside[0]}' and '{inside[1]}'; choose one with key:")
         data = data[inside[0]]
     raise ValueError(f"no weights found: the file has {_some(data)}; say with key: where they are")
+
+
+def _holds_tensors(value: object) -> bool:
+    """Whether this is a mapping with a tensor at any depth: a model's settings stand under `model` as well."""
+    return isinstance(value, Mapping) and any(isinstance(one, Tensor) or _holds_tensors(one) for one in value.values())
 
 
 def _without_prefixes(state: dict[str, Tensor], network: nn.Module) -> tuple[dict[str, Tensor], list[str]]:

@@ -112,6 +112,26 @@ def test_two_candidates_need_a_key(tmp_path: Path, trained: dict[str, Tensor]) -
     refuses({"file": file, "key": "state"}, "the file has no key 'state'; it has 'model', 'ema'")
 
 
+def test_settings_under_the_name_of_weights_are_no_candidate(tmp_path: Path, trained: dict[str, Tensor]) -> None:
+    torch.save({"model": {"name": "lraspp", "width": 1.0}, "ema": {}, "state_dict": trained}, tmp_path / "a.pt")
+    assert load_into(network(), str(tmp_path / "a.pt")) == "a.pt: loaded 272 of 272 tensors"
+
+
+def test_a_key_goes_deeper_by_dots(tmp_path: Path, trained: dict[str, Tensor]) -> None:
+    file = str(tmp_path / "a.pt")
+    torch.save({"model": trained, "ema": {"average": trained}}, file)
+    assert load_into(network(), {"file": file, "key": "ema.average"}) == "a.pt: loaded 272 of 272 tensors"
+    refuses({"file": file, "key": "ema.mean"}, "the file has no key 'ema.mean'; it has 'average'")
+
+
+@pytest.mark.parametrize("source", ["imagenet", "a.safetensors", "ResNet18_Weights.IMAGENET1K_V1", "runs/a"])
+def test_only_a_pickle_has_keys(source: str) -> None:
+    refuses(
+        {"file": source, "key": "ema"},
+        f"key: {source} has one set of weights and no keys; only .pt, .pth, .ckpt, .tar, .bin have",
+    )
+
+
 def test_rename(tmp_path: Path, trained: dict[str, Tensor]) -> None:
     state = {re.sub(r"^classifier\.", "decode_head.", name): tensor for name, tensor in trained.items()}
     torch.save({"state_dict": state}, tmp_path / "a.pth")
