@@ -71,8 +71,8 @@ class ClassMapped(nn.Module):
                 f"the classes given are {len(matrix)} × {', '.join(map(str, widths))}, the data have {num_classes} and "
                 f"the teacher {theirs}; name each once, in the order of the channels"
             )
-        if any(share < 0 for row in matrix for share in row):
-            raise ValueError("matrix: a number is below 0; give 0 where a class has no part")
+        if not all(0 <= share < math.inf for row in matrix for share in row):
+            raise ValueError("matrix: a number is below 0 or not finite; give 0 where a class has no part")
         self.parts = [[(j, math.log(share)) for j, share in enumerate(row) if share > 0] for row in matrix]
         self.known = tuple(k for k, part in enumerate(self.parts) if part)
         if not self.known:
@@ -93,6 +93,10 @@ class ClassMapped(nn.Module):
 
 def _by_names(source: Sequence[str], target: Sequence[str], merge: Mapping[str, Sequence[str]]) -> list[list[float]]:
     """Which of the teacher's classes each of the student's covers."""
+    for side, names in (("source", source), ("target", target)):
+        folded = [name.casefold() for name in names]
+        if twice := [name for name, fold in zip(names, folded, strict=True) if folded.count(fold) > 1]:
+            raise ValueError(f"{side}: {' and '.join(twice)} are one name; name each class once")
     place = {name.casefold(): j for j, name in enumerate(source)}
     if unknown := merge.keys() - set(target):
         raise ValueError(f"merge: the student has no class '{min(unknown)}'; it has {', '.join(target)}")

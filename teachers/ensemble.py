@@ -1,5 +1,6 @@
 """Several teachers as one."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -59,8 +60,8 @@ class Ensemble(nn.Module):
                     f"members.{i}: {type(member).__name__} has {given[0]} classes and {given[1]} channels, "
                     f"the ensemble {num_classes} and {in_channels}; give it the same"
                 )
-        if temperature <= 0:
-            raise ValueError(f"temperature: {temperature} is not above 0; 1.0 leaves the mean as it is")
+        if not 0 < temperature < math.inf:
+            raise ValueError(f"temperature: {temperature} is not above 0 and finite; 1.0 leaves the mean as it is")
         if files is not None and len(files) != len(members):
             raise ValueError(f"files: {len(files)} for {len(members)} members; give one for each")
         self.num_classes, self.in_channels, self.temperature = num_classes, in_channels, temperature
@@ -106,6 +107,6 @@ def _shares(
     if len(rows) != members or {len(row) for row in rows} not in ({1}, {classes}):
         raise ValueError(f"weights: give one number, or {classes} (one a class), for each of the {members} members")
     sums = [sum(column) for column in zip(*rows, strict=True)]
-    if min(map(min, rows)) < 0 or min(sums) == 0:
-        raise ValueError("weights: must be 0 or more, and above 0 for one member at least")
+    if not all(0 <= share < math.inf for row in rows for share in row) or min(sums) == 0:
+        raise ValueError("weights: must be 0 or more and finite, and above 0 for one member at least")
     return [[share / total for share, total in zip(row, sums, strict=True)] for row in rows]

@@ -82,7 +82,21 @@ def test_unknown_classes_are_never_the_answer_and_finite() -> None:
             {"source": SOURCE, "target": ["a", "b", "c"]},
             "teacher and student have no class in common; say with merge: which belong together",
         ),
-        ({"matrix": [[1, 0, 0, -1]] * 3}, "matrix: a number is below 0; give 0 where a class has no part"),
+        (
+            {"source": ["background", "car", "Car", "person"], "target": TARGET},
+            "source: car and Car are one name; name each class once",
+        ),
+        (
+            {"source": SOURCE, "target": ["car", "sky", "car"]},
+            "target: car and car are one name; name each class once",
+        ),
+        *(
+            (
+                {"matrix": [[1, 0, 0, wrong]] * 3},
+                "matrix: a number is below 0 or not finite; give 0 where a class has no part",
+            )
+            for wrong in (-1, float("nan"), float("inf"))
+        ),
     ],
 )
 def test_refusals(options: dict[str, object], message: str) -> None:

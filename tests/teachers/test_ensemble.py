@@ -93,7 +93,13 @@ def test_files_fill_the_members(tmp_path: Path) -> None:
             {"members": [*members(), Fixed(torch.zeros(1, 4, 2, 2))]},
             "members.2: Fixed has 4 classes and 3 channels, the ensemble 3 and 3; give it the same",
         ),
-        ({"members": members(), "temperature": 0}, "temperature: 0 is not above 0; 1.0 leaves the mean as it is"),
+        *(
+            (
+                {"members": members(), "temperature": wrong},
+                f"temperature: {wrong} is not above 0 and finite; 1.0 leaves the mean as it is",
+            )
+            for wrong in (0, float("nan"), float("inf"))
+        ),
         ({"members": members(), "files": ["a"]}, "files: 1 for 2 members; give one for each"),
         (
             {"members": members(), "weights": [[1, 2], [1, 2]]},
@@ -103,9 +109,12 @@ def test_files_fill_the_members(tmp_path: Path) -> None:
             {"members": members(), "weights": [1, 1, 1]},
             "weights: give one number, or 3 (one a class), for each of the 2 members",
         ),
-        (
-            {"members": members(), "weights": [-1, 2]},
-            "weights: must be 0 or more, and above 0 for one member at least",
+        *(
+            (
+                {"members": members(), "weights": wrong},
+                "weights: must be 0 or more and finite, and above 0 for one member at least",
+            )
+            for wrong in ([-1, 2], [[1, 0, 1], [1, 0, 1]], [float("nan"), 1], [float("inf"), 1])
         ),
     ],
 )
