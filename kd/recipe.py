@@ -61,12 +61,8 @@ __all__ = [
     "to_yaml",
 ]
 
-MACHINE = (
-    "device",
-    "deterministic",
-    "log",
-    "track",
-)  # of the machine: no part of a run's id; a teacher takes over its student's
+# Of the machine: no part of a run's id, and a teacher takes over its student's.
+MACHINE = ("device", "deterministic", "log", "track")
 
 
 class Recipe(Section):
