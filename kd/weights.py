@@ -84,6 +84,8 @@ def load_into(network: nn.Module, spec: str | Mapping[str, Any] | None) -> str:
         return "no weights loaded: all layers start from scratch"
     state, label = _read(network, str(source), options.get("key"))
     for old, new in (options.get("rename") or {}).items():
+        if not any(name.startswith(old) for name in state):
+            raise ValueError(f"rename: no name in {label} begins with '{old}'; it has {_some(state)}")
         state = {new + name.removeprefix(old) if name.startswith(old) else name: t for name, t in state.items()}
     state, stripped = _without_prefixes(state, network)
     loaded, unused = _placed(network, state, new_head=options.get("head") == "new")

@@ -144,6 +144,14 @@ def test_rename(tmp_path: Path, trained: dict[str, Tensor]) -> None:
     assert loaded(target, trained)
 
 
+def test_a_beginning_that_no_name_has_is_not_renamed_in_silence(tmp_path: Path) -> None:
+    save_file({"module.backbone.0.0.weight": torch.rand(16, 3, 3, 3)}, tmp_path / "a.safetensors")
+    refuses(
+        {"file": str(tmp_path / "a.safetensors"), "rename": {"backbone.": "encoder."}},
+        "rename: no name in a.safetensors begins with 'backbone.'; it has 'module.backbone.0.0.weight'",
+    )
+
+
 @pytest.mark.parametrize(
     "place",
     [
