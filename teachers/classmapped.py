@@ -34,7 +34,7 @@ class ClassMapped(nn.Module):
         in_channels: channels of an image.
         network: the teacher; its own `num_classes` must be the number of its classes here.
         source: the teacher's classes, in the order of its channels.
-        target: the student's classes, in the order of the labels.
+        target: the student's classes, in the order of the labels: the data's names, which a run compares.
         merge: a class of the student -> the teacher's classes that it covers; the others meet by equal names.
         matrix: instead of names: K rows, one number >= 0 for each of the teacher's classes.
 
@@ -60,6 +60,7 @@ class ClassMapped(nn.Module):
         self.network = network
         self.taps: dict[str, Tap] = network.taps  # type: ignore[assignment]
         self.shift_free = bool(getattr(network, "shift_free", False))  # an ensemble's logits, and so these
+        self.target = None if matrix is not None or target is None else tuple(target)
         if matrix is None:
             if source is None or target is None:
                 raise ValueError("give `source` and `target`, the names of both sides' classes, or `matrix`")

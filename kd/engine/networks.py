@@ -141,6 +141,14 @@ def teacher_network(
             f"{recipe.file}: the teacher ({where}) has {theirs[0]} classes and {theirs[1]} image channels, "
             f"the data {classes} and {channels}; train a teacher on this data"
         )
+    target = getattr(network, "target", None)  # of teachers.ClassMapped: a wrong order would teach wrong classes
+    if isinstance(target, tuple) and len(target) == classes:
+        for number, (theirs, ours) in enumerate(zip(target, data.class_names, strict=True)):
+            if theirs.casefold() != ours.casefold():
+                raise RecipeError(
+                    f"{where}: teacher.args.target: class {number} is '{theirs}', in the data '{ours}'; "
+                    f"write target: [{', '.join(data.class_names)}]"
+                )
     return network, run
 
 

@@ -351,6 +351,15 @@ def test_a_teacher_of_other_classes_speaks_of_those_it_knows(recipe):
     )
 
 
+def test_the_classes_of_a_mapped_teacher_are_the_datas_in_their_order(recipe):
+    teacher = """{use: teachers.ClassMapped, args: {network: {use: "nets.py:Net", args: {num_classes: 2}},
+        source: [night, day], target: [bright, dark], merge: {bright: [day], dark: [night]}}}"""
+    (mistake,) = refused(recipe, f"teacher={teacher}")
+    assert mistake.endswith(
+        "teacher.args.target: class 0 is 'bright', in the data 'dark'; write target: [dark, bright]"
+    )
+
+
 def test_the_size_of_a_memory_is_said(recipe):
     memory = "{use: kd.losses.CIRKDMemory, args: {pixel_queue: 1000, region_queue: 250}}"
     lines = check_recipe(recipe, [f"distill.hint.loss={memory}"], trust=True, runs=recipe.parent / "runs")
