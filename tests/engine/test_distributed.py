@@ -324,17 +324,13 @@ def test_a_real_torchrun_ends_within_30_s_of_a_death(tmp_path):
     assert "another process of this run has died" in err or "Signal 9 (SIGKILL)" in err
 
 
-def block(name):
-    """The shell block of docs/distributed.md under a heading."""
-    text = (Path(__file__).parents[2] / "docs" / "distributed.md").read_text()
-    return re.search(rf"## {name}\n.*?```bash\n(.*?)```", text, re.DOTALL)[1]
-
-
 @pytest.mark.slow
 def test_the_slurm_block_saves_and_asks_to_be_queued_again(tmp_path):
     """The documented script under a stub Slurm: USR1 to the batch shell only, as `--signal=B:USR1` sends it."""
     write_plain(tmp_path)
-    script = re.sub(r"recipes/\S+", "student.yaml --trust train.steps=600", block("Slurm"))
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    script = re.search(r"```bash\n(#!/bin/bash\n.*?)```", readme, re.DOTALL)[1]
+    script = script.replace("kd run mobilenetv3_kl_cwd.yaml", "kd run student.yaml --trust train.steps=600")
     stubs = tmp_path / "bin"
     stubs.mkdir()
     (stubs / "scontrol").write_text(
