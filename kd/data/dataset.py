@@ -197,6 +197,7 @@ class Survey(NamedTuple):
     """What the labels of a split hold."""
 
     images: int  # that were looked at
+    of: int  # that there are
     pixels: int
     ignored: float  # share of the pixels, 0 … 1
     counts: tuple[int, ...]  # pixels of each class
@@ -219,7 +220,7 @@ def survey(dataset: SegmentationDataset, *, at_most: int = 500) -> Survey:
             counts += torch.bincount(labels.flatten(), minlength=256)
     pixels = int(counts.sum())
     ignored = int(counts[IGNORE]) / pixels if pixels else 1.0
-    return Survey(len(looked_at), pixels, ignored, tuple(counts[: len(dataset.class_names)].tolist()))
+    return Survey(len(looked_at), length, pixels, ignored, tuple(counts[: len(dataset.class_names)].tolist()))
 
 
 def warnings(train: Survey, val: Survey, class_names: Sequence[str]) -> list[str]:
@@ -228,7 +229,8 @@ def warnings(train: Survey, val: Survey, class_names: Sequence[str]) -> list[str
     for name, seen in (("train", train), ("val", val)):
         missing = [label for label, count in zip(class_names, seen.counts, strict=True) if not count]
         classes = f"never occur: {', '.join(missing)}" if missing else "every class occurs"
-        facts.append(f"{name}: {100 * seen.ignored:.1f} % of the pixels are ignored; {classes} ({seen.images} images)")
+        images = f"{seen.images} images" if seen.images == seen.of else f"{seen.images} of {seen.of} images"
+        facts.append(f"{name}: {100 * seen.ignored:.1f} % of the pixels are ignored; {classes} ({images})")
         if seen.ignored > 0.5:
             warned.append(f"warning: {name}: more than half of the pixels are ignored ({100 * seen.ignored:.1f} %)")
         if len(class_names) - len(missing) == 1:
