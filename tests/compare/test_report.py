@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from kd.build import build
 from kd.compare import compare_command, predictions
@@ -214,13 +214,14 @@ def test_the_pictures_are_predicted_as_the_scores_were_taken(made, networks, mon
 
 def test_a_teacher_without_a_run_is_loaded_as_its_recipe_says(networks):
     dataset, (one, _) = networks
-    weights = f"{{file: {one / 'student.safetensors'}, rename: {{'never.': ''}}}}"
+    expected = load_file(one / "student.safetensors")
+    save_file({f"old.{name}": value for name, value in expected.items()}, one / "theirs.safetensors")
+    weights = f"{{file: {one / 'theirs.safetensors'}, rename: {{'old.': ''}}}}"
     teacher = f"teacher={{use: 'tiny.py:Tiny', weights: {weights}}}"
     terms = "distill={kl: {loss: {use: kd.losses.PixelKL}}}"
     recipe = read_recipe(one.parent / "small.yaml", [teacher, terms], trust=True)
     entry = SimpleNamespace(runs=(), network="tiny.py:Tiny")
     network = predictions._network(SimpleNamespace(trust=True), entry, recipe, dataset)
-    expected = load_file(one / "student.safetensors")
     assert all(torch.equal(value, expected[name]) for name, value in network.state_dict().items())
 
 

@@ -76,7 +76,7 @@ def foreign(folder):
     state = load(folder / "nets.py").Net(3, channels=8).state_dict()
     renamed = {f"module.{name.replace('conv.', 'stem.0.')}": value for name, value in state.items()}
     torch.save(
-        {"net": renamed, "ema": {}, "args": argparse.Namespace(lr=0.1), "when": datetime.datetime.now()},
+        {"net": renamed, "ema": renamed, "args": argparse.Namespace(lr=0.1), "when": datetime.datetime.now()},
         folder / "best.pth",
     )
     return state
