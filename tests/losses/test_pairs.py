@@ -19,8 +19,8 @@ def test_unit_of_zeros_is_zero_and_gets_no_gradient() -> None:
 
 
 def test_pooled_is_the_mean_of_the_valid_pixels() -> None:
-    maps = torch.tensor([[1.0, 3.0, 100.0], [5.0, 7.0, 100.0], [9.0, 100.0, 100.0]])[None, None]
-    valid = maps[0] < 100
+    maps = torch.tensor([[1.0, 3.0, 0.0], [5.0, 7.0, 0.0], [9.0, 0.0, 0.0]])[None, None]
+    valid = maps[0] > 0
     means, seen = pooled(maps, valid, 2)
     assert means[0, 0].tolist() == [[4, 0], [9, 0]]
     assert seen[0].tolist() == [[True, False], [True, False]]

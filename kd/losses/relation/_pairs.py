@@ -31,7 +31,7 @@ def pooled(maps: Tensor, valid: Tensor, side: int) -> tuple[Tensor, Tensor]:
     """The mean of the valid pixels in each window of side × side, and which windows have one.
 
     Args:
-        maps: (N, C, h, w).
+        maps: (N, C, h, w), 0 at the pixels that are not valid.
         valid: bool (N, h, w).
         side: in pixels; the last windows are narrower where it does not divide the size.
 
@@ -39,9 +39,9 @@ def pooled(maps: Tensor, valid: Tensor, side: int) -> tuple[Tensor, Tensor]:
         (N, C, ⌈h/side⌉, ⌈w/side⌉), zeros where a window has no valid pixel; bool without the channels.
     """
     if side == 1:
-        return maps.where(valid[:, None], 0), valid
+        return maps, valid
     share = F.avg_pool2d(valid[:, None].to(maps.dtype), side, ceil_mode=True)
-    mean = F.avg_pool2d(maps.where(valid[:, None], 0), side, ceil_mode=True) / share.where(share > 0, 1)
+    mean = F.avg_pool2d(maps, side, ceil_mode=True) / share.where(share > 0, 1)
     return mean, share[:, 0] > 0
 
 
