@@ -46,10 +46,20 @@ def pair(
 
 
 def counted(maps: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Maps in float32 at least, with 0 at the pixels that do not count; bool (N, h, w): which ones do.
+    """Maps in float32 at least, with 0 at the pixels that do not count, and which ones do.
 
     To leave such pixels out of a sum afterwards is not enough: where they hold inf, or a value whose square or power is
     inf, their gradient would be 0 times inf.
+
+    Args:
+        maps: (N, C, h, w).
+        labels: (N, h, w), or None: every pixel counts.
+
+    Returns:
+        (N, C, h, w); bool (N, h, w).
+
+    Raises:
+        ValueError: the labels have another size than the maps.
     """
     valid = valid_pixels(labels, maps)
     maps = at_least_float32(maps)
