@@ -26,7 +26,7 @@ from kd.engine.start import make_run, stream, taught_by
 from kd.engine.step import Run
 from kd.engine.teacher_cache import CachedTeacher
 from kd.engine.train import train
-from kd.recipe import Recipe, RecipeError, as_steps, baseline_of, teacher_recipe
+from kd.recipe import Recipe, RecipeError, as_steps, baseline_of, teachers
 from kd.runs import is_finished, peak_memory, run_directory
 from kd.schema import Cache
 
@@ -88,11 +88,7 @@ def plan(recipe: Recipe, *, runs: Path, baseline: bool = False, fresh: bool = Fa
         RecipeError: the parts do not fit.
         DataError: the data cannot be read.
     """
-    asked: list[tuple[str, Recipe, tuple[int, ...]]] = []
-    one = teacher_recipe(recipe)
-    while one is not None:
-        asked.insert(0, ("teacher", one, one.train.seeds[:1]))
-        one = teacher_recipe(one)
+    asked = [("teacher", one, one.train.seeds[:1]) for one in reversed(teachers(recipe))]
     asked.append(("student" if recipe.distill else "baseline", recipe, recipe.train.seeds))
     if baseline and recipe.distill:
         asked.append(("baseline", baseline_of(recipe), recipe.train.seeds))
@@ -149,19 +145,19 @@ def epochs_within(jobs: list[Job], budget: float, where: str) -> int:
     Raises:
         RecipeError: it is not enough for one epoch.
     """
-    teachers = sum(job.seconds() for job in jobs if job.role == "teacher")
+    teaching = sum(job.seconds() for job in jobs if job.role == "teacher")
     students = [job for job in jobs if job.role != "teacher"]
     fixed = sum(job.runs * job.evaluations * job.evaluation for job in students if not job.every)
 
     def lasting(epochs: int) -> float:
-        return teachers + sum(job.runs * job.lasting(epochs) for job in students)
+        return teaching + sum(job.runs * job.lasting(epochs) for job in students)
 
     epochs = bisect_right(range(1, LONGEST), budget, key=lasting) if students else 0
     if students and epochs < 1:
-        epoch = lasting(1) - teachers - fixed
+        epoch = lasting(1) - teaching - fixed
         raise RecipeError(
             f"{where}: not enough for one epoch: {duration(epoch)} an epoch, {duration(fixed)} for evaluations, "
-            f"{duration(teachers)} for teachers; give more time, fewer seeds, or train the teacher first"
+            f"{duration(teaching)} for teachers; give more time, fewer seeds, or train the teacher first"
         )
     return epochs
 
