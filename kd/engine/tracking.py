@@ -12,8 +12,9 @@ from kd.runs import read_metrics
 from kd.schema import Track
 from kd.storage import read_json, write_json
 
-PATIENCE = "20"  # seconds that training waits, at the start for an answer, at the end for what is not uploaded yet:
-# torchrun kills 30 s after it asks for a stop. WANDB_INIT_TIMEOUT and WANDB_FINISH_TIMEOUT say otherwise.
+# Seconds that training waits, at the start for an answer, at the end for what is not uploaded yet: torchrun kills 30 s
+# after it asks for a stop. WANDB_INIT_TIMEOUT and WANDB_FINISH_TIMEOUT say otherwise.
+PATIENCE = "20"
 
 
 class WeightsAndBiases:
