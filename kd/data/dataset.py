@@ -1,9 +1,7 @@
 """One split as (index, view) -> training sample, and what a look at the split tells before training."""
 
-import traceback
 from collections.abc import Callable, Sequence
 from hashlib import blake2b
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -14,6 +12,7 @@ from torchvision import tv_tensors
 from torchvision.transforms.v2 import functional as TF
 
 from kd.data.labels import check_labels
+from kd.mistakes import raised
 from kd.types import IGNORE, DataError, Sample, SegmentationDataset, resize_labels
 
 Transform = Callable[[tv_tensors.Image, tv_tensors.Mask], tuple[tv_tensors.Image, tv_tensors.Mask]]
@@ -100,7 +99,7 @@ class Split(Dataset[Item]):
             try:
                 image, mask = transform(image, mask)
             except Exception as error:
-                raise DataError(f"{where} failed: {_said(error)}") from error
+                raise DataError(f"{where} failed: {raised(error)}") from error
             if image.shape[-2:] != mask.shape or image.dtype != torch.uint8 or mask.dtype != torch.uint8:
                 raise DataError(
                     f"{where} gave an image {_kind(image)} and a mask {_kind(mask)}; "
@@ -141,7 +140,7 @@ def read(dataset: SegmentationDataset, index: int, view: int = 0) -> Sample:
     except DataError:
         raise
     except Exception as error:
-        raise DataError(f"{_named(dataset)}: sample {index} cannot be read: {_said(error)}") from error
+        raise DataError(f"{_named(dataset)}: sample {index} cannot be read: {raised(error)}") from error
     image, labels = sample.image, sample.labels
     if image.dtype != torch.uint8 or image.ndim != 3 or image.shape[0] != dataset.in_channels:
         raise DataError(f"{sample.name}: the image is {_kind(image)}; expected uint8 ({dataset.in_channels}, H, W)")
@@ -184,13 +183,6 @@ def _kind(value: Tensor) -> str:
 
 def _named(component: object) -> str:
     return getattr(component, "__name__", type(component).__name__)
-
-
-def _said(error: Exception) -> str:
-    """An exception in one line, with the place: a traceback does not survive the way out of a worker."""
-    place = traceback.extract_tb(error.__traceback__)[-1]
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text} ({Path(place.filename).name}:{place.lineno})"
 
 
 class Survey(NamedTuple):
