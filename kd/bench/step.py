@@ -6,6 +6,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from kd.engine.bookkeeping import Bookkeeping
 from kd.engine.check import meet
 from kd.engine.checkpoint import Checkpoints
 from kd.engine.guard import Guard
-from kd.engine.progress import make_progress
+from kd.engine.progress import Progress, make_progress
 from kd.engine.start import make_run, taught_by
 from kd.engine.step import Run, distill_step
 from kd.engine.stop import Stop
@@ -80,31 +81,34 @@ def time_step(parts: Parts, rounds: int, folder: Path) -> dict[str, float]:
         kept = replace(parts, recipe=recipe.model_copy(update={"cache": cache}))
         cached = replace(run, teacher=taught_by(kept, seed=0))
         jobs[CACHED] = lambda: _update(cached, batch)
+    untold = recipe.model_copy(update={"track": None})
+    progress = make_progress(folder, untold, seed=0, steps=sys.maxsize, start=0, quiet=True)
     loop = replace(
         run,
         batches=itertools.repeat(loaded),
         accumulate=1,
         factor=lambda step: run.factor(step % parts.steps),  # a short recipe ends before the rounds do
-        due=_bookkeeping(parts, folder),
+        due=_bookkeeping(parts, progress, folder),
     )
     jobs[LOOP] = lambda: _train_on(loop)
     taken: dict[str, list[float]] = {name: [] for name in jobs}
-    for _ in range(rounds + 2):
-        for name, job in jobs.items():
-            _wait(run)
-            began = time.perf_counter()
-            job()
-            _wait(run)
-            taken[name].append(time.perf_counter() - began)
+    with closing(progress):
+        for _ in range(rounds + 2):
+            for name, job in jobs.items():
+                _wait(run)
+                began = time.perf_counter()
+                job()
+                _wait(run)
+                taken[name].append(time.perf_counter() - began)
     return {name: statistics.median(values[2:]) for name, values in taken.items()}
 
 
-def _bookkeeping(parts: Parts, folder: Path) -> Callable[[Run, Mapping[str, Tensor]], None]:
+def _bookkeeping(parts: Parts, progress: Progress, folder: Path) -> Callable[[Run, Mapping[str, Tensor]], None]:
     """What training does after each step, evaluations and checkpoints apart, for a run that ends there."""
     recipe, never = parts.recipe, sys.maxsize
     book = Bookkeeping(
         Checkpoints(folder / "checkpoints"),
-        make_progress(folder, recipe.model_copy(update={"track": None}), seed=0, steps=never, start=0, quiet=True),
+        progress,
         dict,
         report_every=recipe.log.every,
         evaluate_every=never,
