@@ -260,6 +260,13 @@ def ended(job):
     return job.returncode
 
 
+def uncut(folder, *arguments):
+    """The student's weights after a run from start to end."""
+    write_plain(folder)
+    assert ended(torchrun(folder, *arguments)) == 0
+    return weights(the_run(folder))
+
+
 def at_step(folder, step):
     """Wait until the student's run has made `step` steps."""
     deadline = time.monotonic() + 100
@@ -275,8 +282,7 @@ def at_step(folder, step):
 def test_a_real_torchrun_stops_and_goes_on(tmp_path):
     """One rank gets the signal, and later torchrun itself; the third call ends the run with the uncut run's bits."""
     long = ("train.steps=600", "train.evaluate_every=0", "train.save_every=0")
-    write_plain(tmp_path / "whole")
-    assert ended(torchrun(tmp_path / "whole", *long)) == 0
+    whole = uncut(tmp_path / "whole", *long)
     write_plain(tmp_path / "cut")
     first = torchrun(tmp_path / "cut", *long)
     at_step(tmp_path / "cut", 20)
@@ -291,15 +297,14 @@ def test_a_real_torchrun_stops_and_goes_on(tmp_path):
     _, err = second.communicate(timeout=60)
     assert "stopped by SIGTERM" in err
     assert ended(torchrun(tmp_path / "cut", *long)) == 0
-    assert equal(weights(the_run(tmp_path / "cut")), weights(the_run(tmp_path / "whole")))
+    assert equal(weights(the_run(tmp_path / "cut")), whole)
 
 
 @pytest.mark.slow
 def test_a_real_torchrun_goes_through_phases_and_a_stop_in_the_second(tmp_path):
     """It goes on in the phase where it was stopped, and ends with the bits of the run that was not."""
     long = (*phased(start_weights(tmp_path / "first")), "train.steps=600", "train.save_every=0")
-    write_plain(tmp_path / "whole")
-    assert ended(torchrun(tmp_path / "whole", *long)) == 0
+    whole = uncut(tmp_path / "whole", *long)
     write_plain(tmp_path / "cut")
     job = torchrun(tmp_path / "cut", *long)
     at_step(tmp_path / "cut", 320)
@@ -307,7 +312,7 @@ def test_a_real_torchrun_goes_through_phases_and_a_stop_in_the_second(tmp_path):
     _, err = job.communicate(timeout=60)
     assert "stopped by SIGTERM" in err
     assert ended(torchrun(tmp_path / "cut", *long)) == 0
-    assert equal(weights(the_run(tmp_path / "cut")), weights(the_run(tmp_path / "whole")))
+    assert equal(weights(the_run(tmp_path / "cut")), whole)
 
 
 @pytest.mark.slow
