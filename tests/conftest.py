@@ -13,6 +13,13 @@ def _seeded() -> None:
     torch.manual_seed(0)
 
 
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty current folder, so that a message's file is a bare name."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of real images and weights beside the checkout; tests that need it skip without it."""

@@ -6,15 +6,12 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
+from tiny import write_recipes
 
 from kd import __version__
 from kd.cli import main
-
-sys.path.insert(0, str(Path(__file__).parent / "engine"))
-from tiny import write_recipes
 
 
 @pytest.fixture

@@ -1,12 +1,8 @@
 import io
 import json
-import sys
-from pathlib import Path
 
 import pytest
 from rich.console import Console
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "engine"))
 from tiny import read, run, write_recipes
 
 from kd.cli import main
