@@ -9,6 +9,7 @@ from typing import Any
 
 from kd.compare.comparison import ORDER, SPLIT, Comparison, Entry, Role, labelled, val
 from kd.compare.listing import by_seed
+from kd.console import duration
 from kd.recipe import RecipeError, read_recipe
 from kd.runs import Result, SplitResult, TeacherResult, is_finished, read_result, run_directory
 from kd.storage import read_json
@@ -252,10 +253,3 @@ def _of_scores(comparison: Comparison) -> list[str]:
 def _predicted(split: SplitResult) -> list[str]:
     columns = zip(split.classes, zip(*split.confusion, strict=True), strict=True)
     return [name for name, column in columns if any(column)]
-
-
-def duration(seconds: float) -> str:
-    """`45 s`, `12 min`, `3.1 h`."""
-    if seconds < 90:
-        return f"{max(seconds, 1):.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -15,12 +15,12 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from kd.console import duration
 from kd.data.dataset import Few
 from kd.engine import distributed
 from kd.engine.assemble import Parts, assemble
 from kd.engine.check import meet
 from kd.engine.checkpoint import Checkpoints
-from kd.engine.progress import duration
 from kd.engine.scoring import score_share
 from kd.engine.start import make_run, stream, taught_by
 from kd.engine.step import Run

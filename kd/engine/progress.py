@@ -16,6 +16,7 @@ from rich.live import Live
 from rich.text import Text
 from torch.utils.tensorboard import SummaryWriter
 
+from kd.console import duration
 from kd.engine.tracking import WeightsAndBiases
 from kd.recipe import Recipe
 from kd.runs import read_metrics
@@ -214,14 +215,6 @@ class Terminal:
         if "speed/images_per_second" in self._latest:
             parts.append(f"{self._latest['speed/images_per_second']:.3g} images/s")
         return " · ".join([*parts, f"{duration(left)} left"])
-
-
-def duration(seconds: float) -> str:
-    """`45 s`, `12 min`, `3 h 05 min`."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def make_progress(run: Path, recipe: Recipe, *, seed: int, steps: int, start: int, quiet: bool = False) -> Progress:

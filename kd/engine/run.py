@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from kd import console
+from kd.console import duration
 from kd.data.dataset import Few, survey, warnings
 from kd.engine import distributed
 from kd.engine.assemble import Parts, assemble
@@ -22,7 +23,7 @@ from kd.engine.checkpoint import Checkpoints
 from kd.engine.environment import deterministic, environment, moved_on
 from kd.engine.guard import Guard
 from kd.engine.pictures import pictures
-from kd.engine.progress import Progress, duration, make_progress
+from kd.engine.progress import Progress, make_progress
 from kd.engine.schedule import Patience
 from kd.engine.scoring import evaluation, headline, score_network, score_teacher
 from kd.engine.start import make_run, stream

@@ -2,7 +2,7 @@ import shutil
 
 import pytest
 
-from kd.compare.gather import duration, gather
+from kd.compare.gather import gather
 from kd.recipe import RecipeError, baseline_of, read_recipe
 from kd.runs import SplitResult, run_directory
 
@@ -187,14 +187,3 @@ def test_a_recipe_finds_its_runs_or_names_the_command_that_makes_them(made, tmp_
     )
     with pytest.raises(RecipeError, match="no finished run in"):
         gather([str(file)], runs=made.folder, overrides=["train.epochs=2"])  # another recipe, another run
-
-
-def test_durations_have_the_unit_that_reads_best():
-    assert [duration(seconds) for seconds in (0.2, 45, 100, 672, 5399, 11_160)] == [
-        "1 s",
-        "45 s",
-        "2 min",
-        "11 min",
-        "90 min",
-        "3.1 h",
-    ]

@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 from tiny import read, run, write_recipes
 
-from kd.engine.progress import JsonLines, Progress, Terminal, duration
+from kd.engine.progress import JsonLines, Progress, Terminal
 from kd.recipe import baseline_of
 from kd.runs import read_metrics
 
@@ -118,11 +118,6 @@ def test_a_pipe_gets_plain_lines(tmp_path):
     terminal.scalars(10, {"final/miou": 0.613})
     terminal.close()
     assert out.getvalue() == "run 10/10 · total 0.250 · val mIoU 61.3 % · 0.456 images/s · 0 s left\n"
-
-
-@pytest.mark.parametrize(("seconds", "text"), [(45, "45 s"), (720, "12 min"), (11100, "3 h 05 min")])
-def test_durations_read_like_speech(seconds, text):
-    assert duration(seconds) == text
 
 
 def events(folder):
