@@ -5,10 +5,7 @@ from pathlib import Path
 import pytest
 
 from kd.mistakes import RecipeError
-from kd.recipe import (
-    Recipe,
-    read_recipe,
-)
+from kd.recipe import Recipe, read_recipe
 
 TEXT = """\
 teacher: {use: teachers.FCNResNet50, args: {backbone: resnet18}, weights: w.pt}

@@ -8,10 +8,7 @@ from recipe_text import ALONE, WITH_TEACHER
 
 from kd.copying import copy_recipe
 from kd.mistakes import RecipeError
-from kd.recipe import (
-    json_schema,
-    read_recipe,
-)
+from kd.recipe import json_schema, read_recipe
 
 
 def test_a_copied_recipe_brings_what_it_names(folder: Path) -> None:

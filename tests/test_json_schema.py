@@ -7,9 +7,7 @@ from typing import Any
 
 from recipe_text import read
 
-from kd.recipe import (
-    json_schema,
-)
+from kd.recipe import json_schema
 from kd.shipped import shipped_recipes
 
 

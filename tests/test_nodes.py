@@ -10,9 +10,7 @@ from recipe_text import ALONE, read
 
 from kd import nodes
 from kd.mistakes import RecipeError
-from kd.recipe import (
-    read_recipe,
-)
+from kd.recipe import read_recipe
 
 
 def test_scalars_follow_yaml_1_2(folder: Path) -> None:

@@ -15,13 +15,7 @@ import yaml
 from recipe_text import ALONE, TEXT, WITH_TEACHER, read
 
 from kd.mistakes import RecipeError
-from kd.recipe import (
-    baseline_of,
-    imports,
-    read_recipe,
-    teacher_recipe,
-    to_yaml,
-)
+from kd.recipe import baseline_of, imports, read_recipe, teacher_recipe, to_yaml
 from kd.schema import Train, Use
 
 

@@ -11,9 +11,7 @@ from recipe_text import ALONE, TEXT, read
 
 from kd import nodes
 from kd.mistakes import Path_
-from kd.recipe import (
-    Recipe,
-)
+from kd.recipe import Recipe
 from kd.schema import Term, Train, Use, as_steps
 
 

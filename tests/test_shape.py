@@ -6,9 +6,7 @@ from pathlib import Path
 import pytest
 from recipe_text import ALONE, TEXT, mistakes, read
 
-from kd.recipe import (
-    json_schema,
-)
+from kd.recipe import json_schema
 from kd.schema import Use
 
 # What stands in TEXT, what it is replaced by, and all that the user then reads.
@@ -164,25 +162,22 @@ def test_mistake(folder: Path, old: str, new: str, expected: list[str]) -> None:
     assert mistakes(TEXT.replace(old, new, 1)) == expected
 
 
-def _fields() -> dict[str, dict[str, object]]:
-    """Every key of the schema by its path; `args` and component sections only where they are used."""
+def _keys() -> set[str]:
+    """Every key that a section of a recipe may hold."""
     schema = json_schema()
-    sections = {"": schema} | schema["$defs"]
-    return {key: field for section in sections.values() for key, field in section["properties"].items()}
+    return {"use", "args"}.union(*(section["properties"] for section in (schema, *schema["$defs"].values())))
 
 
 def test_a_misspelt_key_is_found_at_its_line_and_the_right_one_is_proposed(folder: Path) -> None:
-    checked = 0
+    checked, known = 0, _keys()
     for match in re.finditer(r"\b(\w+):(?= |\n)", TEXT):
-        word = match.group(1)
-        path = [key for key in (*_fields(), "use", "args") if key == word]
-        before = TEXT[: match.start()]
-        line = before.count("\n") + 1
+        word, before = match.group(1), TEXT[: match.start()]
         in_args = "args: {" in before and before.rfind("args: {") > before.rfind("}")
-        if (
-            not path or len(word) < 3 or in_args or "Masked" in before.split("\n")[-1]
-        ):  # the names in `args` are the component's
+        if in_args or "Masked" in before.split("\n")[-1]:
+            continue  # the component's own names
+        if word not in known or len(word) < 3:
             continue
+        line = before.count("\n") + 1
         typo = word[:-2] + word[-1] + word[-2] if word[-1] != word[-2] else word + "x"
         found = mistakes(before + typo + TEXT[match.end(1) :])
         wanted = re.compile(rf"r\.yaml:{line}:\d+: [\w.]*{typo}: unknown key; did you mean '{word}'\?")

@@ -7,9 +7,7 @@ import pytest
 from recipe_text import ALONE
 
 from kd.mistakes import RecipeError
-from kd.recipe import (
-    read_recipe,
-)
+from kd.recipe import read_recipe
 from kd.shipped import shipped_recipes
 
 

@@ -7,9 +7,7 @@ import pytest
 from recipe_text import ALONE, TEXT, mistakes, read
 
 from kd.mistakes import RecipeError
-from kd.recipe import (
-    read_recipe,
-)
+from kd.recipe import read_recipe
 from kd.trust import TRUSTED, is_trusted, nearly_trusted
 
 

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from kd import console
-from kd.console import duration
 from kd.data.dataset import Few, survey, warnings
 from kd.engine import distributed
 from kd.engine.assemble import Parts, assemble
@@ -161,7 +160,7 @@ class _Session:
             teacher = score_teacher(parts, run, self.stop, self.say)
             role = role or ("student" if recipe.distill else "baseline")
             result = _train(parts, run, seed, role, self.stop, teacher, self.say, self.quiet)
-            self.say(f"{run}: {headline(result.splits['val'])} after {duration(result.seconds)}")
+            self.say(f"{run}: {headline(result.splits['val'])} after {console.duration(result.seconds)}")
         return run
 
     def finished(self, run: Path) -> bool:
@@ -183,7 +182,7 @@ class _Session:
                     if not wait:
                         raise
                     if looks % LOOKS == 0:
-                        self.say(f"{str(error).partition(';')[0]}; waiting for it ({duration(looks * POLL)})")
+                        self.say(f"{str(error).partition(';')[0]}; waiting for it ({console.duration(looks * POLL)})")
                 self.stop.check()
                 time.sleep(POLL)
             yield
@@ -233,8 +232,8 @@ def _train(
         book.begin(training)
         if book.save_seconds > SLOW_SAVE:
             say(
-                f"  a checkpoint takes {duration(book.save_seconds)} to write, and torchrun kills 30 s after it asks "
-                "for a stop: ask early (Slurm: --signal=B:USR1@120), or choose a faster disk with --runs DIR"
+                f"  a checkpoint takes {console.duration(book.save_seconds)} to write, and torchrun kills 30 s after "
+                "it asks for a stop: ask early (Slurm: --signal=B:USR1@120), or choose a faster disk with --runs DIR"
             )
         train(training)
         if training.step < parts.steps:
