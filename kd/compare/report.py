@@ -70,9 +70,9 @@ def _section(title: str, content: str) -> str:
 
 
 def _color(comparison: Comparison, entry: Entry) -> str:
-    """The entry's colour, as the style sheet's variable: one a role, three for the students."""
+    """The entry's colour, as the style sheet's variable: one a role, three where a page compares several."""
     peers = comparison.of_role(entry.role)
-    return f"var(--{entry.role}{peers.index(entry) % 3 if entry.role == 'student' else ''})"
+    return f"var(--{entry.role}{peers.index(entry) % 3 if entry.role in ('student', 'alone') else ''})"
 
 
 def _opening(comparison: Comparison) -> str:
@@ -128,10 +128,11 @@ def _ruler(comparison: Comparison) -> str:
             y, below = base + 22 + row * below, below + 1
         near = base - 6 if y < base else base + 6
         far = y + 4 if y < base else y - 12
+        anchor = "start" if place < width / 4 else "end" if place > width * 3 / 4 else "middle"  # names are long
         parts.append(
             f'<line class="stem" x1="{place:.1f}" x2="{place:.1f}" y1="{near}" y2="{far}"/>'
             f'<circle cx="{place:.1f}" cy="{base}" r="6" fill="{color}"/>'
-            f'<text x="{place:.1f}" y="{y}" text-anchor="middle">'
+            f'<text x="{place:.1f}" y="{y}" text-anchor="{anchor}">'
             f"{escape(comparison.label(entry))} {tables.percent(entry.miou)}</text>"
         )
     height = base + 10 + row * max(below, 1)

@@ -4,14 +4,14 @@ STYLE = """
 :root { color-scheme: light dark;
   --page: #ffffff; --text: #1b1f24; --quiet: #57606a; --rule: #d8dee4; --soft: #f4f6f8;
   --warn: #fff4d6; --warn-rule: #c98a00;
-  --teacher: #8250c4; --baseline: #7d8590; --alone: #2a9d8f; --student0: #0072b2;
-  --student1: #d55e00; --student2: #009e73;
+  --teacher: #8250c4; --baseline: #7d8590; --alone0: #2a9d8f; --alone1: #a5548d; --alone2: #b07d00;
+  --student0: #0072b2; --student1: #d55e00; --student2: #009e73;
   --term0: #0072b2; --term1: #d55e00; --term2: #009e73; --term3: #a5548d; }
 @media (prefers-color-scheme: dark) { :root {
   --page: #14171b; --text: #e6e9ec; --quiet: #9aa4ae; --rule: #343b43; --soft: #1d2126;
   --warn: #3a2f10; --warn-rule: #e0a526;
-  --teacher: #b391e6; --baseline: #98a1ab; --alone: #4cc3b4; --student0: #4da9e0;
-  --student1: #f08a4b; --student2: #3cc79a;
+  --teacher: #b391e6; --baseline: #98a1ab; --alone0: #4cc3b4; --alone1: #d48bbf; --alone2: #e0b04c;
+  --student0: #4da9e0; --student1: #f08a4b; --student2: #3cc79a;
   --term0: #4da9e0; --term1: #f08a4b; --term2: #3cc79a; --term3: #d48bbf; } }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--page); color: var(--text);

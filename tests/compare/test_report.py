@@ -133,6 +133,15 @@ def test_a_warning_stands_above_the_headline(made):
     assert 0 < html.index("is not better than the baseline") < html.index("<h1>")
 
 
+def test_networks_alone_keep_apart_in_colour_and_their_names_inside(made):
+    runs = [made.write("a_network_of_a_long_name-aaaaaaaa", 95), made.write("small-bbbbbbbb", 80)]
+    html = render(gather([str(run) for run in runs]), Pictures((), (), ()))
+    assert {f"var(--alone{i})" for i in range(2)} <= set(re.findall(r"var\(--alone\d\)", html))
+    assert all(f"--alone{i}:" in html for i in range(3))
+    assert 'text-anchor="end">a_network_of_a_long_name 90.5<' in html  # the best, at the right edge
+    assert 'text-anchor="start">small 66.7<' in html
+
+
 def test_scores_that_read_alike_are_not_drawn_apart(made):
     def nearly(hits):  # of 10,000 pixels a class
         confusion = [[hits, 10_000 - hits, 0], [10_000 - hits, hits, 0], [0, 0, 0]]
