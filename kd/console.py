@@ -2,8 +2,11 @@
 
 import os
 import sys
+from collections.abc import Callable
 
 from rich.console import Console
+
+Say = Callable[[str], None]  # takes a line for the user
 
 PIPED_WIDTH = 140  # columns; without a terminal nothing says how wide a line may be
 

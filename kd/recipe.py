@@ -257,6 +257,11 @@ def teachers(recipe: Recipe) -> list[Recipe]:
     return found
 
 
+def first_seed(recipe: Recipe) -> Recipe:
+    """The same with the first of its seeds alone: the one that teaches, whatever else was trained."""
+    return recipe.model_copy(update={"train": recipe.train.model_copy(update={"seeds": recipe.train.seeds[:1]})})
+
+
 def baseline_of(recipe: Recipe) -> Recipe:
     """The same without `teacher` and `distill`: the student alone, a run with an id of its own, on the same images."""
     cache = None if recipe.cache is None else Cache(views=recipe.cache.views)

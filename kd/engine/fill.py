@@ -3,13 +3,14 @@
 import shutil
 from pathlib import Path
 
+from kd.console import Say
 from kd.engine.assemble import assemble
-from kd.engine.run import Say, run_recipe
+from kd.engine.run import run_recipe
 from kd.engine.start import stream, taught_by
 from kd.engine.stop import stopping
 from kd.engine.teacher_cache import CachedTeacher
 from kd.engine.train import to_device
-from kd.recipe import Recipe, RecipeError, teacher_recipe
+from kd.recipe import Recipe, RecipeError, first_seed, teacher_recipe
 from kd.storage import StorageError
 
 
@@ -35,8 +36,7 @@ def fill_cache(recipe: Recipe, *, runs: Path, say: Say = print) -> list[Path]:
         raise RecipeError(f"{recipe.file}: nothing to keep; it needs a `teacher`, and `cache: {{views: 4}}`")
     its_teacher = teacher_recipe(recipe)
     if its_teacher is not None:
-        train = its_teacher.train.model_copy(update={"seeds": its_teacher.train.seeds[:1]})
-        run_recipe(its_teacher.model_copy(update={"train": train}), runs=runs, role="teacher", say=say)
+        run_recipe(first_seed(its_teacher), runs=runs, role="teacher", say=say)
     return [_fill(recipe, runs, seed, say) for seed in recipe.train.seeds]
 
 

@@ -1,7 +1,7 @@
 """One recipe's run from start to finished directory: its teacher first, its seeds, its baseline twin."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from itertools import count
@@ -9,52 +9,25 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from kd import console
+from kd.console import Say
 from kd.data.dataset import Few, survey, warnings
 from kd.engine import distributed
 from kd.engine.assemble import Parts, assemble
-from kd.engine.bookkeeping import Bookkeeping, load_best
-from kd.engine.calibrate import Watched
 from kd.engine.check import meet
-from kd.engine.checkpoint import Checkpoints
 from kd.engine.environment import deterministic, environment, moved_on
-from kd.engine.guard import Guard
-from kd.engine.pictures import pictures
-from kd.engine.progress import Progress, make_progress
-from kd.engine.schedule import Patience
-from kd.engine.scoring import evaluation, headline, score_network, score_teacher
-from kd.engine.start import make_run, stream
+from kd.engine.finish import finish
+from kd.engine.scoring import headline, score_teacher
 from kd.engine.stop import Stop, stopping
-from kd.engine.train import train
-from kd.evaluate import reestimate_batchnorm
-from kd.metrics import scores
 from kd.precision import slow_path
-from kd.recipe import Recipe, RecipeError, as_steps, baseline_of, teacher_recipe, to_yaml
-from kd.runs import (
-    LockedError,
-    Result,
-    SplitResult,
-    TeacherResult,
-    is_finished,
-    locked,
-    parameter_count,
-    peak_memory,
-    read_result,
-    run_directory,
-    versions,
-    write_result,
-    write_weights,
-)
+from kd.recipe import Recipe, RecipeError, baseline_of, first_seed, teacher_recipe, to_yaml
+from kd.runs import LockedError, is_finished, locked, read_result, run_directory
 from kd.storage import sweep, write_atomic, write_json
 from kd.types import IGNORE
 
-Say = Callable[[str], None]
-
 POLL = 1.0  # seconds between two looks at a run that another process trains
 LOOKS = 60  # looks between two lines that say so
-SLOW_SAVE = 10.0  # seconds; torchrun kills 30 s after it asks for a stop, and the step has to end first
 
 
 def run_recipe(
@@ -116,7 +89,7 @@ class _Session:
         """The runs of a recipe; `needed` is a teacher's or a twin's, which another process may be training too."""
         its_teacher = teacher_recipe(recipe)
         if its_teacher is not None and self.smoke is None:  # its first seed teaches all of ours
-            teacher = _first_seed(its_teacher)
+            teacher = first_seed(its_teacher)
             directories = [run_directory(recipe, self.runs, seed) for seed in recipe.train.seeds]
             its_run = run_directory(teacher, self.runs, teacher.train.seeds[0])
             if not distributed.first(lambda: is_finished(its_run) or all(map(is_finished, directories))):
@@ -159,7 +132,9 @@ class _Session:
             distributed.first(lambda: _describe(parts, run))
             teacher = score_teacher(parts, run, self.stop, self.say)
             role = role or ("student" if recipe.distill else "baseline")
-            result = _train(parts, run, seed, role, self.stop, teacher, self.say, self.quiet)
+            result = finish(
+                parts, run, seed=seed, role=role, teacher=teacher, stop=self.stop, say=self.say, quiet=self.quiet
+            )
             self.say(f"{run}: {headline(result.splits['val'])} after {console.duration(result.seconds)}")
         return run
 
@@ -186,124 +161,6 @@ class _Session:
                 self.stop.check()
                 time.sleep(POLL)
             yield
-
-
-def _train(
-    parts: Parts, run: Path, seed: int, role: str, stop: Stop, teacher: TeacherResult | None, say: Say, quiet: bool
-) -> Result:
-    recipe = parts.recipe
-    checkpoints = Checkpoints(run / "checkpoints")
-    found = distributed.first(checkpoints.newest)
-    state, complaints = found if found else (None, [])
-    for line in complaints:
-        say(f"  {line}; using the one before")
-    start = int(state["step"]) if state else 0
-    if state:
-        say(f"  goes on from step {start} of {parts.steps}")
-    if distributed.rank() == 0:
-        progress = make_progress(run, recipe, seed=seed, steps=parts.steps, start=start, quiet=quiet)
-    else:
-        progress = Progress({})
-    network = f"{recipe.student.use}, {len(parts.train.class_names)} classes"
-    book = Bookkeeping(
-        checkpoints,
-        progress,
-        lambda: evaluation(parts, stop),
-        report_every=recipe.log.every,
-        evaluate_every=as_steps(recipe.train.evaluate_every, parts.steps) or parts.steps,
-        save_every=as_steps(recipe.train.save_every, parts.steps) or parts.steps,
-        batch_size=recipe.train.batch_size,
-        stop=stop,
-        network=network,
-        gradients_every=recipe.log.gradients,
-        pictures=lambda result: pictures(parts, result, "val"),
-        guard=Guard(recipe.train.on_nan, recipe.train.nan_limit, run, _namer(parts), lambda run: book.go_back(run)),
-        patience=Patience(recipe.train.patience) if recipe.train.patience else None,
-        ema=parts.ema,
-    )
-    training = make_run(parts, seed=seed, start=start, due=book, not_finite=book.guard, waiting=stop.waiting)
-    watched = Watched(parts)
-    training.batches, book.gradients = watched.passing(training.batches), watched.figures
-    # Dropout: the same with and without distillation, whatever was drawn to build the parts.
-    torch.manual_seed(seed + 1 + (distributed.rank() << 32))
-    for line in book.restore(training, state) if state else []:
-        say(f"  {line}")
-    try:
-        book.begin(training)
-        if book.save_seconds > SLOW_SAVE:
-            say(
-                f"  a checkpoint takes {console.duration(book.save_seconds)} to write, and torchrun kills 30 s after "
-                "it asks for a stop: ask early (Slurm: --signal=B:USR1@120), or choose a faster disk with --runs DIR"
-            )
-        train(training)
-        if training.step < parts.steps:
-            evaluations = f"{recipe.train.patience} evaluations"
-            say(f"  ended at step {training.step} of {parts.steps}: {evaluations} brought no better mIoU")
-        if recipe.train.select == "best":
-            best = distributed.first(lambda: load_best(checkpoints))
-            parts.student.load_state_dict(best["student"])
-            if parts.ema is not None:
-                parts.ema.load_state_dict(best["ema"])
-        final = _finish(parts, book, training.step, seed, stop)
-        progress.scalars(training.step, {"final/miou": scores(torch.tensor(final.confusion)).miou})
-        progress.pictures(training.step, lambda: pictures(parts, final, "final"))
-    finally:
-        progress.close()
-    distributed.first(lambda: write_weights(run, parts.network))
-    if parts.averages_teach and parts.teacher is not None:
-        teacher = TeacherResult(
-            name=f"average of {recipe.student.use}",
-            network=recipe.student.use,
-            run=None,
-            parameters=parameter_count(parts.teacher.network),
-            splits={"val": score_network(parts, parts.teacher.network, stop)},
-        )
-    seconds = book.spent()
-    result = Result(
-        id=recipe.id,
-        name=recipe.stem,
-        seed=seed,
-        role=role,
-        network=recipe.student.use,
-        teacher=teacher,
-        baseline=run_directory(baseline_of(recipe), run.parents[1], seed).parent.name if recipe.distill else None,
-        select=recipe.train.select,
-        splits={"val": final},
-        parameters=parameter_count(parts.student.network),
-        seconds=seconds,
-        images_per_second=training.step * recipe.train.batch_size / max(seconds, 1e-9),
-        peak_memory=peak_memory(parts.precision.device),
-        versions=versions(),
-    )
-    distributed.first(lambda: write_result(run, result))
-    return result
-
-
-def _finish(parts: Parts, book: Bookkeeping, step: int, seed: int, stop: Stop) -> SplitResult:
-    """The score that goes into the result, BatchNorm re-estimated first where the recipe says so."""
-    batches = parts.recipe.train.reestimate_batchnorm
-    if batches:
-        images: Iterator[Tensor] = _checked(
-            (batch.images for batch in stream(parts, seed=seed, steps=batches, alone=True)), stop
-        )
-        for module, same in zip(parts.network.modules(), parts.student.network.modules(), strict=True):
-            module.training = same.training  # an average rests where the student does
-        reestimate_batchnorm(parts.network, images, parts.precision)
-    elif book.latest is not None and book.latest[0] == step and parts.recipe.train.select == "last":
-        return book.latest[1]
-    return score_network(parts, parts.network, stop)
-
-
-def _checked(images: Iterator[Tensor], stop: Stop) -> Iterator[Tensor]:
-    for one in images:
-        stop.check()
-        yield one
-
-
-def _namer(parts: Parts) -> Callable[[int], str]:
-    """What a message calls the training image of an index."""
-    names = getattr(parts.train, "names", None)
-    return lambda index: str(names[index]) if names else f"sample {index}"
 
 
 def _out_of_memory(recipe: Recipe, error: Exception) -> str:
@@ -335,10 +192,6 @@ def _environment(parts: Parts) -> dict[str, Any]:
         "classes": list(parts.train.class_names),
         "ignore": IGNORE,
     }
-
-
-def _first_seed(recipe: Recipe) -> Recipe:
-    return recipe.model_copy(update={"train": recipe.train.model_copy(update={"seeds": recipe.train.seeds[:1]})})
 
 
 def _title(recipe: Recipe, seed: int) -> str:

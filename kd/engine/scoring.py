@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from kd.console import Say
 from kd.engine import distributed
 from kd.engine.assemble import Parts
 from kd.engine.doctor import diagnose, twice_chance
@@ -72,7 +73,7 @@ def _summed(mine: SplitResult) -> SplitResult:
     return SplitResult(counts.tolist(), mine.classes, int(distributed.summed(torch.tensor(mine.images))))
 
 
-def score_teacher(parts: Parts, run: Path, stop: Stop, say: Callable[[str], None]) -> TeacherResult | None:
+def score_teacher(parts: Parts, run: Path, stop: Stop, say: Say) -> TeacherResult | None:
     """The teacher by the same code on the same images, once a run; an average that teaches is scored at the end."""
     if parts.teacher is None or parts.averages_teach:
         return None

@@ -1,8 +1,8 @@
 """`kd run R --smoke`: every part of a run once, in seconds, before a week of it is asked for."""
 
-from collections.abc import Callable
 from pathlib import Path
 
+from kd.console import Say
 from kd.engine.run import run_recipe
 from kd.recipe import Recipe, Use
 from kd.schema import Phase
@@ -35,7 +35,7 @@ def _warmed_in(schedule: Use, steps: int) -> Use:
     return schedule.model_copy(update={"args": schedule.args | {"warmup": steps}})
 
 
-def smoke(recipe: Recipe, *, runs: Path, say: Callable[[str], None] = print) -> Path:
+def smoke(recipe: Recipe, *, runs: Path, say: Say = print) -> Path:
     """Train a few steps, score two batches, save; then lose the last step, resume, and end with the same bytes.
 
     An untrained teacher teaches as it is built.

@@ -362,14 +362,14 @@ def test_simultaneous_starts_have_one_winner(plain, tmp_path, monkeypatch, start
     recipe, _ = plain
     (reader, writer), (gate, opener) = os.pipe(), os.pipe()
 
-    def trains(*_):
+    def trains(*_, **__):
         os.write(writer, b"w")
         os.read(gate, 1)
         os.kill(os.getpid(), signal.SIGKILL)
 
     def starts_too():
         os.close(opener)
-        monkeypatch.setattr(run_module, "_train", trains)
+        monkeypatch.setattr(run_module, "finish", trains)
         try:
             run(recipe, tmp_path / "runs")
         except LockedError:

@@ -7,7 +7,7 @@ import time
 import pytest
 from tiny import equal, read, run, weights, write_recipes
 
-from kd.engine import bookkeeping, scoring, stop
+from kd.engine import bookkeeping, finish, scoring, stop
 from kd.engine import run as run_module
 from kd.engine.stop import Stop, StoppedError
 from kd.recipe import baseline_of
@@ -75,7 +75,7 @@ def test_a_signal_while_batchnorm_is_reestimated(tmp_path, monkeypatch):
     recipe = baseline_of(read(write_recipes(tmp_path), "train.reestimate_batchnorm=3"))
     (whole,), _ = run(recipe, tmp_path / "whole")
     with monkeypatch.context() as patched:
-        patched.setattr(run_module, "reestimate_batchnorm", kill_once(run_module.reestimate_batchnorm))
+        patched.setattr(finish, "reestimate_batchnorm", kill_once(finish.reestimate_batchnorm))
         with pytest.raises(StoppedError):
             run(recipe, tmp_path / "cut")
     (cut,), _ = run(recipe, tmp_path / "cut")
@@ -111,7 +111,7 @@ def test_data_that_does_not_come_is_not_waited_for_long(tmp_path, monkeypatch):
 
 
 def test_a_slow_save_is_said_at_the_start(tmp_path, monkeypatch, recipe):
-    monkeypatch.setattr(run_module, "SLOW_SAVE", 0.0)
+    monkeypatch.setattr(finish, "SLOW_SAVE", 0.0)
     _, said = run(recipe, tmp_path / "runs")
     (line,) = [line for line in said if "a checkpoint takes" in line]
     assert line == (
@@ -119,7 +119,7 @@ def test_a_slow_save_is_said_at_the_start(tmp_path, monkeypatch, recipe):
         "(Slurm: --signal=B:USR1@120), or choose a faster disk with --runs DIR"
     )
     assert said.index(line) < len(said) - 1
-    monkeypatch.setattr(run_module, "SLOW_SAVE", 10.0)
+    monkeypatch.setattr(finish, "SLOW_SAVE", 10.0)
     _, said = run(recipe, tmp_path / "other")
     assert not [line for line in said if "a checkpoint takes" in line]
 

@@ -75,13 +75,13 @@ def test_a_run_itself_is_never_waited_for(tmp_path):
 
 def test_a_teacher_whose_training_died_is_trained_on_by_the_one_who_waited(tmp_path, monkeypatch):
     recipe = read(write_recipes(tmp_path))
-    ordinary = run_module._train
+    ordinary = run_module.finish
 
     def dies():
-        monkeypatch.setattr(run_module, "_train", lambda *_: os._exit(9))
+        monkeypatch.setattr(run_module, "finish", lambda *_, **__: os._exit(9))
         run(recipe, tmp_path / "runs")
 
     assert in_child(dies) == 9
-    assert run_module._train is ordinary
+    assert run_module.finish is ordinary
     run(recipe, tmp_path / "runs")
     assert is_finished(run_directory(teacher_recipe(recipe), tmp_path / "runs", 0))
