@@ -174,7 +174,8 @@ def _notes(comparison: Comparison) -> str:
 
 def _classes(comparison: Comparison, colors: Sequence[tuple[int, int, int]]) -> str:
     header, rows = tables.class_rows(comparison)
-    names = [f'<th scope="col" class="number">{escape(text)}</th>' for text in header[1:]]
+    texts = [escape(text).replace("_", "_<wbr>") for text in header[1:]]  # a recipe's name may break there
+    names = [f'<th scope="col" class="number">{text}</th>' for text in texts]
     heads = f'<th scope="col">class</th><th scope="col" class="bars">IoU, 0 to 100 %</th>{"".join(names)}'
     body = []
     for index, row in enumerate(rows):

@@ -29,7 +29,8 @@ ul { padding-left: 20px; } ul.quiet li { margin: 2px 0; }
 table { border-collapse: collapse; width: 100%; font-size: 14px; font-variant-numeric: tabular-nums; }
 caption { caption-side: bottom; text-align: left; color: var(--quiet); font-size: 13px; padding-top: 8px; }
 th, td { padding: 6px 12px 6px 0; text-align: left; border-bottom: 1px solid var(--rule); white-space: nowrap; }
-thead th { color: var(--quiet); font-weight: 600; } tbody th { font-weight: 600; }
+thead th { color: var(--quiet); font-weight: 600; white-space: normal; vertical-align: bottom; }
+tbody th { font-weight: 600; }
 .number { text-align: right; }
 td.bars { width: 42%; min-width: 160px; padding: 7px 20px 7px 0; } th.bars { min-width: 160px; }
 td.bars b { display: block; height: 5px; min-width: 1px; margin: 1px 0; border-radius: 2px; }

@@ -140,6 +140,7 @@ def test_networks_alone_keep_apart_in_colour_and_their_names_inside(made):
     assert all(f"--alone{i}:" in html for i in range(3))
     assert 'text-anchor="end">a_network_of_a_long_name 90.5<' in html  # the best, at the right edge
     assert 'text-anchor="start">small 66.7<' in html
+    assert ">a_<wbr>network_<wbr>of_<wbr>a_<wbr>long_<wbr>name<" in html  # heads a narrow column of classes
 
 
 def test_scores_that_read_alike_are_not_drawn_apart(made):
