@@ -4,8 +4,7 @@ import copy
 import itertools
 
 import torch
-from safetensors.torch import load_file
-from tiny import read, run, write_recipes
+from tiny import read, run, weights, write_recipes
 from torch.nn import functional as F
 
 from kd.data import RandomFlip
@@ -58,7 +57,7 @@ def test_a_run_ends_where_a_plain_loop_ends(tmp_path):
     )
     start = copy.deepcopy(student.state_dict())
     by_hand(student.train(), adapter, teacher, Split(parts.train, (32, 32), augment=[RandomFlip()]))
-    trained = load_file(found / "student.safetensors")
+    trained = weights(found)
     for name, value in student.state_dict().items():
         torch.testing.assert_close(trained[name], value, rtol=1e-5, atol=1e-6)
         assert not torch.equal(value, start[name]), name
