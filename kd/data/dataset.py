@@ -153,6 +153,12 @@ def read(dataset: SegmentationDataset, index: int, view: int = 0) -> Sample:
     return sample
 
 
+def sample_name(dataset: SegmentationDataset, index: int) -> str:
+    """What a message calls a sample: by the dataset's `names`, where it has them."""
+    names = getattr(dataset, "names", None)
+    return str(names[index]) if names else f"sample {index}"
+
+
 def resize_image(image: Tensor, size: tuple[int, int]) -> Tensor:
     """An image uint8 (C, H, W) at another size: bilinear, antialiased where it shrinks."""
     return image if tuple(image.shape[1:]) == tuple(size) else TF.resize_image(image, list(size), antialias=True)

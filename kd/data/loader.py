@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate, get_worker_info
 
-from kd.data.dataset import Item, Split, hashed, read, resize_image
+from kd.data.dataset import Item, Split, hashed, read, resize_image, sample_name
 from kd.types import IGNORE, Batch, DataError, SegmentationDataset
 
 Key = tuple[int, int]  # index, view
@@ -183,8 +183,7 @@ class _Reader(Dataset[Any]):
     def being_read(self, processes: set[int]) -> str:
         """The samples that these processes (all, if none is given) are reading now."""
         busy = [index for process, index in self.notes.tolist() if index >= 0 and process in (processes or {process})]
-        names = getattr(self.source.dataset, "names", None)
-        return ", ".join(str(names[index]) if names else f"sample {index}" for index in busy) or "nothing yet"
+        return ", ".join(sample_name(self.source.dataset, index) for index in busy) or "nothing yet"
 
 
 def _batches(

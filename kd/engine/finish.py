@@ -1,12 +1,14 @@
 """One run: from its newest checkpoint, or its first step, to its result."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from kd.console import Say, duration
+from kd.data.dataset import sample_name
 from kd.engine import distributed
 from kd.engine.assemble import Parts
 from kd.engine.bookkeeping import Bookkeeping, load_best
@@ -125,17 +127,17 @@ def _bookkeeping(parts: Parts, run: Path, checkpoints: Checkpoints, progress: Pr
         network=f"{recipe.student.use}, {len(parts.train.class_names)} classes",
         gradients_every=recipe.log.gradients,
         pictures=lambda result: pictures(parts, result, "val"),
-        guard=Guard(recipe.train.on_nan, recipe.train.nan_limit, run, _namer(parts), lambda run: book.go_back(run)),
+        guard=Guard(
+            recipe.train.on_nan,
+            recipe.train.nan_limit,
+            run,
+            partial(sample_name, parts.train),
+            lambda run: book.go_back(run),
+        ),
         patience=Patience(recipe.train.patience) if recipe.train.patience else None,
         ema=parts.ema,
     )
     return book
-
-
-def _namer(parts: Parts) -> Callable[[int], str]:
-    """What a message calls the training image of an index."""
-    names = getattr(parts.train, "names", None)
-    return lambda index: str(names[index]) if names else f"sample {index}"
 
 
 def _final_score(parts: Parts, book: Bookkeeping, step: int, seed: int, stop: Stop) -> SplitResult:
