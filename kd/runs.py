@@ -5,7 +5,7 @@ runs/<recipe's stem>-<id>/seed<k>/
     environment.json     versions, hardware, command
     metrics.jsonl        one line a report, with its step
     events.out.tfevents  TensorBoard
-    checkpoints/         see kd.engine.checkpoint
+    checkpoints/         see kd.train.checkpoint
     student.safetensors  the finished network's weights
     result.json          what every table is computed from
 """
@@ -13,33 +13,24 @@ runs/<recipe's stem>-<id>/seed<k>/
 import dataclasses
 import json
 import os
-import platform
-import resource
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from kd import __version__
-from kd.build import build, network_facts
-from kd.recipe import Recipe, RecipeError, Use, read_recipe, teacher_recipe
-from kd.storage import StorageError, read_json, write_atomic, write_json
+from kd.components.build import build, network_facts
+from kd.errors import LockedError, RecipeError, StorageError
+from kd.recipe import Recipe, Use, read_recipe, teacher_recipe
+from kd.storage import read_json, write_atomic, write_json
 from kd.types import SegmentationDataset
 
 FORMAT = 1  # of result.json
-
-
-class LockedError(ValueError):
-    """Another process works in this run directory (exit status 7)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -252,22 +243,3 @@ def locked(run: Path) -> Iterator[None]:
 
 def _owner(file: Path) -> str:
     return file.read_text(encoding="utf-8") if file.is_file() else "another process"
-
-
-@cache  # the packages' metadata are files
-def versions() -> dict[str, str]:
-    """The versions that a result depends on."""
-    names = ("torch", "torchvision", "numpy", "pillow")
-    return {"kd": __version__, "python": platform.python_version()} | {name: version(name) for name in names}
-
-
-def parameter_count(network: nn.Module) -> int:
-    """How many numbers the network's parameters hold."""
-    return sum(parameter.numel() for parameter in network.parameters())
-
-
-def peak_memory(device: torch.device) -> int:
-    """Bytes: CUDA's peak allocation, or the process's peak resident size on a CPU."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

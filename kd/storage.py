@@ -6,9 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-
-class StorageError(ValueError):
-    """A file of ours cannot be written or read (exit status 6)."""
+from kd.errors import StorageError
 
 
 def write_atomic(path: Path, data: bytes | memoryview) -> None:

@@ -6,15 +6,11 @@ Shapes: N images, C channels, K classes, H × W pixels; h × w is a map's own si
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 IGNORE = 255  # the one label that means "not scored"; files may hold others, datasets translate them
 
 Taken = Tensor | tuple[Tensor, ...]  # what a term reads at one side: one map, or one per address in its list
-
-
-class DataError(ValueError):
-    """Something is wrong with the data that a user gave: exit status 3, where a plain ValueError is 2."""
 
 
 class Sample(NamedTuple):
@@ -165,3 +161,8 @@ def _bilinear_weights(length: int, target: int, like: Tensor) -> Tensor:
     cells = torch.arange(length, dtype=torch.float64, device=like.device) + 0.5
     weights = (1 - (cells - centres[:, None]).abs() / support).clamp(min=0)
     return (weights / weights.sum(1, keepdim=True)).to(like.dtype)
+
+
+def parameter_count(network: nn.Module) -> int:
+    """How many numbers the network's parameters hold."""
+    return sum(parameter.numel() for parameter in network.parameters())

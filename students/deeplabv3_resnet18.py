@@ -1,6 +1,6 @@
 """DeepLabV3 on ResNet-18."""
 
-from kd.backbones import ResNetWithHead, deeplabv3_head
+from kd.networks.backbones import ResNetWithHead, deeplabv3_head
 
 
 def DeepLabV3ResNet18(  # noqa: N802  # recipes call every network as they call a class

@@ -3,8 +3,8 @@
 from torch import Tensor, nn
 from torchvision.models.segmentation.lraspp import LRASPPHead
 
-from kd.backbones import mobilenet_v3_large
-from kd.layers import Normalize
+from kd.networks.backbones import mobilenet_v3_large
+from kd.networks.layers import Normalize
 from kd.types import SegmentationOutput, Tap
 
 

@@ -2,8 +2,8 @@
 
 from torch import Tensor, nn
 
-from kd.backbones import mobilenet_v2
-from kd.layers import ASPP, Heads, Normalize, ResidualSEUp, group_norm, init_kaiming
+from kd.networks.backbones import mobilenet_v2
+from kd.networks.layers import ASPP, Heads, Normalize, ResidualSEUp, group_norm, init_kaiming
 from kd.types import SegmentationOutput, Tap
 
 SKIPS = ("high", "mid", "low", "block1", "full")  # strides 16, 8, 4, 2, 1

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from kd.backbones import mobilenet_v2
-from kd.layers import Heads, Normalize, SeparableConv, conv_norm_act, init_kaiming, upsample_to
+from kd.networks.backbones import mobilenet_v2
+from kd.networks.layers import Heads, Normalize, SeparableConv, conv_norm_act, init_kaiming, upsample_to
 from kd.types import SegmentationOutput, Tap
 
 SKIPS = ("high", "mid", "low", "stem")  # strides 16, 8, 4, 2

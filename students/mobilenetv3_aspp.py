@@ -2,8 +2,8 @@
 
 from torch import Tensor, nn
 
-from kd.backbones import mobilenet_v3_small
-from kd.layers import ASPP, Heads, LowLevelDecoder, Normalize, init_kaiming
+from kd.networks.backbones import mobilenet_v3_small
+from kd.networks.layers import ASPP, Heads, LowLevelDecoder, Normalize, init_kaiming
 from kd.types import SegmentationOutput, Tap
 
 

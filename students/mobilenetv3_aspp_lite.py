@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from kd.backbones import mobilenet_v3_small
-from kd.layers import ASPP, Heads, Normalize, SeparableConv, conv_norm_act, init_kaiming, upsample_to
+from kd.networks.backbones import mobilenet_v3_small
+from kd.networks.layers import ASPP, Heads, Normalize, SeparableConv, conv_norm_act, init_kaiming, upsample_to
 from kd.types import SegmentationOutput, Tap
 
 

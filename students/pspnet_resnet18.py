@@ -2,8 +2,8 @@
 
 from torch import nn
 
-from kd.backbones import ResNetWithHead
-from kd.layers import PyramidPooling, conv_norm_act, init_kaiming
+from kd.networks.backbones import ResNetWithHead
+from kd.networks.layers import PyramidPooling, conv_norm_act, init_kaiming
 
 
 def PSPNetResNet18(  # noqa: N802  # recipes call every network as they call a class

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from kd.backbones import resnet
-from kd.layers import AttentionGate, Heads, Normalize, SqueezeExcite, conv_norm_act, init_kaiming, upsample_to
+from kd.networks.backbones import resnet
+from kd.networks.layers import AttentionGate, Heads, Normalize, SqueezeExcite, conv_norm_act, init_kaiming, upsample_to
 from kd.types import SegmentationOutput, Tap
 
 SKIPS = ("layer3", "layer2", "layer1", "stem")  # strides 16, 8, 4, 2

@@ -2,8 +2,8 @@
 
 from torch import Tensor, nn
 
-from kd.backbones import mobilenet_v2, resnet
-from kd.layers import ASPP, Heads, LowLevelDecoder, Normalize, init_kaiming
+from kd.networks.backbones import mobilenet_v2, resnet
+from kd.networks.layers import ASPP, Heads, LowLevelDecoder, Normalize, init_kaiming
 from kd.types import SegmentationOutput, Tap
 
 

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kd.layers import upsample_to
+from kd.networks.layers import upsample_to
+from kd.networks.weights import load_into
 from kd.types import SegmentationOutput, Tap, as_classes
-from kd.weights import load_into
 
 
 class Ensemble(nn.Module):

@@ -2,7 +2,7 @@
 
 from torchvision.models.segmentation.fcn import FCNHead
 
-from kd.backbones import ResNetWithHead
+from kd.networks.backbones import ResNetWithHead
 
 
 def FCNResNet50(  # noqa: N802  # recipes call every network as they call a class

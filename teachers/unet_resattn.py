@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from kd.layers import ASPP, Heads, Normalize, ResidualSE, ResidualSEUp, group_norm, init_kaiming
+from kd.networks.layers import ASPP, Heads, Normalize, ResidualSE, ResidualSEUp, group_norm, init_kaiming
 from kd.types import SegmentationOutput, Tap
 
 WIDTHS = (32, 64, 128, 256, 512)  # at strides 1, 2, 4, 8, 16

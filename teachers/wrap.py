@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kd.layers import Normalize
+from kd.networks.layers import Normalize
 from kd.types import SegmentationOutput, Tap
 
 PREPROCESS = ("order", "scale", "mean", "std")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from kd.console import duration
+from kd.units import duration
 
 
 @pytest.mark.parametrize(

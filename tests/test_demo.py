@@ -5,10 +5,10 @@ import statistics
 import pytest
 import torch
 
-from kd.engine.run import run_recipe
 from kd.metrics import scores
 from kd.recipe import baseline_of, read_recipe, teacher_recipe
 from kd.runs import read_result
+from kd.train.session import run_recipe
 
 
 def miou(run):

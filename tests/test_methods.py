@@ -7,19 +7,19 @@ import torch
 import yaml
 
 import kd.losses
-from kd.build import check_calls, find
+from kd.components.build import check_calls, find
 from kd.data import Shapes
 from kd.data.dataset import Split
 from kd.data.loader import training_batches
-from kd.engine.assemble import assemble
-from kd.engine.check import meet
-from kd.engine.start import make_run
-from kd.engine.train import train
-from kd.evaluate import reestimate_batchnorm
-from kd.precision import choose
+from kd.machine import choose
+from kd.parts.assemble import assemble
+from kd.parts.dry_run import meet
 from kd.recipe import Use, read_recipe
+from kd.recipe.shipped import shipped_recipes
 from kd.runs import write_weights
-from kd.shipped import shipped_recipes
+from kd.scoring import reestimate_batchnorm
+from kd.train.loop import train
+from kd.train.start import make_run
 from teachers import DeepLabV3Plus
 
 METHODS = yaml.safe_load((shipped_recipes() / "shapes" / "methods.yaml").read_text(encoding="utf-8"))

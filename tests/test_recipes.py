@@ -8,16 +8,16 @@ import pytest
 import torch
 from PIL import Image
 
-from kd.build import check_calls
+from kd.components.build import check_calls
 from kd.data.dataset import survey
-from kd.engine.assemble import assemble
-from kd.engine.check import meet
-from kd.engine.run import run_recipe
-from kd.engine.start import make_run
-from kd.engine.train import train
+from kd.parts.assemble import assemble
+from kd.parts.dry_run import meet
 from kd.recipe import read_recipe, teacher_recipe
+from kd.recipe.shipped import list_recipes, shipped_recipes
 from kd.runs import read_result
-from kd.shipped import list_recipes, shipped_recipes
+from kd.train.loop import train
+from kd.train.session import run_recipe
+from kd.train.start import make_run
 
 RECIPES = [shipped_recipes() / listed for listed in list_recipes()]
 

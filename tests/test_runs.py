@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
+from kd.errors import LockedError, StorageError
 from kd.recipe import read_recipe
 from kd.runs import (
-    LockedError,
     Result,
     SplitResult,
     TeacherResult,
@@ -21,7 +21,7 @@ from kd.runs import (
     write_result,
     write_weights,
 )
-from kd.storage import StorageError, write_atomic
+from kd.storage import write_atomic
 
 RECIPE = """
 student: {use: students.MobileNetV3SmallASPP}

@@ -13,9 +13,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import kd.losses
-from kd.build import build
-from kd.precision import Precision, choose
-from kd.recipe import RecipeError, Use
+from kd.components.build import build
+from kd.errors import RecipeError
+from kd.machine import Precision, choose
+from kd.recipe import Use
 from kd.types import IGNORE
 
 TEACHER = "teachers.DeepLabV3ResNet50"

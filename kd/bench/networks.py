@@ -16,12 +16,12 @@ from rich.table import Table
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from kd.build import build, find
+from kd.components.build import build, find
 from kd.console import stdout
-from kd.precision import Precision, choose
-from kd.recipe import RecipeError, Use
-from kd.runs import parameter_count, peak_memory
-from kd.types import as_classes
+from kd.errors import RecipeError
+from kd.machine import Precision, choose, peak_memory
+from kd.recipe import Use
+from kd.types import as_classes, parameter_count
 
 SIZES = ((256, 256), (512, 512))
 CLASSES = 21

@@ -14,20 +14,21 @@ import torch
 from rich.table import Table
 from torch import Tensor
 
-from kd.build import check_calls
+from kd.components.build import check_calls
 from kd.console import stdout
-from kd.engine.assemble import Parts, assemble
-from kd.engine.bookkeeping import Bookkeeping
-from kd.engine.check import meet
-from kd.engine.checkpoint import Checkpoints
-from kd.engine.guard import Guard
-from kd.engine.progress import Progress, make_progress
-from kd.engine.start import make_run, taught_by
-from kd.engine.step import Run, distill_step
-from kd.engine.stop import Stop
-from kd.engine.train import to_device, train
+from kd.machine import peak_memory
+from kd.parts.assemble import Parts, assemble
+from kd.parts.dry_run import meet
+from kd.parts.roles import to_device
 from kd.recipe import read_recipe
-from kd.runs import peak_memory
+from kd.train.bookkeeping import Bookkeeping
+from kd.train.checkpoint import Checkpoints
+from kd.train.guard import Guard
+from kd.train.loop import train
+from kd.train.signals import Stop
+from kd.train.sinks.progress import Progress, make_progress
+from kd.train.start import make_run, taught_by
+from kd.train.step import Run, distill_step
 from kd.types import Batch
 
 TEACHER, STUDENT, STEP = "teacher forward", "student step", "distillation step"

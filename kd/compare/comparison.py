@@ -9,8 +9,8 @@ from typing import Literal, NamedTuple
 
 import torch
 
+from kd.errors import RecipeError
 from kd.metrics import Scores, scores
-from kd.recipe import RecipeError
 from kd.runs import Result, SplitResult, TeacherResult
 
 # "alone": trained from labels alone, and not the twin of a distilled network in the same comparison.

@@ -9,10 +9,11 @@ from typing import Any
 
 from kd.compare.comparison import ORDER, SPLIT, Comparison, Entry, Role, labelled, val
 from kd.compare.listing import by_seed
-from kd.console import duration
-from kd.recipe import RecipeError, read_recipe
+from kd.errors import RecipeError
+from kd.recipe import read_recipe
 from kd.runs import Result, SplitResult, TeacherResult, is_finished, read_result, run_directory
 from kd.storage import read_json
+from kd.units import duration
 
 
 @dataclass

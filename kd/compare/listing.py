@@ -9,9 +9,9 @@ from typing import NamedTuple
 import torch
 
 from kd.compare.comparison import Role, val
+from kd.errors import StorageError
 from kd.metrics import scores
 from kd.runs import Result, is_finished, read_metrics, read_result
-from kd.storage import StorageError
 
 
 class RunLine(NamedTuple):

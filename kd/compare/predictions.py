@@ -12,13 +12,13 @@ from torch import nn
 from kd.compare.comparison import SPLIT, Comparison, Entry
 from kd.compare.figures import RGB, as_rgb
 from kd.data.dataset import read, resize_image
-from kd.evaluate import full_size, predict
-from kd.precision import Precision, choose
-from kd.recipe import Recipe, RecipeError, read_recipe
+from kd.errors import DataError, RecipeError, StorageError
+from kd.machine import Precision, choose
+from kd.networks.weights import load_into
+from kd.recipe import Recipe, read_recipe
 from kd.runs import build_dataset, build_network, load_network
-from kd.storage import StorageError
-from kd.types import IGNORE, DataError, Sample, SegmentationDataset
-from kd.weights import load_into
+from kd.scoring import full_size, predict
+from kd.types import IGNORE, Sample, SegmentationDataset
 
 CANDIDATES = 24  # images that are looked at to choose those to show
 

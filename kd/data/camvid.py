@@ -4,7 +4,8 @@ from pathlib import Path
 
 from kd.data.files import list_entries, listed, paired, raise_all, read_image, read_mask, there
 from kd.data.labels import translate
-from kd.types import IGNORE, DataError, Sample
+from kd.errors import DataError
+from kd.types import IGNORE, Sample
 
 VOID = 11
 _MEANING = {value: value for value in range(VOID)} | {VOID: IGNORE, IGNORE: IGNORE}

@@ -12,7 +12,8 @@ from typing import NamedTuple
 import yaml
 
 from kd.data.labels import Color
-from kd.types import IGNORE, DataError
+from kd.errors import DataError
+from kd.types import IGNORE
 
 _MOST_BYTES = 256 * 1024
 _MOST_CLASSES = 254

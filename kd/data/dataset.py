@@ -12,8 +12,8 @@ from torchvision import tv_tensors
 from torchvision.transforms.v2 import functional as TF
 
 from kd.data.labels import check_labels
-from kd.mistakes import raised
-from kd.types import IGNORE, DataError, Sample, SegmentationDataset, resize_labels
+from kd.errors import DataError, raised
+from kd.types import IGNORE, Sample, SegmentationDataset, resize_labels
 
 Transform = Callable[[tv_tensors.Image, tv_tensors.Mask], tuple[tv_tensors.Image, tv_tensors.Mask]]
 

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from kd.data.classes import meanings, read_classes
 from kd.data.files import SUFFIXES, is_grey, list_entries, listed, paired, raise_all, read_image, read_mask, there
 from kd.data.labels import Color, distinct_colors, pack, translate
-from kd.types import IGNORE, DataError, Sample
+from kd.errors import DataError
+from kd.types import IGNORE, Sample
 
 _PROBED = 500  # masks that are looked at before "only 0 and 255 occur" is said
 

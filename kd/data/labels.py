@@ -9,7 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kd.types import IGNORE, DataError
+from kd.errors import DataError
+from kd.types import IGNORE
 
 Color = tuple[int, int, int]
 

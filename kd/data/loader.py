@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate, get_worker_info
 
 from kd.data.dataset import Item, Split, hashed, read, resize_image, sample_name
-from kd.types import IGNORE, Batch, DataError, SegmentationDataset
+from kd.errors import DataError
+from kd.types import IGNORE, Batch, SegmentationDataset
 
 Key = tuple[int, int]  # index, view
 

@@ -8,8 +8,8 @@ from torch.nn import functional as F
 
 import kd.losses
 from kd.bench.losses import Sizes, _measured, _peak, costs, losses_command, teacher_seconds
-from kd.precision import choose
-from kd.recipe import RecipeError
+from kd.errors import RecipeError
+from kd.machine import choose
 
 CPU = torch.device("cpu")
 TINY = Sizes(images=2, classes=3, channels=4, height=8, width=8)

@@ -6,7 +6,7 @@ from torchvision.models import ResNet18_Weights, resnet18
 from kd.bench import networks
 from kd.bench.networks import all_networks, bench_networks_command, count_macs, measure
 from kd.cli import main
-from kd.recipe import RecipeError
+from kd.errors import RecipeError
 
 
 def test_all_networks_but_those_around_others_are_measured():

@@ -1,7 +1,7 @@
 from pathlib import Path
 
 from kd.bench.step import LOOP, time_step
-from kd.engine.assemble import assemble
+from kd.parts.assemble import assemble
 from kd.recipe import read_recipe
 
 RECIPE = """

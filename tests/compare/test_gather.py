@@ -3,7 +3,8 @@ import shutil
 import pytest
 
 from kd.compare.gather import gather
-from kd.recipe import RecipeError, baseline_of, read_recipe
+from kd.errors import RecipeError
+from kd.recipe import baseline_of, read_recipe
 from kd.runs import SplitResult, run_directory
 
 RECIPE = """

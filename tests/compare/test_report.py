@@ -7,16 +7,16 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from kd.build import build
 from kd.compare import compare_command, predictions
 from kd.compare.gather import gather
 from kd.compare.predictions import Picture, Pictures
 from kd.compare.report import render, write_report
-from kd.evaluate import score
+from kd.components.build import build
+from kd.machine import choose
 from kd.metrics import confusion_matrix
-from kd.precision import choose
 from kd.recipe import read_recipe, to_yaml
 from kd.runs import SplitResult, build_network, load_network, write_weights
+from kd.scoring import score
 from kd.types import IGNORE, Sample
 
 NETWORK = """

@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 from kd.data import CamVid
-from kd.types import DataError
+from kd.errors import DataError
 
 
 @pytest.fixture

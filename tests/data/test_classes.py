@@ -3,7 +3,7 @@ import re
 import pytest
 
 from kd.data.classes import Classes, meanings, read_classes
-from kd.types import DataError
+from kd.errors import DataError
 
 
 def test_names_alone():

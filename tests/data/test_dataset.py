@@ -6,7 +6,8 @@ from torchvision import tv_tensors
 
 from kd.data import ColorJitter, RandomBlur, RandomFlip, RandomRotate, RandomScale, Shapes
 from kd.data.dataset import Split, Survey, read, resize_image, survey, warnings
-from kd.types import DataError, Sample, resize_labels
+from kd.errors import DataError
+from kd.types import Sample, resize_labels
 
 
 class Fixed:

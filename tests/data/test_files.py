@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from kd.data.files import image_size, list_entries, listed, paired, read_image, read_mask
-from kd.types import DataError
+from kd.errors import DataError
 
 RNG = np.random.default_rng(0)
 COLOR = RNG.integers(0, 256, (5, 7, 3), dtype=np.uint8)

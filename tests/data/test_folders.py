@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 from kd.data import Folders
-from kd.types import DataError
+from kd.errors import DataError
 
 RNG = np.random.default_rng(0)
 NAMES = ["background", "cell", "wall"]

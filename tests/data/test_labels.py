@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from kd.data.labels import check_labels, distinct_colors, pack, translate
-from kd.types import DataError
+from kd.errors import DataError
 
 
 @pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.int32, np.int64])

@@ -8,11 +8,12 @@ import pytest
 import torch
 from torch.utils.data import default_collate
 
+from kd.components.user_files import load
 from kd.data import ColorJitter, RandomFlip, RandomScale, Shapes
 from kd.data.dataset import Split
 from kd.data.loader import evaluation_batches, order, training_batches
-from kd.files import load
-from kd.types import Batch, DataError, Sample
+from kd.errors import DataError
+from kd.types import Batch, Sample
 
 AUGMENT = (RandomScale(0.5, 2), RandomFlip(), ColorJitter())
 

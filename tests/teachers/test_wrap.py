@@ -10,8 +10,8 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
+from kd.networks.weights import load_into
 from kd.types import Tap
-from kd.weights import load_into
 from teachers import Wrapped
 
 

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from kd.build import check_calls
-from kd.engine.assemble import assemble
-from kd.engine.check import meet
-from kd.engine.start import make_run
-from kd.engine.train import train
+from kd.components.build import check_calls
+from kd.parts.assemble import assemble
+from kd.parts.dry_run import meet
 from kd.recipe import read_recipe
+from kd.train.loop import train
+from kd.train.start import make_run
 from kd.types import Tap
 
 MINE = '''

@@ -1,0 +1,1 @@
+"""`use` + `args` -> object: found, trusted, its call checked before it is made."""

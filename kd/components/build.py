@@ -1,0 +1,255 @@
+"""`use` + `args` -> object: found, trusted, and the call checked before it is made."""
+
+import importlib
+import importlib.util
+import types
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from kd.components import user_files as files
+from kd.components.signatures import misfits, parameters
+from kd.components.user_files import importable
+from kd.errors import DataError, RecipeError, did_you_mean, raised
+from kd.recipe import Recipe, Use
+from kd.recipe.schema import components
+from kd.recipe.trust import TRUSTED, is_trusted
+
+__all__ = ["build", "check_calls", "check_torch", "find", "importable", "network_facts", "refused_by"]
+
+REFUSED = {
+    "LBFGS": "it calls the loss several times a step",
+    "Muon": "it takes matrices only, and convolutions have four dimensions",
+    "SparseAdam": "it takes sparse gradients only",
+}
+
+
+ZOO = {  # module -> package: collections of networks for `teachers.Wrapped`, not needed otherwise
+    "segmentation_models_pytorch": "segmentation-models-pytorch",
+    "timm": "timm",
+    "transformers": "transformers",
+}
+NOT_INSTALLED = "(not installed)"
+OFFERED = ("num_classes", "channels", "label_counts")  # facts that a loss gets if its constructor names them
+
+
+def asked(component: Any) -> list[str]:
+    """Which of the `OFFERED` facts a loss's constructor names."""
+    return [name for name in OFFERED if name in (parameters(component) or ())]
+
+
+def find(use: Use, *, folder: Path, trust: bool) -> Any:
+    """The class or function that `use` names.
+
+    Args:
+        use: the component.
+        folder: the recipe's folder, which `file.py:Name` is relative to.
+        trust: whether it may be code outside `kd.recipe.trust.TRUSTED`.
+
+    Raises:
+        RecipeError: it is not trusted, does not exist, is not public, or its module cannot be imported.
+    """
+    where, trusted = use.where(), is_trusted(use.use)
+    if not (trust or trusted):
+        raise RecipeError(f"{where}: '{use.use}' is no part of kd; if you trust it, add --trust")
+    source, colon, name = use.use.rpartition(":" if ":" in use.use else ".")
+    if not source:
+        raise RecipeError(f"{where}: must be package.module.Name or file.py:Name, got '{use.use}'")
+    if colon == ":":
+        module = _module_of_file(folder / source, where)
+    else:
+        _refuse_shadow(source, where)
+        module = _module(source, where)
+    found = getattr(module, name, None)
+    public = _public(module, source)
+    if found is None or (trusted and name not in public):
+        raise RecipeError(f"{where}: {source} has no '{name}'{did_you_mean(name, public)}")
+    if source == "torch.optim" and name in REFUSED:
+        raise RecipeError(f"{where}: torch.optim.{name} cannot train here: {REFUSED[name]}; use SGD or AdamW")
+    if not callable(found):
+        raise RecipeError(f"{where}: {use.use} is a {type(found).__name__}, not a class or function")
+    return found
+
+
+def build(
+    use: Use, *, folder: Path, trust: bool, facts: Mapping[str, Callable[[], Any]] | None = None, **supplied: Any
+) -> Any:
+    """Call the component that `use` names with its `args` and what the engine supplies; components in `args` first.
+
+    Args:
+        use: the component.
+        folder: the recipe's folder.
+        trust: whether it may be code outside `kd.recipe.trust.TRUSTED`.
+        facts: `OFFERED` name -> what finds it out; for this component and those in its `args`, where they name it.
+        **supplied: arguments that only the engine knows (channels, parameters); a recipe may not give them.
+
+    Raises:
+        RecipeError: there is no such component, it does not take these arguments, or it refuses their values
+            (ValueError, TypeError or OSError, which is then the cause); or a user's component raises anything.
+        DataError: it is a dataset whose files are missing or wrong.
+    """
+    component = find(use, folder=folder, trust=trust)
+    if facts is not None:
+        supplied |= {name: facts[name]() for name in asked(component)}
+    if mistakes := misfits(use, component, supplied):
+        raise RecipeError(mistakes)
+    args = _built(use.args, folder, trust, facts)
+    try:
+        return component(**args, **supplied)
+    except (RecipeError, DataError):
+        raise
+    except (ValueError, TypeError, OSError) as error:
+        raise RecipeError(f"{use.where()}: {use.use}: {error}") from error
+    except (Exception, SystemExit) as error:
+        if is_trusted(use.use):
+            raise  # a bug of ours
+        raise RecipeError(f"{use.where()}: {use.use} raised {raised(error)}") from error
+
+
+def network_facts(use: Use, num_classes: int, in_channels: int) -> dict[str, Any]:
+    """What the engine gives a network: what the data say, but `num_classes` only where the recipe states none."""
+    facts = {"num_classes": num_classes, "in_channels": in_channels}
+    return {name: fact for name, fact in facts.items() if name == "in_channels" or name not in use.args}
+
+
+def refused_by(use: Use, error: BaseException) -> BaseException:
+    """What a component raised when it was used, as the user reads it; itself where it is a bug of ours."""
+    if isinstance(error, ValueError):
+        return RecipeError(f"{use.where()}: {use.use}: {error}")
+    return error if is_trusted(use.use) else RecipeError(f"{use.where()}: {use.use} raised {raised(error)}")
+
+
+def check_calls(recipe: Recipe) -> None:
+    """Check that every component of a recipe exists and takes its arguments; nothing is built.
+
+    Raises:
+        RecipeError: with every mistake.
+    """
+    mistakes: list[str] = []
+    if recipe.track is not None and _version("wandb") == NOT_INSTALLED:
+        mistakes.append(f"{recipe.at('track')}: track: {_missing('wandb', 'wandb')}, or track=null")
+    for use, supplied in _roles(recipe):
+        try:
+            component = find(use, folder=recipe.folder, trust=recipe.trust)
+        except RecipeError as error:
+            mistakes += error.mistakes
+        else:
+            mistakes += misfits(use, component, asked(component) if supplied is OFFERED else supplied)
+    if mistakes:
+        raise RecipeError(dict.fromkeys(mistakes))
+
+
+def check_torch() -> None:
+    """Check that torch and torchvision belong together.
+
+    Raises:
+        ValueError: torchvision cannot be imported; the message has the fix.
+    """
+    try:
+        import torchvision  # noqa: F401
+    except (ImportError, RuntimeError, AttributeError, OSError) as error:
+        versions = " and ".join(f"{name} {_version(name)}" for name in ("torch", "torchvision"))
+        reason = str(error).partition("\n")[0]
+        raise ValueError(
+            f"{versions} do not work together ({reason}); pip install --upgrade torch torchvision"
+        ) from None
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return NOT_INSTALLED
+
+
+def _missing(package: str, extra: str) -> str:
+    return f"{package} is not installed; pip install 'kd-segmentation[{extra}]'"
+
+
+def _module(name: str, where: str) -> types.ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name in ZOO:
+            raise RecipeError(f"{where}: {_missing(ZOO[error.name], 'zoo')}") from None
+        if error.name and f"{name}.".startswith(f"{error.name}."):
+            raise RecipeError(f"{where}: there is no module '{error.name}'") from None
+        if (error.name or "kd").partition(".")[0] in ("kd", "teachers", "students"):
+            raise  # a bug of ours
+        raise RecipeError(f"{where}: {name} needs the module '{error.name}', which is not installed") from error
+    except Exception as error:
+        if name in TRUSTED:
+            raise  # our own module: a bug, or a torch that check_torch explains
+        raise RecipeError(f"{where}: importing {name} failed: {_last_words(error, None)}") from error
+
+
+def _module_of_file(file: Path, where: str) -> types.ModuleType:
+    if not file.is_file():
+        raise RecipeError(f"{where}: no file {file}")
+    try:
+        return files.load(file)
+    except (Exception, SystemExit) as error:  # a user's file may raise anything, and is theirs to mend
+        raise RecipeError(f"{where}: importing {file} failed: {_last_words(error, file)}") from error
+
+
+def _last_words(error: BaseException, file: Path | None) -> str:
+    """An error of a user's module in one line, with the last line of `file` on its way."""
+    line = error.lineno if isinstance(error, SyntaxError) else None
+    trace = error.__traceback__
+    while file is not None and trace is not None:
+        if trace.tb_frame.f_code.co_filename == str(file.resolve()):
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    message = error.msg if isinstance(error, SyntaxError) else str(error)
+    return f"{type(error).__name__}: {message}" + (f" (line {line})" if line else "")
+
+
+def _refuse_shadow(module: str, where: str) -> None:
+    """`teachers` and `students` are ours, not a folder of that name which comes first on the import path."""
+    top = module.partition(".")[0]
+    if top not in ("teachers", "students"):
+        return
+    ours = Path(__file__).resolve().parents[2] / top
+    spec = importlib.util.find_spec(top)
+    found = [Path(folder).resolve() for folder in (spec.submodule_search_locations or [])] if spec else []
+    if spec is not None and found[:1] != [ours]:
+        stranger = found[0] if found else spec.origin
+        raise RecipeError(f"{where}: {stranger} shadows {ours}; rename it, or run from another folder")
+
+
+def _public(module: types.ModuleType, source: str) -> list[str]:
+    if source == "torch.optim":
+        base = module.Optimizer
+        return [n for n, v in vars(module).items() if isinstance(v, type) and issubclass(v, base) and v is not base]
+    listed = getattr(module, "__all__", None)
+    return [n for n in vars(module) if not n.startswith("_")] if listed is None else list(listed)
+
+
+def _roles(recipe: Recipe) -> Iterator[tuple[Use, Sequence[str]]]:
+    """Every component of a recipe with the names of the arguments that the engine gives it."""
+    networks = (recipe.teacher.network if recipe.teacher else None, recipe.student.network)
+    roles: list[tuple[Use | None, Sequence[str]]] = [
+        *((use, tuple(network_facts(use, 0, 0))) for use in networks if use is not None),
+        (recipe.data.dataset, ("split",)),
+        *((transform, ()) for transform in recipe.data.augment),
+        (recipe.supervised.loss, OFFERED),
+    ]
+    for term in recipe.distill.values():
+        roles += [(term.loss, OFFERED), (term.adapter, ("in_channels", "out_channels"))]
+        roles += [(term.weight, ("steps",))] if isinstance(term.weight, Use) else []
+    roles += [(recipe.optimizer.factory, ("params",)), (recipe.schedule, ("steps",))]
+    for use, supplied in roles:
+        if use is not None:
+            yield use, supplied
+            yield from ((inner, supplied if supplied is OFFERED else ()) for inner in components(use.args))
+
+
+def _built(value: Any, folder: Path, trust: bool, facts: Mapping[str, Callable[[], Any]] | None) -> Any:
+    if isinstance(value, Use):
+        return build(value, folder=folder, trust=trust, facts=facts)
+    if isinstance(value, dict):
+        return {key: _built(item, folder, trust, facts) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_built(item, folder, trust, facts) for item in value]
+    return value

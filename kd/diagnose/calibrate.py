@@ -1,0 +1,87 @@
+"""`kd calibrate`, and its figures in training: how hard and which way each term pulls, and the weights to match."""
+
+import math
+from collections.abc import Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from statistics import fmean
+
+from rich.console import Console
+from rich.table import Table
+
+from kd.components.build import check_calls
+from kd.console import stdout
+from kd.errors import RecipeError
+from kd.parts.assemble import Parts, assemble
+from kd.parts.dry_run import meet
+from kd.parts.gradients import Pull, pulls
+from kd.recipe import Recipe, read_recipe
+from kd.recipe import yaml12 as nodes
+from kd.train.start import stream
+
+
+def calibrate_command(
+    file: str | Path,
+    overrides: Sequence[str] = (),
+    *,
+    trust: bool,
+    runs: Path,
+    batches: int = 4,
+    ratio: float = 1.0,
+    console: Console | None = None,
+) -> None:
+    """Print each term's pull on some batches, and the terms with the weights that bring it to `ratio`.
+
+    Raises:
+        RecipeError: the recipe is wrong, has no terms, or its teacher is not trained; `batches` is below 1, or `ratio`
+            not above 0.
+    """
+    if batches < 1:
+        raise RecipeError(f"kd calibrate: --batches is {batches}; it must be 1 or more")
+    if not 0 < ratio < math.inf:
+        raise RecipeError(f"kd calibrate: --ratio is {ratio:g}; it must be above 0")
+    recipe = read_recipe(file, [*overrides, "data.workers=0"], trust=trust)
+    check_calls(recipe)
+    if not recipe.distill:
+        raise RecipeError(f"{recipe.file}: there is no term to calibrate; add `teacher` and `distill`")
+    seed = recipe.train.seeds[0]
+    parts = assemble(recipe, runs=runs, seed=seed)
+    meet(parts)
+    found = [pulls(parts, batch) for batch in islice(stream(parts, seed=seed, steps=batches), batches)]
+    means = {name: Pull(*map(fmean, zip(*(one[name] for one in found), strict=True))) for name in parts.terms}
+    console = console or stdout()
+    console.print(_table(parts, means, batches))
+    weights = {name: proposed(pull, ratio) for name, pull in means.items()}
+    console.print(fragment(recipe, weights), markup=False, soft_wrap=True)
+
+
+def proposed(pull: Pull, ratio: float) -> float:
+    """The weight, to three digits, at which a term pulls `ratio` times as hard as the supervised loss.
+
+    Raises:
+        RecipeError: the term or the supervised loss has no gradient on these batches.
+    """
+    if not pull.norm or not pull.supervised:
+        who = "the term" if not pull.norm else "the supervised loss"
+        raise RecipeError(f"kd calibrate: {who} has no gradient on these batches; take more with --batches")
+    return float(f"{ratio * pull.supervised / pull.norm:.3g}")
+
+
+def fragment(recipe: Recipe, weights: Mapping[str, float]) -> str:
+    """The recipe's terms with other weights, as YAML."""
+    terms = {
+        name: term.model_dump(exclude_defaults=True) | {"weight": weights[name]}
+        for name, term in recipe.distill.items()
+    }
+    return nodes.dump({"distill": terms})
+
+
+def _table(parts: Parts, means: Mapping[str, Pull], batches: int) -> Table:
+    table = Table(title=f"Gradients at the parameters that a term and the supervised loss share; batches: {batches}")
+    for name in ("term", "norm", "supervised", "cosine", "weight now", "weighted norm / supervised"):
+        table.add_column(name, justify="left" if name == "term" else "right")
+    for name, pull in means.items():
+        weight = parts.terms[name].weight_at(parts.steps - 1)  # a schedule's last: it may start at 0
+        values = f"{pull.norm:.3g}", f"{pull.supervised:.3g}", f"{pull.cosine:+.2f}", f"{weight:g}"
+        table.add_row(name, *values, f"{weight * pull.ratio:.3g}")
+    return table

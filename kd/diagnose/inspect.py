@@ -1,0 +1,81 @@
+"""`kd inspect`: what every term reads, and how strongly it pulls, on one batch of the real data."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+
+from kd.components.build import check_calls
+from kd.console import stdout
+from kd.parts.assemble import Parts, assemble
+from kd.parts.dry_run import meet
+from kd.parts.roles import to_device
+from kd.recipe import read_recipe
+from kd.train.start import stream
+from kd.types import Taken, parameter_count
+
+
+def inspect_command(
+    file: str | Path, overrides: Sequence[str] = (), *, trust: bool, runs: Path, console: Console | None = None
+) -> None:
+    """Print the taps of both networks, and a row for each term."""
+    recipe = read_recipe(file, [*overrides, "data.workers=0"], trust=trust)
+    check_calls(recipe)
+    parts = assemble(recipe, runs=runs, seed=recipe.train.seeds[0], trained=False)
+    meet(parts)
+    console = console or stdout()
+    for line in parts.notes:
+        console.print(line, markup=False)
+    for side, role in (("student", parts.student), ("teacher", parts.teacher)):
+        if role is not None:
+            taps = getattr(role.network, "taps", {})
+            listed = ", ".join(f"{name} ({tap.channels} at stride {tap.stride})" for name, tap in taps.items())
+            console.print(
+                f"{side}: {parameter_count(role.network):,} parameters; taps: {listed or 'none'}", markup=False
+            )
+    console.print(_terms(parts))
+
+
+def _terms(parts: Parts) -> Table:
+    """One row a term: where it reads, shapes, adapter, value, and the norm of its gradient at the student's network."""
+    batch = to_device(next(stream(parts, seed=0, steps=1)), parts.precision)
+    parts.student.train()
+    with parts.precision.autocast():
+        teacher = parts.teacher(batch) if parts.teacher else None
+        student = parts.student(batch.images)
+    table = Table(title=f"One batch of {len(batch.images)} images of {tuple(batch.images.shape[1:])}")
+    for name in ("term", "student", "shape", "teacher", "shape", "adapter", "weight", "value", "gradient"):
+        table.add_column(name, justify="right" if name in ("weight", "value", "gradient") else "left")
+    loss = parts.supervised(student, batch.labels)
+    gradient = f"{gradient_norm(loss, parts.student.network):.3g}"
+    table.add_row("supervised", "logits", _shape(student.logits), "", "", "", "1", f"{loss.item():.4g}", gradient)
+    for name, term in parts.terms.items():
+        assert teacher is not None
+        value = term(name, student, teacher, batch)
+        adapter = dict(parts.student.adapters).get(name)
+        table.add_row(
+            name,
+            str(parts.student.taps.addresses[name]),
+            _shape(student.at[name]),
+            str(parts.teacher.taps.addresses[name]) if parts.teacher else "",
+            _shape(teacher.at[name]),
+            f"{type(adapter).__name__} ({parameter_count(adapter):,})" if adapter is not None else "none",
+            f"{term.weight_at(0):g}",
+            f"{value.item():.4g}",
+            f"{gradient_norm(value, parts.student.network):.3g}",
+        )
+    return table
+
+
+def gradient_norm(loss: Tensor, network: nn.Module) -> float:
+    """The L2 norm of the loss's gradient at the network's trainable parameters."""
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    gradients = torch.autograd.grad(loss, trained, retain_graph=True, allow_unused=True)
+    return float(sum(gradient.float().square().sum().item() for gradient in gradients if gradient is not None) ** 0.5)
+
+
+def _shape(maps: Taken) -> str:
+    return ", ".join("×".join(map(str, each.shape)) for each in (maps if isinstance(maps, tuple) else (maps,)))

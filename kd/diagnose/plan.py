@@ -1,0 +1,274 @@
+"""What a recipe will cost, measured before its first step: time, memory, disk; and the epochs that a budget allows."""
+
+import contextlib
+import io
+import math
+import statistics
+import tempfile
+import time
+from bisect import bisect_right
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from kd import distributed
+from kd.data.dataset import Few
+from kd.errors import RecipeError
+from kd.machine import peak_memory
+from kd.parts.assemble import Parts, assemble
+from kd.parts.dry_run import meet
+from kd.parts.teacher_cache import CachedTeacher
+from kd.recipe import Recipe, baseline_of, teachers
+from kd.recipe.schema import Cache
+from kd.runs import is_finished, run_directory
+from kd.train.checkpoint import Checkpoints
+from kd.train.evaluation import score_share
+from kd.train.loop import train
+from kd.train.start import make_run, stream, taught_by
+from kd.train.step import Run
+from kd.units import as_steps, duration
+
+SECONDS = 20.0  # that all measuring together may take; a step that has begun is ended
+WARM_UP = 1  # steps that are not counted: they allocate memory, choose algorithms, start the workers, fill a cache
+LONGEST = 10**6  # epochs
+
+
+class _EnoughError(Exception):
+    """Measured for long enough."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """The unfinished runs of one recipe, and what was measured of it."""
+
+    recipe: Recipe
+    role: str
+    runs: int
+    steps: int  # of one run
+    left: int  # steps of all runs together
+    step: float  # seconds
+    evaluation: float  # seconds, of all networks that are scored
+    evaluations: int  # of one run
+    memory: int  # bytes
+    checkpoint: int  # bytes
+    images: int  # in the training split
+    cached: float | None = None  # seconds of a step that finds the teacher in its cache; None: there is no cache
+    cached_left: int = 0  # of the steps that are left, those that will
+    cache: int = 0  # bytes of one run's cache
+
+    @property
+    def every(self) -> int:
+        """Steps between evaluations, where the recipe fixes them; 0: their number is fixed, whatever the length."""
+        amount = self.recipe.train.evaluate_every
+        return amount if isinstance(amount, int) else 0
+
+    def lasting(self, epochs: float) -> float:
+        """Seconds of one run of so many epochs, its cache empty at first."""
+        steps = epochs * self.images / self.recipe.train.batch_size
+        found = 0.0 if self.cached is None else max(steps - _filling(self.recipe, self.images), 0.0)
+        evaluations = steps / self.every if self.every else self.evaluations
+        return (steps - found) * self.step + found * (self.cached or 0.0) + evaluations * self.evaluation
+
+    def seconds(self, *, cached: bool = True) -> float:
+        """What is left to do; not `cached`: as if there were no cache."""
+        share = self.left / max(self.runs * self.steps, 1)
+        found = self.cached_left if cached and self.cached is not None else 0
+        steps = (self.left - found) * self.step + found * (self.cached or 0.0)
+        return steps + share * self.runs * self.evaluations * self.evaluation
+
+
+def plan(recipe: Recipe, *, runs: Path, baseline: bool = False, fresh: bool = False) -> list[Job]:
+    """Measure what `kd run` would train: the teacher, the student's seeds, its twin's; finished runs are left out.
+
+    Nothing that is written stays. A teacher that is still to be trained is measured as it is built.
+
+    Raises:
+        RecipeError: the parts do not fit.
+        DataError: the data cannot be read.
+    """
+    asked = [("teacher", one, one.train.seeds[:1]) for one in reversed(teachers(recipe))]
+    asked.append(("student" if recipe.distill else "baseline", recipe, recipe.train.seeds))
+    if baseline and recipe.distill:
+        asked.append(("baseline", baseline_of(recipe), recipe.train.seeds))
+    wanted = []
+    for role, each, seeds in asked:
+        folders = [run_directory(each, runs, seed) for seed in seeds]
+        again = fresh and role != "teacher"
+        unfinished = [folder / "fresh" if again else folder for folder in folders if again or not is_finished(folder)]
+        if distributed.first(lambda found=unfinished: bool(found)):  # type: ignore[misc]
+            wanted.append((role, each, unfinished))
+    return [_measure(role, each, folders, runs, SECONDS / len(wanted)) for role, each, folders in wanted]
+
+
+def lines(jobs: list[Job], *, now: float | None = None) -> list[str]:
+    """The plan as text: a line for each recipe, then the sum with its end."""
+    if not jobs:
+        return ["plan: all is finished"]
+    text = []
+    for job in jobs:
+        epochs = job.steps * job.recipe.train.batch_size / job.images
+        in_epoch = job.images / job.recipe.train.batch_size
+        kept = f" ({job.cached * in_epoch:.3g} s from the cache)" if job.cached is not None else ""
+        done = 1 - job.left / max(job.runs * job.steps, 1)
+        text.append(
+            f"plan: {job.role} {job.recipe.stem}: {job.runs} run{'s' if job.runs > 1 else ''} × {epochs:.3g} epochs × "
+            f"{job.step * in_epoch:.3g} s{kept} + {job.evaluations} evaluations × {job.evaluation:.3g} s = "
+            + duration(job.seconds())
+            + (f" ({100 * done:.0f} % are done)" if done > 0 else "")
+        )
+    total = sum(job.seconds() for job in jobs)
+    end = time.strftime("%Y-%m-%d %H:%M", time.localtime((time.time() if now is None else now) + total))
+    disk = sum(job.runs * 4 * job.checkpoint for job in jobs)  # the newest two, the best, and one that is being written
+    cache = sum(job.runs * job.cache for job in jobs)
+    memory = max(job.memory for job in jobs)
+    without, kept = "", ""
+    if any(job.cached is not None for job in jobs):
+        without = f" ({duration(sum(job.seconds(cached=False) for job in jobs))} without the cache)"
+        kept = f" and {cache / 1e6:.1f} MB for the cache"
+    text.append(
+        f"plan: {duration(total)}{without}, until about {end}; peak memory {memory / 2**20:.0f} MB; "
+        f"disk at most {disk / 1e6:.1f} MB{kept}"
+    )
+    return text
+
+
+def epochs_within(jobs: list[Job], budget: float, where: str) -> int:
+    """The epochs for the student and its twin, the same for both, so that all jobs end within `budget` seconds.
+
+    Args:
+        jobs: a plan; its teachers keep the lengths that their own recipes give them.
+        budget: seconds.
+        where: how the message of a budget that is too short begins.
+
+    Raises:
+        RecipeError: it is not enough for one epoch.
+    """
+    teaching = sum(job.seconds() for job in jobs if job.role == "teacher")
+    students = [job for job in jobs if job.role != "teacher"]
+    fixed = sum(job.runs * job.evaluations * job.evaluation for job in students if not job.every)
+
+    def lasting(epochs: int) -> float:
+        return teaching + sum(job.runs * job.lasting(epochs) for job in students)
+
+    epochs = bisect_right(range(1, LONGEST), budget, key=lasting) if students else 0
+    if students and epochs < 1:
+        epoch = lasting(1) - teaching - fixed
+        raise RecipeError(
+            f"{where}: not enough for one epoch: {duration(epoch)} an epoch, {duration(fixed)} for evaluations, "
+            f"{duration(teaching)} for teachers; give more time, fewer seeds, or train the teacher first"
+        )
+    return epochs
+
+
+def _measure(role: str, recipe: Recipe, folders: list[Path], runs: Path, seconds: float) -> Job:
+    cache, recipe = recipe.cache, recipe.model_copy(update={"cache": None})  # measuring must not fill it
+    parts = assemble(recipe, runs=runs, seed=recipe.train.seeds[0], trained=False)
+    meet(parts)
+    run = make_run(parts, seed=0, start=0, due=_ignore, not_finite=_ignore)
+    step = _time_steps(run, seconds / 2)
+    evaluation = _time_evaluation(parts, seconds / 4)
+    cached, record = None, 0
+    if cache is not None and parts.teacher is not None:
+        cached, record = _time_cached(parts, run, cache, seconds / 4)
+    buffer = io.BytesIO()
+    torch.save({"student": distributed.bare(run.student).state_dict(), "optimizer": run.optimizer.state_dict()}, buffer)
+    every = max(as_steps(recipe.train.evaluate_every, parts.steps), 0) or parts.steps
+    reached = [min(Checkpoints(folder / "checkpoints").reached(), parts.steps) for folder in folders]
+    recipe = recipe.model_copy(update={"cache": cache})
+    filled = math.ceil(_filling(recipe, len(parts.train)))
+    measured = Job(
+        recipe=recipe,
+        role=role,
+        runs=len(folders),
+        steps=parts.steps,
+        left=sum(parts.steps - step for step in reached),
+        step=step,
+        evaluation=evaluation,
+        evaluations=math.ceil(parts.steps / every),
+        memory=peak_memory(parts.precision.device),
+        checkpoint=buffer.getbuffer().nbytes,
+        images=len(parts.train),
+        cached=cached,
+        cached_left=sum(parts.steps - max(step, min(filled, parts.steps)) for step in reached) if cached else 0,
+        cache=record * len(parts.train) * (cache.views if cache else 0),
+    )
+    return distributed.first(lambda: measured)
+
+
+def _filling(recipe: Recipe, images: int) -> float:
+    """Steps until every view of every image was seen once."""
+    return (recipe.cache.views if recipe.cache else 0) * images / recipe.train.batch_size
+
+
+def _time_steps(run: Run, seconds: float) -> float:
+    """Median seconds of a step on the real data, reading included."""
+    taken: list[float] = []
+    began = before = time.monotonic()
+
+    def due(run: Run, losses: object) -> None:
+        nonlocal before
+        now = time.monotonic()
+        taken.append(now - before)
+        before = now
+        if distributed.largest(now - began > seconds or len(taken) >= 30 + WARM_UP):
+            raise _EnoughError
+
+    run.due = due
+    try:
+        train(run)
+    except _EnoughError:
+        run.optimizer.zero_grad()
+    finally:
+        close: Callable[[], None] | None = getattr(run.batches, "close", None)  # stops the workers
+        if close is not None:
+            close()
+    return statistics.median(taken[WARM_UP:] or taken)
+
+
+def _time_cached(parts: Parts, run: Run, cache: Cache, seconds: float) -> tuple[float, int]:
+    """Seconds of a step that finds the teacher in its cache, and the bytes that it keeps of one view of one image.
+
+    One batch of images is seen again and again; the first time fills a cache that is removed.
+    """
+    with tempfile.TemporaryDirectory(prefix="kd-plan-") as folder:
+        kept = cache.model_copy(update={"folder": folder, "views": 1})
+        recipe = parts.recipe.model_copy(update={"cache": kept})
+        few = replace(parts, recipe=recipe, train=Few(parts.train, recipe.train.batch_size))
+        teacher = taught_by(few, seed=0)
+        assert isinstance(teacher, CachedTeacher)
+        again = replace(run, step=0, teacher=teacher, batches=stream(few, seed=0))
+        return _time_steps(again, seconds), teacher.record_bytes
+
+
+def _time_evaluation(parts: Parts, seconds: float) -> float:
+    """Seconds of an evaluation: of every network that it scores."""
+    scored = parts.scored.values()
+    return sum(_time_score(parts, network, teacher, seconds / len(scored)) for network, teacher in scored)
+
+
+def _time_score(parts: Parts, network: nn.Module, teacher: nn.Module | None, seconds: float) -> float:
+    """Seconds of a score on the whole validation split, from its first batches."""
+    began = time.monotonic()
+    batches = 0
+
+    def interrupt() -> None:
+        nonlocal batches
+        batches += 1
+        if distributed.largest(time.monotonic() - began > seconds):
+            raise _EnoughError
+
+    with contextlib.suppress(_EnoughError):
+        score_share(parts, network, teacher, interrupt=interrupt)
+    spent, world = time.monotonic() - began, distributed.world()
+    whole = math.ceil(math.ceil(len(parts.val) / world) / (parts.recipe.train.batch_size // world))
+    return spent / max(batches, 1) * whole
+
+
+def _ignore(run: Run, what: object) -> None:
+    """A loss that is not finite is the run's own business, and so are its reports."""
+
+
+__all__ = ["Job", "epochs_within", "lines", "plan"]

@@ -1,0 +1,125 @@
+"""torchrun and DDP, and nothing else; in a single process every function here does nothing.
+
+Tensors on a GPU travel by NCCL, those on the CPU by Gloo. Every rank must call these functions equally often.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, distributed, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from kd.errors import PeerLostError
+
+T = TypeVar("T")
+
+
+def rank() -> int:
+    """Which of the run's processes this is, 0 … world-1; rank 0 writes and speaks."""
+    return distributed.get_rank() if distributed.is_initialized() else 0
+
+
+def world() -> int:
+    """How many processes train this run together."""
+    return distributed.get_world_size() if distributed.is_initialized() else 1
+
+
+@contextmanager
+def joined(device: str) -> Iterator[None]:
+    """Be one of the processes that torchrun has started, if it has.
+
+    Args:
+        device: the recipe's: auto, cpu or cuda.
+
+    Raises:
+        ValueError: there are more processes on this machine than CUDA devices.
+        PeerLostError: another process died while this one waited for it.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or distributed.is_initialized():
+        yield
+        return
+    use_cuda = device != "cpu" and torch.cuda.is_available()
+    if use_cuda:
+        local, devices = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+        if local >= devices:
+            raise ValueError(
+                f"torchrun: process {local} of this machine has no device of its own, there are {devices}; "
+                f"use --nproc-per-node {devices}, or device=cpu"
+            )
+        torch.cuda.set_device(local)
+    distributed.init_process_group("cpu:gloo,cuda:nccl" if use_cuda else "gloo")
+    try:
+        yield
+    except RuntimeError as error:
+        if not _is_a_peers(error):
+            raise
+        raise PeerLostError(
+            f"process {rank()} of {world()}: another process of this run has died; its own message says why. "
+            "The same command goes on from the last checkpoint"
+        ) from error
+    else:
+        distributed.destroy_process_group()
+
+
+def _is_a_peers(error: RuntimeError) -> bool:
+    """Whether a collective failed, because one of those who take part is gone."""
+    return isinstance(error, distributed.DistError) or any(
+        sign in str(error) for sign in ("gloo", "NCCL", "Connection closed by peer", "Connection reset by peer")
+    )
+
+
+def wrapped(student: nn.Module) -> nn.Module:
+    """The student as DDP trains it: gradients are means over the processes."""
+    if world() == 1:
+        return student
+    device = next(student.parameters()).device
+    return DistributedDataParallel(student, device_ids=[device.index] if device.type == "cuda" else None)
+
+
+def bare(student: nn.Module) -> nn.Module:
+    """The student itself, without DDP around it."""
+    return student.module if isinstance(student, DistributedDataParallel) else student
+
+
+def first(work: Callable[[], T]) -> T:
+    """What `work` returns or raises on rank 0, on every rank; the others do not call it."""
+    if world() == 1:
+        return work()
+    outcome: list[Any] = [None, None]
+    if rank() == 0:
+        try:
+            outcome[0] = work()
+        except Exception as error:  # noqa: BLE001  # raised below, here and on every other rank
+            outcome[1] = error
+    distributed.broadcast_object_list(outcome, src=0)
+    if outcome[1] is not None:
+        raise outcome[1]
+    result: T = outcome[0]
+    return result
+
+
+def gathered(value: T) -> list[T]:
+    """Every rank's value, by rank."""
+    values: list[Any] = [value] * world()
+    if world() > 1:
+        distributed.all_gather_object(values, value)
+    return values
+
+
+def largest(value: int) -> int:
+    """The largest of all ranks' values."""
+    return int(_reduced(torch.tensor(value), distributed.ReduceOp.MAX))
+
+
+def summed(value: Tensor) -> Tensor:
+    """The sum of all ranks' tensors on the CPU."""
+    return _reduced(value, distributed.ReduceOp.SUM)
+
+
+def _reduced(value: Tensor, how: Any) -> Tensor:
+    if world() > 1:
+        distributed.all_reduce(value, how)
+    return value

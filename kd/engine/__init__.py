@@ -1,1 +1,0 @@
-"""The training engine: a recipe in, a finished run directory out."""

@@ -1,0 +1,188 @@
+"""Every error that a user can meet, and how its message is written: where, what with both values, how to fix it.
+
+    RecipeError         2   a recipe or a command line
+    DataError           3   images, labels
+    DivergedError       4   the loss is not finite
+    NoCheckpointError   5   no checkpoint is valid
+    StorageError        6   a file of a run cannot be read or written
+    LockedError         7   another process uses the run directory
+    PeerLostError       8   another process of a distributed run died
+    StoppedError      128 + the number of the signal
+
+The number is the `exit_status` of a command that the error ends; any other exception is a bug, status 1.
+"""
+
+import reprlib
+import signal
+import traceback
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, NamedTuple
+
+MAX_WORD, MAX_MISTAKES = 64, 50
+
+Path_ = tuple[str | int, ...]
+
+
+class RecipeError(ValueError):
+    """Everything wrong with one recipe.
+
+    Args:
+        mistakes: one line each, usually `file:line:column: path: what; did you mean …`.
+    """
+
+    exit_status = 2
+
+    def __init__(self, mistakes: str | Iterable[str]) -> None:
+        self.mistakes = [one_line(m) for m in ([mistakes] if isinstance(mistakes, str) else mistakes)]
+        super().__init__(self.mistakes)
+
+    def __str__(self) -> str:
+        return "\n".join(self.mistakes)
+
+
+class DataError(ValueError):
+    """Something is wrong with the images or labels that a user gave."""
+
+    exit_status = 3
+
+
+class DivergedError(ValueError):
+    """The loss or its gradient is not finite."""
+
+    exit_status = 4
+
+
+class NoCheckpointError(ValueError):
+    """Checkpoints exist, and none of them is valid."""
+
+    exit_status = 5
+
+
+class StorageError(ValueError):
+    """A file of a run cannot be written or read."""
+
+    exit_status = 6
+
+
+class LockedError(ValueError):
+    """Another process works in this run directory."""
+
+    exit_status = 7
+
+
+class PeerLostError(RuntimeError):
+    """Another process of this distributed run has died."""
+
+    exit_status = 8
+
+
+class StoppedError(Exception):
+    """A signal asked the run to stop, and everything worth keeping is saved.
+
+    Args:
+        number: the signal's.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"stopped by {signal.Signals(number).name}; the same command goes on from here")
+        self.signal = number
+        self.exit_status = 128 + number
+
+
+class TapError(ValueError):
+    """A network cannot be read at an address.
+
+    Args:
+        address: the tap that a term names.
+        what: why it cannot be read, and what to do.
+    """
+
+    def __init__(self, address: str, what: str) -> None:
+        super().__init__(f"tap '{address}': {what}")
+        self.address = address
+
+
+class Position(NamedTuple):
+    """Where something stands: in a file (line and column from 1), or, with line 0, in an override."""
+
+    name: str
+    line: int = 0
+    column: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.name}:{self.line}:{self.column}" if self.line else self.name
+
+
+class Mistake(NamedTuple):
+    """One thing wrong, and where."""
+
+    position: Position
+    path: Path_
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.position}: {dotted(self.path)}: {self.what}" if self.path else f"{self.position}: {self.what}"
+
+
+def fail(mistakes: Iterable[Mistake]) -> None:
+    """Raise one RecipeError with all `mistakes` in the file's order; nothing if there are none."""
+    lines = list(dict.fromkeys(str(m) for m in sorted(mistakes, key=lambda m: (m.position.line == 0, m.position[1:]))))
+    if len(lines) > MAX_MISTAKES:
+        lines[MAX_MISTAKES:] = [f"… and {len(lines) - MAX_MISTAKES} more"]
+    if lines:
+        raise RecipeError(lines)
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """The closest known word as a question, or, when none is close, all known words; starts with `; `."""
+    words = sorted(map(str, known))
+    lower = {w.lower(): w for w in words}
+    close = get_close_matches(word.lower(), lower, n=1) if len(word) <= MAX_WORD else []
+    if close:
+        return f"; did you mean '{lower[close[0]]}'?"
+    return f"; known: {', '.join(words)}" if words else ""
+
+
+def one_line(text: str) -> str:
+    """`text` with line breaks and control characters written out, so that a message is a line and only shows."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def dotted(path: Sequence[str | int]) -> str:
+    """A path as an override writes it."""
+    return ".".join(shorten(str(key)) for key in path)
+
+
+def raised(error: BaseException) -> str:
+    """An exception of a user's code in one line, with the deepest place that is no library's."""
+    frames = traceback.extract_tb(error.__traceback__)
+    theirs = [frame for frame in frames if "site-packages" not in frame.filename] or frames
+    place = f"({Path(theirs[-1].filename).name}:{theirs[-1].lineno})"
+    return f"{': '.join(filter(None, [type(error).__name__, ' '.join(str(error).split())]))} {place}"
+
+
+def shorten(text: str) -> str:
+    """At most `MAX_WORD` characters of `text`."""
+    return text if len(text) <= MAX_WORD else text[: MAX_WORD - 1] + "…"
+
+
+def shown(value: Any) -> str:
+    """A value as a message shows it: YAML's words, bounded length."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, dict):
+        return "a mapping"
+    if isinstance(value, (list, tuple)):
+        if any(isinstance(item, (dict, list, tuple)) for item in value):
+            return "a list"
+        return f"[{', '.join(map(shown, value[:6]))}{', …' if len(value) > 6 else ''}]"
+    return reprlib.repr(value)
+
+
+def nearest(positions: Mapping[Path_, Position], path: Path_, otherwise: str = "recipe") -> Position:
+    """The position of `path`, or of the nearest thing around it."""
+    while path and path not in positions:
+        path = path[:-1]
+    return positions.get(path, Position(otherwise))

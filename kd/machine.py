@@ -1,0 +1,133 @@
+"""What this machine does best: device, number type, memory format."""
+
+import os
+import platform
+import resource
+from contextlib import AbstractContextManager, nullcontext
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from kd import __version__
+
+
+class Precision(NamedTuple):
+    """How a run computes. Parameters and losses are float32 in every case; autocast lowers the networks only."""
+
+    device: torch.device
+    dtype: torch.dtype  # bfloat16 or float32
+    memory_format: torch.memory_format
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """The context in which both networks run."""
+        if self.dtype == torch.float32:
+            return nullcontext()
+        return torch.autocast(self.device.type, self.dtype)
+
+    def images(self, images: torch.Tensor) -> torch.Tensor:
+        """uint8 (N, C, H, W) as float32 in [0, 1] on the device, in the networks' memory format."""
+        moved = images.to(self.device, non_blocking=True)
+        return (moved.float() / 255).contiguous(memory_format=self.memory_format)
+
+    def __str__(self) -> str:
+        """One line for the console and the environment file."""
+        layout = "channels-last" if self.memory_format == torch.channels_last else "contiguous"
+        return f"{self.device}, {str(self.dtype).removeprefix('torch.')}, {layout}"
+
+
+def choose(device: str = "auto", precision: str = "auto", memory_format: str = "auto") -> Precision:
+    """The fastest way that this machine computes natively, or what the recipe asks for.
+
+    Args:
+        device: auto, cpu or cuda.
+        precision: auto, bf16 or fp32. `auto` is bf16 where the hardware multiplies it natively (AMX or AVX512-BF16,
+            Ampere and later), else fp32: emulated bf16 was 15 times slower than fp32 on a processor with AVX2 alone.
+        memory_format: auto, channels_last or contiguous; `auto` is channels-last.
+
+    Raises:
+        ValueError: cuda is asked for and there is none.
+    """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ValueError(
+            "device: cuda, but torch sees no CUDA device; set device: cpu, or install a CUDA build of torch"
+        )
+    use_cuda = device == "cuda" or (device == "auto" and torch.cuda.is_available())
+    chosen = torch.device("cuda", torch.cuda.current_device()) if use_cuda else torch.device("cpu")
+    native = has_native_bfloat16(chosen)
+    dtype = torch.bfloat16 if precision == "bf16" or (precision == "auto" and native) else torch.float32
+    layout = torch.contiguous_format if memory_format == "contiguous" else torch.channels_last
+    return Precision(chosen, dtype, layout)
+
+
+def has_native_bfloat16(device: torch.device) -> bool:
+    """Whether the hardware itself multiplies bfloat16."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
+def describe() -> str:
+    """What a bug report needs: versions, hardware, and what `precision: auto` picks here."""
+    chosen = choose()
+    device = torch.cuda.get_device_name(chosen.device) if chosen.device.type == "cuda" else _processor()
+    packages = ("kd-segmentation", "torch", "torchvision", "numpy", "pillow", "pydantic", "pyyaml")
+    lines = [f"{name} {_version(name)}" for name in packages]
+    lines += [f"python {platform.python_version()} on {platform.platform()}"]
+    lines += [f"device {device}, {torch.get_num_threads()} threads, CUDA {torch.version.cuda or 'none'}"]
+    return "\n".join([*lines, f"precision: auto is {chosen}"])
+
+
+def hardware(device: torch.device) -> dict[str, str | int]:
+    """The device, the processor and how many of its cores this process may use."""
+    cores = len(os.sched_getaffinity(0))
+    names: dict[str, str | int] = {"processor": _processor(), "cores": cores, "system": platform.platform()}
+    if device.type == "cuda":
+        return {"gpu": torch.cuda.get_device_name(device), "cuda": torch.version.cuda or "none"} | names
+    return names
+
+
+def _processor() -> str:
+    names = {line.split(":", 1)[1].strip() for line in _cpuinfo() if line.startswith("model name")}
+    extensions = torch.backends.cpu.get_cpu_capability()
+    return f"{', '.join(sorted(names)) or platform.processor() or platform.machine()} ({extensions})"
+
+
+def _cpuinfo() -> list[str]:
+    path = Path("/proc/cpuinfo")
+    return path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def slow_path(chosen: Precision, precision: str) -> str | None:
+    """A line for the user whose choice is slow on this machine; None when it is not."""
+    native = has_native_bfloat16(chosen.device)
+    if chosen.dtype == torch.bfloat16 and not native:
+        return f"precision: bf16 is emulated on this {chosen.device.type} and far slower than fp32; set precision: auto"
+    if chosen.dtype == torch.float32 and native and precision == "fp32":
+        return (
+            f"precision: fp32 is by choice; this {chosen.device.type} computes bf16 natively, which is usually faster"
+        )
+    return None
+
+
+@cache  # the packages' metadata are files
+def versions() -> dict[str, str]:
+    """The versions that a result depends on."""
+    names = ("torch", "torchvision", "numpy", "pillow")
+    return {"kd": __version__, "python": platform.python_version()} | {name: metadata.version(name) for name in names}
+
+
+def peak_memory(device: torch.device) -> int:
+    """Bytes: CUDA's peak allocation, or the process's peak resident size on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -1,0 +1,1 @@
+"""What networks are made of, and how they are read and loaded."""

@@ -1,0 +1,1 @@
+"""Recipe -> Parts: the objects that a recipe names, ready to train."""

@@ -1,0 +1,185 @@
+"""The networks of a recipe: built, loaded, frozen, averaged, folded."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from kd import distributed
+from kd.errors import RecipeError
+from kd.machine import Precision
+from kd.networks.taps import as_tuple
+from kd.networks.weights import load_into
+from kd.parts.folding import folded
+from kd.parts.optimizer import phase_ends, resting
+from kd.parts.roles import Student, frozen_path
+from kd.recipe import Recipe, Use, Weights, teacher_recipe
+from kd.runs import build_dataset, build_network, is_finished, load_network, teacher_directories
+from kd.types import SegmentationDataset
+
+
+def student_network(recipe: Recipe, data: SegmentationDataset, precision: Precision, notes: list[str]) -> nn.Module:
+    """The student's network with its first weights; a line on what was loaded goes to `notes`.
+
+    Raises:
+        RecipeError: there is no such network, its weights do not load, or what it freezes was not loaded.
+    """
+    network, loaded = _with_weights(recipe, data)
+    notes += loaded
+    _refuse_random(recipe, data, network)
+    return _synchronized(recipe, network, precision)
+
+
+def _with_weights(recipe: Recipe, data: SegmentationDataset) -> tuple[nn.Module, list[str]]:
+    use, weights = recipe.student.network, recipe.student.weights
+    network = build_network(recipe, use, len(data.class_names), data.in_channels)
+    return network, [] if weights is None else [f"student: {_load(network, weights, use)}"]
+
+
+def _refuse_random(recipe: Recipe, data: SegmentationDataset, network: nn.Module) -> None:
+    """Refuse to freeze what is not pretrained."""
+    paths = resting(recipe.student.freeze, [path for phase in recipe.phases for path in phase.freeze])
+    if not paths:
+        return
+    drawn = _drawn(network, lambda: _with_weights(recipe, data)[0])
+    mistakes = [
+        f"{recipe.student.network.at()}: freeze: '{path}' has no pretrained weights ({inside[0]} was drawn at random); "
+        "give student.weights, or do not freeze it"
+        for path in paths
+        if (inside := [name for name in drawn if name.startswith(f"{frozen_path(network, path)}.")])
+    ]
+    if mistakes:
+        raise RecipeError(mistakes)
+
+
+def _drawn(network: nn.Module, again: Callable[[], nn.Module]) -> list[str]:
+    """The names of what was drawn at random, not loaded: weights that another seed makes different."""
+    before = torch.get_rng_state()
+    torch.manual_seed(torch.initial_seed() + 1)
+    values = again().state_dict()
+    torch.set_rng_state(before)
+    return [name for name, value in network.state_dict().items() if not torch.equal(value, values[name])]
+
+
+def _synchronized(recipe: Recipe, network: nn.Module, precision: Precision) -> nn.Module:
+    """The network with SyncBatchNorm where the recipe asks for it; in one process there is nothing to synchronize."""
+    if not recipe.train.sync_batchnorm or distributed.world() == 1:
+        return network
+    if precision.device.type == "cpu":
+        raise RecipeError(
+            f"{recipe.at('train', 'sync_batchnorm')}: train.sync_batchnorm: torch synchronizes BatchNorm on GPUs only, "
+            "this run is on the CPU; set it to false"
+        )
+    synchronized: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
+    return synchronized
+
+
+def moving_average(recipe: Recipe, network: nn.Module) -> AveragedModel | None:
+    """A copy of the student's network that follows it, BatchNorm's statistics too; always in evaluation mode."""
+    decay = recipe.train.ema or (recipe.teacher.ema if recipe.teacher else None)
+    if decay is None:
+        return None
+    average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+    ema = AveragedModel(network, multi_avg_fn=average, use_buffers=True)
+    return ema.requires_grad_(False).eval()
+
+
+def freeze(recipe: Recipe, student: Student, steps: int) -> None:
+    """Try every phase's freezing, and leave what rests in all of them at rest."""
+    phase_ends(recipe, steps)
+    always = recipe.student.freeze
+    places: list[tuple[Sequence[str | int], Sequence[str]]] = [(("student", "freeze"), always)]
+    places += [(("phases", i, "freeze"), resting(always, phase.freeze)) for i, phase in enumerate(recipe.phases)]
+    for keys, paths in [*places, places[0]]:
+        try:
+            student.freeze(paths)
+        except ValueError as error:
+            where = ".".join(map(str, keys[:-1]))
+            raise RecipeError(f"{recipe.at(*keys)}: {where}.{error}") from None
+
+
+def teacher_network(
+    recipe: Recipe,
+    data: SegmentationDataset,
+    ema: AveragedModel | None,
+    notes: list[str],
+    *,
+    runs: Path,
+    trained: bool,
+) -> tuple[nn.Module, Path | None]:
+    """The teacher's network, and the run that it comes from; a line on what was loaded goes to `notes`.
+
+    Args:
+        recipe: has a teacher.
+        data: a split of the student's.
+        ema: the student's moving average, which may be the teacher.
+        notes: lines for the user.
+        runs: where run directories are.
+        trained: False takes an unfinished teacher as it is built.
+
+    Raises:
+        RecipeError: there is no such network or run, or it is not made for these data.
+    """
+    assert recipe.teacher is not None
+    use, weights, run = recipe.teacher.network, recipe.teacher.weights, None
+    if recipe.teacher.ema is not None:
+        assert ema is not None
+        return ema.module, None
+    classes, channels = len(data.class_names), data.in_channels
+    if use is not None:
+        network, where = build_network(recipe, use, classes, channels), use.at()
+        if weights is not None:
+            notes.append(f"teacher: {_load(network, weights, use)}")
+        elif drawn := _drawn(network, lambda: build_network(recipe, use, classes, channels)):
+            notes.append(f"teacher: no weights given, {drawn[0]} was drawn at random; give teacher.weights")
+    else:
+        network, where, run = _from_run(recipe, runs, trained)
+    theirs = (getattr(network, "num_classes", classes), getattr(network, "in_channels", channels))
+    if theirs not in ((classes, channels), (1 if classes == 2 else classes, channels)):  # one logit speaks of two
+        raise RecipeError(
+            f"{recipe.file}: the teacher ({where}) has {theirs[0]} classes and {theirs[1]} image channels, "
+            f"the data {classes} and {channels}; train a teacher on this data"
+        )
+    target = getattr(network, "target", None)  # of teachers.ClassMapped: a wrong order would teach wrong classes
+    if isinstance(target, tuple) and len(target) == classes:
+        for number, (theirs, ours) in enumerate(zip(target, data.class_names, strict=True)):
+            if theirs.casefold() != ours.casefold():
+                raise RecipeError(
+                    f"{where}: teacher.args.target: class {number} is '{theirs}', in the data '{ours}'; "
+                    f"write target: [{', '.join(data.class_names)}]"
+                )
+    return network, run
+
+
+def _from_run(recipe: Recipe, runs: Path, trained: bool) -> tuple[nn.Module, str, Path | None]:
+    """The network of the teacher's run; as its recipe builds it, where the run is still to come."""
+    run, its_recipe = teacher_directories(recipe, runs)[0], teacher_recipe(recipe)
+    if is_finished(run):
+        return load_network(run, trust=recipe.trust), str(run), run
+    if trained or its_recipe is None:
+        fix = f"train it: kd run {its_recipe.file}" if its_recipe else "name a finished run, or its recipe"
+        raise RecipeError(f"{recipe.file}: teacher: {run} has no result.json; {fix}")
+    data = build_dataset(its_recipe, "val")
+    network = build_network(its_recipe, its_recipe.student.network, len(data.class_names), data.in_channels)
+    return network, str(its_recipe.file), None
+
+
+def folded_copy(recipe: Recipe, network: nn.Module, in_channels: int, notes: list[str]) -> nn.Module | None:
+    """The teacher's copy with BatchNorm folded, where the recipe asks for it and something was folded."""
+    if not recipe.train.fold_batchnorm:
+        return None
+    tapped = [address for term in recipe.distill.values() if term.at for address in as_tuple(term.at.teacher)]
+    images = torch.rand(2, in_channels, 64, 64, generator=torch.Generator().manual_seed(0))
+    twin, count = folded(network.eval(), tapped, images)
+    notes.append(f"teacher: {count} BatchNorm layers folded into the convolutions before them")
+    return twin if count else None
+
+
+def _load(network: nn.Module, weights: str | Weights, use: Use) -> str:
+    try:
+        return load_into(network, weights.options() if isinstance(weights, Weights) else weights)
+    except (ValueError, OSError) as error:
+        name = weights.file if isinstance(weights, Weights) else weights
+        raise RecipeError([f"{use.at()}: weights {name}: {error}"]) from None

@@ -1,0 +1,41 @@
+"""The recipes that come with kd: where they are, and one by its name."""
+
+from difflib import get_close_matches
+from pathlib import Path
+
+from kd.errors import RecipeError, shorten
+
+
+def shipped_recipes() -> Path:
+    """The folder of the recipes that come with kd: in the package, or beside it in a checkout."""
+    package = Path(__file__).resolve().parents[1]
+    inside = package / "_recipes"
+    return inside if inside.is_dir() else package.parent / "recipes"
+
+
+def list_recipes() -> list[str]:
+    """The names of the shipped recipes, such as `shapes/mobilenetv3_kl_cwd.yaml`."""
+    folder = shipped_recipes()
+    files = (file for file in folder.rglob("*.yaml") if file.name != "methods.yaml")  # a table of terms, no recipe
+    return sorted(file.relative_to(folder).as_posix() for file in files)
+
+
+def find(path: str | Path) -> Path:
+    """`path` if it exists, else the shipped recipe of that name.
+
+    Raises:
+        RecipeError: there is neither.
+    """
+    path, shipped = Path(path), shipped_recipes()
+    try:
+        if path.exists() or path.is_absolute() or ".." in path.parts:
+            return path
+        parts = path.parts[1:] if path.parts[:1] == ("recipes",) else path.parts
+        if shipped.joinpath(*parts).is_file():
+            return shipped.joinpath(*parts)
+        known = list_recipes()
+    except (OSError, ValueError):  # a name too long, a NUL: reading it says so
+        return path
+    close = get_close_matches(Path(*parts).as_posix(), known, n=1) if parts else []
+    hint = f"; did you mean the shipped '{close[0]}'?" if close else ""
+    raise RecipeError(f"{shorten(str(path))}: no such file, here or among the shipped recipes{hint}")

@@ -1,0 +1,130 @@
+"""Checkpoints that survive a crash: written whole, named by their own hash, verified before they are loaded.
+
+checkpoints/step-<n>-<8 hex of SHA-256>.pt     the newest two and the best
+checkpoints/index.jsonl                        which is the best: the last line whose file is there
+"""
+
+import hashlib
+import io
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from kd.errors import NoCheckpointError, StorageError
+from kd.storage import sweep, write_atomic
+
+_NAME = re.compile(r"step-(\d+)-([0-9a-f]{8})\.pt")
+
+
+class Checkpoints:
+    """The checkpoints of one run.
+
+    Args:
+        folder: made at the first save.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def save(self, state: dict[str, Any], *, step: int, best: bool) -> Path:
+        """Write a checkpoint, then remove those that are neither among the newest two nor the best.
+
+        Args:
+            state: tensors, numbers, strings, and lists and dicts of them: what `weights_only` loads.
+            step: optimizer updates made.
+            best: whether this is the best one so far.
+
+        Raises:
+            StorageError: it cannot be written; the older ones are as they were.
+        """
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        data = buffer.getbuffer()
+        path = self.folder / f"step-{step}-{hashlib.sha256(data).hexdigest()[:8]}.pt"
+        if best:  # named before it is there: a kill between the two leaves the best before it
+            lines = [*self._bests(), path.name]
+            write_atomic(self._index, "".join(json.dumps({"best": name}) + "\n" for name in lines).encode())
+        write_atomic(path, data)
+        self._prune()
+        return path
+
+    def newest(self) -> tuple[dict[str, Any], list[str]] | None:
+        """The newest whole checkpoint, and a line for every damaged one that was passed over; None without any.
+
+        Raises:
+            NoCheckpointError: there are files, and all are damaged.
+        """
+        sweep(self.folder)
+        complaints: list[str] = []
+        for path in self._files():
+            try:
+                return read_checkpoint(path), complaints
+            except StorageError as error:
+                complaints.append(str(error))
+        if complaints:
+            raise NoCheckpointError(
+                f"{self.folder}: no valid checkpoint among {len(complaints)}: {'; '.join(complaints)}; "
+                "start over with --fresh"
+            )
+        return None
+
+    def reached(self) -> int:
+        """The step of the newest checkpoint, whole or not; 0 without any."""
+        files = self._files()
+        match = _NAME.fullmatch(files[0].name) if files else None
+        return int(match[1]) if match else 0
+
+    def best(self) -> Path | None:
+        """The file of the best checkpoint, if one was marked."""
+        names = self._bests()
+        return self.folder / names[-1] if names else None
+
+    @property
+    def _index(self) -> Path:
+        return self.folder / "index.jsonl"
+
+    def _bests(self) -> list[str]:
+        """The files that were ever the best and are there, the newest last; a damaged line names none."""
+        text = self._index.read_text(encoding="utf-8", errors="replace") if self._index.is_file() else ""
+        names = re.findall(rf'^{{"best": "({_NAME.pattern})"}}$', text, re.MULTILINE)
+        return [name for name, *_ in names if (self.folder / name).is_file()]
+
+    def _files(self) -> list[Path]:
+        """Newest first."""
+        named = [(_NAME.fullmatch(path.name), path) for path in self.folder.glob("step-*.pt")]
+        found = [(int(match[1]), path.stat().st_mtime_ns, path) for match, path in named if match]
+        return [path for *_, path in sorted(found, reverse=True)]
+
+    def _prune(self) -> None:
+        keep = {*self._files()[:2], self.best()}
+        for path in self._files():
+            if path not in keep:
+                try:
+                    path.unlink(missing_ok=True)
+                except OSError as error:
+                    raise StorageError(f"{path}: cannot be removed ({error.strerror})") from None
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Load one checkpoint after checking it against the hash in its name.
+
+    Raises:
+        StorageError: it cannot be read, or it is not the file that was written.
+    """
+    match = _NAME.fullmatch(path.name)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be read ({os.strerror(error.errno or 0)})") from None
+    digest = hashlib.sha256(data).hexdigest()[:8]
+    if match is None or digest != match[2]:
+        raise StorageError(f"{path}: damaged (its SHA-256 begins {digest}, its name says {match and match[2]})")
+    try:
+        state: dict[str, Any] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except Exception as error:  # noqa: BLE001  # a crafted pickle raises anything, and never gets a second chance
+        raise StorageError(f"{path}: not a checkpoint of kd ({type(error).__name__})") from None
+    return state

@@ -1,0 +1,81 @@
+"""`kd cache RECIPE`: compute a recipe's teacher ahead, once for every view of every image."""
+
+import shutil
+from pathlib import Path
+
+from kd.console import Say
+from kd.errors import RecipeError, StorageError
+from kd.parts.assemble import assemble
+from kd.parts.roles import to_device
+from kd.parts.teacher_cache import CachedTeacher
+from kd.recipe import Recipe, first_seed, teacher_recipe
+from kd.train.session import run_recipe
+from kd.train.signals import stopping
+from kd.train.start import stream, taught_by
+
+
+def fill_cache(recipe: Recipe, *, runs: Path, say: Say = print) -> list[Path]:
+    """Fill the teacher cache for every seed of a recipe; its teacher is trained first if it has not been.
+
+    What is there already is checked and kept, so an interrupted call goes on.
+
+    Args:
+        recipe: checked in shape and calls.
+        runs: where run directories are.
+        say: takes the lines for the user.
+
+    Returns:
+        The folders, one a seed.
+
+    Raises:
+        RecipeError: the recipe has no cache, or no teacher.
+        StorageError: the disk has too little space.
+        StoppedError: a signal came; the same call goes on.
+    """
+    if recipe.cache is None or recipe.teacher is None:
+        raise RecipeError(f"{recipe.file}: nothing to keep; it needs a `teacher`, and `cache: {{views: 4}}`")
+    its_teacher = teacher_recipe(recipe)
+    if its_teacher is not None:
+        run_recipe(first_seed(its_teacher), runs=runs, role="teacher", say=say)
+    return [_fill(recipe, runs, seed, say) for seed in recipe.train.seeds]
+
+
+def _fill(recipe: Recipe, runs: Path, seed: int, say: Say) -> Path:
+    parts = assemble(recipe, runs=runs, seed=seed)
+    teacher = taught_by(parts, seed)
+    assert isinstance(teacher, CachedTeacher)
+    steps = -(-teacher.records // recipe.train.batch_size)
+    announced = False
+    with stopping() as stop, parts.precision.autocast():
+        for batch in stream(parts, seed=seed, steps=steps, waiting=stop.waiting):
+            stop.check()
+            teacher(to_device(batch, parts.precision))
+            if not announced:
+                announced = True
+                _announce(teacher, len(parts.train), say)
+    say(f"{teacher.folder}: full")
+    return teacher.folder
+
+
+def _announce(teacher: CachedTeacher, images: int, say: Say) -> None:
+    """Say what the cache costs; refuse what does not fit on the disk."""
+    whole = teacher.records * teacher.record_bytes
+    free = shutil.disk_usage(teacher.folder).free
+    used = sum(file.stat().st_blocks * 512 for file in teacher.folder.iterdir())
+    say(
+        f"{teacher.folder}: {images} images × {teacher.views} views, {_size(teacher.record_bytes)} each: "
+        f"{_size(whole)} on disk ({_size(free)} free)"
+    )
+    if whole - used > free:
+        raise StorageError(
+            f"{teacher.folder}: {_size(whole)} needed, {_size(free)} free; "
+            "use fewer cache.views, cache.dtype float16, or another cache.folder"
+        )
+
+
+def _size(count: int) -> str:
+    for unit in ("bytes", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000  # type: ignore[assignment]
+    return f"{count:.1f} GB"

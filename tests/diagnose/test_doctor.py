@@ -1,0 +1,245 @@
+"""A teacher is trained, then damaged in every way that the doctor knows: each damage must be named."""
+
+import itertools
+import re
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+from tiny import read, run, write_recipes
+from torch import nn
+
+from kd.cli import main
+from kd.diagnose.doctor import doctor_command
+from kd.errors import RecipeError
+from kd.machine import Precision
+from kd.networks.layers import Normalize
+from kd.parts.examine import Spread, best_assignment, examine, stated, twice_chance
+from kd.types import Sample, SegmentationOutput
+from teachers import ClassMapped, Wrapped
+
+CPU = Precision(torch.device("cpu"), torch.float32, torch.contiguous_format)
+NAMES = ("dusk", "brick", "sea", "coarse", "fine")
+COLORS = torch.tensor([[70, 20, 20], [170, 60, 50], [50, 60, 170], [40, 100, 40], [40, 100, 40]]).float()
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+HALF, ZERO, ONE = (0.5,) * 3, (0.0,) * 3, (1.0,) * 3
+
+
+class Patches:
+    """Images of 32×32 whose quarters differ in brightness, hue, or the width of their stripes."""
+
+    class_names = NAMES
+    colors = ((0, 0, 0),) * 5
+    in_channels = 3
+
+    def __len__(self):
+        return 12
+
+    def __getitem__(self, key):
+        generator = torch.Generator().manual_seed(key[0])
+        labels = torch.randint(0, 5, (2, 2), generator=generator).repeat_interleave(16, 0).repeat_interleave(16, 1)
+        rows = torch.arange(32)[:, None].expand(32, 32)
+        stripes = torch.where(labels == 3, rows // 4 % 2, torch.where(labels == 4, rows // 2 % 2, 0))
+        image = COLORS[labels].movedim(-1, 0) * (1 + 1.2 * stripes)
+        noisy = image + 8 * torch.randn(image.shape, generator=generator)
+        return Sample(noisy.clamp(0, 255).to(torch.uint8), labels.to(torch.uint8), f"patches {key[0]}")
+
+
+@pytest.fixture(scope="module")
+def learned():
+    """A network of [0, 1] to logits that has learned the patches."""
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3, 16, 5, padding=2), nn.ReLU(), nn.Conv2d(16, 16, 3, padding=2, dilation=2), nn.ReLU()]
+    network = nn.Sequential(*layers, nn.Conv2d(16, 5, 1))
+    samples = [Patches()[100 + index, 0] for index in range(24)]
+    images = torch.stack([sample.image for sample in samples]).float() / 255
+    labels = torch.stack([sample.labels for sample in samples]).long()
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.01)
+    for step in range(200):
+        part = slice(step % 3 * 8, step % 3 * 8 + 8)
+        optimizer.param_groups[0]["lr"] = 0.01 * (1 - step / 200)
+        loss = nn.functional.cross_entropy(network(images[part] - 0.3), labels[part])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return network.eval().requires_grad_(False)
+
+
+class Wants(nn.Module):
+    """The learned network as if it had been trained on images in another form, with channels in another order."""
+
+    def __init__(self, learned, order="rgb", scale=1.0, mean=IMAGENET[0], std=IMAGENET[1], channels=range(5)):
+        super().__init__()
+        self.learned, self.order, self.scale, self.channels = learned, order, scale, list(channels)
+        self.mean, self.std = (torch.tensor(values).view(1, 3, 1, 1) for values in (mean, std))
+
+    def forward(self, images):
+        images = (images * self.std + self.mean) / self.scale
+        images = images[:, [2, 1, 0]] if self.order == "bgr" else images
+        return self.learned(images - 0.3)[:, self.channels]
+
+
+def findings(network, size=(32, 32), **preprocess):
+    teacher = Wrapped(5, network=network, preprocess=preprocess).eval()
+    return examine(teacher, Patches(), size=size, training_size=(32, 32), precision=CPU), teacher
+
+
+BGR = tuple(tuple(reversed(values)) for values in IMAGENET)
+FORMS = {
+    "rgb, 0-1, mean and std 0.5": {"mean": HALF, "std": HALF},
+    "rgb, 0-1, plain": {"mean": ZERO, "std": ONE},
+    "rgb, 0-255, plain": {"scale": 255.0, "mean": ZERO, "std": ONE},
+    "bgr, 0-1, ImageNet's mean and std": {"order": "bgr", "mean": BGR[0], "std": BGR[1]},
+    "bgr, 0-1, mean and std 0.5": {"order": "bgr", "mean": HALF, "std": HALF},
+    "bgr, 0-1, plain": {"order": "bgr", "mean": ZERO, "std": ONE},
+    "bgr, 0-255, plain": {"order": "bgr", "scale": 255.0, "mean": ZERO, "std": ONE},
+    "bgr, 0-255, mean only": {"order": "bgr", "scale": 255.0, "mean": (104.0, 117.0, 123.0), "std": ONE},
+}
+
+
+def percents(advice):
+    return [float(text) for text in re.findall(r"(\d+\.\d) %", advice)]
+
+
+def test_the_teacher_is_good_and_the_doctor_says_so(learned):
+    found, _ = findings(Wants(learned))
+    assert found.rows[0].miou > 0.85
+    assert re.fullmatch(
+        r"as stated \d\d\.\d % · nothing scores better: form, size and order of classes are right, or the weights are "
+        "bad",
+        found.advice,
+    )
+
+
+@pytest.mark.parametrize("what", FORMS)
+def test_a_form_that_was_not_stated_is_found_and_mends_the_teacher(learned, what):
+    found, _ = findings(Wants(learned, **FORMS[what]))
+    before, after = percents(found.advice)
+    assert before + 5 < after
+    fix = re.fullmatch(rf"as stated .* % · {what} .* % → preprocess: (\{{.*\}})", found.advice)[1]
+    mended, _ = findings(Wants(learned, **FORMS[what]), **read_yaml(fix))
+    assert mended.rows[0].miou == pytest.approx(after / 100, abs=6e-4)
+    assert "nothing scores better" in mended.advice
+
+
+def test_a_form_that_was_stated_wrongly_is_found(learned):
+    found, _ = findings(Wants(learned), order="bgr", scale=255, mean=[104, 117, 123], std=[1, 1, 1])
+    assert " · rgb, 0-1, ImageNet's mean and std " in found.advice
+
+
+@pytest.mark.parametrize(("channels", "what"), [((3, 0, 4, 1, 2), "matched anew"), ((1, 2, 3, 4, 0), "shifted by one")])
+def test_another_order_of_classes_is_found_and_mended(learned, channels, what):
+    found, teacher = findings(Wants(learned, channels=channels))
+    source = ", ".join(NAMES[channel] for channel in channels)
+    assert re.fullmatch(
+        rf"as stated .* % · as stated, classes {what} .* % → teachers\.ClassMapped around it, source: \[{source}\], "
+        rf"target: \[{', '.join(NAMES)}\]",
+        found.advice,
+    )
+    mapped = ClassMapped(5, network=teacher, source=source.split(", "), target=NAMES)
+    mended = examine(mapped, Patches(), size=(32, 32), training_size=(32, 32), precision=CPU)
+    assert mended.rows[0].miou == pytest.approx(percents(found.advice)[1] / 100, abs=6e-4)
+
+
+def test_another_form_and_another_order_together_are_found(learned):
+    found, _ = findings(Wants(learned, **FORMS["bgr, 0-255, mean only"], channels=(3, 0, 4, 1, 2)))
+    assert " · bgr, 0-255, mean only, classes matched anew " in found.advice
+
+
+def test_another_size_is_found(learned):
+    found, _ = findings(Wants(learned), size=(64, 64))
+    assert re.fullmatch(r"as stated .* % · at 32×32, the training size .* % → data.size: \[32, 32\]", found.advice)
+
+
+def test_a_network_that_states_nothing_is_taken_as_it_is(learned):
+    class Bare(nn.Module):
+        in_channels = 3
+
+        def __init__(self):
+            super().__init__()
+            self.wants = Wants(learned, **FORMS["bgr, 0-255, plain"])
+
+        def forward(self, images):
+            return SegmentationOutput(self.wants(images), {}, {})
+
+    found = examine(Bare(), Patches(), size=(32, 32), training_size=(32, 32), precision=CPU)
+    assert re.search(
+        r"· bgr, 0-255, plain .* → it wants preprocess: \{.*\}; give its own code to teachers.Wrapped", found.advice
+    )
+
+
+def test_members_that_state_different_forms_have_none():
+    one, other = nn.Module(), nn.Module()
+    one.normalize, other.normalize = Normalize(3), Normalize(3, [0.5] * 3)
+    assert stated(nn.ModuleList([one, other])) == (None, False)
+
+
+@pytest.mark.parametrize("classes", [1, 2, 3, 5, 6])
+def test_the_best_assignment_is_the_best_of_all(classes):
+    random = np.random.default_rng(classes)
+    for _ in range(5):
+        gain = random.random((classes, classes)).round(1)  # rounded: ties
+        rows = range(classes)
+        best = max(gain[rows, list(order)].sum() for order in itertools.permutations(rows))
+        found = best_assignment(gain)
+        assert sorted(found) == list(rows)
+        assert gain[rows, found].sum() == pytest.approx(best)
+
+
+def test_chance_is_the_score_of_guessing():
+    even = torch.full((4, 4), 10)  # every guess equally often: IoU 1 / (2K - 1)
+    assert twice_chance(even) == pytest.approx(2 / 7)
+    uneven = torch.tensor([[30, 30], [10, 10]])
+    assert twice_chance(uneven) == pytest.approx(30 / 70 + 10 / 50)
+
+
+def test_at_most_40_images_spread_evenly():
+    class Many(Patches):
+        def __len__(self):
+            return 100
+
+        def __getitem__(self, key):
+            return key
+
+    assert [Spread(Many())[index, 3] for index in (0, 1, 39)] == [(0, 3), (2, 3), (97, 3)]
+    assert (len(Spread(Many())), len(Spread(Patches()))) == (40, 12)
+
+
+def test_the_command_prints_a_table_and_one_line(tmp_path, capsys, monkeypatch):
+    recipe = write_recipes(tmp_path)
+    monkeypatch.setattr("kd.diagnose.doctor.stdout", lambda: Console(width=200))
+    with pytest.raises(RecipeError, match=r"has no result\.json"):
+        doctor_command(recipe, trust=True, runs=tmp_path / "runs")
+    run(read(tmp_path / "teacher.yaml"), tmp_path / "runs")
+    doctor_command(recipe, ["data.size=[64, 64]"], trust=True, runs=tmp_path / "runs")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"the teacher of {recipe} on at most 40 validation images"
+    assert any("at 32×32, the training size" in line for line in lines)
+    assert lines[-1].startswith("as stated ")
+    with pytest.raises(RecipeError, match="it has no teacher; `kd doctor` looks at the teacher of a recipe"):
+        doctor_command(tmp_path / "teacher.yaml", trust=True, runs=tmp_path / "runs")
+    average = ["teacher={ema: 0.9}", "distill.hint=null"]
+    with pytest.raises(RecipeError, match="its teacher is the average of its own student; there is none to look at"):
+        doctor_command(recipe, average, trust=True, runs=tmp_path / "runs")
+    assert main(["doctor", str(recipe), "--trust", "--runs", str(tmp_path / "runs")]) == 0
+
+
+def read_yaml(text):
+    from kd.recipe.yaml12 import compose, plain
+
+    return plain(compose(f"args: {text}", "advice"))[0]["args"]
+
+
+def test_a_run_looks_for_the_reason_by_itself_once(tmp_path):
+    recipe = write_recipes(tmp_path)
+    teacher = tmp_path / "teacher.yaml"
+    teacher.write_text(teacher.read_text().replace("lr: 0.1", "lr: 0.0"))
+    (_,), said = run(read(recipe), tmp_path / "runs")
+    scored = next(index for index, line in enumerate(said) if line.startswith("  the teacher scores"))
+    assert said[scored + 1].startswith("  that is below twice chance; kd doctor: as stated ")
+    good = write_recipes(tmp_path / "good")
+    teacher = tmp_path / "good" / "teacher.yaml"
+    teacher.write_text(teacher.read_text().replace("steps: 8", "steps: 60"))
+    _, said = run(read(good), tmp_path / "runs")
+    assert not [line for line in said if "kd doctor" in line]

@@ -1,0 +1,144 @@
+"""A recipe that trains in a second: a two-layer student and teacher and a dozen images, in a file beside it."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from kd.recipe import read_recipe
+from kd.train import bookkeeping
+from kd.train.session import run_recipe
+
+NETWORKS = '''
+import torch
+from torch import nn
+
+from kd.types import Sample, SegmentationOutput, Tap
+
+
+class Stripes:
+    """Bright and dark stripes; the class is the brightness."""
+
+    class_names = ("dark", "bright")
+    colors = ((0, 0, 0), (255, 255, 0))
+    in_channels = 3
+
+    def __init__(self, split: str, count: int = 12):
+        self.offset, self.count = {"train": 0, "val": 100, "test": 200}[split], count
+
+    def __len__(self):
+        return self.count
+
+    def __getitem__(self, key):
+        generator = torch.Generator().manual_seed(self.offset + key[0])
+        labels = torch.randint(0, 2, (4, 4), generator=generator).repeat_interleave(8, 0).repeat_interleave(8, 1)
+        noise = torch.randint(0, 40, (3, 32, 32), generator=generator)
+        return Sample((noise + 200 * labels).to(torch.uint8), labels.to(torch.uint8), f"stripes {key[0]}")
+
+
+class Net(nn.Module):
+    def __init__(self, num_classes: int, in_channels: int = 3, *, channels: int = 8, frozen: bool = False):
+        super().__init__()
+        self.num_classes, self.in_channels = num_classes, in_channels
+        self.taps = {"low": Tap(channels, 4)}
+        self.conv = nn.Conv2d(in_channels, channels, 3, 4, 1)
+        self.norm = nn.BatchNorm2d(channels)
+        self.drop = nn.Dropout(0.2)
+        self.head = nn.Conv2d(channels, num_classes, 1)
+        self.conv.requires_grad_(not frozen)
+        self.norm.requires_grad_(not frozen)
+
+    def forward(self, images):
+        low = torch.relu(self.norm(self.conv(images)))
+        return SegmentationOutput(self.head(self.drop(low)), {"low": low}, {})
+'''
+
+RECIPE = """
+student: {use: "nets.py:Net", args: {channels: 4}}
+data:
+  use: "nets.py:Stripes"
+  size: [32, 32]
+  augment: [{use: kd.data.RandomFlip}]
+  workers: 0
+supervised: {use: kd.losses.CrossEntropy}
+optimizer: {use: torch.optim.SGD, args: {lr: 0.1, momentum: 0.9}}
+train: {steps: 8, batch_size: 4, evaluate_every: 4, save_every: 2, precision: fp32}
+log: {every: 1, tensorboard: false}
+"""
+
+DISTILLED = """
+teacher: {recipe: teacher.yaml}
+distill:
+  kl: {loss: {use: kd.losses.PixelKL}}
+  hint:
+    loss: {use: kd.losses.MSE}
+    at: {student: low, teacher: low}
+    adapter: {use: kd.adapters.Conv1x1}
+"""
+
+
+def write_recipes(folder: Path) -> Path:
+    """`teacher.yaml` and the recipe `student.yaml` that it teaches; the student's path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "nets.py").write_text(NETWORKS)
+    (folder / "teacher.yaml").write_text(RECIPE.replace("channels: 4", "channels: 8"))
+    (folder / "student.yaml").write_text(RECIPE + DISTILLED)
+    return folder / "student.yaml"
+
+
+def read(path, *overrides):
+    return read_recipe(path, overrides, trust=True)
+
+
+def run(recipe, runs, **options):
+    said = []
+    directories = run_recipe(recipe, runs=runs, say=said.append, quiet=True, **options)
+    return directories, said
+
+
+def cut_at(step, recipe, runs):
+    """Run until `step` has been reported, evaluated and, if it is its turn, saved; then die."""
+    ordinary = bookkeeping.Bookkeeping.__call__
+
+    def dies(self, training, losses):
+        ordinary(self, training, losses)
+        if training.step == step:
+            raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(bookkeeping.Bookkeeping, "__call__", dies)
+        with pytest.raises(KeyboardInterrupt):
+            run(recipe, runs)
+
+
+def weights(directory):
+    return load_file(directory / "student.safetensors")
+
+
+def equal(one, other):
+    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+
+
+def forked(work):
+    """Run `work` in a forked process, which ends with status 0 after it, and with 99 if it raises; its id."""
+    child = os.fork()
+    if child == 0:
+        status = 99
+        try:
+            work()
+            status = 0
+        finally:
+            os._exit(status)
+    return child
+
+
+def in_child(work):
+    """Run `work` in a forked process; how it ended: its status, or minus the signal's number."""
+    return os.waitstatus_to_exitcode(os.waitpid(forked(work), 0)[1])
+
+
+def tenth(whole):
+    """A count of faults: all under `slow`, a tenth by default."""
+    return [pytest.param(whole // 10, id="tenth"), pytest.param(whole, id="whole", marks=pytest.mark.slow)]

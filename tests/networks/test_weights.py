@@ -1,0 +1,442 @@
+import argparse
+import collections
+import datetime
+import pathlib
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+import students
+import teachers
+from kd.networks.weights import load_into
+
+
+def network(num_classes: int = 5, in_channels: int = 3) -> nn.Module:
+    return students.LRASPPMobileNetV3Large(num_classes, in_channels)
+
+
+@pytest.fixture(scope="module")
+def trained() -> dict[str, Tensor]:
+    """A state with other values than any fresh network has, in every tensor."""
+    torch.manual_seed(1)
+    state = network().state_dict()
+    return {name: t + 1 if t.dtype == torch.int64 else torch.rand_like(t) for name, t in state.items()}
+
+
+def loaded(network: nn.Module, state: dict[str, Tensor], under: str = "") -> bool:
+    """Whether every tensor of the network under a prefix is the file's."""
+    ours = network.state_dict()
+    return all(torch.equal(ours[name], state[name]) for name in ours if name.startswith(under))
+
+
+def refuses(spec: object, message: str, target: nn.Module | None = None) -> None:
+    target = target or network()
+    before = {name: t.clone() for name, t in target.state_dict().items()}
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        load_into(target, spec)
+    assert all(torch.equal(before[name], t) for name, t in target.state_dict().items()), "changed by a refused load"
+
+
+@pytest.mark.parametrize("spec", [None, "none"])
+def test_no_weights(spec: str | None) -> None:
+    assert load_into(network(), spec) == "no weights loaded: all layers start from scratch"
+
+
+def test_own_safetensors(tmp_path: Path, trained: dict[str, Tensor]) -> None:
+    save_file(trained, tmp_path / "mine.safetensors")
+    target = network()
+    assert load_into(target, str(tmp_path / "mine.safetensors")) == "mine.safetensors: loaded 272 of 272 tensors"
+    assert loaded(target, trained)
+
+
+def test_a_runs_folder_means_its_student(tmp_path: Path, trained: dict[str, Tensor]) -> None:
+    save_file(trained, tmp_path / "student.safetensors")
+    target = network()
+    assert load_into(target, str(tmp_path)) == "student.safetensors: loaded 272 of 272 tensors"
+    assert loaded(target, trained)
+
+
+def inert() -> dict[str, Any]:
+    """The bookkeeping that training scripts leave beside the weights."""
+    return {
+        "args": argparse.Namespace(lr=0.1, output=pathlib.PurePosixPath("runs/1")),
+        "best_score": np.float64(0.71),
+        "per_class": np.arange(3.0),
+        "dtype": np.dtype("float32"),
+        "history": collections.defaultdict(list, {"loss": [1.0, 0.5]}),
+        "date": datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=datetime.UTC),
+        "epoch": 3,
+    }
+
+
+@pytest.mark.parametrize(
+    ("wrapper", "prefix"),
+    [
+        (None, ""),
+        ("model", ""),  # torchvision's references
+        ("model_state", ""),  # DeepLabV3Plus-Pytorch
+        ("state_dict", "module."),  # pytorch-deeplab-xception, saved from DataParallel
+        ("state_dict", ""),  # mmsegmentation
+        ("state_dict", "model."),  # Lightning
+        ("model_state_dict", "_orig_mod.module."),
+        ("net", "network."),
+        ("ema", "architecture."),
+    ],
+)
+def test_wrapped_states(tmp_path: Path, trained: dict[str, Tensor], wrapper: str | None, prefix: str) -> None:
+    state = collections.OrderedDict((prefix + name, tensor) for name, tensor in trained.items())
+    torch.save(
+        state if wrapper is None else {wrapper: state, "optimizer": {"state": {}}, **inert()}, tmp_path / "a.pth"
+    )
+    target = network()
+    told = load_into(target, str(tmp_path / "a.pth"))
+    stripped = ", ".join(f"{word}." for word in prefix.split(".") if word)
+    assert told == "a.pth: loaded 272 of 272 tensors" + (f"; without the prefix {stripped}" if stripped else "")
+    assert loaded(target, trained)
+
+
+def test_two_candidates_need_a_key(tmp_path: Path, trained: dict[str, Tensor]) -> None:
+    file = str(tmp_path / "a.pth")
+    torch.save({"model": trained, "ema": {name: t * 2 for name, t in trained.items()}}, file)
+    refuses(file, "the file holds weights under 'model' and 'ema'; choose one with key:")
+    target = network()
+    load_into(target, {"file": file, "key": "model"})
+    assert loaded(target, trained)
+    refuses({"file": file, "key": "state"}, "the file has no key 'state'; it has 'model', 'ema'")
+
+
+def test_settings_under_the_name_of_weights_are_no_candidate(tmp_path: Path, trained: dict[str, Tensor]) -> None:
+    torch.save({"model": {"name": "lraspp", "width": 1.0}, "ema": {}, "state_dict": trained}, tmp_path / "a.pt")
+    assert load_into(network(), str(tmp_path / "a.pt")) == "a.pt: loaded 272 of 272 tensors"
+
+
+def test_a_key_goes_deeper_by_dots(tmp_path: Path, trained: dict[str, Tensor]) -> None:
+    file = str(tmp_path / "a.pt")
+    torch.save({"model": trained, "ema": {"average": trained}}, file)
+    assert load_into(network(), {"file": file, "key": "ema.average"}) == "a.pt: loaded 272 of 272 tensors"
+    refuses({"file": file, "key": "ema.mean"}, "the file has no key 'ema.mean'; it has 'average'")
+
+
+@pytest.mark.parametrize("source", ["imagenet", "a.safetensors", "ResNet18_Weights.IMAGENET1K_V1", "runs/a"])
+def test_only_a_pickle_has_keys(source: str) -> None:
+    refuses(
+        {"file": source, "key": "ema"},
+        f"key: {source} has one set of weights and no keys; only .pt, .pth, .ckpt, .tar, .bin have",
+    )
+
+
+def test_rename(tmp_path: Path, trained: dict[str, Tensor]) -> None:
+    state = {re.sub(r"^classifier\.", "decode_head.", name): tensor for name, tensor in trained.items()}
+    torch.save({"state_dict": state}, tmp_path / "a.pth")
+    target = network()
+    told = load_into(target, str(tmp_path / "a.pth"))
+    assert told.startswith(
+        "a.pth: loaded 262 of 272 tensors; from scratch: classifier (10); not used: decode_head (10)"
+    )
+    load_into(target, {"file": str(tmp_path / "a.pth"), "rename": {"decode_head.": "classifier."}})
+    assert loaded(target, trained)
+
+
+def test_a_beginning_that_no_name_has_is_not_renamed_in_silence(tmp_path: Path) -> None:
+    save_file({"module.backbone.0.0.weight": torch.rand(16, 3, 3, 3)}, tmp_path / "a.safetensors")
+    refuses(
+        {"file": str(tmp_path / "a.safetensors"), "rename": {"backbone.": "encoder."}},
+        "rename: no name in a.safetensors begins with 'backbone.'; it has 'module.backbone.0.0.weight'",
+    )
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        pytest.param(lambda i, name: f"features.{i}.{name}", id="torchvision's classifier"),
+        pytest.param(lambda i, name: f"encoder.features.{i}.{name}", id="segmentation_models.pytorch"),
+        pytest.param(
+            lambda i, name: f"backbone.{'low' if i < 4 else 'high'}_level_features.{i}.{name}",
+            id="DeepLabV3Plus-Pytorch",
+        ),
+        pytest.param(lambda i, name: f"backbone.{i}.{name}", id="torchvision's segmentation"),
+    ],
+)
+def test_encoder_alone(tmp_path: Path, place: Any) -> None:
+    features = torchvision.models.mobilenet_v2(weights=None).features
+    state = {}
+    for name, tensor in features.state_dict().items():
+        index, _, rest = name.partition(".")
+        state[place(int(index), rest)] = torch.rand_like(tensor) if tensor.is_floating_point() else tensor
+    torch.save({"state_dict": state}, tmp_path / "a.pth")
+    target = students.MobileNetV2UNet(5)
+    told = load_into(target, str(tmp_path / "a.pth"))
+    assert told.startswith("a.pth: loaded 255 of ")
+    assert "from scratch: bridge (5), decoder (40), classifier (2); not used: " in told
+    assert torch.equal(target.state_dict()["backbone.0.0.weight"], state[place(0, "0.weight")])
+
+
+def test_resnet_layouts(tmp_path: Path) -> None:
+    """mmsegmentation and pytorch-deeplab-xception keep a ResNet under `backbone.`, torchvision's classifier bare."""
+    reference = torchvision.models.resnet18(weights=None).state_dict()
+    for prefix in ("", "backbone.", "module.backbone.", "model.encoder."):
+        torch.save({"state_dict": {prefix + name: tensor for name, tensor in reference.items()}}, tmp_path / "a.pth")
+        target = teachers.FCNResNet50(5, backbone="resnet18")
+        told = load_into(target, str(tmp_path / "a.pth"))
+        assert told.startswith("a.pth: loaded 100 of 107 tensors"), told
+        assert told.endswith("fc (2)"), told
+        assert torch.equal(target.state_dict()["backbone.layer4.1.bn2.weight"], reference["layer4.1.bn2.weight"])
+
+
+@pytest.mark.parametrize("channels", [1, 2, 5])
+def test_rgb_becomes_any_number_of_channels(tmp_path: Path, trained: dict[str, Tensor], channels: int) -> None:
+    torch.save(trained, tmp_path / "a.pt")
+    target = network(in_channels=channels)
+    load_into(target, str(tmp_path / "a.pt"))
+    first = target.state_dict()["backbone.0.0.weight"]
+    gray = torch.rand(2, 1, 9, 9)
+    torch.testing.assert_close(
+        nn.functional.conv2d(gray.expand(-1, channels, -1, -1), first),
+        nn.functional.conv2d(gray.expand(-1, 3, -1, -1), trained["backbone.0.0.weight"]),
+    )
+
+
+def test_another_number_of_classes(tmp_path: Path, trained: dict[str, Tensor]) -> None:
+    file = str(tmp_path / "a.pt")
+    torch.save(trained, file)
+    target = network(7)
+    refuses(
+        file, "classifier.low_classifier.weight is for 5 classes, the network for 7; `head: new` starts it anew", target
+    )
+    assert load_into(target, {"file": file, "head": "new"}) == (
+        "a.pt: loaded 268 of 272 tensors; "
+        "from scratch: classifier.low_classifier (2), classifier.high_classifier (2); "
+        "not used: classifier.low_classifier (2), classifier.high_classifier (2)"
+    )
+
+
+def test_another_shape(tmp_path: Path, trained: dict[str, Tensor]) -> None:
+    torch.save(trained | {"classifier.cbr.0.weight": torch.rand(64, 960, 1, 1)}, tmp_path / "a.pt")
+    refuses(
+        str(tmp_path / "a.pt"),
+        "classifier.cbr.0.weight is (64, 960, 1, 1) in the file and (128, 960, 1, 1) in the network; "
+        "these are the weights of another network",
+    )
+
+
+def test_nothing_fits(tmp_path: Path) -> None:
+    torch.save({"stem.weight": torch.rand(3)}, tmp_path / "a.pt")
+    refuses(
+        str(tmp_path / "a.pt"),
+        "nothing in a.pt fits: it has 'stem.weight', the network 'normalize.mean', 'normalize.std', "
+        "'backbone.0.0.weight' …; rename: {'old.': 'new.'} brings names together",
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"epoch": 3}, "no weights found: the file has 'epoch'; say with key: where they are"),
+        ([1, 2], "no weights found: the file has a list; say with key: where they are"),
+    ],
+)
+def test_no_weights_in_the_file(tmp_path: Path, content: object, message: str) -> None:
+    torch.save(content, tmp_path / "a.pt")
+    refuses(str(tmp_path / "a.pt"), message)
+
+
+def test_files_that_are_none(tmp_path: Path) -> None:
+    refuses(
+        str(tmp_path / "no.pt"),
+        f"no file {tmp_path / 'no.pt'}; give imagenet, a torchvision name, a run's folder or a file",
+    )
+    (tmp_path / "a.onnx").touch()
+    refuses(
+        str(tmp_path / "a.onnx"),
+        f"{tmp_path / 'a.onnx'}: the ending '.onnx' is none of .safetensors, .pt, .pth, .ckpt, .tar, .bin",
+    )
+    for name in ("a.pt", "a.safetensors"):
+        (tmp_path / name).write_bytes(b"not what it seems")
+        with pytest.raises(ValueError, match="is not a readable"):
+            load_into(network(), str(tmp_path / name))
+
+
+class Payload:
+    """Pickles as a call; loading it with full trust would create the file."""
+
+    def __init__(self, canary: Path) -> None:
+        self.canary = canary
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.canary,)
+
+
+def test_a_file_that_could_run_code_is_not_opened(tmp_path: Path, trained: dict[str, Tensor]) -> None:
+    file, canary = tmp_path / "a.pth", tmp_path / "canary"
+    torch.save({"state_dict": trained, "hook": Payload(canary)}, file)
+    with pytest.raises(ValueError, match="which could run code, so it is not opened") as caught:
+        load_into(network(), str(file))
+    assert not canary.exists()
+    _, *lines = str(caught.value).splitlines()
+    assert len(lines) == 4
+    assert lines[-1].strip() == (
+        "safetensors.torch.save_file({k: v.contiguous().clone() for k, v in state.items()}, 'a.safetensors')"
+    )
+
+
+def through_the_four_lines(content: object, folder: Path, monkeypatch: pytest.MonkeyPatch, **options: Any) -> str:
+    """What is refused about a file, once its four lines, typed as they stand, have made all of it loadable."""
+    torch.save(content, folder / "a's.pth", **options)
+    with pytest.raises(ValueError, match="could run code") as caught:
+        load_into(network(), str(folder / "a's.pth"))
+    message, *lines = str(caught.value).splitlines()
+    monkeypatch.chdir(folder)
+    exec("\n".join(line.strip() for line in lines), {})  # the reader's decision, here ours
+    assert load_into(network(), "a's.safetensors") == "a's.safetensors: loaded 272 of 272 tensors"
+    return message
+
+
+def test_the_four_lines_do_it(tmp_path: Path, trained: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch) -> None:
+    through_the_four_lines({"state_dict": trained, "hook": Payload(tmp_path / "canary")}, tmp_path, monkeypatch)
+
+
+def test_the_four_lines_turn_a_whole_network_in_any_memory_format(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    message = through_the_four_lines(network().to(memory_format=torch.channels_last), tmp_path, monkeypatch)
+    assert "a's.pth holds students." in message
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol 4")
+def test_a_newer_pickle_gets_the_four_lines_too(
+    tmp_path: Path, trained: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    message = through_the_four_lines(trained, tmp_path, monkeypatch, pickle_protocol=4)
+    assert message == (
+        f"{tmp_path}/a's.pth is pickled by protocol 4 or newer, which could run code, so it is not opened; "
+        "if you trust the file, turn it into safetensors in the environment that wrote it:"
+    )
+
+
+def test_foreign_objects_arrive_inert(tmp_path: Path) -> None:
+    """The types are let through by name only: none of the real ones is built."""
+    from kd.networks.weights import _unpickled
+
+    torch.save(inert() | {"weight": torch.rand(2)}, tmp_path / "a.pt")
+    data = _unpickled(tmp_path / "a.pt")
+    assert isinstance(data, dict)
+    kinds = {name: type(value).__name__ for name, value in data.items()}
+    assert kinds == {
+        "args": "_Inert",
+        "best_score": "_Inert",
+        "per_class": "_Inert",
+        "dtype": "_Inert",
+        "history": "dict",
+        "date": "_Inert",
+        "epoch": "int",
+        "weight": "Tensor",
+    }
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty download cache; downloads fail at once."""
+
+    def refuse(*args: object, **options: object) -> None:
+        raise OSError("no network in tests")
+
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    monkeypatch.setattr(torch.hub, "download_url_to_file", refuse)
+    (tmp_path / "checkpoints").mkdir()
+    return tmp_path / "checkpoints"
+
+
+def test_imagenet_from_the_cache(hub: Path) -> None:
+    reference = torchvision.models.mobilenet_v3_large(weights=None)
+    torch.save(reference.state_dict(), hub / "mobilenet_v3_large-5c1a4163.pth")
+    target = network()
+    assert load_into(target, "imagenet") == (
+        "MobileNet_V3_Large_Weights.IMAGENET1K_V2: loaded 262 of 272 tensors; from scratch: classifier (10)"
+    )
+    theirs = {f"backbone.{name}": tensor for name, tensor in reference.features.state_dict().items()}
+    assert loaded(target, theirs, under="backbone.")
+    momenta = {m.momentum for m in target.backbone.modules() if isinstance(m, nn.BatchNorm2d)}
+    assert momenta == {0.1}
+
+
+@pytest.mark.parametrize(
+    ("build", "name", "file", "reference"),
+    [
+        (
+            lambda: students.LRASPPMobileNetV3Large(21),
+            "LRASPP_MobileNet_V3_Large_Weights.COCO_WITH_VOC_LABELS_V1",
+            "lraspp_mobilenet_v3_large-d234d4ea.pth",
+            torchvision.models.segmentation.lraspp_mobilenet_v3_large,
+        ),
+        (
+            lambda: teachers.DeepLabV3ResNet50(21, aux=True),
+            "DeepLabV3_ResNet50_Weights.COCO_WITH_VOC_LABELS_V1",
+            "deeplabv3_resnet50_coco-cd0a2569.pth",
+            torchvision.models.segmentation.deeplabv3_resnet50,
+        ),
+        pytest.param(
+            lambda: teachers.FCNResNet50(21, aux=True),
+            "FCN_ResNet50_Weights.COCO_WITH_VOC_LABELS_V1",
+            "fcn_resnet50_coco-1167a1af.pth",
+            torchvision.models.segmentation.fcn_resnet50,
+            marks=pytest.mark.slow,
+        ),
+    ],
+)
+def test_torchvisions_network_gives_torchvisions_answer(
+    hub: Path, build: Any, name: str, file: str, reference: Any
+) -> None:
+    options = {} if "LRASPP" in name else {"aux_loss": True}
+    theirs = reference(weights=None, weights_backbone=None, num_classes=21, **options)
+    torch.save(theirs.state_dict(), hub / file)
+    ours = build()
+    count = sum(not key.endswith("num_batches_tracked") for key in theirs.state_dict())
+    assert load_into(ours, name) == f"{name}: loaded {count} of {count} tensors"
+    images = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        logits = ours.eval()(images).logits
+        full = nn.functional.interpolate(logits, (64, 64), mode="bilinear", align_corners=False)
+        normalized = (images - ours.normalize.mean) / ours.normalize.std
+        torch.testing.assert_close(full, theirs.eval()(normalized)["out"])
+
+
+def test_a_download_that_fails_says_what_to_do(hub: Path) -> None:
+    name, url = "ResNet18_Weights.IMAGENET1K_V1", "https://download.pytorch.org/models/resnet18-f37072fd.pth"
+    refuses(
+        name,
+        f"{name} could not be fetched (no network in tests); save {url} as {hub / 'resnet18-f37072fd.pth'} by hand",
+    )
+
+
+def test_unknown_names() -> None:
+    refuses(
+        "FCN_ResNet50_Weights.COCO_V1",
+        "torchvision has no weights FCN_ResNet50_Weights.COCO_V1; "
+        "did you mean FCN_ResNet50_Weights.COCO_WITH_VOC_LABELS_V1?",
+    )
+    refuses("imagenet", "Linear has no backbone with ImageNet weights; name a file", nn.Linear(2, 2))
+    refuses({"file": "a.pt", "keys": "model"}, "unknown key 'keys'; known: file, head, key, rename")
+    refuses({"file": "a.pt", "head": "old"}, "head: 'old' is not possible; write `head: new` or leave it out")
+
+
+@pytest.mark.parametrize(
+    ("build", "count"),
+    [
+        (lambda: teachers.DeepLabV3Plus(11, backbone="mobilenet_v2"), 255),
+        (lambda: students.MobileNetV2UNet(11), 255),
+        (lambda: students.MobileNetV2ASPPResidualSEUNet(1, 1), 260),
+    ],
+)
+def test_real_mobilenet_v2_weights(shared_data: Path, build: Any, count: int) -> None:
+    target = build()
+    told = load_into(target, str(shared_data / "weights" / "mobilenet_v2_imagenet.safetensors"))
+    assert told.startswith(f"mobilenet_v2_imagenet.safetensors: loaded {count} of ")
+    backbone = [name for name in target.state_dict() if name.startswith("backbone.") and "num_batches" not in name]
+    assert len(backbone) == count  # all of it

@@ -1,0 +1,42 @@
+import torch
+from torch import nn
+from toy import Toy, batch
+
+from kd.machine import Precision
+from kd.parts.roles import Student, Teacher, to_device
+
+CPU = Precision(torch.device("cpu"), torch.float32, torch.contiguous_format)
+
+
+def test_train_cannot_wake_a_teacher():
+    teacher = Teacher(Toy(4, batch_norm=True, dropout=0.5), {"t": "logits"})
+    teacher.train()
+    nn.Sequential(teacher).train()
+    assert not any(module.training for module in teacher.modules())
+
+
+def test_a_teacher_gives_no_gradient():
+    teacher = Teacher(Toy(4), {"t": "low"})
+    assert not teacher(to_device(batch(), CPU)).at["t"].requires_grad
+
+
+def test_a_one_channel_head_becomes_two_classes():
+    teacher = Teacher(Toy(4, classes=1), {"t": "logits"})
+    out = teacher(to_device(batch(), CPU))
+    assert out.logits.shape == (8, 2, 8, 8)
+    assert torch.equal(out.at["t"], out.logits)
+    assert not out.logits[:, 0].any()
+
+
+def test_the_student_adapts_its_maps_and_owns_all_that_trains():
+    student = Student(Toy(4), {"t": "low"}, {"t": nn.Conv2d(4, 7, 1)}, {"t": nn.BatchNorm2d(2)})
+    assert student(to_device(batch(), CPU).images).at["t"].shape == (8, 7, 8, 8)
+    names = {name.split(".")[0] for name, _ in student.named_parameters()}
+    assert names == {"network", "adapters", "losses"}
+
+
+def test_several_taps_have_one_adapter_each():
+    adapters = nn.ModuleList([nn.Conv2d(4, 2, 1), nn.Conv2d(5, 3, 1)])
+    student = Student(Toy(4), {"t": ("low", "logits")}, {"t": adapters}, {})
+    maps = student(to_device(batch(), CPU).images).at["t"]
+    assert [each.shape[1] for each in maps] == [2, 3]

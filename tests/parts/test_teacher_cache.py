@@ -1,0 +1,229 @@
+import errno
+import os
+import re
+import shutil
+import warnings
+
+import pytest
+import torch
+from tiny import equal, weights, write_recipes
+
+from kd.errors import RecipeError
+from kd.parts.assemble import assemble
+from kd.parts.roles import Teacher, to_device
+from kd.parts.teacher_cache import image_sums
+from kd.recipe import Recipe, baseline_of, read_recipe
+from kd.train import start as starting
+from kd.train.fill_cache import fill_cache
+from kd.train.session import run_recipe
+from kd.train.start import stream, taught_by
+
+
+@pytest.fixture
+def recipe(tmp_path, monkeypatch):
+    """A recipe whose cache lies in the current folder, in float32; its teacher is trained."""
+    monkeypatch.chdir(tmp_path)
+    path = write_recipes(tmp_path)
+    path.write_text(path.read_text() + "cache: {views: 2, dtype: float32}\n")
+    run_recipe(read(tmp_path, teacher=True), runs=tmp_path / "runs", quiet=True, say=lambda line: None)
+    return read(tmp_path)
+
+
+def read(folder, *overrides, teacher=False) -> Recipe:
+    return read_recipe(folder / ("teacher.yaml" if teacher else "student.yaml"), overrides, trust=True)
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """How many images the teacher has worked on."""
+    count = [0]
+    ordinary = Teacher.forward
+
+    def counts(self, batch):
+        count[0] += len(batch.images)
+        return ordinary(self, batch)
+
+    monkeypatch.setattr(Teacher, "forward", counts)
+    return count
+
+
+def batches(parts, steps):
+    return [to_device(batch, parts.precision) for batch in stream(parts, seed=0, steps=steps)]
+
+
+def cached(recipe, folder):
+    parts = assemble(recipe, runs=folder / "runs", seed=0)
+    return parts, taught_by(parts, 0)
+
+
+def same(one, other):
+    return torch.equal(one.logits, other.logits) and all(torch.equal(one.at[term], other.at[term]) for term in other.at)
+
+
+def test_with_float32_the_loss_curve_is_that_of_the_same_views_uncached(recipe, tmp_path, monkeypatch, calls):
+    def train(name):
+        (done,) = run_recipe(recipe, runs=tmp_path / name, quiet=True, say=lambda line: None)
+        return done
+
+    for name in ("cold", "warm", "bare"):
+        shutil.copytree(tmp_path / "runs", tmp_path / name)  # the trained teacher
+    calls[0] = 0
+    cold = train("cold")
+    worked, calls[0] = calls[0], 0
+    warm = train("warm")
+    assert calls[0] == worked - 24  # the check's and the evaluation's images, and no training image
+    monkeypatch.setattr(starting, "taught_by", lambda parts, seed: parts.teacher)
+    bare = train("bare")
+    for other in (warm, bare):
+        assert (other / "metrics.jsonl").read_bytes() == (cold / "metrics.jsonl").read_bytes()
+        assert equal(weights(other), weights(cold))
+
+
+def test_every_view_is_computed_once_and_kept_for_later_runs(recipe, tmp_path, calls):
+    parts, teacher = cached(recipe, tmp_path)
+    whole = batches(parts, 12)  # 12 images in batches of 4: two views are 6 steps
+    calls[0] = 0
+    first = [teacher(batch) for batch in whole]
+    assert calls[0] == 24
+    _, later = cached(recipe, tmp_path)
+    calls[0] = 0
+    assert all(same(later(batch), kept) for batch, kept in zip(whole, first, strict=True))
+    assert calls[0] == 0
+    assert all(same(kept, parts.teacher(batch)) for batch, kept in zip(whole, first, strict=True))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_half_types_round_and_answer_alike_from_the_start(tmp_path, recipe, dtype):
+    parts, teacher = cached(read(tmp_path, f"cache.dtype={dtype}"), tmp_path)
+    (batch,) = batches(parts, 1)
+    first, again = teacher(batch), teacher(batch)
+    exact = parts.teacher(batch).logits
+    assert same(first, again)
+    assert first.logits.dtype == torch.float32
+    assert torch.equal(first.logits, exact.to(getattr(torch, dtype)).float())
+
+
+def test_float16_that_is_too_small_says_so(tmp_path, recipe):
+    parts, teacher = cached(read(tmp_path, "cache.dtype=float16"), tmp_path)
+    parts.teacher.network.head.bias.data += 1e5
+    (batch,) = batches(parts, 1)
+    with pytest.raises(RecipeError, match=r"cache.dtype: float16 ends at 65504, the teacher's 'logits' reaches 1e\+05"):
+        teacher(batch)
+
+
+def test_another_teacher_augmentation_or_seed_is_another_cache(recipe, tmp_path):
+    parts, teacher = cached(recipe, tmp_path)
+    folders = {teacher.folder}
+    folders.add(taught_by(parts, 1).folder)
+    parts.teacher.network.head.bias.data += 1
+    folders.add(taught_by(parts, 0).folder)
+    for change in ("data.augment=[]", "data.size=[64, 64]", "cache.views=3"):
+        folders.add(cached(read(tmp_path, change), tmp_path)[1].folder)
+    assert len(folders) == 6
+    others = ("cache.dtype=bfloat16", "train.batch_size=2", "data.workers=1", "distill.hint=null")
+    assert {cached(read(tmp_path, change), tmp_path)[1].folder for change in others} == {teacher.folder}
+
+
+def test_an_image_that_has_changed_is_noticed(recipe, tmp_path, calls):
+    parts, teacher = cached(recipe, tmp_path)
+    (batch,) = batches(parts, 1)
+    teacher(batch)
+    calls[0] = 0
+    images = batch.images.clone()
+    images[1, 0, 0, 0] = (images[1, 0, 0, 0] * 255 + 1) % 256 / 255
+    changed = batch._replace(images=images)
+    with pytest.warns(UserWarning, match="belong to other images") as warned:
+        found = teacher(changed)
+    assert {str(one.message) for one in warned} == {
+        f"cache: maps in {maps}-float32 belong to other images; they are computed again"
+        for maps in ("logits-2x8x8", "low-8x8x8")
+    }
+    assert same(found, parts.teacher(changed))
+    calls[0] = 0
+    assert same(teacher(changed), found)
+    assert calls[0] == 0
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "zero"])
+@pytest.mark.parametrize("suffix", ["maps", "sums"])
+def test_a_damaged_file_is_noticed_and_rebuilt(recipe, tmp_path, calls, damage, suffix):
+    parts, teacher = cached(recipe, tmp_path)
+    (batch,) = batches(parts, 1)
+    whole = teacher(batch)
+    file = next(teacher.folder.glob(f"logits-*.{suffix}"))
+    data = bytearray(file.read_bytes())
+    used = next(i for i in range(len(data)) if data[i])
+    if damage == "flip":
+        data[used] ^= 1
+    else:
+        data = data[:used] if damage == "cut" else bytes(len(data))
+    file.write_bytes(data)
+    _, again = cached(recipe, tmp_path)
+    calls[0] = 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert same(again(batch), whole)
+        assert calls[0] == 4
+        assert same(again(batch), whole)
+    assert calls[0] == 4
+
+
+def test_a_full_disk_ends_the_keeping_and_not_the_training(recipe, tmp_path, monkeypatch):
+    parts, teacher = cached(recipe, tmp_path)
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "pwrite", full)
+    batch, other = batches(parts, 2)
+    with pytest.warns(UserWarning, match=r"is not written \(No space left on device\); training goes on without"):
+        found = teacher(batch)
+    assert same(found, parts.teacher(batch))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # once is enough
+        assert same(teacher(other), parts.teacher(other))
+
+
+def test_filling_ahead_says_what_it_costs_and_leaves_nothing_to_compute(recipe, tmp_path, calls):
+    said = []
+    (folder,) = fill_cache(recipe, runs=tmp_path / "runs", say=said.append)
+    record = 4 * (2 + 8) * 8 * 8 + 2 * 16  # logits and low in float32, two sums each
+    assert re.match(
+        re.escape(f"{folder}: 12 images × 2 views, {record / 1000:.3g} kB each: {24 * record / 1000:.3g} kB on disk ("),
+        said[-2],
+    )
+    assert said[-1] == f"{folder}: full"
+    parts, teacher = cached(recipe, tmp_path)
+    calls[0] = 0
+    for batch in batches(parts, 8):
+        teacher(batch)
+    assert calls[0] == 0
+    assert sum(file.stat().st_size for file in folder.glob("*.[ms]*s")) == 24 * record
+
+
+def test_the_twin_sees_the_same_views_and_the_folder_is_no_choice(recipe, tmp_path):
+    twin = baseline_of(recipe)
+    assert (twin.cache.views, twin.cache.dtype) == (2, "float16")
+    assert read(tmp_path, "cache.folder=elsewhere").id == recipe.id
+    assert read(tmp_path, "cache.views=3").id != recipe.id
+    assert read(tmp_path, "cache=null").id != recipe.id
+    ours, its = (list(stream(assemble(r, runs=tmp_path / "runs", seed=0), seed=0)) for r in (recipe, twin))
+    assert all(torch.equal(a.images, b.images) for a, b in zip(ours, its, strict=True))
+    assert {view for batch in ours for view in batch.keys[:, 1].tolist()} == {0, 1}
+
+
+def test_an_average_that_teaches_is_not_kept(tmp_path, recipe):
+    text = (tmp_path / "student.yaml").read_text().replace("teacher: {recipe: teacher.yaml}", "teacher: {ema: 0.9}")
+    (tmp_path / "student.yaml").write_text(text)
+    with pytest.raises(RecipeError, match="an average that teaches changes with every step and cannot be kept"):
+        read(tmp_path)
+
+
+def test_sums_tell_images_apart():
+    images = torch.randint(0, 256, (4, 3, 8, 8), generator=torch.Generator().manual_seed(0)).float() / 255
+    images[1] = images[0]
+    images[2] = images[0].flip(2)
+    sums = image_sums(images)
+    assert sums[0] == sums[1]
+    assert len(set(sums)) == 3
+    assert image_sums(images.contiguous(memory_format=torch.channels_last)) == sums

@@ -1,0 +1,36 @@
+"""Many mistakes at once, and the word that was meant."""
+
+from pathlib import Path
+
+from recipe_text import ALONE, TEXT, mistakes
+
+from kd.errors import did_you_mean
+
+
+def test_all_mistakes_at_once_in_the_order_of_the_file(folder: Path) -> None:
+    text = (
+        TEXT.replace("workers: 1", "worker: 1").replace("epochs: 100", "steps: -2").replace("device: cpu", "device: x")
+    )
+    text = text.replace("lr: 1e-2, ", "lr: 1e-2, lr: .nan, ").replace("kd.losses.PixelKL", "mine.py:KL")
+    assert mistakes(text, "log.every=0") == [
+        "r.yaml:9:3: data.worker: unknown key; did you mean 'workers'?",
+        "r.yaml:13:12: distill.kl.loss.use: 'mine.py:KL' would be imported, and is no part of kd; if you trust this "
+        "recipe: kd run r.yaml log.every=0 --trust",
+        "r.yaml:22:52: optimizer.args.lr: given twice, first at r.yaml:22:42; remove one",
+        "r.yaml:25:3: train.steps: must be at least 1, got -2",
+        "r.yaml:37:1: device: must be 'auto', 'cpu' or 'cuda', got 'x'; known: auto, cpu, cuda",
+        "<log.every=0>: log.every: must be at least 1, got 0",
+    ]
+
+
+def test_very_many_mistakes_are_counted(folder: Path) -> None:
+    found = mistakes(ALONE + "".join(f"x{i}: 1\n" for i in range(80)))
+    assert len(found) == 51
+    assert found[-1] == "… and 30 more"
+
+
+def test_did_you_mean() -> None:
+    assert did_you_mean("cwd", ["CWD", "AT"]) == "; did you mean 'CWD'?"
+    assert did_you_mean("zzz", ["b", "a"]) == "; known: a, b"
+    assert did_you_mean("x", []) == ""
+    assert did_you_mean("x" * 100_000, ["x" * 60]).startswith("; known: ")

@@ -1,0 +1,173 @@
+import io
+import json
+
+import numpy as np
+import pytest
+from rich.console import Console
+from tiny import read, run, write_recipes
+
+from kd.recipe import baseline_of
+from kd.runs import read_metrics
+from kd.train.sinks.progress import JsonLines, Progress, Terminal
+
+
+class Fails:
+    def scalars(self, step, values):
+        raise OSError("No space\n  left on device")
+
+    def image(self, step, name, picture):
+        raise AssertionError("a sink that failed is gone")
+
+    def close(self):
+        raise OSError("still none")
+
+
+class Keeps:
+    def __init__(self):
+        self.seen = []
+
+    def scalars(self, step, values):
+        self.seen.append((step, dict(values)))
+
+    def close(self): ...
+
+
+class Shown(Keeps):
+    def image(self, step, name, picture):
+        self.seen.append((step, name, picture.shape))
+
+
+def test_a_sink_that_fails_is_dropped_with_one_warning_and_the_others_go_on():
+    keeps = Keeps()
+    progress = Progress({"disk": Fails(), "memory": keeps})
+    with pytest.warns(UserWarning, match=r"disk: stopped \(OSError: No space left on device\); training goes on"):
+        progress.scalars(1, {"a": 1.0})
+    progress.scalars(2, {"a": 2.0})
+    progress.close()
+    assert keeps.seen == [(1, {"a": 1.0}), (2, {"a": 2.0})]
+
+
+def test_pictures_are_drawn_for_those_who_show_them():
+    picture = np.zeros((2, 3, 3), np.uint8)
+    Progress({"lines": Keeps()}).pictures(1, lambda: 1 / 0)
+    shows, keeps = Shown(), Keeps()
+    progress = Progress({"lines": keeps, "window": shows})
+    progress.pictures(1, lambda: iter([("a", picture), ("b", picture)]))
+    assert (keeps.seen, shows.seen) == ([], [(1, "a", (2, 3, 3)), (1, "b", (2, 3, 3))])
+
+
+def test_a_picture_that_cannot_be_drawn_costs_no_numbers():
+    shows = Shown()
+    progress = Progress({"window": shows})
+    with pytest.warns(UserWarning, match=r"pictures: not drawn \(ZeroDivisionError: .*\); training goes on"):
+        progress.pictures(1, lambda: 1 / 0)
+    progress.pictures(2, lambda: 1 / 0)
+    progress.scalars(2, {"a": 1.0})
+    assert shows.seen == [(2, {"a": 1.0})]
+
+
+def test_a_sink_that_fails_at_a_picture_is_dropped_too():
+    class Full(Shown):
+        def image(self, step, name, picture):
+            raise OSError("No space left on device")
+
+    full = Full()
+    progress = Progress({"disk": full})
+    with pytest.warns(UserWarning, match=r"disk: stopped \(OSError: No space left on device\); training goes on"):
+        progress.pictures(1, lambda: [("a", np.zeros((2, 3, 3), np.uint8))])
+    progress.scalars(2, {"a": 2.0})
+    assert full.seen == []
+
+
+def test_lines_after_the_resumed_step_are_cut(tmp_path):
+    first = JsonLines(tmp_path, 0)
+    for step in (1, 2, 3):
+        first.scalars(step, {"loss": step / 2})
+    first.close()
+    again = JsonLines(tmp_path, 2)
+    again.scalars(3, {"loss": 9.0})
+    again.scalars(3, {"final/miou": 0.5})
+    again.close()
+    JsonLines(tmp_path, 3).close()  # a kill came before the result was written: the score is taken again
+    assert read_metrics(tmp_path) == [{"step": 1, "loss": 0.5}, {"step": 2, "loss": 1.0}, {"step": 3, "loss": 9.0}]
+
+
+def test_a_run_goes_on_behind_a_damaged_line_and_writes_the_file_without_it(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n{"st\n{"step": 2}\n')
+    with pytest.warns(UserWarning, match=r"metrics\.jsonl:2: not a line of metrics, the file is damaged; left out"):
+        JsonLines(tmp_path, 2).close()
+    assert (tmp_path / "metrics.jsonl").read_text() == '{"step": 1}\n{"step": 2}\n'
+
+
+def test_times_are_not_metrics(tmp_path):
+    sink = JsonLines(tmp_path, 0)
+    sink.scalars(1, {"loss/total": 1.0, "speed/images_per_second": 5.0})
+    sink.scalars(2, {"speed/images_per_second": 5.0})
+    sink.close()
+    assert [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()] == [
+        {"step": 1, "loss/total": 1.0}
+    ]
+
+
+def test_a_pipe_gets_plain_lines(tmp_path):
+    out = io.StringIO()
+    terminal = Terminal("run", 10, console=Console(file=out, width=200))
+    terminal.scalars(5, {"loss/total": 0.5, "speed/images_per_second": 12.0})
+    terminal.scalars(10, {"loss/total": 0.25, "speed/images_per_second": 0.456})
+    terminal.scalars(10, {"val/miou": 0.613})
+    terminal.scalars(10, {"final/miou": 0.613})
+    terminal.close()
+    assert out.getvalue() == "run 10/10 · total 0.250 · val mIoU 61.3 % · 0.456 images/s · 0 s left\n"
+
+
+def events(folder):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    return EventAccumulator(str(folder), size_guidance={"images": 0, "scalars": 0}).Reload()
+
+
+def test_tensorboard_gets_all_there_is_to_see(tmp_path):
+    overrides = (
+        "log.tensorboard=true",
+        "log.gradients=4",
+        "optimizer.groups=[{match: '*.head.*', lr: 10}]",
+        "data.args={count: 5}",
+    )
+    recipe = read(write_recipes(tmp_path), *overrides)
+    (done,), _ = run(recipe, tmp_path / "runs")
+    found, lines = events(done), read_metrics(done)
+    tags = found.Tags()
+    kept = {name for line in lines for name in line} - {"step"}
+    assert set(tags["scalars"]) == kept | {"speed/images_per_second"}
+    assert kept >= {"loss/supervised", "loss/kl", "loss/hint", "loss/total", "gradient_norm", "lr", "lr/1"}
+    assert kept >= {"val/miou", "agreement/miou", "final/miou"}
+    assert {name for name in kept if "kl" in name} > {"loss/kl"}  # log.gradients
+    for name in kept:
+        told = [(event.step, event.value) for event in found.Scalars(name)]
+        assert told == [(line["step"], pytest.approx(line[name], rel=1e-6)) for line in lines if name in line], name
+    rates = {name: [event.value for event in found.Scalars(name)] for name in ("lr", "lr/1")}
+    assert rates["lr/1"] == pytest.approx([10 * rate for rate in rates["lr"]])
+    panels = [f"{when}/stripes {index}" for when in ("final", "val") for index in range(4)]
+    assert sorted(tags["images"]) == sorted([*panels, "val/confusion", "final/confusion"])
+    assert [event.step for event in found.Images("val/confusion")] == [4, 8]
+    first = found.Images("val/stripes 0")[0]
+    assert (first.height, first.width) == (32, 96)  # image, labels, prediction
+
+
+def test_tensorboards_hparams_are_the_recipe_beside_the_final_score(tmp_path):
+    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+
+    recipe = baseline_of(read(write_recipes(tmp_path), "log.tensorboard=true", "log.panels=0", "train.seeds=[3]"))
+    (done,), _ = run(recipe, tmp_path / "runs")
+    found = events(done)
+    plugin = found.summary_metadata["_hparams_/session_start_info"].plugin_data
+    chosen = HParamsPluginData.FromString(plugin.content).session_start_info.hparams
+    assert (chosen["seed"].number_value, chosen["train.batch_size"].number_value) == (3, 4)
+    assert chosen["student.use"].string_value.endswith("nets.py:Net")
+    assert chosen["data.size"].string_value == "[32, 32]"
+    assert "teacher" not in chosen
+    experiment = found.summary_metadata["_hparams_/experiment"].plugin_data
+    (metric,) = HParamsPluginData.FromString(experiment.content).experiment.metric_infos
+    assert metric.name.tag == "final/miou"
+    (score,) = found.Scalars("final/miou")
+    assert (score.step, score.value) == (8, pytest.approx(read_metrics(done)[-1]["final/miou"]))

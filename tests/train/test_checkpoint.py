@@ -1,0 +1,96 @@
+import errno
+import hashlib
+import os
+import pickle
+import re
+
+import pytest
+import torch
+
+from kd.errors import NoCheckpointError, StorageError
+from kd.train.checkpoint import Checkpoints
+
+
+def save(checkpoints, step, *, best=False):
+    return checkpoints.save({"step": step, "weights": torch.full((64,), float(step))}, step=step, best=best)
+
+
+def names(folder):
+    return sorted(int(path.name.split("-")[1]) for path in folder.glob("step-*.pt"))
+
+
+def test_the_newest_two_and_the_best_are_kept(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    for step in range(1, 7):
+        save(checkpoints, step, best=step == 2)
+    assert names(tmp_path) == [2, 5, 6]
+    state, complaints = checkpoints.newest()
+    assert (state["step"], complaints) == (6, [])
+    assert checkpoints.best().name.startswith("step-2-")
+
+
+def test_no_checkpoint_is_none(tmp_path):
+    assert Checkpoints(tmp_path / "nowhere").newest() is None
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "zero"])
+def test_a_damaged_one_is_noticed_and_the_one_before_used(tmp_path, damage):
+    checkpoints = Checkpoints(tmp_path)
+    save(checkpoints, 1)
+    path = save(checkpoints, 2)
+    data = bytearray(path.read_bytes())
+    if damage == "flip":
+        data[len(data) // 2] ^= 1
+    elif damage == "cut":
+        del data[-100:]
+    else:
+        data[:200] = bytes(200)
+    path.write_bytes(data)
+    state, complaints = checkpoints.newest()
+    assert state["step"] == 1
+    digest = path.stem.split("-")[-1]
+    assert re.fullmatch(
+        re.escape(f"{path}: damaged (its SHA-256 begins ") + r"[0-9a-f]{8}" + re.escape(f", its name says {digest})"),
+        complaints[0],
+    )
+
+
+def test_all_damaged_says_so(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    save(checkpoints, 1).write_bytes(b"")
+    with pytest.raises(NoCheckpointError, match=r"no valid checkpoint among 1: .*; start over with --fresh"):
+        checkpoints.newest()
+
+
+def test_a_full_disk_leaves_the_old_one_and_no_rubbish(tmp_path, monkeypatch):
+    checkpoints = Checkpoints(tmp_path)
+    save(checkpoints, 1)
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StorageError, match="No space left on device"):
+        save(checkpoints, 2)
+    assert [path.name.split("-")[1] for path in tmp_path.iterdir()] == ["1"]
+
+
+def test_what_a_killed_save_left_is_swept(tmp_path):
+    (tmp_path / ".tmp-abc").write_bytes(b"half")
+    save(Checkpoints(tmp_path), 1)
+    Checkpoints(tmp_path).newest()
+    assert names(tmp_path) == [1]
+    assert not list(tmp_path.glob(".tmp-*"))
+
+
+def test_code_in_a_checkpoint_does_not_run(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return (os.mkdir, (str(tmp_path / "ran"),))
+
+    data = pickle.dumps(Evil(), protocol=2)
+    path = tmp_path / f"step-1-{hashlib.sha256(data).hexdigest()[:8]}.pt"
+    path.write_bytes(data)
+    with pytest.raises(NoCheckpointError, match=r"not a checkpoint of kd \(UnpicklingError\)"):
+        Checkpoints(tmp_path).newest()
+    assert not (tmp_path / "ran").exists()

@@ -1,0 +1,120 @@
+import copy
+
+import pytest
+import torch
+from tiny import RECIPE, cut_at, equal, weights, write_recipes
+
+from kd.errors import RecipeError
+from kd.parts.assemble import assemble
+from kd.recipe import baseline_of, read_recipe
+from kd.runs import read_metrics, read_result
+from kd.train.loop import train
+from kd.train.session import run_recipe
+from kd.train.start import make_run
+
+TAUGHT = """
+teacher: {ema: 0.5}
+distill: {kl: {loss: {use: kd.losses.PixelKL}}, hint: {loss: {use: kd.losses.MSE}, at: {student: norm, teacher: norm}}}
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    """A student that its own average teaches."""
+    write_recipes(tmp_path)
+    (tmp_path / "student.yaml").write_text(RECIPE + TAUGHT)
+    return tmp_path / "student.yaml"
+
+
+def read(path, *overrides):
+    return read_recipe(path, overrides, trust=True)
+
+
+def run(recipe, runs):
+    (done,) = run_recipe(recipe, runs=runs, quiet=True, say=lambda line: None)
+    return done
+
+
+def by_hand(states, decay):
+    """The average of the states after each step."""
+    average = {name: value.clone() for name, value in states[0].items() if value.is_floating_point()}
+    for state in states[1:]:
+        average = {name: decay * value + (1 - decay) * state[name] for name, value in average.items()}
+    return average
+
+
+def test_the_average_follows_the_student_and_nothing_else(recipe):
+    parts = assemble(read(recipe, "train.ema=0.5"), runs=recipe.parent, seed=0)
+    states = []
+    training = make_run(
+        parts, seed=0, start=0, due=lambda *_: states.append(copy.deepcopy(parts.student.network.state_dict()))
+    )
+    train(training)
+    found = parts.ema.module.state_dict()
+    for name, value in by_hand(states, 0.5).items():
+        torch.testing.assert_close(found[name], value, atol=1e-6, rtol=1e-5)
+    assert set(found) == set(parts.student.network.state_dict())
+    assert not any(parameter.requires_grad for parameter in parts.ema.parameters())
+
+
+def test_the_teacher_is_the_average_after_each_step(recipe):
+    parts = assemble(read(recipe), runs=recipe.parent, seed=0)
+    assert parts.teacher.network is parts.ema.module
+    seen, taught = [], []
+    ordinary = parts.teacher.forward
+
+    def teaches(batch):
+        taught.append(parts.teacher.network.head.weight.clone())
+        return ordinary(batch)
+
+    parts.teacher.forward = teaches
+    start = parts.student.network.head.weight.detach().clone()
+    train(
+        make_run(parts, seed=0, start=0, due=lambda *_: seen.append(parts.student.network.head.weight.detach().clone()))
+    )
+    assert torch.equal(taught[0], start)
+    assert torch.equal(taught[1], seen[0])
+    torch.testing.assert_close(taught[2], (seen[0] + seen[1]) / 2)
+    assert not any(module.training for module in parts.teacher.modules())
+
+
+def test_the_result_is_the_averages_and_both_are_scored(recipe, tmp_path):
+    plain = baseline_of(read(recipe))
+    averaged = baseline_of(read(recipe, "train.ema=0.5"))
+    one, other = run(plain, tmp_path / "runs"), run(averaged, tmp_path / "runs")
+    assert not equal(weights(one), weights(other))
+    state = torch.load(sorted((other / "checkpoints").glob("step-8-*.pt"))[0], weights_only=True)
+    assert equal(weights(other), {k.removeprefix("module."): v for k, v in state["ema"].items() if k != "n_averaged"})
+    student = {k.removeprefix("network."): v for k, v in state["student"].items()}
+    assert equal(weights(one), student)  # an average alone changes nothing in the training
+    last = next(line for line in read_metrics(other) if line["step"] == 8 and "val/miou" in line)
+    alone = next(line for line in read_metrics(one) if line["step"] == 8 and "val/miou" in line)
+    assert last["val_student/miou"] == alone["val/miou"]
+    assert "val_student/miou" not in alone
+
+
+def test_an_average_that_only_teaches_is_not_the_result(recipe, tmp_path):
+    done = run(read(recipe), tmp_path / "runs")
+    state = torch.load(sorted((done / "checkpoints").glob("step-8-*.pt"))[0], weights_only=True)
+    assert equal(weights(done), {k.removeprefix("network."): v for k, v in state["student"].items() if "network." in k})
+    result = read_result(done)
+    assert (result.teacher.name, result.teacher.run) == ("average of nets.py:Net", None)
+    assert result.teacher.splits["val"].images == 12
+    assert any("val_ema/miou" in line for line in read_metrics(done))
+
+
+@pytest.mark.parametrize("step", [1, 5])
+def test_resume_is_exact(recipe, tmp_path, step):
+    one = read(recipe, "train.ema=0.5", "train.select=best", "train.reestimate_batchnorm=1")
+    whole = run(one, tmp_path / "whole")
+    cut_at(step, one, tmp_path / "cut")
+    resumed = run(one, tmp_path / "cut")
+    assert equal(weights(resumed), weights(whole))
+    assert (resumed / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
+
+
+def test_there_is_one_average(recipe):
+    with pytest.raises(RecipeError, match=r"ema 0.9 and teacher.ema 0.5: there is one moving average; give both one"):
+        read(recipe, "train.ema=0.9")
+    with pytest.raises(RecipeError, match="give one of recipe, run, use and ema, got recipe and ema"):
+        read(recipe, "teacher.recipe=teacher.yaml")

@@ -1,0 +1,82 @@
+import json
+import subprocess
+
+import pytest
+import torch
+from tiny import equal, read, run, weights, write_recipes
+
+from kd.errors import RecipeError
+from kd.machine import versions
+from kd.recipe import baseline_of
+from kd.train.environment import git_state
+
+
+def recipe_of(folder, *overrides):
+    return baseline_of(read(write_recipes(folder), *overrides))
+
+
+def test_deterministic_runs_are_bit_equal_and_torch_is_as_before(tmp_path):
+    recipe = recipe_of(tmp_path, "deterministic=true", "data.workers=0")
+    (one,), _ = run(recipe, tmp_path / "one")
+    (two,), _ = run(recipe, tmp_path / "two")
+    assert equal(weights(one), weights(two))
+    assert (one / "metrics.jsonl").read_bytes() == (two / "metrics.jsonl").read_bytes()
+    assert json.loads((one / "environment.json").read_text())["deterministic"] is True
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_an_operation_that_cannot_repeat_is_named(tmp_path):
+    recipe = recipe_of(tmp_path)
+    nets = (tmp_path / "nets.py").read_text()
+    put = "        images = images.clone().put_(torch.tensor([0]), torch.tensor([0.5]))\n        low ="
+    (tmp_path / "nets.py").write_text(nets.replace("        low =", put))
+    run(recipe, tmp_path / "runs")
+    with pytest.raises(RecipeError) as caught:
+        run(recipe_of_again(tmp_path), tmp_path / "other")
+    assert "deterministic: put_ has no implementation that repeats to the last bit" in str(caught.value)
+
+
+def recipe_of_again(folder):
+    return baseline_of(read(folder / "student.yaml", "deterministic=true"))
+
+
+def test_deterministic_is_no_part_of_the_id(tmp_path):
+    assert recipe_of(tmp_path).id == recipe_of(tmp_path, "deterministic=true").id
+
+
+def test_environment_has_versions_hardware_code_and_command(tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["kd", "run", "a recipe.yaml"])
+    (done,), _ = run(recipe_of(tmp_path), tmp_path / "runs")
+    found = json.loads((done / "environment.json").read_text())
+    assert found["versions"] == versions()
+    assert found["hardware"]["cores"] >= 1
+    assert found["hardware"]["processor"]
+    assert found["command"] == "kd run 'a recipe.yaml'"
+    assert found["processes"] == 1
+    assert set(found["git"]) == {"here", "kd"}
+
+
+def test_the_state_of_a_checkout(tmp_path):
+    assert git_state(tmp_path) is None
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
+    subprocess.run([*git, "init", "-q"], check=True)
+    (tmp_path / "a").write_text("1")
+    subprocess.run([*git, "add", "a"], check=True)
+    subprocess.run([*git, "commit", "-qm", "a"], check=True)
+    commit = git_state(tmp_path)
+    assert len(commit) == 40
+    (tmp_path / "a").write_text("2")
+    assert git_state(tmp_path) == f"{commit} with changes"
+
+
+def test_another_version_at_resume_is_said(tmp_path):
+    recipe = recipe_of(tmp_path)
+    (done,), _ = run(recipe, tmp_path / "runs")
+    (done / "result.json").unlink()
+    file = done / "environment.json"
+    found = json.loads(file.read_text())
+    found["versions"]["torch"] = "1.0"
+    file.write_text(json.dumps(found))
+    _, said = run(recipe, tmp_path / "runs")
+    now = versions()["torch"]
+    assert f"  torch was 1.0 and is {now}: goes on, but perhaps not with the same bits" in said

@@ -1,0 +1,136 @@
+"""Signals wherever they come: the run leaves soon, has lost nothing, and ends as if nothing had happened."""
+
+import os
+import signal
+import time
+
+import pytest
+from tiny import equal, read, run, weights, write_recipes
+
+from kd.errors import StoppedError
+from kd.recipe import baseline_of
+from kd.runs import read_metrics, read_result
+from kd.scoring import predict
+from kd.train import bookkeeping, finish
+from kd.train import evaluation as scoring
+from kd.train import session as run_module
+from kd.train import signals as stop
+from kd.train.signals import Stop
+
+
+def kill_once(before, number=signal.SIGUSR1, when=lambda: True):
+    """`before`, with a signal to this process in front of its first call that `when` likes."""
+    sent = []
+
+    def killing(*arguments, **options):
+        if not sent and when():
+            sent.append(os.kill(os.getpid(), number))
+        return before(*arguments, **options)
+
+    return killing
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    return baseline_of(read(write_recipes(tmp_path)))
+
+
+def same(cut, whole):
+    assert equal(weights(cut), weights(whole))
+    assert (cut / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
+    assert read_result(cut).splits == read_result(whole).splits
+
+
+def test_a_signal_in_an_evaluation_ends_it_and_the_evaluation_is_made_up_for(tmp_path, monkeypatch, recipe):
+    (whole,), _ = run(recipe, tmp_path / "whole")
+    calls = []
+
+    def counted(*arguments, **options):
+        calls.append(1)
+        return ordinary(*arguments, **options)
+
+    ordinary = scoring.score_beside
+    with monkeypatch.context() as patched:
+        patched.setattr("kd.scoring.predict", kill_once(predict))
+        patched.setattr(scoring, "score_beside", counted)
+        with pytest.raises(StoppedError, match="SIGUSR1"):
+            run(recipe, tmp_path / "cut")
+    assert len(calls) == 1
+    (cut,) = (tmp_path / "cut").glob("*/seed0")
+    assert not [line for line in read_metrics(cut) if "val/miou" in line]  # step 4's is cut short
+    _, said = run(recipe, tmp_path / "cut")
+    assert "  goes on from step 4 of 8" in said
+    same(cut, whole)
+
+
+def test_a_signal_in_the_last_evaluation_is_no_loss_either(tmp_path, monkeypatch):
+    recipe = baseline_of(read(write_recipes(tmp_path), "train.evaluate_every=0", "train.save_every=0"))
+    (whole,), _ = run(recipe, tmp_path / "whole")
+    with monkeypatch.context() as patched:
+        patched.setattr("kd.scoring.predict", kill_once(predict))
+        with pytest.raises(StoppedError):
+            run(recipe, tmp_path / "cut")
+    (cut,), said = run(recipe, tmp_path / "cut")
+    assert "  goes on from step 8 of 8" in said
+    same(cut, whole)
+
+
+def test_a_signal_while_batchnorm_is_reestimated(tmp_path, monkeypatch):
+    recipe = baseline_of(read(write_recipes(tmp_path), "train.reestimate_batchnorm=3"))
+    (whole,), _ = run(recipe, tmp_path / "whole")
+    with monkeypatch.context() as patched:
+        patched.setattr(finish, "reestimate_batchnorm", kill_once(finish.reestimate_batchnorm))
+        with pytest.raises(StoppedError):
+            run(recipe, tmp_path / "cut")
+    (cut,), _ = run(recipe, tmp_path / "cut")
+    same(cut, whole)
+
+
+def test_no_run_begins_after_a_signal(tmp_path, monkeypatch, recipe):
+    monkeypatch.setattr(run_module, "assemble", kill_once(run_module.assemble))
+    two = recipe.model_copy(update={"train": recipe.train.model_copy(update={"seeds": (0, 1)})})
+    with pytest.raises(StoppedError):
+        run(two, tmp_path / "runs")
+    assert not list((tmp_path / "runs").glob("*/seed1"))
+
+
+def test_data_that_does_not_come_is_not_waited_for_long(tmp_path, monkeypatch):
+    folder = tmp_path / "r"
+    path = write_recipes(folder)
+    nets = folder / "nets.py"
+    slow = "        if self.offset == 0 and key[1] >= 1:\n            import time\n            time.sleep(100)\n"
+    nets.write_text(nets.read_text().replace("        generator = torch.Gen", slow + "        generator = torch.Gen"))
+    recipe = baseline_of(read(path, "data.workers=1", "train.save_every=1"))
+    monkeypatch.setattr(stop, "PATIENCE", 0.5)
+    ordinary = bookkeeping.Bookkeeping._save
+    monkeypatch.setattr(
+        bookkeeping.Bookkeeping, "_save", kill_once(ordinary, when=lambda: len(list(folder.rglob("*.pt"))) >= 2)
+    )
+    monkeypatch.setattr("kd.train.bookkeeping.Stop.agreed", lambda self: None)  # the step sees it; the wait must too
+    began = time.monotonic()
+    with pytest.raises(StoppedError):
+        run(recipe, folder / "runs")
+    assert time.monotonic() - began < 20
+    assert list(folder.rglob("step-*.pt"))
+
+
+def test_a_slow_save_is_said_at_the_start(tmp_path, monkeypatch, recipe):
+    monkeypatch.setattr(finish, "SLOW_SAVE", 0.0)
+    _, said = run(recipe, tmp_path / "runs")
+    (line,) = [line for line in said if "a checkpoint takes" in line]
+    assert line == (
+        "  a checkpoint takes 0 s to write, and torchrun kills 30 s after it asks for a stop: ask early "
+        "(Slurm: --signal=B:USR1@120), or choose a faster disk with --runs DIR"
+    )
+    assert said.index(line) < len(said) - 1
+    monkeypatch.setattr(finish, "SLOW_SAVE", 10.0)
+    _, said = run(recipe, tmp_path / "other")
+    assert not [line for line in said if "a checkpoint takes" in line]
+
+
+def test_an_echo_of_torchrun_is_not_a_second_signal(monkeypatch):
+    monkeypatch.setattr(stop.distributed, "world", lambda: 2)
+    asked = Stop()
+    asked.asked(signal.SIGTERM, None)
+    asked.asked(signal.SIGTERM, None)  # at once: would end this process
+    assert asked.signal == signal.SIGTERM

@@ -1,0 +1,78 @@
+"""Scores of a real run against plain loops: nothing of `kd.scoring` is used to check it."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from tiny import equal, read, run, weights, write_recipes
+
+from kd.data.loader import evaluation_batches
+from kd.recipe import baseline_of
+from kd.runs import build_dataset, load_network, read_metrics, read_result
+
+
+def by_hand(network, images, starts):
+    """Probabilities (N, 2, 48, 64) by plain loops: every scale, straight and mirrored, every window.
+
+    Args:
+        starts: scale -> where windows of 32 × 32 begin, down and across.
+    """
+    size, total = (48, 64), 0
+    for scale, (tops, lefts) in starts.items():
+        scaled = images if scale == 1 else F.interpolate(images, scale_factor=scale, mode="bilinear")
+        for mirrored in (False, True):
+            seen = scaled.flip(3) if mirrored else scaled
+            sums, counts = torch.zeros(len(images), 2, *seen.shape[2:]), torch.zeros(seen.shape[2:])
+            for top in tops:
+                for left in lefts:
+                    rows, columns = slice(top, top + 32), slice(left, left + 32)
+                    logits = F.interpolate(network(seen[..., rows, columns]).logits, (32, 32), mode="bilinear")
+                    sums[..., rows, columns] += logits.softmax(1)
+                    counts[rows, columns] += 1
+            mean = sums / counts
+            mean = mean.flip(3) if mirrored else mean
+            total = total + F.interpolate(mean, size, mode="bilinear", antialias=True)
+    return total / (2 * len(starts))
+
+
+def counted(rows, columns):
+    """A confusion matrix of two classes, in plain counts."""
+    return torch.tensor([[((rows == r) & (columns == c)).sum() for c in (0, 1)] for r in (0, 1)])
+
+
+@torch.no_grad()
+def test_the_result_is_what_size_windows_scales_and_mirror_images_give_by_hand(tmp_path):
+    options = "evaluate={size: [48, 64], window: [32, 32], scales: [1.0, 1.5], flip: true}"
+    recipe = baseline_of(read(write_recipes(tmp_path), options))
+    with torch.enable_grad():
+        (done,), _ = run(recipe, tmp_path / "runs")
+        (plain,), _ = run(baseline_of(read(tmp_path / "student.yaml")), tmp_path / "runs")
+    assert equal(weights(done), weights(plain))  # scoring changes no training
+    network, val = load_network(done, trust=True), build_dataset(recipe, "val")
+    starts = {1.0: ((0, 16), (0, 16, 32)), 1.5: ((0, 20, 40), (0, 16, 32, 48, 64))}  # overlapping by a third at least
+    expected = torch.zeros(2, 2, dtype=torch.int64)
+    for batch in evaluation_batches(val, (48, 64), batch_size=4):
+        logs = by_hand(network, batch.images.float() / 255, starts).log()
+        found = F.interpolate(logs, (32, 32), mode="bilinear", antialias=True).argmax(1)
+        expected += sum(counted(labels, one) for labels, one in zip(batch.labels, found, strict=True))
+    result = torch.tensor(read_result(done).splits["val"].confusion)
+    assert (result - expected).abs().sum() <= 4  # of 12 · 32 · 32 pixels: two may lie on the edge
+    assert (torch.tensor(read_result(plain).splits["val"].confusion) - expected).abs().sum() > 40
+
+
+@torch.no_grad()
+def test_agreement_is_the_share_of_pixels_on_which_both_say_the_same(tmp_path):
+    recipe = read(write_recipes(tmp_path), "train.steps=30", "train.evaluate_every=30")
+    with torch.enable_grad():
+        (done,), _ = run(recipe, tmp_path / "runs")
+    networks = [load_network(one, trust=True) for one in (done, Path(read_result(done).teacher.run))]
+    same = pixels = 0
+    for batch in evaluation_batches(build_dataset(recipe, "val"), (32, 32), batch_size=4):
+        said = [
+            F.interpolate(n(batch.images.float() / 255).logits, (32, 32), mode="bilinear").argmax(1) for n in networks
+        ]
+        same, pixels = same + (said[0] == said[1]).sum().item(), pixels + said[0].numel()
+    (line,) = [line for line in read_metrics(done) if "agreement/pixel_accuracy" in line]
+    assert line["agreement/pixel_accuracy"] == pytest.approx(same / pixels, abs=4 / pixels)
+    assert 0.5 < same / pixels < 1
