@@ -10,11 +10,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from kd.data.loader import evaluation_batches
 from kd.machine import Precision
 from kd.metrics import confusion_matrix
-from kd.recipe import Evaluate
+from kd.recipe import EvaluateConfig
 from kd.runs import SplitResult
 from kd.types import IGNORE, SegmentationDataset, as_classes, resize
 
-WHOLE = Evaluate()  # the image at once, as it is
+WHOLE = EvaluateConfig()  # the image at once, as it is
 
 
 def score(
@@ -23,7 +23,7 @@ def score(
     *,
     size: tuple[int, int],
     precision: Precision,
-    how: Evaluate = WHOLE,
+    how: EvaluateConfig = WHOLE,
     batch_size: int = 8,
 ) -> SplitResult:
     """The confusion matrix of a network on every labelled image of a split, in this process: see `score_beside`."""
@@ -38,7 +38,7 @@ def score_beside(
     *,
     size: tuple[int, int],
     precision: Precision,
-    how: Evaluate = WHOLE,
+    how: EvaluateConfig = WHOLE,
     batch_size: int = 8,
     workers: int = 0,
     rank: int = 0,
@@ -93,7 +93,7 @@ def score_beside(
     return found[0], found[1] if teacher is not None else None
 
 
-def predict(network: nn.Module, images: Tensor, precision: Precision, how: Evaluate = WHOLE) -> Tensor:
+def predict(network: nn.Module, images: Tensor, precision: Precision, how: EvaluateConfig = WHOLE) -> Tensor:
     """What a network says of uint8 images (N, C, H, W), float32.
 
     Returns:

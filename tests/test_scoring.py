@@ -7,7 +7,7 @@ from torch import nn
 
 from kd.machine import Precision
 from kd.metrics import confusion_matrix
-from kd.recipe import Evaluate
+from kd.recipe import EvaluateConfig
 from kd.scoring import _starts, full_size, predict, reestimate_batchnorm, score, score_beside
 from kd.types import Sample, SegmentationOutput
 
@@ -122,7 +122,7 @@ IMAGES = torch.randint(0, 256, (2, 3, 40, 50), generator=torch.Generator().manua
 def test_windows_of_a_network_that_looks_at_single_pixels_are_the_whole():
     network = Where()
     whole = predict(network, IMAGES, CPU).softmax(1)
-    slid = predict(network, IMAGES, CPU, Evaluate(window=(32, 32)))
+    slid = predict(network, IMAGES, CPU, EvaluateConfig(window=(32, 32)))
     assert network.sizes == [(40, 50)] + [(32, 32)] * 4
     torch.testing.assert_close(slid.exp(), whole)
 
@@ -136,32 +136,32 @@ def test_windows_reach_from_edge_to_edge_and_overlap_by_a_third(length, window):
 
 def test_a_window_larger_than_the_image_is_the_image():
     network = Where()
-    predict(network, IMAGES, CPU, Evaluate(window=(64, 64)))
+    predict(network, IMAGES, CPU, EvaluateConfig(window=(64, 64)))
     assert network.sizes == [(40, 50)]
 
 
 def test_the_mirror_image_takes_away_what_depends_on_the_side():
     network = Where(left=2.0)
-    found = predict(network, IMAGES, CPU, Evaluate(flip=True)).exp()
+    found = predict(network, IMAGES, CPU, EvaluateConfig(flip=True)).exp()
     straight = predict(network, IMAGES, CPU).softmax(1)
     mirrored = predict(network, IMAGES.flip(3), CPU).softmax(1).flip(3)
     torch.testing.assert_close(found, (straight + mirrored) / 2)
-    torch.testing.assert_close(predict(network, IMAGES.flip(3), CPU, Evaluate(flip=True)).exp().flip(3), found)
+    torch.testing.assert_close(predict(network, IMAGES.flip(3), CPU, EvaluateConfig(flip=True)).exp().flip(3), found)
 
 
 def test_scales_are_averaged_as_probabilities_at_the_images_size():
     network = Where()
-    found = predict(network, IMAGES, CPU, Evaluate(scales=(0.5, 1.0)))
+    found = predict(network, IMAGES, CPU, EvaluateConfig(scales=(0.5, 1.0)))
     assert network.sizes == [(20, 25), (40, 50)]
     assert found.shape == (2, 2, 40, 50)
     torch.testing.assert_close(found.exp().sum(1), torch.ones(2, 40, 50))
-    same = predict(network, IMAGES, CPU, Evaluate(scales=(1.0, 1.0))).exp()
+    same = predict(network, IMAGES, CPU, EvaluateConfig(scales=(1.0, 1.0))).exp()
     torch.testing.assert_close(same, predict(network, IMAGES, CPU).softmax(1))
 
 
 def test_a_score_takes_window_scales_and_flip():
     network = Red()
-    how = Evaluate(window=(32, 32), scales=(1.0, 2.0), flip=True)
+    how = EvaluateConfig(window=(32, 32), scales=(1.0, 2.0), flip=True)
     result = score(network, Painted(), size=(16, 8), precision=CPU, how=how)
     assert result == score(network, Painted(), size=(16, 8), precision=CPU)
 

@@ -1,7 +1,7 @@
 """Modules from `file.py`, importable in every process, so that a user's dataset can be pickled to workers.
 
-A class is pickled by its module's name, and a fresh process (`spawn`, `forkserver`) imports that name. So the name tells
-where the file is: `kd.components.user_files.<path>`, dots and percent signs of the path written as %2E and %25.
+A class is pickled by its module's name, and a fresh process (`spawn`, `forkserver`) imports that name. So the name
+tells where the file is: `kd.components.user_files.<path>`, dots and percent signs of the path written as %2E and %25.
 Importing it imports this module first, which installs the finder that reads the name: a new process needs no set-up.
 """
 

@@ -22,7 +22,7 @@ from kd.parts.assemble import Parts, assemble
 from kd.parts.dry_run import meet
 from kd.parts.teacher_cache import CachedTeacher
 from kd.recipe import Recipe, baseline_of, teachers
-from kd.recipe.schema import Cache
+from kd.recipe.schema import CacheConfig
 from kd.runs import is_finished, run_directory
 from kd.train.checkpoint import Checkpoints
 from kd.train.evaluation import score_share
@@ -228,7 +228,7 @@ def _time_steps(run: Run, seconds: float) -> float:
     return statistics.median(taken[WARM_UP:] or taken)
 
 
-def _time_cached(parts: Parts, run: Run, cache: Cache, seconds: float) -> tuple[float, int]:
+def _time_cached(parts: Parts, run: Run, cache: CacheConfig, seconds: float) -> tuple[float, int]:
     """Seconds of a step that finds the teacher in its cache, and the bytes that it keeps of one view of one image.
 
     One batch of images is seen again and again; the first time fills a cache that is removed.

@@ -15,7 +15,7 @@ from kd.networks.weights import load_into
 from kd.parts.folding import folded
 from kd.parts.optimizer import phase_ends, resting
 from kd.parts.roles import Student, frozen_path
-from kd.recipe import Recipe, Use, Weights, teacher_recipe
+from kd.recipe import Recipe, Use, WeightsConfig, teacher_recipe
 from kd.runs import build_dataset, build_network, is_finished, load_network, teacher_directories
 from kd.types import SegmentationDataset
 
@@ -177,9 +177,9 @@ def folded_copy(recipe: Recipe, network: nn.Module, in_channels: int, notes: lis
     return twin if count else None
 
 
-def _load(network: nn.Module, weights: str | Weights, use: Use) -> str:
+def _load(network: nn.Module, weights: str | WeightsConfig, use: Use) -> str:
     try:
-        return load_into(network, weights.options() if isinstance(weights, Weights) else weights)
+        return load_into(network, weights.options() if isinstance(weights, WeightsConfig) else weights)
     except (ValueError, OSError) as error:
-        name = weights.file if isinstance(weights, Weights) else weights
+        name = weights.file if isinstance(weights, WeightsConfig) else weights
         raise RecipeError([f"{use.at()}: weights {name}: {error}"]) from None

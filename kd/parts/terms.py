@@ -13,8 +13,7 @@ from kd.errors import RecipeError
 from kd.networks.taps import Address, as_tuple
 from kd.parts.objective import Term
 from kd.parts.roles import Student, Teacher
-from kd.recipe import Recipe, Use, teacher_recipe
-from kd.recipe import Term as TermRecipe
+from kd.recipe import Recipe, TermConfig, Use, teacher_recipe
 from kd.schedules import Told
 from kd.types import Batch, SegmentationDataset
 
@@ -120,7 +119,7 @@ def make_loss(
     return build(use, folder=recipe.folder, trust=recipe.trust, facts=facts)
 
 
-def _known(term: TermRecipe, teacher: nn.Module, name: str) -> tuple[int, ...]:
+def _known(term: TermConfig, teacher: nn.Module, name: str) -> tuple[int, ...]:
     """The classes that the teacher can speak of, for a term on logits; () for all."""
     known: tuple[int, ...] = getattr(teacher, "known", ())
     sides = (as_tuple(term.at.student), as_tuple(term.at.teacher)) if term.at else (("logits",), ("logits",))
@@ -139,7 +138,7 @@ def _has_classes(address: str) -> bool:
     return address == "logits" or address.startswith("aux.")
 
 
-def _factor(recipe: Recipe, term: TermRecipe, steps: int) -> Callable[[int], float]:
+def _factor(recipe: Recipe, term: TermConfig, steps: int) -> Callable[[int], float]:
     """The term's weight by step."""
     weight = term.weight
     if not isinstance(weight, Use):

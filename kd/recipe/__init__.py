@@ -1,13 +1,13 @@
 """Text -> Recipe. Never imports torch."""
 
 from kd.recipe.reader import (
-    Evaluate,
+    EvaluateConfig,
     Recipe,
-    Term,
-    Track,
-    Train,
+    TermConfig,
+    TrackConfig,
+    TrainConfig,
     Use,
-    Weights,
+    WeightsConfig,
     baseline_of,
     first_seed,
     imports,
@@ -19,13 +19,13 @@ from kd.recipe.reader import (
 )
 
 __all__ = [
-    "Evaluate",
+    "EvaluateConfig",
     "Recipe",
-    "Term",
-    "Track",
-    "Train",
+    "TermConfig",
+    "TrackConfig",
+    "TrainConfig",
     "Use",
-    "Weights",
+    "WeightsConfig",
     "baseline_of",
     "first_seed",
     "imports",

@@ -19,23 +19,23 @@ from kd.recipe import moved, shipped
 from kd.recipe import yaml12 as nodes
 from kd.recipe.overrides import explained, override
 from kd.recipe.schema import (
-    Cache,
-    Data,
-    Evaluate,
+    CacheConfig,
+    DataConfig,
+    EvaluateConfig,
     Flag,
-    Log,
-    Optimizer,
-    Phase,
+    LogConfig,
+    OptimizerConfig,
+    PhaseConfig,
     Section,
-    Student,
-    Supervised,
-    Teacher,
-    Term,
+    StudentConfig,
+    SupervisedConfig,
+    TeacherConfig,
+    TermConfig,
     Text,
-    Track,
-    Train,
+    TrackConfig,
+    TrainConfig,
     Use,
-    Weights,
+    WeightsConfig,
     components,
     held,
     term_name,
@@ -43,13 +43,13 @@ from kd.recipe.schema import (
 from kd.recipe.trust import untrusted
 
 __all__ = [
-    "Evaluate",
+    "EvaluateConfig",
     "Recipe",
-    "Term",
-    "Track",
-    "Train",
+    "TermConfig",
+    "TrackConfig",
+    "TrainConfig",
     "Use",
-    "Weights",
+    "WeightsConfig",
     "baseline_of",
     "imports",
     "json_schema",
@@ -66,30 +66,32 @@ MACHINE = ("device", "deterministic", "log", "track")
 class Recipe(Section):
     """One experiment."""
 
-    teacher: Teacher | None = Field(
+    teacher: TeacherConfig | None = Field(
         default=None, description="The network that teaches; without it, the student learns alone."
     )
-    student: Student = Field(description="The network that learns; num_classes and in_channels come from the data.")
-    data: Data = Field(description="The dataset, and how its images reach the networks.")
-    supervised: Supervised = Field(description="The loss against the labels.")
-    distill: dict[Annotated[Text, AfterValidator(term_name)], Term] = Field(
+    student: StudentConfig = Field(
+        description="The network that learns; num_classes and in_channels come from the data."
+    )
+    data: DataConfig = Field(description="The dataset, and how its images reach the networks.")
+    supervised: SupervisedConfig = Field(description="The loss against the labels.")
+    distill: dict[Annotated[Text, AfterValidator(term_name)], TermConfig] = Field(
         default_factory=dict, description="The distillation terms by name.", validate_default=True
     )
-    cache: Cache | None = Field(
+    cache: CacheConfig | None = Field(
         default=None, description="Keep the teacher's outputs in files instead of computing them in every epoch."
     )
-    optimizer: Optimizer = Field(description="An optimizer of torch.optim; it gets the parameters.")
+    optimizer: OptimizerConfig = Field(description="An optimizer of torch.optim; it gets the parameters.")
     schedule: Use = Field(
         default=Use(use="kd.schedules.poly", args={"power": 0.9}),
         description="Factor of the learning rate by step; it gets the number of steps.",
     )
-    phases: tuple[Phase, ...] = Field(
+    phases: tuple[PhaseConfig, ...] = Field(
         default=(), description="Parts of the run in order, each until a step, with resting modules and its own rate."
     )
-    train: Train = Field(description="How long, how much at a time, and how.")
-    evaluate: Evaluate = Field(default=Evaluate(), description="How images are scored.")
-    log: Log = Field(default=Log(), description="What is shown and logged.")
-    track: Track | None = Field(
+    train: TrainConfig = Field(description="How long, how much at a time, and how.")
+    evaluate: EvaluateConfig = Field(default=EvaluateConfig(), description="How images are scored.")
+    log: LogConfig = Field(default=LogConfig(), description="What is shown and logged.")
+    track: TrackConfig | None = Field(
         default=None, description="The Weights & Biases project that gets the curves too; keys and mode are W&B's own."
     )
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="`auto`: the GPU if there is one.")
@@ -103,7 +105,7 @@ class Recipe(Section):
 
     @field_validator("distill")
     @classmethod
-    def _both_or_none(cls, distill: dict[str, Term], info: ValidationInfo) -> dict[str, Term]:
+    def _both_or_none(cls, distill: dict[str, TermConfig], info: ValidationInfo) -> dict[str, TermConfig]:
         if "teacher" in info.data and bool(distill) != (info.data["teacher"] is not None):
             raise ValueError(
                 "terms need a teacher; add `teacher`, or remove `distill`"
@@ -114,7 +116,7 @@ class Recipe(Section):
 
     @field_validator("cache")
     @classmethod
-    def _lasting(cls, cache: Cache | None, info: ValidationInfo) -> Cache | None:
+    def _lasting(cls, cache: CacheConfig | None, info: ValidationInfo) -> CacheConfig | None:
         teacher = info.data.get("teacher")
         if cache is not None and teacher is not None and teacher.ema is not None:
             raise ValueError("an average that teaches changes with every step and cannot be kept; remove `cache`")
@@ -122,7 +124,7 @@ class Recipe(Section):
 
     @field_validator("train")
     @classmethod
-    def _one_average(cls, train: Train, info: ValidationInfo) -> Train:
+    def _one_average(cls, train: TrainConfig, info: ValidationInfo) -> TrainConfig:
         teacher = info.data.get("teacher")
         taught = teacher.ema if teacher is not None else None
         if train.fold_batchnorm and taught is not None:
@@ -135,7 +137,7 @@ class Recipe(Section):
 
     @field_validator("phases")
     @classmethod
-    def _until_the_end(cls, phases: tuple[Phase, ...]) -> tuple[Phase, ...]:
+    def _until_the_end(cls, phases: tuple[PhaseConfig, ...]) -> tuple[PhaseConfig, ...]:
         if any((phase.until is None) != (phase is phases[-1]) for phase in phases):
             raise ValueError("every phase but the last needs `until`, and the last has none")
         return phases
@@ -262,7 +264,7 @@ def first_seed(recipe: Recipe) -> Recipe:
 
 def baseline_of(recipe: Recipe) -> Recipe:
     """The same without `teacher` and `distill`: the student alone, a run with an id of its own, on the same images."""
-    cache = None if recipe.cache is None else Cache(views=recipe.cache.views)
+    cache = None if recipe.cache is None else CacheConfig(views=recipe.cache.views)
     return recipe.model_copy(update={"teacher": None, "distill": {}, "cache": cache})
 
 

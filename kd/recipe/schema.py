@@ -55,8 +55,8 @@ def _factor(value: Any) -> Any:
 
 
 def _weights(value: Any) -> Any:
-    if isinstance(value, (Mapping, Weights)):
-        return Weights.model_validate(value)
+    if isinstance(value, (Mapping, WeightsConfig)):
+        return WeightsConfig.model_validate(value)
     if not isinstance(value, str):
         raise _unlike("text (imagenet, best.pth) or a mapping with `file`", value)
     if not value:
@@ -185,7 +185,7 @@ class Use(Component):
     """A component and its arguments."""
 
 
-class Weights(Section):
+class WeightsConfig(Section):
     """Weights, and how they are read where the file alone does not say it."""
 
     file: Text = Field(
@@ -204,10 +204,10 @@ class Weights(Section):
         return self.model_dump(exclude_none=True)
 
 
-GivenWeights = Annotated[str | Weights, BeforeValidator(_weights)]
+GivenWeights = Annotated[str | WeightsConfig, BeforeValidator(_weights)]
 
 
-class Teacher(Section):
+class TeacherConfig(Section):
     """The network that teaches: exactly one of `recipe`, `run`, `use` and `ema`."""
 
     recipe: Text | None = Field(
@@ -230,7 +230,7 @@ class Teacher(Section):
 
     @field_validator("weights")
     @classmethod
-    def _one_form(cls, weights: str | Weights | None, info: ValidationInfo) -> str | Weights | None:
+    def _one_form(cls, weights: str | WeightsConfig | None, info: ValidationInfo) -> str | WeightsConfig | None:
         given = [name for name in ("recipe", "run", "use", "ema") if info.data.get(name) is not None]
         known = {"recipe", "run", "use", "ema", "args"} <= info.data.keys()
         if known and len(given) != 1:
@@ -245,7 +245,7 @@ class Teacher(Section):
         return None if self.use is None else self._placed(self.use, self.args)
 
 
-class Student(Component):
+class StudentConfig(Component):
     """The network that learns."""
 
     weights: GivenWeights | None = Field(
@@ -262,7 +262,7 @@ class Student(Component):
         return self._as_use()
 
 
-class Data(Component):
+class DataConfig(Component):
     """The images, and how they reach the networks."""
 
     size: Size = Field(
@@ -282,7 +282,7 @@ class Data(Component):
         return self._as_use()
 
 
-class Supervised(Component):
+class SupervisedConfig(Component):
     """The loss against the labels."""
 
     aux_weight: Number = Field(
@@ -295,7 +295,7 @@ class Supervised(Component):
         return self._as_use()
 
 
-class Group(Section):
+class GroupConfig(Section):
     """The parameters that a pattern names; the first pattern that fits a parameter has it."""
 
     match: Text = Field(
@@ -307,10 +307,10 @@ class Group(Section):
     )
 
 
-class Optimizer(Component):
+class OptimizerConfig(Component):
     """The optimizer."""
 
-    groups: tuple[Group, ...] = Field(
+    groups: tuple[GroupConfig, ...] = Field(
         default=(), description="Parameters with a learning rate or weight decay of their own; the first that fits."
     )
     decay_norms_and_biases: Flag = Field(
@@ -323,7 +323,7 @@ class Optimizer(Component):
         return self._as_use()
 
 
-class At(Section):
+class AtConfig(Section):
     """Where a term reads each network: `logits`, `aux.<name>`, a tap, or a module path; or lists of equal length."""
 
     student: Address = Field(description="Where in the student.")
@@ -340,11 +340,11 @@ class At(Section):
         return teacher
 
 
-class Term(Section):
+class TermConfig(Section):
     """One distillation term."""
 
     loss: Use = Field(description="The loss, called with the student's map, the teacher's and the labels.")
-    at: At | None = Field(default=None, description="Where it reads; without it, the logits.")
+    at: AtConfig | None = Field(default=None, description="Where it reads; without it, the logits.")
     adapter: Use | None = Field(
         default=None, description="Brings the student's channels to the teacher's; trained with it."
     )
@@ -360,7 +360,7 @@ class Term(Section):
     )
 
 
-class Cache(Section):
+class CacheConfig(Section):
     """Kept outputs of the teacher."""
 
     views: Whole = Field(
@@ -374,7 +374,7 @@ class Cache(Section):
     )
 
 
-class Phase(Section):
+class PhaseConfig(Section):
     """A part of the run, by steps."""
 
     until: Amount | None = Field(
@@ -386,7 +386,7 @@ class Phase(Section):
     )
 
 
-class Train(Section):
+class TrainConfig(Section):
     """How long, how much at a time, and how."""
 
     epochs: Annotated[Whole, Field(ge=1)] | None = Field(
@@ -467,7 +467,7 @@ class Train(Section):
         return accumulate
 
 
-class Evaluate(Section):
+class EvaluateConfig(Section):
     """How images are scored, in training and in the result."""
 
     size: Size | None = Field(
@@ -485,7 +485,7 @@ class Evaluate(Section):
     )
 
 
-class Log(Section):
+class LogConfig(Section):
     """What is shown and logged; no part of a run's id."""
 
     every: Whole = Field(default=10, ge=1, description="Steps between two lines of progress.")
@@ -496,7 +496,7 @@ class Log(Section):
     )
 
 
-class Track(Section):
+class TrackConfig(Section):
     """Weights & Biases: the run's curves there too; no part of a run's id."""
 
     project: Text = Field(description="Its project; made at the first run.")
@@ -517,7 +517,7 @@ def components(value: Any) -> Iterator[Use]:
     """Every component in a recipe, a section or arguments, at any depth; one that is a component comes first."""
     if isinstance(value, Component):
         yield value._as_use()
-    elif isinstance(value, Teacher) and value.network is not None:
+    elif isinstance(value, TeacherConfig) and value.network is not None:
         yield value.network
     for _, item in held(value):
         yield from components(item)

@@ -5,7 +5,7 @@ from pathlib import Path
 from kd.console import Say
 from kd.errors import StorageError
 from kd.recipe import Recipe, Use
-from kd.recipe.schema import Phase
+from kd.recipe.schema import PhaseConfig
 from kd.train.session import run_recipe
 
 STEPS = 2  # or one for each phase, if there are more
@@ -22,7 +22,7 @@ def shortened(recipe: Recipe) -> Recipe:
     return short.model_copy(update=parts)
 
 
-def _a_step_each(phases: tuple[Phase, ...]) -> tuple[Phase, ...]:
+def _a_step_each(phases: tuple[PhaseConfig, ...]) -> tuple[PhaseConfig, ...]:
     ends = [*range(1, len(phases)), None]
     return tuple(phase.model_copy(update={"until": end}) for phase, end in zip(phases, ends, strict=False))
 

@@ -14,7 +14,7 @@ NEW = OLD.replace("kd.engine.schedule", "kd.schedules")
 def test_an_old_path_is_read_with_one_line_that_gives_the_new_one(folder: Path) -> None:
     term = "{kl: {loss: {use: kd.losses.PixelKL}, weight: {use: kd.engine.schedule.linear}}}"
     text = ALONE + OLD + f"teacher: {{use: teachers.FCNResNet50}}\ndistill: {term}\n"
-    with pytest.warns(UserWarning) as seen:
+    with pytest.warns(UserWarning, match="is now") as seen:
         recipe = read(text)
     assert [str(warning.message) for warning in seen] == [
         "r.yaml:6:12: kd.engine.schedule.cosine is now kd.schedules.cosine, "

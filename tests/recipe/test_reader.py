@@ -16,7 +16,7 @@ from recipe_text import ALONE, TEXT, WITH_TEACHER, read
 
 from kd.errors import RecipeError
 from kd.recipe import baseline_of, imports, read_recipe, teacher_recipe, to_yaml
-from kd.recipe.schema import Train, Use
+from kd.recipe.schema import TrainConfig, Use
 
 
 def test_every_key_reaches_its_field(folder: Path) -> None:
@@ -43,7 +43,7 @@ def test_every_key_reaches_its_field(folder: Path) -> None:
     assert (cwd.resize, cwd.pixels) == ("teacher", "all")
     assert recipe.optimizer.factory.args == {"lr": 0.01, "momentum": 0.9, "weight_decay": 0.0001}
     assert recipe.schedule.args == {"power": 0.8, "warmup": "5%"}
-    assert recipe.train == Train(
+    assert recipe.train == TrainConfig(
         epochs=100,
         batch_size=16,
         accumulate=2,

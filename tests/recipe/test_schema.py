@@ -12,7 +12,7 @@ from recipe_text import ALONE, TEXT, read
 from kd.errors import Path_
 from kd.recipe import Recipe
 from kd.recipe import yaml12 as nodes
-from kd.recipe.schema import Term, Train, Use
+from kd.recipe.schema import TermConfig, TrainConfig, Use
 from kd.units import as_steps
 
 
@@ -54,10 +54,10 @@ def test_sections_are_frozen(folder: Path) -> None:
 
 
 def test_recipes_can_be_made_in_python() -> None:
-    term = Term(loss={"use": "kd.losses.CWD", "args": {"temperature": 4}}, weight=2)
-    assert term == Term(loss=Use(use="kd.losses.CWD", args={"temperature": 4}), weight=2.0)
+    term = TermConfig(loss={"use": "kd.losses.CWD", "args": {"temperature": 4}}, weight=2)
+    assert term == TermConfig(loss=Use(use="kd.losses.CWD", args={"temperature": 4}), weight=2.0)
     with pytest.raises(ValidationError):
-        Train(steps=1, batch_size=True)
+        TrainConfig(steps=1, batch_size=True)
 
 
 @pytest.mark.parametrize(

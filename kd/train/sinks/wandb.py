@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from kd.recipe.schema import Track
+from kd.recipe.schema import TrackConfig
 from kd.runs import read_metrics
 from kd.storage import read_json, write_json
 
@@ -33,7 +33,7 @@ class WeightsAndBiases:
         Exception: whatever W&B raises: there is no key, or no answer.
     """
 
-    def __init__(self, run: Path, track: Track, config: Mapping[str, Any]) -> None:
+    def __init__(self, run: Path, track: TrackConfig, config: Mapping[str, Any]) -> None:
         for end in ("INIT", "FINISH"):
             os.environ.setdefault(f"WANDB_{end}_TIMEOUT", PATIENCE)
         import wandb  # an extra, and slow to import

@@ -15,7 +15,7 @@ from tiny import cut_at, equal, read, run, weights, write_recipes
 
 from kd.cli import main
 from kd.components import build
-from kd.recipe import Track, baseline_of, teacher_recipe
+from kd.recipe import TrackConfig, baseline_of, teacher_recipe
 from kd.runs import read_metrics
 from kd.train.sinks.wandb import WeightsAndBiases
 from kd.train.smoke import shortened
@@ -128,7 +128,7 @@ def test_an_evaluation_that_a_kill_cut_off_is_told_later(tmp_path, wandb):
     """Each name goes on from its own last step: the report of step 4 was told, its score was not."""
     (tmp_path / "wandb.json").write_text('{"id": "one", "told": {}}')
     (tmp_path / "metrics.jsonl").write_text('{"step": 2, "val/miou": 0.5}\n{"step": 4, "loss/total": 1.0}\n')
-    sink = WeightsAndBiases(tmp_path, Track(project="shapes"), {})
+    sink = WeightsAndBiases(tmp_path, TrackConfig(project="shapes"), {})
     picture = np.zeros((2, 2, 3), np.uint8)
     for step in (2, 4):
         sink.scalars(step, {"loss/total": 1.0, "speed/images_per_second": 3.0})
@@ -162,7 +162,7 @@ def test_when_it_fails_training_goes_on_after_one_warning(tmp_path, wandb, recip
 
 def test_a_teachers_run_is_tracked_by_its_students_recipe_and_a_trial_by_none(tmp_path):
     recipe = read(write_recipes(tmp_path), TRACK)
-    assert teacher_recipe(recipe).track == recipe.track == Track(project="shapes", entity="team")
+    assert teacher_recipe(recipe).track == recipe.track == TrackConfig(project="shapes", entity="team")
     assert teacher_recipe(recipe).id == teacher_recipe(read(tmp_path / "student.yaml")).id
     assert shortened(recipe).track is None
 
