@@ -39,7 +39,7 @@ def run(arguments: argparse.Namespace) -> None:
             raise RecipeError(f"kd bench: {name} has {min(values)}; it must be 1 or more")
     if arguments.networks is arguments.losses is arguments.recipe is None:
         raise RecipeError("kd bench: no recipe; name one, or give --losses or --networks")
-    open_recipes(arguments)
+    recipes = open_recipes(arguments)
     from kd.bench.losses import Sizes, losses_command
     from kd.bench.networks import bench_networks_command
     from kd.bench.step import bench_command
@@ -51,6 +51,4 @@ def run(arguments: argparse.Namespace) -> None:
     elif arguments.losses is not None:
         losses_command(arguments.losses, Sizes(*arguments.sizes), arguments.rounds)
     else:
-        bench_command(
-            arguments.recipe, arguments.overrides, trust=arguments.trust, runs=arguments.runs, rounds=arguments.rounds
-        )
+        bench_command(recipes[0], runs=arguments.runs, rounds=arguments.rounds)

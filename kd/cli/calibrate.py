@@ -16,14 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Print the gradients and a fragment of a recipe with the proposed weights."""
-    open_recipes(arguments)
+    (recipe,) = open_recipes(arguments)
     from kd.diagnose.calibrate import calibrate_command
 
-    calibrate_command(
-        arguments.recipe,
-        arguments.overrides,
-        trust=arguments.trust,
-        runs=arguments.runs,
-        batches=arguments.batches,
-        ratio=arguments.ratio,
-    )
+    calibrate_command(recipe, runs=arguments.runs, batches=arguments.batches, ratio=arguments.ratio)

@@ -8,7 +8,9 @@ from kd.cli.options import add_files, open_recipes
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The recipes, and how far the check goes."""
     add_files(parser, "RECIPE", "recipe files; `path=value` overrides all of them")
-    parser.add_argument("--plan", action="store_true", help="measure for 20 s what the runs, the twin's too, will cost")
+    parser.add_argument(
+        "--plan", action="store_true", help="measure for 20 s what the runs, the baseline's too, will cost"
+    )
     parser.add_argument("--imports", action="store_true", help="only list what the recipes would import")
 
 
@@ -21,11 +23,12 @@ def run(arguments: argparse.Namespace) -> None:
             print("\n".join(imports(file)))
         return
     recipes = open_recipes(arguments)
+    from kd.diagnose.check import check_recipe
     from kd.diagnose.plan import lines, plan
-    from kd.parts.dry_run import check_recipe
+    from kd.train.session import session
 
-    for recipe, file in zip(recipes, arguments.files, strict=True):
-        for line in check_recipe(file, arguments.overrides, trust=arguments.trust, runs=arguments.runs):
-            print(line)
+    for recipe in recipes:
+        print("\n".join(check_recipe(recipe, runs=arguments.runs)))
         if arguments.plan:
-            print("\n".join(lines(plan(recipe, runs=arguments.runs, baseline=True))))
+            with session(recipe, runs=arguments.runs) as opened:
+                print("\n".join(lines(plan(recipe, opened, baseline=True))))

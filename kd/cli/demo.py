@@ -9,7 +9,7 @@ __all__ = ["add_arguments", "run"]
 
 def run(arguments: argparse.Namespace) -> int:
     """Train and compare the shipped recipe `shapes/mobilenetv3_kl_cwd.yaml`."""
-    from kd.components.build import check_torch
+    from kd.components import check_torch
     from kd.recipe import read_recipe
     from kd.recipe.shipped import shipped_recipes
 

@@ -10,7 +10,7 @@ __all__ = ["add_arguments", "run"]
 
 def run(arguments: argparse.Namespace) -> None:
     """Print what the teacher scores under other forms of its images and other orders of its classes."""
-    open_recipes(arguments)
+    (recipe,) = open_recipes(arguments)
     from kd.diagnose.doctor import doctor_command
 
-    doctor_command(arguments.recipe, arguments.overrides, trust=arguments.trust, runs=arguments.runs)
+    doctor_command(recipe, runs=arguments.runs)

@@ -10,7 +10,7 @@ __all__ = ["add_arguments", "run"]
 
 def run(arguments: argparse.Namespace) -> None:
     """Print both networks' taps and the table of terms."""
-    open_recipes(arguments)
+    (recipe,) = open_recipes(arguments)
     from kd.diagnose.inspect import inspect_command
 
-    inspect_command(arguments.recipe, arguments.overrides, trust=arguments.trust, runs=arguments.runs)
+    inspect_command(recipe, runs=arguments.runs)

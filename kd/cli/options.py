@@ -64,12 +64,11 @@ def open_recipes(arguments: argparse.Namespace, files: Sequence[str] | None = No
         RecipeError: a recipe, or its teacher's, is wrong or not trusted.
         ValueError: torch and torchvision do not work together.
     """
-    from kd.components.build import check_torch
-    from kd.recipe import read_recipe, teacher_recipe
+    from kd.recipe import read_recipe
 
     files = arguments.files if files is None else files
     recipes = [read_recipe(file, arguments.overrides, trust=arguments.trust) for file in files]
-    for recipe in recipes:
-        teacher_recipe(recipe)
+    from kd.components import check_torch
+
     check_torch()
     return recipes

@@ -37,30 +37,24 @@ def _seconds(text: str) -> float:
 def run(arguments: argparse.Namespace) -> None:
     """Plan, fit the plan into the budget if there is one, and train."""
     (recipe,) = open_recipes(arguments)
-    from kd import distributed
-    from kd.components.build import check_calls
-    from kd.console import say
+    from kd.components import Maker
     from kd.diagnose import plan
-    from kd.recipe import read_recipe
-    from kd.train.session import run_recipe
+    from kd.train.session import session
 
-    check_calls(recipe)
+    Maker(recipe).check()
     if arguments.smoke:
         _smoke(recipe)
         return
-    with distributed.joined(recipe.device):
-        jobs = plan.plan(recipe, runs=arguments.runs, baseline=arguments.baseline, fresh=arguments.fresh)
-        for line in plan.lines(jobs) if jobs and distributed.rank() == 0 else []:
-            say(line)
+    with session(recipe, runs=arguments.runs) as opened:
+        jobs = plan.plan(recipe, opened, baseline=arguments.baseline, fresh=arguments.fresh)
+        for line in plan.lines(jobs) if jobs else []:
+            opened.say(line)
         if arguments.budget is not None:
             epochs = plan.epochs_within(jobs, arguments.budget, "--budget")
             arguments.settled = [f"train.epochs={epochs}", "train.steps=null"] if epochs else []
-            if distributed.rank() == 0:
-                say(f"--budget: {' '.join(arguments.settled) or 'nothing is left to train'}")
-            recipe = read_recipe(arguments.recipe, [*arguments.overrides, *arguments.settled], trust=arguments.trust)
-        run_recipe(
-            recipe, runs=arguments.runs, fresh=arguments.fresh, baseline=arguments.baseline, wait=not arguments.no_wait
-        )
+            opened.say(f"--budget: {' '.join(arguments.settled) or 'nothing is left to train'}")
+            recipe = opened.with_epochs(recipe, epochs) if epochs else recipe
+        opened.train(recipe, fresh=arguments.fresh, baseline=arguments.baseline, wait=not arguments.no_wait)
 
 
 def _smoke(recipe: "Recipe") -> None:

@@ -11,12 +11,12 @@ from torch import nn
 
 from kd.compare.comparison import SPLIT, Comparison, Entry
 from kd.compare.figures import RGB, as_rgb
+from kd.components import Maker
 from kd.data.dataset import read, resize_image
 from kd.errors import DataError, RecipeError, StorageError
 from kd.machine import Precision, choose
 from kd.networks.weights import load_into
 from kd.recipe import Recipe
-from kd.components import Maker
 from kd.runs import load_network, read_run_recipe
 from kd.scoring import full_size, predict
 from kd.types import IGNORE, Sample, SegmentationDataset

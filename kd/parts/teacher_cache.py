@@ -15,7 +15,6 @@ import os
 import re
 import warnings
 import zlib
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 

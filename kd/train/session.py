@@ -115,10 +115,13 @@ class Session:
             self._prepared[key] = parts
         return self._prepared[key]
 
-    def change_length(self, recipe: Recipe, changed: Recipe) -> None:
-        """Keep what was prepared of a recipe for the same recipe with other `train.epochs` or `train.steps`."""
-        for key in [key for key in self._prepared if key[0] == recipe.id]:
-            self._prepared[changed.id, key[1]] = with_length_of(self._prepared.pop(key), changed)
+    def with_epochs(self, recipe: Recipe, epochs: int) -> Recipe:
+        """The recipe with another length; what was prepared of it and of its baseline is kept."""
+        changed = recipe.changed(train=recipe.train.model_copy(update={"epochs": epochs, "steps": None}))
+        for before, after in ((recipe, changed), (baseline_of(recipe), baseline_of(changed))):
+            for key in [key for key in self._prepared if key[0] == before.id]:
+                self._prepared[after.id, key[1]] = with_length_of(self._prepared.pop(key), after)
+        return changed
 
     def train(
         self,
