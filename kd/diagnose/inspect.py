@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from kd.components.build import check_calls
 from kd.console import stdout
+from kd.networks.taps import declared_taps
 from kd.parts.assemble import Parts, assemble
 from kd.parts.dry_run import meet
 from kd.parts.roles import to_device
@@ -31,7 +32,7 @@ def inspect_command(
         console.print(line, markup=False)
     for side, role in (("student", parts.student), ("teacher", parts.teacher)):
         if role is not None:
-            taps = getattr(role.network, "taps", {})
+            taps = declared_taps(role.network)
             listed = ", ".join(f"{name} ({tap.channels} at stride {tap.stride})" for name, tap in taps.items())
             console.print(
                 f"{side}: {parameter_count(role.network):,} parameters; taps: {listed or 'none'}", markup=False

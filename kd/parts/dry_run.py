@@ -14,13 +14,14 @@ from torch import Tensor, nn
 
 from kd.components.build import build, check_calls, refused_by
 from kd.errors import RecipeError, raised
+from kd.networks.taps import declared_taps
 from kd.parts.assemble import Parts, assemble, example_batch
 from kd.parts.objective import Term
 from kd.parts.optimizer import make_optimizer, phase_ends
 from kd.parts.roles import frozen_path
 from kd.recipe import Recipe, Use, read_recipe, teacher_recipe
 from kd.recipe.trust import is_trusted
-from kd.types import Batch, Taken, Tapped, parameter_count, resize_labels
+from kd.types import Batch, Taken, Tapped, parameter_count, resize_labels, traits
 
 
 def check_recipe(file: str | Path, overrides: Sequence[str] = (), *, trust: bool = False, runs: Path) -> list[str]:
@@ -87,7 +88,7 @@ def meet(parts: Parts) -> list[str]:
         use = recipe.distill[name].loss
         where = f"{use.at()}: distill.{name}"
         loss, mistake = _try(name, use, term, output, teacher, batch, student.network)
-        if mistake is None and parts.teacher is not None and getattr(parts.teacher.network, "shift_free", False):
+        if mistake is None and parts.teacher is not None and traits(parts.teacher.network).shift_free:
             mistake = _compares_shifts(name, parts, output, teacher, batch)
         if mistake is not None:
             mistakes.append(f"{where}: {mistake}")
@@ -198,7 +199,7 @@ def _try(
     if not loss.requires_grad:
         return None, "the loss gives no gradient; compute it from the student's tensor, without detach() or item()"
     if not (_reaches(loss, network) or _reaches(term(name, student, _stand_in(name, teacher, batch), batch), network)):
-        taps = ", ".join(repr(tap) for tap in list(getattr(network, "taps", {}))[-2:]) or "'logits'"
+        taps = ", ".join(repr(tap) for tap in list(declared_taps(network))[-2:]) or "'logits'"
         return None, (
             "no gradient reaches a trainable parameter of the student's network: the tap lies in or before a frozen "
             f"part, or the loss is constant; taps that would work: {taps}"

@@ -10,14 +10,13 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from kd import distributed
 from kd.errors import RecipeError
 from kd.machine import Precision
-from kd.networks.taps import as_tuple
 from kd.networks.weights import load_into
 from kd.parts.folding import folded
 from kd.parts.optimizer import phase_ends, resting
 from kd.parts.roles import Student, frozen_path
 from kd.recipe import Recipe, Use, WeightsConfig, teacher_recipe
 from kd.runs import build_dataset, build_network, is_finished, load_network, teacher_directories
-from kd.types import SegmentationDataset
+from kd.types import Network, SegmentationDataset, as_tuple, traits
 
 
 def student_network(recipe: Recipe, data: SegmentationDataset, precision: Precision, notes: list[str]) -> nn.Module:
@@ -136,18 +135,18 @@ def teacher_network(
             notes.append(f"teacher: no weights given, {drawn[0]} was drawn at random; give teacher.weights")
     else:
         network, where, run = _from_run(recipe, runs, trained)
-    theirs = (getattr(network, "num_classes", classes), getattr(network, "in_channels", channels))
+    theirs = (network.num_classes, network.in_channels) if isinstance(network, Network) else (classes, channels)
     if theirs not in ((classes, channels), (1 if classes == 2 else classes, channels)):  # one logit speaks of two
         raise RecipeError(
             f"{recipe.file}: the teacher ({where}) has {theirs[0]} classes and {theirs[1]} image channels, "
             f"the data {classes} and {channels}; train a teacher on this data"
         )
-    target = getattr(network, "target", None)  # of teachers.ClassMapped: a wrong order would teach wrong classes
+    target = traits(network).class_names  # of teachers.ClassMapped: a wrong order would teach wrong classes
     if isinstance(target, tuple) and len(target) == classes:
-        for number, (theirs, ours) in enumerate(zip(target, data.class_names, strict=True)):
-            if theirs.casefold() != ours.casefold():
+        for number, (name, ours) in enumerate(zip(target, data.class_names, strict=True)):
+            if name.casefold() != ours.casefold():
                 raise RecipeError(
-                    f"{where}: teacher.args.target: class {number} is '{theirs}', in the data '{ours}'; "
+                    f"{where}: teacher.args.target: class {number} is '{name}', in the data '{ours}'; "
                     f"write target: [{', '.join(data.class_names)}]"
                 )
     return network, run

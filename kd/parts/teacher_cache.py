@@ -24,11 +24,10 @@ from torch import Tensor
 
 from kd.errors import RecipeError, StorageError
 from kd.machine import Precision, versions
-from kd.networks.taps import as_tuple
 from kd.parts.roles import Teacher
 from kd.recipe import Recipe
 from kd.storage import write_json
-from kd.types import Batch, Taken, Tapped
+from kd.types import Batch, Taken, Tapped, as_tuple
 
 _DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
 _PRESENT = 1 << 32  # added to a checksum, so that an empty record differs from every full one
