@@ -55,8 +55,8 @@ def test_an_unknown_network_is_refused():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--size", "32", "64"], "kd bench: --size 32 64: networks take 64 pixels at least"),
-        (["--threads", "0"], "kd bench: --threads 0, --rounds 10: give 1 at least"),
+        (["--size", "32", "64"], "kd bench: --size 32 64: networks take at least 64 pixels"),
+        (["--threads", "0"], "kd bench: --threads 0, --rounds 10: both must be at least 1"),
     ],
 )
 def test_wrong_numbers_are_one_line(options, message, capsys):
