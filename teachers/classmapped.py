@@ -16,9 +16,9 @@ class ClassMapped(nn.Module):
 
         logit of a class = log Σ_j matrix[class, j] · exp(logit_j)
 
-    so the probability of a merged class is the sum of its parts. Student's classes that no class of the teacher maps to
-    are unknown: their logits lie 20 below the lowest known one, and a term on logits leaves out their channels and
-    pixels (`kd.types.NetworkTraits.known_classes`). `taps` are the teacher's.
+    so the probability of a merged class is the sum of its parts. A student's class to which no class of the teacher
+    maps is unknown: its logit is 20 below the lowest known one, and a term on logits leaves out its channel and pixels
+    (`kd.types.NetworkTraits.known_classes`). `taps` are the teacher's.
 
         use: teachers.ClassMapped
         args:
