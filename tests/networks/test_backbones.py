@@ -22,10 +22,10 @@ def test_dilation_equals_torchvisions_for_bottlenecks() -> None:
     with torch.device("meta"):
         reference = torchvision.models.resnet50(weights=None, replace_stride_with_dilation=[False, True, True])
         ours = resnet("resnet50", 3, 8)
-    theirs = dict(reference.named_modules())
+    modules = dict(reference.named_modules())
     for name, module in ours.named_modules():
         if isinstance(module, nn.Conv2d):
-            conv = theirs[name]
+            conv = modules[name]
             assert (module.stride, module.dilation, module.padding) == (conv.stride, conv.dilation, conv.padding), name
 
 
@@ -87,7 +87,7 @@ def test_mobilenet_v3_small_options() -> None:
 )
 def test_names_are_torchvisions(build: object, published: object) -> None:
     with torch.device("meta"):
-        ours, theirs = build().state_dict(), published().state_dict()
-    assert {name: t.shape for name, t in ours.items()} == {
-        name: t.shape for name, t in theirs.items() if not name.startswith("fc.")
+        state, expected = build().state_dict(), published().state_dict()
+    assert {name: t.shape for name, t in state.items()} == {
+        name: t.shape for name, t in expected.items() if not name.startswith("fc.")
     }

@@ -365,8 +365,8 @@ def test_imagenet_from_the_cache(hub: Path) -> None:
     assert load_into(target, "imagenet") == (
         "MobileNet_V3_Large_Weights.IMAGENET1K_V2: loaded 262 of 272 tensors; from scratch: classifier (10)"
     )
-    theirs = {f"backbone.{name}": tensor for name, tensor in reference.features.state_dict().items()}
-    assert loaded(target, theirs, under="backbone.")
+    expected = {f"backbone.{name}": tensor for name, tensor in reference.features.state_dict().items()}
+    assert loaded(target, expected, under="backbone.")
     momenta = {m.momentum for m in target.backbone.modules() if isinstance(m, nn.BatchNorm2d)}
     assert momenta == {0.1}
 
@@ -397,17 +397,17 @@ def test_imagenet_from_the_cache(hub: Path) -> None:
 )
 def test_our_network_equals_torchvisions(hub: Path, build: Any, name: str, file: str, reference: Any) -> None:
     options = {} if "LRASPP" in name else {"aux_loss": True}
-    theirs = reference(weights=None, weights_backbone=None, num_classes=21, **options)
-    torch.save(theirs.state_dict(), hub / file)
+    original = reference(weights=None, weights_backbone=None, num_classes=21, **options)
+    torch.save(original.state_dict(), hub / file)
     ours = build()
-    count = sum(not key.endswith("num_batches_tracked") for key in theirs.state_dict())
+    count = sum(not key.endswith("num_batches_tracked") for key in original.state_dict())
     assert load_into(ours, name) == f"{name}: loaded {count} of {count} tensors"
     images = torch.rand(1, 3, 64, 64)
     with torch.no_grad():
         logits = ours.eval()(images).logits
         full = nn.functional.interpolate(logits, (64, 64), mode="bilinear", align_corners=False)
         normalized = (images - ours.normalize.mean) / ours.normalize.std
-        torch.testing.assert_close(full, theirs.eval()(normalized)["out"])
+        torch.testing.assert_close(full, original.eval()(normalized)["out"])
 
 
 def test_a_failed_download_reports_the_fix(hub: Path) -> None:

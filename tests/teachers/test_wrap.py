@@ -88,19 +88,19 @@ def test_the_default_preprocess_is_imagenets() -> None:
 
 
 def test_weights_load_by_the_names_of_the_wrapped_network(tmp_path: Path) -> None:
-    theirs = torchvision.models.segmentation.lraspp_mobilenet_v3_large(
+    original = torchvision.models.segmentation.lraspp_mobilenet_v3_large(
         weights=None, weights_backbone=None, num_classes=2
     )
-    fresh = copy.deepcopy(theirs)
+    fresh = copy.deepcopy(original)
     with torch.no_grad():
-        for parameter in theirs.parameters():
+        for parameter in original.parameters():
             parameter.mul_(1.1)
-    torch.save(theirs.state_dict(), tmp_path / "theirs.pth")
+    torch.save(original.state_dict(), tmp_path / "original.pth")
     wrapped = Wrapped(2, network=fresh, taps={"low": "backbone.3", "high": "backbone.12"}).eval()
-    assert load_into(wrapped, str(tmp_path / "theirs.pth")) == "theirs.pth: loaded 272 of 272 tensors"
+    assert load_into(wrapped, str(tmp_path / "original.pth")) == "original.pth: loaded 272 of 272 tensors"
     assert wrapped.taps == {"low": Tap(24, 4), "high": Tap(112, 16)}
     with torch.no_grad():
-        torch.testing.assert_close(wrapped(IMAGES).logits, theirs.eval()(wrapped.normalize(IMAGES))["out"])
+        torch.testing.assert_close(wrapped(IMAGES).logits, original.eval()(wrapped.normalize(IMAGES))["out"])
 
 
 def test_the_mode_stays() -> None:
