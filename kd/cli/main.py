@@ -16,7 +16,7 @@ from kd.cli.options import sort_out
 # `add_arguments(parser)` and `run(arguments) -> int | None`, and imports what it runs only when it runs.
 COMMANDS = (
     "demo", "run", "cache", "check", "compare", "diff", "list",
-    "doctor", "inspect", "calibrate", "bench", "env", "schema", "copy",
+    "doctor", "inspect", "calibrate", "bench", "env", "schema", "copy", "components",
 )  # fmt: skip
 
 

@@ -65,11 +65,11 @@ def open_recipes(arguments: argparse.Namespace, files: Sequence[str] | None = No
         ValueError: torch and torchvision do not work together.
     """
     from kd.components.build import check_torch
-    from kd.recipe import read_recipe, teacher_recipe
+    from kd.recipe import read_recipe, teachers
 
     files = arguments.files if files is None else files
     recipes = [read_recipe(file, arguments.overrides, trust=arguments.trust) for file in files]
     for recipe in recipes:
-        teacher_recipe(recipe)
+        teachers(recipe)
     check_torch()
     return recipes

@@ -15,7 +15,7 @@ import yaml
 from pydantic import AfterValidator, Field, PrivateAttr, ValidationError, ValidationInfo, field_validator
 
 from kd.errors import Mistake, Path_, Position, RecipeError, fail, nearest
-from kd.recipe import moved, shipped
+from kd.recipe import catalogue, moved, shipped
 from kd.recipe import yaml12 as nodes
 from kd.recipe.overrides import explained, override
 from kd.recipe.schema import (
@@ -294,6 +294,7 @@ def json_schema() -> dict[str, Any]:
     """The JSON Schema of a recipe, for editors."""
     schema: dict[str, Any] = Recipe.model_json_schema()
     schema |= {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "kd recipe"}
+    catalogue.offer_names(schema)
     return schema
 
 
