@@ -1,4 +1,4 @@
-"""A run directory: where it is, and what is in it.
+"""A run directory: where it is, and what it holds. Reading a result needs no torch.
 
 runs/<recipe's stem>-<id>/seed<k>/
     recipe.yaml          the resolved recipe
@@ -6,43 +6,79 @@ runs/<recipe's stem>-<id>/seed<k>/
     metrics.jsonl        one line a report, with its step
     events.out.tfevents  TensorBoard
     checkpoints/         see kd.train.checkpoint
-    student.safetensors  the finished network's weights
-    result.json          what every table is computed from
+    teacher.json         the teacher's score on the same images
+    student.safetensors  the finished network's weights, see kd.trained
+    counts.npz           each image's counts in the final score
+    result.json          the final score: every table is computed from it
 """
 
-import dataclasses
+import io
 import json
 import os
 import warnings
-from collections.abc import Iterator
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 from filelock import FileLock, Timeout
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
-from torch import Tensor, nn
+from numpy.typing import NDArray
 
 from kd.components.build import build, network_facts
 from kd.errors import LockedError, RecipeError, StorageError
-from kd.recipe import Recipe, Use, read_recipe, teacher_recipe
+from kd.recipe import Recipe, Use, teacher_recipe
 from kd.storage import read_json, write_atomic, write_json
-from kd.types import SegmentationDataset
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from kd.types import SegmentationDataset
 
 FORMAT = 1  # of result.json
 
+Counts = NDArray[np.int64]
 
-@dataclasses.dataclass(frozen=True)
+
+class MetricResult(NamedTuple):
+    """What a further metric of a recipe (`evaluate.metrics`) gives for a split."""
+
+    values: dict[str, float | None]  # by name; tables show the first
+    unit: str  # "%": the values are shares from 0 to 1
+    direction: str  # "higher" or "lower": which is better
+
+    @property
+    def headline(self) -> float | None:
+        """The value that tables show."""
+        return next(iter(self.values.values()))
+
+
+class ImageCounts(NamedTuple):
+    """The pixels of every image of a split, by class; their sums over the images are sums of the confusion matrix."""
+
+    names: tuple[str, ...]  # of the images, in the dataset's order
+    counts: Counts  # int64 (images, K, 3): the intersection of labels and predictions, predicted, labelled
+
+
+@dataclass(frozen=True, eq=False)
 class SplitResult:
-    """A network's score on one split: everything else is computed from the confusion matrix."""
+    """A network's score on one split: the confusion matrix, from which all scores follow, and further metrics."""
 
-    confusion: list[list[int]]  # rows are labels, columns predictions
+    confusion: Counts  # int64 (K, K), rows are labels, columns predictions
     classes: list[str]
     images: int
+    metrics: dict[str, MetricResult] = field(default_factory=dict)  # by the metric's label
+    per_image: ImageCounts | None = None  # of a network scored by this process; kept in counts.npz
+
+    def __eq__(self, other: object) -> bool:
+        """Whether both are the same score: all but `per_image`."""
+        return isinstance(other, SplitResult) and _plain(self) == _plain(other)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class TeacherResult:
     """The teacher as this run's student met it, scored by the same code on the same split."""
 
@@ -53,9 +89,9 @@ class TeacherResult:
     splits: dict[str, SplitResult]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Result:
-    """What a finished run says of itself."""
+    """The content of a finished run's `result.json`."""
 
     id: str
     name: str  # the recipe's stem
@@ -63,7 +99,7 @@ class Result:
     role: str  # "student", "baseline" (a student without a teacher) or "teacher"
     network: str
     teacher: TeacherResult | None
-    baseline: str | None  # the directory of the twin without distillation, beside this one's
+    baseline: str | None  # the folder of the baseline's runs, beside this run's
     select: str  # "last" or "best": which step's weights were scored
     splits: dict[str, SplitResult]
     parameters: int
@@ -75,9 +111,9 @@ class Result:
 
 
 def run_directory(recipe: Recipe, runs: Path, seed: int) -> Path:
-    """`runs/<stem>-<id>/seed<k>`, or where a recipe of another name that says the same already has its runs.
+    """`runs/<stem>-<id>/seed<k>`, or where a recipe of another name and the same id already has its runs.
 
-    So two distilled recipes that share their baseline train it once.
+    So distilled recipes that share their baseline train it once.
     """
     name = f"{recipe.stem}-{recipe.id}"
     if not (runs / name).is_dir():
@@ -87,8 +123,17 @@ def run_directory(recipe: Recipe, runs: Path, seed: int) -> Path:
 
 
 def write_result(run: Path, result: Result) -> None:
-    """Write `result.json`; from here on the run counts as finished."""
-    write_json(run / "result.json", dataclasses.asdict(result))
+    """Write `counts.npz`, then `result.json`; from here on the run counts as finished."""
+    counts = {name: split.per_image for name, split in result.splits.items() if split.per_image is not None}
+    if counts:
+        file = io.BytesIO()
+        np.savez_compressed(file, **_arrays(counts))  # type: ignore[arg-type]  # NumPy's stub takes a keyword for a flag
+        write_atomic(run / "counts.npz", file.getbuffer())
+    teacher = result.teacher
+    content = vars(result) | {"splits": _plain_splits(result.splits)}
+    if teacher is not None:
+        content |= {"teacher": vars(teacher) | {"splits": _plain_splits(teacher.splits)}}
+    write_json(run / "result.json", content)
 
 
 def is_finished(run: Path) -> bool:
@@ -100,34 +145,97 @@ def read_result(run: Path) -> Result:
     """Read a finished run's `result.json`.
 
     Raises:
-        StorageError: missing, damaged, or of a format that this version does not know.
+        StorageError: it is missing, damaged, or of a format that this version does not know.
     """
     file = run / "result.json"
     content = read_json(file)
     try:
-        if content["format"] != FORMAT:
-            raise StorageError(f"{file}: has format {content['format']}, this version reads {FORMAT}; update kd")
-        teacher = content["teacher"]
-        if teacher is not None:
-            teacher = TeacherResult(**(teacher | {"splits": _splits(teacher["splits"])}))
-        return Result(**(content | {"teacher": teacher, "splits": _splits(content["splits"])}))
-    except (KeyError, TypeError, AttributeError) as error:
+        if content["format"] == FORMAT:
+            teacher = content["teacher"]
+            if teacher is not None:
+                teacher = TeacherResult(**(teacher | {"splits": _splits(teacher["splits"])}))
+            return Result(**(content | {"teacher": teacher, "splits": _splits(content["splits"])}))
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise StorageError(f"{file}: is not a result of kd ({error}); delete the file and run again") from None
+    raise StorageError(f"{file}: has format {content['format']}, this version reads {FORMAT}; update kd")
+
+
+def read_counts(run: Path) -> dict[str, ImageCounts]:
+    """Read each image's counts in a run's final score, by split; none where the run did not keep them.
+
+    Raises:
+        StorageError: the file is damaged.
+    """
+    file = run / "counts.npz"
+    if not file.is_file():
+        return {}
+    try:
+        with np.load(file) as content:
+            splits = [name for name in content.files if f"{name}/names" in content.files]
+            return {name: ImageCounts(tuple(content[f"{name}/names"].tolist()), content[name]) for name in splits}
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        raise StorageError(f"{file}: cannot be read ({error}); delete the file and run again") from None
+
+
+def _arrays(counts: Mapping[str, ImageCounts]) -> dict[str, NDArray[Any]]:
+    """What `counts.npz` holds: for each split its counts, and the images' names."""
+    arrays: dict[str, NDArray[Any]] = {name: split.counts for name, split in counts.items()}
+    return arrays | {f"{name}/names": np.array(split.names, np.str_) for name, split in counts.items()}
+
+
+def write_teacher_score(run: Path, split: SplitResult) -> None:
+    """Write `teacher.json`: the teacher's score, taken once before the run trains."""
+    write_json(run / "teacher.json", _plain(split))
+
+
+def has_teacher_score(run: Path) -> bool:
+    """Whether the teacher of the run has been scored."""
+    return (run / "teacher.json").is_file()
+
+
+def read_teacher_score(run: Path) -> SplitResult:
+    """Read a run's `teacher.json`.
+
+    Raises:
+        StorageError: it is missing or damaged.
+    """
+    file = run / "teacher.json"
+    content = read_json(file)
+    try:
+        return _split(content)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise StorageError(f"{file}: is not a score of kd ({error}); delete the file and run again") from None
+
+
+def _plain(split: SplitResult) -> dict[str, Any]:
+    """A score as JSON holds it; `metrics` only where the recipe asked for further ones."""
+    metrics = {name: metric._asdict() for name, metric in split.metrics.items()}
+    plain = {"confusion": split.confusion.tolist(), "classes": list(split.classes), "images": split.images}
+    return plain | ({"metrics": metrics} if metrics else {})
+
+
+def _plain_splits(splits: Mapping[str, SplitResult]) -> dict[str, Any]:
+    return {name: _plain(split) for name, split in splits.items()}
+
+
+def _split(content: dict[str, Any]) -> SplitResult:
+    metrics = {name: MetricResult(**metric) for name, metric in content.get("metrics", {}).items()}
+    return SplitResult(**(content | {"confusion": np.array(content["confusion"], np.int64), "metrics": metrics}))
 
 
 def _splits(content: dict[str, Any]) -> dict[str, SplitResult]:
-    return {name: SplitResult(**split) for name, split in content.items()}
+    return {name: _split(split) for name, split in content.items()}
 
 
 def read_metrics(run: Path) -> list[dict[str, Any]]:
-    """The lines of `metrics.jsonl`, oldest first; none where there is no file. A torn last line is left out.
+    """Read the lines of `metrics.jsonl`, oldest first; none where there is no file. A torn last line is left out.
 
-    So is a damaged one, with a warning: a curve with a gap is worth more than none, and scores come from `result.json`.
+    A damaged line is left out with a warning: a curve with a gap is still useful, and scores come from `result.json`.
     """
     file = run / "metrics.jsonl"
     if not file.is_file():
         return []
-    found = []
+    lines = []
     for number, line in enumerate(file.read_bytes().split(b"\n")[:-1], start=1):
         try:
             content = json.loads(line)
@@ -136,65 +244,26 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
         except (ValueError, TypeError, KeyError):
             warnings.warn(f"{file}:{number}: not a line of metrics, the file is damaged; left out", stacklevel=2)
         else:
-            found.append(content)
-    return found
+            lines.append(content)
+    return lines
 
 
-def write_weights(run: Path, network: nn.Module) -> None:
-    """Write a network's weights as `student.safetensors`, keys as the network's own."""
-    state = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
-    write_atomic(run / "student.safetensors", save(_unshared(state)))
-
-
-def _unshared(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Safetensors refuses tensors that share memory; a tied weight is written twice."""
-    seen: set[int] = set()
-    result = {}
-    for key, value in state.items():
-        result[key] = value.clone() if value.data_ptr() in seen else value
-        seen.add(value.data_ptr())
-    return result
-
-
-def load_network(run: Path, *, trust: bool = False) -> nn.Module:
-    """The finished network of a run, in eval mode on the CPU.
-
-    Raises:
-        StorageError: the run has no weights, or they do not fit the recipe's network.
-        RecipeError: the run's recipe names code that is not trusted.
-    """
-    recipe = read_recipe(run / "recipe.yaml", trust=trust)
-    classes = next(iter(read_result(run).splits.values())).classes
-    dataset_channels = read_json(run / "environment.json")["in_channels"]
-    network: nn.Module = build_network(recipe, recipe.student.network, len(classes), dataset_channels)
-    file = run / "student.safetensors"
-    try:
-        network.load_state_dict(load_file(file))
-    except (OSError, SafetensorError) as error:
-        raise StorageError(f"{file}: cannot be read ({error}); run the recipe again") from None
-    except RuntimeError as error:
-        raise StorageError(f"{file}: does not fit {recipe.student.use} ({_first_line(error)})") from None
-    return network.eval()
-
-
-def _first_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
-
-
-def build_dataset(recipe: Recipe, split: str) -> SegmentationDataset:
+def build_dataset(recipe: Recipe, split: str) -> "SegmentationDataset":
     """One split of a recipe's dataset."""
     dataset: SegmentationDataset = build(recipe.data.dataset, folder=recipe.folder, trust=recipe.trust, split=split)
     return dataset
 
 
-def build_network(recipe: Recipe, use: Use, num_classes: int, in_channels: int) -> nn.Module:
+def build_network(recipe: Recipe, use: Use, num_classes: int, in_channels: int) -> "nn.Module":
     """A recipe's network for data of `num_classes` classes and `in_channels` channels.
 
     For two classes the recipe may state `num_classes: 1`: a single logit, which `kd.types.as_classes` turns into two.
 
     Raises:
-        RecipeError: the recipe states another number of classes; there is no such network, or it is none.
+        RecipeError: the recipe states another number of classes; there is no such network, or it is not a network.
     """
+    from torch import nn  # not above: reading a result needs no torch
+
     stated = use.args.get("num_classes", num_classes)
     if "num_classes" in use.args and (stated, num_classes) != (1, 2):
         fix = "remove it, or state 1 for a single logit" if num_classes == 2 else "remove it"
@@ -207,7 +276,7 @@ def build_network(recipe: Recipe, use: Use, num_classes: int, in_channels: int) 
 
 
 def teacher_directories(recipe: Recipe, runs: Path) -> list[Path]:
-    """The run directories of a recipe's teacher, one a seed of the teacher's recipe; none without a teacher run."""
+    """The run directories of a recipe's teacher, one for each seed of its recipe; none for a teacher without a run."""
     if recipe.teacher is None:
         return []
     if recipe.teacher.run is not None:
@@ -221,8 +290,8 @@ def locked(run: Path) -> Iterator[None]:
     """Keep every other process out of a run directory.
 
     Raises:
-        LockedError: another process is in it; the message says which.
-        StorageError: it cannot be made.
+        LockedError: another process uses it; the message names that process.
+        StorageError: the directory cannot be made.
     """
     owner = run / ".owner"
     lock = FileLock(run / ".lock")

@@ -89,7 +89,7 @@ def score_beside(
             interrupt()
         if -(-images // batch_size) < -(-len(range(0, len(dataset), world)) // batch_size):
             interrupt()  # rank 0 has one batch more
-    found = [SplitResult(counts.tolist(), list(classes), images) for counts in (right, alike)]
+    found = [SplitResult(counts.numpy(), list(classes), images) for counts in (right, alike)]
     return found[0], found[1] if teacher is not None else None
 
 

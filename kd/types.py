@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-IGNORE = 255  # the one label that means "not scored"; files may hold others, datasets translate them
+from kd import IGNORE as IGNORE
 
 Taken = Tensor | tuple[Tensor, ...]  # what a term reads at one side: one map, or one per address in its list
 

@@ -16,10 +16,10 @@ from kd.parts.assemble import assemble
 from kd.parts.dry_run import meet
 from kd.recipe import Use, read_recipe
 from kd.recipe.shipped import shipped_recipes
-from kd.runs import write_weights
 from kd.scoring import reestimate_batchnorm
 from kd.train.loop import train
 from kd.train.start import make_run
+from kd.trained import write_weights
 from teachers import DeepLabV3Plus
 
 METHODS = yaml.safe_load((shipped_recipes() / "shapes" / "methods.yaml").read_text(encoding="utf-8"))

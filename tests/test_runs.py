@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import os
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -19,9 +20,9 @@ from kd.runs import (
     read_result,
     run_directory,
     write_result,
-    write_weights,
 )
 from kd.storage import write_atomic
+from kd.trained import write_weights
 
 RECIPE = """
 student: {use: students.MobileNetV3SmallASPP}
@@ -33,7 +34,7 @@ train: {steps: 3, batch_size: 2}
 
 
 def a_result(**changes):
-    split = SplitResult([[3, 1], [0, 4]], ["sky", "road"], 2)
+    split = SplitResult(np.array([[3, 1], [0, 4]]), ["sky", "road"], 2)
     teacher = TeacherResult("t", "teachers.T", "runs/t-1/seed0", 7, {"val": split})
     whole = Result(
         "01234567", "r", 0, "student", "students.S", teacher, "r-89", "last", {"val": split}, 5, 1.5, 2.5, 9, {}

@@ -113,9 +113,8 @@ def examine(
         batch_size: images at once.
     """
 
-    def confusion(network: nn.Module, size: tuple[int, int]) -> Tensor:
-        found = score(network, dataset, size=size, precision=precision, batch_size=batch_size)
-        return torch.tensor(found.confusion)
+    def confusion(network: nn.Module, size: tuple[int, int]) -> NDArray[np.int64]:
+        return score(network, dataset, size=size, precision=precision, batch_size=batch_size).confusion
 
     names = dataset.class_names
     own, wrapped = stated(network)
@@ -136,11 +135,11 @@ def examine(
     return Diagnosis(rows, _advice(rows))
 
 
-def twice_chance(confusion: Tensor) -> float:
+def twice_chance(confusion: NDArray[np.int64]) -> float:
     """Twice the mIoU (0 … 1) of guessing every class equally often."""
-    labelled = confusion.sum(1).double() / confusion.sum()
+    labelled = confusion.sum(1) / confusion.sum()
     guessed = 1 / len(labelled)
-    return 2 * (labelled * guessed / (labelled + guessed - labelled * guessed)).mean().item()
+    return float(2 * (labelled * guessed / (labelled + guessed - labelled * guessed)).mean())
 
 
 def usual_forms(channels: int) -> Iterator[tuple[str, Form]]:
@@ -194,7 +193,7 @@ def _advice(rows: Sequence[Row]) -> str:
     return f"{said} · {found.what} {_percent(found.miou)} → {found.fix}"
 
 
-def _reordered(row: Row, confusion: Tensor, what: str, order: Sequence[int], names: Sequence[str]) -> Row:
+def _reordered(row: Row, confusion: NDArray[np.int64], what: str, order: Sequence[int], names: Sequence[str]) -> Row:
     """A row with the channel `order[class]` for each class."""
     source = [names[list(order).index(channel)] for channel in range(len(names))]
     fix = f"teachers.ClassMapped around it, source: [{', '.join(source)}], target: [{', '.join(names)}]"
@@ -205,17 +204,16 @@ def _reordered(row: Row, confusion: Tensor, what: str, order: Sequence[int], nam
     )
 
 
-def _shift(confusion: Tensor) -> list[int]:
+def _shift(confusion: NDArray[np.int64]) -> list[int]:
     """The channels moved by one, in the better direction."""
     channels = list(range(len(confusion)))
     return max((channels[1:] + channels[:1], channels[-1:] + channels[:-1]), key=lambda o: scores(confusion[:, o]).miou)
 
 
-def _match(confusion: Tensor) -> list[int]:
+def _match(confusion: NDArray[np.int64]) -> list[int]:
     """The channel for each class that makes the mIoU largest: a class's IoU depends on its own channel alone."""
-    hits = confusion.double()
-    union = hits.sum(1, keepdim=True) + hits.sum(0, keepdim=True) - hits
-    return best_assignment((hits / union.clamp(min=1)).numpy())
+    union = confusion.sum(1, keepdims=True) + confusion.sum(0, keepdims=True) - confusion
+    return best_assignment(confusion / np.maximum(union, 1))
 
 
 def best_assignment(gain: NDArray[np.float64]) -> list[int]:

@@ -16,7 +16,8 @@ from kd.parts.folding import folded
 from kd.parts.optimizer import phase_ends, resting
 from kd.parts.roles import Student, frozen_path
 from kd.recipe import Recipe, Use, WeightsConfig, teacher_recipe
-from kd.runs import build_dataset, build_network, is_finished, load_network, teacher_directories
+from kd.runs import build_dataset, build_network, is_finished, teacher_directories
+from kd.trained import load_network
 from kd.types import SegmentationDataset
 
 

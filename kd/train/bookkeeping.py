@@ -185,7 +185,7 @@ class Bookkeeping:
         self.latest = (run.step, results["val"])
         values: dict[str, float] = {}
         for name, result in results.items():
-            found = scores(torch.tensor(result.confusion))
+            found = scores(result.confusion)
             values |= {f"{name}/miou": found.miou, f"{name}/pixel_accuracy": found.pixel_accuracy}
         self.progress.scalars(run.step, values)
         self.progress.pictures(run.step, lambda: self.pictures(results["val"]))

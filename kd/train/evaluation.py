@@ -1,10 +1,10 @@
 """The scores of a run: its networks on the validation split, of this process or of all together."""
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 
-import torch
+import numpy as np
 from torch import nn
 
 from kd import distributed
@@ -12,9 +12,15 @@ from kd.console import Say
 from kd.metrics import scores
 from kd.parts.assemble import Parts
 from kd.parts.examine import diagnose, twice_chance
-from kd.runs import SplitResult, TeacherResult, read_result
+from kd.runs import (
+    SplitResult,
+    TeacherResult,
+    has_teacher_score,
+    read_result,
+    read_teacher_score,
+    write_teacher_score,
+)
 from kd.scoring import score_beside
-from kd.storage import read_json, write_json
 from kd.train.signals import Stop
 from kd.types import parameter_count
 
@@ -70,24 +76,23 @@ def score_share(
 
 def _summed(mine: SplitResult) -> SplitResult:
     """The result of all processes."""
-    counts = distributed.summed(torch.tensor(mine.confusion))
-    return SplitResult(counts.tolist(), mine.classes, int(distributed.summed(torch.tensor(mine.images))))
+    every = distributed.gathered(mine)
+    return replace(mine, confusion=np.sum([one.confusion for one in every], 0), images=sum(one.images for one in every))
 
 
 def score_teacher(parts: Parts, run: Path, stop: Stop, say: Say) -> TeacherResult | None:
     """The teacher by the same code on the same images, once a run; an average that teaches is scored at the end."""
     if parts.teacher is None or parts.averages_teach:
         return None
-    recipe, file = parts.recipe, run / "teacher.json"
+    recipe = parts.recipe
     assert recipe.teacher is not None
-    scored = distributed.first(file.is_file)
+    scored = distributed.first(lambda: has_teacher_score(run))
     if not scored:
         result = score_network(parts, parts.teacher.network, stop)
-        distributed.first(lambda: write_json(file, asdict(result)))
-    split = SplitResult(**distributed.first(lambda: read_json(file)))
+        distributed.first(lambda: write_teacher_score(run, result))
+    split = distributed.first(lambda: read_teacher_score(run))
     say(f"  the teacher scores {headline(split)} on the same images")
-    confusion = torch.tensor(split.confusion)
-    if not scored and scores(confusion).miou < twice_chance(confusion):
+    if not scored and scores(split.confusion).miou < twice_chance(split.confusion):
         say(f"  that is below twice chance; kd doctor: {distributed.first(lambda: diagnose(parts).advice)}")
     its_run = read_result(parts.teacher_run) if parts.teacher_run else None
     network = its_run.network if its_run else recipe.teacher.network.use if recipe.teacher.network else ""
@@ -102,4 +107,4 @@ def score_teacher(parts: Parts, run: Path, stop: Stop, say: Say) -> TeacherResul
 
 def headline(split: SplitResult) -> str:
     """The score in a line for the user."""
-    return f"val mIoU {100 * scores(torch.tensor(split.confusion)).miou:.1f} %"
+    return f"val mIoU {100 * scores(split.confusion).miou:.1f} %"

@@ -15,7 +15,7 @@ from kd.metrics import scores
 from kd.parts.assemble import Parts
 from kd.parts.gradients import Watched
 from kd.recipe import baseline_of
-from kd.runs import Result, SplitResult, TeacherResult, run_directory, write_result, write_weights
+from kd.runs import Result, SplitResult, TeacherResult, run_directory, write_result
 from kd.schedules import Patience
 from kd.scoring import reestimate_batchnorm
 from kd.train.bookkeeping import Bookkeeping, load_best
@@ -27,6 +27,7 @@ from kd.train.panels import pictures
 from kd.train.signals import Stop
 from kd.train.sinks.progress import Progress, make_progress
 from kd.train.start import make_run, stream
+from kd.trained import write_weights
 from kd.types import parameter_count
 from kd.units import as_steps, duration
 
@@ -93,7 +94,7 @@ def finish(
             evaluations = f"{parts.recipe.train.patience} evaluations"
             say(f"  ended at step {training.step} of {parts.steps}: {evaluations} brought no better mIoU")
         final = _final_score(parts, book, training.step, seed, stop)
-        progress.scalars(training.step, {"final/miou": scores(torch.tensor(final.confusion)).miou})
+        progress.scalars(training.step, {"final/miou": scores(final.confusion).miou})
         progress.pictures(training.step, lambda: pictures(parts, final, "final"))
     finally:
         progress.close()

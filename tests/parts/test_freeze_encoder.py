@@ -10,9 +10,9 @@ from kd.errors import RecipeError
 from kd.parts.assemble import assemble
 from kd.parts.dry_run import meet
 from kd.recipe import read_recipe
-from kd.runs import write_weights
 from kd.train.loop import train
 from kd.train.start import make_run
+from kd.trained import write_weights
 
 RECIPE = """
 student: {use: students.MobileNetV2UNet}

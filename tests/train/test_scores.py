@@ -9,7 +9,8 @@ from tiny import equal, read, run, weights, write_recipes
 
 from kd.data.loader import evaluation_batches
 from kd.recipe import baseline_of
-from kd.runs import build_dataset, load_network, read_metrics, read_result
+from kd.runs import build_dataset, read_metrics, read_result
+from kd.trained import load_network
 
 
 def by_hand(network, images, starts):
@@ -56,9 +57,9 @@ def test_the_result_is_what_size_windows_scales_and_mirror_images_give_by_hand(t
         logs = by_hand(network, batch.images.float() / 255, starts).log()
         found = F.interpolate(logs, (32, 32), mode="bilinear", antialias=True).argmax(1)
         expected += sum(counted(labels, one) for labels, one in zip(batch.labels, found, strict=True))
-    result = torch.tensor(read_result(done).splits["val"].confusion)
+    result = torch.from_numpy(read_result(done).splits["val"].confusion)
     assert (result - expected).abs().sum() <= 4  # of 12 · 32 · 32 pixels: two may lie on the edge
-    assert (torch.tensor(read_result(plain).splits["val"].confusion) - expected).abs().sum() > 40
+    assert (torch.from_numpy(read_result(plain).splits["val"].confusion) - expected).abs().sum() > 40
 
 
 @torch.no_grad()
