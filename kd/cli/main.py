@@ -15,7 +15,7 @@ from kd.cli.options import sort_out
 # One module of kd.cli a command, in the order of `kd --help`. Each has a docstring, whose first line is the summary,
 # `add_arguments(parser)` and `run(arguments) -> int | None`, and imports what it runs only when it runs.
 COMMANDS = (
-    "demo", "run", "cache", "check", "compare", "diff", "list",
+    "demo", "run", "cache", "check", "compare", "diff", "list", "clean",
     "doctor", "inspect", "calibrate", "bench", "env", "schema", "copy", "components",
 )  # fmt: skip
 

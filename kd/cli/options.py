@@ -64,12 +64,13 @@ def open_recipes(arguments: argparse.Namespace, files: Sequence[str] | None = No
         RecipeError: a recipe, or its teacher's, is wrong or not trusted.
         ValueError: torch and torchvision do not work together.
     """
-    from kd.components.build import check_torch
     from kd.recipe import read_recipe, teachers
 
     files = arguments.files if files is None else files
     recipes = [read_recipe(file, arguments.overrides, trust=arguments.trust) for file in files]
     for recipe in recipes:
         teachers(recipe)
+    from kd.components.build import check_torch
+
     check_torch()
     return recipes
