@@ -1,4 +1,11 @@
-"""Check recipes without training: shape, calls, and one small batch."""
+"""Check recipes without training: their keys, their components, and one small batch.
+
+Each mistake is a line with its file, line and column.
+
+Example:
+    kd check shapes/mobilenetv3_kl_cwd.yaml
+    kd check shapes/*.yaml --plan
+"""
 
 import argparse
 
@@ -8,8 +15,12 @@ from kd.cli.options import add_files, open_recipes
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The recipes, and how far the check goes."""
     add_files(parser, "RECIPE", "recipe files; `path=value` overrides all of them")
-    parser.add_argument("--plan", action="store_true", help="measure for 20 s what the runs, the twin's too, will cost")
-    parser.add_argument("--imports", action="store_true", help="only list what the recipes would import")
+    parser.add_argument(
+        "--plan", action="store_true", help="measure for 20 s what the runs will cost, the baseline's too"
+    )
+    parser.add_argument(
+        "--imports", action="store_true", help="only list the components that the recipes name; nothing is imported"
+    )
 
 
 def run(arguments: argparse.Namespace) -> None:

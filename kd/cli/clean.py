@@ -1,4 +1,13 @@
-"""List what no run needs any more, with sizes, and free it with --yes."""
+"""List what no run needs any more, with sizes, and free it with --yes.
+
+That is: checkpoints of finished runs, unless the recipe says `train.checkpoints: all`;
+directories without a result that `kd run --fresh` moved aside; temporary files of killed
+processes. Results, weights and metrics of runs stay.
+
+Example:
+    kd clean
+    kd clean /data/runs --yes
+"""
 
 import argparse
 from pathlib import Path
@@ -7,9 +16,14 @@ from pathlib import Path
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The folder, and whether anything is removed."""
     parser.add_argument(
-        "runs", metavar="RUNS", nargs="?", type=Path, default=Path("runs"), help="run directories (default: runs)"
+        "runs",
+        metavar="RUNS",
+        nargs="?",
+        type=Path,
+        default=Path("runs"),
+        help="folder of the run directories (default: runs)",
     )
-    parser.add_argument("--yes", action="store_true", help="remove what is listed; results, weights and metrics stay")
+    parser.add_argument("--yes", action="store_true", help="remove what is listed")
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -1,4 +1,11 @@
-"""Compare a recipe's student with its baseline and its teacher."""
+"""Compare a recipe's student with its baseline and its teacher.
+
+Prints tables of finished runs, and writes a page with curves and pictures.
+
+Example:
+    kd compare shapes/mobilenetv3_kl_cwd.yaml
+    kd compare runs/a-0123abcd/seed0 runs/b-4567cdef/seed0 --no-page
+"""
 
 import argparse
 from pathlib import Path

@@ -1,4 +1,10 @@
-"""List the components that come with kd, as a recipe writes them."""
+"""List the components that come with kd, as a recipe writes them.
+
+For losses it lists what each reads: logits, features, either of them, or labels.
+
+Example:
+    kd components losses
+"""
 
 import argparse
 
@@ -8,7 +14,11 @@ FAMILIES = ("losses", "networks", "datasets", "metrics", "adapters", "schedules"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The family."""
     parser.add_argument(
-        "family", metavar="FAMILY", nargs="?", choices=FAMILIES, help=f"one of {', '.join(FAMILIES)}; none lists all"
+        "family",
+        metavar="FAMILY",
+        nargs="?",
+        choices=FAMILIES,
+        help=f"one of {', '.join(FAMILIES)}; without it, all are listed",
     )
 
 
