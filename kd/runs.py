@@ -122,32 +122,35 @@ def run_directory(recipe: Recipe, runs: Path, seed: int) -> Path:
     return runs / name / f"seed{seed}"
 
 
-def write_result(run: Path, result: Result) -> None:
+def write_result(run_dir: Path, result: Result) -> None:
     """Write `counts.npz`, then `result.json`; from here on the run counts as finished."""
-    counts = {name: split.per_image for name, split in result.splits.items() if split.per_image is not None}
-    if counts:
+    arrays: dict[str, NDArray[Any]] = {}
+    for name, split in result.splits.items():
+        if split.per_image is not None:
+            arrays |= {name: split.per_image.counts, f"{name}/names": np.array(split.per_image.names, np.str_)}
+    if arrays:
         file = io.BytesIO()
-        np.savez_compressed(file, **_arrays(counts))  # type: ignore[arg-type]  # NumPy's stub takes a keyword for a flag
-        write_atomic(run / "counts.npz", file.getbuffer())
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]  # the stub takes a name for `allow_pickle`
+        write_atomic(run_dir / "counts.npz", file.getbuffer())
     teacher = result.teacher
     content = vars(result) | {"splits": _plain_splits(result.splits)}
     if teacher is not None:
         content |= {"teacher": vars(teacher) | {"splits": _plain_splits(teacher.splits)}}
-    write_json(run / "result.json", content)
+    write_json(run_dir / "result.json", content)
 
 
-def is_finished(run: Path) -> bool:
+def is_finished(run_dir: Path) -> bool:
     """Whether the run has its result."""
-    return (run / "result.json").is_file()
+    return (run_dir / "result.json").is_file()
 
 
-def read_result(run: Path) -> Result:
+def read_result(run_dir: Path) -> Result:
     """Read a finished run's `result.json`.
 
     Raises:
         StorageError: it is missing, damaged, or of a format that this version does not know.
     """
-    file = run / "result.json"
+    file = run_dir / "result.json"
     content = read_json(file)
     try:
         if content["format"] == FORMAT:
@@ -160,46 +163,40 @@ def read_result(run: Path) -> Result:
     raise StorageError(f"{file}: has format {content['format']}, this version reads {FORMAT}; update kd")
 
 
-def read_counts(run: Path) -> dict[str, ImageCounts]:
+def read_counts(run_dir: Path) -> dict[str, ImageCounts]:
     """Read each image's counts in a run's final score, by split; none where the run did not keep them.
 
     Raises:
         StorageError: the file is damaged.
     """
-    file = run / "counts.npz"
+    file = run_dir / "counts.npz"
     if not file.is_file():
         return {}
     try:
-        with np.load(file) as content:
+        with file.open("rb") as opened, np.load(opened) as content:
             splits = [name for name in content.files if f"{name}/names" in content.files]
             return {name: ImageCounts(tuple(content[f"{name}/names"].tolist()), content[name]) for name in splits}
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        raise StorageError(f"{file}: cannot be read ({error}); delete the file and run again") from None
+        raise StorageError(f"{file}: cannot be read ({error}); run the recipe again with --fresh") from None
 
 
-def _arrays(counts: Mapping[str, ImageCounts]) -> dict[str, NDArray[Any]]:
-    """What `counts.npz` holds: for each split its counts, and the images' names."""
-    arrays: dict[str, NDArray[Any]] = {name: split.counts for name, split in counts.items()}
-    return arrays | {f"{name}/names": np.array(split.names, np.str_) for name, split in counts.items()}
-
-
-def write_teacher_score(run: Path, split: SplitResult) -> None:
+def write_teacher_score(run_dir: Path, split: SplitResult) -> None:
     """Write `teacher.json`: the teacher's score, taken once before the run trains."""
-    write_json(run / "teacher.json", _plain(split))
+    write_json(run_dir / "teacher.json", _plain(split))
 
 
-def has_teacher_score(run: Path) -> bool:
+def has_teacher_score(run_dir: Path) -> bool:
     """Whether the teacher of the run has been scored."""
-    return (run / "teacher.json").is_file()
+    return (run_dir / "teacher.json").is_file()
 
 
-def read_teacher_score(run: Path) -> SplitResult:
+def read_teacher_score(run_dir: Path) -> SplitResult:
     """Read a run's `teacher.json`.
 
     Raises:
         StorageError: it is missing or damaged.
     """
-    file = run / "teacher.json"
+    file = run_dir / "teacher.json"
     content = read_json(file)
     try:
         return _split(content)
@@ -227,12 +224,12 @@ def _splits(content: dict[str, Any]) -> dict[str, SplitResult]:
     return {name: _split(split) for name, split in content.items()}
 
 
-def read_metrics(run: Path) -> list[dict[str, Any]]:
+def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
     """Read the lines of `metrics.jsonl`, oldest first; none where there is no file. A torn last line is left out.
 
     A damaged line is left out with a warning: a curve with a gap is still useful, and scores come from `result.json`.
     """
-    file = run / "metrics.jsonl"
+    file = run_dir / "metrics.jsonl"
     if not file.is_file():
         return []
     lines = []
@@ -286,22 +283,22 @@ def teacher_directories(recipe: Recipe, runs: Path) -> list[Path]:
 
 
 @contextmanager
-def locked(run: Path) -> Iterator[None]:
+def locked(run_dir: Path) -> Iterator[None]:
     """Keep every other process out of a run directory.
 
     Raises:
         LockedError: another process uses it; the message names that process.
         StorageError: the directory cannot be made.
     """
-    owner = run / ".owner"
-    lock = FileLock(run / ".lock")
+    owner = run_dir / ".owner"
+    lock = FileLock(run_dir / ".lock")
     try:
-        run.mkdir(parents=True, exist_ok=True)
+        run_dir.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
     except OSError as error:
         if isinstance(error, Timeout):
-            raise LockedError(f"{run}: in use by {_owner(owner)}; wait for it, or stop it first") from None
-        raise StorageError(f"{run}: cannot be written ({error.strerror}); choose --runs DIR") from None
+            raise LockedError(f"{run_dir}: in use by {_owner(owner)}; wait for it, or stop it first") from None
+        raise StorageError(f"{run_dir}: cannot be written ({error.strerror}); choose --runs DIR") from None
     try:
         owner.write_text(f"process {os.getpid()} on {os.uname().nodename}", encoding="utf-8")
         yield

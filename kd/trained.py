@@ -12,10 +12,10 @@ from kd.runs import build_network, read_result
 from kd.storage import read_json, write_atomic
 
 
-def write_weights(run: Path, network: nn.Module) -> None:
+def write_weights(run_dir: Path, network: nn.Module) -> None:
     """Write a network's weights as `student.safetensors`, under the network's own keys."""
     state = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
-    write_atomic(run / "student.safetensors", save(_unshared(state)))
+    write_atomic(run_dir / "student.safetensors", save(_unshared(state)))
 
 
 def _unshared(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -28,18 +28,18 @@ def _unshared(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return unshared
 
 
-def load_network(run: Path, *, trust: bool = False) -> nn.Module:
+def load_network(run_dir: Path, *, trust: bool = False) -> nn.Module:
     """Build the network of a finished run and load its weights: in evaluation mode, on the CPU.
 
     Raises:
         StorageError: the run has no weights, or they do not fit the recipe's network.
         RecipeError: the run's recipe names code that is not trusted.
     """
-    recipe = read_recipe(run / "recipe.yaml", trust=trust)
-    classes = next(iter(read_result(run).splits.values())).classes
-    channels = read_json(run / "environment.json")["in_channels"]
+    recipe = read_recipe(run_dir / "recipe.yaml", trust=trust)
+    classes = next(iter(read_result(run_dir).splits.values())).classes
+    channels = read_json(run_dir / "environment.json")["in_channels"]
     network = build_network(recipe, recipe.student.network, len(classes), channels)
-    file = run / "student.safetensors"
+    file = run_dir / "student.safetensors"
     try:
         network.load_state_dict(load_file(file))
     except (OSError, SafetensorError) as error:

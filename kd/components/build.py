@@ -3,7 +3,7 @@
 import importlib
 import importlib.util
 import types
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -32,11 +32,12 @@ ZOO = {  # module -> package: collections of networks for `teachers.Wrapped`, no
 }
 NOT_INSTALLED = "(not installed)"
 OFFERED = ("num_classes", "channels", "label_counts")  # facts that a loss gets if its constructor names them
+OFFERED_TO_METRICS = OFFERED[:1]
 
 
-def asked(component: Any) -> list[str]:
-    """Which of the `OFFERED` facts a loss's constructor names."""
-    return [name for name in OFFERED if name in (parameters(component) or ())]
+def asked(component: Any, offered: Iterable[str] = OFFERED) -> list[str]:
+    """Which of the `offered` facts a component's constructor names."""
+    return [name for name in offered if name in (parameters(component) or ())]
 
 
 def find(use: Use, *, folder: Path, trust: bool) -> Any:
@@ -91,7 +92,7 @@ def build(
     """
     component = find(use, folder=folder, trust=trust)
     if facts is not None:
-        supplied |= {name: facts[name]() for name in asked(component)}
+        supplied |= {name: facts[name]() for name in asked(component, facts)}
     if mistakes := misfits(use, component, supplied):
         raise RecipeError(mistakes)
     args = _built(use.args, folder, trust, facts)
@@ -135,7 +136,8 @@ def check_calls(recipe: Recipe) -> None:
         except RecipeError as error:
             mistakes += error.mistakes
         else:
-            mistakes += misfits(use, component, asked(component) if supplied is OFFERED else supplied)
+            offered = supplied in (OFFERED, OFFERED_TO_METRICS)
+            mistakes += misfits(use, component, asked(component, supplied) if offered else supplied)
     if mistakes:
         raise RecipeError(dict.fromkeys(mistakes))
 
@@ -239,10 +241,12 @@ def _roles(recipe: Recipe) -> Iterator[tuple[Use, Sequence[str]]]:
         roles += [(term.loss, OFFERED), (term.adapter, ("in_channels", "out_channels"))]
         roles += [(term.weight, ("steps",))] if isinstance(term.weight, Use) else []
     roles += [(recipe.optimizer.factory, ("params",)), (recipe.schedule, ("steps",))]
+    roles += [(metric, OFFERED_TO_METRICS) for metric in recipe.evaluate.metrics]
     for use, supplied in roles:
         if use is not None:
             yield use, supplied
-            yield from ((inner, supplied if supplied is OFFERED else ()) for inner in components(use.args))
+            offered = supplied in (OFFERED, OFFERED_TO_METRICS)
+            yield from ((inner, supplied if offered else ()) for inner in components(use.args))
 
 
 def _built(value: Any, folder: Path, trust: bool, facts: Mapping[str, Callable[[], Any]] | None) -> Any:
