@@ -71,10 +71,10 @@ def _public(module: str) -> list[str]:
 
 
 def _definition(module: str, name: str) -> Definition | None:
-    """The class or function that a module defines or imports under a name; None for anything else."""
+    """The class or function that a module defines or imports under a name; None for a protocol or anything else."""
     for node in _tree(module).body:
         if isinstance(node, Definition) and node.name == name:
-            return node
+            return None if isinstance(node, ast.ClassDef) and "Protocol" in map(ast.unparse, node.bases) else node
         if isinstance(node, ast.ImportFrom) and node.module and any(alias.name == name for alias in node.names):
             return _definition(node.module, name)
     return None
@@ -122,6 +122,7 @@ def offer_names(schema: dict[str, Any]) -> None:
         ("Adapter", names["adapters"], (("TermConfig", "adapter"),)),
         ("Schedule", names["schedules"], (("TermConfig", "weight"), ("Recipe", "schedule"))),
         ("Transform", names["transforms"], (("DataConfig", "augment"),)),
+        ("Metric", names["metrics"], (("EvaluateConfig", "metrics"),)),
     ):
         schema["$defs"][definition] = deepcopy(plain) | {"title": definition}
         _offer(schema["$defs"][definition]["properties"]["use"], known)

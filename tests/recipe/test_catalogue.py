@@ -44,6 +44,12 @@ def test_no_component_is_left_out(families: list[str]) -> None:
     assert found == sorted(public)
 
 
+def test_metrics_are_the_classes_that_score() -> None:
+    public = importlib.import_module("kd.metrics").__all__
+    score = [name for name in public if hasattr(imported(f"kd.metrics.{name}"), "update") and name != "Metric"]
+    assert [entry.name for entry in entries("metrics")] == [f"kd.metrics.{name}" for name in sorted(score)]
+
+
 def test_losses_state_what_they_read() -> None:
     for entry in entries("losses"):
         assert entry.reads == getattr(imported(entry.name), "compares", "labels"), entry.name
@@ -74,6 +80,7 @@ def test_the_schema_proposes_what_fits_at_each_place() -> None:
     assert "kd.data.CamVid" in offered("DataConfig")[0]
     assert "kd.adapters.Conv1x1" in offered("Adapter")[0]
     assert "kd.schedules.poly" in offered("Schedule")[0]
+    assert "kd.metrics.BoundaryIoU" in offered("Metric")[0]
     assert "torch.optim.SGD" in offered("OptimizerConfig")[0]
     assert "students.MobileNetV2UNet" in offered("TeacherConfig")[0]
     assert "teachers.FCNResNet50" in offered("StudentConfig")[0]

@@ -29,7 +29,7 @@ def test_the_json_schema_describes_every_key() -> None:
     assert json.loads(json.dumps(schema)) == schema
 
 
-COMPONENTS = ("Loss", "Adapter", "Schedule", "Transform")
+COMPONENTS = ("Loss", "Adapter", "Schedule", "Transform", "Metric")
 
 
 def _values(field: dict[str, Any]) -> str:
