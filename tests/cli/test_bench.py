@@ -27,7 +27,7 @@ def test_bench_times_the_losses_or_a_recipe(tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("arguments", "message"),
     [
         (["--rounds", "0"], "--rounds has 0"),
         (["--losses", "--sizes", "8", "19", "-1", "4", "4"], "--sizes has -1"),
@@ -35,6 +35,6 @@ def test_bench_times_the_losses_or_a_recipe(tmp_path, monkeypatch, capsys):
         (["--networks", "--threads", "-2"], "--threads has -2"),
     ],
 )
-def test_bench_measures_at_least_one(capsys, arguments, says):
+def test_bench_measures_at_least_one(capsys, arguments, message):
     assert kd("bench", *arguments) == 2
-    assert capsys.readouterr().err == f"kd bench: {says}; it must be 1 or more\n"
+    assert capsys.readouterr().err == f"kd bench: {message}; it must be 1 or more\n"

@@ -1,4 +1,4 @@
-"""The command line in-process, and a few times as a real process."""
+"""The command line in this process, and a few times as one of its own."""
 
 import json
 import os
@@ -32,7 +32,7 @@ def test_run_compare_and_list(recipe, capsys):
     assert "student" in capsys.readouterr().out
 
 
-def test_a_recipes_mistakes_are_lines_and_status_2(recipe, capsys):
+def test_mistakes_in_a_recipe_are_lines_and_status_2(recipe, capsys):
     recipe.write_text(recipe.read_text().replace("momentum", "momentun").replace("batch_size", "batchsize"))
     assert kd("run", recipe, "--trust") == 2
     captured = capsys.readouterr()
@@ -89,7 +89,7 @@ def test_damaged_checkpoints_are_status_5(recipe, capsys):
     assert "no valid checkpoint among" in capsys.readouterr().err
 
 
-def test_a_place_that_cannot_be_written_is_status_6(recipe, capsys):
+def test_a_folder_that_cannot_be_written_is_status_6(recipe, capsys):
     (recipe.parent / "runs").write_text("")
     assert kd("run", recipe, "--trust", "teacher=null", "distill=null") == 6
 
@@ -113,7 +113,7 @@ def test_schema_env_and_inspect(recipe, capsys):
     assert "Conv1x1 (32)" in out
 
 
-def test_a_signal_stops_a_real_run_and_the_same_command_ends_it(recipe):
+def test_a_signal_stops_a_real_run_after_a_checkpoint(recipe):
     arguments = ("run", recipe, "--trust", "teacher=null", "distill=null", "train.steps=4000", "train.save_every=4000")
     child = process(*arguments, cwd=recipe.parent)
     deadline = time.monotonic() + 120
@@ -129,7 +129,7 @@ def test_a_signal_stops_a_real_run_and_the_same_command_ends_it(recipe):
     assert not (run / "result.json").exists()
 
 
-def test_a_second_run_is_turned_away_with_status_7(recipe):
+def test_a_run_directory_in_use_is_status_7(recipe):
     from kd.recipe import baseline_of, read_recipe
     from kd.runs import locked, run_directory
 
@@ -144,7 +144,7 @@ def test_a_second_run_is_turned_away_with_status_7(recipe):
     ]
 
 
-def test_a_closed_pipe_is_no_bug():
+def test_a_closed_pipe_is_not_a_bug():
     child = process("schema")
     child.stdout.close()
     child.wait(timeout=60)
