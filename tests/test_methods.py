@@ -9,8 +9,8 @@ import yaml
 import kd.losses
 from kd.components.build import check_calls, find
 from kd.data import Shapes
-from kd.data.dataset import Split
 from kd.data.loader import training_batches
+from kd.data.split import Split
 from kd.machine import choose
 from kd.parts.assemble import assemble
 from kd.parts.dry_run import meet

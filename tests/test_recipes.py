@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from kd.components.build import check_calls
-from kd.data.dataset import survey
+from kd.data.survey import survey
 from kd.parts.assemble import assemble
 from kd.parts.dry_run import meet
 from kd.recipe import read_recipe, teacher_recipe

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from kd import distributed
-from kd.data.dataset import Few
+from kd.data.dataset import FirstImages
 from kd.errors import RecipeError
 from kd.machine import peak_memory
 from kd.parts.assemble import Parts, assemble
@@ -236,7 +236,7 @@ def _time_cached(parts: Parts, run: Run, cache: CacheConfig, seconds: float) -> 
     with tempfile.TemporaryDirectory(prefix="kd-plan-") as folder:
         kept = cache.model_copy(update={"folder": folder, "views": 1})
         recipe = parts.recipe.model_copy(update={"cache": kept})
-        few = replace(parts, recipe=recipe, train=Few(parts.train, recipe.train.batch_size))
+        few = replace(parts, recipe=recipe, train=FirstImages(parts.train, recipe.train.batch_size))
         teacher = taught_by(few, seed=0)
         assert isinstance(teacher, CachedTeacher)
         again = replace(run, step=0, teacher=teacher, batches=stream(few, seed=0))

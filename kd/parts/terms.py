@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from kd.components.build import build, refused_by
-from kd.data.dataset import survey
+from kd.data.survey import survey
 from kd.errors import RecipeError
 from kd.networks.taps import Address, as_tuple
 from kd.parts.objective import Term

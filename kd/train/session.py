@@ -12,7 +12,8 @@ import torch
 
 from kd import console, distributed
 from kd.console import Say
-from kd.data.dataset import Few, survey, warnings
+from kd.data.dataset import FirstImages
+from kd.data.survey import summarize, survey
 from kd.errors import LockedError, RecipeError
 from kd.machine import slow_path
 from kd.parts.assemble import Parts, assemble
@@ -116,10 +117,10 @@ class _Session:
                 pass  # who comes second need not wait for the checks to hear it
         parts = assemble(recipe, runs=self.runs, seed=seed, trained=self.smoke is None)
         if self.smoke is not None:
-            parts = replace(parts, val=Few(parts.val, self.smoke * recipe.train.batch_size))
+            parts = replace(parts, val=FirstImages(parts.val, self.smoke * recipe.train.batch_size))
         lines = [*parts.notes, *meet(parts)]  # before anything is written: a recipe that cannot run leaves no directory
         if self.smoke is None:
-            lines += warnings(survey(parts.train), survey(parts.val), parts.train.class_names)
+            lines += summarize(survey(parts.train), survey(parts.val), parts.train.class_names)
         slow = slow_path(parts.precision, recipe.train.precision)
         with self.owned(run, wait):
             if wait and self.finished(run):

@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator
 
 from kd import distributed
 from kd.components.build import build
-from kd.data.dataset import Split
 from kd.data.loader import training_batches
+from kd.data.split import Split
 from kd.parts.assemble import Parts, example_batch
 from kd.parts.compiling import compile_roles
 from kd.parts.optimizer import make_optimizer

@@ -11,8 +11,8 @@ import pytest
 
 from kd.components import user_files as files
 from kd.components.build import build, importable
-from kd.data.dataset import Split
 from kd.data.loader import training_batches
+from kd.data.split import Split
 from kd.recipe.schema import Use
 
 ROOT = Path(__file__).parents[2]

@@ -11,8 +11,9 @@ from PIL import Image
 
 import kd.data
 from kd.data import CamVid, Folders, Shapes
-from kd.data.dataset import Split, survey
 from kd.data.loader import evaluation_batches, training_batches
+from kd.data.split import Split
+from kd.data.survey import survey
 from kd.types import IGNORE, Sample, SegmentationDataset
 
 SPLITS = ("train", "val", "test")

@@ -10,8 +10,8 @@ from torch.utils.data import default_collate
 
 from kd.components.user_files import load
 from kd.data import ColorJitter, RandomFlip, RandomScale, Shapes
-from kd.data.dataset import Split
 from kd.data.loader import evaluation_batches, order, training_batches
+from kd.data.split import Split
 from kd.errors import DataError
 from kd.types import Batch, Sample
 
@@ -233,7 +233,7 @@ def test_a_batch_that_does_not_divide(world, accumulate):
         training_batches(Split(Numbered(8), (4, 4)), steps=1, batch_size=10, world=world, accumulate=accumulate)
     assert str(error.value) == (
         f"batch_size 10 does not divide among {world} processes × {accumulate} micro-batches; "
-        f"take a multiple of {world * accumulate}"
+        f"use a multiple of {world * accumulate}"
     )
 
 

@@ -79,11 +79,11 @@ def test_the_picture_grows_with_its_size():
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        ({"split": "trian"}, "Shapes: split 'trian' is none of train, val, test"),
-        ({"count": 0}, "Shapes: count 0 must be at least 1"),
-        ({"size": 16}, "Shapes: size 16 must be at least 32, or textures vanish"),
-        ({"in_channels": 2}, "Shapes: in_channels 2 must be 1 or 3"),
-        ({"seed": -1}, "Shapes: seed -1 must be 0 or above"),
+        ({"split": "trian"}, "Shapes: split must be one of train, val, test, got 'trian'"),
+        ({"count": 0}, "Shapes: count must be at least 1, got 0"),
+        ({"size": 16}, "Shapes: size must be at least 32, where textures are still visible, got 16"),
+        ({"in_channels": 2}, "Shapes: in_channels must be 1 or 3, got 2"),
+        ({"seed": -1}, "Shapes: seed must be at least 0, got -1"),
     ],
 )
 def test_mistakes(args, message):

@@ -92,14 +92,14 @@ def test_blur_of_a_tiny_image():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: RandomScale(0, 1), "RandomScale: low 0 and high 1 must keep 0 < low <= high"),
-        (lambda: RandomScale(2, 1), "RandomScale: low 2 and high 1 must keep 0 < low <= high"),
-        (lambda: RandomFlip(1.5), "RandomFlip: p 1.5 must be 0 … 1"),
-        (lambda: RandomRotate(-1), "RandomRotate: degrees -1 must be 0 … 180"),
-        (lambda: ColorJitter(hue=0.6), "ColorJitter: hue 0.6 must be 0 … 0.5"),
-        (lambda: ColorJitter(brightness=-1), "ColorJitter: brightness -1 must be 0 … inf"),
-        (lambda: RandomBlur(p=-1), "RandomBlur: p -1 must be 0 … 1"),
-        (lambda: RandomBlur(low=0), "RandomBlur: low 0 and high 2.0 must keep 0 < low <= high"),
+        (lambda: RandomScale(0, 1), "RandomScale: low and high must satisfy 0 < low <= high, got 0 and 1"),
+        (lambda: RandomScale(2, 1), "RandomScale: low and high must satisfy 0 < low <= high, got 2 and 1"),
+        (lambda: RandomFlip(1.5), "RandomFlip: p must be 0 … 1, got 1.5"),
+        (lambda: RandomRotate(-1), "RandomRotate: degrees must be 0 … 180, got -1"),
+        (lambda: ColorJitter(hue=0.6), "ColorJitter: hue must be 0 … 0.5, got 0.6"),
+        (lambda: ColorJitter(brightness=-1), "ColorJitter: brightness must be 0 … inf, got -1"),
+        (lambda: RandomBlur(p=-1), "RandomBlur: p must be 0 … 1, got -1"),
+        (lambda: RandomBlur(low=0), "RandomBlur: low and high must satisfy 0 < low <= high, got 0 and 2.0"),
     ],
 )
 def test_mistakes(make, message):
