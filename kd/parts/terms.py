@@ -14,7 +14,7 @@ from kd.networks.taps import Address, as_tuple
 from kd.parts.objective import Term
 from kd.parts.roles import Student, Teacher
 from kd.recipe import Recipe, TermConfig, Use, teacher_recipe
-from kd.schedules import Told
+from kd.schedules import ScoreDriven
 from kd.types import Batch, SegmentationDataset
 
 
@@ -144,6 +144,6 @@ def _factor(recipe: Recipe, term: TermConfig, steps: int) -> Callable[[int], flo
     if not isinstance(weight, Use):
         return lambda step: weight
     factor: Callable[[int], float] = build(weight, folder=recipe.folder, trust=recipe.trust, steps=steps)
-    if isinstance(factor, Told):
+    if isinstance(factor, ScoreDriven):
         raise RecipeError(f"{weight.at()}: {weight.use} is for the learning rate; a weight is told no scores")
     return factor

@@ -17,7 +17,7 @@ from kd import distributed
 from kd.errors import DivergedError, NoCheckpointError, StoppedError, StorageError
 from kd.metrics import scores
 from kd.runs import SplitResult
-from kd.schedules import Patience, Told
+from kd.schedules import Patience, ScoreDriven
 from kd.train.checkpoint import Checkpoints, read_checkpoint
 from kd.train.guard import Guard
 from kd.train.loop import ADVICE
@@ -193,7 +193,7 @@ class Bookkeeping:
         self._window = (0.0, -1)  # evaluation is no training time
         self.pending = False
         for one in self._told(run).values():
-            one.tell(miou)
+            one.update(miou)
         self._end_early(run)
         if self.best is not None and miou <= self.best["miou"]:
             return False
@@ -201,10 +201,10 @@ class Bookkeeping:
         self.best = {"step": run.step, "miou": miou}
         return True
 
-    def _told(self, run: Run) -> dict[str, Told]:
+    def _told(self, run: Run) -> dict[str, ScoreDriven]:
         """What is told every evaluation's mIoU, by its name in checkpoints."""
         candidates = {"schedule": run.factor, "patience": self.patience}
-        return {name: one for name, one in candidates.items() if isinstance(one, Told)}
+        return {name: one for name, one in candidates.items() if isinstance(one, ScoreDriven)}
 
     def _end_early(self, run: Run) -> None:
         if self.patience is not None and self.patience.has_run_out:
