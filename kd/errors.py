@@ -128,12 +128,8 @@ class Mistake(NamedTuple):
 
 def fail(mistakes: Iterable[Mistake]) -> None:
     """Raise one RecipeError with all `mistakes` in the order of the file; nothing if there are none."""
-    lines = list(
-        dict.fromkeys(
-            str(mistake)
-            for mistake in sorted(mistakes, key=lambda mistake: (mistake.position.line == 0, mistake.position[1:]))
-        )
-    )
+    by_place = sorted(mistakes, key=lambda mistake: (mistake.position.line == 0, mistake.position[1:]))
+    lines = list(dict.fromkeys(map(str, by_place)))
     if len(lines) > MAX_MISTAKES:
         lines[MAX_MISTAKES:] = [f"… and {len(lines) - MAX_MISTAKES} more"]
     if lines:
