@@ -281,7 +281,7 @@ def test_the_slurm_block_saves_and_asks_to_be_queued_again(tmp_path):
     write_plain(tmp_path)
     readme = (Path(__file__).parents[2] / "README.md").read_text()
     script = re.search(r"```bash\n(#!/bin/bash\n.*?)```", readme, re.DOTALL)[1]
-    script = script.replace("kd run mobilenetv3_kl_cwd.yaml", "kd run student.yaml --trust train.steps=600")
+    script = script.replace("kd run shapes/mobilenetv3_kl_cwd.yaml", "kd run student.yaml --trust train.steps=600")
     stubs = tmp_path / "bin"
     stubs.mkdir()
     (stubs / "scontrol").write_text(
