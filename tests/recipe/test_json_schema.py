@@ -25,7 +25,7 @@ def test_the_json_schema_describes_every_key() -> None:
         for key, field in section["properties"].items():
             described = field | schema["$defs"].get(field.get("$ref", "").rpartition("/")[2], {})
             assert described["description"].endswith("."), key
-    assert schema["$defs"]["Train"]["properties"]["precision"]["enum"] == ["auto", "bf16", "fp32"]
+    assert schema["$defs"]["TrainConfig"]["properties"]["precision"]["enum"] == ["auto", "bf16", "fp32"]
     assert json.loads(json.dumps(schema)) == schema
 
 

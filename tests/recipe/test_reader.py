@@ -278,7 +278,7 @@ def test_a_wrong_teachers_recipe(folder: Path) -> None:
     with pytest.raises(RecipeError) as caught:
         teacher_recipe(recipe)
     assert caught.value.mistakes == [
-        "sub/t.yaml:3:14: supervised.use: 'mine.py:Loss' would be imported, and is no part of kd; "
+        "sub/t.yaml:3:14: supervised.use: 'mine.py:Loss' would be imported, but is not part of kd; "
         "if you trust this recipe: kd run r.yaml --trust"
     ]
     Path("sub/t.yaml").write_text(WITH_TEACHER.replace("sub/t.yaml", "../r.yaml"))
