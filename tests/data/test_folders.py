@@ -1,12 +1,18 @@
 import numpy as np
 import pytest
 from PIL import Image
+from samples import write_pairs
 
 from kd.data import Folders
 from kd.errors import DataError
 
 RNG = np.random.default_rng(0)
 NAMES = ["background", "cell", "wall"]
+
+
+def example(root):
+    write_pairs(root / "images", root / "masks", (0, 1, 2, 255))
+    return {"root": str(root), "classes": ["a", "b", "c"], "val": 0.25, "test": 0.25}
 
 
 def save(path, pixels, mode=None):

@@ -1,6 +1,8 @@
-"""A dataset of given samples: for the tests of all that reads datasets."""
+"""Samples and files of samples: for the tests of all that reads datasets."""
 
+import numpy as np
 import torch
+from PIL import Image
 
 from kd.types import Sample
 
@@ -29,3 +31,13 @@ def sample(labels, name="a.png"):
     """A sample with these labels and an even image."""
     labels = torch.tensor(labels, dtype=torch.uint8)
     return Sample(torch.full((3, *labels.shape), 100, dtype=torch.uint8), labels, name)
+
+
+def write_pairs(images, masks, values):
+    """Eight images of noise, 30×20, and masks of these values, in two new folders."""
+    images.mkdir(parents=True)
+    masks.mkdir(parents=True)
+    random = np.random.default_rng(0)
+    for index in range(8):
+        Image.fromarray(random.integers(0, 256, (20, 30, 3), dtype=np.uint8)).save(images / f"{index}.png")
+        Image.fromarray(random.choice(values, (20, 30)).astype(np.uint8)).save(masks / f"{index}.png")
