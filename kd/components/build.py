@@ -60,7 +60,7 @@ class Maker:
         """
         where, trusted = use.where(), is_trusted(use.use)
         if not (self._trust or trusted):
-            raise RecipeError(f"{where}: '{use.use}' is not a part of kd; if you trust it, add --trust")
+            raise RecipeError(f"{where}: '{use.use}' is not part of kd; if you trust it, add --trust")
         source, colon, name = use.use.rpartition(":" if ":" in use.use else ".")
         if not source:
             raise RecipeError(f"{where}: must be package.module.Name or file.py:Name, got '{use.use}'")

@@ -43,13 +43,13 @@ def survey(dataset: SegmentationDataset, *, at_most: int = 500) -> Survey:
 def summarize(train: Survey, val: Survey, class_names: Sequence[str]) -> list[str]:
     """Lines for the user before step 1: two with facts, then the warnings."""
     facts, warnings = [], []
-    for split, found in (("train", train), ("val", val)):
-        missing = [name for name, count in zip(class_names, found.counts, strict=True) if not count]
+    for split, (images, total, _, ignored, counts) in (("train", train), ("val", val)):
+        missing = [name for name, count in zip(class_names, counts, strict=True) if not count]
         classes = f"missing classes: {', '.join(missing)}" if missing else "every class occurs"
-        images = f"{found.images} images" if found.images == found.total else f"{found.images} of {found.total} images"
-        facts.append(f"{split}: {100 * found.ignored:.1f} % of the pixels are ignored; {classes} ({images})")
-        if found.ignored > 0.5:
-            warnings.append(f"warning: {split}: more than half of the pixels are ignored ({100 * found.ignored:.1f} %)")
+        looked_at = f"{images} images" if images == total else f"{images} of {total} images"
+        facts.append(f"{split}: {100 * ignored:.1f} % of the pixels are ignored; {classes} ({looked_at})")
+        if ignored > 0.5:
+            warnings.append(f"warning: {split}: more than half of the pixels are ignored ({100 * ignored:.1f} %)")
         if len(class_names) - len(missing) == 1:
             only = next(name for name in class_names if name not in missing)
             warnings.append(f"warning: {split}: the mean is over one class: only {only} occurs")

@@ -34,15 +34,7 @@ MACHINE = ("device", "deterministic", "log", "track")  # of the machine: a teach
 
 
 class Recipe(Section):
-    """One experiment, as its file states it, with its teacher's recipe and its id.
-
-    Attributes (beside the sections):
-        file: the file it was read from.
-        trust: whether it may name code outside `kd.recipe.trust.TRUSTED`.
-        overrides: the `path=value` texts it was read with.
-        id: 8 hex digits that name its runs (`kd.recipe.identity`).
-        teacher_recipe: the recipe of its teacher, with the machine settings of this one; None without one.
-    """
+    """One experiment."""
 
     teacher: TeacherConfig | None = Field(
         default=None, description="The network that teaches; without it, the student learns alone."

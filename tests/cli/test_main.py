@@ -111,7 +111,7 @@ def test_a_place_that_cannot_be_written_is_status_6(recipe, capsys):
 
 
 def test_a_bug_is_status_1_with_traceback_and_how_to_report(recipe, monkeypatch, capsys):
-    monkeypatch.setattr("kd.train.session.run_recipe", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("kd.train.session.session", lambda *_, **__: 1 / 0)
     assert kd("run", recipe, "--trust") == 1
     err = capsys.readouterr().err
     assert "ZeroDivisionError" in err

@@ -44,7 +44,7 @@ def test_lists_of_pairs_as_the_first_release_has_them(root):
     assert CamVid(str(root), "train").names == (str(root / "train/frame1.png"),)
 
 
-def test_a_missing_root_says_where_it_looked_and_what_to_do(tmp_path):
+def test_a_missing_root_is_named_with_the_fix(tmp_path):
     with pytest.raises(DataError) as error:
         CamVid(str(tmp_path / "camvid"), "val")
     assert str(error.value) == (
@@ -53,7 +53,7 @@ def test_a_missing_root_says_where_it_looked_and_what_to_do(tmp_path):
     )
 
 
-def test_a_missing_split_names_what_is_there(root):
+def test_a_missing_split_lists_the_folder(root):
     with pytest.raises(
         DataError, match=rf"^CamVid: no folder {root}/val; {root} contains train.txt, train/, trainannot/; "
     ):

@@ -14,7 +14,7 @@ def saved(path, pixels):
     return path
 
 
-def test_a_folder_that_is_not_there_says_what_is(tmp_path):
+def test_a_missing_folder_lists_its_parent(tmp_path):
     (tmp_path / "frames").mkdir()
     (tmp_path / "notes.txt").touch()
     with pytest.raises(DataError) as error:
@@ -22,13 +22,13 @@ def test_a_folder_that_is_not_there_says_what_is(tmp_path):
     assert str(error.value) == f"{tmp_path}/images/train: no such folder; {tmp_path} contains frames/, notes.txt"
 
 
-def test_a_folder_lists_images_alone(tmp_path):
+def test_only_images_are_listed(tmp_path):
     for name in ("b.png", "a.jpg", "notes.txt", ".hidden.png", "C.PNG"):
         (tmp_path / name).touch()
     assert [*list_images(tmp_path, tmp_path)] == ["C", "a", "b"]
 
 
-def test_two_files_of_one_stem(tmp_path):
+def test_two_files_with_one_stem(tmp_path):
     for name in ("a.jpg", "a.png"):
         (tmp_path / name).touch()
     with pytest.raises(DataError) as error:

@@ -60,7 +60,7 @@ def test_lists(tmp_path):
     grow(tmp_path)
     (tmp_path / "train.txt").write_text("07\n02\n05\n")
     (tmp_path / "val.txt").write_text("03.png\n")
-    (tmp_path / "masks/09.png").unlink()  # in no list: of no concern
+    (tmp_path / "masks/09.png").unlink()  # not in a list
     train = Folders(str(tmp_path), "train", classes=NAMES, lists="{split}.txt")
     assert [int(train[i, 0].image[0, 0, 0]) for i in range(3)] == [7, 2, 5]
     assert len(Folders(str(tmp_path), "val", classes=NAMES, lists="{split}.txt")) == 1
@@ -194,7 +194,7 @@ def test_black_and_white_masks_are_never_read_as_all_ignored(tmp_path, kind):
     )
     data = Folders(str(tmp_path), "train", **args, values={0: "background", 255: "fetus"})
     assert data[0, 0].labels.flatten().tolist() == [1] * 23 + [0] * 77
-    ignored = Folders(str(tmp_path), "train", **args, values={0: "background", 255: "ignore"})  # the user says so
+    ignored = Folders(str(tmp_path), "train", **args, values={0: "background", 255: "ignore"})  # stated by the user
     assert ignored[0, 0].labels.flatten().tolist() == [255] * 23 + [0] * 77
 
 
@@ -237,7 +237,7 @@ def test_missing_list(tmp_path):
         Folders(str(tmp_path), "train", classes=NAMES, lists="{split}.txt")
 
 
-def test_pairs_that_are_none(tmp_path):
+def test_images_and_masks_that_do_not_pair(tmp_path):
     grow(tmp_path, 4)
     (tmp_path / "masks/01.png").unlink()
     (tmp_path / "images/02.png").unlink()

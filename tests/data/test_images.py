@@ -101,7 +101,7 @@ def test_several_images_in_one_file(tmp_path):
     assert str(error.value) == f"{path}: 2 images in one file; save each in its own file"
 
 
-def test_what_is_no_image(tmp_path):
+def test_files_that_are_not_images(tmp_path):
     path = tmp_path / "a.png"
     path.write_bytes(b"not an image")
     with pytest.raises(DataError, match=rf"^{path}: cannot be read as an image: cannot identify image file"):
@@ -191,7 +191,7 @@ def test_damaged_jpegs_are_read_or_refused(tmp_path):
     assert refused > 50
 
 
-def test_masks_give_what_their_files_hold(tmp_path):
+def test_masks_are_read_as_stored(tmp_path):
     assert read_mask(saved(tmp_path / "l.png", GREY)).tolist() == GREY.tolist()
     assert read_mask(saved(tmp_path / "rgb.png", COLOR)).tolist() == COLOR.tolist()
     deep = GREY.astype(np.uint16) * 257

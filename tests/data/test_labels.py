@@ -7,7 +7,7 @@ from kd.errors import DataError
 
 
 @pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.int32, np.int64])
-def test_every_kind_of_integer_is_looked_up_alike(kind):
+def test_every_integer_type_is_looked_up(kind):
     codes = np.array([[0, 7], [255, 7]], dtype=kind)
     labels = translate(codes, {0: 1, 7: 0, 255: 255}, "a.png")
     assert labels.dtype == torch.uint8

@@ -36,7 +36,7 @@ def test_a_small_set_is_the_beginning_of_a_large_one_and_val_is_always_the_same(
     assert not torch.equal(Shapes("val")[0, 0].image, Shapes("test")[0, 0].image)
 
 
-def test_every_class_occurs_and_none_rules():
+def test_every_class_occurs_and_none_dominates():
     counts = sum(torch.bincount(Shapes("val")[i, 0].labels.flatten(), minlength=6) for i in range(100))
     share = counts / counts.sum()
     assert len(counts) == 6
