@@ -39,11 +39,7 @@ def test_without_trust_nothing_else_is_named(folder: Path, component: str) -> No
     [line] = mistakes(text)
     assert line.startswith(f"r.yaml:1:11: student.use: '{component}'")
     assert line.endswith(" would be imported, but is not part of kd; if you trust this recipe: kd run r.yaml --trust")
-    if ":" in component:  # trusted, it is read
-        with pytest.raises(RecipeError, match=r"^r.yaml:1:1: student: no file "):
-            read(text, trust=True)
-    else:
-        assert read(text, trust=True).student.use == component
+    assert read(text, trust=True).student.use == component
 
 
 @pytest.mark.parametrize(
