@@ -24,6 +24,7 @@ from kd.parts.optimizer import make_optimizer, phase_ends
 from kd.parts.roles import frozen_path
 from kd.recipe import Recipe, Use, teachers
 from kd.recipe.trust import is_trusted
+from kd.scoring import check_metrics
 from kd.types import Batch, Taken, Tapped, as_tuple, resize_labels, traits
 
 
@@ -113,6 +114,7 @@ def _total(parts: Parts) -> tuple[Tensor, list[str]]:
         elif loss is not None:
             notes += _idle_phases(name, loss, parts)
             total = loss if total is None else total + loss
+    mistakes += check_metrics(recipe, batch.labels[0], output.logits[0])
     mistakes += _uncalled(parts)
     if mistakes:
         raise RecipeError(mistakes)

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -41,7 +40,7 @@ class Trial(NamedTuple):
 
     what: str
     fix: str
-    confusion: Tensor
+    confusion: NDArray[np.int64]
 
 
 class Recast(nn.Module):
@@ -107,9 +106,8 @@ def examine(
         batch_size: images at once.
     """
 
-    def confusion(network: nn.Module, size: tuple[int, int]) -> Tensor:
-        result = score(network, dataset, size=size, precision=precision, batch_size=batch_size)
-        return torch.tensor(result.confusion)
+    def confusion(network: nn.Module, size: tuple[int, int]) -> NDArray[np.int64]:
+        return score(network, dataset, size=size, precision=precision, batch_size=batch_size).confusion
 
     trials = [Trial("as stated", "", confusion(network, size))]
     own, from_recipe = declared_form(network, dataset.in_channels)
@@ -128,11 +126,11 @@ def examine(
     return Diagnosis(rows, _advice(rows))
 
 
-def twice_chance(confusion: Tensor) -> float:
+def twice_chance(confusion: NDArray[np.int64]) -> float:
     """Twice the mIoU (0 … 1) of guessing all classes equally often."""
-    labelled = confusion.sum(1).double() / confusion.sum()
+    labelled = confusion.sum(1) / confusion.sum()
     guessed = 1 / len(labelled)
-    return 2 * (labelled * guessed / (labelled + guessed - labelled * guessed)).mean().item()
+    return float(2 * (labelled * guessed / (labelled + guessed - labelled * guessed)).mean())
 
 
 def usual_forms(channels: int) -> Iterator[tuple[str, Preprocess]]:
@@ -190,17 +188,16 @@ def _reordered(trial: Trial, what: str, order: Sequence[int], names: Sequence[st
     )
 
 
-def _shift(confusion: Tensor) -> list[int]:
+def _shift(confusion: NDArray[np.int64]) -> list[int]:
     """All channels moved by one, in the direction that scores better."""
     channels = list(range(len(confusion)))
     return max((channels[1:] + channels[:1], channels[-1:] + channels[:-1]), key=lambda o: scores(confusion[:, o]).miou)
 
 
-def _match(confusion: Tensor) -> list[int]:
+def _match(confusion: NDArray[np.int64]) -> list[int]:
     """The channel of each class that maximises the mIoU: the IoU of a class depends on its own channel only."""
-    hits = confusion.double()
-    union = hits.sum(1, keepdim=True) + hits.sum(0, keepdim=True) - hits
-    return best_assignment((hits / union.clamp(min=1)).numpy())
+    union = confusion.sum(1, keepdims=True) + confusion.sum(0, keepdims=True) - confusion
+    return best_assignment(confusion / np.maximum(union, 1))
 
 
 def best_assignment(gain: NDArray[np.float64]) -> list[int]:

@@ -16,7 +16,8 @@ from kd.parts.folding import folded
 from kd.parts.optimizer import frozen_in, phase_ends
 from kd.parts.roles import Student, frozen_path
 from kd.recipe import Recipe, Use, WeightsConfig
-from kd.runs import is_finished, load_network, teacher_directories
+from kd.runs import is_finished, teacher_directories
+from kd.trained import load_network
 from kd.types import Network, SegmentationDataset, as_tuple, traits
 
 

@@ -1,9 +1,10 @@
 """The sections of a recipe as pydantic models: the meaning, unit, range and default of each key."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
 
 from kd.recipe.scope import Scope
 from kd.recipe.section import Arguments, Component, Section, Use, held
@@ -360,6 +361,13 @@ class TrainConfig(Section):
         return accumulate
 
 
+def _distinct(metrics: tuple[Use, ...]) -> tuple[Use, ...]:
+    label, times = Counter(metric.label for metric in metrics).most_common(1)[0] if metrics else ("", 0)
+    if times > 1:
+        raise ValueError(f"each metric must be given once, got {label} {times} times")
+    return metrics
+
+
 class EvaluateConfig(Section):
     """How images are scored, in training and in the result."""
 
@@ -375,6 +383,10 @@ class EvaluateConfig(Section):
     flip: Flag = Field(default=False, description="Whether the mirrored image is a further pass.")
     agreement: Flag = Field(
         default=True, description="Whether evaluations in training report how much student and teacher agree."
+    )
+    metrics: Annotated[tuple[Use, ...], AfterValidator(_distinct)] = Field(
+        default=(),
+        description="Metrics in addition to those of the confusion matrix: `kd.metrics.BoundaryIoU`.",
     )
 
 

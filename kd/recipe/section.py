@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, TypeAdapter
 
-from kd.errors import Path_, Position, dotted, nearest
+from kd.errors import Path_, Position, dotted, nearest, shown
 from kd.recipe.values import ArgumentName, ComponentPath
 
 
@@ -69,6 +69,13 @@ class Component(Section):
 
 class Use(Component):
     """A component and its arguments."""
+
+    @property
+    def label(self) -> str:
+        """The component's name without its path, with any arguments: `BoundaryIoU(ratio=0.01)`."""
+        name = self.use.replace(":", ".").rpartition(".")[2]
+        arguments = ", ".join(f"{key}={shown(value)}" for key, value in self.args.items())
+        return f"{name}({arguments})" if arguments else name
 
 
 def held(value: Any) -> Iterator[tuple[str | int, Any]]:

@@ -196,9 +196,9 @@ def test_the_best_assignment_is_the_best_of_all(classes):
 
 
 def test_chance_is_the_score_of_guessing():
-    even = torch.full((4, 4), 10)  # every guess equally often: IoU 1 / (2K - 1)
+    even = np.full((4, 4), 10)  # every guess equally often: IoU 1 / (2K - 1)
     assert twice_chance(even) == pytest.approx(2 / 7)
-    uneven = torch.tensor([[30, 30], [10, 10]])
+    uneven = np.array([[30, 30], [10, 10]])
     assert twice_chance(uneven) == pytest.approx(30 / 70 + 10 / 50)
 
 
