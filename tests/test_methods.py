@@ -10,8 +10,8 @@ from steps import losses_of
 import kd.losses
 from kd.components import Maker
 from kd.data import Shapes
-from kd.data.dataset import Split
 from kd.data.loader import training_batches
+from kd.data.split import Split
 from kd.machine import choose
 from kd.parts.assemble import assemble
 from kd.parts.dry_run import dry_run

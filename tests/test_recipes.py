@@ -11,7 +11,7 @@ from PIL import Image
 from steps import losses_of, train_and_look
 
 from kd.components import Maker
-from kd.data.dataset import survey
+from kd.data.survey import survey
 from kd.parts.assemble import assemble
 from kd.parts.dry_run import dry_run
 from kd.recipe import read_recipe

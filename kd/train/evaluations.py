@@ -5,7 +5,7 @@ from typing import Any
 from kd.metrics import scores
 from kd.parts.assemble import Parts
 from kd.runs import SplitResult
-from kd.schedules import Patience, Told
+from kd.schedules import Patience, ScoreDriven
 from kd.train.evaluation import evaluation
 from kd.train.panels import pictures
 from kd.train.signals import Stop
@@ -75,7 +75,7 @@ class Evaluations:
         self.pending = False
         miou = values["val/miou"]
         for listener in self._told(run).values():
-            listener.tell(miou)
+            listener.update(miou)
         if self.best is not None and miou <= self.best["miou"]:
             return False
         self._best_before, self.best = self.best, {"step": run.step, "miou": miou}
@@ -96,7 +96,7 @@ class Evaluations:
             listener.load_state_dict(state["told"][name])
         self.best, self.pending = state["best"], state["pending"]
 
-    def _told(self, run: TrainState) -> dict[str, Told]:
+    def _told(self, run: TrainState) -> dict[str, ScoreDriven]:
         """What depends on every evaluation's mIoU, by its name in checkpoints."""
         candidates = {"schedule": run.phases.factor, "patience": self._patience}
-        return {name: listener for name, listener in candidates.items() if isinstance(listener, Told)}
+        return {name: listener for name, listener in candidates.items() if isinstance(listener, ScoreDriven)}

@@ -12,7 +12,8 @@ import torch
 
 from kd import console, distributed
 from kd.console import Say
-from kd.data.dataset import Few, survey, warnings
+from kd.data.dataset import FirstImages
+from kd.data.survey import summarize, survey
 from kd.errors import LockedError, RecipeError
 from kd.machine import slow_path
 from kd.parts.assemble import Parts, assemble, with_length_of, with_trained_teacher
@@ -161,7 +162,7 @@ class Session:
         parts = self._take(recipe, seed)  # before anything is written: a recipe that cannot run leaves no directory
         lines = parts.notes
         if self.smoke is None:
-            lines = [*lines, *warnings(survey(parts.train), survey(parts.val), parts.train.class_names)]
+            lines = [*lines, *summarize(survey(parts.train), survey(parts.val), parts.train.class_names)]
         slow = slow_path(parts.precision, recipe.train.precision)
         with self._owned(run_dir, wait):
             if wait and self._finished(run_dir):
@@ -186,7 +187,7 @@ class Session:
         parts = self.prepare(recipe, seed)
         del self._prepared[recipe.id, seed]
         if self.smoke is not None:
-            return replace(parts, val=Few(parts.val, self.smoke * recipe.train.batch_size))
+            return replace(parts, val=FirstImages(parts.val, self.smoke * recipe.train.batch_size))
         if recipe.teacher_recipe is not None and parts.teacher_run is None:
             return with_trained_teacher(parts, self.runs)
         return parts

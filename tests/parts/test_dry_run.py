@@ -187,7 +187,7 @@ def test_a_loss_of_one_tap_gets_several(recipe):
 @pytest.mark.parametrize(
     ("override", "says"),
     [
-        ("data.augment=[{use: kd.data.RandomScale, args: {low: 2, high: 1}}]", "low 2 and high 1 must keep 0 < low"),
+        ("data.augment=[{use: kd.data.RandomScale, args: {low: 2, high: 1}}]", "low and high must satisfy 0 < low"),
         ("data.augment=[{use: 'losses.py:Spin', args: {low: 3}}]", "data.augment.0: losses.py:Spin: low 3 must be at"),
         ("schedule={use: kd.schedules.poly, args: {warmup: 9}}", "warmup: 9 steps, but the run has 8; shorten"),
         ("optimizer.args.lr=-1", "optimizer: torch.optim.SGD: Invalid learning rate: -1"),

@@ -273,7 +273,7 @@ def test_a_wrong_teachers_recipe(folder: Path) -> None:
     assert mistakes(WITH_TEACHER) == ["r.yaml:6:11: teacher.recipe: no file sub/t.yaml"]
     Path("sub/t.yaml").write_text(ALONE.replace("kd.losses.CrossEntropy", "mine.py:Loss"))
     assert mistakes(WITH_TEACHER) == [
-        "sub/t.yaml:3:14: supervised.use: 'mine.py:Loss' would be imported, and is no part of kd; "
+        "sub/t.yaml:3:14: supervised.use: 'mine.py:Loss' would be imported, but is not part of kd; "
         "if you trust this recipe: kd run r.yaml --trust"
     ]
     Path("sub/t.yaml").write_text(WITH_TEACHER.replace("sub/t.yaml", "../r.yaml"))
