@@ -8,10 +8,7 @@ from pydantic import BaseModel
 
 from kd.errors import Mistake, Position, did_you_mean, dotted, shorten
 from kd.recipe import yaml12
-from kd.recipe.explain import explained
 from kd.recipe.section import fields_at
-
-__all__ = ["explained", "override"]
 
 
 def override(root: yaml.MappingNode, text: str, model: type[BaseModel]) -> list[Mistake]:

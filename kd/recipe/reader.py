@@ -16,8 +16,9 @@ from pydantic import ValidationError
 
 from kd.errors import Mistake, Path_, Position, RecipeError, fail
 from kd.recipe import catalogue, moved, shipped, yaml12
+from kd.recipe.explain import explained
 from kd.recipe.identity import identity
-from kd.recipe.overrides import explained, override
+from kd.recipe.overrides import override
 from kd.recipe.recipe import Recipe, teachers, with_machine_of
 from kd.recipe.schema import Section, components, held
 from kd.recipe.trust import untrusted

@@ -104,6 +104,8 @@ def train_run(
         teacher = _average_as_teacher(parts, stop)
     result = _result(parts, run_dir, seed, role, teacher, final, run.step, watch.seconds())
     distributed.first(lambda: write_result(run_dir, result))
+    if parts.recipe.train.checkpoints == "unfinished":  # it has its weights and needs to be resumed no more
+        distributed.first(checkpoints.remove)
     return result
 
 
