@@ -20,6 +20,7 @@ from kd.parts.optimizer import make_optimizer, phase_ends
 from kd.parts.roles import frozen_path
 from kd.recipe import Recipe, Use, read_recipe, teacher_recipe
 from kd.recipe.trust import is_trusted
+from kd.scoring import check_metrics
 from kd.types import Batch, Taken, Tapped, parameter_count, resize_labels
 
 
@@ -94,7 +95,7 @@ def meet(parts: Parts) -> list[str]:
         elif loss is not None:
             notes += _resting(name, loss, parts)
             total = loss if total is None else total + loss
-    mistakes += _uncalled(recipe, parts)
+    mistakes += [*_uncalled(recipe, parts), *check_metrics(recipe, batch.labels[0], output.logits[0])]
     if mistakes:
         raise RecipeError(mistakes)
     assert total is not None
