@@ -23,7 +23,7 @@ def block(kind: str) -> str:
 
 @pytest.fixture
 def recipe(folder: Path) -> Path:
-    """The tiny recipe, with the page's two blocks added as the page says."""
+    """The tiny recipe, with the page's two blocks added as the page shows."""
     plain = write_recipes(folder)
     (folder / "my_metric.py").write_text(block("python"))
     (folder / "recipe.yaml").write_text(plain.read_text() + block("yaml"))
