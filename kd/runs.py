@@ -22,21 +22,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from kd.components.build import build, network_facts
-from kd.errors import LockedError, RecipeError, StorageError
-from kd.recipe import Recipe, Use, teacher_recipe
+from kd.errors import LockedError, StorageError
+from kd.recipe import Recipe, read_recipe
 from kd.storage import read_json, write_atomic, write_json
-
-if TYPE_CHECKING:
-    from torch import nn
-
-    from kd.types import SegmentationDataset
 
 FORMAT = 1  # of result.json
 
@@ -245,31 +239,13 @@ def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
     return lines
 
 
-def build_dataset(recipe: Recipe, split: str) -> "SegmentationDataset":
-    """One split of a recipe's dataset."""
-    dataset: SegmentationDataset = build(recipe.data.dataset, folder=recipe.folder, trust=recipe.trust, split=split)
-    return dataset
-
-
-def build_network(recipe: Recipe, use: Use, num_classes: int, in_channels: int) -> "nn.Module":
-    """A recipe's network for data of `num_classes` classes and `in_channels` channels.
-
-    For two classes the recipe may state `num_classes: 1`: a single logit, which `kd.types.as_classes` turns into two.
+def read_run_recipe(run_dir: Path, *, trust: bool = False) -> Recipe:
+    """Read the recipe that a run directory keeps; no file that it names is opened.
 
     Raises:
-        RecipeError: the recipe states another number of classes; there is no such network, or it is not a network.
+        RecipeError: it is missing or wrong, or names code that is not trusted.
     """
-    from torch import nn  # not above: reading a result needs no torch
-
-    stated = use.args.get("num_classes", num_classes)
-    if "num_classes" in use.args and (stated, num_classes) != (1, 2):
-        fix = "remove it, or state 1 for a single logit" if num_classes == 2 else "remove it"
-        raise RecipeError(f"{use.where('num_classes')}: num_classes is {stated!r}, the data have {num_classes}; {fix}")
-    facts = network_facts(use, num_classes, in_channels)
-    network = build(use, folder=recipe.folder, trust=recipe.trust, **facts)
-    if not isinstance(network, nn.Module):
-        raise RecipeError([f"{use.at()}: {use.use} is {type(network).__name__}, not a network (torch.nn.Module)"])
-    return network
+    return read_recipe(run_dir / "recipe.yaml", trust=trust, id=run_dir.parent.name.rpartition("-")[2])
 
 
 def teacher_directories(recipe: Recipe, runs: Path) -> list[Path]:
@@ -278,7 +254,7 @@ def teacher_directories(recipe: Recipe, runs: Path) -> list[Path]:
         return []
     if recipe.teacher.run is not None:
         return [Path(recipe.teacher.run)]
-    teacher = teacher_recipe(recipe)
+    teacher = recipe.teacher_recipe
     return [run_directory(teacher, runs, seed) for seed in teacher.train.seeds] if teacher else []
 
 
@@ -297,7 +273,7 @@ def locked(run_dir: Path) -> Iterator[None]:
         lock.acquire(timeout=0)
     except OSError as error:
         if isinstance(error, Timeout):
-            raise LockedError(f"{run_dir}: in use by {_owner(owner)}; wait for it, or stop it first") from None
+            raise LockedError(f"{run_dir}: in use by {_owner(owner)}") from None
         raise StorageError(f"{run_dir}: cannot be written ({error.strerror}); choose --runs DIR") from None
     try:
         owner.write_text(f"process {os.getpid()} on {os.uname().nodename}", encoding="utf-8")

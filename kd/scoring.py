@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from kd.components.build import build, refused_by
+from kd.components import Maker, refused_by
 from kd.data.loader import evaluation_batches
 from kd.errors import RecipeError
 from kd.machine import Precision
@@ -70,7 +70,7 @@ def make_metrics(recipe: Recipe, num_classes: int) -> dict[str, Measure]:
 
 def _make_metric(recipe: Recipe, use: Use, num_classes: int) -> Measure:
     facts = {"num_classes": lambda: num_classes}
-    metric = build(use, folder=recipe.folder, trust=recipe.trust, facts=facts)
+    metric = Maker(recipe).build(use, facts=facts)
     missing = [name for name in ("unit", "direction", "update", "state", "value") if not hasattr(metric, name)]
     if missing:
         raise RecipeError(f"{use.where()}: {use.use} has no {', '.join(missing)}; see docs/add-a-metric.md")

@@ -6,9 +6,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
+from kd.components import Maker
 from kd.errors import StorageError
-from kd.recipe import read_recipe
-from kd.runs import build_network, read_result
+from kd.recipe import Recipe
+from kd.runs import read_result, read_run_recipe
 from kd.storage import read_json, write_atomic
 
 
@@ -28,25 +29,39 @@ def _unshared(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return unshared
 
 
-def load_network(run_dir: Path, *, trust: bool = False) -> nn.Module:
+def load_network(run_dir: Path, *, recipe: Recipe | None = None, trust: bool = False) -> nn.Module:
     """Build the network of a finished run and load its weights: in evaluation mode, on the CPU.
+
+    Args:
+        run_dir: of the run.
+        recipe: the run's, where it has been read already.
+        trust: whether the recipe that the run directory keeps may name code outside kd.
 
     Raises:
         StorageError: the run has no weights, or they do not fit the recipe's network.
         RecipeError: the run's recipe names code that is not trusted.
     """
-    recipe = read_recipe(run_dir / "recipe.yaml", trust=trust)
+    recipe = recipe or read_run_recipe(run_dir, trust=trust)
     classes = next(iter(read_result(run_dir).splits.values())).classes
     channels = read_json(run_dir / "environment.json")["in_channels"]
-    network = build_network(recipe, recipe.student.network, len(classes), channels)
+    network = Maker(recipe).network(recipe.student.network, len(classes), channels)
+    load_weights(run_dir, network)
+    return network.eval()
+
+
+def load_weights(run_dir: Path, network: nn.Module) -> None:
+    """Load the weights of a finished run into a network.
+
+    Raises:
+        StorageError: there are none, they are damaged, or they are those of another network.
+    """
     file = run_dir / "student.safetensors"
     try:
         network.load_state_dict(load_file(file))
     except (OSError, SafetensorError) as error:
         raise StorageError(f"{file}: cannot be read ({error}); run the recipe again") from None
     except RuntimeError as error:
-        raise StorageError(f"{file}: does not fit {recipe.student.use} ({_in_one_line(error)})") from None
-    return network.eval()
+        raise StorageError(f"{file}: does not fit {type(network).__name__} ({_in_one_line(error)})") from None
 
 
 def _in_one_line(error: Exception) -> str:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from kd.components.build import check_calls
+from kd.components import Maker
 from kd.errors import RecipeError
 from kd.machine import Precision
 from kd.metrics import confusion_matrix
@@ -345,7 +345,7 @@ def test_good_metrics_pass_and_all_bad_ones_are_named(tmp_path):
     assert check_metrics(recipe_with(tmp_path), *maps) == []
     good = recipe_with(tmp_path, "my.py:Seen", "kd.metrics.BoundaryIoU", "kd.metrics.Confusion")
     assert check_metrics(good, *maps) == []
-    check_calls(good)
+    Maker(good).check()
     bad = recipe_with(tmp_path, "my.py:Raises", "my.py:Seen", "my.py:Empty")
     assert [line.split(": ")[1] for line in check_metrics(bad, *maps)] == ["evaluate.metrics.0", "evaluate.metrics.2"]
 
@@ -358,7 +358,7 @@ def test_the_call_of_a_metric_is_checked(tmp_path):
         ("kd.metrics.BoundryIoU", "kd.metrics has no 'BoundryIoU'; did you mean 'BoundaryIoU'?"),
     ):
         with pytest.raises(RecipeError) as caught:
-            check_calls(recipe_with(tmp_path, metric))
+            Maker(recipe_with(tmp_path, metric)).check()
         (line,) = caught.value.mistakes
         assert ": evaluate.metrics.0" in line
         assert line.endswith(fault)

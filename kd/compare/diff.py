@@ -10,7 +10,7 @@ from rich.table import Table
 from kd.console import stdout
 from kd.metrics import scores
 from kd.recipe import Recipe, read_recipe
-from kd.runs import is_finished, read_result
+from kd.runs import is_finished, read_result, read_run_recipe
 from kd.storage import read_json
 
 NOTHING = "–"
@@ -45,7 +45,7 @@ def facts(path: Path) -> dict[str, str]:
     """What a recipe or a run directory holds: dotted key -> text."""
     if not path.is_dir():
         return dict(_flat(_recipe(read_recipe(path, trust=True)), "recipe"))
-    recipe = dict(_flat(_recipe(read_recipe(path / "recipe.yaml", trust=True)), "recipe"))
+    recipe = dict(_flat(_recipe(read_run_recipe(path, trust=True)), "recipe"))
     kept = recipe | dict(_flat(read_json(path / "environment.json"), "environment"))
     if not is_finished(path):
         return kept | {"result": "unfinished"}

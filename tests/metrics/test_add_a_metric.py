@@ -9,9 +9,10 @@ import torch.nn.functional as F
 from tiny import write_recipes
 
 from kd.cli import main
+from kd.components import Maker
 from kd.data.loader import evaluation_batches
 from kd.recipe import read_recipe
-from kd.runs import build_dataset, read_result
+from kd.runs import read_result
 from kd.trained import load_network
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "add-a-metric.md").read_text(encoding="utf-8")
@@ -42,7 +43,7 @@ def test_the_example_is_checked_trained_with_and_compared(recipe, capsys):
     read = read_recipe(recipe, trust=True)
     for split, directory in ((result.splits["val"], run_dir), (result.teacher.splits["val"], Path(result.teacher.run))):
         total = pixels = 0
-        for batch in evaluation_batches(build_dataset(read, "val"), (32, 32), batch_size=4):
+        for batch in evaluation_batches(Maker(read).dataset("val"), (32, 32), batch_size=4):
             with torch.no_grad():
                 logits = load_network(directory, trust=True)(batch.images.float() / 255).logits
             probabilities = F.interpolate(logits, (32, 32), mode="bilinear").softmax(1)

@@ -9,9 +9,10 @@ import torch.nn.functional as F
 from ranks import kd, start, statuses, the_run, write_plain
 from tiny import equal, read, run, weights, write_recipes
 
+from kd.components import Maker
 from kd.data.loader import evaluation_batches
 from kd.recipe import baseline_of
-from kd.runs import build_dataset, read_counts, read_metrics, read_result
+from kd.runs import read_counts, read_metrics, read_result
 from kd.trained import load_network
 
 
@@ -52,7 +53,7 @@ def test_the_result_is_what_size_windows_scales_and_mirror_images_give_by_hand(t
         (done,), _ = run(recipe, tmp_path / "runs")
         (plain,), _ = run(baseline_of(read(tmp_path / "student.yaml")), tmp_path / "runs")
     assert equal(weights(done), weights(plain))  # scoring changes no training
-    network, val = load_network(done, trust=True), build_dataset(recipe, "val")
+    network, val = load_network(done, trust=True), Maker(recipe).dataset("val")
     starts = {1.0: ((0, 16), (0, 16, 32)), 1.5: ((0, 20, 40), (0, 16, 32, 48, 64))}  # overlapping by a third at least
     expected = torch.zeros(2, 2, dtype=torch.int64)
     for batch in evaluation_batches(val, (48, 64), batch_size=4):
@@ -71,7 +72,7 @@ def test_agreement_is_the_share_of_pixels_that_both_predict_alike(tmp_path):
         (done,), _ = run(recipe, tmp_path / "runs")
     networks = [load_network(one, trust=True) for one in (done, Path(read_result(done).teacher.run))]
     same = pixels = 0
-    for batch in evaluation_batches(build_dataset(recipe, "val"), (32, 32), batch_size=4):
+    for batch in evaluation_batches(Maker(recipe).dataset("val"), (32, 32), batch_size=4):
         logits = [network(batch.images.float() / 255).logits for network in networks]
         student, teacher = (F.interpolate(maps, (32, 32), mode="bilinear").argmax(1) for maps in logits)
         same, pixels = same + (student == teacher).sum().item(), pixels + student.numel()
@@ -86,7 +87,7 @@ METRICS = "evaluate.metrics=[{use: kd.metrics.BoundaryIoU}, {use: kd.metrics.Bou
 def test_each_images_counts_are_kept_and_two_processes_keep_the_same(tmp_path):
     recipe = read(write_plain(tmp_path / "one"), METRICS, "data.args={count: 7}")
     (alone,), _ = run(recipe, tmp_path / "one" / "runs")
-    network, val = load_network(alone, trust=True), build_dataset(recipe, "val")
+    network, val = load_network(alone, trust=True), Maker(recipe).dataset("val")
     (batch,) = evaluation_batches(val, (32, 32), batch_size=7)
     expected = []
     for image, labels in zip(batch.images, batch.labels, strict=True):

@@ -1,0 +1,23 @@
+"""Show key by key what differs between two recipes or run directories.
+
+Of run directories it also compares versions, hardware and results.
+
+Example:
+    kd diff camvid/mobilenetv3_aspp_kl.yaml camvid/mobilenetv3_aspp_kl_cwd.yaml
+"""
+
+import argparse
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The two sides."""
+    for name in ("a", "b"):
+        parser.add_argument(name, type=Path, metavar=name.upper(), help="a recipe or a run directory")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Print the table of differences."""
+    from kd.compare.diff import diff_command
+
+    diff_command(arguments.a, arguments.b)

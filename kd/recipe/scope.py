@@ -1,0 +1,73 @@
+"""Which keys are not part of a recipe's meaning, and recipes as plain data with or without these keys."""
+
+from collections.abc import Callable, Iterable
+from enum import Enum
+from typing import Any, TypeVar
+
+from kd.recipe.section import Component, Section
+
+S = TypeVar("S", bound=Section)
+
+
+class Scope(Enum):
+    """What a key belongs to if it is not part of the recipe's meaning; marks a field: `Annotated[Flag, Scope.MACHINE]`.
+
+    Two recipes that differ in such keys only have one id. Arguments of a component are marked by the class of its
+    section, in `machine_args`.
+    """
+
+    MACHINE = "machine"  # where a run is computed and shown; a teacher's recipe takes it from its student's
+    RUN = "run"  # one run of the recipe
+
+
+def plain(
+    value: Any,
+    component: Callable[[str], str] = str,
+    *,
+    defaults: bool = True,
+    without: Iterable[Scope] = (),
+) -> Any:
+    """A section, or a value in one, as plain data.
+
+    Args:
+        value: the section or value.
+        component: replaces the path of each component.
+        defaults: whether values equal to their default are kept.
+        without: the scopes whose keys are left out; `Scope` for all, which leaves the meaning.
+    """
+    scopes = frozenset(without)
+    if isinstance(value, Section):
+        tree = {}
+        for name, field in type(value).model_fields.items():
+            if any(mark in scopes for mark in field.metadata if isinstance(mark, Scope)):
+                continue
+            item = getattr(value, name)
+            if name == "args" and isinstance(value, Component) and Scope.MACHINE in scopes:
+                item = {key: argument for key, argument in item.items() if key not in value.machine_args}
+            if defaults or field.is_required() or item != field.get_default(call_default_factory=True):
+                is_path = name == "use" and item
+                tree[name] = component(item) if is_path else plain(item, component, defaults=defaults, without=scopes)
+        return tree
+    if isinstance(value, dict):
+        return {key: plain(item, component, defaults=defaults, without=scopes) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item, component, defaults=defaults, without=scopes) for item in value]
+    return value
+
+
+def with_machine_settings(section: S, source: S) -> S:
+    """`section` with the machine settings of `source`, in its subsections too, where both have them.
+
+    Machine arguments are copied where both name the same component.
+    """
+    update: dict[str, Any] = {}
+    for name, field in type(section).model_fields.items():
+        own, other = getattr(section, name), getattr(source, name)
+        if Scope.MACHINE in field.metadata:
+            update[name] = other
+        elif isinstance(own, Section) and type(own) is type(other):
+            update[name] = with_machine_settings(own, other)
+    if isinstance(section, Component) and isinstance(source, Component) and section.use == source.use:
+        copied = {key: source.args[key] for key in section.machine_args if key in source.args}
+        update |= {"args": section.args | copied} if copied else {}
+    return section.model_copy(update=update)
