@@ -102,6 +102,18 @@ class StoppedError(Exception):
         self.exit_status = 128 + number
 
 
+class NotDeterministicError(RuntimeError):
+    """An operation of torch has no implementation that repeats to the last bit.
+
+    Args:
+        operation: its name.
+    """
+
+    def __init__(self, operation: str) -> None:
+        super().__init__(f"{operation} has no implementation that repeats to the last bit")
+        self.operation = operation
+
+
 class TapError(ValueError):
     """A network cannot be read at a tap.
 

@@ -11,7 +11,7 @@ from kd.metrics import scores
 from kd.recipe import baseline_of, read_recipe
 from kd.runs import read_metrics, read_result
 from kd.schedules import Patience, constant, cosine, linear, one_cycle, plateau, poly, step
-from kd.train import evaluations
+from kd.train import evaluation
 from kd.train.session import run_recipe
 
 
@@ -134,7 +134,7 @@ def scripted(monkeypatch, values):
     def score(confusion):
         return scores(confusion)._replace(miou=next(left))
 
-    monkeypatch.setattr(evaluations, "scores", score)
+    monkeypatch.setattr(evaluation, "scores", score)
 
 
 CUT = ["train.steps=12", "train.evaluate_every=1", "train.save_every=1"]

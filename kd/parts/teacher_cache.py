@@ -25,7 +25,7 @@ from kd.errors import RecipeError, StorageError
 from kd.machine import Precision, versions
 from kd.parts.roles import Teacher
 from kd.recipe import Recipe
-from kd.recipe.scope import Scope
+from kd.recipe.identity import Scope
 from kd.storage import write_json
 from kd.types import Batch, Taken, Tapped, as_tuple
 

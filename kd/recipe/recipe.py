@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field, PrivateAttr, ValidationInfo, field_v
 
 from kd.errors import nearest
 from kd.recipe import yaml12
-from kd.recipe.identity import identity
+from kd.recipe.identity import Scope, identity, plain, with_machine_settings
 from kd.recipe.schema import (
     CacheConfig,
     DataConfig,
@@ -29,7 +29,6 @@ from kd.recipe.schema import (
     Use,
     term_name,
 )
-from kd.recipe.scope import Scope, plain, with_machine_settings
 
 
 class Recipe(Section):
@@ -172,7 +171,8 @@ class Recipe(Section):
         copy = self.model_copy(update=sections)
         if copy.teacher is None:
             copy._teacher_recipe = None
-        copy._id = identity(copy, self._digests)
+        teacher = copy._teacher_recipe
+        copy._id = identity(copy, self._digests, None if teacher is None else teacher.id)
         return copy
 
     def resolved(self, without: Iterable[Scope] = ()) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
 
-from kd.recipe.scope import Scope
+from kd.recipe.identity import Scope
 from kd.recipe.section import Arguments, Component, Section, Use, held
 from kd.recipe.values import (
     Address,

@@ -45,7 +45,7 @@ class Section(BaseModel):
 class Component(Section):
     """A section that names a component."""
 
-    machine_args: ClassVar[frozenset[str]] = frozenset()  # arguments that are machine settings (kd.recipe.scope)
+    machine_args: ClassVar[frozenset[str]] = frozenset()  # arguments that are machine settings (kd.recipe.identity)
 
     use: ComponentPath = Field(
         description="The component: `package.module.Name`, or `file.py:Name` relative to the recipe."

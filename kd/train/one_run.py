@@ -18,14 +18,13 @@ from kd.recipe import baseline_of
 from kd.runs import Result, SplitResult, TeacherResult, run_directory, write_result
 from kd.scoring import reestimate_batchnorm
 from kd.train.checkpoint import Checkpoints
-from kd.train.evaluation import score_network
-from kd.train.evaluations import Evaluations
+from kd.train.evaluation import Evaluations, score_network
 from kd.train.guard import Guard
 from kd.train.loop import train
-from kd.train.panels import pictures
 from kd.train.reports import Reports
 from kd.train.saving import load_best, restore, save
 from kd.train.signals import Stop
+from kd.train.sinks.panels import pictures
 from kd.train.sinks.progress import Progress, make_progress
 from kd.train.start import start
 from kd.train.step import TrainState

@@ -6,7 +6,7 @@ from kd.parts.assemble import assemble
 from kd.pictures import VOID, colourise
 from kd.recipe import baseline_of
 from kd.runs import SplitResult
-from kd.train.panels import pictures
+from kd.train.sinks.panels import pictures
 
 
 def test_panels_show_image_labels_and_prediction_and_leave_the_run_as_it_was(tmp_path):

@@ -5,8 +5,8 @@ from typing import Annotated
 import pytest
 from pydantic import Field
 
+from kd.recipe.identity import Scope, plain, with_machine_settings
 from kd.recipe.schema import CacheConfig, DataConfig, Flag, LogConfig, Section, TrainConfig
-from kd.recipe.scope import Scope, plain, with_machine_settings
 
 
 class Small(Section):
