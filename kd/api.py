@@ -117,7 +117,7 @@ def load_student(run_dir: str | os.PathLike[str], *, trust: bool = False) -> nn.
         trust: whether the run's recipe may import components from outside kd.
 
     Returns:
-        The network: `network(images).logits` are (N, K, h, w) for images (N, C, H, W), float in [0, 1].
+        A network whose `network(images).logits` are (N, K, h, w) for images (N, C, H, W), float in [0, 1].
 
     Raises:
         RecipeError: the run's recipe names code that is not trusted.
