@@ -67,9 +67,20 @@ class StorageError(ValueError):
 
 
 class LockedError(ValueError):
-    """Another process works in this run directory."""
+    """Another process works in this run directory.
+
+    Args:
+        who: the directory, and which process uses it.
+    """
 
     exit_status = 7
+
+    def __init__(self, who: str) -> None:
+        super().__init__(f"{who}; wait for it, or stop it first")
+        self.who = who
+
+    def __reduce__(self) -> tuple[type["LockedError"], tuple[str]]:
+        return LockedError, (self.who,)  # other ranks get a copy
 
 
 class PeerLostError(RuntimeError):

@@ -24,11 +24,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from kd.components.build import build, network_facts
-from kd.errors import LockedError, RecipeError, StorageError
-from kd.recipe import Recipe, Use, read_recipe, teacher_recipe
+from kd.components import Maker
+from kd.errors import LockedError, StorageError
+from kd.recipe import Recipe, read_recipe
 from kd.storage import read_json, write_atomic, write_json
-from kd.types import SegmentationDataset
 
 FORMAT = 1  # of result.json
 
@@ -156,54 +155,52 @@ def _unshared(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return result
 
 
-def load_network(run: Path, *, trust: bool = False) -> nn.Module:
-    """The finished network of a run, in eval mode on the CPU.
+def read_run_recipe(run_dir: Path, *, trust: bool = False) -> Recipe:
+    """The recipe that a run directory keeps; no file that it names is opened.
+
+    Raises:
+        RecipeError: it is missing or wrong, or names code that is not trusted.
+    """
+    return read_recipe(run_dir / "recipe.yaml", trust=trust, id=run_dir.parent.name.rpartition("-")[2])
+
+
+def load_network(run_dir: Path, *, recipe: Recipe | None = None, trust: bool = False) -> nn.Module:
+    """The finished network of a run, in evaluation mode on the CPU.
+
+    Args:
+        run_dir: of a finished run.
+        recipe: the run's, where it has been read already.
+        trust: whether the run's recipe may name code outside kd; without `recipe`.
 
     Raises:
         StorageError: the run has no weights, or they do not fit the recipe's network.
         RecipeError: the run's recipe names code that is not trusted.
     """
-    recipe = read_recipe(run / "recipe.yaml", trust=trust)
-    classes = next(iter(read_result(run).splits.values())).classes
-    dataset_channels = read_json(run / "environment.json")["in_channels"]
-    network: nn.Module = build_network(recipe, recipe.student.network, len(classes), dataset_channels)
-    file = run / "student.safetensors"
+    recipe = recipe or read_run_recipe(run_dir, trust=trust)
+    classes = next(iter(read_result(run_dir).splits.values())).classes
+    channels = read_json(run_dir / "environment.json")["in_channels"]
+    network = Maker(recipe).network(recipe.student.network, len(classes), channels)
+    load_weights(run_dir, network)
+    return network.eval()
+
+
+def load_weights(run_dir: Path, network: nn.Module) -> None:
+    """Load the weights of a finished run into its network.
+
+    Raises:
+        StorageError: there are none, they are damaged, or they are those of another network.
+    """
+    file = run_dir / "student.safetensors"
     try:
         network.load_state_dict(load_file(file))
     except (OSError, SafetensorError) as error:
         raise StorageError(f"{file}: cannot be read ({error}); run the recipe again") from None
     except RuntimeError as error:
-        raise StorageError(f"{file}: does not fit {recipe.student.use} ({_first_line(error)})") from None
-    return network.eval()
+        raise StorageError(f"{file}: does not fit the network ({_first_line(error)})") from None
 
 
 def _first_line(error: Exception) -> str:
     return " ".join(str(error).split())[:200]
-
-
-def build_dataset(recipe: Recipe, split: str) -> SegmentationDataset:
-    """One split of a recipe's dataset."""
-    dataset: SegmentationDataset = build(recipe.data.dataset, folder=recipe.folder, trust=recipe.trust, split=split)
-    return dataset
-
-
-def build_network(recipe: Recipe, use: Use, num_classes: int, in_channels: int) -> nn.Module:
-    """A recipe's network for data of `num_classes` classes and `in_channels` channels.
-
-    For two classes the recipe may state `num_classes: 1`: a single logit, which `kd.types.as_classes` turns into two.
-
-    Raises:
-        RecipeError: the recipe states another number of classes; there is no such network, or it is none.
-    """
-    stated = use.args.get("num_classes", num_classes)
-    if "num_classes" in use.args and (stated, num_classes) != (1, 2):
-        fix = "remove it, or state 1 for a single logit" if num_classes == 2 else "remove it"
-        raise RecipeError(f"{use.where('num_classes')}: num_classes is {stated!r}, the data have {num_classes}; {fix}")
-    facts = network_facts(use, num_classes, in_channels)
-    network = build(use, folder=recipe.folder, trust=recipe.trust, **facts)
-    if not isinstance(network, nn.Module):
-        raise RecipeError([f"{use.at()}: {use.use} is {type(network).__name__}, not a network (torch.nn.Module)"])
-    return network
 
 
 def teacher_directories(recipe: Recipe, runs: Path) -> list[Path]:
@@ -212,7 +209,7 @@ def teacher_directories(recipe: Recipe, runs: Path) -> list[Path]:
         return []
     if recipe.teacher.run is not None:
         return [Path(recipe.teacher.run)]
-    teacher = teacher_recipe(recipe)
+    teacher = recipe.teacher_recipe
     return [run_directory(teacher, runs, seed) for seed in teacher.train.seeds] if teacher else []
 
 
@@ -231,7 +228,7 @@ def locked(run: Path) -> Iterator[None]:
         lock.acquire(timeout=0)
     except OSError as error:
         if isinstance(error, Timeout):
-            raise LockedError(f"{run}: in use by {_owner(owner)}; wait for it, or stop it first") from None
+            raise LockedError(f"{run}: in use by {_owner(owner)}") from None
         raise StorageError(f"{run}: cannot be written ({error.strerror}); choose --runs DIR") from None
     try:
         owner.write_text(f"process {os.getpid()} on {os.uname().nodename}", encoding="utf-8")

@@ -3,7 +3,7 @@
 Shapes: N images, C channels, K classes, H × W pixels; h × w is a map's own size.
 """
 
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,8 @@ from torch import Tensor, nn
 IGNORE = 255  # the one label that means "not scored"; files may hold others, datasets translate them
 
 Taken = Tensor | tuple[Tensor, ...]  # what a term reads at one side: one map, or one per address in its list
+
+Item = TypeVar("Item")
 
 
 class Sample(NamedTuple):
@@ -92,6 +94,11 @@ class SegmentationDataset(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, key: tuple[int, int]) -> Sample: ...
+
+
+def as_tuple(value: Item | tuple[Item, ...]) -> tuple[Item, ...]:
+    """One value or several (maps, addresses) as a tuple."""
+    return value if isinstance(value, tuple) else (value,)
 
 
 def as_classes(logits: Tensor) -> Tensor:

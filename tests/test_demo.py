@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from kd.metrics import scores
-from kd.recipe import baseline_of, read_recipe, teacher_recipe
+from kd.recipe import baseline_of, read_recipe
 from kd.runs import read_result
 from kd.train.session import run_recipe
 
@@ -21,7 +21,7 @@ def miou(run):
 def test_the_teacher_is_five_points_better_than_the_baseline_over_three_seeds(tmp_path):
     torch.set_num_threads(2)
     student = read_recipe("shapes/mobilenetv3_kl_cwd.yaml", ["train.seeds=[0, 1, 2]"])
-    teacher = read_recipe(teacher_recipe(student).file, ["train.seeds=[0, 1, 2]"])
+    teacher = read_recipe(student.teacher_recipe.file, ["train.seeds=[0, 1, 2]"])
     teachers = [miou(run) for run in run_recipe(teacher, runs=tmp_path, role="teacher", quiet=True)]
     distilled = [miou(run) for run in run_recipe(student, runs=tmp_path, quiet=True)]
     alone = [miou(run) for run in run_recipe(baseline_of(student), runs=tmp_path, quiet=True)]

@@ -5,21 +5,21 @@ import math
 import pytest
 import torch
 import yaml
+from steps import losses_of
 
 import kd.losses
-from kd.components.build import check_calls, find
+from kd.components import Maker
 from kd.data import Shapes
 from kd.data.dataset import Split
 from kd.data.loader import training_batches
 from kd.machine import choose
 from kd.parts.assemble import assemble
-from kd.parts.dry_run import meet
+from kd.parts.dry_run import dry_run
 from kd.recipe import Use, read_recipe
 from kd.recipe.shipped import shipped_recipes
 from kd.runs import write_weights
 from kd.scoring import reestimate_batchnorm
-from kd.train.loop import train
-from kd.train.start import make_run
+from kd.train.start import start
 from teachers import DeepLabV3Plus
 
 METHODS = yaml.safe_load((shipped_recipes() / "shapes" / "methods.yaml").read_text(encoding="utf-8"))
@@ -62,14 +62,11 @@ def trained(folder, *overrides):
     file = folder / "base.yaml"
     file.write_text(BASE, encoding="utf-8")
     recipe = read_recipe(file, overrides)
-    check_calls(recipe)
+    Maker(recipe).check()
     parts = assemble(recipe, runs=folder / "runs", seed=0)
-    meet(parts)
+    dry_run(parts)
     before = flat(parts.student.network)
-    steps = []
-    train(
-        make_run(parts, seed=0, start=0, due=lambda run, losses: steps.append({k: v.item() for k, v in losses.items()}))
-    )
+    steps = losses_of(start(parts, seed=0))
     after = flat(parts.student.network)
     assert after.isfinite().all()
     assert not torch.equal(before, after)
@@ -119,5 +116,5 @@ def test_every_exported_loss_has_a_row_of_its_name(section):
 def test_a_row_on_features_names_its_taps_and_its_adapter_where_channels_must_agree(tmp_path):
     for row in METHODS["distill"].values():
         for term in row.values():
-            component = find(Use.model_validate(term["loss"]), folder=tmp_path, trust=False)
+            component = Maker().find(Use.model_validate(term["loss"]))
             assert component.compares != "features" or "at" in term

@@ -47,7 +47,7 @@ def test_run_a_recipe_then_compare(folder, monkeypatch, capsys):
     block = BLOCKS["run", "bash"]
     copy, rest = block.split("\n", 1)
     type_in(folder, monkeypatch, capsys, copy)
-    teacher = folder / "teacher_deeplabv3plus.yaml"  # overrides do not reach it: it is another recipe
+    teacher = folder / "shapes/teacher_deeplabv3plus.yaml"  # overrides do not reach it: it is another recipe
     shortened = re.sub(r"steps: \d+, batch_size: \d+", "steps: 2, batch_size: 2", teacher.read_text())
     teacher.write_text(shortened.replace("count: 2000", "count: 4"))
     out = type_in(folder, monkeypatch, capsys, rest, *SHORT)
@@ -61,7 +61,7 @@ def test_run_a_recipe_then_compare(folder, monkeypatch, capsys):
 
 
 def test_a_loss_of_ones_own(folder, monkeypatch, capsys):
-    (folder / "my_loss.py").write_text(BLOCKS["loss my_loss.py", "python"])
+    (folder / "shapes/my_loss.py").write_text(BLOCKS["loss my_loss.py", "python"])
     assert len(BLOCKS["loss my_loss.py", "python"].split("class ")[1].splitlines()) <= 10
     out = type_in(folder, monkeypatch, capsys, BLOCKS["loss", "bash"], *SHORT)
     assert "mobilenetv3_kl_cwd.yaml: ok: " in out

@@ -1,5 +1,6 @@
 """Every recipe that comes with kd is checked, and trains for three steps on a few made-up frames."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -7,17 +8,17 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from steps import losses_of, train_and_look
 
-from kd.components.build import check_calls
+from kd.components import Maker
 from kd.data.dataset import survey
 from kd.parts.assemble import assemble
-from kd.parts.dry_run import meet
-from kd.recipe import read_recipe, teacher_recipe
+from kd.parts.dry_run import dry_run
+from kd.recipe import read_recipe
 from kd.recipe.shipped import list_recipes, shipped_recipes
 from kd.runs import read_result
-from kd.train.loop import train
 from kd.train.session import run_recipe
-from kd.train.start import make_run
+from kd.train.start import start
 
 RECIPES = [shipped_recipes() / listed for listed in list_recipes()]
 
@@ -94,13 +95,12 @@ def test_a_recipe_names_its_command_its_result_and_its_schema(path):
 @pytest.mark.parametrize("path", RECIPES, ids=name)
 def test_a_recipe_is_checked_and_trains_three_steps(path, roots, tmp_path):
     recipe = read_recipe(path, small(path, roots))
-    check_calls(recipe)
+    Maker(recipe).check()
     parts = assemble(recipe, runs=tmp_path, seed=0, trained=False)
-    assert meet(parts) == []  # nothing that no loss reaches
-    steps = []
-    train(make_run(parts, seed=0, start=0, due=lambda run, losses: steps.append(dict(losses))))
+    assert dry_run(parts) == []  # nothing that no loss reaches
+    steps = losses_of(start(parts, seed=0))
     assert [losses.keys() for losses in steps] == 3 * [{"supervised", "total", "gradient_norm", *recipe.distill}]
-    assert all(value.isfinite() for losses in steps for value in losses.values())
+    assert all(math.isfinite(value) for losses in steps for value in losses.values())
     assert all(value.isfinite().all() for value in parts.student.state_dict().values())
 
 
@@ -108,7 +108,7 @@ def test_a_shipped_recipe_runs_from_its_teacher_to_its_result(roots, tmp_path):
     path = shipped_recipes() / "camvid" / "mobilenetv3_aspp_kl.yaml"
     overrides = small(path, roots)
     recipe = read_recipe(path, overrides)
-    teacher = read_recipe(teacher_recipe(recipe).file, small(teacher_recipe(recipe).file, roots))
+    teacher = read_recipe(recipe.teacher_recipe.file, small(recipe.teacher_recipe.file, roots))
     (run,) = run_recipe(teacher, runs=tmp_path / "runs", quiet=True, say=lambda line: None)
     taught = read_recipe(path, [*overrides, f"teacher={{run: {run}}}"])
     done = run_recipe(taught, runs=tmp_path / "runs", baseline=True, quiet=True, say=lambda line: None)
@@ -145,9 +145,9 @@ def test_real_membranes_are_read_in_one_channel_and_learned(side, shared_data, t
         losses.append(found["total"].item())
         states.append({name: value.clone() for name, value in parts.student.network.state_dict().items()})
 
-    run = make_run(parts, seed=0, start=0, due=look)
+    run = start(parts, seed=0)
     look(run, {"total": torch.zeros(())})
-    train(run)
+    train_and_look(run, look)
     assert len(losses) == 4
     assert parts.student.network.num_classes == 1
     resting, all_of_it = (moved(states[first], states[last]) for first, last in ((0, 2), (2, 3)))

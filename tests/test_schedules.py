@@ -5,13 +5,13 @@ import pytest
 import torch
 from tiny import cut_at, write_recipes
 
+from kd.diagnose.check import check_recipe
 from kd.errors import RecipeError
 from kd.metrics import scores
-from kd.parts.dry_run import check_recipe
 from kd.recipe import baseline_of, read_recipe
 from kd.runs import read_metrics, read_result
 from kd.schedules import Patience, constant, cosine, linear, one_cycle, plateau, poly, step
-from kd.train import bookkeeping
+from kd.train import evaluations
 from kd.train.session import run_recipe
 
 
@@ -123,8 +123,8 @@ def alone(folder, *overrides):
 
 def test_a_term_cannot_wait_for_scores(tmp_path):
     weight = "distill.kl.weight={use: kd.schedules.plateau}"
-    with pytest.raises(RecipeError, match=r"kd.schedules.plateau is for the learning rate; a weight is told no"):
-        check_recipe(write_recipes(tmp_path), [weight], trust=True, runs=tmp_path)
+    with pytest.raises(RecipeError, match=r"kd.schedules.plateau depends on scores and is for the learning rate alone"):
+        check_recipe(read_recipe(write_recipes(tmp_path), [weight], trust=True), runs=tmp_path)
 
 
 def scripted(monkeypatch, values):
@@ -134,7 +134,7 @@ def scripted(monkeypatch, values):
     def score(confusion):
         return scores(confusion)._replace(miou=next(left))
 
-    monkeypatch.setattr(bookkeeping, "scores", score)
+    monkeypatch.setattr(evaluations, "scores", score)
 
 
 CUT = ["train.steps=12", "train.evaluate_every=1", "train.save_every=1"]
@@ -149,7 +149,7 @@ def cut_and_whole(tmp_path, monkeypatch, overrides, values, step):
     cut_at(step, recipe, tmp_path / "cut")
     said = []
     (resumed,) = run_recipe(recipe, runs=tmp_path / "cut", quiet=True, say=said.append)
-    assert any(line == f"  goes on from step {step} of 12" for line in said)
+    assert any(line == f"  resumes at step {step} of 12" for line in said)
     for file in ("metrics.jsonl", "student.safetensors"):
         assert (resumed / file).read_bytes() == (whole / file).read_bytes()
     return whole, said

@@ -4,7 +4,6 @@ import statistics
 import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -13,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import kd.losses
-from kd.components.build import build
+from kd.components import Maker
 from kd.errors import RecipeError
 from kd.machine import Precision, choose
 from kd.recipe import Use
@@ -91,7 +90,7 @@ def _times(shape: Sequence[int]) -> str:
 
 def teacher_seconds(sizes: Sizes, precision: Precision) -> float:
     """Seconds of one forward pass of the teacher as it runs in training; image by image where memory is not a GPU's."""
-    network: nn.Module = build(Use(use=TEACHER), folder=Path(), trust=False, num_classes=sizes.classes, in_channels=3)
+    network: nn.Module = Maker().build(Use(use=TEACHER), num_classes=sizes.classes, in_channels=3)
     network.eval().to(precision.device).to(memory_format=precision.memory_format)
     each = sizes.images if precision.device.type == "cuda" else 1
     shape = (each, 3, STRIDE * sizes.height, STRIDE * sizes.width)
@@ -138,7 +137,7 @@ def _built(name: str, args: dict[str, Any], sizes: Sizes, tap: str) -> nn.Module
         "label_counts": lambda: [1] * sizes.classes,
     }
     use = Use(use=f"kd.losses.{name}", args=args)
-    loss: nn.Module = build(use, folder=Path(), trust=False, facts=facts)
+    loss: nn.Module = Maker().build(use, facts=facts)
     return loss
 
 

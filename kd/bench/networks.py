@@ -16,7 +16,7 @@ from rich.table import Table
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from kd.components.build import build, find
+from kd.components import Maker
 from kd.console import stdout
 from kd.errors import RecipeError
 from kd.machine import Precision, choose, peak_memory
@@ -62,7 +62,7 @@ def bench_networks_command(
         raise RecipeError(f"kd bench: --threads {threads}, --rounds {rounds}: give 1 at least")
     names = names or all_networks()
     for name in names:
-        find(Use(use=name), folder=Path(), trust=False)
+        Maker().find(Use(use=name))
     precision = choose()
     table = Table(
         title=f"{precision}, {threads or torch.get_num_threads()} threads, {CLASSES} classes, median of {rounds}; "
@@ -95,7 +95,7 @@ def all_networks() -> list[str]:
 
 
 def _needs_more(name: str) -> bool:
-    parameters = inspect.signature(find(Use(use=name), folder=Path(), trust=False)).parameters.values()
+    parameters = inspect.signature(Maker().find(Use(use=name))).parameters.values()
     return any(one.default is one.empty and one.name != "num_classes" for one in parameters)
 
 
@@ -114,7 +114,7 @@ def measure(name: str, size: tuple[int, int], *, threads: int | None = None, rou
         torch.set_num_threads(threads)
     precision = choose()
     before = _peak(precision)
-    network: nn.Module = build(Use(use=name), folder=Path(), trust=False, num_classes=CLASSES, in_channels=3)
+    network: nn.Module = Maker().build(Use(use=name), num_classes=CLASSES, in_channels=3)
     parameters, macs = parameter_count(network), count_macs(network, size)
     images = torch.randint(0, 256, (TRAINED, 3, *size), dtype=torch.uint8)
     network.to(device=precision.device).to(memory_format=precision.memory_format)

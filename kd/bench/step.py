@@ -1,48 +1,41 @@
 """`kd bench RECIPE`: the distillation step against its unavoidable parts, round-robin in one process."""
 
-import itertools
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 from rich.table import Table
-from torch import Tensor
 
-from kd.components.build import check_calls
 from kd.console import stdout
 from kd.machine import peak_memory
-from kd.parts.assemble import Parts, assemble
-from kd.parts.dry_run import meet
+from kd.parts.assemble import Parts
+from kd.parts.dry_run import open_parts
 from kd.parts.roles import to_device
-from kd.recipe import read_recipe
-from kd.train.bookkeeping import Bookkeeping
-from kd.train.checkpoint import Checkpoints
+from kd.parts.stream import in_this_process
+from kd.recipe import Recipe
 from kd.train.guard import Guard
 from kd.train.loop import train
-from kd.train.signals import Stop
-from kd.train.sinks.progress import Progress, make_progress
-from kd.train.start import make_run, taught_by
-from kd.train.step import Run, distill_step
+from kd.train.reports import Reports
+from kd.train.sinks.progress import make_progress
+from kd.train.start import start, step_teacher
+from kd.train.step import TrainState, distill_step
+from kd.train.watch import Watch
 from kd.types import Batch
 
 TEACHER, STUDENT, STEP = "teacher forward", "student step", "distillation step"
 CACHED, LOOP = "with a full cache", "in the training loop"
 
 
-def bench_command(
-    file: str | Path, overrides: Sequence[str] = (), *, trust: bool, runs: Path, rounds: int = 10
-) -> None:
+def bench_command(recipe: Recipe, *, runs: Path, rounds: int = 10) -> None:
     """Print seconds a step of teacher forward, student step and distillation step, and their ratios."""
-    recipe = read_recipe(file, [*overrides, "data.workers=0"], trust=trust)
-    check_calls(recipe)
-    parts = assemble(recipe, runs=runs, seed=recipe.train.seeds[0], trained=False)
-    meet(parts)
+    recipe = in_this_process(recipe)
+    parts = open_parts(recipe, runs=runs, trained=False)
     with tempfile.TemporaryDirectory() as folder:
         seconds = time_step(parts, rounds, Path(folder))
     table = Table(title=f"{parts.precision}, {torch.get_num_threads()} threads, median of {rounds}")
@@ -68,8 +61,8 @@ def time_step(parts: Parts, rounds: int, folder: Path) -> dict[str, float]:
     does between evaluations and checkpoints; a recipe's cache is filled in `folder`, not in its own.
     """
     recipe = parts.recipe
-    uncached = replace(parts, recipe=recipe.model_copy(update={"cache": None}))
-    run = make_run(uncached, seed=0, start=0, due=lambda *_: None)
+    uncached = replace(parts, recipe=recipe.changed(cache=None))
+    run = start(uncached, seed=0)
     loaded = next(run.batches)
     batch = to_device(loaded, run.precision)
     alone = replace(run, teacher=lambda _: None, terms={})
@@ -79,19 +72,17 @@ def time_step(parts: Parts, rounds: int, folder: Path) -> dict[str, float]:
         jobs = {TEACHER: lambda: _teach(run, batch), **jobs, STEP: lambda: _update(run, batch)}
     if recipe.cache is not None:
         cache = recipe.cache.model_copy(update={"folder": str(folder / "cache")})
-        kept = replace(parts, recipe=recipe.model_copy(update={"cache": cache}))
-        cached = replace(run, teacher=taught_by(kept, seed=0))
+        kept = replace(parts, recipe=recipe.changed(cache=cache))
+        cached = replace(run, teacher=step_teacher(kept, seed=0))
         jobs[CACHED] = lambda: _update(cached, batch)
-    untold = recipe.model_copy(update={"track": None})
-    progress = make_progress(folder, untold, seed=0, steps=sys.maxsize, start=0, quiet=True)
-    loop = replace(
-        run,
-        batches=itertools.repeat(loaded),
-        accumulate=1,
-        factor=lambda step: run.factor(step % parts.steps),  # a short recipe ends before the rounds do
-        due=_bookkeeping(parts, progress, folder),
+    untracked = recipe.changed(track=None)
+    progress = make_progress(folder, untracked, seed=0, steps=sys.maxsize, start=0, quiet=True)
+    loop = replace(run, steps=sys.maxsize, accumulate=1)  # no step is the last one, which would be reported
+    watch = Watch(
+        reports=Reports(progress, every=recipe.log.every, batch_size=recipe.train.batch_size),
+        guard=Guard(recipe.train.on_nan, recipe.train.nan_limit),
     )
-    jobs[LOOP] = lambda: _train_on(loop)
+    jobs[LOOP] = lambda: _train_on(loop, watch, loaded, parts.steps)
     taken: dict[str, list[float]] = {name: [] for name in jobs}
     with closing(progress):
         for _ in range(rounds + 2):
@@ -104,47 +95,24 @@ def time_step(parts: Parts, rounds: int, folder: Path) -> dict[str, float]:
     return {name: statistics.median(values[2:]) for name, values in taken.items()}
 
 
-def _bookkeeping(parts: Parts, progress: Progress, folder: Path) -> Callable[[Run, Mapping[str, Tensor]], None]:
-    """What training does after each step, evaluations and checkpoints apart, for a run that ends there."""
-    recipe, never = parts.recipe, sys.maxsize
-    book = Bookkeeping(
-        Checkpoints(folder / "checkpoints"),
-        progress,
-        dict,
-        report_every=recipe.log.every,
-        evaluate_every=never,
-        save_every=never,
-        batch_size=recipe.train.batch_size,
-        stop=Stop(),
-        network=recipe.student.use,
-        guard=Guard(recipe.train.on_nan, recipe.train.nan_limit, folder, str, lambda _: None),
-        ema=parts.ema,
-    )
-
-    def due(run: Run, losses: Mapping[str, Tensor]) -> None:
-        run.steps = never  # a last step would be evaluated and saved
-        book(run, losses)
-        run.steps = run.step
-
-    return due
+def _train_on(loop: TrainState, watch: Watch, batch: Batch, steps: int) -> None:
+    """One step of the training loop, without evaluations and checkpoints: it ends where there is no second batch."""
+    loop.step, loop.batches = loop.step % steps, iter([batch])  # a short recipe ends before the rounds do
+    with suppress(StopIteration):
+        train(loop, watch)
 
 
-def _train_on(loop: Run) -> None:
-    loop.steps = loop.step + 1
-    train(loop)
-
-
-def _teach(run: Run, batch: Batch) -> None:
+def _teach(run: TrainState, batch: Batch) -> None:
     with run.precision.autocast():
         run.teacher(batch)
 
 
-def _update(run: Run, batch: Batch) -> None:
+def _update(run: TrainState, batch: Batch) -> None:
     distill_step(run, batch)["total"].backward()  # type: ignore[no-untyped-call]
     run.optimizer.step()
     run.optimizer.zero_grad()
 
 
-def _wait(run: Run) -> None:
+def _wait(run: TrainState) -> None:
     if run.precision.device.type == "cuda":
         torch.cuda.synchronize(run.precision.device)

@@ -11,7 +11,7 @@ from rich.table import Table
 from kd.console import stdout
 from kd.metrics import scores
 from kd.recipe import Recipe, read_recipe
-from kd.runs import is_finished, read_result
+from kd.runs import is_finished, read_result, read_run_recipe
 from kd.storage import read_json
 
 NOTHING = "–"
@@ -46,7 +46,7 @@ def facts(path: Path) -> dict[str, str]:
     """All that a recipe, or a run directory, says of itself: dotted key -> text."""
     if not path.is_dir():
         return dict(_flat(_recipe(read_recipe(path, trust=True)), "recipe"))
-    found = dict(_flat(_recipe(read_recipe(path / "recipe.yaml", trust=True)), "recipe"))
+    found = dict(_flat(_recipe(read_run_recipe(path, trust=True)), "recipe"))
     found |= _flat(read_json(path / "environment.json"), "environment")
     if not is_finished(path):
         return found | {"result": "unfinished"}

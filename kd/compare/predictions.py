@@ -11,12 +11,13 @@ from torch import nn
 
 from kd.compare.comparison import SPLIT, Comparison, Entry
 from kd.compare.figures import RGB, as_rgb
+from kd.components import Maker
 from kd.data.dataset import read, resize_image
 from kd.errors import DataError, RecipeError, StorageError
 from kd.machine import Precision, choose
 from kd.networks.weights import load_into
-from kd.recipe import Recipe, read_recipe
-from kd.runs import build_dataset, build_network, load_network
+from kd.recipe import Recipe
+from kd.runs import load_network, read_run_recipe
 from kd.scoring import full_size, predict
 from kd.types import IGNORE, Sample, SegmentationDataset
 
@@ -56,8 +57,8 @@ def pictures(comparison: Comparison, *, count: int = 6) -> Pictures:
     if subject is None:
         return Pictures((), (), ("no run directory: nothing to predict with",))
     try:
-        recipe = read_recipe(subject.runs[0] / "recipe.yaml", trust=comparison.trust)
-        dataset = build_dataset(recipe, SPLIT)
+        recipe = read_run_recipe(subject.runs[0], trust=comparison.trust)
+        dataset = Maker(recipe).dataset(SPLIT)
         samples = {index: read(dataset, index) for index in spread(len(dataset), CANDIDATES)}
     except (RecipeError, DataError, StorageError) as error:
         return Pictures((), (), (f"the {SPLIT} images cannot be read: {error}",))
@@ -148,7 +149,7 @@ def _network(comparison: Comparison, entry: Entry, recipe: Recipe, dataset: Segm
     use = recipe.teacher.network if recipe.teacher else None
     if use is None or use.use != entry.network or recipe.teacher is None or recipe.teacher.weights is None:
         raise StorageError("it has no run directory")
-    network = build_network(recipe, use, len(dataset.class_names), dataset.in_channels)
+    network = Maker(recipe).network(use, len(dataset.class_names), dataset.in_channels)
     weights = recipe.teacher.weights
     load_into(network, weights if isinstance(weights, str) else weights.options())
     return network.eval()

@@ -1,1 +1,6 @@
 """`use` + `args` -> object: found, trusted, its call checked before it is made."""
+
+from kd.components.build import Maker, check_torch, refused_by
+from kd.components.user_files import importable
+
+__all__ = ["Maker", "check_torch", "importable", "refused_by"]

@@ -8,15 +8,15 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from kd.components import user_files as files
 from kd.components.signatures import misfits, parameters
-from kd.components.user_files import importable
 from kd.errors import DataError, RecipeError, did_you_mean, raised
 from kd.recipe import Recipe, Use
 from kd.recipe.schema import components
 from kd.recipe.trust import TRUSTED, is_trusted
-
-__all__ = ["build", "check_calls", "check_torch", "find", "importable", "network_facts", "refused_by"]
+from kd.types import SegmentationDataset
 
 REFUSED = {
     "LBFGS": "it calls the loss several times a step",
@@ -39,72 +39,132 @@ def asked(component: Any) -> list[str]:
     return [name for name in OFFERED if name in (parameters(component) or ())]
 
 
-def find(use: Use, *, folder: Path, trust: bool) -> Any:
-    """The class or function that `use` names.
+class Maker:
+    """Makes the components of one recipe: datasets, networks, losses and all others.
 
     Args:
-        use: the component.
-        folder: the recipe's folder, which `file.py:Name` is relative to.
-        trust: whether it may be code outside `kd.recipe.trust.TRUSTED`.
-
-    Raises:
-        RecipeError: it is not trusted, does not exist, is not public, or its module cannot be imported.
+        recipe: gives the folder that `file.py:Name` is relative to, and whether code outside `TRUSTED` is allowed.
+            None: components of kd alone.
     """
-    where, trusted = use.where(), is_trusted(use.use)
-    if not (trust or trusted):
-        raise RecipeError(f"{where}: '{use.use}' is no part of kd; if you trust it, add --trust")
-    source, colon, name = use.use.rpartition(":" if ":" in use.use else ".")
-    if not source:
-        raise RecipeError(f"{where}: must be package.module.Name or file.py:Name, got '{use.use}'")
-    if colon == ":":
-        module = _module_of_file(folder / source, where)
-    else:
-        _refuse_shadow(source, where)
-        module = _module(source, where)
-    found = getattr(module, name, None)
-    public = _public(module, source)
-    if found is None or (trusted and name not in public):
-        raise RecipeError(f"{where}: {source} has no '{name}'{did_you_mean(name, public)}")
-    if source == "torch.optim" and name in REFUSED:
-        raise RecipeError(f"{where}: torch.optim.{name} cannot train here: {REFUSED[name]}; use SGD or AdamW")
-    if not callable(found):
-        raise RecipeError(f"{where}: {use.use} is a {type(found).__name__}, not a class or function")
-    return found
 
+    def __init__(self, recipe: Recipe | None = None) -> None:
+        self._recipe = recipe
+        self._folder = Path() if recipe is None else recipe.folder
+        self._trust = recipe is not None and recipe.trust
 
-def build(
-    use: Use, *, folder: Path, trust: bool, facts: Mapping[str, Callable[[], Any]] | None = None, **supplied: Any
-) -> Any:
-    """Call the component that `use` names with its `args` and what the engine supplies; components in `args` first.
+    def find(self, use: Use) -> Any:
+        """The class or function that `use` names.
 
-    Args:
-        use: the component.
-        folder: the recipe's folder.
-        trust: whether it may be code outside `kd.recipe.trust.TRUSTED`.
-        facts: `OFFERED` name -> what finds it out; for this component and those in its `args`, where they name it.
-        **supplied: arguments that only the engine knows (channels, parameters); a recipe may not give them.
+        Raises:
+            RecipeError: it is not trusted, does not exist, is not public, or its module cannot be imported.
+        """
+        where, trusted = use.where(), is_trusted(use.use)
+        if not (self._trust or trusted):
+            raise RecipeError(f"{where}: '{use.use}' is not part of kd; if you trust it, add --trust")
+        source, colon, name = use.use.rpartition(":" if ":" in use.use else ".")
+        if not source:
+            raise RecipeError(f"{where}: must be package.module.Name or file.py:Name, got '{use.use}'")
+        if colon == ":":
+            module = _module_of_file(self._folder / source, where)
+        else:
+            _refuse_shadow(source, where)
+            module = _module(source, where)
+        component = getattr(module, name, None)
+        public = _public(module, source)
+        if component is None or (trusted and name not in public):
+            raise RecipeError(f"{where}: {source} has no '{name}'{did_you_mean(name, public)}")
+        if source == "torch.optim" and name in REFUSED:
+            raise RecipeError(f"{where}: torch.optim.{name} cannot train here: {REFUSED[name]}; use SGD or AdamW")
+        if not callable(component):
+            raise RecipeError(f"{where}: {use.use} is a {type(component).__name__}, not a class or function")
+        return component
 
-    Raises:
-        RecipeError: there is no such component, it does not take these arguments, or it refuses their values
-            (ValueError, TypeError or OSError, which is then the cause); or a user's component raises anything.
-        DataError: it is a dataset whose files are missing or wrong.
-    """
-    component = find(use, folder=folder, trust=trust)
-    if facts is not None:
-        supplied |= {name: facts[name]() for name in asked(component)}
-    if mistakes := misfits(use, component, supplied):
-        raise RecipeError(mistakes)
-    args = _built(use.args, folder, trust, facts)
-    try:
-        return component(**args, **supplied)
-    except (RecipeError, DataError):
-        raise
-    except (ValueError, TypeError, OSError) as error:
-        raise RecipeError(f"{use.where()}: {use.use}: {error}") from error
-    except (Exception, SystemExit) as error:
-        if is_trusted(use.use):
-            raise  # a bug of ours
-        raise RecipeError(f"{use.where()}: {use.use} raised {raised(error)}") from error
+    def build(self, use: Use, *, facts: Mapping[str, Callable[[], Any]] | None = None, **supplied: Any) -> Any:
+        """Call the component that `use` names with its `args` and what the engine supplies; components in `args` first.
+
+        Args:
+            use: the component.
+            facts: `OFFERED` name -> function that finds the fact; for this component and those in its `args`, where
+                they name it.
+            **supplied: arguments that only the engine knows (channels, parameters); a recipe must not give them.
+
+        Raises:
+            RecipeError: there is no such component, it does not take these arguments, or it refuses their values
+                (ValueError, TypeError or OSError, which is then the cause); or a user's component raises anything.
+            DataError: it is a dataset whose files are missing or wrong.
+        """
+        component = self.find(use)
+        if facts is not None:
+            supplied |= {name: facts[name]() for name in asked(component)}
+        if mistakes := misfits(use, component, supplied):
+            raise RecipeError(mistakes)
+        args = self._built(use.args, facts)
+        try:
+            return component(**args, **supplied)
+        except (RecipeError, DataError):
+            raise
+        except (ValueError, TypeError, OSError) as error:
+            raise RecipeError(f"{use.where()}: {use.use}: {error}") from error
+        except (Exception, SystemExit) as error:
+            if is_trusted(use.use):
+                raise  # a bug of ours
+            raise RecipeError(f"{use.where()}: {use.use} raised {raised(error)}") from error
+
+    def dataset(self, split: str) -> SegmentationDataset:
+        """One split of the recipe's dataset."""
+        assert self._recipe is not None
+        dataset: SegmentationDataset = self.build(self._recipe.data.dataset, split=split)
+        return dataset
+
+    def network(self, use: Use, num_classes: int, in_channels: int) -> nn.Module:
+        """A network for data of `num_classes` classes and `in_channels` channels.
+
+        For two classes the recipe may state `num_classes: 1`: a single logit, which `kd.types.as_classes` turns into
+        two.
+
+        Raises:
+            RecipeError: the recipe states another number of classes; there is no such network, or it is not a network.
+        """
+        stated = use.args.get("num_classes", num_classes)
+        if "num_classes" in use.args and (stated, num_classes) != (1, 2):
+            fix = "remove it, or state 1 for a single logit" if num_classes == 2 else "remove it"
+            raise RecipeError(
+                f"{use.where('num_classes')}: num_classes is {stated!r}, the data have {num_classes}; {fix}"
+            )
+        network = self.build(use, **network_facts(use, num_classes, in_channels))
+        if not isinstance(network, nn.Module):
+            raise RecipeError([f"{use.at()}: {use.use} is {type(network).__name__}, not a network (torch.nn.Module)"])
+        return network
+
+    def check(self) -> None:
+        """Check that every component of the recipe exists and takes its arguments; nothing is built.
+
+        Raises:
+            RecipeError: with every mistake.
+        """
+        recipe = self._recipe
+        assert recipe is not None
+        mistakes: list[str] = []
+        if recipe.track is not None and _version("wandb") == NOT_INSTALLED:
+            mistakes.append(f"{recipe.at('track')}: track: {_missing('wandb', 'wandb')}, or track=null")
+        for use, supplied in _roles(recipe):
+            try:
+                component = self.find(use)
+            except RecipeError as error:
+                mistakes += error.mistakes
+            else:
+                mistakes += misfits(use, component, asked(component) if supplied is OFFERED else supplied)
+        if mistakes:
+            raise RecipeError(dict.fromkeys(mistakes))
+
+    def _built(self, value: Any, facts: Mapping[str, Callable[[], Any]] | None) -> Any:
+        if isinstance(value, Use):
+            return self.build(value, facts=facts)
+        if isinstance(value, dict):
+            return {key: self._built(item, facts) for key, item in value.items()}
+        if isinstance(value, list):
+            return [self._built(item, facts) for item in value]
+        return value
 
 
 def network_facts(use: Use, num_classes: int, in_channels: int) -> dict[str, Any]:
@@ -118,26 +178,6 @@ def refused_by(use: Use, error: BaseException) -> BaseException:
     if isinstance(error, ValueError):
         return RecipeError(f"{use.where()}: {use.use}: {error}")
     return error if is_trusted(use.use) else RecipeError(f"{use.where()}: {use.use} raised {raised(error)}")
-
-
-def check_calls(recipe: Recipe) -> None:
-    """Check that every component of a recipe exists and takes its arguments; nothing is built.
-
-    Raises:
-        RecipeError: with every mistake.
-    """
-    mistakes: list[str] = []
-    if recipe.track is not None and _version("wandb") == NOT_INSTALLED:
-        mistakes.append(f"{recipe.at('track')}: track: {_missing('wandb', 'wandb')}, or track=null")
-    for use, supplied in _roles(recipe):
-        try:
-            component = find(use, folder=recipe.folder, trust=recipe.trust)
-        except RecipeError as error:
-            mistakes += error.mistakes
-        else:
-            mistakes += misfits(use, component, asked(component) if supplied is OFFERED else supplied)
-    if mistakes:
-        raise RecipeError(dict.fromkeys(mistakes))
 
 
 def check_torch() -> None:
@@ -243,13 +283,3 @@ def _roles(recipe: Recipe) -> Iterator[tuple[Use, Sequence[str]]]:
         if use is not None:
             yield use, supplied
             yield from ((inner, supplied if supplied is OFFERED else ()) for inner in components(use.args))
-
-
-def _built(value: Any, folder: Path, trust: bool, facts: Mapping[str, Callable[[], Any]] | None) -> Any:
-    if isinstance(value, Use):
-        return build(value, folder=folder, trust=trust, facts=facts)
-    if isinstance(value, dict):
-        return {key: _built(item, folder, trust, facts) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_built(item, folder, trust, facts) for item in value]
-    return value

@@ -1,7 +1,7 @@
-"""`kd calibrate`, and its figures in training: how hard and which way each term pulls, and the weights to match."""
+"""`kd calibrate`: how hard and which way each term pulls, and the weights to match."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
 from statistics import fmean
@@ -9,46 +9,34 @@ from statistics import fmean
 from rich.console import Console
 from rich.table import Table
 
-from kd.components.build import check_calls
 from kd.console import stdout
 from kd.errors import RecipeError
-from kd.parts.assemble import Parts, assemble
-from kd.parts.dry_run import meet
+from kd.parts.assemble import Parts
+from kd.parts.dry_run import open_parts
 from kd.parts.gradients import Pull, pulls
-from kd.recipe import Recipe, read_recipe
-from kd.recipe import yaml12 as nodes
-from kd.train.start import stream
+from kd.parts.stream import in_this_process, stream
+from kd.recipe import Recipe, yaml12
 
 
 def calibrate_command(
-    file: str | Path,
-    overrides: Sequence[str] = (),
-    *,
-    trust: bool,
-    runs: Path,
-    batches: int = 4,
-    ratio: float = 1.0,
-    console: Console | None = None,
+    recipe: Recipe, *, runs: Path, batches: int = 4, ratio: float = 1.0, console: Console | None = None
 ) -> None:
     """Print each term's pull on some batches, and the terms with the weights that bring it to `ratio`.
 
     Raises:
-        RecipeError: the recipe is wrong, has no terms, or its teacher is not trained; `batches` is below 1, or `ratio`
-            not above 0.
+        RecipeError: the recipe has no terms, or its teacher is not trained; `batches` is below 1, or `ratio` is not
+            above 0.
     """
     if batches < 1:
         raise RecipeError(f"kd calibrate: --batches is {batches}; it must be 1 or more")
     if not 0 < ratio < math.inf:
         raise RecipeError(f"kd calibrate: --ratio is {ratio:g}; it must be above 0")
-    recipe = read_recipe(file, [*overrides, "data.workers=0"], trust=trust)
-    check_calls(recipe)
     if not recipe.distill:
         raise RecipeError(f"{recipe.file}: there is no term to calibrate; add `teacher` and `distill`")
-    seed = recipe.train.seeds[0]
-    parts = assemble(recipe, runs=runs, seed=seed)
-    meet(parts)
-    found = [pulls(parts, batch) for batch in islice(stream(parts, seed=seed, steps=batches), batches)]
-    means = {name: Pull(*map(fmean, zip(*(one[name] for one in found), strict=True))) for name in parts.terms}
+    parts = open_parts(in_this_process(recipe), runs=runs)
+    seen = islice(stream(parts, seed=recipe.train.seeds[0], steps=batches), batches)
+    of_batches = [pulls(parts, batch) for batch in seen]
+    means = {name: Pull(*map(fmean, zip(*(found[name] for found in of_batches), strict=True))) for name in parts.terms}
     console = console or stdout()
     console.print(_table(parts, means, batches))
     weights = {name: proposed(pull, ratio) for name, pull in means.items()}
@@ -73,7 +61,7 @@ def fragment(recipe: Recipe, weights: Mapping[str, float]) -> str:
         name: term.model_dump(exclude_defaults=True) | {"weight": weights[name]}
         for name, term in recipe.distill.items()
     }
-    return nodes.dump({"distill": terms})
+    return yaml12.dump({"distill": terms})
 
 
 def _table(parts: Parts, means: Mapping[str, Pull], batches: int) -> Table:

@@ -1,31 +1,23 @@
 """`kd inspect`: what every term reads, and how strongly it pulls, on one batch of the real data."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor, nn
 
-from kd.components.build import check_calls
 from kd.console import stdout
-from kd.parts.assemble import Parts, assemble
-from kd.parts.dry_run import meet
+from kd.parts.assemble import Parts
+from kd.parts.dry_run import open_parts
+from kd.parts.gradients import gradient_norm
 from kd.parts.roles import to_device
-from kd.recipe import read_recipe
-from kd.train.start import stream
-from kd.types import Taken, parameter_count
+from kd.parts.stream import in_this_process, stream
+from kd.recipe import Recipe
+from kd.types import Taken, as_tuple, parameter_count
 
 
-def inspect_command(
-    file: str | Path, overrides: Sequence[str] = (), *, trust: bool, runs: Path, console: Console | None = None
-) -> None:
+def inspect_command(recipe: Recipe, *, runs: Path, console: Console | None = None) -> None:
     """Print the taps of both networks, and a row for each term."""
-    recipe = read_recipe(file, [*overrides, "data.workers=0"], trust=trust)
-    check_calls(recipe)
-    parts = assemble(recipe, runs=runs, seed=recipe.train.seeds[0], trained=False)
-    meet(parts)
+    parts = open_parts(in_this_process(recipe), runs=runs, trained=False)
     console = console or stdout()
     for line in parts.notes:
         console.print(line, markup=False)
@@ -70,12 +62,5 @@ def _terms(parts: Parts) -> Table:
     return table
 
 
-def gradient_norm(loss: Tensor, network: nn.Module) -> float:
-    """The L2 norm of the loss's gradient at the network's trainable parameters."""
-    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    gradients = torch.autograd.grad(loss, trained, retain_graph=True, allow_unused=True)
-    return float(sum(gradient.float().square().sum().item() for gradient in gradients if gradient is not None) ** 0.5)
-
-
 def _shape(maps: Taken) -> str:
-    return ", ".join("×".join(map(str, each.shape)) for each in (maps if isinstance(maps, tuple) else (maps,)))
+    return ", ".join("×".join(map(str, tensor.shape)) for tensor in as_tuple(maps))

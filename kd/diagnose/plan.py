@@ -7,7 +7,7 @@ import statistics
 import tempfile
 import time
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,22 +16,24 @@ from torch import nn
 
 from kd import distributed
 from kd.data.dataset import Few
-from kd.errors import RecipeError
+from kd.errors import DivergedError, RecipeError
 from kd.machine import peak_memory
-from kd.parts.assemble import Parts, assemble
-from kd.parts.dry_run import meet
+from kd.parts.assemble import Parts
+from kd.parts.dry_run import untouched
+from kd.parts.stream import stream
 from kd.parts.teacher_cache import CachedTeacher
-from kd.recipe import Recipe, baseline_of, teachers
-from kd.recipe.schema import CacheConfig
+from kd.recipe import CacheConfig, Recipe, baseline_of, first_seed, teachers
 from kd.runs import is_finished, run_directory
 from kd.train.checkpoint import Checkpoints
 from kd.train.evaluation import score_share
 from kd.train.loop import train
-from kd.train.start import make_run, stream, taught_by
-from kd.train.step import Run
+from kd.train.session import Session
+from kd.train.start import start, step_teacher
+from kd.train.step import TrainState
 from kd.units import as_steps, duration
 
 SECONDS = 20.0  # that all measuring together may take; a step that has begun is ended
+MOST_STEPS = 31
 WARM_UP = 1  # steps that are not counted: they allocate memory, choose algorithms, start the workers, fill a cache
 LONGEST = 10**6  # epochs
 
@@ -80,27 +82,33 @@ class Job:
         return steps + share * self.runs * self.evaluations * self.evaluation
 
 
-def plan(recipe: Recipe, *, runs: Path, baseline: bool = False, fresh: bool = False) -> list[Job]:
-    """Measure what `kd run` would train: the teacher, the student's seeds, its twin's; finished runs are left out.
+def plan(recipe: Recipe, session: Session, *, baseline: bool = False, fresh: bool = False) -> list[Job]:
+    """Measure what `kd run` would train: the teacher, the student's seeds, its baseline's; finished runs are left out.
 
-    Nothing that is written stays. A teacher that is still to be trained is measured as it is built.
+    Nothing that is written stays, and the session keeps the objects that were measured, as they were. A teacher that
+    is still to be trained is measured as it is built.
 
     Raises:
         RecipeError: the parts do not fit.
         DataError: the data cannot be read.
     """
-    asked = [("teacher", one, one.train.seeds[:1]) for one in reversed(teachers(recipe))]
+    asked = [("teacher", first_seed(teacher), teacher.train.seeds[:1]) for teacher in reversed(teachers(recipe))]
     asked.append(("student" if recipe.distill else "baseline", recipe, recipe.train.seeds))
     if baseline and recipe.distill:
         asked.append(("baseline", baseline_of(recipe), recipe.train.seeds))
     wanted = []
-    for role, each, seeds in asked:
-        folders = [run_directory(each, runs, seed) for seed in seeds]
+    for role, trained, seeds in asked:
+        run_dirs = {seed: run_directory(trained, session.runs, seed) for seed in seeds}
         again = fresh and role != "teacher"
-        unfinished = [folder / "fresh" if again else folder for folder in folders if again or not is_finished(folder)]
+        unfinished = {
+            seed: run_dir / "fresh" if again else run_dir
+            for seed, run_dir in run_dirs.items()
+            if again or not is_finished(run_dir)
+        }
         if distributed.first(lambda found=unfinished: bool(found)):  # type: ignore[misc]
-            wanted.append((role, each, unfinished))
-    return [_measure(role, each, folders, runs, SECONDS / len(wanted)) for role, each, folders in wanted]
+            wanted.append((role, trained, unfinished))
+    share = SECONDS / max(len(wanted), 1)
+    return [_measure(role, session.prepare(trained, next(iter(left))), left, share) for role, trained, left in wanted]
 
 
 def lines(jobs: list[Job], *, now: float | None = None) -> list[str]:
@@ -163,26 +171,27 @@ def epochs_within(jobs: list[Job], budget: float, where: str) -> int:
     return epochs
 
 
-def _measure(role: str, recipe: Recipe, folders: list[Path], runs: Path, seconds: float) -> Job:
-    cache, recipe = recipe.cache, recipe.model_copy(update={"cache": None})  # measuring must not fill it
-    parts = assemble(recipe, runs=runs, seed=recipe.train.seeds[0], trained=False)
-    meet(parts)
-    run = make_run(parts, seed=0, start=0, due=_ignore, not_finite=_ignore)
-    step = _time_steps(run, seconds / 2)
-    evaluation = _time_evaluation(parts, seconds / 4)
-    cached, record = None, 0
-    if cache is not None and parts.teacher is not None:
-        cached, record = _time_cached(parts, run, cache, seconds / 4)
-    buffer = io.BytesIO()
-    torch.save({"student": distributed.bare(run.student).state_dict(), "optimizer": run.optimizer.state_dict()}, buffer)
-    every = max(as_steps(recipe.train.evaluate_every, parts.steps), 0) or parts.steps
-    reached = [min(Checkpoints(folder / "checkpoints").reached(), parts.steps) for folder in folders]
-    recipe = recipe.model_copy(update={"cache": cache})
+def _measure(role: str, parts: Parts, unfinished: Mapping[int, Path], seconds: float) -> Job:
+    """Time the objects of one run, for all that is left of its recipe: seed -> run directory."""
+    recipe, cache = parts.recipe, parts.recipe.cache
+    with untouched(parts):
+        uncached = replace(parts, recipe=recipe.changed(cache=None))  # measuring must not fill it
+        run = start(uncached, seed=0)
+        step = _time_steps(run, seconds / 2)
+        evaluation = _time_evaluation(parts, seconds / 4)
+        cached, record = None, 0
+        if cache is not None and parts.teacher is not None:
+            cached, record = _time_cached(parts, run, cache, seconds / 4)
+        student, optimizer = distributed.bare(run.student).state_dict(), run.optimizer.state_dict()
+        buffer = io.BytesIO()
+        torch.save({"student": student, "optimizer": optimizer}, buffer)
+    every = as_steps(recipe.train.evaluate_every, parts.steps) or parts.steps
+    reached = [min(Checkpoints(run_dir / "checkpoints").reached(), parts.steps) for run_dir in unfinished.values()]
     filled = math.ceil(_filling(recipe, len(parts.train)))
     measured = Job(
         recipe=recipe,
         role=role,
-        runs=len(folders),
+        runs=len(unfinished),
         steps=parts.steps,
         left=sum(parts.steps - step for step in reached),
         step=step,
@@ -203,43 +212,36 @@ def _filling(recipe: Recipe, images: int) -> float:
     return (recipe.cache.views if recipe.cache else 0) * images / recipe.train.batch_size
 
 
-def _time_steps(run: Run, seconds: float) -> float:
+def _time_steps(run: TrainState, seconds: float) -> float:
     """Median seconds of a step on the real data, reading included."""
     taken: list[float] = []
-    began = before = time.monotonic()
-
-    def due(run: Run, losses: object) -> None:
-        nonlocal before
-        now = time.monotonic()
-        taken.append(now - before)
-        before = now
-        if distributed.largest(now - began > seconds or len(taken) >= 30 + WARM_UP):
-            raise _EnoughError
-
-    run.due = due
+    began, whole = time.monotonic(), run.steps
     try:
-        train(run)
-    except _EnoughError:
+        while run.step < min(whole, MOST_STEPS) and not distributed.largest(time.monotonic() - began > seconds):
+            before, run.steps = time.monotonic(), run.step + 1
+            train(run)
+            taken.append(time.monotonic() - before)
+    except DivergedError:  # what the recipe does about it is the run's own business
         run.optimizer.zero_grad()
     finally:
         close: Callable[[], None] | None = getattr(run.batches, "close", None)  # stops the workers
         if close is not None:
             close()
-    return statistics.median(taken[WARM_UP:] or taken)
+    return statistics.median(taken[WARM_UP:] or taken or [time.monotonic() - began])
 
 
-def _time_cached(parts: Parts, run: Run, cache: CacheConfig, seconds: float) -> tuple[float, int]:
+def _time_cached(parts: Parts, run: TrainState, cache: CacheConfig, seconds: float) -> tuple[float, int]:
     """Seconds of a step that finds the teacher in its cache, and the bytes that it keeps of one view of one image.
 
     One batch of images is seen again and again; the first time fills a cache that is removed.
     """
     with tempfile.TemporaryDirectory(prefix="kd-plan-") as folder:
         kept = cache.model_copy(update={"folder": folder, "views": 1})
-        recipe = parts.recipe.model_copy(update={"cache": kept})
+        recipe = parts.recipe.changed(cache=kept)
         few = replace(parts, recipe=recipe, train=Few(parts.train, recipe.train.batch_size))
-        teacher = taught_by(few, seed=0)
+        teacher = step_teacher(few, seed=0)
         assert isinstance(teacher, CachedTeacher)
-        again = replace(run, step=0, teacher=teacher, batches=stream(few, seed=0))
+        again = replace(run, step=0, steps=parts.steps, teacher=teacher, batches=stream(few, seed=0))
         return _time_steps(again, seconds), teacher.record_bytes
 
 
@@ -265,10 +267,6 @@ def _time_score(parts: Parts, network: nn.Module, teacher: nn.Module | None, sec
     spent, world = time.monotonic() - began, distributed.world()
     whole = math.ceil(math.ceil(len(parts.val) / world) / (parts.recipe.train.batch_size // world))
     return spent / max(batches, 1) * whole
-
-
-def _ignore(run: Run, what: object) -> None:
-    """A loss that is not finite is the run's own business, and so are its reports."""
 
 
 __all__ = ["Job", "epochs_within", "lines", "plan"]

@@ -1,11 +1,13 @@
 """Read a network at a named tap or at any module path."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from difflib import get_close_matches
 
 from torch import Tensor, nn
 
-from kd.types import Network, SegmentationOutput, Taken, as_classes
+from kd.errors import TapError
+from kd.types import Network, SegmentationOutput, Taken, as_classes, as_tuple
 
 Address = str | tuple[str, ...]
 
@@ -30,13 +32,28 @@ class Taps:
         self.run: Callable[[Tensor], SegmentationOutput] = network  # or the same, compiled
         self._seen: dict[str, tuple[Tensor, int]] | None = None  # a dict only during a call; else hooks do nothing
         modules = {path: module for path, module in network.named_modules() if path}
+        self._tapped: dict[str, nn.Module] = {}
         declared = network.taps if isinstance(network, Network) else {}
         for address in dict.fromkeys(a for one in self.addresses.values() for a in as_tuple(one)):
             if address == "logits" or address.startswith("aux.") or address in declared:
                 continue
             if address not in modules:
-                raise ValueError(_nothing_at(address, [*declared, "logits"], list(modules)))
-            modules[address].register_forward_hook(self._hook(address))
+                raise TapError(address, _nothing_at(address, [*declared, "logits"], list(modules)))
+            self._tapped[address] = modules[address]
+        self._attach()
+
+    def _attach(self) -> None:
+        self._handles = [module.register_forward_hook(self._hook(address)) for address, module in self._tapped.items()]
+
+    @contextmanager
+    def detached(self) -> Iterator[None]:
+        """Take the hooks off while the block runs, so that the network can be copied."""
+        for handle in self._handles:
+            handle.remove()
+        try:
+            yield
+        finally:
+            self._attach()
 
     def __call__(self, images: Tensor) -> tuple[SegmentationOutput, dict[str, Taken]]:
         """Run the network once on images (N, C, H, W); its output, and for every term the map or maps at its address.
@@ -61,10 +78,10 @@ class Taps:
             if self._seen is None:
                 return
             if address in self._seen:
-                raise ValueError(f"tap '{address}': the module ran twice in one forward; tap a module that runs once")
+                raise TapError(address, "the module ran twice in one forward; tap a module that runs once")
             if not isinstance(result, Tensor):
                 kind = type(result).__name__
-                raise ValueError(f"tap '{address}': the module returned {kind}, not a tensor; tap a module inside it")
+                raise TapError(address, f"the module returned {kind}, not a tensor; tap a module inside it")
             self._seen[address] = (result, result._version)
 
         return keep
@@ -76,24 +93,20 @@ def _one(address: str, output: SegmentationOutput, seen: Mapping[str, tuple[Tens
     if address.startswith("aux."):
         name = address.removeprefix("aux.")
         if name not in output.aux:
-            raise ValueError(f"tap '{address}': the network has no such head; known: {_listed(output.aux)}")
+            raise TapError(address, f"the network has no such head; known: {_listed(output.aux)}")
         return as_classes(output.aux[name])
     if address in output.features:
         return output.features[address]
     if address not in seen:
-        raise ValueError(f"tap '{address}': the module did not run in this forward; tap one that does")
+        raise TapError(address, "the module did not run in this forward; tap one that does")
     result, version = seen[address]
     if result._version != version:
-        raise ValueError(
-            f"tap '{address}': its map was changed in place after the module returned it "
-            "(an in-place ReLU or `out +=`); set inplace=False there, or tap the module behind it"
+        raise TapError(
+            address,
+            "its map was changed in place after the module returned it "
+            "(an in-place ReLU or `out +=`); set inplace=False there, or tap the module behind it",
         )
     return result
-
-
-def as_tuple(address: Address) -> tuple[str, ...]:
-    """One address or several as a tuple."""
-    return address if isinstance(address, tuple) else (address,)
 
 
 def _listed(names: Mapping[str, object]) -> str:
@@ -103,4 +116,4 @@ def _listed(names: Mapping[str, object]) -> str:
 def _nothing_at(address: str, taps: list[str], modules: list[str]) -> str:
     close = get_close_matches(address, [*taps, *modules], n=1)
     hint = f"; did you mean '{close[0]}'?" if close else ""
-    return f"tap '{address}': no such tap or module{hint} (taps: {', '.join(sorted(taps))})"
+    return f"no such tap or module{hint} (taps: {', '.join(sorted(taps))})"

@@ -1,6 +1,6 @@
 """Recipe -> Parts: the one place where everything meets."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -8,14 +8,15 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from kd import distributed
+from kd.components import Maker
 from kd.errors import RecipeError
 from kd.machine import Precision, choose
 from kd.parts.networks import folded_copy, freeze, moving_average, student_network, teacher_network
 from kd.parts.objective import Supervised, Term
 from kd.parts.roles import Student, Teacher
-from kd.parts.terms import addresses, make_loss, make_terms, refused_taps
+from kd.parts.terms import addresses, make_loss, make_terms, refused_taps, weight_by_step
 from kd.recipe import Recipe
-from kd.runs import build_dataset
+from kd.runs import load_weights, teacher_directories
 from kd.types import Batch, SegmentationDataset
 from kd.units import multiples_near
 
@@ -25,16 +26,17 @@ class Parts:
     """A recipe's objects before training: what `kd check`, `kd inspect` and `kd bench` look at too."""
 
     recipe: Recipe
+    maker: Maker
     train: SegmentationDataset
     val: SegmentationDataset
     student: Student
     teacher: Teacher | None
-    teacher_run: Path | None  # where the teacher's weights came from, if from a run
+    teacher_run: Path | None  # the run directory that the teacher's weights came from, if from one
     terms: dict[str, Term]
     supervised: Supervised
     steps: int
     precision: Precision
-    notes: list[str]  # what was loaded, what is slow: lines for the user
+    notes: list[str]  # what was loaded, what is frozen, what is slow: lines for the user
     ema: AveragedModel | None  # of the student's network alone
     teaching: Teacher | None  # the teacher as it works in a step: itself, or its copy with BatchNorm folded
 
@@ -68,60 +70,92 @@ class Parts:
 def assemble(recipe: Recipe, *, runs: Path, seed: int, trained: bool = True) -> Parts:
     """Build everything that a recipe names.
 
-    The student is built first from `seed`, so a recipe and its baseline twin start from the same weights.
+    The student is built first from `seed`, so a recipe and its baseline start from the same weights.
 
     Args:
         recipe: checked in shape.
         runs: where run directories are.
         seed: of the initial weights.
-        trained: False takes an unfinished teacher as it is built: for checks before it is trained.
+        trained: False takes an unfinished teacher as it is built; `with_trained_teacher` loads its weights later.
 
     Raises:
         RecipeError: the parts do not fit.
         DataError: the data cannot be read.
     """
     _divide(recipe)
-    train, val = (build_dataset(recipe, split) for split in ("train", "val"))
+    maker = Maker(recipe)
+    train, val = (maker.dataset(split) for split in ("train", "val"))
     if train.class_names != val.class_names:
         raise RecipeError(
             f"{recipe.data.dataset.at()}: train has the classes {train.class_names}, val {val.class_names}"
         )
     precision, steps, notes = _precision(recipe), total_steps(recipe, len(train)), list[str]()
     torch.manual_seed(seed)
-    network = student_network(recipe, train, precision, notes)
+    network = student_network(recipe, maker, train, precision, notes)
     ema = moving_average(recipe, network)  # before any hook: a copy's hooks would fill the original's store
     student, terms = Student(network, {}, {}, {}), dict[str, Term]()
-    teacher, teaching, teacher_run = None, None, None
+    teacher, folded, run_dir = None, None, None
     if recipe.teacher is not None:
-        other, teacher_run = teacher_network(recipe, train, ema, notes, runs=runs, trained=trained)
-        twin = folded_copy(recipe, other, train.in_channels, notes)  # copied before any hook
+        teacher_net, run_dir = teacher_network(recipe, maker, train, ema, notes, runs=runs, trained=trained)
+        folded = folded_copy(recipe, teacher_net, train.in_channels, notes)  # copied before any hook
         with refused_taps(recipe, "teacher"):
-            teacher = Teacher(other, addresses(recipe, "teacher"))
-        teaching = teacher if twin is None else Teacher(twin, teacher.taps.addresses)
+            teacher = Teacher(teacher_net, addresses(recipe, "teacher"))
         with refused_taps(recipe, "student"):
             student = Student(network, addresses(recipe, "student"), {}, {})
-        terms = make_terms(recipe, student, teacher, train, steps)
+        terms = make_terms(recipe, maker, student, teacher, train, steps)
     freeze(recipe, student, steps)
-    for role in filter(None, (student, teacher, teaching, ema)):
-        role.to(precision.device).to(memory_format=precision.memory_format)
-    loss = make_loss(recipe, recipe.supervised.loss, train)
-    if isinstance(loss, nn.Module):
-        loss.to(precision.device)
-    return Parts(
-        recipe,
-        train,
-        val,
-        student,
-        teacher,
-        teacher_run,
-        terms,
-        Supervised(loss, recipe.supervised.aux_weight),
-        steps,
-        precision,
-        notes,
-        ema,
-        teaching,
+    loss = make_loss(maker, recipe.supervised.loss, train)
+    parts = Parts(
+        recipe=recipe,
+        maker=maker,
+        train=train,
+        val=val,
+        student=student,
+        teacher=teacher,
+        teacher_run=run_dir,
+        terms=terms,
+        supervised=Supervised(loss, recipe.supervised.aux_weight),
+        steps=steps,
+        precision=precision,
+        notes=notes,
+        ema=ema,
+        teaching=teacher if folded is None or teacher is None else Teacher(folded, teacher.taps.addresses),
     )
+    for module in (student, teacher, parts.teaching, ema, loss):
+        if isinstance(module, nn.Module):
+            module.to(precision.device)
+            if module is not loss:
+                module.to(memory_format=precision.memory_format)
+    return parts
+
+
+def with_trained_teacher(parts: Parts, runs: Path) -> Parts:
+    """The same objects once the teacher's run has finished: its weights are loaded into the network that is there.
+
+    Args:
+        parts: assembled with `trained=False`.
+        runs: where run directories are.
+    """
+    teacher, recipe = parts.teacher, parts.recipe
+    assert teacher is not None
+    run_dir = teacher_directories(recipe, runs)[0]
+    load_weights(run_dir, teacher.network)
+    with teacher.taps.detached():
+        folded = folded_copy(recipe, teacher.network, parts.train.in_channels, [])  # noted when it was assembled
+    teaching = teacher if folded is None else Teacher(folded, teacher.taps.addresses)
+    teaching.to(parts.precision.device).to(memory_format=parts.precision.memory_format)
+    return replace(parts, teacher_run=run_dir, teaching=teaching)
+
+
+def with_length_of(parts: Parts, recipe: Recipe) -> Parts:
+    """The same objects for a recipe that differs in `train.epochs` or `train.steps` alone."""
+    steps = total_steps(recipe, len(parts.train))
+    terms = {
+        name: replace(term, weight=weight_by_step(parts.maker, recipe.distill[name], steps))
+        for name, term in parts.terms.items()
+    }
+    freeze(recipe, parts.student, steps)
+    return replace(parts, recipe=recipe, steps=steps, terms=terms)
 
 
 def total_steps(recipe: Recipe, images: int) -> int:

@@ -1,9 +1,10 @@
-"""The last stage of checking: both networks meet on one small batch, and every term must be able to teach."""
+"""The last stages of checking: calls fit, both networks meet on one small batch, every term is able to teach."""
 
 import copy
 import inspect
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -12,52 +13,60 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kd.components.build import build, check_calls, refused_by
+from kd.components import Maker, refused_by
 from kd.errors import RecipeError, raised
 from kd.parts.assemble import Parts, assemble, example_batch
+from kd.parts.gradients import gradients, reached
+from kd.parts.networks import freeze
 from kd.parts.objective import Term
 from kd.parts.optimizer import make_optimizer, phase_ends
 from kd.parts.roles import frozen_path
-from kd.recipe import Recipe, Use, read_recipe, teacher_recipe
+from kd.recipe import Recipe, Use, teachers
 from kd.recipe.trust import is_trusted
-from kd.types import Batch, Taken, Tapped, parameter_count, resize_labels
+from kd.types import Batch, Taken, Tapped, as_tuple, resize_labels
 
 
-def check_recipe(file: str | Path, overrides: Sequence[str] = (), *, trust: bool = False, runs: Path) -> list[str]:
-    """All three stages of checking, each finished before the next: shape, calls, meeting.
+def open_parts(recipe: Recipe, *, runs: Path, trained: bool = True) -> Parts:
+    """All stages of checking after the recipe's shape, each finished before the next: calls, then a dry run.
+
+    Args:
+        recipe: checked in shape.
+        runs: where run directories are.
+        trained: False takes an unfinished teacher as it is built.
 
     Returns:
-        Lines for the user: what would be trained, which weights were loaded, and what the losses remember.
+        The parts of the recipe's first seed, with a note for everything that a user should know.
 
     Raises:
         RecipeError: with all mistakes of the first stage that finds any.
         DataError: the data cannot be read.
     """
-    recipe = read_recipe(file, overrides, trust=trust)
-    check_calls(recipe)
-    its_teacher = teacher_recipe(recipe)
-    if its_teacher is not None:
-        check_calls(its_teacher)
-    parts = assemble(recipe, runs=runs, seed=recipe.train.seeds[0], trained=False)
-    lines = meet(parts)
-    student = f"{recipe.student.use} ({parameter_count(parts.student.network):,} parameters)"
-    teacher = f", taught by {parameter_count(parts.teacher.network):,} parameters" if parts.teacher else ""
-    seeds = f" × {len(recipe.train.seeds)} seeds" if len(recipe.train.seeds) > 1 else ""
-    ok = f"{file}: ok: {student}{teacher}, {parts.steps} steps{seeds} on {parts.precision}"
-    return [ok, *parts.notes, *_memories(parts), *lines]
+    for checked in (recipe, *teachers(recipe)):
+        Maker(checked).check()
+    parts = assemble(recipe, runs=runs, seed=recipe.train.seeds[0], trained=trained)
+    parts.notes.extend(dry_run(parts))
+    return parts
 
 
-def _memories(parts: Parts) -> list[str]:
-    """A line for every loss that remembers more than a few numbers."""
-    sizes = {
-        name: sum(buffer.numel() * buffer.element_size() for buffer in loss.buffers())
-        for name, loss in parts.student.losses.items()
-    }
-    return [f"distill.{name}: its memory takes {size / 1e6:.1f} MB" for name, size in sizes.items() if size > 1000]
+@contextmanager
+def untouched(parts: Parts) -> Iterator[None]:
+    """Put back, after the block, all that training changes: weights, buffers, frozen modules and random state."""
+    device = parts.precision.device
+    modules = [module for module in (parts.student, parts.ema) if module is not None]
+    tensors = [tensor for module in modules for tensor in (*module.parameters(), *module.buffers())]
+    before = [tensor.detach().clone() for tensor in tensors]
+    training = parts.student.training
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        yield
+    with torch.no_grad():
+        for tensor, value in zip(tensors, before, strict=True):
+            tensor.copy_(value)
+    freeze(parts.recipe, parts.student, parts.steps)
+    parts.student.train(training)
 
 
-def meet(parts: Parts) -> list[str]:
-    """One forward and backward of everything; all that was touched is put back.
+def dry_run(parts: Parts) -> list[str]:
+    """One forward and backward of everything; weights, buffers and random state stay as they are.
 
     Trainable parameters that no loss reaches are frozen here (DDP needs to know) and named.
 
@@ -68,8 +77,18 @@ def meet(parts: Parts) -> list[str]:
         RecipeError: a loss cannot be used, a term cannot teach this student, or what only training calls refuses its
             arguments; all such mistakes at once.
     """
+    student = parts.student
+    with untouched(parts):
+        total, notes = _total(parts)
+        unreached = [name for name, gradient in gradients(total, student).items() if gradient is None]
+    for name in unreached:
+        student.get_parameter(name).requires_grad_(False)
+    return [*notes, *([f"no loss reaches {', '.join(unreached)}: frozen"] if unreached else [])]
+
+
+def _total(parts: Parts) -> tuple[Tensor, list[str]]:
+    """The sum of all losses on an example batch, and lines for the user."""
     student, recipe = parts.student, parts.recipe
-    before = copy.deepcopy(student.state_dict())
     batch = example_batch(parts)
     student.train()
     teacher = parts.teacher(batch) if parts.teacher else None
@@ -85,49 +104,43 @@ def meet(parts: Parts) -> list[str]:
     for name, term in parts.terms.items():
         assert teacher is not None
         use = recipe.distill[name].loss
-        where = f"{use.at()}: distill.{name}"
         loss, mistake = _try(name, use, term, output, teacher, batch, student.network)
         if mistake is None and parts.teacher is not None and getattr(parts.teacher.network, "shift_free", False):
             mistake = _compares_shifts(name, parts, output, teacher, batch)
         if mistake is not None:
-            mistakes.append(f"{where}: {mistake}")
+            mistakes.append(f"{use.at()}: distill.{name}: {mistake}")
         elif loss is not None:
-            notes += _resting(name, loss, parts)
+            notes += _idle_phases(name, loss, parts)
             total = loss if total is None else total + loss
-    mistakes += _uncalled(recipe, parts)
+    mistakes += _uncalled(parts)
     if mistakes:
         raise RecipeError(mistakes)
     assert total is not None
-    gradients = _gradients(total, dict(student.named_parameters()))
-    unreached = [name for name, gradient in gradients.items() if gradient is None]
-    for name in unreached:
-        student.get_parameter(name).requires_grad_(False)
-    student.load_state_dict(before)
-    return [*notes, *([f"no loss reaches {', '.join(unreached)}: frozen"] if unreached else [])]
+    return total, notes
 
 
-def _resting(name: str, loss: Tensor, parts: Parts) -> list[str]:
-    """A line for every phase in which a term reaches only modules that rest."""
+def _idle_phases(name: str, loss: Tensor, parts: Parts) -> list[str]:
+    """A line for every phase in which a term reaches only frozen modules."""
     ends = [0, *phase_ends(parts.recipe, parts.steps), parts.steps]
-    gradients = _gradients(loss, dict(parts.student.network.named_parameters()))
-    reached = [parameter for parameter, gradient in gradients.items() if gradient is not None and bool(gradient.any())]
+    parameters = reached(loss, parts.student.network)
     lines = []
     for phase, begin, end in zip(parts.recipe.phases, ends, ends[1:], strict=False):
-        rests = tuple(f"{frozen_path(parts.student.network, path)}." for path in phase.freeze)
-        if all(parameter.startswith(rests) for parameter in reached):
+        frozen = tuple(f"{frozen_path(parts.student.network, path)}." for path in phase.freeze)
+        if all(parameter.startswith(frozen) for parameter in parameters):
             lines.append(
-                f"distill.{name} reaches nothing that trains in steps {begin} to {end}: {', '.join(phase.freeze)} rests"
+                f"distill.{name} reaches nothing that trains in steps {begin} to {end}: "
+                f"{', '.join(phase.freeze)} is frozen"
             )
     return lines
 
 
-def _uncalled(recipe: Recipe, parts: Parts) -> list[str]:
+def _uncalled(parts: Parts) -> list[str]:
     """What is wrong with the components that are built when training begins."""
+    recipe, maker = parts.recipe, parts.maker
+    makers: list[Callable[[], object]] = [lambda: make_optimizer(recipe, maker, parts.student)]
+    makers += [partial(maker.build, use) for use in recipe.data.augment]
+    makers.append(partial(maker.build, recipe.schedule, steps=parts.steps))
     mistakes: list[str] = []
-    makers: list[Callable[[], object]] = [lambda: make_optimizer(recipe, parts.student)]
-    trusted: dict[str, Any] = {"folder": recipe.folder, "trust": recipe.trust}
-    makers += [partial(build, use, **trusted) for use in recipe.data.augment]
-    makers.append(partial(build, recipe.schedule, **trusted, steps=parts.steps))
     for make in makers:
         try:
             make()
@@ -178,7 +191,7 @@ def _try(
 ) -> tuple[Tensor | None, str | None]:
     """The term's loss, or what is wrong with it."""
     maps = {"student": student.at[name], "teacher": teacher.at[name]}
-    versions = {side: [one._version for one in _all(given)] for side, given in maps.items()}
+    versions = {side: [tensor._version for tensor in as_tuple(given)] for side, given in maps.items()}
     several = isinstance(maps["teacher"], tuple)
     loss, mistake = _value(
         use,
@@ -190,24 +203,20 @@ def _try(
     if loss is None:
         return None, mistake
     for side, given in maps.items():
-        if [one._version for one in _all(given)] != versions[side]:
+        if [tensor._version for tensor in as_tuple(given)] != versions[side]:
             return (
                 None,
                 f"the loss changes the {side}'s map in place, which others read too; write x = x * 2, not x *= 2",
             )
     if not loss.requires_grad:
         return None, "the loss gives no gradient; compute it from the student's tensor, without detach() or item()"
-    if not (_reaches(loss, network) or _reaches(term(name, student, _stand_in(name, teacher, batch), batch), network)):
+    if not (reached(loss, network) or reached(term(name, student, _stand_in(name, teacher, batch), batch), network)):
         taps = ", ".join(repr(tap) for tap in list(getattr(network, "taps", {}))[-2:]) or "'logits'"
         return None, (
             "no gradient reaches a trainable parameter of the student's network: the tap lies in or before a frozen "
             f"part, or the loss is constant; taps that would work: {taps}"
         )
     return loss, None
-
-
-def _all(maps: Taken) -> tuple[Tensor, ...]:
-    return maps if isinstance(maps, tuple) else (maps,)
 
 
 def _compares_shifts(name: str, parts: Parts, student: Tapped, teacher: Tapped, batch: Batch) -> str | None:
@@ -240,12 +249,6 @@ def _compares_shifts(name: str, parts: Parts, student: Tapped, teacher: Tapped, 
     )
 
 
-def _reaches(loss: Tensor, network: nn.Module) -> bool:
-    """Whether a trainable parameter gets a gradient other than 0."""
-    gradients = _gradients(loss, dict(network.named_parameters())) if loss.requires_grad else {}
-    return any(gradient is not None and bool(gradient.any()) for gradient in gradients.values())
-
-
 def _stand_in(name: str, teacher: Tapped, batch: Batch) -> Tapped:
     """A teacher that is right and sure at the term's logits, with noise for features.
 
@@ -264,11 +267,3 @@ def _stand_in(name: str, teacher: Tapped, batch: Batch) -> Tapped:
     maps = teacher.at[name]
     stand_in = tuple(map(instead, maps)) if isinstance(maps, tuple) else instead(maps)
     return teacher._replace(at=teacher.at | {name: stand_in})
-
-
-def _gradients(loss: Tensor, parameters: Mapping[str, nn.Parameter]) -> dict[str, Tensor | None]:
-    trained = {name: parameter for name, parameter in parameters.items() if parameter.requires_grad}
-    if not trained:
-        return {}
-    found = torch.autograd.grad(loss, list(trained.values()), retain_graph=True, allow_unused=True)
-    return dict(zip(trained, found, strict=True))

@@ -12,7 +12,7 @@ from kd.machine import Precision
 from kd.metrics import scores
 from kd.networks.layers import Normalize
 from kd.parts.assemble import Parts
-from kd.recipe import read_recipe
+from kd.runs import read_run_recipe
 from kd.scoring import score
 from kd.types import Sample, SegmentationDataset, SegmentationOutput
 
@@ -79,7 +79,10 @@ def diagnose(parts: Parts) -> Diagnosis:
     sample = parts.val[0, 0].image
     size, why = (sample.shape[-2], sample.shape[-1]), "the images' own size"
     if parts.teacher_run is not None:
-        size, why = read_recipe(parts.teacher_run / "recipe.yaml", trust=recipe.trust).data.size, "the training size"
+        size, why = (
+            (recipe.teacher_recipe or read_run_recipe(parts.teacher_run, trust=recipe.trust)).data.size,
+            "the training size",
+        )
     return examine(
         parts.teacher.network,
         Spread(parts.val),

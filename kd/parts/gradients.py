@@ -1,19 +1,41 @@
-"""How hard and which way each term pulls at the student's parameters."""
+"""Gradients of the losses: which parameters they reach, how hard and which way each term pulls at them."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from kd.parts.assemble import Parts
 from kd.parts.roles import to_device
 from kd.types import Batch
 
 
+def gradients(loss: Tensor, module: nn.Module) -> dict[str, Tensor | None]:
+    """The loss's gradient at every trainable parameter of a module, by name; None where the loss does not reach."""
+    trained = {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
+    if not trained or not loss.requires_grad:
+        return dict.fromkeys(trained)
+    found = torch.autograd.grad(loss, list(trained.values()), retain_graph=True, allow_unused=True)
+    return dict(zip(trained, found, strict=True))
+
+
+def reached(loss: Tensor, module: nn.Module) -> list[str]:
+    """The names of the parameters that get a gradient other than 0."""
+    return [name for name, gradient in gradients(loss, module).items() if gradient is not None and bool(gradient.any())]
+
+
+def gradient_norm(loss: Tensor, module: nn.Module) -> float:
+    """The L2 norm of the loss's gradient at the trainable parameters of a module."""
+    squares = (
+        gradient.float().square().sum().item() for gradient in gradients(loss, module).values() if gradient is not None
+    )
+    return float(sum(squares) ** 0.5)
+
+
 class Pull(NamedTuple):
-    """A term's gradient at the parameters it shares with the supervised loss; unweighted."""
+    """A term's gradient at the parameters that it shares with the supervised loss; unweighted."""
 
     norm: float  # of the term's gradient
     supervised: float  # of the supervised gradient, at the same parameters
@@ -21,12 +43,12 @@ class Pull(NamedTuple):
 
     @property
     def ratio(self) -> float:
-        """The norm by the supervised one's."""
+        """The norm divided by the supervised one's."""
         return self.norm / self.supervised if self.supervised else math.inf
 
 
 def pulls(parts: Parts, batch: Batch) -> dict[str, Pull]:
-    """Each term's pull on one micro-batch, as the loader made it.
+    """Each term's pull on one micro-batch, as the loader makes it.
 
     Nothing of the run changes: BatchNorm's statistics, the losses' memories and the generators are put back.
     """
@@ -39,11 +61,11 @@ def pulls(parts: Parts, batch: Batch) -> dict[str, Pull]:
         with parts.precision.autocast():
             teacher = parts.teacher(batch) if parts.teacher else None
             output = student(batch.images)
-        supervised = _gradient(parts, parts.supervised(output, batch.labels))
+        supervised = gradients(parts.supervised(output, batch.labels), student.network)
         found = {}
         for name, term in parts.terms.items():
             assert teacher is not None
-            found[name] = _pull(_gradient(parts, term(name, output, teacher, batch)), supervised)
+            found[name] = _pull(gradients(term(name, output, teacher, batch), student.network), supervised)
     student.train(training)
     with torch.no_grad():
         for buffer, value in zip(student.buffers(), before, strict=True):
@@ -51,45 +73,21 @@ def pulls(parts: Parts, batch: Batch) -> dict[str, Pull]:
     return found
 
 
-class Watched:
-    """The pulls on the last of the batches that passed by: what `log.gradients` writes.
-
-    Args:
-        parts: of the run.
-    """
-
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
-        self._last: Batch | None = None
-
-    def passing(self, batches: Iterator[Batch]) -> Iterator[Batch]:
-        """The same batches; they are not held, so that their workers stop with the run that reads them."""
-        for batch in batches:
-            self._last = batch
-            yield batch
-
-    def figures(self) -> dict[str, float]:
-        """`gradient/<term>`, the norm unweighted; `gradient_ratio/<term>` to the supervised one's; `cosine/<term>`."""
-        assert self._last is not None, "figures are of a step that has been taken"
-        values: dict[str, float] = {}
-        for name, pull in pulls(self._parts, self._last).items():
-            values[f"gradient/{name}"] = pull.norm
-            values[f"gradient_ratio/{name}"] = pull.ratio
-            values[f"cosine/{name}"] = pull.cosine
-        return values
+def figures(pulls: Mapping[str, Pull]) -> dict[str, float]:
+    """`gradient/<term>`, the norm unweighted; `gradient_ratio/<term>` to the supervised one's; `cosine/<term>`."""
+    values: dict[str, float] = {}
+    for name, pull in pulls.items():
+        values[f"gradient/{name}"] = pull.norm
+        values[f"gradient_ratio/{name}"] = pull.ratio
+        values[f"cosine/{name}"] = pull.cosine
+    return values
 
 
-def _gradient(parts: Parts, loss: Tensor) -> list[Tensor | None]:
-    """At each trainable parameter of the student's network; None where the loss does not reach."""
-    trained = [parameter for parameter in parts.student.network.parameters() if parameter.requires_grad]
-    return list(torch.autograd.grad(loss, trained, retain_graph=True, allow_unused=True))
-
-
-def _pull(term: Sequence[Tensor | None], supervised: Sequence[Tensor | None]) -> Pull:
-    squared = torch.zeros(3, dtype=torch.float64)  # term · term, supervised · supervised, term · supervised
-    for mine, its in zip(term, supervised, strict=True):
-        if mine is not None and its is not None:
-            a, b = mine.flatten().float(), its.flatten().float()
-            squared += torch.stack((a @ a, b @ b, a @ b)).cpu()
-    norm, reference = squared[0].sqrt().item(), squared[1].sqrt().item()
-    return Pull(norm, reference, squared[2].item() / (norm * reference) if norm * reference else 0.0)
+def _pull(term: Mapping[str, Tensor | None], supervised: Mapping[str, Tensor | None]) -> Pull:
+    products = torch.zeros(3, dtype=torch.float64)  # term · term, supervised · supervised, term · supervised
+    for of_term, of_supervised in zip(term.values(), supervised.values(), strict=True):
+        if of_term is not None and of_supervised is not None:
+            a, b = of_term.flatten().float(), of_supervised.flatten().float()
+            products += torch.stack((a @ a, b @ b, a @ b)).cpu()
+    norm, reference = products[0].sqrt().item(), products[1].sqrt().item()
+    return Pull(norm, reference, products[2].item() / (norm * reference) if norm * reference else 0.0)

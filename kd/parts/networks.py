@@ -8,42 +8,44 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from kd import distributed
+from kd.components import Maker
 from kd.errors import RecipeError
 from kd.machine import Precision
-from kd.networks.taps import as_tuple
 from kd.networks.weights import load_into
 from kd.parts.folding import folded
-from kd.parts.optimizer import phase_ends, resting
+from kd.parts.optimizer import frozen_in, phase_ends
 from kd.parts.roles import Student, frozen_path
-from kd.recipe import Recipe, Use, WeightsConfig, teacher_recipe
-from kd.runs import build_dataset, build_network, is_finished, load_network, teacher_directories
-from kd.types import SegmentationDataset
+from kd.recipe import Recipe, Use, WeightsConfig
+from kd.runs import is_finished, load_network, teacher_directories
+from kd.types import SegmentationDataset, as_tuple
 
 
-def student_network(recipe: Recipe, data: SegmentationDataset, precision: Precision, notes: list[str]) -> nn.Module:
+def student_network(
+    recipe: Recipe, maker: Maker, data: SegmentationDataset, precision: Precision, notes: list[str]
+) -> nn.Module:
     """The student's network with its first weights; a line on what was loaded goes to `notes`.
 
     Raises:
         RecipeError: there is no such network, its weights do not load, or what it freezes was not loaded.
     """
-    network, loaded = _with_weights(recipe, data)
+    use, weights = recipe.student.network, recipe.student.weights
+
+    def build() -> tuple[nn.Module, list[str]]:
+        network = maker.network(use, len(data.class_names), data.in_channels)
+        return network, [] if weights is None else [f"student: {_load(network, weights, use)}"]
+
+    network, loaded = build()
     notes += loaded
-    _refuse_random(recipe, data, network)
+    _refuse_random(recipe, network, lambda: build()[0])
     return _synchronized(recipe, network, precision)
 
 
-def _with_weights(recipe: Recipe, data: SegmentationDataset) -> tuple[nn.Module, list[str]]:
-    use, weights = recipe.student.network, recipe.student.weights
-    network = build_network(recipe, use, len(data.class_names), data.in_channels)
-    return network, [] if weights is None else [f"student: {_load(network, weights, use)}"]
-
-
-def _refuse_random(recipe: Recipe, data: SegmentationDataset, network: nn.Module) -> None:
-    """Refuse to freeze what is not pretrained."""
-    paths = resting(recipe.student.freeze, [path for phase in recipe.phases for path in phase.freeze])
+def _refuse_random(recipe: Recipe, network: nn.Module, again: Callable[[], nn.Module]) -> None:
+    """Refuse to freeze what is not pretrained; `again` builds the network once more."""
+    paths = frozen_in(recipe.student.freeze, [path for phase in recipe.phases for path in phase.freeze])
     if not paths:
         return
-    drawn = _drawn(network, lambda: _with_weights(recipe, data)[0])
+    drawn = _drawn(network, again)
     mistakes = [
         f"{recipe.student.network.at()}: freeze: '{path}' has no pretrained weights ({inside[0]} was drawn at random); "
         "give student.weights, or do not freeze it"
@@ -77,7 +79,7 @@ def _synchronized(recipe: Recipe, network: nn.Module, precision: Precision) -> n
 
 
 def moving_average(recipe: Recipe, network: nn.Module) -> AveragedModel | None:
-    """A copy of the student's network that follows it, BatchNorm's statistics too; always in evaluation mode."""
+    """A copy of the student's network that averages its weights and BatchNorm statistics; always in evaluation mode."""
     decay = recipe.train.ema or (recipe.teacher.ema if recipe.teacher else None)
     if decay is None:
         return None
@@ -87,11 +89,11 @@ def moving_average(recipe: Recipe, network: nn.Module) -> AveragedModel | None:
 
 
 def freeze(recipe: Recipe, student: Student, steps: int) -> None:
-    """Try every phase's freezing, and leave what rests in all of them at rest."""
+    """Try the frozen modules of every phase; keep those frozen that are frozen in all of them."""
     phase_ends(recipe, steps)
     always = recipe.student.freeze
     places: list[tuple[Sequence[str | int], Sequence[str]]] = [(("student", "freeze"), always)]
-    places += [(("phases", i, "freeze"), resting(always, phase.freeze)) for i, phase in enumerate(recipe.phases)]
+    places += [(("phases", i, "freeze"), frozen_in(always, phase.freeze)) for i, phase in enumerate(recipe.phases)]
     for keys, paths in [*places, places[0]]:
         try:
             student.freeze(paths)
@@ -102,6 +104,7 @@ def freeze(recipe: Recipe, student: Student, steps: int) -> None:
 
 def teacher_network(
     recipe: Recipe,
+    maker: Maker,
     data: SegmentationDataset,
     ema: AveragedModel | None,
     notes: list[str],
@@ -109,10 +112,11 @@ def teacher_network(
     runs: Path,
     trained: bool,
 ) -> tuple[nn.Module, Path | None]:
-    """The teacher's network, and the run that it comes from; a line on what was loaded goes to `notes`.
+    """The teacher's network, and the run directory it comes from; a line on what was loaded goes to `notes`.
 
     Args:
         recipe: has a teacher.
+        maker: of the recipe.
         data: a split of the student's.
         ema: the student's moving average, which may be the teacher.
         notes: lines for the user.
@@ -123,47 +127,57 @@ def teacher_network(
         RecipeError: there is no such network or run, or it is not made for these data.
     """
     assert recipe.teacher is not None
-    use, weights, run = recipe.teacher.network, recipe.teacher.weights, None
+    use, weights, run_dir = recipe.teacher.network, recipe.teacher.weights, None
     if recipe.teacher.ema is not None:
         assert ema is not None
         return ema.module, None
-    classes, channels = len(data.class_names), data.in_channels
     if use is not None:
-        network, where = build_network(recipe, use, classes, channels), use.at()
+
+        def build() -> nn.Module:
+            return maker.network(use, len(data.class_names), data.in_channels)
+
+        network, where = build(), use.at()
         if weights is not None:
             notes.append(f"teacher: {_load(network, weights, use)}")
-        elif drawn := _drawn(network, lambda: build_network(recipe, use, classes, channels)):
+        elif drawn := _drawn(network, build):
             notes.append(f"teacher: no weights given, {drawn[0]} was drawn at random; give teacher.weights")
     else:
-        network, where, run = _from_run(recipe, runs, trained)
-    theirs = (getattr(network, "num_classes", classes), getattr(network, "in_channels", channels))
-    if theirs not in ((classes, channels), (1 if classes == 2 else classes, channels)):  # one logit speaks of two
+        network, where, run_dir = _of_run(recipe, runs, trained)
+    _fits(recipe, network, where, data)
+    return network, run_dir
+
+
+def _fits(recipe: Recipe, network: nn.Module, where: str, data: SegmentationDataset) -> None:
+    """Refuse a teacher for other classes or channels than those of the data."""
+    classes, channels = len(data.class_names), data.in_channels
+    stated = (getattr(network, "num_classes", classes), getattr(network, "in_channels", channels))
+    if stated not in ((classes, channels), (1 if classes == 2 else classes, channels)):  # one logit stands for two
         raise RecipeError(
-            f"{recipe.file}: the teacher ({where}) has {theirs[0]} classes and {theirs[1]} image channels, "
+            f"{recipe.file}: the teacher ({where}) has {stated[0]} classes and {stated[1]} image channels, "
             f"the data {classes} and {channels}; train a teacher on this data"
         )
     target = getattr(network, "target", None)  # of teachers.ClassMapped: a wrong order would teach wrong classes
     if isinstance(target, tuple) and len(target) == classes:
-        for number, (theirs, ours) in enumerate(zip(target, data.class_names, strict=True)):
-            if theirs.casefold() != ours.casefold():
+        for number, (name, expected) in enumerate(zip(target, data.class_names, strict=True)):
+            if name.casefold() != expected.casefold():
                 raise RecipeError(
-                    f"{where}: teacher.args.target: class {number} is '{theirs}', in the data '{ours}'; "
+                    f"{where}: teacher.args.target: class {number} is '{name}', in the data '{expected}'; "
                     f"write target: [{', '.join(data.class_names)}]"
                 )
-    return network, run
 
 
-def _from_run(recipe: Recipe, runs: Path, trained: bool) -> tuple[nn.Module, str, Path | None]:
+def _of_run(recipe: Recipe, runs: Path, trained: bool) -> tuple[nn.Module, str, Path | None]:
     """The network of the teacher's run; as its recipe builds it, where the run is still to come."""
-    run, its_recipe = teacher_directories(recipe, runs)[0], teacher_recipe(recipe)
-    if is_finished(run):
-        return load_network(run, trust=recipe.trust), str(run), run
-    if trained or its_recipe is None:
-        fix = f"train it: kd run {its_recipe.file}" if its_recipe else "name a finished run, or its recipe"
-        raise RecipeError(f"{recipe.file}: teacher: {run} has no result.json; {fix}")
-    data = build_dataset(its_recipe, "val")
-    network = build_network(its_recipe, its_recipe.student.network, len(data.class_names), data.in_channels)
-    return network, str(its_recipe.file), None
+    run_dir, teacher_recipe = teacher_directories(recipe, runs)[0], recipe.teacher_recipe
+    if is_finished(run_dir):
+        return load_network(run_dir, recipe=teacher_recipe, trust=recipe.trust), str(run_dir), run_dir
+    if trained or teacher_recipe is None:
+        fix = f"train it: kd run {teacher_recipe.file}" if teacher_recipe else "name a finished run, or its recipe"
+        raise RecipeError(f"{recipe.file}: teacher: {run_dir} has no result.json; {fix}")
+    maker = Maker(teacher_recipe)
+    data = maker.dataset("val")
+    network = maker.network(teacher_recipe.student.network, len(data.class_names), data.in_channels)
+    return network, str(teacher_recipe.file), None
 
 
 def folded_copy(recipe: Recipe, network: nn.Module, in_channels: int, notes: list[str]) -> nn.Module | None:
@@ -172,9 +186,10 @@ def folded_copy(recipe: Recipe, network: nn.Module, in_channels: int, notes: lis
         return None
     tapped = [address for term in recipe.distill.values() if term.at for address in as_tuple(term.at.teacher)]
     images = torch.rand(2, in_channels, 64, 64, generator=torch.Generator().manual_seed(0))
-    twin, count = folded(network.eval(), tapped, images)
+    images = images.to(next(network.parameters(), images).device)
+    copy, count = folded(network.eval(), tapped, images)
     notes.append(f"teacher: {count} BatchNorm layers folded into the convolutions before them")
-    return twin if count else None
+    return copy if count else None
 
 
 def _load(network: nn.Module, weights: str | WeightsConfig, use: Use) -> str:

@@ -1,4 +1,4 @@
-"""The optimizer of a run: parameter groups by name, and the phases in which modules rest."""
+"""The optimizer of a run: parameter groups by name, and where its phases end."""
 
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
@@ -8,13 +8,13 @@ from typing import Any
 from torch import nn
 from torch.optim import Optimizer
 
-from kd.components.build import build
+from kd.components import Maker
 from kd.errors import RecipeError
 from kd.recipe import Recipe
 from kd.units import as_steps
 
 
-def make_optimizer(recipe: Recipe, student: nn.Module) -> Optimizer:
+def make_optimizer(recipe: Recipe, maker: Maker, student: nn.Module) -> Optimizer:
     """The recipe's optimizer over all that trains in `student`; each group remembers its `initial_lr`.
 
     Raises:
@@ -23,7 +23,7 @@ def make_optimizer(recipe: Recipe, student: nn.Module) -> Optimizer:
     trained = {name: parameter for name, parameter in student.named_parameters() if parameter.requires_grad}
     factors, groups = _grouped(recipe, trained)
     use = recipe.optimizer.factory
-    optimizer: Optimizer = build(use, folder=recipe.folder, trust=recipe.trust, params=groups)
+    optimizer: Optimizer = maker.build(use, params=groups)
     if "weight_decay" not in optimizer.defaults and any("weight_decay" in group for group in groups):
         raise RecipeError([f"{use.where()}: {use.use} has no weight decay; remove it from optimizer.groups"])
     for factor, group in zip(factors, optimizer.param_groups, strict=True):
@@ -34,7 +34,7 @@ def make_optimizer(recipe: Recipe, student: nn.Module) -> Optimizer:
 
 
 def _grouped(recipe: Recipe, trained: Mapping[str, nn.Parameter]) -> tuple[list[float], list[dict[str, Any]]]:
-    """Factors of the learning rate, and torch's groups; what no pattern names comes first."""
+    """Factors of the learning rate, and torch's groups; parameters that no pattern names come first."""
     rules, decay_all = recipe.optimizer.groups, recipe.optimizer.decay_norms_and_biases
     found: dict[tuple[int, bool], list[nn.Parameter]] = {}
     for name, parameter in trained.items():
@@ -45,7 +45,7 @@ def _grouped(recipe: Recipe, trained: Mapping[str, nn.Parameter]) -> tuple[list[
         f"{recipe.at('optimizer', 'groups', index)}: optimizer.groups.{index}.match: {_unused(rule.match, trained)}"
         for index, rule in enumerate(rules)
         if index not in used and (recipe.distill or not rule.match.startswith(("adapters.", "losses.")))
-    ]  # the baseline twin has neither adapters nor losses with parameters
+    ]  # the baseline has neither adapters nor losses with parameters
     if mistakes:
         raise RecipeError(mistakes)
     factors, groups = [], []
@@ -59,16 +59,16 @@ def _grouped(recipe: Recipe, trained: Mapping[str, nn.Parameter]) -> tuple[list[
 
 def _unused(pattern: str, trained: Mapping[str, nn.Parameter]) -> str:
     if any(fnmatchcase(name, pattern) for name in trained):
-        return f"'{pattern}' names only parameters that a pattern before it has; move it up"
+        return f"'{pattern}' names only parameters that an earlier pattern names; move it up"
     closest = ", ".join(get_close_matches(pattern.replace("*", ""), trained, n=3, cutoff=0.0))
     return f"'{pattern}' names no parameter that trains; the closest are {closest}"
 
 
 def phase_ends(recipe: Recipe, steps: int) -> list[int]:
-    """The first step behind each phase but the last.
+    """The first step after each phase but the last.
 
     Raises:
-        RecipeError: a phase ends before the one in front of it, or behind the run.
+        RecipeError: a phase ends before the previous one, or after the run.
     """
     ends = [as_steps(phase.until, steps) for phase in recipe.phases if phase.until is not None]
     for index, (before, end) in enumerate(zip([0, *ends], ends, strict=False)):
@@ -82,6 +82,6 @@ def phase_ends(recipe: Recipe, steps: int) -> list[int]:
     return ends
 
 
-def resting(always: Sequence[str], meanwhile: Sequence[str]) -> tuple[str, ...]:
-    """The modules that rest in a phase, each once."""
-    return tuple(dict.fromkeys((*always, *meanwhile)))
+def frozen_in(always: Sequence[str], phase: Sequence[str]) -> tuple[str, ...]:
+    """The modules that are frozen in a phase, each once."""
+    return tuple(dict.fromkeys((*always, *phase)))

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from kd.machine import Precision
 from kd.networks.taps import Address, Taps
-from kd.types import Batch, Taken, Tapped, as_classes
+from kd.types import Batch, Taken, Tapped, as_classes, as_tuple
 
 
 class Teacher(nn.Module):
@@ -62,14 +62,14 @@ class Student(nn.Module):
         self.adapters = nn.ModuleDict(adapters)
         self.losses = nn.ModuleDict(losses)
         self.taps = Taps(network, addresses)
-        self._resting: list[nn.Module] = []
-        self._held: list[nn.Parameter] = []  # would train, were their modules not resting
+        self._frozen: list[nn.Module] = []
+        self._held: list[nn.Parameter] = []  # would train, were their modules not frozen
 
     def freeze(self, paths: Iterable[str]) -> None:
-        """Let these modules of the network rest, and no others: weights, BatchNorm's statistics and dropout.
+        """Freeze these modules of the network, and no others: weights, BatchNorm's statistics and dropout.
 
-        `encoder` is the network's `backbone` where it has no module of that name. What the network itself never trains
-        stays as it is.
+        `encoder` is the network's `backbone` where it has no module of that name. Parameters that the network itself
+        never trains stay as they are.
 
         Raises:
             ValueError: the network has no such module; or nothing would be left to train.
@@ -87,9 +87,9 @@ class Student(nn.Module):
                 raise ValueError(f"freeze: the network has no module '{path}'; {hint}")
         for parameter in self._held:
             parameter.requires_grad_(True)
-        self._resting = [modules[path] for path in paths]
-        resting = [parameter for module in self._resting for parameter in module.parameters()]
-        self._held = [parameter for parameter in dict.fromkeys(resting) if parameter.requires_grad]
+        self._frozen = [modules[path] for path in paths]
+        parameters = [parameter for module in self._frozen for parameter in module.parameters()]
+        self._held = [parameter for parameter in dict.fromkeys(parameters) if parameter.requires_grad]
         for parameter in self._held:
             parameter.requires_grad_(False)
         if self._held and not any(parameter.requires_grad for parameter in self.network.parameters()):
@@ -97,9 +97,9 @@ class Student(nn.Module):
         self.train(self.training)
 
     def train(self, mode: bool = True) -> "Student":
-        """As `nn.Module.train`, but what rests stays in evaluation mode."""
+        """As `nn.Module.train`, but frozen modules stay in evaluation mode."""
         super().train(mode)
-        for module in self._resting:
+        for module in self._frozen:
             module.eval()
         return self
 
@@ -117,7 +117,7 @@ def frozen_path(network: nn.Module, name: str) -> str:
 
 def _adapt(adapter: nn.Module, maps: Taken) -> Taken:
     if isinstance(adapter, nn.ModuleList):
-        return tuple(one(each) for one, each in zip(adapter, maps, strict=True))
+        return tuple(module(tensor) for module, tensor in zip(adapter, as_tuple(maps), strict=True))
     adapted: Tensor = adapter(maps)
     return adapted
 

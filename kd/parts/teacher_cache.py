@@ -15,7 +15,6 @@ import os
 import re
 import warnings
 import zlib
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +23,10 @@ from torch import Tensor
 
 from kd.errors import RecipeError, StorageError
 from kd.machine import Precision, versions
-from kd.networks.taps import as_tuple
 from kd.parts.roles import Teacher
 from kd.recipe import Recipe
 from kd.storage import write_json
-from kd.types import Batch, Taken, Tapped
+from kd.types import Batch, Taken, Tapped, as_tuple
 
 _DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
 _PRESENT = 1 << 32  # added to a checksum, so that an empty record differs from every full one
@@ -108,7 +106,7 @@ class CachedTeacher:
         output = self.teacher(batch)
         maps = {"logits": output.logits}
         for term, address in self.teacher.taps.addresses.items():
-            maps |= zip(as_tuple(address), _several(output.at[term]), strict=True)
+            maps |= zip(as_tuple(address), as_tuple(output.at[term]), strict=True)
         found = {}
         for address, whole in maps.items():
             kept = whole.to(self._dtype)
@@ -248,10 +246,6 @@ def image_sums(images: Tensor) -> list[int]:
         _FACTORS[key] = drawn.to(pixels.device)
     sums: list[int] = (pixels * _FACTORS[key]).sum(1).tolist()  # .tolist() waits for the device
     return sums
-
-
-def _several(maps: Taken) -> Iterable[Tensor]:
-    return maps if isinstance(maps, tuple) else (maps,)
 
 
 def _sized(path: Path, size: int) -> int:

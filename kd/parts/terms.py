@@ -7,15 +7,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from kd.components.build import build, refused_by
+from kd.components import Maker, refused_by
 from kd.data.dataset import survey
-from kd.errors import RecipeError
-from kd.networks.taps import Address, as_tuple
+from kd.errors import RecipeError, TapError
+from kd.networks.taps import Address
 from kd.parts.objective import Term
 from kd.parts.roles import Student, Teacher
-from kd.recipe import Recipe, TermConfig, Use, teacher_recipe
+from kd.recipe import Recipe, TermConfig, Use
 from kd.schedules import Told
-from kd.types import Batch, SegmentationDataset
+from kd.types import Batch, SegmentationDataset, as_tuple
 
 
 def addresses(recipe: Recipe, side: str) -> dict[str, Address]:
@@ -25,37 +25,38 @@ def addresses(recipe: Recipe, side: str) -> dict[str, Address]:
 
 @contextmanager
 def refused_taps(recipe: Recipe, side: str) -> Iterator[None]:
-    """What `Taps` refuses, said at the address that it is about; anything else said of the whole network."""
+    """Turn a `TapError` into a mistake at the address that it names, and any other error into one of the network."""
     try:
         yield
-    except ValueError as error:
+    except TapError as error:
         for name, term in recipe.distill.items():
-            named = as_tuple(getattr(term.at, side)) if term.at else ()
-            if any(str(error).startswith(f"tap '{address}':") for address in named):
+            if term.at is not None and error.address in as_tuple(getattr(term.at, side)):
                 where = recipe.at("distill", name, "at", side)
                 raise RecipeError(f"{where}: distill.{name}.at: the {side}: {error}") from None
+        raise RecipeError(f"{recipe.at(side)}: the {side}: {error}") from None
+    except ValueError as error:
         raise RecipeError(f"{recipe.at(side)}: the {side}: {error}") from None
     except Exception as error:  # noqa: BLE001  # a user's network may raise anything, and is theirs to mend
         use: Use | None = recipe.student.network
         if side == "teacher":
-            its_recipe = teacher_recipe(recipe)  # names the network, if there is one
-            use = its_recipe.student.network if its_recipe else recipe.teacher.network if recipe.teacher else None
+            teacher = recipe.teacher_recipe  # names the network, if there is one
+            use = teacher.student.network if teacher else recipe.teacher.network if recipe.teacher else None
         raise error if use is None else refused_by(use, error) from None
 
 
 def make_terms(
-    recipe: Recipe, student: Student, teacher: Teacher, data: SegmentationDataset, steps: int
+    recipe: Recipe, maker: Maker, student: Student, teacher: Teacher, data: SegmentationDataset, steps: int
 ) -> dict[str, Term]:
     """Every term, its adapter and loss as parts of the student.
 
     Raises:
         RecipeError: a tap shows nothing, or an adapter, loss or weight is not for its place.
     """
-    channels = _meet_adapters(recipe, student, teacher, data.in_channels)
+    channels = _build_adapters(recipe, maker, student, teacher, data.in_channels)
     terms = {}
     for name, term in recipe.distill.items():
         known = _known(term, teacher.network, name)
-        loss = make_loss(recipe, term.loss, data, channels[name], known)
+        loss = make_loss(maker, term.loss, data, channels[name], known)
         if term.at is None and getattr(loss, "compares", "either") == "features":
             raise RecipeError(
                 f"{term.loss.at()}: {term.loss.use} compares features: distill.{name} needs "
@@ -63,48 +64,43 @@ def make_terms(
             )
         if isinstance(loss, nn.Module):
             student.losses[name] = loss
-        terms[name] = Term(loss, _factor(recipe, term, steps), term.resize, term.pixels, known)
+        terms[name] = Term(loss, weight_by_step(maker, term, steps), term.resize, term.pixels, known)
     return terms
 
 
-def _meet_adapters(recipe: Recipe, student: Student, teacher: Teacher, in_channels: int) -> dict[str, Any]:
+def _build_adapters(
+    recipe: Recipe, maker: Maker, student: Student, teacher: Teacher, in_channels: int
+) -> dict[str, Any]:
     """Build each adapter for the channels that one forward pass shows; the teacher's channels by term."""
-    channels: dict[str, Any] = {}
     images = torch.rand(2, in_channels, 64, 64, generator=torch.Generator().manual_seed(0))
     keys = torch.zeros(2, 2, dtype=torch.int64)
     blank = torch.zeros(2, 64, 64)
     training = student.training
     with torch.no_grad():
         with refused_taps(recipe, "student"):  # only a forward pass shows that a tapped module does not run, or twice
-            ours = student.eval()(images).at
+            student_maps = student.eval()(images).at
         with refused_taps(recipe, "teacher"):
-            theirs = teacher(Batch(images, blank.long(), blank.bool(), keys)).at
+            teacher_maps = teacher(Batch(images, blank.long(), blank.bool(), keys)).at
     student.train(training)
+    channels: dict[str, Any] = {}
     for name, term in recipe.distill.items():
-        several = isinstance(ours[name], tuple)
-        pairs = list(zip(*(one if several else (one,) for one in (ours[name], theirs[name])), strict=True))
+        several = isinstance(student_maps[name], tuple)
+        pairs = list(zip(as_tuple(student_maps[name]), as_tuple(teacher_maps[name]), strict=True))
+        counts = [(from_student.shape[1], from_teacher.shape[1]) for from_student, from_teacher in pairs]
         if term.adapter is not None:
-            made = [_build_adapter(recipe, term.adapter, a.shape[1], b.shape[1]) for a, b in pairs]
-            student.adapters[name] = nn.ModuleList(made) if several else made[0]
-        counts = tuple(b.shape[1] for _, b in pairs)
-        channels[name] = counts if several else counts[0]
+            adapters = [maker.build(term.adapter, in_channels=a, out_channels=b) for a, b in counts]
+            student.adapters[name] = nn.ModuleList(adapters) if several else adapters[0]
+        channels[name] = tuple(count for _, count in counts) if several else counts[0][1]
     return channels
 
 
-def _build_adapter(recipe: Recipe, use: Use, in_channels: int, out_channels: int) -> nn.Module:
-    adapter: nn.Module = build(
-        use, folder=recipe.folder, trust=recipe.trust, in_channels=in_channels, out_channels=out_channels
-    )
-    return adapter
-
-
 def make_loss(
-    recipe: Recipe, use: Use, data: SegmentationDataset, channels: Any = None, known: tuple[int, ...] = ()
+    maker: Maker, use: Use, data: SegmentationDataset, channels: Any = None, known: tuple[int, ...] = ()
 ) -> Any:
-    """A loss; it and those in its arguments get the offered facts they name.
+    """A loss; it and the losses in its arguments get the offered facts that they name.
 
     Args:
-        recipe: names it.
+        maker: of the recipe.
         use: the loss.
         data: the training split, whose labels are counted if the loss asks for it.
         channels: of the teacher's map, or of its maps.
@@ -116,7 +112,7 @@ def make_loss(
         "channels": lambda: len(known) or channels,
         "label_counts": lambda: tuple(survey(data).counts[label] for label in labels),
     }
-    return build(use, folder=recipe.folder, trust=recipe.trust, facts=facts)
+    return maker.build(use, facts=facts)
 
 
 def _known(term: TermConfig, teacher: nn.Module, name: str) -> tuple[int, ...]:
@@ -138,12 +134,12 @@ def _has_classes(address: str) -> bool:
     return address == "logits" or address.startswith("aux.")
 
 
-def _factor(recipe: Recipe, term: TermConfig, steps: int) -> Callable[[int], float]:
-    """The term's weight by step."""
+def weight_by_step(maker: Maker, term: TermConfig, steps: int) -> Callable[[int], float]:
+    """The weight of a term as a function of the step."""
     weight = term.weight
     if not isinstance(weight, Use):
         return lambda step: weight
-    factor: Callable[[int], float] = build(weight, folder=recipe.folder, trust=recipe.trust, steps=steps)
+    factor: Callable[[int], float] = maker.build(weight, steps=steps)
     if isinstance(factor, Told):
-        raise RecipeError(f"{weight.at()}: {weight.use} is for the learning rate; a weight is told no scores")
+        raise RecipeError(f"{weight.at()}: {weight.use} depends on scores and is for the learning rate alone")
     return factor

@@ -1,24 +1,11 @@
 """Text -> Recipe. Never imports torch."""
 
-from kd.recipe.reader import (
-    EvaluateConfig,
-    Recipe,
-    TermConfig,
-    TrackConfig,
-    TrainConfig,
-    Use,
-    WeightsConfig,
-    baseline_of,
-    first_seed,
-    imports,
-    json_schema,
-    read_recipe,
-    teacher_recipe,
-    teachers,
-    to_yaml,
-)
+from kd.recipe.reader import imports, json_schema, read_recipe
+from kd.recipe.recipe import Recipe, baseline_of, first_seed, teachers, to_yaml
+from kd.recipe.schema import CacheConfig, EvaluateConfig, TermConfig, TrackConfig, TrainConfig, Use, WeightsConfig
 
 __all__ = [
+    "CacheConfig",
     "EvaluateConfig",
     "Recipe",
     "TermConfig",
@@ -31,7 +18,6 @@ __all__ = [
     "imports",
     "json_schema",
     "read_recipe",
-    "teacher_recipe",
     "teachers",
     "to_yaml",
 ]

@@ -1,45 +1,79 @@
-"""`kd copy`: a recipe into another folder, with all that it needs to stand there by itself."""
+"""`kd copy`: what the shipped recipes are, and a recipe copied with all that it needs."""
 
 import json
+import os
+import re
 from pathlib import Path
+from typing import NamedTuple
 
 from kd.errors import RecipeError
 from kd.recipe import json_schema, read_recipe, teachers
 from kd.recipe.schema import components
+from kd.recipe.shipped import list_recipes, shipped_recipes
+
+SCHEMA = "recipe.schema.json"
+
+
+class Summary(NamedTuple):
+    """A shipped recipe in a line, from the comments at its top."""
+
+    name: str  # as a command takes it: shapes/mobilenetv3_kl_cwd.yaml
+    data: str  # the dataset's class
+    what: str
+    result: str
+
+
+def summaries() -> list[Summary]:
+    """Every shipped recipe, by name."""
+    found = []
+    for name in list_recipes():
+        recipe = read_recipe(shipped_recipes() / name)
+        text = recipe.file.read_text(encoding="utf-8")
+        comments = [line.removeprefix("#").strip() for line in text.splitlines() if line.startswith("#")]
+        what = next(line for line in comments if not line.startswith("yaml-language-server"))
+        result = next(line.removeprefix("Result").strip() for line in comments if line.startswith("Result"))
+        found.append(Summary(name, recipe.data.use.rpartition(".")[2], what, result))
+    return found
 
 
 def copy_recipe(path: str | Path, folder: Path) -> Path:
-    """Copy a recipe with the files that it names (its teacher's recipe, `file.py`) and the schema into a folder.
+    """Copy a recipe and the files that it names (its teacher's recipe, `file.py`) into a folder, with their schema.
+
+    They come into a folder named as theirs, `shapes/x.yaml` into `folder/shapes/`, so recipes of two collections never
+    meet. A shipped recipe of this name comes before a file.
 
     Returns:
-        The copy of the recipe; the others lie beside it as they do beside the original.
+        The copy of the recipe; the others are beside it as they are beside the original.
 
     Raises:
-        RecipeError: the recipe is wrong, names a file outside its folder, one that is missing, or the folder holds
-            another file of the name.
+        RecipeError: the recipe is wrong, names a file outside its folder or one that is missing, or another file has
+            the name of a copy.
     """
-    first = read_recipe(path, trust=True)
-    start, copies = first.folder.resolve(), {first.file.resolve(): folder / first.file.name}
+    shipped = shipped_recipes() / path
+    first = read_recipe(shipped if shipped.is_file() else path, trust=True)
+    source, target = first.folder.resolve(), folder / first.folder.resolve().name
+    contents = {folder / SCHEMA: json.dumps(json_schema(), indent=2).encode() + b"\n"}
     for recipe in (first, *teachers(first)):
         named = [recipe.folder / use.use.rpartition(":")[0] for use in components(recipe) if ":" in use.use]
         for file in (recipe.file, *named):
-            if not file.resolve().is_relative_to(start):
-                raise RecipeError(f"{recipe.file}: {file} is outside {start}; copy it by hand")
-            copies[file.resolve()] = folder / file.resolve().relative_to(start)
-    contents = {copy: _beside_its_schema(source) for source, copy in copies.items()}
-    contents[folder / "recipe.schema.json"] = json.dumps(json_schema(), indent=2).encode() + b"\n"
+            if not file.resolve().is_relative_to(source):
+                raise RecipeError(f"{recipe.file}: {file} is outside {source}; copy it by hand")
+            copy = target / file.resolve().relative_to(source)
+            contents[copy] = _content(file, os.path.relpath(folder / SCHEMA, copy.parent))
     for copy, content in contents.items():
         if copy.exists() and copy.read_bytes() != content:
-            raise RecipeError(f"{copy}: exists and differs from what would be copied; move it away")
+            raise RecipeError(f"{copy}: exists and differs from what would be copied; move it, or name another folder")
     for copy, content in contents.items():
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_bytes(content)
-    return next(iter(copies.values()))
+    return target / first.file.resolve().relative_to(source)
 
 
-def _beside_its_schema(source: Path) -> bytes:
-    """A file as its copy holds it: the schema that editors read lies beside the copy."""
+def _content(file: Path, schema: str) -> bytes:
+    """What the copy of a file holds: a recipe names the schema that editors read, relative to itself."""
     try:
-        return source.read_bytes().replace(b"$schema=../recipe.schema.json", b"$schema=recipe.schema.json")
+        content = file.read_bytes()
     except OSError as error:
-        raise RecipeError(f"{source}: cannot be read ({error.strerror})") from None
+        raise RecipeError(f"{file}: cannot be read ({error.strerror})") from None
+    pattern = rb"(?m)^(# yaml-language-server: \$schema=)\S*" + re.escape(SCHEMA.encode())
+    return content if file.suffix == ".py" else re.sub(pattern, rb"\g<1>" + schema.encode(), content)

@@ -1,4 +1,4 @@
-"""The recipes that come with kd: where they are, and one by its name."""
+"""The recipes that come with kd: their folder, their names, and the file of a name."""
 
 from difflib import get_close_matches
 from pathlib import Path
@@ -16,15 +16,15 @@ def shipped_recipes() -> Path:
 def list_recipes() -> list[str]:
     """The names of the shipped recipes, such as `shapes/mobilenetv3_kl_cwd.yaml`."""
     folder = shipped_recipes()
-    files = (file for file in folder.rglob("*.yaml") if file.name != "methods.yaml")  # a table of terms, no recipe
+    files = (file for file in folder.rglob("*.yaml") if file.name != "methods.yaml")  # a table of terms, not a recipe
     return sorted(file.relative_to(folder).as_posix() for file in files)
 
 
 def find(path: str | Path) -> Path:
-    """`path` if it exists, else the shipped recipe of that name.
+    """Return `path` if it exists, else the shipped recipe of that name.
 
     Raises:
-        RecipeError: there is neither.
+        RecipeError: neither exists.
     """
     path, shipped = Path(path), shipped_recipes()
     try:
@@ -34,7 +34,7 @@ def find(path: str | Path) -> Path:
         if shipped.joinpath(*parts).is_file():
             return shipped.joinpath(*parts)
         known = list_recipes()
-    except (OSError, ValueError):  # a name too long, a NUL: reading it says so
+    except (OSError, ValueError):  # a name too long, a NUL: reading it reports which
         return path
     close = get_close_matches(Path(*parts).as_posix(), known, n=1) if parts else []
     hint = f"; did you mean the shipped '{close[0]}'?" if close else ""

@@ -7,11 +7,12 @@ from kd.console import Say
 from kd.errors import RecipeError, StorageError
 from kd.parts.assemble import assemble
 from kd.parts.roles import to_device
+from kd.parts.stream import stream
 from kd.parts.teacher_cache import CachedTeacher
-from kd.recipe import Recipe, first_seed, teacher_recipe
+from kd.recipe import Recipe, first_seed
 from kd.train.session import run_recipe
 from kd.train.signals import stopping
-from kd.train.start import stream, taught_by
+from kd.train.start import step_teacher
 
 
 def fill_cache(recipe: Recipe, *, runs: Path, say: Say = print) -> list[Path]:
@@ -34,15 +35,14 @@ def fill_cache(recipe: Recipe, *, runs: Path, say: Say = print) -> list[Path]:
     """
     if recipe.cache is None or recipe.teacher is None:
         raise RecipeError(f"{recipe.file}: nothing to keep; it needs a `teacher`, and `cache: {{views: 4}}`")
-    its_teacher = teacher_recipe(recipe)
-    if its_teacher is not None:
-        run_recipe(first_seed(its_teacher), runs=runs, role="teacher", say=say)
+    if recipe.teacher_recipe is not None:
+        run_recipe(first_seed(recipe.teacher_recipe), runs=runs, role="teacher", say=say)
     return [_fill(recipe, runs, seed, say) for seed in recipe.train.seeds]
 
 
 def _fill(recipe: Recipe, runs: Path, seed: int, say: Say) -> Path:
     parts = assemble(recipe, runs=runs, seed=seed)
-    teacher = taught_by(parts, seed)
+    teacher = step_teacher(parts, seed)
     assert isinstance(teacher, CachedTeacher)
     steps = -(-teacher.records // recipe.train.batch_size)
     announced = False

@@ -11,40 +11,48 @@ from torch import Tensor, nn
 from kd import distributed
 from kd.errors import DivergedError, StorageError
 from kd.storage import write_atomic
-from kd.train.loop import ADVICE
-from kd.train.step import NotFinite, Run
+from kd.train.step import NotFinite, TrainState
 
+ADVICE = "lower optimizer.args.lr, or set train.clip_norm"
 SHOWN = 4  # images named in a message
 
 
 class Guard:
-    """Called in place of an update that would spoil the parameters. The batch is written to the run directory.
+    """Deals with a step whose update would spoil the parameters. Its batch is written to the run directory.
 
     Args:
         policy: "stop"; "skip": the step leaves no trace in the student; "restore": student and optimizer go back to the
-            last checkpoint, and the stream of images goes on.
+            last checkpoint, and the stream of images continues.
         at_most: steps that may be skipped or restored; one more stops the run.
-        folder: the run directory.
+        run_dir: where the batch is written; None: nowhere.
         name: what a message calls the image of an index.
-        restore: puts the last checkpoint's state back.
+
+    Attributes:
+        count: such steps so far.
     """
 
     def __init__(
-        self, policy: str, at_most: int, folder: Path, name: Callable[[int], str], restore: Callable[[Run], None]
+        self,
+        policy: str = "stop",
+        at_most: int = 0,
+        *,
+        run_dir: Path | None = None,
+        name: Callable[[int], str] = "sample {}".format,
     ) -> None:
-        self.policy, self.at_most, self.folder = policy, at_most, folder
+        self.policy, self.at_most, self.run_dir = policy, at_most, run_dir
         self.count = 0
-        self._name, self._restore = name, restore
+        self._name = name
         self._buffers: dict[str, Tensor] = {}
 
-    def __call__(self, run: Run, trouble: NotFinite) -> None:
-        """Deal with one such step.
+    def leave_out(self, run: TrainState, trouble: NotFinite) -> None:
+        """Count a step that is left out, warn of it, and under "skip" undo what its forward pass changed.
 
         Raises:
             DivergedError: by policy, or because this has happened too often.
         """
         self.count += 1
-        text = f"step {run.step + 1}: {trouble}, on {self._images(trouble)}; {self._write(run, trouble)}"
+        written = "" if self.run_dir is None else f"; {self._write(self.run_dir, run, trouble)}"
+        text = f"step {run.step + 1}: {trouble}, on {self._images(trouble)}{written}"
         if self.policy == "stop":
             raise DivergedError(f"{text}; {ADVICE}")
         if self.count > self.at_most:
@@ -55,8 +63,6 @@ class Guard:
             with torch.no_grad():
                 for name, buffer in distributed.bare(run.student).named_buffers():
                     buffer.copy_(self._buffers[name])
-        else:
-            self._restore(run)
 
     def remember(self, student: nn.Module) -> None:
         """Keep what a forward pass changes, for a skip: BatchNorm's statistics and the losses' queues."""
@@ -68,13 +74,13 @@ class Guard:
         more = f" and {len(indices) - SHOWN} more" if len(indices) > SHOWN else ""
         return f"images {', '.join(self._name(index) for index in indices[:SHOWN])}{more}"
 
-    def _write(self, run: Run, trouble: NotFinite) -> str:
-        """Write the step's batches on this rank, losses and names, as `torch.load` reads them; say where they are."""
+    def _write(self, run_dir: Path, run: TrainState, trouble: NotFinite) -> str:
+        """Write the step's batches on this rank, losses and names, as `torch.load` reads them; where they are."""
         ranks = f"-rank{distributed.rank()}" if distributed.world() > 1 else ""
-        file = self.folder / f"not-finite-step{run.step + 1}{ranks}.pt"
+        file = run_dir / f"not-finite-step{run.step + 1}{ranks}.pt"
         content = {
             "step": run.step + 1,
-            "losses": [{name: value.item() for name, value in one.items()} for one in trouble.losses],
+            "losses": [{name: value.item() for name, value in losses.items()} for losses in trouble.losses],
             "gradient_norm": trouble.norm.item(),
             "batches": [batch._asdict() for batch in trouble.batches],
             "images": [[self._name(index) for index in batch.keys[:, 0].tolist()] for batch in trouble.batches],

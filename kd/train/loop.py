@@ -8,48 +8,86 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
 from kd import distributed
-from kd.errors import DivergedError
+from kd.errors import StoppedError
 from kd.parts.roles import to_device
-from kd.train.step import NotFinite, Run, distill_step
+from kd.train.saving import go_back, save
+from kd.train.step import NotFinite, TrainState, distill_step
+from kd.train.watch import Watch
+from kd.types import Batch
 
 
-def give_up(run: Run, trouble: NotFinite) -> None:
-    """Raise `DivergedError`."""
-    raise DivergedError(f"step {run.step + 1}: {trouble}; {ADVICE}")
+def train(run: TrainState, watch: Watch | None = None) -> None:
+    """Take a run from step `run.step` to step `run.steps`, or until its patience runs out.
 
-
-ADVICE = "lower optimizer.args.lr, or set train.clip_norm"
-
-
-def train(run: Run) -> None:
-    """Take a run from step `run.step` to step `run.steps`.
+    Args:
+        run: the state; advanced in place.
+        watch: what happens between the steps; without it, nothing is reported, evaluated or saved.
 
     Raises:
         DivergedError: a loss or the gradient is not finite; the parameters are still those of the step before.
+        StoppedError: a signal came; what is worth keeping is saved.
     """
+    watch = watch or Watch()
+    evaluations, signal, is_best = watch.evaluations, None, False
     run.student.train()
-    while run.step < run.steps:
-        run.enter(run)
-        for group in run.optimizer.param_groups:
-            group["lr"] = group["initial_lr"] * run.factor(run.step)
+    while run.step < run.steps and not evaluations.ended_early:
+        run.student = run.phases.enter(run.step, run.student)
+        run.phases.set_learning_rate(run.step)
         batches = [next(run.batches) for _ in range(run.accumulate)]
-        losses: list[dict[str, Tensor]] = []
-        for batch in batches:
-            with gradients_synced(run.student, len(losses) == run.accumulate - 1):
-                found = distill_step(run, to_device(batch, run.precision))
-                (found["total"] / run.accumulate).backward()  # type: ignore[no-untyped-call]
-            losses.append({name: value.detach() for name, value in found.items()})
-        means = {name: torch.stack([one[name] for one in losses]).mean() for name in losses[0]}
-        norm = clip_grad_norm_(run.student.parameters(), run.clip_norm)
-        good = math.isfinite((norm + 0 * means["total"]).item())  # .item() waits for the device
-        if not distributed.largest(not good):
+        losses = accumulate_gradients(run, batches)
+        means = {name: torch.stack([values[name] for values in losses]).mean() for name in losses[0]}
+        means["gradient_norm"] = clip_grad_norm_(run.student.parameters(), run.clip_norm)
+        if is_finite(means):
             run.optimizer.step()
-            run.average()
+            update_average(run)
         else:
-            run.not_finite(run, NotFinite(batches, losses, norm))
+            watch.guard.leave_out(run, NotFinite(batches, losses, means["gradient_norm"]))
+            if watch.guard.policy == "restore":
+                go_back(run, watch)
         run.optimizer.zero_grad()
         run.step += 1
-        run.due(run, means | {"gradient_norm": norm})
+
+        watch.reports.write(run, means, batches[-1], not_finite=watch.guard.count)
+        watch.guard.remember(run.student)
+        signal = watch.stop.agreed()
+        evaluations.pending = evaluations.is_due(run)
+        is_best = False
+        if evaluations.pending and signal is None:
+            try:
+                is_best = evaluations.evaluate(run)
+                watch.reports.pause()
+            except StoppedError as stopped:  # it is made up for when the run resumes
+                signal = stopped.signal
+        last = run.step == run.steps or evaluations.ended_early
+        leaving = signal is not None and (evaluations.pending or not last)
+        if watch.saves_at(run.step) or last or is_best or leaving:
+            save(run, watch, best=is_best, needed=last or leaving)
+        if leaving:
+            assert signal is not None
+            raise StoppedError(signal)
+
+
+def accumulate_gradients(run: TrainState, batches: list[Batch]) -> list[dict[str, Tensor]]:
+    """Forward and backward of every micro-batch; their losses, detached."""
+    losses: list[dict[str, Tensor]] = []
+    for batch in batches:
+        with gradients_synced(run.student, len(losses) == run.accumulate - 1):
+            of_batch = distill_step(run, to_device(batch, run.precision))
+            (of_batch["total"] / run.accumulate).backward()  # type: ignore[no-untyped-call]
+        losses.append({name: value.detach() for name, value in of_batch.items()})
+    return losses
+
+
+def is_finite(means: dict[str, Tensor]) -> bool:
+    """Whether the loss and the gradient are finite on every rank."""
+    good = math.isfinite((means["gradient_norm"] + 0 * means["total"]).item())  # .item() waits for the device
+    return not distributed.largest(not good)
+
+
+def update_average(run: TrainState) -> None:
+    """Let the moving average follow the student's network."""
+    if run.ema is not None:
+        run.ema.update_parameters(distributed.bare(run.student).get_submodule("network"))
 
 
 def gradients_synced(student: nn.Module, now: bool) -> AbstractContextManager[None]:

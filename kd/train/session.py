@@ -1,9 +1,9 @@
-"""One recipe's run from start to finished directory: its teacher first, its seeds, its baseline twin."""
+"""The runs of one command: the teacher first, then the seeds of the recipe, then its baseline."""
 
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -15,14 +15,14 @@ from kd.console import Say
 from kd.data.dataset import Few, survey, warnings
 from kd.errors import LockedError, RecipeError
 from kd.machine import slow_path
-from kd.parts.assemble import Parts, assemble
-from kd.parts.dry_run import meet
-from kd.recipe import Recipe, baseline_of, first_seed, teacher_recipe, to_yaml
+from kd.parts.assemble import Parts, assemble, with_length_of, with_trained_teacher
+from kd.parts.dry_run import dry_run
+from kd.recipe import Recipe, baseline_of, first_seed, to_yaml
 from kd.runs import is_finished, locked, read_result, run_directory
 from kd.storage import sweep, write_atomic, write_json
 from kd.train.environment import deterministic, environment, moved_on
 from kd.train.evaluation import headline, score_teacher
-from kd.train.finish import finish
+from kd.train.one_run import train_run
 from kd.train.signals import Stop, stopping
 from kd.types import IGNORE
 from kd.units import duration
@@ -49,116 +49,168 @@ def run_recipe(
         recipe: checked in shape and calls.
         runs: where run directories are.
         fresh: move this recipe's own old directories aside first; its teacher's stay.
-        baseline: train the twin without distillation too.
-        role: what the result says the network is for; by default "student" with distillation, else "baseline".
-        wait: whether to wait while another process trains the teacher or the twin that this recipe needs too.
+        baseline: train the baseline too.
+        role: what the result records that the network is for; by default "student" with distillation, else "baseline".
+        wait: whether to wait while another process trains the teacher or the baseline that this recipe needs too.
         smoke: batches to score, of a run that is only tried out: its teacher is taken as it is built.
         say: takes the lines for the user.
         quiet: no live line.
 
     Returns:
-        The run directories of the recipe, one a seed; then the twin's.
+        The run directories of the recipe, one a seed; then the baseline's.
 
     Raises:
         LockedError: another process trains this recipe; or what it needs, and `wait` is False.
-        StoppedError: a signal came; the same call goes on.
+        StoppedError: a signal came; the same call resumes.
         PeerLostError: another of the processes under torchrun died.
     """
+    with session(recipe, runs=runs, smoke=smoke, say=say, quiet=quiet) as opened:
+        return opened.train(recipe, fresh=fresh, baseline=baseline, role=role, wait=wait)
+
+
+@contextmanager
+def session(
+    recipe: Recipe, *, runs: Path, smoke: int | None = None, say: Say = console.say, quiet: bool = False
+) -> Iterator["Session"]:
+    """Join the other processes, and catch the signals that ask for a stop, while the block runs. As `run_recipe`."""
     with distributed.joined(recipe.device), stopping() as stop:
         speaks = distributed.rank() == 0
-        session = _Session(runs, stop, say if speaks else _silent, quiet or not speaks, smoke)
         try:
             with deterministic(recipe):
-                return session.recipe(recipe, fresh=fresh, baseline=baseline, role=role, wait=wait, needed=False)
+                yield Session(runs, stop, say if speaks else _silent, quiet or not speaks, smoke)
         except torch.OutOfMemoryError as error:
             raise RecipeError([_out_of_memory(recipe, error)]) from None
 
 
 @dataclass(frozen=True)
-class _Session:
-    """What the runs of one call share."""
+class Session:
+    """The runs of one command: in order, each assembled and tried once, and then trained.
+
+    Attributes:
+        runs: where run directories are.
+        stop: whether a signal has come.
+        say: takes the lines for the user.
+        quiet: no live line.
+        smoke: batches to score, of runs that are only tried out.
+    """
 
     runs: Path
     stop: Stop
     say: Say
     quiet: bool
-    smoke: int | None
+    smoke: int | None = None
+    _prepared: dict[tuple[str, int], Parts] = field(default_factory=dict)  # by id and seed, until they are trained
 
-    def recipe(
-        self, recipe: Recipe, *, fresh: bool, baseline: bool, role: str | None, wait: bool, needed: bool
+    def prepare(self, recipe: Recipe, seed: int) -> Parts:
+        """The objects of a run that is still to be trained, after a dry run; an unfinished teacher as it is built.
+
+        Raises:
+            RecipeError: the parts do not fit, or a term cannot teach.
+            DataError: the data cannot be read.
+        """
+        key = (recipe.id, seed)
+        if key not in self._prepared:
+            parts = assemble(recipe, runs=self.runs, seed=seed, trained=False)
+            parts.notes.extend(dry_run(parts))
+            self._prepared[key] = parts
+        return self._prepared[key]
+
+    def with_epochs(self, recipe: Recipe, epochs: int) -> Recipe:
+        """The recipe with another length; what was prepared of it and of its baseline is kept."""
+        changed = recipe.changed(train=recipe.train.model_copy(update={"epochs": epochs, "steps": None}))
+        for before, after in ((recipe, changed), (baseline_of(recipe), baseline_of(changed))):
+            for key in [key for key in self._prepared if key[0] == before.id]:
+                self._prepared[after.id, key[1]] = with_length_of(self._prepared.pop(key), after)
+        return changed
+
+    def train(
+        self,
+        recipe: Recipe,
+        *,
+        fresh: bool = False,
+        baseline: bool = False,
+        role: str | None = None,
+        wait: bool = True,
+        needed: bool = False,
     ) -> list[Path]:
-        """The runs of a recipe; `needed` is a teacher's or a twin's, which another process may be training too."""
-        its_teacher = teacher_recipe(recipe)
-        if its_teacher is not None and self.smoke is None:  # its first seed teaches all of ours
-            teacher = first_seed(its_teacher)
-            directories = [run_directory(recipe, self.runs, seed) for seed in recipe.train.seeds]
-            its_run = run_directory(teacher, self.runs, teacher.train.seeds[0])
-            if not distributed.first(lambda: is_finished(its_run) or all(map(is_finished, directories))):
+        """The runs of a recipe, as `run_recipe`; `needed`: others may be training them for their own recipes too."""
+        if recipe.teacher_recipe is not None and self.smoke is None:  # its first seed teaches all of ours
+            teacher = first_seed(recipe.teacher_recipe)
+            run_dirs = [run_directory(recipe, self.runs, seed) for seed in recipe.train.seeds]
+            teacher_dir = run_directory(teacher, self.runs, teacher.train.seeds[0])
+            if not distributed.first(lambda: is_finished(teacher_dir) or all(map(is_finished, run_dirs))):
                 # a mistake in this recipe must not wait until its teacher has trained for hours
-                meet(assemble(recipe, runs=self.runs, seed=recipe.train.seeds[0], trained=False))
-            self.recipe(teacher, fresh=False, baseline=False, role="teacher", wait=wait, needed=True)
-        done = [self.seed(recipe, seed, fresh, role, wait=wait and needed) for seed in recipe.train.seeds]
+                self.prepare(recipe, recipe.train.seeds[0])
+            self.train(teacher, role="teacher", wait=wait, needed=True)
+        done = [self._train_seed(recipe, seed, fresh, role, wait=wait and needed) for seed in recipe.train.seeds]
         if baseline and recipe.distill:
-            twin = baseline_of(recipe)
-            done += self.recipe(twin, fresh=fresh, baseline=False, role=None, wait=wait, needed=True)
+            done += self.train(baseline_of(recipe), fresh=fresh, wait=wait, needed=True)
         return done
 
-    def seed(self, recipe: Recipe, seed: int, fresh: bool, role: str | None, *, wait: bool) -> Path:
+    def _train_seed(self, recipe: Recipe, seed: int, fresh: bool, role: str | None, *, wait: bool) -> Path:
         """One run."""
         self.stop.check()
-        run = distributed.first(lambda: run_directory(recipe, self.runs, seed))
-        if fresh and distributed.first(run.exists):
-            self.say(f"{run}: moved to {distributed.first(lambda: _move_aside(run))}")
-        if self.finished(run):
-            return run
-        if not wait and distributed.first(run.exists):
-            with self.owned(run, wait):
+        run_dir = distributed.first(lambda: run_directory(recipe, self.runs, seed))
+        if fresh and distributed.first(run_dir.exists):
+            self.say(f"{run_dir}: moved to {distributed.first(lambda: _move_aside(run_dir))}")
+        if self._finished(run_dir):
+            return run_dir
+        if not wait and distributed.first(run_dir.exists):
+            with self._owned(run_dir, wait):
                 pass  # who comes second need not wait for the checks to hear it
-        parts = assemble(recipe, runs=self.runs, seed=seed, trained=self.smoke is None)
-        if self.smoke is not None:
-            parts = replace(parts, val=Few(parts.val, self.smoke * recipe.train.batch_size))
-        lines = [*parts.notes, *meet(parts)]  # before anything is written: a recipe that cannot run leaves no directory
+        parts = self._take(recipe, seed)  # before anything is written: a recipe that cannot run leaves no directory
+        lines = parts.notes
         if self.smoke is None:
-            lines += warnings(survey(parts.train), survey(parts.val), parts.train.class_names)
+            lines = [*lines, *warnings(survey(parts.train), survey(parts.val), parts.train.class_names)]
         slow = slow_path(parts.precision, recipe.train.precision)
-        with self.owned(run, wait):
-            if wait and self.finished(run):
-                return run
+        with self._owned(run_dir, wait):
+            if wait and self._finished(run_dir):
+                return run_dir
             processes = f", {distributed.world()} processes" if distributed.world() > 1 else ""
-            self.say(f"{run}: {_title(recipe, seed)} on {parts.precision}{processes}")
+            self.say(f"{run_dir}: {_title(recipe, seed)} on {parts.precision}{processes}")
             for line in [*lines, *([slow] if slow else [])]:
                 self.say(f"  {line}")
-            for line in distributed.first(lambda: moved_on(run)):
+            for line in distributed.first(lambda: moved_on(run_dir)):
                 self.say(f"  {line}")
-            distributed.first(lambda: _describe(parts, run))
-            teacher = score_teacher(parts, run, self.stop, self.say)
+            distributed.first(lambda: _describe(parts, run_dir))
+            teacher = score_teacher(parts, run_dir, self.stop, self.say)
             role = role or ("student" if recipe.distill else "baseline")
-            result = finish(
-                parts, run, seed=seed, role=role, teacher=teacher, stop=self.stop, say=self.say, quiet=self.quiet
+            result = train_run(
+                parts, run_dir, seed=seed, role=role, teacher=teacher, stop=self.stop, say=self.say, quiet=self.quiet
             )
-            self.say(f"{run}: {headline(result.splits['val'])} after {duration(result.seconds)}")
-        return run
+            self.say(f"{run_dir}: {headline(result.splits['val'])} after {duration(result.seconds)}")
+        return run_dir
 
-    def finished(self, run: Path) -> bool:
-        """Whether a run needs nothing more; says so."""
-        if not distributed.first(lambda: is_finished(run)):
+    def _take(self, recipe: Recipe, seed: int) -> Parts:
+        """The prepared objects of a run, its teacher trained; they are no longer kept for another run."""
+        parts = self.prepare(recipe, seed)
+        del self._prepared[recipe.id, seed]
+        if self.smoke is not None:
+            return replace(parts, val=Few(parts.val, self.smoke * recipe.train.batch_size))
+        if recipe.teacher_recipe is not None and parts.teacher_run is None:
+            return with_trained_teacher(parts, self.runs)
+        return parts
+
+    def _finished(self, run_dir: Path) -> bool:
+        """Whether a run needs nothing more; reports it."""
+        if not distributed.first(lambda: is_finished(run_dir)):
             return False
-        self.say(f"{run}: finished ({headline(distributed.first(lambda: read_result(run)).splits['val'])})")
+        self.say(f"{run_dir}: finished ({headline(distributed.first(lambda: read_result(run_dir)).splits['val'])})")
         return True
 
     @contextmanager
-    def owned(self, run: Path, wait: bool) -> Iterator[None]:
+    def _owned(self, run_dir: Path, wait: bool) -> Iterator[None]:
         """Keep other processes out of the run, waiting until they have left it if `wait`."""
         with ExitStack() as lock:
             for looks in count():
                 try:
-                    distributed.first(lambda: lock.enter_context(locked(run)))
+                    distributed.first(lambda: lock.enter_context(locked(run_dir)))
                     break
                 except LockedError as error:
                     if not wait:
                         raise
                     if looks % LOOKS == 0:
-                        self.say(f"{str(error).partition(';')[0]}; waiting for it ({duration(looks * POLL)})")
+                        self.say(f"{error.who}; waiting for it ({duration(looks * POLL)})")
                 self.stop.check()
                 time.sleep(POLL)
             yield
@@ -176,15 +228,15 @@ def _out_of_memory(recipe: Recipe, error: Exception) -> str:
     )
 
 
-def _describe(parts: Parts, run: Path) -> None:
+def _describe(parts: Parts, run_dir: Path) -> None:
     """Sweep up after a killed process, and write what is trained, and on what."""
-    sweep(run)
-    write_atomic(run / "recipe.yaml", to_yaml(parts.recipe).encode())
-    write_json(run / "environment.json", _environment(parts))
+    sweep(run_dir)
+    write_atomic(run_dir / "recipe.yaml", to_yaml(parts.recipe).encode())
+    write_json(run_dir / "environment.json", _environment(parts))
 
 
 def _silent(line: str) -> None:
-    """Ranks other than 0 say nothing."""
+    """Ranks other than 0 report nothing."""
 
 
 def _environment(parts: Parts) -> dict[str, Any]:
@@ -199,7 +251,7 @@ def _title(recipe: Recipe, seed: int) -> str:
     return f"{recipe.student.use}, {'distilled' if recipe.distill else 'from labels alone'}, seed {seed}"
 
 
-def _move_aside(run: Path) -> Path:
-    target = run.with_name(f"{run.name}-before-{time.strftime('%Y%m%d-%H%M%S')}")
-    run.rename(target)
+def _move_aside(run_dir: Path) -> Path:
+    target = run_dir.with_name(f"{run_dir.name}-before-{time.strftime('%Y%m%d-%H%M%S')}")
+    run_dir.rename(target)
     return target

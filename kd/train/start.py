@@ -1,59 +1,51 @@
-"""Parts -> Run: the optimizer, the stream of batches and the teacher behind its cache, for this rank."""
+"""Parts -> TrainState: the optimizer, the stream of images, and the teacher as a step asks it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from kd import distributed
-from kd.components.build import build
-from kd.data.dataset import Split
-from kd.data.loader import training_batches
 from kd.parts.assemble import Parts, example_batch
 from kd.parts.compiling import compile_roles
 from kd.parts.optimizer import make_optimizer
 from kd.parts.roles import Student, Teacher
+from kd.parts.stream import stream
 from kd.parts.teacher_cache import CachedTeacher
-from kd.train.loop import give_up
 from kd.train.phases import Phases
-from kd.train.step import Run
+from kd.train.step import TrainState
 from kd.types import Batch, Tapped
 
 
-def make_run(
-    parts: Parts,
-    *,
-    seed: int,
-    start: int,
-    due: Callable[..., None],
-    not_finite: Callable[..., None] = give_up,
-    waiting: Callable[[], None] = lambda: None,
-) -> Run:
-    """The run of assembled parts, from step `start` on, with its stream of batches; this rank's share of them."""
+def start(parts: Parts, *, seed: int, step: int = 0, waiting: Callable[[], None] = lambda: None) -> TrainState:
+    """The state of a run before its step `step`, as this rank trains it.
+
+    Args:
+        parts: the recipe's objects; compiled here if the recipe asks for it.
+        seed: of the stream of images.
+        step: updates made so far; a checkpoint's state is loaded afterwards.
+        waiting: called while data are waited for; may raise to stop.
+    """
     recipe = parts.recipe
     _compile(parts)
-    optimizer = make_optimizer(recipe, parts.student)
-    phases = Phases(recipe, parts.student, optimizer, parts.steps)
-    factor = build(recipe.schedule, folder=recipe.folder, trust=recipe.trust, steps=parts.steps)
-    return Run(
+    optimizer = make_optimizer(recipe, parts.maker, parts.student)
+    factor = parts.maker.build(recipe.schedule, steps=parts.steps)
+    return TrainState(
         student=distributed.wrapped(parts.student),
-        teacher=taught_by(parts, seed),
+        teacher=step_teacher(parts, seed),
         supervised=parts.supervised,
         terms=parts.terms,
         optimizer=optimizer,
-        factor=factor,
-        batches=stream(parts, seed=seed, start=start, waiting=waiting),
+        phases=Phases(recipe, parts.student, optimizer, factor, parts.steps),
+        ema=parts.ema,
+        batches=stream(parts, seed=seed, start=step, waiting=waiting),
         precision=parts.precision,
         steps=parts.steps,
         accumulate=recipe.train.accumulate,
         clip_norm=recipe.train.clip_norm or float("inf"),
-        due=due,
-        step=start,
-        enter=phases.enter,
-        average=_follows(parts),
-        not_finite=not_finite,
+        step=step,
     )
 
 
-def taught_by(parts: Parts, seed: int) -> Callable[[Batch], Tapped | None]:
-    """What answers in a step: the teacher, behind its cache where the recipe has one; None without a teacher."""
+def step_teacher(parts: Parts, seed: int) -> Callable[[Batch], Tapped | None]:
+    """What answers in a step: the teacher, through its cache where the recipe has one; None without a teacher."""
     if parts.teaching is None:
         return lambda batch: None
     if parts.recipe.cache is None:
@@ -61,49 +53,14 @@ def taught_by(parts: Parts, seed: int) -> Callable[[Batch], Tapped | None]:
     return CachedTeacher(parts.teaching, parts.recipe, images=len(parts.train), seed=seed, precision=parts.precision)
 
 
-def stream(
-    parts: Parts,
-    *,
-    seed: int,
-    start: int = 0,
-    steps: int | None = None,
-    alone: bool = False,
-    waiting: Callable[[], None] = lambda: None,
-) -> Iterator[Batch]:
-    """The run's micro-batches from step `start` on: this rank's, or, `alone`, those of all ranks."""
-    recipe = parts.recipe
-    parallel = distributed.world()
-    augment = [build(use, folder=recipe.folder, trust=recipe.trust) for use in recipe.data.augment]
-    split = Split(parts.train, recipe.data.size, crop=recipe.data.crop, augment=augment, seed=seed)
-    return training_batches(
-        split,
-        steps=parts.steps if steps is None else steps,
-        start=start,
-        batch_size=recipe.train.batch_size,
-        views=recipe.cache.views if recipe.cache else None,
-        accumulate=recipe.train.accumulate * (parallel if alone else 1),
-        seed=seed,
-        rank=0 if alone else distributed.rank(),
-        world=1 if alone else parallel,
-        workers=recipe.data.workers,
-        waiting=waiting,
-    )
-
-
 def _compile(parts: Parts) -> None:
-    """Compile what the recipe asks for, on a batch of the training's shape."""
+    """Compile the networks that the recipe names, once, on a batch of the training's shape."""
     recipe = parts.recipe
-    if recipe.train.compile == "off":
+    if recipe.train.compile == "off" or parts.student.taps.run is not parts.student.network:
         return
     roles: list[Student | Teacher] = [parts.student]
     if recipe.train.compile == "all" and parts.teaching is not None:
         roles.append(parts.teaching)
     images = recipe.train.batch_size // recipe.train.accumulate // distributed.world()
-    compile_roles(
-        roles, example_batch(parts, recipe.data.crop or recipe.data.size, images), parts.precision, "inductor"
-    )
-
-
-def _follows(parts: Parts) -> Callable[[], None]:
-    ema, network = parts.ema, parts.student.network
-    return (lambda: None) if ema is None else (lambda: ema.update_parameters(network))
+    batch = example_batch(parts, recipe.data.crop or recipe.data.size, images)
+    compile_roles(roles, batch, parts.precision, "inductor")

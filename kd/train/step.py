@@ -1,19 +1,40 @@
-"""One step of distillation: both networks on one batch, every loss by name; and the run that takes it."""
+"""One step of distillation: both networks on one batch, every loss by name; and the state that it advances."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.optim.swa_utils import AveragedModel
 
 from kd.machine import Precision
 from kd.parts.objective import Supervised, Term
-from kd.types import Batch
+from kd.train.phases import Phases
+from kd.types import Batch, Tapped
 
 
-def distill_step(run: "Run", batch: Batch) -> dict[str, Tensor]:
+@dataclass
+class TrainState:
+    """A run while it trains: what learns, what teaches, and where the run is."""
+
+    student: nn.Module  # all that trains; wrapped by DDP under torchrun
+    teacher: Callable[[Batch], Tapped | None]  # None without terms
+    supervised: Supervised
+    terms: Mapping[str, Term]
+    optimizer: Optimizer
+    phases: Phases  # by step: which modules are frozen, and the learning rate
+    ema: AveragedModel | None  # of the student's network
+    batches: Iterator[Batch]  # micro-batches, as the loader makes them
+    precision: Precision
+    steps: int  # the length of the run
+    accumulate: int  # micro-batches a step
+    clip_norm: float  # inf: measured only
+    step: int = 0  # optimizer updates made so far
+
+
+def distill_step(run: TrainState, batch: Batch) -> dict[str, Tensor]:
     """Run both networks on one micro-batch.
 
     Args:
@@ -29,6 +50,7 @@ def distill_step(run: "Run", batch: Batch) -> dict[str, Tensor]:
     losses = {"supervised": run.supervised(student, batch.labels)}
     total = losses["supervised"]
     for name, term in run.terms.items():
+        assert teacher is not None
         losses[name] = term(name, student, teacher, batch)
         total = total + term.weight_at(run.step) * losses[name]
     return losses | {"total": total}
@@ -53,25 +75,3 @@ class NotFinite(NamedTuple):
         """The micro-batches with a loss that is not finite; all, if it is the gradient alone."""
         bad = [i for i, one in enumerate(self.losses) if not all(math.isfinite(v.item()) for v in one.values())]
         return bad or list(range(len(self.losses)))
-
-
-@dataclass
-class Run:
-    """One training run: its parts, where it is, where it ends."""
-
-    student: nn.Module  # what trains, DDP-wrapped under torchrun
-    teacher: Callable[[Batch], Any]  # -> Tapped; without terms, None
-    supervised: Supervised
-    terms: Mapping[str, Term]
-    optimizer: Optimizer
-    factor: Callable[[int], float]  # step -> factor of each group's initial learning rate
-    batches: Iterator[Batch]  # micro-batches, as the loader makes them
-    precision: Precision
-    steps: int
-    accumulate: int  # micro-batches a step
-    clip_norm: float  # inf: measure only
-    due: Callable[["Run", Mapping[str, Tensor]], None]  # after each step: report, evaluate, save, stop
-    not_finite: Callable[["Run", NotFinite], None]  # in place of an update; returns to leave the update out
-    step: int = 0  # optimizer updates made so far
-    enter: Callable[["Run"], None] = lambda run: None  # before each step: what rests, and at which rate the others go
-    average: Callable[[], None] = lambda: None  # after each update: the moving average follows

@@ -111,7 +111,7 @@ def test_a_place_that_cannot_be_written_is_status_6(recipe, capsys):
 
 
 def test_a_bug_is_status_1_with_traceback_and_how_to_report(recipe, monkeypatch, capsys):
-    monkeypatch.setattr("kd.train.session.run_recipe", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("kd.train.session.session", lambda *_, **__: 1 / 0)
     assert kd("run", recipe, "--trust") == 1
     err = capsys.readouterr().err
     assert "ZeroDivisionError" in err
@@ -168,18 +168,23 @@ def test_calibrate_prints_a_fragment(recipe, capsys):
     assert "\ndistill:\n" in out
 
 
-def test_copy_brings_a_recipe_here_and_never_overwrites(tmp_path, monkeypatch, capsys):
+def test_copy_lists_the_recipes_or_copies_one(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert kd("copy") == 0
-    assert "shapes/mobilenetv3_kl_cwd.yaml" in capsys.readouterr().out.splitlines()
+    header, *lines = capsys.readouterr().out.splitlines()
+    assert header.split() == ["recipe", "data", "what", "result"]
+    [line] = [line for line in lines if line.startswith("shapes/mobilenetv3_kl_cwd.yaml ")]
+    assert " Shapes   The demo: pixel-wise KL and CWD on the logits." in line
     assert kd("copy", "shapes/mobilenetv3_kl_cwd.yaml") == 0
-    assert (tmp_path / "mobilenetv3_kl_cwd.yaml").is_file()
-    assert (tmp_path / "teacher_deeplabv3plus.yaml").is_file()  # what it names comes along
-    (tmp_path / "mobilenetv3_kl_cwd.yaml").write_text("mine")
+    assert capsys.readouterr().out == "shapes/mobilenetv3_kl_cwd.yaml\n"
+    assert (tmp_path / "shapes/teacher_deeplabv3plus.yaml").is_file()  # the recipe names it
+    assert kd("copy", "camvid/mobilenetv3_aspp_kl.yaml", "other") == 0
+    assert (tmp_path / "other/camvid/teacher_deeplabv3plus.yaml").is_file()
+    (tmp_path / "shapes/mobilenetv3_kl_cwd.yaml").write_text("mine")
     capsys.readouterr()
     assert kd("copy", "shapes/mobilenetv3_kl_cwd.yaml") == 2
     assert "exists and differs from" in capsys.readouterr().err
-    assert (tmp_path / "mobilenetv3_kl_cwd.yaml").read_text() == "mine"
+    assert (tmp_path / "shapes/mobilenetv3_kl_cwd.yaml").read_text() == "mine"
 
 
 def process(*arguments, **options):

@@ -11,11 +11,11 @@ from kd.compare import compare_command, predictions
 from kd.compare.gather import gather
 from kd.compare.predictions import Picture, Pictures
 from kd.compare.report import render, write_report
-from kd.components.build import build
+from kd.components import Maker
 from kd.machine import choose
 from kd.metrics import confusion_matrix
 from kd.recipe import read_recipe, to_yaml
-from kd.runs import SplitResult, build_network, load_network, write_weights
+from kd.runs import SplitResult, load_network, write_weights
 from kd.scoring import score
 from kd.types import IGNORE, Sample
 
@@ -162,14 +162,14 @@ def networks(tmp_path_factory):
     (folder / "tiny.py").write_text(NETWORK)
     (folder / "small.yaml").write_text(RECIPE)
     recipe = read_recipe(folder / "small.yaml", trust=True)
-    dataset = build(recipe.data.dataset, folder=folder, trust=False, split="val")
+    dataset = Maker(recipe).dataset("val")
     files = []
     for seed in range(2):
         torch.manual_seed(seed)
         run = folder / str(seed)
         run.mkdir()
         (run / "recipe.yaml").write_text(to_yaml(recipe))
-        write_weights(run, build_network(recipe, recipe.student.network, len(dataset.class_names), 3))
+        write_weights(run, Maker(recipe).network(recipe.student.network, len(dataset.class_names), 3))
         files.append(run)
     return dataset, files
 

@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 import torch
+from recipe_text import ALONE
 from torch import nn
 
-from kd.components.build import build, check_calls, find
+from kd.components import Maker
 from kd.errors import DataError, RecipeError
 from kd.recipe import Recipe, Use, read_recipe
 
@@ -67,7 +68,13 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def made(name: str, args: dict[str, Any] | None = None, **supplied: Any) -> Any:
-    return build(Use(use=name, args=args or {}), folder=Path(), trust=True, **supplied)
+    return maker().build(Use(use=name, args=args or {}), **supplied)
+
+
+def maker(trust: bool = True) -> Maker:
+    """Bound to a recipe in the current folder."""
+    Path("recipe.yaml").write_text(ALONE)
+    return Maker(read_recipe("recipe.yaml", trust=trust))
 
 
 def refused(name: str, args: dict[str, Any] | None = None, **supplied: Any) -> list[str]:
@@ -170,7 +177,7 @@ def test_what_a_users_component_raises_is_one_line_with_its_place(folder: Path) 
 )  # fmt: skip
 def test_what_is_not_found(folder: Path, name: str, expected: str) -> None:
     with pytest.raises(RecipeError) as caught:
-        find(Use(use=name), folder=Path(), trust=True)
+        maker().find(Use(use=name))
     [line] = caught.value.mistakes
     assert line.startswith(f"{name}: {expected}")
 
@@ -178,8 +185,8 @@ def test_what_is_not_found(folder: Path, name: str, expected: str) -> None:
 @pytest.mark.parametrize("name", ["mine.py:Plain", "os.system", "kd.cli.main", "torch.optim.sgd.SGD"])
 def test_trust_is_asked_for_again(folder: Path, name: str) -> None:
     with pytest.raises(RecipeError) as caught:
-        find(Use(use=name), folder=Path(), trust=False)
-    assert caught.value.mistakes == [f"{name}: '{name}' is no part of kd; if you trust it, add --trust"]
+        maker(trust=False).find(Use(use=name))
+    assert caught.value.mistakes == [f"{name}: '{name}' is not part of kd; if you trust it, add --trust"]
 
 
 @pytest.mark.parametrize(
@@ -260,7 +267,7 @@ def recipe(*overrides: str) -> Recipe:
 
 
 def test_a_recipe_whose_calls_are_right(folder: Path) -> None:
-    check_calls(recipe())
+    Maker(recipe()).check()
 
 
 def test_all_wrong_calls_of_a_recipe_at_once_and_where_they_stand(folder: Path) -> None:
@@ -272,13 +279,13 @@ def test_all_wrong_calls_of_a_recipe_at_once_and_where_they_stand(folder: Path) 
     )  # fmt: skip
     many = read_recipe("r.yaml", trust=True)
     with pytest.raises(RecipeError) as caught:
-        check_calls(wrong)
+        Maker(wrong).check()
     assert caught.value.mistakes == [
         "<student.args.in_channels=3>: student.args.in_channels: 'in_channels' is set by the engine; remove it",
         "<distill.cwd.weight.args.steps=3>: distill.cwd.weight.args.steps: 'steps' is set by the engine; remove it",
     ]
     with pytest.raises(RecipeError) as caught:
-        check_calls(many)
+        Maker(many).check()
     lines = caught.value.mistakes
     assert lines[0].startswith("r.yaml:1:1: teacher: teachers has no 'FCNResNet5'; did you mean 'FCNResNet50'?")
     assert lines[1].startswith("r.yaml:3:55: data.augment.0: kd.data has no 'RandomFlop'; did you mean 'RandomFlip'?")
@@ -294,7 +301,7 @@ def test_all_wrong_calls_of_a_recipe_at_once_and_where_they_stand(folder: Path) 
 
 def test_a_component_in_the_wrong_place(folder: Path) -> None:
     with pytest.raises(RecipeError) as caught:
-        check_calls(recipe("distill.cwd.adapter.use=kd.losses.CrossEntropy"))
+        Maker(recipe("distill.cwd.adapter.use=kd.losses.CrossEntropy")).check()
     assert caught.value.mistakes == [
         f"r.yaml:10:5: distill.cwd.adapter: kd.losses.CrossEntropy takes no '{name}', "
         "which is given to every component in this place"
@@ -313,8 +320,8 @@ def test_a_folder_that_shadows_ours_is_named(folder: Path) -> None:
     (folder / "teachers").mkdir()
     (folder / "teachers/__init__.py").write_text("raise SystemExit('imported')")
     code = (
-        "from pathlib import Path; from kd.components.build import find; from kd.recipe import Use\n"
-        "try: find(Use(use='teachers.FCNResNet50'), folder=Path(), trust=False)\n"
+        "from kd.components import Maker; from kd.recipe import Use\n"
+        "try: Maker().find(Use(use='teachers.FCNResNet50'))\n"
         "except ValueError as error: print(error)"
     )
     run = _run(code, folder)

@@ -8,11 +8,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from recipe_text import ALONE
 
+from kd.components import Maker
 from kd.components import user_files as files
-from kd.components.build import build, importable
+from kd.components.user_files import importable
 from kd.data.dataset import Split
 from kd.data.loader import training_batches
+from kd.recipe import read_recipe
 from kd.recipe.schema import Use
 
 ROOT = Path(__file__).parents[2]
@@ -50,17 +53,23 @@ def test_a_dataset_of_a_users_file_is_read_in_workers(tmp_path: Path, context: s
     folder = tmp_path / "a folder.of 100%"
     folder.mkdir()
     (folder / "my-data.py").write_text(DATASET)
-    dataset = build(Use(use="my-data.py:Ramp", args={"n": 6}), folder=folder, trust=True, split="train")
-    plus = build(Use(use="my-data.py:Plus"), folder=folder, trust=True)
+    dataset = maker_in(folder).build(Use(use="my-data.py:Ramp", args={"n": 6}), split="train")
+    plus = maker_in(folder).build(Use(use="my-data.py:Plus"))
     split = Split(dataset, (32, 32), augment=(plus,))
     batches = list(training_batches(split, steps=2, batch_size=3, workers=1, context=context))
     seen = sorted(int(value) for batch in batches for value in batch.images[:, 0, 0, 0])
     assert seen == [100, 101, 102, 103, 104, 105]  # one epoch, each image once
 
 
+def maker_in(folder: Path) -> Maker:
+    """Bound to a recipe in a folder."""
+    (folder / "recipe.yaml").write_text(ALONE)
+    return Maker(read_recipe(folder / "recipe.yaml", trust=True))
+
+
 def test_an_object_of_a_users_file_is_its_pickle_alone(tmp_path: Path) -> None:
     (tmp_path / "small.py").write_text("class Small:\n    def __init__(self, size):\n        self.size = size\n")
-    pickled = pickle.dumps(build(Use(use="small.py:Small", args={"size": 7}), folder=tmp_path, trust=True))
+    pickled = pickle.dumps(maker_in(tmp_path).build(Use(use="small.py:Small", args={"size": 7})))
     code = f"import pickle; print(pickle.loads({pickled!r}).size)"
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", code]

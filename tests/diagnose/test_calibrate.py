@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 import yaml
-from tiny import write_recipes
+from tiny import read, write_recipes
 
 from kd.console import Console
 from kd.diagnose.calibrate import calibrate_command, fragment, proposed
@@ -102,7 +102,7 @@ def test_proposed_weights_bring_every_term_to_the_ratio(trained):
 
 def test_the_command_prints_a_fragment_that_reads_back(trained, tmp_path):
     console = Console(record=True, width=140)
-    calibrate_command(trained, trust=True, runs=trained.parent / "runs", batches=2, ratio=0.5, console=console)
+    calibrate_command(read(trained), runs=trained.parent / "runs", batches=2, ratio=0.5, console=console)
     text = console.export_text()
     printed = "distill:" + text.partition("\ndistill:")[2]
     terms = yaml.safe_load(printed)["distill"]
@@ -112,7 +112,7 @@ def test_the_command_prints_a_fragment_that_reads_back(trained, tmp_path):
     # with the proposed weights, every term pulls half as hard as the labels
     again = Console(record=True, width=140)
     weights = [f"distill.{name}.weight={term['weight']}" for name, term in terms.items()]
-    calibrate_command(trained, weights, trust=True, runs=trained.parent / "runs", batches=2, ratio=0.5, console=again)
+    calibrate_command(read(trained, *weights), runs=trained.parent / "runs", batches=2, ratio=0.5, console=again)
     rows = [line.split("│") for line in again.export_text().splitlines() if line.startswith(("│ kl", "│ hint"))]
     assert [float(row[-2]) for row in rows] == pytest.approx([0.5, 0.5], rel=0.01)
 
@@ -137,7 +137,7 @@ def test_what_cannot_be_calibrated_is_one_line(trained, tmp_path, overrides, opt
     options = {"runs": trained.parent / "runs"} | options
     options["runs"] = tmp_path / options["runs"]
     with pytest.raises(RecipeError) as caught:
-        calibrate_command(trained, overrides, trust=True, **options)
+        calibrate_command(read(trained, *overrides), **options)
     (mistake,) = caught.value.mistakes
     assert expected in mistake
 

@@ -16,6 +16,7 @@ from kd.errors import RecipeError
 from kd.machine import Precision
 from kd.networks.layers import Normalize
 from kd.parts.examine import Spread, best_assignment, examine, stated, twice_chance
+from kd.recipe import read_recipe
 from kd.types import Sample, SegmentationOutput
 from teachers import ClassMapped, Wrapped
 
@@ -210,18 +211,18 @@ def test_the_command_prints_a_table_and_one_line(tmp_path, capsys, monkeypatch):
     recipe = write_recipes(tmp_path)
     monkeypatch.setattr("kd.diagnose.doctor.stdout", lambda: Console(width=200))
     with pytest.raises(RecipeError, match=r"has no result\.json"):
-        doctor_command(recipe, trust=True, runs=tmp_path / "runs")
+        doctor_command(read_recipe(recipe, trust=True), runs=tmp_path / "runs")
     run(read(tmp_path / "teacher.yaml"), tmp_path / "runs")
-    doctor_command(recipe, ["data.size=[64, 64]"], trust=True, runs=tmp_path / "runs")
+    doctor_command(read_recipe(recipe, ["data.size=[64, 64]"], trust=True), runs=tmp_path / "runs")
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == f"the teacher of {recipe} on at most 40 validation images"
     assert any("at 32×32, the training size" in line for line in lines)
     assert lines[-1].startswith("as stated ")
     with pytest.raises(RecipeError, match="it has no teacher; `kd doctor` looks at the teacher of a recipe"):
-        doctor_command(tmp_path / "teacher.yaml", trust=True, runs=tmp_path / "runs")
+        doctor_command(read_recipe(tmp_path / "teacher.yaml", trust=True), runs=tmp_path / "runs")
     average = ["teacher={ema: 0.9}", "distill.hint=null"]
     with pytest.raises(RecipeError, match="its teacher is the average of its own student; there is none to look at"):
-        doctor_command(recipe, average, trust=True, runs=tmp_path / "runs")
+        doctor_command(read_recipe(recipe, average, trust=True), runs=tmp_path / "runs")
     assert main(["doctor", str(recipe), "--trust", "--runs", str(tmp_path / "runs")]) == 0
 
 

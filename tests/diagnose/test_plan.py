@@ -12,9 +12,10 @@ from kd.diagnose import plan as planning
 from kd.diagnose.plan import Job, epochs_within, lines, plan
 from kd.errors import RecipeError
 from kd.parts.assemble import assemble
-from kd.recipe import baseline_of, teacher_recipe
+from kd.recipe import baseline_of
 from kd.train import evaluation as scoring
 from kd.train import phases
+from kd.train.session import session
 from kd.train.signals import Stop
 from kd.train.smoke import smoke
 from kd.units import as_seconds
@@ -99,13 +100,18 @@ def test_what_is_no_time(text):
         as_seconds(text)
 
 
+def planned(recipe, folder, **options):
+    with session(recipe, runs=folder / "runs", quiet=True) as opened:
+        return plan(recipe, opened, **options)
+
+
 def test_measuring_is_close_writes_nothing_and_knows_what_is_finished(tmp_path, monkeypatch):
     path = write_recipes(tmp_path)
     slow = "        import time; time.sleep(0.01)\n        generator ="
     nets = (tmp_path / "nets.py").read_text()
     (tmp_path / "nets.py").write_text(nets.replace("        generator =", slow))
     recipe = read(path, "train.steps=30", "train.evaluate_every=0")
-    jobs = plan(recipe, runs=tmp_path / "runs", baseline=True)
+    jobs = planned(recipe, tmp_path, baseline=True)
     assert not (tmp_path / "runs").exists()
     assert [(one.role, one.runs, one.steps) for one in jobs] == [
         ("teacher", 1, 8),
@@ -116,9 +122,9 @@ def test_measuring_is_close_writes_nothing_and_knows_what_is_finished(tmp_path, 
     assert all(0.12 < one.evaluation < 1.5 for one in jobs)  # twelve
     run(baseline_of(recipe), tmp_path / "runs")
     run(recipe, tmp_path / "runs")
-    assert plan(recipe, runs=tmp_path / "runs", baseline=True) == []
+    assert planned(recipe, tmp_path, baseline=True) == []
     assert lines([]) == ["plan: all is finished"]
-    assert len(plan(recipe, runs=tmp_path / "runs", fresh=True)) == 1
+    assert len(planned(recipe, tmp_path, fresh=True)) == 1
 
 
 def test_the_cache_is_measured_with_one_batch_and_leaves_nothing(tmp_path, monkeypatch):
@@ -129,7 +135,7 @@ def test_the_cache_is_measured_with_one_batch_and_leaves_nothing(tmp_path, monke
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
     (tmp_path / "temporary").mkdir()
-    jobs = plan(read(path, "cache={views: 2}", "train.steps=30"), runs=tmp_path / "runs", baseline=True)
+    jobs = planned(read(path, "cache={views: 2}", "train.steps=30"), tmp_path, baseline=True)
     teacher, student, twin = jobs
     assert (teacher.cached, twin.cached, twin.cached_left) == (None, None, 0)
     assert student.step - student.cached == pytest.approx(0.1, abs=0.05)
@@ -152,8 +158,8 @@ def test_the_cache_is_measured_with_one_batch_and_leaves_nothing(tmp_path, monke
 def test_an_evaluation_is_measured_as_it_is_made(tmp_path, monkeypatch, overrides, expected):
     """With an average there are two networks to score; each is timed, and training scores just these."""
     recipe = read(write_recipes(tmp_path), "distill.hint=null", *overrides)
-    if teacher_recipe(recipe) is not None:
-        run(teacher_recipe(recipe), tmp_path / "runs")
+    if recipe.teacher_recipe is not None:
+        run(recipe.teacher_recipe, tmp_path / "runs")
     parts = assemble(recipe, runs=tmp_path / "runs", seed=0)
     names = {parts.teacher.network: "teacher", parts.student.network: "student", None: None}
     names |= {parts.ema.module: "average"} if parts.ema else {}
@@ -173,7 +179,7 @@ def test_an_evaluation_is_measured_as_it_is_made(tmp_path, monkeypatch, override
 
 def test_measuring_ends_in_time(tmp_path, monkeypatch):
     monkeypatch.setattr(planning, "SECONDS", 0.0)
-    (one,) = plan(baseline_of(read(write_recipes(tmp_path))), runs=tmp_path / "runs")
+    (one,) = planned(baseline_of(read(write_recipes(tmp_path))), tmp_path)
     assert one.step > 0
     assert math.isfinite(one.evaluation)
 
@@ -200,7 +206,7 @@ def test_smoke_tries_everything_and_leaves_nothing(tmp_path, monkeypatch, capsys
     assert main(["run", str(path), "--trust", "--smoke", "train.steps=100000"]) == 0
     assert time.monotonic() - began < 60
     out = capsys.readouterr().out
-    assert "  goes on from step 1 of 2" in out
+    assert "  resumes at step 1 of 2" in out
     assert "val: 8 images" in out
     assert re.search(
         r"student\.yaml: trains, saves, resumes with the same bits, scores and reports; .* is removed", out
@@ -214,10 +220,11 @@ def test_smoke_enters_every_phase_and_warms_up_within_its_steps(tmp_path, monkey
     (first,), _ = run(baseline_of(read(path)), tmp_path / "runs")
     entered, ordinary = [], phases.Phases.enter
 
-    def enter(self, training):
-        ordinary(self, training)
+    def enter(self, step, student):
+        student = ordinary(self, step, student)
         trains = {name.split(".")[0] for name, one in self._student.network.named_parameters() if one.requires_grad}
-        entered.append((training.step, training.steps, sorted({"conv", "norm", "head"} - trains)))
+        entered.append((step, sorted({"conv", "norm", "head"} - trains)))
+        return student
 
     monkeypatch.setattr(phases.Phases, "enter", enter)
     overrides = [
@@ -228,8 +235,8 @@ def test_smoke_enters_every_phase_and_warms_up_within_its_steps(tmp_path, monkey
         "train.steps=100000",
     ]
     assert main(["run", str(path), "--trust", "--smoke", *overrides]) == 0
-    assert entered == [(0, 3, ["conv", "norm"]), (1, 3, ["conv"]), (2, 3, []), (2, 3, [])]  # the last one resumed
-    assert "  goes on from step 2 of 3" in capsys.readouterr().out
+    assert entered == [(0, ["conv", "norm"]), (1, ["conv"]), (2, []), (2, [])]  # the last one resumed
+    assert "  resumes at step 2 of 3" in capsys.readouterr().out
 
 
 def test_smoke_tries_the_cache_in_its_own_folder(tmp_path, monkeypatch):

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from steps import at_each_step
 
 from kd.recipe import read_recipe
-from kd.train import bookkeeping
 from kd.train.session import run_recipe
 
 NETWORKS = '''
@@ -100,15 +100,13 @@ def run(recipe, runs, **options):
 
 def cut_at(step, recipe, runs):
     """Run until `step` has been reported, evaluated and, if it is its turn, saved; then die."""
-    ordinary = bookkeeping.Bookkeeping.__call__
 
-    def dies(self, training, losses):
-        ordinary(self, training, losses)
-        if training.step == step:
+    def dies(recipe, at):
+        if at == step:
             raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(bookkeeping.Bookkeeping, "__call__", dies)
+        at_each_step(patched, after=dies)
         with pytest.raises(KeyboardInterrupt):
             run(recipe, runs)
 

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 
 import torch
 from torch import Tensor, nn
@@ -10,8 +11,8 @@ from kd.losses import MSE, CrossEntropy, PixelKL
 from kd.machine import Precision
 from kd.parts.objective import Supervised, Term
 from kd.parts.roles import Student, Teacher
-from kd.train.loop import give_up
-from kd.train.step import Run
+from kd.train.phases import Phases
+from kd.train.step import TrainState
 from kd.types import Batch, SegmentationOutput, Tap
 
 CPU = Precision(torch.device("cpu"), torch.float32, torch.contiguous_format)
@@ -55,12 +56,11 @@ def toy_run(
     *,
     steps: int = 3,
     accumulate: int = 1,
-    due: Callable[..., None] = lambda *_: None,
     wrap: Callable[[nn.Module], nn.Module] = lambda module: module,
     batch_norm: bool = False,
     dropout: float = 0.0,
     lr: float = 0.1,
-) -> Run:
+) -> TrainState:
     """A run with a KL term on the logits and an MSE term behind an adapter."""
     torch.manual_seed(0)
     losses = {"kl": PixelKL(4.0), "hint": MSE()}
@@ -71,20 +71,20 @@ def toy_run(
     optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9)
     for group in optimizer.param_groups:
         group["initial_lr"] = group["lr"]
-    return Run(
+    nothing = SimpleNamespace(phases=(), student=SimpleNamespace(freeze=()))
+    return TrainState(
         student=model,
         teacher=teacher,
         supervised=Supervised(CrossEntropy(), 0.4),
         terms={"kl": Term(losses["kl"], lambda step: 1.0), "hint": Term(losses["hint"], lambda step: 2.0)},
         optimizer=optimizer,
-        factor=lambda step: 1.0,
+        phases=Phases(nothing, student, optimizer, lambda step: 1.0, steps),
+        ema=None,
         batches=itertools.repeat(batch()) if batches is None else batches,
         precision=CPU,
         steps=steps,
         accumulate=accumulate,
         clip_norm=float("inf"),
-        due=due,
-        not_finite=give_up,
     )
 
 

@@ -7,11 +7,11 @@ import pytest
 import torch
 from tiny import run, write_recipes
 
-from kd.components.build import check_calls
+from kd.components import Maker
 from kd.components.user_files import load
+from kd.diagnose.check import check_recipe
 from kd.errors import RecipeError
 from kd.parts.assemble import assemble
-from kd.parts.dry_run import check_recipe
 from kd.recipe import read_recipe
 
 MEMORY = "{use: kd.losses.CIRKDMemory, args: {pixel_queue: 8, region_queue: 4}}"
@@ -27,7 +27,7 @@ def folder(tmp_path):
 def assembled(folder, loss, rest=HINT):
     override = f"distill={{only: {{loss: {loss}{', ' + rest if rest else ''}}}}}"
     recipe = read_recipe(folder / "student.yaml", [override], trust=True)
-    check_calls(recipe)
+    Maker(recipe).check()
     return assemble(recipe, runs=folder / "runs", seed=0, trained=False)
 
 
@@ -91,7 +91,7 @@ LOADED = "best.pth: loaded 6 of 8 tensors; from scratch: head (2); without the p
 def test_a_checkpoint_in_a_foreign_layout_is_loaded_into_both_and_the_line_is_printed(folder, foreign, monkeypatch):
     monkeypatch.chdir(folder)
     overrides = [f"teacher={NET % MAPPING}", f"student={NET % MAPPING}", "distill.hint=null"]
-    lines = check_recipe("student.yaml", overrides, trust=True, runs=folder / "runs")
+    lines = check_recipe(read_recipe("student.yaml", overrides, trust=True), runs=folder / "runs")
     assert lines[1:] == [f"student: {LOADED}", f"teacher: {LOADED}"]
     recipe = read_recipe("student.yaml", overrides, trust=True)
     parts = assemble(recipe, runs=folder / "runs", seed=0)
@@ -116,7 +116,7 @@ def test_weights_that_do_not_fit_name_the_file_and_the_way_out(folder, foreign, 
          "or a file"),
     ):  # fmt: skip
         with pytest.raises(RecipeError) as caught:
-            check_recipe("student.yaml", [f"student={NET % weights}"], trust=True, runs=folder / "runs")
+            check_recipe(read_recipe("student.yaml", [f"student={NET % weights}"], trust=True), runs=folder / "runs")
         (mistake,) = caught.value.mistakes
         assert mistake.endswith(says)
 

@@ -9,7 +9,7 @@ from kd.parts.assemble import assemble, example_batch
 from kd.parts.compiling import compile_roles
 from kd.recipe import read_recipe
 from kd.train.loop import train
-from kd.train.start import make_run
+from kd.train.start import start
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def test_a_compiler_that_fails_is_one_warning_and_training_goes_on(tmp_path, par
     assert len([one for one in seen if "train.compile" in str(one.message)]) == 1
     assert parts.student.taps.run is parts.student.network
     assert parts.teacher.taps.run is parts.teacher.network
-    run = make_run(parts, seed=0, start=0, due=lambda *_: None)
+    run = start(parts, seed=0)
     before = flat(run.student)
     train(run)
     assert not torch.equal(before, flat(run.student))
@@ -62,7 +62,7 @@ def test_the_recipe_says_which(tmp_path, monkeypatch, which, count):
     seen = []
     monkeypatch.setattr("kd.train.start.compile_roles", lambda roles, batch, *_: seen.append((roles, batch)))
     recipe = read_recipe(write_recipes(tmp_path), [f"train.compile={which}", "data.crop=[32, 48]"], trust=True)
-    make_run(assemble(recipe, runs=tmp_path, seed=0, trained=False), seed=0, start=0, due=lambda *_: None)
+    start(assemble(recipe, runs=tmp_path, seed=0, trained=False), seed=0)
     assert [len(roles) for roles, _ in seen] == ([count] if count else [])
     assert all(batch.images.shape == (4, 3, 32, 48) for _, batch in seen)
 
@@ -74,7 +74,7 @@ def test_a_step_through_the_real_compiler_is_the_step(tmp_path):
         recipe = read_recipe(write_recipes(tmp_path), overrides, trust=True)
         parts = assemble(recipe, runs=tmp_path, seed=0, trained=False)
         parts.student.network.drop.p = 0.0  # the compiler draws other numbers
-        train(make_run(parts, seed=0, start=0, due=lambda *_: None))
+        train(start(parts, seed=0))
         return flat(parts.student)
 
     torch.testing.assert_close(trained("train.compile=all"), trained(), atol=1e-5, rtol=1e-4)

@@ -4,9 +4,10 @@ import pytest
 import torch
 from tiny import write_recipes
 
+from kd.diagnose.check import check_recipe
 from kd.errors import DataError, RecipeError
 from kd.parts.assemble import assemble
-from kd.parts.dry_run import check_recipe, meet
+from kd.parts.dry_run import dry_run
 from kd.recipe import read_recipe
 
 LOSSES = """
@@ -115,12 +116,12 @@ def recipe(tmp_path):
 
 def refused(recipe, *overrides):
     with pytest.raises(RecipeError) as caught:
-        check_recipe(recipe, overrides, trust=True, runs=recipe.parent / "runs")
+        check_recipe(read_recipe(recipe, overrides, trust=True), runs=recipe.parent / "runs")
     return caught.value.mistakes
 
 
 def test_a_good_recipe_says_what_would_be_trained(recipe):
-    (line,) = check_recipe(recipe, trust=True, runs=recipe.parent / "runs")
+    (line,) = check_recipe(read_recipe(recipe, trust=True), runs=recipe.parent / "runs")
     assert line.startswith(f"{recipe}: ok: nets.py:Net (130 parameters), taught by 258 parameters, 8 steps on ")
     assert not (recipe.parent / "runs").exists()
 
@@ -248,14 +249,16 @@ def test_a_teacher_of_other_classes(recipe):
 
 
 def test_a_parameter_that_no_loss_reaches_is_frozen_and_named(recipe):
-    lines = check_recipe(recipe, ["distill.kl.loss.use=losses.py:Idle"], trust=True, runs=recipe.parent / "runs")
+    lines = check_recipe(
+        read_recipe(recipe, ["distill.kl.loss.use=losses.py:Idle"], trust=True), runs=recipe.parent / "runs"
+    )
     assert lines[1:] == ["no loss reaches losses.kl.unused: frozen"]
 
 
 def test_the_meeting_leaves_no_trace(recipe):
     parts = assemble(read_recipe(recipe, trust=True), runs=recipe.parent / "runs", seed=0, trained=False)
     before = {key: value.clone() for key, value in parts.student.state_dict().items()}
-    meet(parts)
+    dry_run(parts)
     after = parts.student.state_dict()
     assert all(torch.equal(before[key], after[key]) for key in before)
     assert all(parameter.grad is None for parameter in parts.student.parameters())
@@ -265,7 +268,7 @@ def test_missing_data_is_a_data_error(tmp_path):
     path = write_recipes(tmp_path)
     overrides = ["data.use=kd.data.CamVid", f"data.args.root={tmp_path}/nowhere"]
     with pytest.raises(DataError, match="nowhere"):
-        check_recipe(path, overrides, trust=True, runs=tmp_path / "runs")
+        check_recipe(read_recipe(path, overrides, trust=True), runs=tmp_path / "runs")
 
 
 @pytest.mark.parametrize(
@@ -276,7 +279,9 @@ def test_missing_data_is_a_data_error(tmp_path):
     ],
 )
 def test_a_loss_for_a_sure_teacher_is_no_mistake_under_an_unsure_one(recipe, loss):
-    lines = check_recipe(recipe, [f"distill={{kl: {{loss: {loss}}}}}"], trust=True, runs=recipe.parent / "runs")
+    lines = check_recipe(
+        read_recipe(recipe, [f"distill={{kl: {{loss: {loss}}}}}"], trust=True), runs=recipe.parent / "runs"
+    )
     assert lines[0].startswith(f"{recipe}: ok: ")
 
 
@@ -304,13 +309,13 @@ def test_a_loss_that_sees_a_shift_is_refused_under_an_ensemble(recipe, loss):
 def test_a_loss_of_probabilities_passes_under_an_ensemble(recipe, loss):
     inner = ", args: {loss: {use: kd.losses.PixelKL}}" if loss == "LogitStandardized" else ""
     terms = f"distill={{kl: {{loss: {{use: kd.losses.{loss}{inner}}}}}}}"
-    lines = check_recipe(recipe, [f"teacher={ENSEMBLE}", terms], trust=True, runs=recipe.parent / "runs")
+    lines = check_recipe(read_recipe(recipe, [f"teacher={ENSEMBLE}", terms], trust=True), runs=recipe.parent / "runs")
     assert lines[0].startswith(f"{recipe}: ok: ")
 
 
 def test_a_members_own_logits_may_be_compared_as_they_are(recipe):
     terms = "distill={m: {loss: {use: kd.losses.MSE}, at: {student: logits, teacher: aux.member2}}}"
-    lines = check_recipe(recipe, [f"teacher={ENSEMBLE}", terms], trust=True, runs=recipe.parent / "runs")
+    lines = check_recipe(read_recipe(recipe, [f"teacher={ENSEMBLE}", terms], trust=True), runs=recipe.parent / "runs")
     assert lines[0].startswith(f"{recipe}: ok: ")
 
 
@@ -338,7 +343,7 @@ def test_a_teacher_of_other_classes_speaks_of_those_it_knows(recipe):
         source: [sky, bright, sun, other], target: [dark, bright, other]}}"""
     overrides = ['data.use="nets.py:Three"', f"teacher={teacher}", 'distill.kl.loss={use: "nets.py:Sees"}']
     parts = assemble(read_recipe(recipe, overrides, trust=True), runs=recipe.parent / "runs", seed=0)
-    meet(parts)
+    dry_run(parts)
     assert (parts.terms["kl"].known, parts.terms["hint"].known) == ((1, 2), ())
     assert parts.terms["kl"].loss.facts[:2] == (2, 2)
     assert len(parts.terms["kl"].loss.facts[2]) == 2
@@ -362,7 +367,9 @@ def test_the_classes_of_a_mapped_teacher_are_the_datas_in_their_order(recipe):
 
 def test_the_size_of_a_memory_is_said(recipe):
     memory = "{use: kd.losses.CIRKDMemory, args: {pixel_queue: 1000, region_queue: 250}}"
-    lines = check_recipe(recipe, [f"distill.hint.loss={memory}"], trust=True, runs=recipe.parent / "runs")
+    lines = check_recipe(read_recipe(recipe, [f"distill.hint.loss={memory}"], trust=True), runs=recipe.parent / "runs")
     # 2 classes × (1000 + 250) vectors of the teacher's 8 channels, 4 bytes each: 80 kB
     assert "distill.hint: its memory takes 0.1 MB" in lines
-    assert len(check_recipe(recipe, [], trust=True, runs=recipe.parent / "runs")) == 1  # the others remember nothing
+    assert (
+        len(check_recipe(read_recipe(recipe, [], trust=True), runs=recipe.parent / "runs")) == 1
+    )  # the others remember nothing

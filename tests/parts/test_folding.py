@@ -7,8 +7,9 @@ from kd.errors import RecipeError
 from kd.parts.assemble import assemble
 from kd.parts.folding import folded
 from kd.parts.roles import to_device
+from kd.parts.stream import stream
 from kd.recipe import read_recipe
-from kd.train.start import stream, taught_by
+from kd.train.start import step_teacher
 from kd.types import SegmentationOutput
 
 
@@ -90,7 +91,7 @@ def test_the_copy_teaches_and_the_teacher_itself_is_scored(tmp_path):
     parts = assemble(recipe, runs=tmp_path, seed=0, trained=False)
     assert parts.notes == ["teacher: 1 BatchNorm layers folded into the convolutions before them"]
     assert isinstance(parts.teacher.network.norm, nn.BatchNorm2d)
-    teacher = taught_by(parts, 0)
+    teacher = step_teacher(parts, 0)
     assert isinstance(teacher.network.norm, nn.Identity)
     batch = to_device(next(stream(parts, seed=0)), parts.precision)
     for term in ("kl", "hint"):

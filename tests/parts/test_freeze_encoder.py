@@ -4,15 +4,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from steps import train_and_look
 
 import students
 from kd.errors import RecipeError
 from kd.parts.assemble import assemble
-from kd.parts.dry_run import meet
+from kd.parts.dry_run import dry_run
 from kd.recipe import read_recipe
 from kd.runs import write_weights
-from kd.train.loop import train
-from kd.train.start import make_run
+from kd.train.start import start
 
 RECIPE = """
 student: {use: students.MobileNetV2UNet}
@@ -35,16 +35,16 @@ def test_not_one_bit_of_the_encoder_moves_in_ten_steps_and_then_it_trains(recipe
     weights = f"student.weights={recipe.parent / 'student.safetensors'}"
     phases = "phases=[{until: 10, freeze: encoder}, {lr: 1e-5}]"
     parts = assemble(read_recipe(recipe, [weights, phases]), runs=recipe.parent, seed=0)
-    meet(parts)
+    dry_run(parts)
     network = parts.student.network
     states = []
 
     def look(run: object, losses: object) -> None:
         states.append({name: value.clone() for name, value in network.state_dict().items()})
 
-    run = make_run(parts, seed=0, start=0, due=look)
+    run = start(parts, seed=0)
     look(run, None)
-    train(run)
+    train_and_look(run, look)
     assert len(states) == 13
     moved = [{name for name in states[0] if not torch.equal(states[0][name], states[at][name])} for at in (10, 11)]
     assert any(name.startswith("decoder.") for name in moved[0])

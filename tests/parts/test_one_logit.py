@@ -8,11 +8,12 @@ from rich.console import Console
 from tiny import equal, read, run, weights, write_recipes
 
 from kd.compare import compare_command
-from kd.components.build import check_calls
+from kd.components import Maker
+from kd.diagnose.check import check_recipe
 from kd.diagnose.inspect import inspect_command
 from kd.errors import RecipeError
 from kd.parts.assemble import assemble
-from kd.parts.dry_run import check_recipe, meet
+from kd.parts.dry_run import dry_run
 from kd.parts.examine import diagnose
 from kd.runs import load_network, read_result
 
@@ -54,14 +55,14 @@ def test_all_that_reads_a_network_sees_two_classes(tmp_path):
     (again,), _ = run(read(path, *cached), runs, fresh=True)  # answered by the cache alone
     assert equal(kept, weights(again))
     parts = assemble(read(path), runs=runs, seed=0)
-    assert meet(parts) == []
+    assert dry_run(parts) == []
     diagnosis = diagnose(parts)
     assert diagnosis.rows[0].what == "as stated"
     assert diagnosis.rows[0].miou == pytest.approx(
         mean_iou(torch.tensor(read_result(distilled).teacher.splits["val"].confusion))
     )
     seen = Console(file=io.StringIO(), width=120)
-    inspect_command(path, trust=True, runs=runs, console=seen)
+    inspect_command(read(path), runs=runs, console=seen)
     assert "4×2×8×8" in seen.file.getvalue()
     said = Console(file=io.StringIO(), width=120)
     assert compare_command([str(path)], trust=True, runs=runs, console=said) == 0
@@ -99,7 +100,7 @@ def test_one_logit_starts_from_a_run_of_one_logit_and_not_from_one_of_two(tmp_pa
 def test_any_other_number_of_classes_is_refused(tmp_path, stated, fault):
     path = write_recipes(tmp_path)
     with pytest.raises(RecipeError) as caught:
-        check_recipe(path, [f"{HERE}={stated}"], trust=True, runs=tmp_path / "runs")
+        check_recipe(read(path, f"{HERE}={stated}"), runs=tmp_path / "runs")
     assert caught.value.mistakes == [f"<{HERE}={stated}>: {HERE}: {fault}"]
 
 
@@ -107,11 +108,11 @@ def test_one_logit_for_more_than_two_classes_is_refused(tmp_path):
     path = write_recipes(tmp_path)
     shapes = ["data.use=kd.data.Shapes", "data.args={count: 4}", "data.size=[64, 64]", "teacher=null", "distill=null"]
     with pytest.raises(RecipeError) as caught:
-        check_recipe(path, [*shapes, f"{HERE}=1"], trust=True, runs=tmp_path / "runs")
+        check_recipe(read(path, *shapes, f"{HERE}=1"), runs=tmp_path / "runs")
     classes = len(assemble(read(path, *shapes), runs=tmp_path, seed=0).train.class_names)
     assert caught.value.mistakes == [f"<{HERE}=1>: {HERE}: num_classes is 1, the data have {classes}; remove it"]
 
 
 def test_the_channels_of_the_images_stay_the_engines(tmp_path):
     with pytest.raises(RecipeError, match="'in_channels' is set by the engine; remove it"):
-        check_calls(read(write_recipes(tmp_path), "student.args.in_channels=3"))
+        Maker(read(write_recipes(tmp_path), "student.args.in_channels=3")).check()

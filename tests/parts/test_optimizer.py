@@ -6,17 +6,18 @@ import re
 import pytest
 import torch
 from safetensors.torch import save_file
+from steps import train_and_look
 from tiny import cut_at, write_recipes
 from toy import flat
 
+from kd.diagnose.check import check_recipe
 from kd.errors import RecipeError
 from kd.parts.assemble import assemble
-from kd.parts.dry_run import check_recipe
 from kd.recipe import baseline_of, read_recipe
 from kd.runs import run_directory
 from kd.train.loop import train
 from kd.train.session import run_recipe
-from kd.train.start import make_run
+from kd.train.start import start
 
 NAMES = [
     *(
@@ -48,7 +49,7 @@ def assembled(path, *overrides):
 
 def made(path, *overrides):
     parts = assembled(path, *overrides)
-    return parts, make_run(parts, seed=0, start=0, due=lambda *_: None)
+    return parts, start(parts, seed=0)
 
 
 def groups(parts, run):
@@ -79,7 +80,7 @@ def test_a_pattern_gives_its_parameters_a_rate_and_a_decay_of_their_own(recipe):
     assert found["network.conv.weight"] == found["network.norm.bias"] == (pytest.approx(0.01), 0.5)
     assert found["adapters.hint.conv.weight"] == (0.1, 0.01)
     run.steps = 1
-    run.factor = lambda step: 0.5
+    run.phases.factor = lambda step: 0.5
     train(run)
     assert groups(parts, run)["network.conv.weight"] == (pytest.approx(0.005), 0.5)
 
@@ -105,14 +106,14 @@ def test_a_pattern_that_names_nothing_is_an_error_with_the_closest_names(recipe)
     assert "optimizer.groups.0.match: 'network.cnov.*' names no parameter that trains; the closest are " in first
     assert first.split("the closest are ")[1].startswith("network.conv.")
     assert second.endswith(
-        "optimizer.groups.2.match: 'network.head.*' names only parameters that a pattern before it has; move it up"
+        "optimizer.groups.2.match: 'network.head.*' names only parameters that an earlier pattern names; move it up"
     )
 
 
 def test_the_twin_without_adapters_takes_the_same_groups(recipe):
     both = "optimizer.groups=[{match: 'adapters.*', lr: 2}]"
     twin = baseline_of(read_recipe(recipe, [both], trust=True))
-    run = make_run(assemble(twin, runs=recipe.parent, seed=0), seed=0, start=0, due=lambda *_: None)
+    run = start(assemble(twin, runs=recipe.parent, seed=0), seed=0)
     assert [group["lr"] for group in run.optimizer.param_groups] == [0.1]
 
 
@@ -198,9 +199,8 @@ def test_a_phase_freezes_and_the_next_one_lets_go_at_its_own_rate(recipe):
         values = copy.deepcopy(parts.student.network.state_dict())
         seen.append((values, groups(parts, run)))
 
-    run.due = look
     before = copy.deepcopy(parts.student.network.state_dict())
-    train(run)
+    train_and_look(run, look)
     states = [before, *(values for values, _ in seen)]
     for name in ("conv.weight", "norm.weight", "norm.running_mean"):
         moved = [not torch.equal(a[name], b[name]) for a, b in itertools.pairwise(states)]
@@ -222,9 +222,9 @@ def test_phases_follow_one_another(recipe):
 
 def test_a_term_that_teaches_nothing_in_a_phase_is_said(recipe):
     overrides = [*phased(recipe), "optimizer.groups=[]"]
-    lines = check_recipe(recipe, overrides, trust=True, runs=recipe.parent / "runs")
+    lines = check_recipe(read_recipe(recipe, overrides, trust=True), runs=recipe.parent / "runs")
     assert lines[1].startswith("student: start.safetensors: loaded ")
-    assert lines[2:] == ["distill.hint reaches nothing that trains in steps 0 to 4: conv, norm rests"]
+    assert lines[2:] == ["distill.hint reaches nothing that trains in steps 0 to 4: conv, norm is frozen"]
 
 
 @pytest.mark.parametrize("step", [3, 4, 5])
@@ -236,7 +236,7 @@ def test_resume_across_a_phase_boundary_is_exact(recipe, tmp_path, step):
     cut_at(step, one, tmp_path / "cut")
     said = []
     (resumed,) = run_recipe(one, runs=tmp_path / "cut", quiet=True, say=said.append)
-    assert f"  goes on from step {step} of 8" in said
+    assert f"  resumes at step {step} of 8" in said
     assert resumed == run_directory(one, tmp_path / "cut", 0)
     assert equal(weights(resumed), weights(whole))
     assert os.path.getsize(resumed / "metrics.jsonl")

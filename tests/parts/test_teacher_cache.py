@@ -11,12 +11,13 @@ from tiny import equal, weights, write_recipes
 from kd.errors import RecipeError
 from kd.parts.assemble import assemble
 from kd.parts.roles import Teacher, to_device
+from kd.parts.stream import stream
 from kd.parts.teacher_cache import image_sums
 from kd.recipe import Recipe, baseline_of, read_recipe
 from kd.train import start as starting
 from kd.train.fill_cache import fill_cache
 from kd.train.session import run_recipe
-from kd.train.start import stream, taught_by
+from kd.train.start import step_teacher
 
 
 @pytest.fixture
@@ -53,7 +54,7 @@ def batches(parts, steps):
 
 def cached(recipe, folder):
     parts = assemble(recipe, runs=folder / "runs", seed=0)
-    return parts, taught_by(parts, 0)
+    return parts, step_teacher(parts, 0)
 
 
 def same(one, other):
@@ -72,7 +73,7 @@ def test_with_float32_the_loss_curve_is_that_of_the_same_views_uncached(recipe, 
     worked, calls[0] = calls[0], 0
     warm = train("warm")
     assert calls[0] == worked - 24  # the check's and the evaluation's images, and no training image
-    monkeypatch.setattr(starting, "taught_by", lambda parts, seed: parts.teacher)
+    monkeypatch.setattr(starting, "step_teacher", lambda parts, seed: parts.teacher)
     bare = train("bare")
     for other in (warm, bare):
         assert (other / "metrics.jsonl").read_bytes() == (cold / "metrics.jsonl").read_bytes()
@@ -116,7 +117,7 @@ def test_another_teacher_augmentation_or_seed_is_another_cache(recipe, tmp_path)
     folders = {teacher.folder}
     folders.add(taught_by(parts, 1).folder)
     parts.teacher.network.head.bias.data += 1
-    folders.add(taught_by(parts, 0).folder)
+    folders.add(step_teacher(parts, 0).folder)
     for change in ("data.augment=[]", "data.size=[64, 64]", "cache.views=3"):
         folders.add(cached(read(tmp_path, change), tmp_path)[1].folder)
     assert len(folders) == 6

@@ -3,13 +3,13 @@
 from pathlib import Path
 
 import pytest
+from steps import losses_of
 
-from kd.components.build import check_calls
+from kd.components import Maker
 from kd.parts.assemble import assemble
-from kd.parts.dry_run import meet
+from kd.parts.dry_run import dry_run
 from kd.recipe import read_recipe
-from kd.train.loop import train
-from kd.train.start import make_run
+from kd.train.start import start
 from kd.types import Tap
 
 MINE = '''
@@ -124,12 +124,11 @@ def test_a_network_of_another_collection_teaches(tmp_path: Path, name: str) -> N
     (tmp_path / "mine.py").write_text(MINE)
     (tmp_path / "recipe.yaml").write_text(RECIPE.format(network=network, taps=taps))
     recipe = read_recipe(tmp_path / "recipe.yaml", trust=True)
-    check_calls(recipe)
+    Maker(recipe).check()
     parts = assemble(recipe, runs=tmp_path / "runs", seed=0)
     assert parts.teacher is not None
     assert parts.teacher.network.taps == {"low": low}
-    assert meet(parts) == []
-    values: list[float] = []
-    train(make_run(parts, seed=0, start=0, due=lambda run, losses: values.append(losses["kl"].item())))
+    assert dry_run(parts) == []
+    values = [losses["kl"] for losses in losses_of(start(parts, seed=0))]
     assert len(values) == 3
     assert min(values) > 0  # the teacher answers, and not as the student does

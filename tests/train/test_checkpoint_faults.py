@@ -14,11 +14,9 @@ from toy import toy_run
 
 from kd.adapters import Conv1x1
 from kd.parts.roles import Student
-from kd.train.bookkeeping import Bookkeeping
+from kd.train import saving
 from kd.train.checkpoint import Checkpoints, read_checkpoint
-from kd.train.guard import Guard
-from kd.train.signals import Stop
-from kd.train.sinks.progress import Progress
+from kd.train.watch import Watch
 from students import MobileNetV3SmallASPP
 
 pytestmark = pytest.mark.timeout(3600)  # the whole takes minutes of an idle core
@@ -93,22 +91,11 @@ def test_a_checkpoint_with_momentum_and_adapters_takes_less_than_a_second(tmp_pa
     for parameter in student.parameters():
         parameter.grad = torch.ones_like(parameter)
     optimizer.step()
-    book = Bookkeeping(
-        Checkpoints(tmp_path),
-        Progress({}),
-        evaluate=dict,
-        report_every=1,
-        evaluate_every=1,
-        save_every=1,
-        batch_size=1,
-        stop=Stop(),
-        network="MobileNetV3SmallASPP",
-        guard=Guard("stop", 0, tmp_path, str, lambda run: None),
-    )
+    watch = Watch(checkpoints=Checkpoints(tmp_path), network="MobileNetV3SmallASPP")
     run, seconds = replace(toy_run(), student=student, optimizer=optimizer), []
     for _ in range(3):
         began = time.process_time()  # what other programs take of the machine is not counted
-        book._save(run, False, needed=True)
+        saving.save(run, watch, best=False, needed=True)
         seconds.append(time.process_time() - began)
         run.step += 1
     (file, *_) = tmp_path.glob("step-*.pt")

@@ -12,21 +12,17 @@ from pathlib import Path
 import pytest
 import torch
 from ranks import kd, start, statuses, the_run, write_plain
+from steps import at_each_step
 from tiny import equal, read, run, weights, write_recipes
 
 from kd import distributed
 from kd.errors import RecipeError
 from kd.recipe import baseline_of
 from kd.runs import read_metrics, read_result
-from kd.train import bookkeeping
 
 
 def errors(folder):
     return [(folder / f"err{rank}").read_text() for rank in range(2)]
-
-
-def of_the_student(book):
-    return book.checkpoints.folder.parts[-3].startswith("student")
 
 
 def close(one, other):
@@ -47,15 +43,13 @@ def test_two_processes_equal_one_with_the_same_batch_through_a_stop_too(tmp_path
 
     cut = tmp_path / "cut"
     write_plain(cut)
-    ordinary = bookkeeping.Bookkeeping.__call__
 
-    def signalled(self, training, losses):  # one rank alone gets the signal; both must leave, at the same step
-        if training.step == 5 and distributed.rank() == 1 and of_the_student(self):
+    def signalled(recipe, step):  # one rank alone gets the signal; both must leave, at the same step
+        if step == 5 and distributed.rank() == 1 and recipe.stem == "student":
             os.kill(os.getpid(), signal.SIGUSR1)
-        ordinary(self, training, losses)
 
     with monkeypatch.context() as patched:
-        patched.setattr(bookkeeping.Bookkeeping, "__call__", signalled)
+        at_each_step(patched, before=signalled)
         children = start(2, kd(cut))
     assert statuses(children) == [138, 138]
     assert errors(cut)[0].startswith("stopped by SIGUSR1; the same command goes on from here: ")
@@ -63,7 +57,7 @@ def test_two_processes_equal_one_with_the_same_batch_through_a_stop_too(tmp_path
     assert statuses(start(2, kd(cut))) == [0, 0]
     assert equal(weights(the_run(cut)), weights(two))
     assert (the_run(cut) / "metrics.jsonl").read_bytes() == (two / "metrics.jsonl").read_bytes()
-    assert "goes on from step 5 of 8" in (cut / "out0").read_text()
+    assert "resumes at step 5 of 8" in (cut / "out0").read_text()
     assert (cut / "out1").read_text() == ""
 
 
@@ -95,48 +89,42 @@ def test_a_phase_that_unfreezes_is_shared_by_two_processes_through_a_kill_too(tm
     assert close(weights(two), weights(alone)) < 1e-5
 
     write_plain(tmp_path / "cut")
-    ordinary = bookkeeping.Bookkeeping.__call__
 
-    def dies(self, training, losses):
-        ordinary(self, training, losses)
-        if training.step == 5:  # step 3 is saved; all trains from step 4 on
+    def dies(recipe, step):
+        if step == 5:  # step 3 is saved; all trains from step 4 on
             os._exit(9)
 
     with monkeypatch.context() as patched:
-        patched.setattr(bookkeeping.Bookkeeping, "__call__", dies)
+        at_each_step(patched, after=dies)
         assert statuses(start(2, kd(tmp_path / "cut", *overrides))) == [9, 9]
     assert statuses(start(2, kd(tmp_path / "cut", *overrides))) == [0, 0]
-    assert "goes on from step 3 of 8" in (tmp_path / "cut" / "out0").read_text()
+    assert "resumes at step 3 of 8" in (tmp_path / "cut" / "out0").read_text()
     assert equal(weights(the_run(tmp_path / "cut")), weights(two))
     assert (the_run(tmp_path / "cut") / "metrics.jsonl").read_bytes() == (two / "metrics.jsonl").read_bytes()
 
 
 def test_another_number_of_processes_says_that_the_bits_differ(tmp_path, monkeypatch):
     path = write_plain(tmp_path)
-    ordinary = bookkeeping.Bookkeeping.__call__
 
-    def dies(self, training, losses):
-        ordinary(self, training, losses)
-        if training.step == 4 and of_the_student(self):
+    def dies(recipe, step):
+        if step == 4 and recipe.stem == "student":
             os._exit(9)
 
     with monkeypatch.context() as patched:
-        patched.setattr(bookkeeping.Bookkeeping, "__call__", dies)
+        at_each_step(patched, after=dies)
         assert statuses(start(2, kd(tmp_path))) == [9, 9]
     _, said = run(read(path), tmp_path / "runs")
-    assert "  the checkpoint is of 2 processes, this is 1: goes on, but not with the same bits" in said
+    assert "  the checkpoint is of 2 processes, this is 1: resumes, but not with the same bits" in said
 
 
 def test_a_process_that_dies_ends_the_others_with_a_message(tmp_path, monkeypatch):
     write_plain(tmp_path)
-    ordinary = bookkeeping.Bookkeeping.__call__
 
-    def dies(self, training, losses):
-        ordinary(self, training, losses)
-        if training.step == 3 and distributed.rank() == 1:
+    def dies(recipe, step):
+        if step == 3 and distributed.rank() == 1:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    monkeypatch.setattr(bookkeeping.Bookkeeping, "__call__", dies)
+    at_each_step(monkeypatch, after=dies)
     children = start(2, kd(tmp_path))
     os.waitpid(children[1], 0)
     began = time.monotonic()
@@ -284,7 +272,7 @@ def test_the_slurm_block_saves_and_asks_to_be_queued_again(tmp_path):
     write_plain(tmp_path)
     readme = (Path(__file__).parents[2] / "README.md").read_text()
     script = re.search(r"```bash\n(#!/bin/bash\n.*?)```", readme, re.DOTALL)[1]
-    script = script.replace("kd run mobilenetv3_kl_cwd.yaml", "kd run student.yaml --trust train.steps=600")
+    script = script.replace("kd run shapes/mobilenetv3_kl_cwd.yaml", "kd run student.yaml --trust train.steps=600")
     stubs = tmp_path / "bin"
     stubs.mkdir()
     (stubs / "scontrol").write_text(

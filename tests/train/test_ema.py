@@ -2,15 +2,15 @@ import copy
 
 import pytest
 import torch
+from steps import train_and_look
 from tiny import RECIPE, cut_at, equal, weights, write_recipes
 
 from kd.errors import RecipeError
 from kd.parts.assemble import assemble
 from kd.recipe import baseline_of, read_recipe
 from kd.runs import read_metrics, read_result
-from kd.train.loop import train
 from kd.train.session import run_recipe
-from kd.train.start import make_run
+from kd.train.start import start
 
 TAUGHT = """
 teacher: {ema: 0.5}
@@ -46,10 +46,7 @@ def by_hand(states, decay):
 def test_the_average_follows_the_student_and_nothing_else(recipe):
     parts = assemble(read(recipe, "train.ema=0.5"), runs=recipe.parent, seed=0)
     states = []
-    training = make_run(
-        parts, seed=0, start=0, due=lambda *_: states.append(copy.deepcopy(parts.student.network.state_dict()))
-    )
-    train(training)
+    train_and_look(start(parts, seed=0), lambda *_: states.append(copy.deepcopy(parts.student.network.state_dict())))
     found = parts.ema.module.state_dict()
     for name, value in by_hand(states, 0.5).items():
         torch.testing.assert_close(found[name], value, atol=1e-6, rtol=1e-5)
@@ -68,11 +65,9 @@ def test_the_teacher_is_the_average_after_each_step(recipe):
         return ordinary(batch)
 
     parts.teacher.forward = teaches
-    start = parts.student.network.head.weight.detach().clone()
-    train(
-        make_run(parts, seed=0, start=0, due=lambda *_: seen.append(parts.student.network.head.weight.detach().clone()))
-    )
-    assert torch.equal(taught[0], start)
+    first = parts.student.network.head.weight.detach().clone()
+    train_and_look(start(parts, seed=0), lambda *_: seen.append(parts.student.network.head.weight.detach().clone()))
+    assert torch.equal(taught[0], first)
     assert torch.equal(taught[1], seen[0])
     torch.testing.assert_close(taught[2], (seen[0] + seen[1]) / 2)
     assert not any(module.training for module in parts.teacher.modules())

@@ -20,6 +20,7 @@ from typing import NamedTuple
 import pytest
 import torch
 from poison import poison
+from steps import at_each_step
 from tensorboard.summary.writer.record_writer import RecordWriter
 from tiny import equal, forked, in_child, read, run, tenth, weights, write_recipes
 from torn import count_writes
@@ -27,9 +28,8 @@ from torn import count_writes
 from kd import cli
 from kd.diagnose import plan
 from kd.errors import DivergedError, LockedError, StorageError
-from kd.recipe import baseline_of, teacher_recipe
+from kd.recipe import baseline_of
 from kd.runs import is_finished
-from kd.train import bookkeeping
 from kd.train import session as run_module
 from kd.train.checkpoint import Checkpoints, read_checkpoint
 from kd.train.sinks import progress
@@ -79,7 +79,7 @@ class Rich(NamedTuple):
 @pytest.fixture(autouse=True)
 def _unchecked(monkeypatch):
     """Without the check before a run, which leaves nothing behind and takes a good part of so short a run."""
-    monkeypatch.setattr(run_module, "meet", lambda parts: [])
+    monkeypatch.setattr(run_module, "dry_run", lambda parts: [])
 
 
 @pytest.fixture(
@@ -89,7 +89,7 @@ def rich(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("rich")
     path = write_recipes(folder)
     path.write_text(path.read_text() + MEMORY.lstrip("\n"))
-    (taught,), _ = run(teacher_recipe(read(path)), folder / "taught")
+    (taught,), _ = run(read(path).teacher_recipe, folder / "taught")
     steps = request.param
     overrides = (
         f"teacher={{use: 'nets.py:Net', args: {{channels: 8}}, weights: '{taught / 'student.safetensors'}'}}",
@@ -116,14 +116,11 @@ def test_killed_at_every_step(rich, tmp_path, monkeypatch):
 
 
 def die_at(monkeypatch, step):
-    ordinary = bookkeeping.Bookkeeping.__call__
-
-    def dies(self, training, losses):
-        if training.step == step:
+    def dies(recipe, at):
+        if at == step:
             os.kill(os.getpid(), signal.SIGKILL)
-        ordinary(self, training, losses)
 
-    monkeypatch.setattr(bookkeeping.Bookkeeping, "__call__", dies)
+    at_each_step(monkeypatch, before=dies)
 
 
 def test_killed_at_random_moments(rich, tmp_path):

@@ -10,7 +10,7 @@ from poison import poison
 from tiny import equal, read, run, weights, write_recipes
 
 from kd.errors import DivergedError, RecipeError, StorageError
-from kd.recipe import baseline_of, teacher_recipe
+from kd.recipe import baseline_of
 from kd.runs import read_metrics
 from kd.train import checkpoint
 from kd.train import loop as train
@@ -32,7 +32,7 @@ def no_nan(state):
 @pytest.mark.parametrize("where", ["loss", "gradient", "teacher", "student"])
 def test_it_stops_and_says_step_term_and_images(tmp_path, monkeypatch, where):
     recipe = recipe_of(tmp_path)
-    run(teacher_recipe(recipe), tmp_path / "runs")
+    run(recipe.teacher_recipe, tmp_path / "runs")
     poison(monkeypatch, where, 5)
     with pytest.raises(DivergedError) as caught:
         run(recipe, tmp_path / "runs")
@@ -109,7 +109,7 @@ def test_skipping_survives_a_resume(tmp_path, monkeypatch):
         with pytest.raises(ZeroDivisionError), pytest.warns(UserWarning, match="skipped"):
             run(recipe, tmp_path / "cut")
     (cut,), said = run(recipe, tmp_path / "cut")
-    assert "  goes on from step 6 of 8" in said
+    assert "  resumes at step 6 of 8" in said
     assert equal(weights(cut), weights(whole))
     assert (cut / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
 
@@ -174,7 +174,7 @@ def test_a_last_save_that_fails_ends_the_run_with_the_older_ones_as_they_were(tm
     assert not (done / "result.json").exists()
     monkeypatch.undo()
     _, said = run(recipe, tmp_path / "runs")
-    assert "  goes on from step 6 of 8" in said
+    assert "  resumes at step 6 of 8" in said
 
 
 def test_a_best_that_could_not_be_saved_is_not_the_best(tmp_path, monkeypatch):

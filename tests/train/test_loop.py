@@ -4,6 +4,7 @@ import re
 
 import pytest
 import torch
+from steps import losses_of, train_and_look
 from toy import batch, flat, part, toy_run
 
 from kd.errors import DivergedError
@@ -21,9 +22,7 @@ def test_the_teacher_is_bit_equal_after_training():
 
 
 def test_the_loss_falls_and_every_loss_is_reported():
-    seen = []
-    run = toy_run(steps=20, due=lambda run, losses: seen.append({k: v.item() for k, v in losses.items()}))
-    train(run)
+    seen = losses_of(toy_run(steps=20))
     assert set(seen[0]) == {"supervised", "kl", "hint", "total", "gradient_norm"}
     assert seen[-1]["total"] < seen[0]["total"]
     first = seen[0]
@@ -41,21 +40,20 @@ def test_accumulating_two_halves_equals_the_whole_batch_under_plain_sgd():
 
 def test_the_learning_rate_is_the_initial_one_times_the_factor_of_the_step():
     seen = []
-    run = toy_run(due=lambda run, losses: seen.append(run.optimizer.param_groups[0]["lr"]))
-    run.factor = lambda step: 1 / (step + 1)
-    train(run)
+    run = toy_run()
+    run.phases.factor = lambda step: 1 / (step + 1)
+    train_and_look(run, lambda run, losses: seen.append(run.optimizer.param_groups[0]["lr"]))
     assert seen == [0.1, 0.05, pytest.approx(0.1 / 3)]
 
 
 def test_the_gradient_is_clipped_to_the_norm():
-    norms, moved = [], []
-    run = toy_run(steps=1, due=lambda run, losses: norms.append(losses["gradient_norm"].item()))
+    run = toy_run(steps=1)
     run.optimizer.param_groups[0]["momentum"] = 0.0
     run.clip_norm = 0.01
     before = flat(run.student)
-    train(run)
+    (losses,) = losses_of(run)
     moved = (flat(run.student) - before).norm().item()
-    assert norms[0] > 0.01
+    assert losses["gradient_norm"] > 0.01
     assert moved == pytest.approx(0.1 * 0.01, rel=1e-3)
 
 

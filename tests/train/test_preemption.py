@@ -11,8 +11,8 @@ from kd.errors import StoppedError
 from kd.recipe import baseline_of
 from kd.runs import read_metrics, read_result
 from kd.scoring import predict
-from kd.train import bookkeeping, finish
 from kd.train import evaluation as scoring
+from kd.train import loop, one_run
 from kd.train import session as run_module
 from kd.train import signals as stop
 from kd.train.signals import Stop
@@ -59,7 +59,7 @@ def test_a_signal_in_an_evaluation_ends_it_and_the_evaluation_is_made_up_for(tmp
     (cut,) = (tmp_path / "cut").glob("*/seed0")
     assert not [line for line in read_metrics(cut) if "val/miou" in line]  # step 4's is cut short
     _, said = run(recipe, tmp_path / "cut")
-    assert "  goes on from step 4 of 8" in said
+    assert "  resumes at step 4 of 8" in said
     same(cut, whole)
 
 
@@ -71,7 +71,7 @@ def test_a_signal_in_the_last_evaluation_is_no_loss_either(tmp_path, monkeypatch
         with pytest.raises(StoppedError):
             run(recipe, tmp_path / "cut")
     (cut,), said = run(recipe, tmp_path / "cut")
-    assert "  goes on from step 8 of 8" in said
+    assert "  resumes at step 8 of 8" in said
     same(cut, whole)
 
 
@@ -79,7 +79,7 @@ def test_a_signal_while_batchnorm_is_reestimated(tmp_path, monkeypatch):
     recipe = baseline_of(read(write_recipes(tmp_path), "train.reestimate_batchnorm=3"))
     (whole,), _ = run(recipe, tmp_path / "whole")
     with monkeypatch.context() as patched:
-        patched.setattr(finish, "reestimate_batchnorm", kill_once(finish.reestimate_batchnorm))
+        patched.setattr(one_run, "reestimate_batchnorm", kill_once(one_run.reestimate_batchnorm))
         with pytest.raises(StoppedError):
             run(recipe, tmp_path / "cut")
     (cut,), _ = run(recipe, tmp_path / "cut")
@@ -102,11 +102,9 @@ def test_data_that_does_not_come_is_not_waited_for_long(tmp_path, monkeypatch):
     nets.write_text(nets.read_text().replace("        generator = torch.Gen", slow + "        generator = torch.Gen"))
     recipe = baseline_of(read(path, "data.workers=1", "train.save_every=1"))
     monkeypatch.setattr(stop, "PATIENCE", 0.5)
-    ordinary = bookkeeping.Bookkeeping._save
-    monkeypatch.setattr(
-        bookkeeping.Bookkeeping, "_save", kill_once(ordinary, when=lambda: len(list(folder.rglob("*.pt"))) >= 2)
-    )
-    monkeypatch.setattr("kd.train.bookkeeping.Stop.agreed", lambda self: None)  # the step sees it; the wait must too
+    saved = kill_once(loop.save, when=lambda: len(list(folder.rglob("*.pt"))) >= 2)
+    monkeypatch.setattr(loop, "save", saved)
+    monkeypatch.setattr("kd.train.signals.Stop.agreed", lambda self: None)  # the step sees it; the wait must too
     began = time.monotonic()
     with pytest.raises(StoppedError):
         run(recipe, folder / "runs")
@@ -115,7 +113,7 @@ def test_data_that_does_not_come_is_not_waited_for_long(tmp_path, monkeypatch):
 
 
 def test_a_slow_save_is_said_at_the_start(tmp_path, monkeypatch, recipe):
-    monkeypatch.setattr(finish, "SLOW_SAVE", 0.0)
+    monkeypatch.setattr(one_run, "SLOW_SAVE", 0.0)
     _, said = run(recipe, tmp_path / "runs")
     (line,) = [line for line in said if "a checkpoint takes" in line]
     assert line == (
@@ -123,7 +121,7 @@ def test_a_slow_save_is_said_at_the_start(tmp_path, monkeypatch, recipe):
         "(Slurm: --signal=B:USR1@120), or choose a faster disk with --runs DIR"
     )
     assert said.index(line) < len(said) - 1
-    monkeypatch.setattr(finish, "SLOW_SAVE", 10.0)
+    monkeypatch.setattr(one_run, "SLOW_SAVE", 10.0)
     _, said = run(recipe, tmp_path / "other")
     assert not [line for line in said if "a checkpoint takes" in line]
 

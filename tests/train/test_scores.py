@@ -7,9 +7,10 @@ import torch
 import torch.nn.functional as F
 from tiny import equal, read, run, weights, write_recipes
 
+from kd.components import Maker
 from kd.data.loader import evaluation_batches
 from kd.recipe import baseline_of
-from kd.runs import build_dataset, load_network, read_metrics, read_result
+from kd.runs import load_network, read_metrics, read_result
 
 
 def by_hand(network, images, starts):
@@ -49,7 +50,7 @@ def test_the_result_is_what_size_windows_scales_and_mirror_images_give_by_hand(t
         (done,), _ = run(recipe, tmp_path / "runs")
         (plain,), _ = run(baseline_of(read(tmp_path / "student.yaml")), tmp_path / "runs")
     assert equal(weights(done), weights(plain))  # scoring changes no training
-    network, val = load_network(done, trust=True), build_dataset(recipe, "val")
+    network, val = load_network(done, trust=True), Maker(recipe).dataset("val")
     starts = {1.0: ((0, 16), (0, 16, 32)), 1.5: ((0, 20, 40), (0, 16, 32, 48, 64))}  # overlapping by a third at least
     expected = torch.zeros(2, 2, dtype=torch.int64)
     for batch in evaluation_batches(val, (48, 64), batch_size=4):
@@ -68,7 +69,7 @@ def test_agreement_is_the_share_of_pixels_on_which_both_say_the_same(tmp_path):
         (done,), _ = run(recipe, tmp_path / "runs")
     networks = [load_network(one, trust=True) for one in (done, Path(read_result(done).teacher.run))]
     same = pixels = 0
-    for batch in evaluation_batches(build_dataset(recipe, "val"), (32, 32), batch_size=4):
+    for batch in evaluation_batches(Maker(recipe).dataset("val"), (32, 32), batch_size=4):
         said = [
             F.interpolate(n(batch.images.float() / 255).logits, (32, 32), mode="bilinear").argmax(1) for n in networks
         ]

@@ -5,12 +5,12 @@ from functools import partial
 
 import pytest
 import torch
+from steps import at_each_step
 from tiny import equal, in_child, read, run, weights, write_recipes
 
 from kd.errors import NoCheckpointError, RecipeError, StoppedError, StorageError
-from kd.recipe import baseline_of, teacher_recipe
+from kd.recipe import baseline_of
 from kd.runs import read_metrics, read_result, run_directory
-from kd.train import bookkeeping
 
 IGNORE_TIMES = {"seconds", "images_per_second", "peak_memory"}
 
@@ -22,7 +22,7 @@ def test_the_teacher_first_then_the_seeds_then_the_twin(tmp_path):
     result = read_result(first)
     assert (result.role, read_result(twin).role) == ("student", "baseline")
     assert result.baseline == twin.parent.name
-    teacher = run_directory(teacher_recipe(recipe), tmp_path / "runs", 0)
+    teacher = run_directory(recipe.teacher_recipe, tmp_path / "runs", 0)
     assert result.teacher.run == str(teacher)
     assert read_result(teacher).role == "teacher"
     assert result.teacher.splits == read_result(teacher).splits  # scored by the same code on the same images
@@ -57,21 +57,19 @@ def test_a_mistake_in_the_student_is_found_before_the_teacher_trains(tmp_path):
 def test_killed_and_killed_again_it_ends_as_if_nothing_had_happened(tmp_path, monkeypatch):
     recipe = read(write_recipes(tmp_path))
     (whole,), _ = run(recipe, tmp_path / "whole")
-    ordinary = bookkeeping.Bookkeeping.__call__
 
     def die(step):
-        def dies(self, training, losses):
-            ordinary(self, training, losses)
-            if training.step == step and self.checkpoints.folder.parts[-3].startswith("student"):
+        def dies(recipe, at):
+            if at == step and recipe.stem == "student":
                 os.kill(os.getpid(), signal.SIGKILL)
 
-        monkeypatch.setattr(bookkeeping.Bookkeeping, "__call__", dies)
+        at_each_step(monkeypatch, after=dies)
         run(recipe, tmp_path / "cut")
 
     for step in (1, 3, 4, 7):
         assert in_child(partial(die, step)) == -signal.SIGKILL
     (resumed,), said = run(recipe, tmp_path / "cut")
-    assert "  goes on from step 6 of 8" in said
+    assert "  resumes at step 6 of 8" in said
     assert equal(weights(resumed), weights(whole))
     assert (resumed / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
     assert read_result(resumed).splits == read_result(whole).splits
@@ -80,19 +78,17 @@ def test_killed_and_killed_again_it_ends_as_if_nothing_had_happened(tmp_path, mo
 def test_a_signal_saves_and_the_next_call_goes_on(tmp_path, monkeypatch):
     recipe = baseline_of(read(write_recipes(tmp_path)))
     (whole,), _ = run(recipe, tmp_path / "whole")
-    ordinary = bookkeeping.Bookkeeping.__call__
 
-    def signalled(self, training, losses):
-        if training.step == 3:
+    def signalled(recipe, at):
+        if at == 3:
             os.kill(os.getpid(), signal.SIGTERM)
-        ordinary(self, training, losses)
 
     with monkeypatch.context() as patched:
-        patched.setattr(bookkeeping.Bookkeeping, "__call__", signalled)
+        at_each_step(patched, before=signalled)
         with pytest.raises(StoppedError, match="stopped by SIGTERM; the same command goes on from here"):
             run(recipe, tmp_path / "cut")
     (resumed,), said = run(recipe, tmp_path / "cut")
-    assert "  goes on from step 3 of 8" in said
+    assert "  resumes at step 3 of 8" in said
     assert equal(weights(resumed), weights(whole))
 
 

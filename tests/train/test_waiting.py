@@ -8,7 +8,6 @@ from tiny import in_child, read, run, write_recipes
 
 from kd.cli import main
 from kd.errors import LockedError
-from kd.recipe import teacher_recipe
 from kd.runs import is_finished, locked, run_directory
 from kd.train import session as run_module
 
@@ -41,7 +40,7 @@ def test_three_that_start_together_train_the_teacher_once(tmp_path):
 
 def test_the_wait_is_said_once_a_minute(tmp_path, monkeypatch):
     recipe = read(write_recipes(tmp_path))
-    teacher = run_directory(teacher_recipe(recipe), tmp_path / "runs", 0)
+    teacher = run_directory(recipe.teacher_recipe, tmp_path / "runs", 0)
     monkeypatch.setattr(run_module, "POLL", 1.0)
     said, looks = [], []
 
@@ -60,7 +59,7 @@ def test_the_wait_is_said_once_a_minute(tmp_path, monkeypatch):
 def test_no_wait_is_status_7(tmp_path, capsys):
     path = write_recipes(tmp_path)
     recipe = read(path)
-    teacher = run_directory(teacher_recipe(recipe), tmp_path / "runs", 0)
+    teacher = run_directory(recipe.teacher_recipe, tmp_path / "runs", 0)
     with locked(teacher):
         with pytest.raises(LockedError, match="in use by process"):
             run(recipe, tmp_path / "runs", wait=False)
@@ -85,4 +84,4 @@ def test_a_teacher_whose_training_died_is_trained_on_by_the_one_who_waited(tmp_p
     assert in_child(dies) == 9
     assert run_module.finish is ordinary
     run(recipe, tmp_path / "runs")
-    assert is_finished(run_directory(teacher_recipe(recipe), tmp_path / "runs", 0))
+    assert is_finished(run_directory(recipe.teacher_recipe, tmp_path / "runs", 0))

@@ -15,7 +15,7 @@ from tiny import cut_at, equal, read, run, weights, write_recipes
 
 from kd.cli import main
 from kd.components import build
-from kd.recipe import TrackConfig, baseline_of, teacher_recipe
+from kd.recipe import TrackConfig, baseline_of
 from kd.runs import read_metrics
 from kd.train.sinks.wandb import WeightsAndBiases
 from kd.train.smoke import shortened
@@ -162,8 +162,8 @@ def test_when_it_fails_training_goes_on_after_one_warning(tmp_path, wandb, recip
 
 def test_a_teachers_run_is_tracked_by_its_students_recipe_and_a_trial_by_none(tmp_path):
     recipe = read(write_recipes(tmp_path), TRACK)
-    assert teacher_recipe(recipe).track == recipe.track == TrackConfig(project="shapes", entity="team")
-    assert teacher_recipe(recipe).id == teacher_recipe(read(tmp_path / "student.yaml")).id
+    assert recipe.teacher_recipe.track == recipe.track == TrackConfig(project="shapes", entity="team")
+    assert recipe.teacher_recipe.id == read(tmp_path / "student.yaml").teacher_recipe.id
     assert shortened(recipe).track is None
 
 

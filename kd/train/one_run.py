@@ -13,29 +13,32 @@ from kd.data.dataset import sample_name
 from kd.machine import peak_memory, versions
 from kd.metrics import scores
 from kd.parts.assemble import Parts
-from kd.parts.gradients import Watched
+from kd.parts.stream import stream
 from kd.recipe import baseline_of
 from kd.runs import Result, SplitResult, TeacherResult, run_directory, write_result, write_weights
-from kd.schedules import Patience
 from kd.scoring import reestimate_batchnorm
-from kd.train.bookkeeping import Bookkeeping, load_best
 from kd.train.checkpoint import Checkpoints
-from kd.train.evaluation import evaluation, score_network
+from kd.train.evaluation import score_network
+from kd.train.evaluations import Evaluations
 from kd.train.guard import Guard
 from kd.train.loop import train
 from kd.train.panels import pictures
+from kd.train.reports import Reports
+from kd.train.saving import load_best, restore, save
 from kd.train.signals import Stop
 from kd.train.sinks.progress import Progress, make_progress
-from kd.train.start import make_run, stream
+from kd.train.start import start
+from kd.train.step import TrainState
+from kd.train.watch import Watch
 from kd.types import parameter_count
 from kd.units import as_steps, duration
 
 SLOW_SAVE = 10.0  # seconds; torchrun kills 30 s after it asks for a stop, and the step has to end first
 
 
-def finish(
+def train_run(
     parts: Parts,
-    run: Path,
+    run_dir: Path,
     *,
     seed: int,
     role: str,
@@ -48,113 +51,121 @@ def finish(
 
     Args:
         parts: the recipe's objects.
-        run: its directory, owned by this process.
+        run_dir: owned by this process.
         seed: of the images and of dropout.
-        role: what the result says the network is for.
+        role: what the result records that the network is for.
         teacher: the teacher's scores, for the result.
         stop: whether a signal has come.
         say: takes the lines for the user.
         quiet: no live line.
 
     Raises:
-        StoppedError: a signal came; the same call goes on.
+        StoppedError: a signal came; the same call resumes.
         DivergedError: the loss is not finite.
         NoCheckpointError: the checkpoints are damaged, or of another network.
         StorageError: something cannot be written.
     """
-    checkpoints = Checkpoints(run / "checkpoints")
+    checkpoints = Checkpoints(run_dir / "checkpoints")
     state, complaints = distributed.first(checkpoints.newest) or (None, [])
     for line in complaints:
         say(f"  {line}; using the one before")
-    start = int(state["step"]) if state else 0
+    step = int(state["step"]) if state else 0
     if state:
-        say(f"  goes on from step {start} of {parts.steps}")
+        say(f"  resumes at step {step} of {parts.steps}")
     if distributed.rank() == 0:
-        progress = make_progress(run, parts.recipe, seed=seed, steps=parts.steps, start=start, quiet=quiet)
+        progress = make_progress(run_dir, parts.recipe, seed=seed, steps=parts.steps, start=step, quiet=quiet)
     else:
         progress = Progress({})
-    book = _bookkeeping(parts, run, checkpoints, progress, stop)
-    training = make_run(parts, seed=seed, start=start, due=book, not_finite=book.guard, waiting=stop.waiting)
-    watched = Watched(parts)
-    training.batches, book.gradients = watched.passing(training.batches), watched.figures
+    watch = _watch(parts, run_dir, checkpoints, progress, stop)
+    run = start(parts, seed=seed, step=step, waiting=stop.waiting)
     # Dropout: the same with and without distillation, whatever was drawn to build the parts.
     torch.manual_seed(seed + 1 + (distributed.rank() << 32))
-    for line in book.restore(training, state) if state else []:
+    for line in restore(run, watch, state) if state else []:
         say(f"  {line}")
     try:
-        book.begin(training)
-        if book.save_seconds > SLOW_SAVE:
+        _begin(run, watch)
+        if watch.save_seconds > SLOW_SAVE:
             say(
-                f"  a checkpoint takes {duration(book.save_seconds)} to write, and torchrun kills 30 s after "
+                f"  a checkpoint takes {duration(watch.save_seconds)} to write, and torchrun kills 30 s after "
                 "it asks for a stop: ask early (Slurm: --signal=B:USR1@120), or choose a faster disk with --runs DIR"
             )
-        train(training)
-        if training.step < parts.steps:
+        train(run, watch)
+        if run.step < parts.steps:
             evaluations = f"{parts.recipe.train.patience} evaluations"
-            say(f"  ended at step {training.step} of {parts.steps}: {evaluations} brought no better mIoU")
-        final = _final_score(parts, book, training.step, seed, stop)
-        progress.scalars(training.step, {"final/miou": scores(torch.tensor(final.confusion)).miou})
-        progress.pictures(training.step, lambda: pictures(parts, final, "final"))
+            say(f"  ended at step {run.step} of {parts.steps}: {evaluations} brought no better mIoU")
+        final = _final_score(parts, watch, run.step, seed)
+        progress.scalars(run.step, {"final/miou": scores(torch.tensor(final.confusion)).miou})
+        progress.pictures(run.step, lambda: pictures(parts, final, "final"))
     finally:
         progress.close()
-    distributed.first(lambda: write_weights(run, parts.network))
+    distributed.first(lambda: write_weights(run_dir, parts.network))
     if parts.averages_teach:
         teacher = _average_as_teacher(parts, stop)
-    result = _result(parts, run, seed, role, teacher, final, training.step, book.spent())
-    distributed.first(lambda: write_result(run, result))
+    result = _result(parts, run_dir, seed, role, teacher, final, run.step, watch.seconds())
+    distributed.first(lambda: write_result(run_dir, result))
     return result
 
 
-def _bookkeeping(parts: Parts, run: Path, checkpoints: Checkpoints, progress: Progress, stop: Stop) -> Bookkeeping:
+def _watch(parts: Parts, run_dir: Path, checkpoints: Checkpoints, progress: Progress, stop: Stop) -> Watch:
     """What the recipe asks for between the steps."""
     recipe = parts.recipe
-    book = Bookkeeping(
-        checkpoints,
-        progress,
-        lambda: evaluation(parts, stop),
-        report_every=recipe.log.every,
-        evaluate_every=as_steps(recipe.train.evaluate_every, parts.steps) or parts.steps,
-        save_every=as_steps(recipe.train.save_every, parts.steps) or parts.steps,
-        batch_size=recipe.train.batch_size,
-        stop=stop,
-        network=f"{recipe.student.use}, {len(parts.train.class_names)} classes",
-        gradients_every=recipe.log.gradients,
-        pictures=lambda result: pictures(parts, result, "val"),
-        guard=Guard(
-            recipe.train.on_nan,
-            recipe.train.nan_limit,
-            run,
-            partial(sample_name, parts.train),
-            lambda run: book.go_back(run),
+    return Watch(
+        reports=Reports(
+            progress,
+            every=recipe.log.every,
+            parts=parts,
+            gradients_every=recipe.log.gradients,
+            batch_size=recipe.train.batch_size,
         ),
-        patience=Patience(recipe.train.patience) if recipe.train.patience else None,
-        ema=parts.ema,
+        evaluations=Evaluations(
+            parts,
+            progress=progress,
+            every=as_steps(recipe.train.evaluate_every, parts.steps),
+            patience=recipe.train.patience,
+            stop=stop,
+        ),
+        guard=Guard(
+            recipe.train.on_nan, recipe.train.nan_limit, run_dir=run_dir, name=partial(sample_name, parts.train)
+        ),
+        stop=stop,
+        checkpoints=checkpoints,
+        save_every=as_steps(recipe.train.save_every, parts.steps),
+        network=f"{recipe.student.use}, {len(parts.train.class_names)} classes",
     )
-    return book
 
 
-def _final_score(parts: Parts, book: Bookkeeping, step: int, seed: int, stop: Stop) -> SplitResult:
+def _begin(run: TrainState, watch: Watch) -> None:
+    """Before the first step of a session: a first checkpoint, or the evaluation that a signal cut short."""
+    watch.guard.remember(run.student)
+    if run.step == 0:
+        save(run, watch, best=False, needed=False)
+    elif watch.evaluations.pending and watch.evaluations.evaluate(run):
+        save(run, watch, best=True, needed=False)
+
+
+def _final_score(parts: Parts, watch: Watch, step: int, seed: int) -> SplitResult:
     """The score of the weights that the recipe selects, BatchNorm re-estimated first where it says so."""
-    train = parts.recipe.train
+    train, stop, latest = parts.recipe.train, watch.stop, watch.evaluations.latest
     if train.select == "best":
-        best = distributed.first(lambda: load_best(book.checkpoints))
+        assert watch.checkpoints is not None
+        best = distributed.first(partial(load_best, watch.checkpoints))
         parts.student.load_state_dict(best["student"])
         if parts.ema is not None:
             parts.ema.load_state_dict(best["ema"])
     if train.reestimate_batchnorm:
         batches = stream(parts, seed=seed, steps=train.reestimate_batchnorm, alone=True)
         for module, same in zip(parts.network.modules(), parts.student.network.modules(), strict=True):
-            module.training = same.training  # an average rests where the student does
+            module.training = same.training  # an average is frozen where the student is
         reestimate_batchnorm(parts.network, _checked((batch.images for batch in batches), stop), parts.precision)
-    elif book.latest is not None and book.latest[0] == step and train.select == "last":
-        return book.latest[1]
+    elif latest is not None and latest[0] == step and train.select == "last":
+        return latest[1]
     return score_network(parts, parts.network, stop)
 
 
 def _checked(images: Iterator[Tensor], stop: Stop) -> Iterator[Tensor]:
-    for one in images:
+    for batch in images:
         stop.check()
-        yield one
+        yield batch
 
 
 def _average_as_teacher(parts: Parts, stop: Stop) -> TeacherResult:
@@ -172,7 +183,7 @@ def _average_as_teacher(parts: Parts, stop: Stop) -> TeacherResult:
 
 def _result(
     parts: Parts,
-    run: Path,
+    run_dir: Path,
     seed: int,
     role: str,
     teacher: TeacherResult | None,
@@ -188,7 +199,7 @@ def _result(
         role=role,
         network=recipe.student.use,
         teacher=teacher,
-        baseline=run_directory(baseline_of(recipe), run.parents[1], seed).parent.name if recipe.distill else None,
+        baseline=run_directory(baseline_of(recipe), run_dir.parents[1], seed).parent.name if recipe.distill else None,
         select=recipe.train.select,
         splits={"val": final},
         parameters=parameter_count(parts.student.network),

@@ -1,0 +1,54 @@
+"""Time a recipe's step against its parts, all losses or networks, on this machine."""
+
+import argparse
+
+from kd.cli.options import add_recipe, open_recipes
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What is timed, at which sizes, how often."""
+    add_recipe(parser, optional=True)
+    parser.add_argument("--rounds", type=int, default=10, help="timed rounds (default 10)")
+    parser.add_argument(
+        "--losses", nargs="*", metavar="NAME", help="time these losses (CWD) instead, beside a teacher's forward; all"
+    )
+    parser.add_argument(
+        "--sizes",
+        type=int,
+        nargs=5,
+        default=(8, 19, 256, 64, 128),
+        metavar=("N", "K", "C", "H", "W"),
+        help="of --losses: images, classes, channels, height and width of the maps (default 8 19 256 64 128)",
+    )
+    parser.add_argument(
+        "--networks", nargs="*", metavar="NAME", help="measure these networks instead (students.MobileNetV2UNet); all"
+    )
+    parser.add_argument(
+        "--size", type=int, nargs=2, metavar=("H", "W"), help="of the networks' images (default: 256 256 and 512 512)"
+    )
+    parser.add_argument("--threads", type=int, metavar="N", help="torch's threads, for --networks (default: its own)")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Time what the options name and print the table."""
+    from kd.errors import RecipeError
+
+    given = {"--rounds": [arguments.rounds], "--sizes": arguments.sizes, "--size": arguments.size or [1]}
+    for name, values in (given | {"--threads": [arguments.threads or 1]}).items():
+        if min(values) < 1:
+            raise RecipeError(f"kd bench: {name} has {min(values)}; it must be 1 or more")
+    if arguments.networks is arguments.losses is arguments.recipe is None:
+        raise RecipeError("kd bench: no recipe; name one, or give --losses or --networks")
+    recipes = open_recipes(arguments)
+    from kd.bench.losses import Sizes, losses_command
+    from kd.bench.networks import bench_networks_command
+    from kd.bench.step import bench_command
+
+    if arguments.networks is not None:
+        bench_networks_command(
+            arguments.networks, size=arguments.size, threads=arguments.threads, rounds=arguments.rounds
+        )
+    elif arguments.losses is not None:
+        losses_command(arguments.losses, Sizes(*arguments.sizes), arguments.rounds)
+    else:
+        bench_command(recipes[0], runs=arguments.runs, rounds=arguments.rounds)

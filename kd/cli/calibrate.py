@@ -1,0 +1,22 @@
+"""Propose the terms' weights from their gradients on some batches."""
+
+import argparse
+
+from kd.cli.options import add_recipe, open_recipes
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The recipe, and what the gradients are measured on and brought to."""
+    add_recipe(parser)
+    parser.add_argument("--batches", type=int, default=4, help="batches to average over (default 4)")
+    parser.add_argument(
+        "--ratio", type=float, default=1.0, help="wanted: norm of a weighted term's gradient by the supervised one's"
+    )
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Print the gradients and a fragment of a recipe with the proposed weights."""
+    (recipe,) = open_recipes(arguments)
+    from kd.diagnose.calibrate import calibrate_command
+
+    calibrate_command(recipe, runs=arguments.runs, batches=arguments.batches, ratio=arguments.ratio)

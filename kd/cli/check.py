@@ -1,0 +1,34 @@
+"""Check recipes without training: shape, calls, and one small batch."""
+
+import argparse
+
+from kd.cli.options import add_files, open_recipes
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The recipes, and how far the check goes."""
+    add_files(parser, "RECIPE", "recipe files; `path=value` overrides all of them")
+    parser.add_argument(
+        "--plan", action="store_true", help="measure for 20 s what the runs, the baseline's too, will cost"
+    )
+    parser.add_argument("--imports", action="store_true", help="only list what the recipes would import")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Print a line for each recipe that passes, or what the recipes would import."""
+    if arguments.imports:
+        from kd.recipe import imports
+
+        for file in arguments.files:
+            print("\n".join(imports(file)))
+        return
+    recipes = open_recipes(arguments)
+    from kd.diagnose.check import check_recipe
+    from kd.diagnose.plan import lines, plan
+    from kd.train.session import session
+
+    for recipe in recipes:
+        print("\n".join(check_recipe(recipe, runs=arguments.runs)))
+        if arguments.plan:
+            with session(recipe, runs=arguments.runs) as opened:
+                print("\n".join(lines(plan(recipe, opened, baseline=True))))

@@ -1,0 +1,30 @@
+"""List the recipes that come with kd, or copy one."""
+
+import argparse
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The recipe, and where it goes."""
+    parser.add_argument(
+        "recipe", metavar="RECIPE", nargs="?", help="such as shapes/mobilenetv3_kl_cwd.yaml; none lists all"
+    )
+    parser.add_argument(
+        "folder",
+        metavar="FOLDER",
+        nargs="?",
+        type=Path,
+        default=Path(),
+        help="where to: shapes/… comes into FOLDER/shapes (default: the current folder)",
+    )
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """List all, or copy one and print where the copy is."""
+    from kd.console import print_lines
+    from kd.recipe.copying import copy_recipe, summaries
+
+    if arguments.recipe is None:
+        print_lines(("recipe", "data", "what", "result"), summaries(), whole=2)
+    else:
+        print(copy_recipe(arguments.recipe, arguments.folder))

@@ -1,0 +1,17 @@
+"""Show key by key what differs between two recipes or run directories."""
+
+import argparse
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The two sides."""
+    for name in ("a", "b"):
+        parser.add_argument(name, type=Path, metavar=name.upper(), help="a recipe or a run directory")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Print the table of differences."""
+    from kd.compare.diff import diff_command
+
+    diff_command(arguments.a, arguments.b)

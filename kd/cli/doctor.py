@@ -1,0 +1,16 @@
+"""Find out why a recipe's teacher scores badly: its images' form or its classes."""
+
+import argparse
+
+from kd.cli.options import add_recipe as add_arguments
+from kd.cli.options import open_recipes
+
+__all__ = ["add_arguments", "run"]
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Print what the teacher scores under other forms of its images and other orders of its classes."""
+    (recipe,) = open_recipes(arguments)
+    from kd.diagnose.doctor import doctor_command
+
+    doctor_command(recipe, runs=arguments.runs)

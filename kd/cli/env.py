@@ -1,0 +1,17 @@
+"""Print versions, hardware and what precision: auto picks here."""
+
+import argparse
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """None."""
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Print the description of this machine."""
+    from kd.components.build import check_torch
+
+    check_torch()
+    from kd.machine import describe
+
+    print(describe())

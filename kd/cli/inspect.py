@@ -1,0 +1,16 @@
+"""Show each term's taps, shapes, adapter, value and gradient on one batch."""
+
+import argparse
+
+from kd.cli.options import add_recipe as add_arguments
+from kd.cli.options import open_recipes
+
+__all__ = ["add_arguments", "run"]
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Print both networks' taps and the table of terms."""
+    (recipe,) = open_recipes(arguments)
+    from kd.diagnose.inspect import inspect_command
+
+    inspect_command(recipe, runs=arguments.runs)

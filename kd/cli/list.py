@@ -1,0 +1,14 @@
+"""List the runs, finished and unfinished."""
+
+import argparse
+
+from kd.cli.options import add_runs as add_arguments
+
+__all__ = ["add_arguments", "run"]
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Print the table of runs."""
+    from kd.compare import list_command
+
+    list_command(arguments.runs)

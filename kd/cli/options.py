@@ -1,0 +1,74 @@
+"""The options that several commands share, and the opening of the recipes that they name."""
+
+import argparse
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from kd.recipe import Recipe
+
+
+def add_recipe(parser: argparse.ArgumentParser, *, optional: bool = False) -> None:
+    """One recipe with overrides, `--trust` and `--runs`."""
+    parser.add_argument(
+        "recipe", metavar="RECIPE", nargs="?" if optional else None, help="a recipe file, or one that comes with kd"
+    )
+    parser.add_argument(
+        "overrides", nargs="*", default=[], metavar="path=value", help="such as train.epochs=2; YAML syntax"
+    )
+    _add_trust(parser)
+    add_runs(parser)
+
+
+def add_files(parser: argparse.ArgumentParser, metavar: str, summary: str) -> None:
+    """Several recipes, overrides among them, `--trust` and `--runs`."""
+    parser.add_argument("files", nargs="+", metavar=metavar, help=summary)
+    parser.set_defaults(overrides=[])
+    _add_trust(parser)
+    add_runs(parser)
+
+
+def add_runs(parser: argparse.ArgumentParser) -> None:
+    """`--runs`: the folder of run directories."""
+    parser.add_argument(
+        "--runs", type=Path, default=Path("runs"), metavar="DIR", help="run directories (default: runs)"
+    )
+
+
+def _add_trust(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--trust",
+        action="store_true",
+        default=os.environ.get("KD_TRUST") == "1",
+        help="import components from outside kd (also: KD_TRUST=1)",
+    )
+
+
+def sort_out(arguments: argparse.Namespace, rest: list[str]) -> None:
+    """Split what stands on the command line into `files` and `overrides`; `path=value` may stand anywhere."""
+    texts = [text for text in getattr(arguments, "files", [getattr(arguments, "recipe", None)]) if text]
+    arguments.files = [text for text in texts if "=" not in text]
+    arguments.overrides = [*(text for text in texts if "=" in text), *getattr(arguments, "overrides", []), *rest]
+
+
+def open_recipes(arguments: argparse.Namespace, files: Sequence[str] | None = None) -> "list[Recipe]":
+    """Read recipes, then check that torch works: a mistake in a recipe is reported before torch is imported.
+
+    Args:
+        arguments: the command line.
+        files: the recipes; by default all that the command line names.
+
+    Raises:
+        RecipeError: a recipe, or its teacher's, is wrong or not trusted.
+        ValueError: torch and torchvision do not work together.
+    """
+    from kd.recipe import read_recipe
+
+    files = arguments.files if files is None else files
+    recipes = [read_recipe(file, arguments.overrides, trust=arguments.trust) for file in files]
+    from kd.components import check_torch
+
+    check_torch()
+    return recipes

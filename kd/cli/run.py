@@ -1,0 +1,68 @@
+"""Train a recipe, or resume it where an earlier call stopped."""
+
+import argparse
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kd.cli.options import add_recipe, open_recipes
+
+if TYPE_CHECKING:
+    from kd.recipe import Recipe
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The recipe, and what else is trained, for how long and where."""
+    add_recipe(parser)
+    parser.add_argument("--baseline", action="store_true", help="train the same student without distillation too")
+    parser.add_argument(
+        "--fresh", action="store_true", help="move this recipe's old run directories aside and start over"
+    )
+    parser.add_argument("--smoke", action="store_true", help="try everything once in a folder that is removed")
+    parser.add_argument(
+        "--budget", type=_seconds, metavar="TIME", help="set train.epochs so that all ends within this time, such as 6h"
+    )
+    parser.add_argument("--no-wait", action="store_true", help="exit 7 if another process trains the teacher already")
+
+
+def _seconds(text: str) -> float:
+    from kd.units import as_seconds
+
+    try:
+        return as_seconds(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Plan, fit the plan into the budget if there is one, and train."""
+    (recipe,) = open_recipes(arguments)
+    from kd.components import Maker
+    from kd.diagnose import plan
+    from kd.train.session import session
+
+    Maker(recipe).check()
+    if arguments.smoke:
+        _smoke(recipe)
+        return
+    with session(recipe, runs=arguments.runs) as opened:
+        jobs = plan.plan(recipe, opened, baseline=arguments.baseline, fresh=arguments.fresh)
+        for line in plan.lines(jobs) if jobs else []:
+            opened.say(line)
+        if arguments.budget is not None:
+            epochs = plan.epochs_within(jobs, arguments.budget, "--budget")
+            arguments.settled = [f"train.epochs={epochs}", "train.steps=null"] if epochs else []
+            opened.say(f"--budget: {' '.join(arguments.settled) or 'nothing is left to train'}")
+            recipe = opened.with_epochs(recipe, epochs) if epochs else recipe
+        opened.train(recipe, fresh=arguments.fresh, baseline=arguments.baseline, wait=not arguments.no_wait)
+
+
+def _smoke(recipe: "Recipe") -> None:
+    """Try a recipe out in a folder that is removed."""
+    from kd.compare import compare_command
+    from kd.train.smoke import smoke
+
+    with tempfile.TemporaryDirectory(prefix="kd-smoke-") as folder:
+        run_dir = smoke(recipe, runs=Path(folder))
+        compare_command([str(run_dir)], runs=Path(folder), trust=recipe.trust)
+    print(f"{recipe.file}: trains, saves, resumes with the same bits, scores and reports; {folder} is removed")

@@ -1,0 +1,15 @@
+"""Print the JSON Schema of recipes, for editors."""
+
+import argparse
+import json
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """None."""
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Print the schema."""
+    from kd.recipe import json_schema
+
+    print(json.dumps(json_schema(), indent=2))

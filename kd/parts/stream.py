@@ -1,0 +1,44 @@
+"""The endless stream of a run's training images, as this process reads it."""
+
+from collections.abc import Callable, Iterator
+
+from kd import distributed
+from kd.data.dataset import Split
+from kd.data.loader import training_batches
+from kd.parts.assemble import Parts
+from kd.recipe import Recipe
+from kd.types import Batch
+
+
+def stream(
+    parts: Parts,
+    *,
+    seed: int,
+    start: int = 0,
+    steps: int | None = None,
+    alone: bool = False,
+    waiting: Callable[[], None] = lambda: None,
+) -> Iterator[Batch]:
+    """The run's micro-batches from step `start` on: this rank's, or, `alone`, those of all ranks."""
+    recipe = parts.recipe
+    world = 1 if alone else distributed.world()
+    augment = [parts.maker.build(use) for use in recipe.data.augment]
+    split = Split(parts.train, recipe.data.size, crop=recipe.data.crop, augment=augment, seed=seed)
+    return training_batches(
+        split,
+        steps=parts.steps if steps is None else steps,
+        start=start,
+        batch_size=recipe.train.batch_size,
+        views=recipe.cache.views if recipe.cache else None,
+        accumulate=recipe.train.accumulate * (distributed.world() // world),
+        seed=seed,
+        rank=0 if alone else distributed.rank(),
+        world=world,
+        workers=recipe.data.workers,
+        waiting=waiting,
+    )
+
+
+def in_this_process(recipe: Recipe) -> Recipe:
+    """The recipe without data workers: for a look at a few batches."""
+    return recipe.changed(data=recipe.data.model_copy(update={"workers": 0}))

@@ -1,0 +1,230 @@
+"""A recipe, and the recipes that follow from it: its teacher's, its baseline's, the same with other values."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, Field, PrivateAttr, ValidationInfo, field_validator
+
+from kd.errors import nearest
+from kd.recipe import yaml12
+from kd.recipe.identity import identity, plain
+from kd.recipe.schema import (
+    CacheConfig,
+    DataConfig,
+    EvaluateConfig,
+    Flag,
+    LogConfig,
+    OptimizerConfig,
+    PhaseConfig,
+    Section,
+    StudentConfig,
+    SupervisedConfig,
+    TeacherConfig,
+    TermConfig,
+    Text,
+    TrackConfig,
+    TrainConfig,
+    Use,
+    term_name,
+)
+
+MACHINE = ("device", "deterministic", "log", "track")  # of the machine: a teacher takes over its student's
+
+
+class Recipe(Section):
+    """One experiment."""
+
+    teacher: TeacherConfig | None = Field(
+        default=None, description="The network that teaches; without it, the student learns alone."
+    )
+    student: StudentConfig = Field(
+        description="The network that learns; num_classes and in_channels come from the data."
+    )
+    data: DataConfig = Field(description="The dataset, and how its images reach the networks.")
+    supervised: SupervisedConfig = Field(description="The loss against the labels.")
+    distill: dict[Annotated[Text, AfterValidator(term_name)], TermConfig] = Field(
+        default_factory=dict, description="The distillation terms by name.", validate_default=True
+    )
+    cache: CacheConfig | None = Field(
+        default=None, description="Keep the teacher's outputs in files instead of computing them in every epoch."
+    )
+    optimizer: OptimizerConfig = Field(description="An optimizer of torch.optim; it gets the parameters.")
+    schedule: Use = Field(
+        default=Use(use="kd.schedules.poly", args={"power": 0.9}),
+        description="Factor of the learning rate by step; it gets the number of steps.",
+    )
+    phases: tuple[PhaseConfig, ...] = Field(
+        default=(),
+        description="Parts of the run in order, each until a step, with its frozen modules and rate.",
+    )
+    train: TrainConfig = Field(description="How long, how much at a time, and how.")
+    evaluate: EvaluateConfig = Field(default=EvaluateConfig(), description="How images are scored.")
+    log: LogConfig = Field(default=LogConfig(), description="What is shown and logged.")
+    track: TrackConfig | None = Field(
+        default=None, description="The Weights & Biases project that gets the curves too; keys and mode are W&B's own."
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="`auto`: the GPU if there is one.")
+    deterministic: Flag = Field(
+        default=False, description="Whether a rerun on this machine gives the same bits; an error names what cannot."
+    )
+
+    _file: Path = PrivateAttr(default=Path("recipe.yaml"))
+    _trust: bool = PrivateAttr(default=False)
+    _overrides: tuple[str, ...] = PrivateAttr(default=())
+    _id: str = PrivateAttr(default="")
+    _teacher_recipe: "Recipe | None" = PrivateAttr(default=None)
+    _digests: Mapping[str, str] = PrivateAttr(default_factory=dict)  # `file.py` as a recipe names it -> its SHA-256
+
+    @field_validator("distill")
+    @classmethod
+    def _both_or_none(cls, distill: dict[str, TermConfig], info: ValidationInfo) -> dict[str, TermConfig]:
+        if "teacher" in info.data and bool(distill) != (info.data["teacher"] is not None):
+            raise ValueError(
+                "terms need a teacher; add `teacher`, or remove `distill`"
+                if distill
+                else "a teacher needs at least one term; add `distill`, or remove `teacher`"
+            )
+        return distill
+
+    @field_validator("cache")
+    @classmethod
+    def _lasting(cls, cache: CacheConfig | None, info: ValidationInfo) -> CacheConfig | None:
+        teacher = info.data.get("teacher")
+        if cache is not None and teacher is not None and teacher.ema is not None:
+            raise ValueError("an average that teaches changes with every step and cannot be kept; remove `cache`")
+        return cache
+
+    @field_validator("train")
+    @classmethod
+    def _one_average(cls, train: TrainConfig, info: ValidationInfo) -> TrainConfig:
+        teacher = info.data.get("teacher")
+        taught = teacher.ema if teacher is not None else None
+        if train.fold_batchnorm and taught is not None:
+            raise ValueError("fold_batchnorm: an average that teaches changes with every step; remove fold_batchnorm")
+        if None not in (train.ema, taught) and train.ema != taught:
+            raise ValueError(
+                f"ema {train.ema} and teacher.ema {taught}: there is one moving average; give both one decay"
+            )
+        return train
+
+    @field_validator("phases")
+    @classmethod
+    def _until_the_end(cls, phases: tuple[PhaseConfig, ...]) -> tuple[PhaseConfig, ...]:
+        if any((phase.until is None) != (phase is phases[-1]) for phase in phases):
+            raise ValueError("every phase but the last needs `until`, and the last has none")
+        return phases
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Recipe) and self.resolved() == other.resolved()
+
+    def at(self, *keys: str | int) -> str:
+        """`file:line:column` of the value at `keys`; "recipe" if it was made in Python.
+
+        A value that is not in the file (a default) has the position of the section around it.
+        """
+        return str(nearest(self._positions, keys))
+
+    @property
+    def file(self) -> Path:
+        """The file it was read from."""
+        return self._file
+
+    @property
+    def folder(self) -> Path:
+        """The file's folder, which `recipe:` and `file.py:` are relative to."""
+        return self._file.parent
+
+    @property
+    def stem(self) -> str:
+        """The file's name without suffix."""
+        return self._file.stem
+
+    @property
+    def trust(self) -> bool:
+        """Whether it may name code outside `kd.recipe.trust.TRUSTED`."""
+        return self._trust
+
+    @property
+    def overrides(self) -> tuple[str, ...]:
+        """The `path=value` texts it was read with."""
+        return self._overrides
+
+    @property
+    def id(self) -> str:
+        """8 hex digits that name its runs."""
+        return self._id
+
+    @property
+    def teacher_recipe(self) -> "Recipe | None":
+        """The recipe of its teacher, with the machine settings and trust of this one."""
+        return self._teacher_recipe
+
+    @property
+    def scored_size(self) -> tuple[int, int]:
+        """(height, width) of images that are scored."""
+        return self.evaluate.size or self.data.size
+
+    def changed(self, **sections: Any) -> Self:
+        """The same recipe with other values in some sections, and the id that follows; nothing is checked."""
+        copy = self.model_copy(update=sections)
+        if copy.teacher is None:
+            copy._teacher_recipe = None
+        copy._id = identity(copy, self._digests)
+        return copy
+
+    def resolved(self) -> dict[str, Any]:
+        """Plain data with the defaults, readable from any folder; read again it gives an equal recipe."""
+        tree: dict[str, Any] = plain(self, lambda component: _absolute(self.folder, component), defaults=True)
+        if self.teacher is not None and self.teacher.recipe is not None:
+            tree["teacher"]["recipe"] = os.path.abspath(self.folder / self.teacher.recipe)
+        return tree
+
+
+def teachers(recipe: Recipe) -> list[Recipe]:
+    """The recipe of the teacher, of the teacher's teacher, and so on."""
+    found = []
+    while recipe.teacher_recipe is not None:
+        recipe = recipe.teacher_recipe
+        found.append(recipe)
+    return found
+
+
+def first_seed(recipe: Recipe) -> Recipe:
+    """The recipe with the first of its seeds alone: the one that teaches, whatever else was trained."""
+    return recipe.changed(train=recipe.train.model_copy(update={"seeds": recipe.train.seeds[:1]}))
+
+
+def baseline_of(recipe: Recipe) -> Recipe:
+    """The recipe without `teacher` and `distill`: the student alone on the same images, another run."""
+    cache = None if recipe.cache is None else CacheConfig(views=recipe.cache.views)
+    return recipe.changed(teacher=None, distill={}, cache=cache)
+
+
+def with_machine_of(recipe: Recipe, teacher: Recipe) -> Recipe:
+    """A teacher's recipe, and those of its own teachers, with the machine settings of the recipe that names it.
+
+    The data root is taken over where both use the same dataset class.
+    """
+    data = teacher.data.model_copy(update={"workers": recipe.data.workers})
+    if data.use == recipe.data.use and "root" in recipe.data.args:
+        data = data.model_copy(update={"args": data.args | {"root": recipe.data.args["root"]}})
+    cache = teacher.cache
+    if cache is not None and recipe.cache is not None:
+        cache = cache.model_copy(update={"folder": recipe.cache.folder})
+    machine = {key: getattr(recipe, key) for key in MACHINE}
+    copy = teacher.model_copy(update={"data": data, "cache": cache} | machine)  # the id is the same
+    if teacher.teacher_recipe is not None:
+        copy._teacher_recipe = with_machine_of(recipe, teacher.teacher_recipe)
+    return copy
+
+
+def to_yaml(recipe: Recipe) -> str:
+    """`recipe.resolved()` as YAML text."""
+    return yaml12.dump(recipe.resolved())
+
+
+def _absolute(folder: Path, component: str) -> str:
+    file, colon, name = component.rpartition(":")
+    return f"{os.path.abspath(folder / file)}:{name}" if colon else component

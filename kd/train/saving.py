@@ -1,0 +1,137 @@
+"""The state of a run in checkpoints: written, put back, and gone back to."""
+
+import time
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kd import distributed
+from kd.errors import DivergedError, NoCheckpointError, StorageError
+from kd.train.checkpoint import Checkpoints, read_checkpoint
+from kd.train.guard import ADVICE
+from kd.train.step import TrainState
+from kd.train.watch import Watch
+
+
+def save(run: TrainState, watch: Watch, *, best: bool, needed: bool) -> None:
+    """Write a checkpoint; a failure is a warning, unless it is `needed`.
+
+    Args:
+        run: the state, after a whole step.
+        watch: what a resumed run needs to know besides.
+        best: whether this is the best evaluation so far.
+        needed: whether the run ends or stops here.
+
+    Raises:
+        StorageError: it is needed and cannot be written.
+        DivergedError: a number in it is NaN.
+    """
+    checkpoints = watch.checkpoints
+    if checkpoints is None:
+        return
+    rng = {"cpu": torch.get_rng_state()}
+    if run.precision.device.type == "cuda":
+        rng["cuda"] = torch.cuda.get_rng_state()
+    state = {
+        "format": 1,
+        "network": watch.network,
+        "step": run.step,
+        "student": distributed.bare(run.student).state_dict(),
+        "optimizer": run.optimizer.state_dict(),
+        "ema": None if run.ema is None else run.ema.state_dict(),
+        "rng": distributed.gathered(rng),
+        "seconds": watch.seconds(),
+        "not_finite": watch.guard.count,
+        "save_seconds": watch.save_seconds,
+    } | watch.evaluations.state_dict(run)
+    spoilt = [name for name in ("student", "optimizer", "ema") if _has_nan(state[name])]
+    if spoilt:
+        raise DivergedError(
+            f"step {run.step}: the {' and the '.join(spoilt)} holds NaN and is not saved; "
+            f"the last checkpoint is good; {ADVICE}"
+        )
+    began = time.monotonic()
+    try:
+        distributed.first(lambda: checkpoints.save(state, step=run.step, best=best))
+    except StorageError as error:
+        if needed:
+            raise
+        if best:
+            watch.evaluations.forget_best()
+        warnings.warn(f"{error}; the next save tries again", stacklevel=2)
+    watch.save_seconds = time.monotonic() - began
+
+
+def restore(run: TrainState, watch: Watch, state: dict[str, Any]) -> list[str]:
+    """Put a checkpoint's state back into a run that starts at its step.
+
+    Returns:
+        Lines for the user.
+
+    Raises:
+        NoCheckpointError: it is of another network.
+    """
+    folder = watch.checkpoints.folder if watch.checkpoints else Path()
+    if state["network"] != watch.network:
+        raise NoCheckpointError(f"{folder}: holds {state['network']}, the recipe has {watch.network}; use --fresh")
+    try:
+        _load(run, state)
+        watch.evaluations.load_state_dict(run, state)
+    except (RuntimeError, ValueError, KeyError) as error:
+        first = " ".join(str(error).split())[:200]
+        raise NoCheckpointError(f"{folder}: does not fit this recipe ({first}); use --fresh") from None
+    watch.seconds_before, watch.save_seconds = state["seconds"], state["save_seconds"]
+    watch.guard.count = state["not_finite"]
+    before, now = len(state["rng"]), distributed.world()
+    if before != now:
+        return [f"the checkpoint is of {before} processes, this is {now}: resumes, but not with the same bits"]
+    rng = state["rng"][distributed.rank()]
+    torch.set_rng_state(rng["cpu"])
+    if "cuda" in rng and torch.cuda.is_available():
+        torch.cuda.set_rng_state(rng["cuda"])
+    return []
+
+
+def go_back(run: TrainState, watch: Watch) -> None:
+    """Put the last checkpoint's weights back, and the optimizer's state; step and images continue.
+
+    Raises:
+        NoCheckpointError: there is no valid one.
+    """
+    checkpoints = watch.checkpoints
+    found = None if checkpoints is None else distributed.first(checkpoints.newest)
+    if found is None:
+        folder = f"{checkpoints.folder}: " if checkpoints else ""
+        raise NoCheckpointError(f"{folder}no checkpoint to go back to; use train.on_nan=stop")
+    _load(run, found[0])
+
+
+def load_best(checkpoints: Checkpoints) -> dict[str, Any]:
+    """The state of the best checkpoint.
+
+    Raises:
+        StorageError: there is none, or it is damaged.
+    """
+    path: Path | None = checkpoints.best()
+    if path is None:
+        raise StorageError(f"{checkpoints.folder}: the best checkpoint is gone; use --fresh, or select: last")
+    return read_checkpoint(path)
+
+
+def _load(run: TrainState, state: dict[str, Any]) -> None:
+    distributed.bare(run.student).load_state_dict(state["student"])
+    run.optimizer.load_state_dict(state["optimizer"])
+    run.phases.forget()
+    if run.ema is not None:
+        run.ema.load_state_dict(state["ema"])
+
+
+def _has_nan(state: Any) -> bool:
+    if isinstance(state, Tensor):
+        return state.is_floating_point() and bool(state.isnan().any())
+    values = state.values() if isinstance(state, Mapping) else state if isinstance(state, (list, tuple)) else ()
+    return any(_has_nan(value) for value in values)

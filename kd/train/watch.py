@@ -1,0 +1,46 @@
+"""What looks after a run between its steps: reports, evaluations, checkpoints, signals."""
+
+import time
+from dataclasses import dataclass, field
+
+from kd.train.checkpoint import Checkpoints
+from kd.train.evaluations import Evaluations
+from kd.train.guard import Guard
+from kd.train.reports import Reports
+from kd.train.signals import Stop
+
+
+@dataclass
+class Watch:
+    """What happens between the steps of a run; by default, nothing.
+
+    Attributes:
+        reports: the numbers of the steps.
+        evaluations: the scores so far, and when the next one is due.
+        guard: deals with losses that are not finite.
+        stop: whether a signal has come.
+        checkpoints: where the state goes; None: nowhere.
+        save_every: steps between two checkpoints; 0: only at the end.
+        network: the student's network type: a checkpoint of another one is refused.
+        seconds_before: spent in earlier sessions of this run.
+        save_seconds: the time that the last checkpoint took to write.
+    """
+
+    reports: Reports = field(default_factory=Reports)
+    evaluations: Evaluations = field(default_factory=Evaluations)
+    guard: Guard = field(default_factory=Guard)
+    stop: Stop = field(default_factory=Stop)
+    checkpoints: Checkpoints | None = None
+    save_every: int = 0
+    network: str = ""
+    seconds_before: float = 0.0
+    save_seconds: float = 0.0
+    began: float = field(default_factory=time.monotonic)
+
+    def saves_at(self, step: int) -> bool:
+        """Whether a checkpoint is due after a step, whatever else happens there."""
+        return self.save_every > 0 and step % self.save_every == 0
+
+    def seconds(self) -> float:
+        """Seconds of training, all sessions together."""
+        return self.seconds_before + time.monotonic() - self.began

@@ -1,0 +1,51 @@
+"""A look at every step of a run."""
+
+from kd.train import one_run
+from kd.train.loop import train
+from kd.train.phases import Phases
+from kd.train.reports import Reports
+from kd.train.watch import Watch
+
+
+def train_and_look(run, look=lambda run, losses: None):
+    """Train, and call `look(run, losses)` after each step, with the means of its micro-batches' losses."""
+    watch = Watch()
+    watch.reports.write = lambda run, losses, batch, not_finite: look(run, losses)
+    train(run, watch)
+
+
+def losses_of(run):
+    """Train; the losses of each step, as numbers."""
+    steps = []
+    train_and_look(run, lambda run, losses: steps.append({name: value.item() for name, value in losses.items()}))
+    return steps
+
+
+def at_each_step(monkeypatch, *, before=None, after=None):
+    """Call `before(recipe, step)` when a step of a run is made, ahead of its report, evaluation and checkpoint.
+
+    And `after(recipe, step)` when all of that is done.
+    """
+    made = []
+    write, enter, trains = Reports.write, Phases.enter, one_run.train
+
+    def writes(self, run, *arguments, **options):
+        if self._parts is not None:  # not while a plan is measured
+            made[:] = [(self._parts.recipe, run.step)]
+            if before is not None:
+                before(*made[0])
+        write(self, run, *arguments, **options)
+
+    def enters(self, step, student):
+        if after is not None and made and made[0][1] == step:
+            after(*made.pop())
+        return enter(self, step, student)
+
+    def to_the_end(*arguments):
+        trains(*arguments)
+        if after is not None and made:
+            after(*made.pop())
+
+    monkeypatch.setattr(one_run, "train", to_the_end)
+    monkeypatch.setattr(Reports, "write", writes)
+    monkeypatch.setattr(Phases, "enter", enters)
