@@ -11,10 +11,10 @@ from pathlib import Path
 from torch import nn
 
 from kd import console
-from kd.components.build import check_calls
+from kd.components import Maker
 from kd.machine import choose
 from kd.recipe import read_recipe
-from kd.runs import Result, SplitResult, build_dataset, load_network, read_result
+from kd.runs import Result, SplitResult, load_network, read_result, read_run_recipe
 from kd.scoring import score
 from kd.train.session import run_recipe
 
@@ -71,7 +71,7 @@ def run(
         LockedError: another process trains this recipe.
     """
     checked = read_recipe(Path(recipe), overrides, trust=trust)
-    check_calls(checked)
+    Maker(checked).check()
     say = _silent if quiet else console.say
     directories = run_recipe(checked, runs=Path(runs), baseline=baseline, fresh=fresh, say=say, quiet=quiet)
     results = tuple(read_result(directory) for directory in directories)
@@ -95,13 +95,12 @@ def evaluate(run_dir: str | os.PathLike[str], split: str = "val", *, trust: bool
         DataError: the data cannot be read.
         StorageError: the run has no weights or no result, or they do not fit its recipe.
     """
-    folder = Path(run_dir)
-    network = load_network(folder, trust=trust)
-    recipe = read_recipe(folder / "recipe.yaml", trust=trust)
+    recipe = read_run_recipe(Path(run_dir), trust=trust)
+    network = load_network(Path(run_dir), recipe=recipe)
     precision = choose(recipe.device, recipe.train.precision, recipe.train.memory_format)
     return score(
         network.to(precision.device).to(memory_format=precision.memory_format),
-        build_dataset(recipe, split),
+        Maker(recipe).dataset(split),
         size=recipe.scored_size,
         precision=precision,
         how=recipe.evaluate,
