@@ -40,6 +40,13 @@ def test_python_blocks_run_in_order(folder, capsys, monkeypatch):
         assert text in out
 
 
+def test_readmes_python_is_that_of_the_page():
+    """README's lines are lines of docs/python.md, which the test above runs."""
+    block = re.search(r"## From Python\n\n```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[1]
+    page = (DOCS / "python.md").read_text(encoding="utf-8").splitlines()
+    assert [line for line in block.splitlines() if line and line not in page] == []
+
+
 @pytest.mark.parametrize("page", [*PAGES, ROOT / "CONTRIBUTING.md"], ids=lambda page: page.stem)
 def test_links_lead_somewhere(page):
     for link in links(page):
