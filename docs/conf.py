@@ -46,11 +46,13 @@ SIGN = re.compile(r"`\s*([^`]*?)\s*`|(\|)")
 
 
 def add_contents(app: Sphinx, docname: str, content: list[str]) -> None:
-    """Give the index page its contents: its own links in their order, then a list a folder, then what lies outside."""
+    """Give the index page its contents: the pages in the order of its links, a list per folder, what lies outside."""
     if docname == root_doc:
         docs = ROOT / "docs"
-        links = [link for link in re.findall(r"\]\(([\w-]+)\.md\)", content[0]) if (docs / f"{link}.md").is_file()]
-        content[0] += _toctree("Guide", *dict.fromkeys(links), "*")
+        links = re.findall(r"\]\(([\w-]+)\.md\)", content[0])
+        pages = sorted({page.stem for page in docs.glob("*.md")} - {"index"})
+        pages.sort(key=lambda page: links.index(page) if page in links else len(links))
+        content[0] += _toctree("Guide", *pages)
         for folder in sorted({page.parent.name for page in docs.glob("*/*.md")}):
             content[0] += _toctree(folder.capitalize(), f"{folder}/*")
         content[0] += _toctree("Project", "../README", "../CONTRIBUTING", "../CHANGELOG")
