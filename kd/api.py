@@ -14,9 +14,10 @@ from kd import console
 from kd.components import Maker
 from kd.machine import choose
 from kd.recipe import read_recipe
-from kd.runs import Result, SplitResult, load_network, read_result, read_run_recipe
-from kd.scoring import score
+from kd.runs import Result, SplitResult, read_result, read_run_recipe
+from kd.scoring import make_metrics, score
 from kd.train.session import run_recipe
+from kd.trained import load_network
 
 __all__ = ["RunResult", "evaluate", "load_student", "run"]
 
@@ -88,7 +89,7 @@ def evaluate(run_dir: str | os.PathLike[str], split: str = "val", *, trust: bool
         trust: whether the run's recipe may import components from outside kd.
 
     Returns:
-        The confusion matrix, the classes and the number of images.
+        The confusion matrix, the classes, every image's counts, and the recipe's further metrics.
 
     Raises:
         RecipeError: the run's recipe names code that is not trusted.
@@ -97,13 +98,15 @@ def evaluate(run_dir: str | os.PathLike[str], split: str = "val", *, trust: bool
     """
     recipe = read_run_recipe(Path(run_dir), trust=trust)
     network = load_network(Path(run_dir), recipe=recipe)
+    dataset = Maker(recipe).dataset(split)
     precision = choose(recipe.device, recipe.train.precision, recipe.train.memory_format)
     return score(
         network.to(precision.device).to(memory_format=precision.memory_format),
-        Maker(recipe).dataset(split),
+        dataset,
         size=recipe.scored_size,
         precision=precision,
         how=recipe.evaluate,
+        metrics=make_metrics(recipe, len(dataset.class_names)),
         batch_size=recipe.train.batch_size,
     )
 

@@ -1,4 +1,4 @@
-"""A run directory: where it is, and what is in it.
+"""A run directory: where it is, and what it holds. Reading a result needs no torch.
 
 runs/<recipe's stem>-<id>/seed<k>/
     recipe.yaml          the resolved recipe
@@ -6,42 +6,73 @@ runs/<recipe's stem>-<id>/seed<k>/
     metrics.jsonl        one line a report, with its step
     events.out.tfevents  TensorBoard
     checkpoints/         see kd.train.checkpoint
-    student.safetensors  the finished network's weights
-    result.json          what every table is computed from
+    teacher.json         the teacher's score on the same images
+    student.safetensors  the finished network's weights, see kd.trained
+    counts.npz           each image's counts in the final score
+    result.json          the final score: every table is computed from it
 """
 
-import dataclasses
+import io
 import json
 import os
 import warnings
-from collections.abc import Iterator
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 from filelock import FileLock, Timeout
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
-from torch import Tensor, nn
+from numpy.typing import NDArray
 
-from kd.components import Maker
 from kd.errors import LockedError, StorageError
 from kd.recipe import Recipe, read_recipe
 from kd.storage import read_json, write_atomic, write_json
 
 FORMAT = 1  # of result.json
 
+Counts = NDArray[np.int64]
 
-@dataclasses.dataclass(frozen=True)
+
+class MetricResult(NamedTuple):
+    """What a further metric of a recipe (`evaluate.metrics`) gives for a split."""
+
+    values: dict[str, float | None]  # by name; tables show the first
+    unit: str  # "%": the values are shares from 0 to 1
+    direction: str  # "higher" or "lower": which is better
+
+    @property
+    def headline(self) -> float | None:
+        """The value that tables show."""
+        return next(iter(self.values.values()))
+
+
+class ImageCounts(NamedTuple):
+    """The pixels of every image of a split, by class; their sums over the images are sums of the confusion matrix."""
+
+    names: tuple[str, ...]  # of the images, in the dataset's order
+    counts: Counts  # int64 (images, K, 3): the intersection of labels and predictions, predicted, labelled
+
+
+@dataclass(frozen=True, eq=False)
 class SplitResult:
-    """A network's score on one split: everything else is computed from the confusion matrix."""
+    """A network's score on one split: the confusion matrix, from which all scores follow, and further metrics."""
 
-    confusion: list[list[int]]  # rows are labels, columns predictions
+    confusion: Counts  # int64 (K, K), rows are labels, columns predictions
     classes: list[str]
     images: int
+    metrics: dict[str, MetricResult] = field(default_factory=dict)  # by the metric's label
+    per_image: ImageCounts | None = None  # of a network scored by this process; kept in counts.npz
+
+    def __eq__(self, other: object) -> bool:
+        """Whether both are the same score: all but `per_image`."""
+        return isinstance(other, SplitResult) and _plain(self) == _plain(other)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class TeacherResult:
     """The teacher as this run's student met it, scored by the same code on the same split."""
 
@@ -52,9 +83,9 @@ class TeacherResult:
     splits: dict[str, SplitResult]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Result:
-    """What a finished run says of itself."""
+    """The content of a finished run's `result.json`."""
 
     id: str
     name: str  # the recipe's stem
@@ -62,7 +93,7 @@ class Result:
     role: str  # "student", "baseline" (a student without a teacher) or "teacher"
     network: str
     teacher: TeacherResult | None
-    baseline: str | None  # the directory of the twin without distillation, beside this one's
+    baseline: str | None  # the folder of the baseline's runs, beside this run's
     select: str  # "last" or "best": which step's weights were scored
     splits: dict[str, SplitResult]
     parameters: int
@@ -74,9 +105,9 @@ class Result:
 
 
 def run_directory(recipe: Recipe, runs: Path, seed: int) -> Path:
-    """`runs/<stem>-<id>/seed<k>`, or where a recipe of another name that says the same already has its runs.
+    """`runs/<stem>-<id>/seed<k>`, or where a recipe of another name and the same id already has its runs.
 
-    So two distilled recipes that share their baseline train it once.
+    So distilled recipes that share their baseline train it once.
     """
     name = f"{recipe.stem}-{recipe.id}"
     if not (runs / name).is_dir():
@@ -85,48 +116,117 @@ def run_directory(recipe: Recipe, runs: Path, seed: int) -> Path:
     return runs / name / f"seed{seed}"
 
 
-def write_result(run: Path, result: Result) -> None:
-    """Write `result.json`; from here on the run counts as finished."""
-    write_json(run / "result.json", dataclasses.asdict(result))
+def write_result(run_dir: Path, result: Result) -> None:
+    """Write `counts.npz`, then `result.json`; from here on the run counts as finished."""
+    arrays: dict[str, NDArray[Any]] = {}
+    for name, split in result.splits.items():
+        if split.per_image is not None:
+            arrays |= {name: split.per_image.counts, f"{name}/names": np.array(split.per_image.names, np.str_)}
+    if arrays:
+        file = io.BytesIO()
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]  # the stub takes a name for `allow_pickle`
+        write_atomic(run_dir / "counts.npz", file.getbuffer())
+    teacher = result.teacher
+    content = vars(result) | {"splits": _plain_splits(result.splits)}
+    if teacher is not None:
+        content |= {"teacher": vars(teacher) | {"splits": _plain_splits(teacher.splits)}}
+    write_json(run_dir / "result.json", content)
 
 
-def is_finished(run: Path) -> bool:
+def is_finished(run_dir: Path) -> bool:
     """Whether the run has its result."""
-    return (run / "result.json").is_file()
+    return (run_dir / "result.json").is_file()
 
 
-def read_result(run: Path) -> Result:
+def read_result(run_dir: Path) -> Result:
     """Read a finished run's `result.json`.
 
     Raises:
-        StorageError: missing, damaged, or of a format that this version does not know.
+        StorageError: it is missing, damaged, or of a format that this version does not know.
     """
-    file = run / "result.json"
+    file = run_dir / "result.json"
     content = read_json(file)
     try:
-        if content["format"] != FORMAT:
-            raise StorageError(f"{file}: has format {content['format']}, this version reads {FORMAT}; update kd")
-        teacher = content["teacher"]
-        if teacher is not None:
-            teacher = TeacherResult(**(teacher | {"splits": _splits(teacher["splits"])}))
-        return Result(**(content | {"teacher": teacher, "splits": _splits(content["splits"])}))
-    except (KeyError, TypeError, AttributeError) as error:
+        if content["format"] == FORMAT:
+            teacher = content["teacher"]
+            if teacher is not None:
+                teacher = TeacherResult(**(teacher | {"splits": _splits(teacher["splits"])}))
+            return Result(**(content | {"teacher": teacher, "splits": _splits(content["splits"])}))
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise StorageError(f"{file}: is not a result of kd ({error}); delete the file and run again") from None
+    raise StorageError(f"{file}: has format {content['format']}, this version reads {FORMAT}; update kd")
+
+
+def read_counts(run_dir: Path) -> dict[str, ImageCounts]:
+    """Read each image's counts in a run's final score, by split; none where the run did not keep them.
+
+    Raises:
+        StorageError: the file is damaged.
+    """
+    file = run_dir / "counts.npz"
+    if not file.is_file():
+        return {}
+    try:
+        with file.open("rb") as opened, np.load(opened) as content:
+            splits = [name for name in content.files if f"{name}/names" in content.files]
+            return {name: ImageCounts(tuple(content[f"{name}/names"].tolist()), content[name]) for name in splits}
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        raise StorageError(f"{file}: cannot be read ({error}); run the recipe again with --fresh") from None
+
+
+def write_teacher_score(run_dir: Path, split: SplitResult) -> None:
+    """Write `teacher.json`: the teacher's score, taken once before the run trains."""
+    write_json(run_dir / "teacher.json", _plain(split))
+
+
+def has_teacher_score(run_dir: Path) -> bool:
+    """Whether the teacher of the run has been scored."""
+    return (run_dir / "teacher.json").is_file()
+
+
+def read_teacher_score(run_dir: Path) -> SplitResult:
+    """Read a run's `teacher.json`.
+
+    Raises:
+        StorageError: it is missing or damaged.
+    """
+    file = run_dir / "teacher.json"
+    content = read_json(file)
+    try:
+        return _split(content)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise StorageError(f"{file}: is not a score of kd ({error}); delete the file and run again") from None
+
+
+def _plain(split: SplitResult) -> dict[str, Any]:
+    """A score as JSON holds it; `metrics` only where the recipe asked for further ones."""
+    metrics = {name: metric._asdict() for name, metric in split.metrics.items()}
+    plain = {"confusion": split.confusion.tolist(), "classes": list(split.classes), "images": split.images}
+    return plain | ({"metrics": metrics} if metrics else {})
+
+
+def _plain_splits(splits: Mapping[str, SplitResult]) -> dict[str, Any]:
+    return {name: _plain(split) for name, split in splits.items()}
+
+
+def _split(content: dict[str, Any]) -> SplitResult:
+    metrics = {name: MetricResult(**metric) for name, metric in content.get("metrics", {}).items()}
+    return SplitResult(**(content | {"confusion": np.array(content["confusion"], np.int64), "metrics": metrics}))
 
 
 def _splits(content: dict[str, Any]) -> dict[str, SplitResult]:
-    return {name: SplitResult(**split) for name, split in content.items()}
+    return {name: _split(split) for name, split in content.items()}
 
 
-def read_metrics(run: Path) -> list[dict[str, Any]]:
-    """The lines of `metrics.jsonl`, oldest first; none where there is no file. A torn last line is left out.
+def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
+    """Read the lines of `metrics.jsonl`, oldest first; none where there is no file. A torn last line is left out.
 
-    So is a damaged one, with a warning: a curve with a gap is worth more than none, and scores come from `result.json`.
+    A damaged line is left out with a warning: a curve with a gap is still useful, and scores come from `result.json`.
     """
-    file = run / "metrics.jsonl"
+    file = run_dir / "metrics.jsonl"
     if not file.is_file():
         return []
-    found = []
+    lines = []
     for number, line in enumerate(file.read_bytes().split(b"\n")[:-1], start=1):
         try:
             content = json.loads(line)
@@ -135,28 +235,12 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
         except (ValueError, TypeError, KeyError):
             warnings.warn(f"{file}:{number}: not a line of metrics, the file is damaged; left out", stacklevel=2)
         else:
-            found.append(content)
-    return found
-
-
-def write_weights(run: Path, network: nn.Module) -> None:
-    """Write a network's weights as `student.safetensors`, keys as the network's own."""
-    state = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
-    write_atomic(run / "student.safetensors", save(_unshared(state)))
-
-
-def _unshared(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Safetensors refuses tensors that share memory; a tied weight is written twice."""
-    seen: set[int] = set()
-    result = {}
-    for key, value in state.items():
-        result[key] = value.clone() if value.data_ptr() in seen else value
-        seen.add(value.data_ptr())
-    return result
+            lines.append(content)
+    return lines
 
 
 def read_run_recipe(run_dir: Path, *, trust: bool = False) -> Recipe:
-    """The recipe that a run directory keeps; no file that it names is opened.
+    """Read the recipe that a run directory keeps; no file that it names is opened.
 
     Raises:
         RecipeError: it is missing or wrong, or names code that is not trusted.
@@ -164,47 +248,8 @@ def read_run_recipe(run_dir: Path, *, trust: bool = False) -> Recipe:
     return read_recipe(run_dir / "recipe.yaml", trust=trust, id=run_dir.parent.name.rpartition("-")[2])
 
 
-def load_network(run_dir: Path, *, recipe: Recipe | None = None, trust: bool = False) -> nn.Module:
-    """The finished network of a run, in evaluation mode on the CPU.
-
-    Args:
-        run_dir: of a finished run.
-        recipe: the run's, where it has been read already.
-        trust: whether the run's recipe may name code outside kd; without `recipe`.
-
-    Raises:
-        StorageError: the run has no weights, or they do not fit the recipe's network.
-        RecipeError: the run's recipe names code that is not trusted.
-    """
-    recipe = recipe or read_run_recipe(run_dir, trust=trust)
-    classes = next(iter(read_result(run_dir).splits.values())).classes
-    channels = read_json(run_dir / "environment.json")["in_channels"]
-    network = Maker(recipe).network(recipe.student.network, len(classes), channels)
-    load_weights(run_dir, network)
-    return network.eval()
-
-
-def load_weights(run_dir: Path, network: nn.Module) -> None:
-    """Load the weights of a finished run into its network.
-
-    Raises:
-        StorageError: there are none, they are damaged, or they are those of another network.
-    """
-    file = run_dir / "student.safetensors"
-    try:
-        network.load_state_dict(load_file(file))
-    except (OSError, SafetensorError) as error:
-        raise StorageError(f"{file}: cannot be read ({error}); run the recipe again") from None
-    except RuntimeError as error:
-        raise StorageError(f"{file}: does not fit the network ({_first_line(error)})") from None
-
-
-def _first_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
-
-
 def teacher_directories(recipe: Recipe, runs: Path) -> list[Path]:
-    """The run directories of a recipe's teacher, one a seed of the teacher's recipe; none without a teacher run."""
+    """The run directories of a recipe's teacher, one for each seed of its recipe; none for a teacher without a run."""
     if recipe.teacher is None:
         return []
     if recipe.teacher.run is not None:
@@ -214,22 +259,22 @@ def teacher_directories(recipe: Recipe, runs: Path) -> list[Path]:
 
 
 @contextmanager
-def locked(run: Path) -> Iterator[None]:
+def locked(run_dir: Path) -> Iterator[None]:
     """Keep every other process out of a run directory.
 
     Raises:
-        LockedError: another process is in it; the message says which.
-        StorageError: it cannot be made.
+        LockedError: another process uses it; the message names that process.
+        StorageError: the directory cannot be made.
     """
-    owner = run / ".owner"
-    lock = FileLock(run / ".lock")
+    owner = run_dir / ".owner"
+    lock = FileLock(run_dir / ".lock")
     try:
-        run.mkdir(parents=True, exist_ok=True)
+        run_dir.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
     except OSError as error:
         if isinstance(error, Timeout):
-            raise LockedError(f"{run}: in use by {_owner(owner)}") from None
-        raise StorageError(f"{run}: cannot be written ({error.strerror}); choose --runs DIR") from None
+            raise LockedError(f"{run_dir}: in use by {_owner(owner)}") from None
+        raise StorageError(f"{run_dir}: cannot be written ({error.strerror}); choose --runs DIR") from None
     try:
         owner.write_text(f"process {os.getpid()} on {os.uname().nodename}", encoding="utf-8")
         yield

@@ -1,20 +1,138 @@
-"""Score a network on a split: the one piece of code that training, comparison and export share."""
+"""Score a network on a split: training, comparison and exported files share this code."""
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from kd.components import Maker, refused_by
 from kd.data.loader import evaluation_batches
+from kd.errors import RecipeError
 from kd.machine import Precision
-from kd.metrics import confusion_matrix
-from kd.recipe import EvaluateConfig
-from kd.runs import SplitResult
+from kd.metrics import Confusion, Metric
+from kd.recipe import EvaluateConfig, Recipe, Use
+from kd.runs import ImageCounts, MetricResult, SplitResult
 from kd.types import IGNORE, SegmentationDataset, as_classes, resize
 
-WHOLE = EvaluateConfig()  # the image at once, as it is
+T = TypeVar("T")
+
+WHOLE = EvaluateConfig()  # the whole image at once, at its own scale
+
+
+class Measure(NamedTuple):
+    """A further metric of a recipe, made for one evaluation."""
+
+    use: Use
+    metric: Metric
+
+    def update(self, labels: Tensor, probabilities: Tensor) -> None:
+        """Add one image, as `Metric.update`."""
+        self._called(lambda: self.metric.update(labels, probabilities))
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """The metric's state on the images so far."""
+        return self._called(lambda: {name: np.asarray(array) for name, array in self.metric.state().items()})
+
+    def result(self, states: Sequence[Mapping[str, NDArray[Any]]]) -> MetricResult:
+        """The values of all processes' states together."""
+        total = {name: np.sum([state[name] for state in states], axis=0) for name in states[0]}
+        values = self._called(lambda: {name: _number(value) for name, value in self.metric.value(total).items()})
+        if not values:
+            raise RecipeError(f"{self.use.where()}: {self.use.use}: value() is empty; give at least one number by name")
+        return MetricResult(values, self.metric.unit, self.metric.direction)
+
+    def _called(self, call: Callable[[], T]) -> T:
+        try:
+            return call()
+        except (Exception, SystemExit) as error:  # noqa: BLE001  # a bug of ours is raised as it is
+            raise refused_by(self.use, error) from None
+
+
+def make_metrics(recipe: Recipe, num_classes: int) -> dict[str, Measure]:
+    """Make the further metrics of a recipe for one evaluation, by their labels.
+
+    Raises:
+        RecipeError: one cannot be made, or is not a metric.
+    """
+    return {use.label: _make_metric(recipe, use, num_classes) for use in recipe.evaluate.metrics}
+
+
+def _make_metric(recipe: Recipe, use: Use, num_classes: int) -> Measure:
+    facts = {"num_classes": lambda: num_classes}
+    metric = Maker(recipe).build(use, facts=facts)
+    missing = [name for name in ("unit", "direction", "update", "state", "value") if not hasattr(metric, name)]
+    if missing:
+        raise RecipeError(f"{use.where()}: {use.use} has no {', '.join(missing)}; see docs/add-a-metric.md")
+    if metric.direction not in ("higher", "lower"):
+        raise RecipeError(f"{use.where()}: {use.use}: direction must be 'higher' or 'lower', got {metric.direction!r}")
+    return Measure(use, metric)
+
+
+def check_metrics(recipe: Recipe, labels: Tensor, logits: Tensor) -> list[str]:
+    """Make and call each further metric of a recipe once.
+
+    Args:
+        recipe: checked in shape and calls.
+        labels: integers (H, W): 0 … K-1 and IGNORE.
+        logits: (K, h, w), K >= 2.
+
+    Returns:
+        What is wrong with the metrics, a line each.
+    """
+    mistakes: list[str] = []
+    for use in recipe.evaluate.metrics:
+        try:
+            measure = _make_metric(recipe, use, len(logits))
+            measure.update(labels.long(), at_size(logits.detach().float(), labels.shape).softmax(0))
+            measure.result([measure.state()])
+        except RecipeError as error:
+            mistakes += error.mistakes
+    return mistakes
+
+
+class Share(NamedTuple):
+    """What one process has counted on its images: plain data that travels between processes."""
+
+    confusion: NDArray[np.int64]  # (K, K)
+    per_image: ImageCounts
+    states: dict[str, dict[str, NDArray[Any]]]  # of the further metrics, by label
+
+
+@dataclass(frozen=True)
+class Counted:
+    """What this process has counted, and how all processes' shares become one score."""
+
+    classes: tuple[str, ...]
+    share: Share
+    measures: Mapping[str, Measure]
+
+    def result(self, shares: Sequence[Share]) -> SplitResult:
+        """The score of the whole split.
+
+        Args:
+            shares: of all processes, by rank: image i of the dataset is in share i mod world.
+        """
+        length = sum(len(share.per_image.names) for share in shares)
+        places = [(index % len(shares), index // len(shares)) for index in range(length)]
+        names = tuple(shares[rank].per_image.names[place] for rank, place in places)
+        counts = np.array([shares[rank].per_image.counts[place] for rank, place in places], np.int64)
+        return SplitResult(
+            confusion=np.sum([share.confusion for share in shares], axis=0),
+            classes=list(self.classes),
+            images=length,
+            metrics={
+                label: measure.result([share.states[label] for share in shares])
+                for label, measure in self.measures.items()
+            },
+            per_image=ImageCounts(names, counts.reshape(length, len(self.classes), 3)),
+        )
 
 
 def score(
@@ -24,10 +142,14 @@ def score(
     size: tuple[int, int],
     precision: Precision,
     how: EvaluateConfig = WHOLE,
+    metrics: Mapping[str, Measure] | None = None,
     batch_size: int = 8,
 ) -> SplitResult:
-    """The confusion matrix of a network on every labelled image of a split, in this process: see `score_beside`."""
-    return score_beside(network, None, dataset, size=size, precision=precision, how=how, batch_size=batch_size)[0]
+    """Score a network on every labelled image of a split, in this process alone: see `score_beside`."""
+    counted, _ = score_beside(
+        network, None, dataset, size=size, precision=precision, how=how, metrics=metrics, batch_size=batch_size
+    )
+    return counted.result([counted.share])
 
 
 @torch.no_grad()
@@ -39,18 +161,19 @@ def score_beside(
     size: tuple[int, int],
     precision: Precision,
     how: EvaluateConfig = WHOLE,
+    metrics: Mapping[str, Measure] | None = None,
     batch_size: int = 8,
     workers: int = 0,
     rank: int = 0,
     world: int = 1,
     interrupt: Callable[[], None] = lambda: None,
     waiting: Callable[[], None] = lambda: None,
-) -> tuple[SplitResult, SplitResult | None]:
-    """A network's score, and its score with the teacher's classes in place of the labels: how far they agree.
+) -> tuple[Counted, Counted | None]:
+    """Score a network against the labels, and against the classes that a teacher predicts.
 
-    Both are confusion matrices and count the labelled pixels alone. Images are resized to `size`; logits are resized
-    (bilinear, half-pixel centres) to each label map's own size before the argmax, so the score does not depend on the
-    size the network ran at being the labels' own.
+    Both scores count the labelled pixels only. Images are resized to `size`; logits are resized (bilinear, half-pixel
+    centres) to each label map's own size before the argmax, so that the score does not depend on `size` being the
+    labels' own.
 
     Args:
         network: keeps the `Network` contract; its training mode is restored afterwards.
@@ -59,42 +182,61 @@ def score_beside(
         size: (H, W) of the images given to the networks.
         precision: where and how they run.
         how: window, scales and flip.
+        metrics: further metrics of the first score, made for this call; probabilities are computed for them only.
         batch_size: images at once.
         workers: processes that read images.
-        rank: of this process, 0 … world-1, which scores every `world`-th image; the confusion matrices then add up.
+        rank: of this process, 0 … world-1, which scores every `world`-th image.
         world: processes.
         interrupt: called after each batch, equally often on every rank; may raise to stop.
         waiting: called once a second while images are waited for; may raise to stop.
     """
-    classes = dataset.class_names
-    right, alike = torch.zeros(2, len(classes), len(classes), dtype=torch.int64)
-    images = 0
+    classes, measures = dataset.class_names, metrics or {}
+    right, agreement = Confusion(len(classes)), Confusion(len(classes))
+    names: list[str] = []
+
+    def count(labels: Tensor, logits: Tensor, *others: Tensor) -> None:
+        """Count one image; a function, so that its maps are freed before those of the next are made."""
+        logits = at_size(logits, labels.shape)
+        labels, predictions = labels.to(logits.device), logits.argmax(0)
+        right.count(labels, predictions)
+        if measures:
+            probabilities, integers = logits.softmax(0), labels.long()
+            for measure in measures.values():
+                measure.update(integers, probabilities)
+        for other in others:
+            theirs = full_size(other, labels.shape).masked_fill(labels == IGNORE, IGNORE)
+            agreement.count(theirs, predictions)
+
     networks = [network] if teacher is None else [network, teacher]
     with ExitStack() as modes:
-        for one in networks:
-            modes.enter_context(_evaluating(one))
+        for each in networks:
+            modes.enter_context(_evaluating(each))
         batches = evaluation_batches(
             dataset, size, batch_size=batch_size, rank=rank, world=world, workers=workers, waiting=waiting
         )
         for batch in batches:
-            logits = [predict(one, batch.images, precision, how) for one in networks]
-            for number, labels in enumerate(batch.labels):
-                ours, *theirs = (full_size(each[number], labels.shape) for each in logits)
-                labels = labels.to(ours.device)
-                right += confusion_matrix(labels, ours, len(classes)).cpu()
-                for classes_of_teacher in theirs:
-                    said = classes_of_teacher.masked_fill(labels == IGNORE, IGNORE)
-                    alike += confusion_matrix(said, ours, len(classes)).cpu()
-            images += len(batch.images)
+            maps = [predict(each, batch.images, precision, how) for each in networks]
+            for labels, *of_image in zip(batch.labels, *maps, strict=True):
+                count(labels, *of_image)
+            names += batch.names
             interrupt()
-        if -(-images // batch_size) < -(-len(range(0, len(dataset), world)) // batch_size):
+        if -(-len(names) // batch_size) < -(-len(range(0, len(dataset), world)) // batch_size):
             interrupt()  # rank 0 has one batch more
-    found = [SplitResult(counts.tolist(), list(classes), images) for counts in (right, alike)]
-    return found[0], found[1] if teacher is not None else None
+    states = {label: measure.state() for label, measure in measures.items()}
+    counted = Counted(classes, _share(right, names, states), measures)
+    return counted, None if teacher is None else Counted(classes, _share(agreement, names, {}), {})
+
+
+def _share(confusion: Confusion, names: Sequence[str], states: dict[str, dict[str, NDArray[Any]]]) -> Share:
+    return Share(confusion.state()["confusion"], ImageCounts(tuple(names), np.array(confusion.images)), states)
+
+
+def _number(value: float | None) -> float | None:
+    return None if value is None or math.isnan(value) else float(value)
 
 
 def predict(network: nn.Module, images: Tensor, precision: Precision, how: EvaluateConfig = WHOLE) -> Tensor:
-    """What a network says of uint8 images (N, C, H, W), float32.
+    """Predict uint8 images (N, C, H, W), in float32.
 
     Returns:
         Logits (N, K >= 2, h, w) at the head's own stride. With a window, several scales or the mirror image: the
@@ -108,13 +250,13 @@ def predict(network: nn.Module, images: Tensor, precision: Precision, how: Evalu
     for scale in how.scales:
         scaled = resize(whole, (max(round(size[0] * scale), 1), max(round(size[1] * scale), 1)))
         for mirrored in (False, True) if how.flip else (False,):
-            seen = _slid(network, scaled.flip(3) if mirrored else scaled, precision, how.window)
-            total = total.to(seen) + resize(seen.flip(3) if mirrored else seen, size)
+            probabilities = _slid(network, scaled.flip(3) if mirrored else scaled, precision, how.window)
+            total = total.to(probabilities) + resize(probabilities.flip(3) if mirrored else probabilities, size)
     return (total / total.sum(1, keepdim=True)).clamp_min(1e-12).log()
 
 
 def _slid(network: nn.Module, images: Tensor, precision: Precision, window: tuple[int, int] | None) -> Tensor:
-    """Probabilities (N, K, h, w): of the image at once, or the mean of windows that overlap by a third at least."""
+    """Probabilities (N, K, h, w): of the whole image, or the mean over windows that overlap by at least a third."""
     if window is None:
         return _logits(network, images, precision).softmax(1)
     height, width = (min(side, length) for side, length in zip(window, images.shape[-2:], strict=True))
@@ -123,16 +265,16 @@ def _slid(network: nn.Module, images: Tensor, precision: Precision, window: tupl
         for left in _starts(images.shape[-1], width):
             place = (..., slice(top, top + height), slice(left, left + width))
             part = images[place].contiguous(memory_format=precision.memory_format)
-            seen = resize(_logits(network, part, precision), (height, width)).softmax(1)
+            probabilities = resize(_logits(network, part, precision), (height, width)).softmax(1)
             if total.ndim == 0:
-                total = seen.new_zeros(*seen.shape[:2], *images.shape[-2:])
-            total[place] += seen
+                total = probabilities.new_zeros(*probabilities.shape[:2], *images.shape[-2:])
+            total[place] += probabilities
             count[place] += 1
     return total / count
 
 
 def _starts(length: int, window: int) -> list[int]:
-    """Where windows begin on an axis: evenly, from the first cell to the last."""
+    """The first cells of the windows on an axis, evenly spaced from edge to edge."""
     steps = -(-(length - window) // max(window * 2 // 3, 1))
     return [round(step * (length - window) / steps) for step in range(steps + 1)] if steps else [0]
 
@@ -143,9 +285,14 @@ def _logits(network: nn.Module, images: Tensor, precision: Precision) -> Tensor:
     return as_classes(logits).float()
 
 
+def at_size(logits: Tensor, size: tuple[int, ...]) -> Tensor:
+    """One image's logits (K, h, w) at `size`: (K, H, W)."""
+    return resize(logits[None], (size[0], size[1]))[0]
+
+
 def full_size(logits: Tensor, size: tuple[int, ...]) -> Tensor:
     """Class indices (H, W) at `size` from one image's logits (K, h, w)."""
-    return resize(logits[None], (size[0], size[1]))[0].argmax(0)
+    return at_size(logits, size).argmax(0)
 
 
 @contextmanager
@@ -155,16 +302,16 @@ def _evaluating(network: nn.Module) -> Iterator[None]:
     try:
         yield
     finally:
-        for module, training in modes.items():  # one by one: a frozen part stays in evaluation mode
+        for module, training in modes.items():  # each by itself: a frozen part stays in evaluation mode
             module.training = training
 
 
 def reestimate_batchnorm(network: nn.Module, batches: Iterator[Tensor], precision: Precision) -> None:
     """Replace BatchNorm's running averages by the plain means over some batches.
 
-    Running averages lag behind the weights in a short training; with torchvision's momentum of 0.01 they can be so
-    wrong that a network that fits its training data scores near zero. Modules in evaluation mode (a frozen part) keep
-    what they have.
+    In a short training the running averages lag behind the weights; with torchvision's momentum of 0.01 a network that
+    fits its training data may score near zero for that reason alone. Modules in evaluation mode (a frozen part) keep
+    their statistics.
 
     Args:
         network: in training mode; changed in place.

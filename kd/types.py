@@ -1,39 +1,40 @@
-"""The types that every part shares, and the two operations on logits that every part must do alike.
+"""The types that all parts share, and the operations on logits and labels that all parts must perform alike.
 
-Shapes: N images, C channels, K classes, H × W pixels; h × w is a map's own size.
+Shapes: N images, C channels, K classes, H × W pixels; h × w is the size of a feature map.
 """
 
 from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import torch
+from jaxtyping import Float, Integer
 from torch import Tensor, nn
 
-IGNORE = 255  # the one label that means "not scored"; files may hold others, datasets translate them
+from kd import IGNORE as IGNORE  # the label of an ignored pixel; datasets translate whatever their files use
 
-Taken = Tensor | tuple[Tensor, ...]  # what a term reads at one side: one map, or one per address in its list
+Taken = Tensor | tuple[Tensor, ...]  # what a term reads on one side: a map, or a tuple with a map per address
 
 Item = TypeVar("Item")
 
 
 class Sample(NamedTuple):
-    """One image of a dataset as its files hold it, decoded and translated to class indices."""
+    """One image of a dataset as stored in its files, decoded and translated to class indices."""
 
     image: Tensor  # uint8 (C, H, W), RGB or one channel
     labels: Tensor | None  # uint8 (H, W): 0 … K-1 and IGNORE; None where the image has no labels
-    name: str  # what a message calls it: usually the image's path
+    name: str  # what messages call it, usually the path of the image
 
 
 class Batch(NamedTuple):
-    """What one training step sees."""
+    """The input of one training step."""
 
     images: Tensor  # uint8 (N, C, H, W); the engine makes them float in [0, 1] on the device
     labels: Tensor  # int64 (N, H, W): 0 … K-1 and IGNORE
     inside: Tensor  # bool (N, H, W): False on padding
-    keys: Tensor  # int64 (N, 2): (index, view), which name an augmented image for good
+    keys: Tensor  # int64 (N, 2): (index, view), which identifies an augmented image
 
 
 class Tap(NamedTuple):
-    """Where a network can be read: its channels and how many image pixels one of its cells spans."""
+    """A place where a network can be read: the channels of the map, and the image pixels that one cell spans."""
 
     channels: int
     stride: int
@@ -42,13 +43,13 @@ class Tap(NamedTuple):
 class SegmentationOutput(NamedTuple):
     """What a network returns."""
 
-    logits: Tensor  # (N, K, h, w), at the head's own stride
+    logits: Tensor  # (N, K, h, w), at the stride of the head
     features: dict[str, Tensor]  # tap -> (N, C_t, h_t, w_t)
-    aux: dict[str, Tensor]  # further heads, name -> (N, K, h_a, w_a)
+    aux: dict[str, Tensor]  # further heads: name -> (N, K, h_a, w_a)
 
 
 class Tapped(NamedTuple):
-    """What a role (teacher, student) returns: logits with K >= 2, and a map or tuple of maps for every term."""
+    """What a role (teacher, student) returns: logits with K >= 2, and a map or a tuple of maps for each term."""
 
     logits: Tensor  # (N, K, h, w)
     aux: dict[str, Tensor]
@@ -57,7 +58,16 @@ class Tapped(NamedTuple):
 
 @runtime_checkable
 class Network(Protocol):
-    """A teacher or a student: an `nn.Module` that takes float images in [0, 1] and normalises them itself."""
+    """A teacher or student: an `nn.Module` that takes float images in [0, 1] and normalises them itself.
+
+    A module without these attributes is accepted too: it declares no taps, and its numbers of classes and channels are
+    not checked. `NetworkTraits` lists what a network may declare in addition.
+
+    Attributes:
+        taps: the keys of the output's `features`, each with its channels and stride.
+        num_classes: K, the channels of the logits. K = 1 is a single logit z, which stands for the two logits (0, z).
+        in_channels: C, the channels of the images.
+    """
 
     taps: dict[str, Tap]
     num_classes: int
@@ -66,11 +76,34 @@ class Network(Protocol):
     def __call__(self, images: Tensor) -> SegmentationOutput: ...
 
 
-class DistillationLoss(Protocol):
-    """How far the student is from the teacher at one tap; a mean over the batch and the valid pixels.
+class NetworkTraits(NamedTuple):
+    """What a network may declare in an attribute `traits`; a network without it has the defaults.
 
-    `labels` (N, h, w) have the maps' size; None means that every pixel is valid. A term that lists several taps gives
-    tuples of equal length for all three.
+    Attributes:
+        shift_free: the logits are defined up to a constant per pixel, as those of an ensemble are. `kd check` refuses
+            a loss on these logits whose value changes with the constant.
+        known_classes: the classes, of the data's, that the network can predict; () stands for all. A term on logits
+            compares the channels of these classes only, and ignores the pixels of the others.
+        class_names: the names of its classes, in the order of its channels. A teacher whose names differ from the
+            data's is refused. None: unknown, not checked.
+    """
+
+    shift_free: bool = False
+    known_classes: tuple[int, ...] = ()
+    class_names: tuple[str, ...] | None = None
+
+
+def traits(network: nn.Module) -> NetworkTraits:
+    """The traits that a network declares, or the defaults."""
+    declared = getattr(network, "traits", None)
+    return declared if isinstance(declared, NetworkTraits) else NetworkTraits()
+
+
+class DistillationLoss(Protocol):
+    """The distance between student and teacher at one tap: a mean over the batch and the valid pixels.
+
+    `labels` (N, h, w) have the size of the maps; None means that all pixels are valid. A term that lists several taps
+    passes tuples of equal length for all three.
     """
 
     compares: str  # "logits", "features" or "either"
@@ -79,7 +112,7 @@ class DistillationLoss(Protocol):
 
 
 class SupervisedLoss(Protocol):
-    """How far logits (N, K, H, W) are from labels (N, H, W); a mean over the valid pixels."""
+    """The distance between logits (N, K, H, W) and labels (N, H, W): a mean over the valid pixels."""
 
     def __call__(self, logits: Tensor, labels: Tensor) -> Tensor: ...
 
@@ -88,7 +121,7 @@ class SegmentationDataset(Protocol):
     """One split of a dataset, built as `Dataset(**args, split="train" | "val" | "test")`."""
 
     class_names: tuple[str, ...]
-    colors: tuple[tuple[int, int, int], ...]  # RGB, one a class, 0 … 255
+    colors: tuple[tuple[int, int, int], ...]  # RGB of each class, 0 … 255
     in_channels: int
 
     def __len__(self) -> int: ...
@@ -97,17 +130,14 @@ class SegmentationDataset(Protocol):
 
 
 def as_tuple(value: Item | tuple[Item, ...]) -> tuple[Item, ...]:
-    """One value or several (maps, addresses) as a tuple."""
+    """A tuple of maps, addresses or labels as it is; a single one as a tuple of length one."""
     return value if isinstance(value, tuple) else (value,)
 
 
-def as_classes(logits: Tensor) -> Tensor:
-    """Logits of a one-channel head z as the two logits (0, z); all others unchanged.
+def as_classes(logits: Float[Tensor, "N K h w"]) -> Float[Tensor, "N classes h w"]:
+    """Turn the single logit z of a one-channel head into the two logits (0, z); return other logits unchanged.
 
     Softmax of (0, z) is (1 - σ(z), σ(z)), so cross entropy is BCE and argmax the threshold 0.5.
-
-    Args:
-        logits: (N, K, h, w).
 
     Returns:
         (N, max(K, 2), h, w).
@@ -115,18 +145,15 @@ def as_classes(logits: Tensor) -> Tensor:
     return torch.cat((torch.zeros_like(logits), logits), 1) if logits.shape[1] == 1 else logits
 
 
-def resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """Bilinear resize with half-pixel centres (`align_corners=False`), antialiased where it shrinks.
+def resize(maps: Float[Tensor, "N C h w"], size: tuple[int, int]) -> Float[Tensor, "N C H W"]:
+    """Resize bilinearly with half-pixel centres (`align_corners=False`), antialiased where the map shrinks.
 
     Two small matrix products give the values of `torch.nn.functional.interpolate(..., antialias=True)`; they are
     faster on a CPU, and deterministic on CUDA, forward and backward.
 
     Args:
-        maps: (N, C, h, w), floating point; half types are computed and returned in float32.
-        size: (H, W) in pixels.
-
-    Returns:
-        (N, C, H, W).
+        maps: half types are computed and returned in float32.
+        size: (H, W) in cells.
     """
     if tuple(maps.shape[-2:]) == tuple(size):
         return maps
@@ -137,17 +164,14 @@ def resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
         return rows @ (maps @ columns.T)
 
 
-def resize_labels(labels: Tensor, size: tuple[int, int]) -> Tensor:
-    """Labels at a map's size: each cell takes the label under its centre.
+def resize_labels(labels: Integer[Tensor, "N H W"], size: tuple[int, int]) -> Integer[Tensor, "N h w"]:
+    """Resize labels to the size of a map: each cell takes the label under its centre.
 
     This is the mode "nearest-exact"; plain "nearest" reads the corner of a cell, 3.5 pixels off at stride 8.
 
     Args:
-        labels: (N, H, W), any integer type.
-        size: (h, w).
-
-    Returns:
-        (N, h, w), the same type.
+        labels: of any integer type, which is kept.
+        size: (h, w) in cells.
     """
     if tuple(labels.shape[-2:]) == tuple(size):
         return labels
@@ -156,20 +180,20 @@ def resize_labels(labels: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def _centres(length: int, target: int, device: torch.device) -> Tensor:
-    """Where the centres of `target` cells lie on an axis of `length` cells."""
+    """The centres of `target` cells on an axis of `length` cells."""
     return (torch.arange(target, dtype=torch.float64, device=device) + 0.5) * (length / target)
 
 
-def _bilinear_weights(length: int, target: int, like: Tensor) -> Tensor:
+def _bilinear_weights(length: int, target: int, maps: Tensor) -> Tensor:
     """Row i holds the shares of the `length` cells in target cell i: a triangle around its centre, sum 1."""
     scale = length / target
     support = max(scale, 1.0)  # wider than one cell only where the map shrinks: the antialiasing
-    centres = _centres(length, target, like.device)
-    cells = torch.arange(length, dtype=torch.float64, device=like.device) + 0.5
+    centres = _centres(length, target, maps.device)
+    cells = torch.arange(length, dtype=torch.float64, device=maps.device) + 0.5
     weights = (1 - (cells - centres[:, None]).abs() / support).clamp(min=0)
-    return (weights / weights.sum(1, keepdim=True)).to(like.dtype)
+    return (weights / weights.sum(1, keepdim=True)).to(maps.dtype)
 
 
 def parameter_count(network: nn.Module) -> int:
-    """How many numbers the network's parameters hold."""
+    """The number of scalars in the parameters of a network."""
     return sum(parameter.numel() for parameter in network.parameters())

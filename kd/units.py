@@ -1,4 +1,4 @@
-"""Amounts as people write them: steps or a share of them, and times."""
+"""Amounts as people write them: steps or a share of them, times, and sizes of files."""
 
 import re
 from typing import Any
@@ -58,3 +58,12 @@ def duration(seconds: float) -> str:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def data_size(count: float) -> str:
+    """Bytes, >= 0, in the unit that reads best: `512 bytes`, `16.4 kB`, `1.2 GB`."""
+    for unit in ("bytes", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.1f} GB"

@@ -1,4 +1,4 @@
-"""Networks that learn; any of them may teach too."""
+"""The networks meant as students; each of them works as a teacher too."""
 
 from students.deeplabv3_resnet18 import DeepLabV3ResNet18
 from students.lraspp_mobilenetv3_large import LRASPPMobileNetV3Large

@@ -1,6 +1,6 @@
 """DeepLabV3 on ResNet-18."""
 
-from kd.networks.backbones import ResNetWithHead, deeplabv3_head
+from kd.networks.resnet_with_head import ResNetWithHead, deeplabv3_head
 
 
 def DeepLabV3ResNet18(  # noqa: N802  # recipes call every network as they call a class
@@ -8,7 +8,7 @@ def DeepLabV3ResNet18(  # noqa: N802  # recipes call every network as they call 
 ) -> ResNetWithHead:
     """Torchvision's DeepLabV3 head (ASPP rates 12, 24, 36) on ResNet-18 at output stride 8.
 
-    The student of the published tables. Taps: `layer1` (64 channels, stride 4), `layer2` 128, `layer3` 256, `layer4`
+    A student of the published tables. Taps: `layer1` (64 channels, stride 4), `layer2` 128, `layer3` 256, `layer4`
     512 (all at 8); `low`, `mid`, `high` are the first three; `aspp` 256 at 8.
 
     Source: Chen et al., "Rethinking Atrous Convolution for Semantic Image Segmentation", 2017, arXiv:1706.05587.

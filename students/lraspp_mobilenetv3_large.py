@@ -4,15 +4,15 @@ from torch import Tensor, nn
 from torchvision.models.segmentation.lraspp import LRASPPHead
 
 from kd.networks.backbones import mobilenet_v3_large
-from kd.networks.layers import Normalize
+from kd.networks.normalize import Normalize
 from kd.types import SegmentationOutput, Tap
 
 
 class LRASPPMobileNetV3Large(nn.Module):
-    """torchvision's LR-ASPP: a light head that reads MobileNetV3-Large at strides 8 and 16.
+    """torchvision's LR-ASPP: a light head on MobileNetV3-Large's maps at strides 8 and 16.
 
-    Taps: `low` 24 channels at stride 4, `mid` 40 at 8, `high` 112 at 16, `encoder` 960 at 16; `block4`, 40 at 8, is
-    what the head reads. State-dict keys are torchvision's, so
+    Taps: `low` 24 channels at stride 4, `mid` 40 at 8, `high` 112 at 16, `encoder` 960 at 16; the head reads
+    `block4`, 40 at 8, and `encoder`. State-dict keys are torchvision's, so
     `weights: LRASPP_MobileNet_V3_Large_Weights.COCO_WITH_VOC_LABELS_V1` (21 classes) loads.
 
     Source: Howard et al., "Searching for MobileNetV3", ICCV 2019, arXiv:1905.02244, in torchvision's form. Differs:

@@ -3,7 +3,10 @@
 from torch import Tensor, nn
 
 from kd.networks.backbones import mobilenet_v2
-from kd.networks.layers import ASPP, Heads, Normalize, ResidualSEUp, group_norm, init_kaiming
+from kd.networks.context import ASPP
+from kd.networks.decoders import Heads, ResidualSEUp
+from kd.networks.layers import group_norm, init_kaiming
+from kd.networks.normalize import Normalize
 from kd.types import SegmentationOutput, Tap
 
 SKIPS = ("high", "mid", "low", "block1", "full")  # strides 16, 8, 4, 2, 1
@@ -13,7 +16,7 @@ WIDTHS = (256, 128, 64, 32, 32)
 class MobileNetV2ASPPResidualSEUNet(nn.Module):
     """A frozen pretrained encoder, ASPP (rates 6, 12, 18, GroupNorm) and five decoder stages to full resolution.
 
-    The encoder needs weights (`weights: imagenet`, or a file): frozen at random it would see nothing. It stays frozen
+    The encoder needs pretrained weights (`weights: imagenet`, or a file), since it does not train. It stays frozen
     through `train()`, BatchNorm statistics too, until one of its parameters requires a gradient.
 
     Taps: `stem` (32 channels, stride 2), `block1` 16 at 2, `low` 24 at 4, `mid` 32 at 8, `high` 96 at 16, `encoder`
@@ -24,9 +27,9 @@ class MobileNetV2ASPPResidualSEUNet(nn.Module):
     arXiv:1709.01507; Ronneberger et al., MICCAI 2015, arXiv:1505.04597.
 
     Args:
-        num_classes: K; 1 for foreground and background by one sigmoid.
-        in_channels: channels of an image; weights for RGB become weights for C channels when they are loaded.
-        frozen: whether the encoder stays as it was loaded.
+        num_classes: K; 1 for foreground and background with one sigmoid.
+        in_channels: channels of an image; loading converts weights for RGB to this number.
+        frozen: whether the encoder is frozen.
 
     Shape: images (N, in_channels, H, W) in [0, 1]; logits (N, K, H, W).
     """
@@ -50,7 +53,7 @@ class MobileNetV2ASPPResidualSEUNet(nn.Module):
         self.backbone.requires_grad_(not frozen)
 
     def train(self, mode: bool = True) -> "MobileNetV2ASPPResidualSEUNet":
-        """As `nn.Module.train`, but a frozen encoder stays in evaluation mode: its statistics must not move either."""
+        """Set the mode, but keep a frozen encoder in evaluation mode, so that its statistics do not change."""
         super().train(mode)
         if not any(parameter.requires_grad for parameter in self.backbone.parameters()):
             self.backbone.eval()

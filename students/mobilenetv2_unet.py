@@ -4,7 +4,9 @@ import torch
 from torch import Tensor, nn
 
 from kd.networks.backbones import mobilenet_v2
-from kd.networks.layers import Heads, Normalize, SeparableConv, conv_norm_act, init_kaiming, upsample_to
+from kd.networks.decoders import Heads
+from kd.networks.layers import SeparableConv, conv_norm_act, init_kaiming, upsample_to
+from kd.networks.normalize import Normalize
 from kd.types import SegmentationOutput, Tap
 
 SKIPS = ("high", "mid", "low", "stem")  # strides 16, 8, 4, 2
@@ -24,12 +26,12 @@ class MobileNetV2UNet(nn.Module):
     Args:
         num_classes: K.
         in_channels: channels of an image.
-        heads: 1, or 3 heads whose mean is the result, each of them in `aux`.
+        heads: 1, or 3 heads whose mean is the result; `aux` holds each of them.
 
     Shape: images (N, in_channels, H, W) in [0, 1]; logits (N, K, H/2, W/2).
 
     Raises:
-        ValueError: another number of heads.
+        ValueError: `heads` is neither 1 nor 3.
     """
 
     def __init__(self, num_classes: int, in_channels: int = 3, *, heads: int = 1) -> None:

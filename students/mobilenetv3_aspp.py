@@ -3,29 +3,32 @@
 from torch import Tensor, nn
 
 from kd.networks.backbones import mobilenet_v3_small
-from kd.networks.layers import ASPP, Heads, LowLevelDecoder, Normalize, init_kaiming
+from kd.networks.context import ASPP
+from kd.networks.decoders import Heads, LowLevelDecoder
+from kd.networks.layers import init_kaiming
+from kd.networks.normalize import Normalize
 from kd.types import SegmentationOutput, Tap
 
 
 class MobileNetV3SmallASPP(nn.Module):
-    """A small encoder under a full-size head: ASPP (rates 6, 12, 18) and a decoder that adds the map at stride 4.
+    """A small encoder under a full-size head: ASPP (rates 6, 12, 18) and a decoder with a skip at stride 4.
 
     Taps at width 1: `low` 16 channels at stride 4, `mid` 24 at 8, `high` 48 at 16, `encoder` 576 at 16, `aspp` 256 at
     16, `decoder` 256 at 4. 6,831,509 parameters at 21 classes.
 
     Source: encoder Howard et al., ICCV 2019, arXiv:1905.02244; head Chen et al., ECCV 2018, arXiv:1802.02611.
-    Differs: BatchNorm momentum 0.1 in the encoder, so that training from scratch works.
+    Differs: BatchNorm momentum 0.1 in the encoder, for training from scratch.
 
     Args:
         num_classes: K.
         in_channels: channels of an image.
-        width: factor of the encoder's channels.
-        activation: hardswish, or relu6, in the encoder.
+        width: factor of the encoder's channels, above 0.
+        activation: of the encoder, hardswish or relu6.
 
     Shape: images (N, in_channels, H, W) in [0, 1]; logits (N, K, H/4, W/4).
 
     Raises:
-        ValueError: `width` is not above 0, or another activation.
+        ValueError: `width` is not above 0, or `activation` is not one of these.
     """
 
     def __init__(

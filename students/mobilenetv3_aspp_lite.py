@@ -4,32 +4,35 @@ import torch
 from torch import Tensor, nn
 
 from kd.networks.backbones import mobilenet_v3_small
-from kd.networks.layers import ASPP, Heads, Normalize, SeparableConv, conv_norm_act, init_kaiming, upsample_to
+from kd.networks.context import ASPP
+from kd.networks.decoders import Heads
+from kd.networks.layers import SeparableConv, conv_norm_act, init_kaiming, upsample_to
+from kd.networks.normalize import Normalize
 from kd.types import SegmentationOutput, Tap
 
 
 class MobileNetV3SmallASPPLite(nn.Module):
-    """`MobileNetV3SmallASPP` with 63 % fewer parameters: a narrow ASPP, and two depthwise stages as decoder.
+    """`MobileNetV3SmallASPP` with 63 % fewer parameters: a narrow ASPP and a decoder of two depthwise stages.
 
-    The first stage joins ASPP (rates 1, 6, 12 and pooling) and the map at stride 8, the second adds the map at
-    stride 4.
+    ASPP has the rates 1, 6, 12 and pooling. The first stage fuses its map with the one at stride 8, the second the
+    result with the one at stride 4.
 
     Taps at width 1: `low` 16 channels at stride 4, `mid` 24 at 8, `high` 48 at 16, `encoder` 576 at 16, `aspp` 128 at
     16, `stage1` 128 at 8, `decoder` 128 at 4. 2,516,853 parameters at 21 classes.
 
     Source: encoder Howard et al., ICCV 2019, arXiv:1905.02244; head after Chen et al., ECCV 2018, arXiv:1802.02611.
-    Differs: BatchNorm momentum 0.1 in the encoder, so that training from scratch works.
+    Differs: BatchNorm momentum 0.1 in the encoder, for training from scratch.
 
     Args:
         num_classes: K.
         in_channels: channels of an image.
-        width: factor of the encoder's channels.
-        activation: hardswish, or relu6, in the encoder.
+        width: factor of the encoder's channels, above 0.
+        activation: of the encoder, hardswish or relu6.
 
     Shape: images (N, in_channels, H, W) in [0, 1]; logits (N, K, H/4, W/4).
 
     Raises:
-        ValueError: `width` is not above 0, or another activation.
+        ValueError: `width` is not above 0, or `activation` is not one of these.
     """
 
     def __init__(

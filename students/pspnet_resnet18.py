@@ -2,14 +2,15 @@
 
 from torch import nn
 
-from kd.networks.backbones import ResNetWithHead
-from kd.networks.layers import PyramidPooling, conv_norm_act, init_kaiming
+from kd.networks.context import PyramidPooling
+from kd.networks.layers import conv_norm_act, init_kaiming
+from kd.networks.resnet_with_head import ResNetWithHead
 
 
 def PSPNetResNet18(  # noqa: N802  # recipes call every network as they call a class
     num_classes: int, in_channels: int = 3, *, aux: bool = False
 ) -> ResNetWithHead:
-    """Pyramid pooling on ResNet-18 at output stride 8: the other student of the published tables.
+    """Pyramid pooling on ResNet-18 at output stride 8, a student of the published tables.
 
     Taps: `layer1` (64 channels, stride 4), `layer2` 128, `layer3` 256, `layer4` 512 (all at 8); `low`, `mid`, `high`
     are the first three; `pyramid` 1024 at 8.

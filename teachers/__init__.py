@@ -1,12 +1,12 @@
-"""Networks that teach; any of them may learn too."""
+"""The networks meant as teachers; each of them works as a student too."""
 
+from teachers.aspp_residual_se_unet import ASPPResidualSEUNet
 from teachers.attention_unet import ResNet50AttentionUNet
 from teachers.classmapped import ClassMapped
 from teachers.deeplabv3 import DeepLabV3ResNet50, DeepLabV3ResNet101
 from teachers.deeplabv3plus import DeepLabV3Plus, DeepLabV3PlusResNet50
 from teachers.ensemble import Ensemble
 from teachers.fcn import FCNResNet50
-from teachers.unet_resattn import ASPPResidualSEUNet
 from teachers.wrap import Wrapped
 
 __all__ = [

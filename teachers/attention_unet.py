@@ -4,7 +4,9 @@ import torch
 from torch import Tensor, nn
 
 from kd.networks.backbones import resnet
-from kd.networks.layers import AttentionGate, Heads, Normalize, SqueezeExcite, conv_norm_act, init_kaiming, upsample_to
+from kd.networks.decoders import AttentionGate, Heads
+from kd.networks.layers import SqueezeExcite, conv_norm_act, init_kaiming, upsample_to
+from kd.networks.normalize import Normalize
 from kd.types import SegmentationOutput, Tap
 
 SKIPS = ("layer3", "layer2", "layer1", "stem")  # strides 16, 8, 4, 2
@@ -12,7 +14,7 @@ WIDTHS = (512, 256, 128, 64)
 
 
 class ResNet50AttentionUNet(nn.Module):
-    """ResNet-50 and a U-Net decoder whose skips pass attention gates, with squeeze-and-excitation in each stage.
+    """ResNet-50 and a U-Net decoder with attention gates on its skips and squeeze-and-excitation in each stage.
 
     Taps: `stem` (64 channels, stride 2), `layer1` 256 at 4, `layer2` 512 at 8, `layer3` 1024 at 16, `layer4` 2048 at
     32; `low`, `mid`, `high` are the first three layers; `bridge` 1024 at 32; `decoder1` … `decoder4` with 512, 256,
@@ -56,12 +58,12 @@ class ResNet50AttentionUNet(nn.Module):
 
 
 class GatedUp(nn.Module):
-    """One decoder stage: twice the size, the skip through an attention gate, two 3×3, squeeze and excitation.
+    """A decoder stage: doubles the size, gates the skip, and fuses both with two 3×3 convolutions and an SE.
 
     Args:
         in_channels: channels of the coarse map.
         skip_channels: channels of the encoder's map.
-        out_channels: channels of the result, and those in which gate and skip meet.
+        out_channels: channels of the result, and of the projections inside the gate.
     """
 
     def __init__(self, in_channels: int, skip_channels: int, out_channels: int) -> None:

@@ -1,6 +1,6 @@
 """DeepLabV3 on a dilated ResNet."""
 
-from kd.networks.backbones import ResNetWithHead, deeplabv3_head
+from kd.networks.resnet_with_head import ResNetWithHead, deeplabv3_head
 
 
 def DeepLabV3ResNet50(  # noqa: N802  # recipes call every network as they call a class
@@ -10,7 +10,7 @@ def DeepLabV3ResNet50(  # noqa: N802  # recipes call every network as they call 
 
     Taps: `layer1` (stride 4), `layer2`, `layer3`, `layer4` (8); `low`, `mid`, `high` are the first three; `aspp`.
     State-dict keys are torchvision's, so `weights: DeepLabV3_ResNet50_Weights.COCO_WITH_VOC_LABELS_V1` loads. The
-    BatchNorm of the pooling branch is a `PooledBatchNorm2d`, so that one image trains.
+    pooling branch has a `PooledBatchNorm2d`, so that one image trains.
 
     Source: Chen et al., "Rethinking Atrous Convolution for Semantic Image Segmentation", 2017, arXiv:1706.05587, in
     torchvision's form. 39,638,869 parameters at 21 classes, 42,004,074 with the auxiliary head.
@@ -24,7 +24,7 @@ def DeepLabV3ResNet50(  # noqa: N802  # recipes call every network as they call 
     Shape: images (N, in_channels, H, W) in [0, 1]; logits (N, K, H/8, W/8).
 
     Raises:
-        ValueError: an unknown backbone.
+        ValueError: `backbone` is not one of these.
     """
     return ResNetWithHead(num_classes, in_channels, backbone, deeplabv3_head, ("aspp", 256), aux)
 
@@ -32,7 +32,7 @@ def DeepLabV3ResNet50(  # noqa: N802  # recipes call every network as they call 
 def DeepLabV3ResNet101(  # noqa: N802  # recipes call every network as they call a class
     num_classes: int, in_channels: int = 3, *, aux: bool = False
 ) -> ResNetWithHead:
-    """`DeepLabV3ResNet50` on ResNet-101: the teacher of the published tables.
+    """`DeepLabV3ResNet50` on ResNet-101, the teacher of the published tables.
 
     State-dict keys are torchvision's, so `weights: DeepLabV3_ResNet101_Weights.COCO_WITH_VOC_LABELS_V1` loads.
 

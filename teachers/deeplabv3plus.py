@@ -3,32 +3,35 @@
 from torch import Tensor, nn
 
 from kd.networks.backbones import mobilenet_v2, resnet
-from kd.networks.layers import ASPP, Heads, LowLevelDecoder, Normalize, init_kaiming
+from kd.networks.context import ASPP
+from kd.networks.decoders import Heads, LowLevelDecoder
+from kd.networks.layers import init_kaiming
+from kd.networks.normalize import Normalize
 from kd.types import SegmentationOutput, Tap
 
 
 class DeepLabV3Plus(nn.Module):
-    """An encoder at output stride 16, ASPP (rates 6, 12, 18), and a decoder that adds the map at stride 4.
+    """An encoder at output stride 16, ASPP (rates 6, 12, 18), and a decoder with a skip at stride 4.
 
     Taps: `low`, `mid`, `high` (strides 4, 8, 16), `encoder` (its last map), `aspp`, `decoder` (stride 4); on a ResNet
     also `layer1` … `layer4`.
 
     Source: Chen et al., "Encoder-Decoder with Atrous Separable Convolution for Semantic Image Segmentation", ECCV
-    2018, arXiv:1802.02611. Differs: plain convolutions in ASPP and decoder. 40,348,583 parameters at 7 classes on
-    ResNet-50, 40,352,181 with three heads.
+    2018, arXiv:1802.02611. Differs: ASPP and decoder have full, not separable, convolutions. 40,348,583
+    parameters at 7 classes on ResNet-50, 40,352,181 with three heads.
 
     Args:
         num_classes: K.
         in_channels: channels of an image.
         backbone: resnet18, resnet34, resnet50, resnet101 or mobilenet_v2.
-        output_stride: of the encoder: 16, or 8 (finer and slower) or 32.
-        heads: 1, or 3 heads whose mean is the result, each of them in `aux`.
-        decoder: channels of ASPP and decoder; 256 is the paper's.
+        output_stride: of the encoder: 16, 8 (finer and slower) or 32.
+        heads: 1, or 3 heads whose mean is the result; `aux` holds each of them.
+        decoder: channels of ASPP and decoder, 256 in the paper.
 
     Shape: images (N, in_channels, H, W) in [0, 1]; logits (N, K, H/4, W/4).
 
     Raises:
-        ValueError: an unknown backbone, output stride or number of heads.
+        ValueError: `backbone`, `output_stride` or `heads` is not one of these.
     """
 
     def __init__(
@@ -76,17 +79,17 @@ def DeepLabV3PlusResNet50(  # noqa: N802  # recipes call every network as they c
     """`DeepLabV3Plus` on ResNet-50: 40,348,583 parameters at 7 classes, 40,352,181 with three heads.
 
     Source: Chen et al., "Encoder-Decoder with Atrous Separable Convolution for Semantic Image Segmentation", ECCV
-    2018, arXiv:1802.02611. Differs: plain convolutions in ASPP and decoder.
+    2018, arXiv:1802.02611. Differs: ASPP and decoder have full, not separable, convolutions.
 
     Args:
         num_classes: K.
         in_channels: channels of an image.
-        output_stride: of the encoder: 16, or 8 (finer and slower) or 32.
-        heads: 1, or 3 heads whose mean is the result, each of them in `aux`.
+        output_stride: of the encoder: 16, 8 (finer and slower) or 32.
+        heads: 1, or 3 heads whose mean is the result; `aux` holds each of them.
 
     Shape: images (N, in_channels, H, W) in [0, 1]; logits (N, K, H/4, W/4).
 
     Raises:
-        ValueError: another output stride or number of heads.
+        ValueError: `output_stride` or `heads` is not one of these.
     """
     return DeepLabV3Plus(num_classes, in_channels, output_stride=output_stride, heads=heads)

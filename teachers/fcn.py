@@ -2,7 +2,7 @@
 
 from torchvision.models.segmentation.fcn import FCNHead
 
-from kd.networks.backbones import ResNetWithHead
+from kd.networks.resnet_with_head import ResNetWithHead
 
 
 def FCNResNet50(  # noqa: N802  # recipes call every network as they call a class
@@ -25,6 +25,6 @@ def FCNResNet50(  # noqa: N802  # recipes call every network as they call a clas
     Shape: images (N, in_channels, H, W) in [0, 1]; logits (N, K, H/8, W/8).
 
     Raises:
-        ValueError: an unknown backbone.
+        ValueError: `backbone` is not one of these.
     """
     return ResNetWithHead(num_classes, in_channels, backbone, FCNHead, None, aux)

@@ -6,40 +6,38 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kd.networks.layers import Normalize
+from kd.networks.normalize import Normalize, Preprocess
 from kd.types import SegmentationOutput, Tap
-
-PREPROCESS = ("order", "scale", "mean", "std")
 
 
 class Wrapped(nn.Module):
-    """A network of another code base: torchvision's, segmentation_models.pytorch's, timm's, transformers', your own.
+    """A network of another code base: torchvision, segmentation_models.pytorch, timm, transformers, or your own.
 
-    Its logits are what it returns, if that is a tensor; the entry `out` or `logits` of a mapping; the attribute
-    `logits`; or the first of a sequence. A mapping's entry `aux` becomes `aux.aux`. One forward pass with zeros, when
-    it is built, finds the channels and strides of its taps. Weights named as its own code names them load.
+    The logits are the result if it is a tensor, the entry `out` or `logits` of a mapping, the attribute `logits`, or
+    the first item of a sequence. The entry `aux` of a mapping becomes `aux.aux`. One forward pass with zeros at
+    construction measures the channels and strides of the taps. Weights load by the names of the network's own code.
 
         use: teachers.Wrapped
         args:
           network: {use: torchvision.models.segmentation.fcn_resnet50, args: {num_classes: 11, weights_backbone: null}}
           taps: {low: backbone.layer1, mid: backbone.layer2, high: backbone.layer3}
 
-    Source: none; a bridge.
+    Source: none, it adapts other networks.
 
     Args:
-        num_classes: K; the network must give as many channels.
+        num_classes: K, the channels of the network's logits.
         in_channels: channels of an image.
         network: the network.
-        taps: name -> path of a module in the network, as its `named_modules()` prints it.
-        preprocess: what the network was trained on: `order` (rgb or bgr), `scale` (the value of white: 1.0 or 255),
-            `mean` and `std` (one number a channel, behind order and scale). Left out: ImageNet's mean and std in
-            [0, 1], as everywhere here.
-        probe: height and width of the zeros, for networks that take one size only.
+        taps: name -> path of a module, as `network.named_modules()` prints it.
+        preprocess: the form of images that the network was trained on: `order` (rgb or bgr), `scale` (the value of
+            white, 1.0 or 255), `mean` and `std` (one number per channel, applied after order and scale). What is left
+            out is rgb, 1.0, and the mean and std of `kd.networks.normalize.Normalize`.
+        probe: (H, W) in pixels of the zeros, for networks that take one size only.
 
-    Shape: images (N, in_channels, H, W) in [0, 1]; logits (N, K, h, w) as the network gives them.
+    Shape: images (N, in_channels, H, W) in [0, 1]; logits (N, K, h, w) as the network returns them.
 
     Raises:
-        ValueError: another number of classes, an unknown module or key, logits that are not found.
+        ValueError: the number of classes differs, a module or key is unknown, or the result has no logits.
     """
 
     def __init__(
@@ -55,13 +53,12 @@ class Wrapped(nn.Module):
         super().__init__()
         self.num_classes, self.in_channels = num_classes, in_channels
         self.network = network
-        stated = dict(preprocess or {})
-        if unknown := stated.keys() - set(PREPROCESS):
-            raise ValueError(f"preprocess: unknown key '{min(unknown)}'; known: {', '.join(PREPROCESS)}")
-        if stated.get("order", "rgb") not in ("rgb", "bgr"):
-            raise ValueError(f"preprocess: order '{stated['order']}' is not possible; choose rgb or bgr")
-        self.reverse, self.scale = stated.get("order") == "bgr", float(stated.get("scale", 1.0))
-        self.normalize = Normalize(in_channels, stated.get("mean"), stated.get("std"))
+        form = dict(preprocess or {})
+        if unknown := form.keys() - set(Preprocess._fields):
+            raise ValueError(f"preprocess: unknown key '{min(unknown)}'; known: {', '.join(Preprocess._fields)}")
+        if form.get("order", "rgb") not in ("rgb", "bgr"):
+            raise ValueError(f"preprocess: order must be rgb or bgr, got '{form['order']}'")
+        self.normalize = Normalize(in_channels, **form, from_recipe=True)
         modules = {path: module for path, module in network.named_modules() if path}
         for name, path in (taps or {}).items():
             if path not in modules:
@@ -70,34 +67,30 @@ class Wrapped(nn.Module):
         self.taps = self._measured((int(probe[0]), int(probe[1])))
 
     def forward(self, images: Tensor) -> SegmentationOutput:
-        """Images in [0, 1] to what the network returns, found."""
+        """Images in [0, 1] to the logits and taps of the network."""
         features: dict[str, Tensor] = {}
         handles = [
             self.network.get_submodule(path).register_forward_hook(_keep(features, name))
             for name, path in self.paths.items()
-        ]  # attached for this pass only: a hook that stayed would fill the original's store from every copy
+        ]  # for this pass only: in a copy of the network, a permanent hook would fill the original's store
         try:
-            result = self.network(self._prepared(images))
+            result = self.network(self.normalize(images))
         finally:
             for handle in handles:
                 handle.remove()
         auxiliary = result.get("aux") if isinstance(result, Mapping) else None
         return SegmentationOutput(_logits(result), features, {} if auxiliary is None else {"aux": auxiliary})
 
-    def _prepared(self, images: Tensor) -> Tensor:
-        images = images.flip(1) if self.reverse else images
-        return self.normalize(images.float() * self.scale)  # type: ignore[no-any-return]
-
     @torch.no_grad()
     def _measured(self, size: tuple[int, int]) -> dict[str, Tap]:
-        """The taps' channels and strides, from one pass; the network's mode is as before."""
-        like = next(self.network.parameters(), torch.zeros(()))
+        """The channels and strides of the taps, from one pass that leaves the network's mode as it was."""
+        device = next(self.network.parameters(), torch.zeros(())).device
         training = self.network.training
-        output = self.eval()(torch.zeros(1, self.in_channels, *size, device=like.device))
+        output = self.eval()(torch.zeros(1, self.in_channels, *size, device=device))
         self.train(training)
         if output.logits.shape[1] != self.num_classes:
             raise ValueError(
-                f"{type(self.network).__name__} gives {output.logits.shape[1]} classes, the data have "
+                f"{type(self.network).__name__} has {output.logits.shape[1]} classes, the data have "
                 f"{self.num_classes}; set its number of classes, or map them with teachers.ClassMapped"
             )
         return {
@@ -108,20 +101,20 @@ class Wrapped(nn.Module):
 def _keep(features: dict[str, Tensor], name: str) -> Any:
     def keep(module: nn.Module, args: object, result: object) -> None:
         if not isinstance(result, Tensor) or result.ndim != 4:
-            raise ValueError(f"taps: {name}: the module returned no (N, C, h, w) map; choose a module that does")
+            raise ValueError(f"taps: {name}: the module does not return a map (N, C, h, w); name one that does")
         features[name] = result
 
     return keep
 
 
 def _logits(result: Any) -> Tensor:
-    found = result
+    logits = result
     if isinstance(result, Mapping):
-        found = result.get("out", result.get("logits"))
+        logits = result.get("out", result.get("logits"))
     elif hasattr(result, "logits"):
-        found = result.logits
+        logits = result.logits
     elif isinstance(result, Sequence) and result:
-        found = result[0]
-    if not isinstance(found, Tensor) or found.ndim != 4:
-        raise ValueError(f"no logits (N, K, h, w) in what the network returned ({type(result).__name__})")
-    return found
+        logits = result[0]
+    if not isinstance(logits, Tensor) or logits.ndim != 4:
+        raise ValueError(f"the network returned {type(result).__name__} without logits (N, K, h, w)")
+    return logits

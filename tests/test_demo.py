@@ -13,7 +13,7 @@ from kd.train.session import run_recipe
 
 def miou(run):
     """Percent."""
-    return 100 * scores(torch.tensor(read_result(run).splits["val"].confusion)).miou
+    return 100 * scores(read_result(run).splits["val"].confusion).miou
 
 
 @pytest.mark.slow

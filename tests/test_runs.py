@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import os
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -11,17 +12,23 @@ from torch import nn
 from kd.errors import LockedError, StorageError
 from kd.recipe import read_recipe
 from kd.runs import (
+    ImageCounts,
+    MetricResult,
     Result,
     SplitResult,
     TeacherResult,
+    has_teacher_score,
     locked,
+    read_counts,
     read_metrics,
     read_result,
+    read_teacher_score,
     run_directory,
     write_result,
-    write_weights,
+    write_teacher_score,
 )
 from kd.storage import write_atomic
+from kd.trained import write_weights
 
 RECIPE = """
 student: {use: students.MobileNetV3SmallASPP}
@@ -33,7 +40,7 @@ train: {steps: 3, batch_size: 2}
 
 
 def a_result(**changes):
-    split = SplitResult([[3, 1], [0, 4]], ["sky", "road"], 2)
+    split = SplitResult(np.array([[3, 1], [0, 4]]), ["sky", "road"], 2)
     teacher = TeacherResult("t", "teachers.T", "runs/t-1/seed0", 7, {"val": split})
     whole = Result(
         "01234567", "r", 0, "student", "students.S", teacher, "r-89", "last", {"val": split}, 5, 1.5, 2.5, 9, {}
@@ -42,9 +49,57 @@ def a_result(**changes):
 
 
 def test_a_result_survives_its_file(tmp_path):
-    for result in (a_result(), a_result(teacher=None, baseline=None)):
+    metrics = {"BoundaryIoU": MetricResult({"mean": 0.25, "class 1": None}, "%", "higher")}
+    further = dataclasses.replace(a_result().splits["val"], metrics=metrics)
+    for result in (a_result(), a_result(teacher=None, baseline=None), a_result(splits={"val": further})):
         write_result(tmp_path, result)
-        assert read_result(tmp_path) == result
+        found = read_result(tmp_path)
+        assert found == result
+        assert found.splits["val"].confusion.dtype == np.int64
+    assert found != a_result()
+    assert found.splits["val"].metrics["BoundaryIoU"].headline == 0.25
+
+
+OLD = {
+    "id": "01234567", "name": "r", "seed": 0, "role": "student", "network": "students.S", "teacher": None,
+    "baseline": "r-89", "select": "last",
+    "splits": {"val": {"confusion": [[3, 1], [0, 4]], "classes": ["sky", "road"], "images": 2}},
+    "parameters": 5, "seconds": 1.5, "images_per_second": 2.5, "peak_memory": 9, "versions": {}, "format": 1,
+}  # fmt: skip
+
+
+def test_a_result_without_further_metrics_is_written_as_before_they_existed(tmp_path):
+    write_result(tmp_path, a_result(teacher=None))
+    assert json.loads((tmp_path / "result.json").read_text()) == OLD
+    assert read_counts(tmp_path) == {}
+
+
+def test_a_teachers_score_survives_its_file(tmp_path):
+    assert not has_teacher_score(tmp_path)
+    write_teacher_score(tmp_path, a_result().splits["val"])
+    assert has_teacher_score(tmp_path)
+    assert read_teacher_score(tmp_path) == a_result().splits["val"]
+    (tmp_path / "teacher.json").write_text("{}")
+    with pytest.raises(StorageError, match=r"teacher\.json: is not a score of kd \('confusion'\); delete the file"):
+        read_teacher_score(tmp_path)
+
+
+def test_each_images_counts_survive_their_file(tmp_path):
+    names = ("a/b.png", "größe.png", "c")
+    counts = np.arange(3 * 2 * 3, dtype=np.int64).reshape(3, 2, 3)
+    split = dataclasses.replace(a_result().splits["val"], per_image=ImageCounts(names, counts))
+    write_result(tmp_path, a_result(splits={"val": split}))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["counts.npz", "result.json"]
+    (found,) = read_counts(tmp_path).items()
+    assert (found[0], found[1].names) == ("val", names)
+    assert np.array_equal(found[1].counts, counts)
+    assert found[1].counts.dtype == np.int64
+    assert read_result(tmp_path).splits["val"].per_image is None
+    content = (tmp_path / "counts.npz").read_bytes()
+    for damaged in (content[: len(content) // 2], b"", b"x" * 100, content.replace(b"PK", b"pk")):
+        (tmp_path / "counts.npz").write_bytes(damaged)
+        with pytest.raises(StorageError, match=r"counts\.npz: cannot be read \(.*\); run the recipe again with "):
+            read_counts(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -54,6 +109,7 @@ def test_a_result_survives_its_file(tmp_path):
         ('{"format": 2}', "has format 2, this version reads 1; update kd"),
         ('{"format": 1, "teacher": null}', "is not a result of kd"),
         ("[]", "is not a result of kd"),
+        (json.dumps(OLD | {"splits": {"val": {"confusion": [[1], [2, 3]]}}}), "is not a result of kd"),
     ],
 )
 def test_a_damaged_result_is_one_line(tmp_path, text, message):

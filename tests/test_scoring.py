@@ -1,14 +1,28 @@
+import pickle
+import re
 from itertools import pairwise
 from typing import NamedTuple
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from kd.components.build import check_calls
+from kd.errors import RecipeError
 from kd.machine import Precision
 from kd.metrics import confusion_matrix
-from kd.recipe import EvaluateConfig
-from kd.scoring import _starts, full_size, predict, reestimate_batchnorm, score, score_beside
+from kd.recipe import EvaluateConfig, read_recipe
+from kd.scoring import (
+    _starts,
+    check_metrics,
+    full_size,
+    make_metrics,
+    predict,
+    reestimate_batchnorm,
+    score,
+    score_beside,
+)
 from kd.types import Sample, SegmentationOutput
 
 CPU = Precision(torch.device("cpu"), torch.float32, torch.contiguous_format)
@@ -54,7 +68,7 @@ def test_the_score_is_taken_at_each_label_maps_own_size():
     network.frozen.eval()
     result = score(network, Painted(), size=(16, 8), precision=CPU, batch_size=2)
     pixels = (8 + 16 + 24 - 3) * 4
-    assert result.confusion == [[pixels, 0], [0, pixels]]
+    assert result.confusion.tolist() == [[pixels, 0], [0, pixels]]
     assert (result.classes, result.images) == (["dark", "bright"], 3)
     assert network.was_training is False
 
@@ -171,10 +185,195 @@ class AllBright(nn.Module):
         return SegmentationOutput(torch.ones_like(images[:, :1]), {}, {})
 
 
+def beside(network, teacher):
+    """The network's score, and its agreement with the teacher."""
+    counted = score_beside(network, teacher, Painted(), size=(16, 8), precision=CPU)
+    return [each.result([each.share]) for each in counted]
+
+
 def test_agreement_is_the_score_with_the_teachers_classes_as_labels():
-    right, alike = score_beside(Red(), AllBright(), Painted(), size=(16, 8), precision=CPU)
+    right, alike = beside(Red(), AllBright())
     assert right == score(Red(), Painted(), size=(16, 8), precision=CPU)
     pixels = (8 + 16 + 24 - 3) * 4  # each half of the labelled pixels
-    assert alike.confusion == [[0, 0], [pixels, pixels]]
-    assert score_beside(Red(), Red(), Painted(), size=(16, 8), precision=CPU)[1].confusion == right.confusion
+    assert alike.confusion.tolist() == [[0, 0], [pixels, pixels]]
+    assert beside(Red(), Red())[1] == right
     assert score_beside(Red(), None, Painted(), size=(16, 8), precision=CPU)[1] is None
+
+
+def test_each_images_counts_add_up_to_the_confusion_matrix():
+    class Half(Red):
+        def forward(self, images):
+            logits = images[:, :1] - 0.5
+            logits[..., :2, :] *= -1  # wrong in the upper rows
+            return SegmentationOutput(logits, {}, {})
+
+    result = score(Half(), Painted(), size=(16, 8), precision=CPU, batch_size=2)
+    names, counts = result.per_image
+    assert names == ("image 0", "image 1", "image 2")
+    assert (counts.shape, counts.dtype) == ((3, 2, 3), np.int64)
+    assert counts[:, 0, 2].tolist() == [7 * 4, 15 * 4, 23 * 4]  # labelled dark, a row of each image ignored
+    assert 0 < counts[..., 0].sum() < counts[..., 2].sum()
+    intersection, predicted, labelled = counts.sum(0).T
+    assert intersection.tolist() == result.confusion.diagonal().tolist()
+    assert predicted.tolist() == result.confusion.sum(0).tolist()
+    assert labelled.tolist() == result.confusion.sum(1).tolist()
+
+
+METRICS = '''
+import numpy as np
+
+
+class Seen:
+    """Sums of what a metric is given."""
+
+    unit, direction = "px", "lower"
+
+    def __init__(self, num_classes, scale=1.0):
+        self.classes, self.scale, self.total = num_classes, scale, np.zeros(3)
+
+    def update(self, labels, probabilities):
+        assert str(labels.dtype) == "torch.int64"
+        assert probabilities.shape == (self.classes, *labels.shape)
+        self.total += [1, (labels != 255).sum(), probabilities.sum()]
+
+    def state(self):
+        return {"total": self.total}
+
+    def value(self, state):
+        images, valid, probability = state["total"] * self.scale
+        return {"valid": valid, "images": images, "probability": probability, "never": float("nan"), "none": None}
+
+
+class Raises(Seen):
+    def update(self, labels, probabilities):
+        return 1 / 0
+
+
+class Refuses(Seen):
+    def value(self, state):
+        raise ValueError("nothing was seen")
+
+
+class Empty(Seen):
+    def value(self, state):
+        return {}
+
+
+class Sideways(Seen):
+    direction = "left"
+
+
+class Half:
+    unit, direction = "%", "higher"
+
+    def update(self, labels, probabilities):
+        pass
+
+
+class Wide(Seen):
+    def __init__(self, channels):
+        pass
+'''
+RECIPE = """
+student: {use: students.MobileNetV3SmallASPP}
+data: {use: kd.data.Shapes, args: {count: 4}, size: [64, 64]}
+supervised: {use: kd.losses.CrossEntropy}
+optimizer: {use: torch.optim.SGD, args: {lr: 0.1}}
+train: {epochs: 1, batch_size: 2}
+"""
+
+
+def recipe_with(folder, *metrics):
+    (folder / "my.py").write_text(METRICS)
+    listed = ", ".join(metric if metric.startswith("{") else f"{{use: '{metric}'}}" for metric in metrics)
+    (folder / "r.yaml").write_text(RECIPE + (f"evaluate: {{metrics: [{listed}]}}\n" if metrics else ""))
+    return read_recipe(folder / "r.yaml", trust=True)
+
+
+def test_a_metric_sees_each_image_at_its_labels_size_and_states_of_processes_add_up(tmp_path):
+    recipe = recipe_with(tmp_path, "my.py:Seen", "{use: 'my.py:Seen', args: {scale: 2.0}}", "kd.metrics.Confusion")
+    metrics = make_metrics(recipe, 2)
+    assert list(metrics) == ["Seen", "Seen(scale=2.0)", "Confusion"]
+    whole = score(Red(), Painted(), size=(16, 8), precision=CPU, metrics=metrics)
+    valid, pixels = (7 + 15 + 23) * 8, (8 + 16 + 24) * 8
+    seen = {"valid": valid, "images": 3, "probability": pytest.approx(pixels), "never": None, "none": None}
+    assert whole.metrics["Seen"] == (seen, "px", "lower")
+    assert whole.metrics["Seen(scale=2.0)"].headline == 2 * valid
+    assert whole.metrics["Confusion"].values == dict.fromkeys(whole.metrics["Confusion"].values, 1.0)
+    assert list(whole.metrics["Confusion"].values) == ["miou", "pixel_accuracy", "mean_accuracy", "mean_dice"]
+    shares = []
+    for rank in range(2):
+        measures = make_metrics(recipe, 2)
+        mine, _ = score_beside(
+            Red(), None, Painted(), size=(16, 8), precision=CPU, metrics=measures, rank=rank, world=2
+        )
+        shares.append(pickle.loads(pickle.dumps(mine.share)))
+    together = mine.result(shares)
+    assert together == whole
+    assert together.per_image.names == whole.per_image.names
+    assert np.array_equal(together.per_image.counts, whole.per_image.counts)
+
+
+def test_further_metrics_change_no_confusion_matrix(tmp_path):
+    metrics = make_metrics(recipe_with(tmp_path, "kd.metrics.BoundaryIoU"), 2)
+    plain = score(Where(), Painted(), size=(16, 8), precision=CPU)
+    assert plain.metrics == {}
+    assert (score(Where(), Painted(), size=(16, 8), precision=CPU, metrics=metrics).confusion == plain.confusion).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "fault"),
+    [
+        ("Raises", r"my.py:Raises raised ZeroDivisionError: division by zero \(my.py:28\)"),
+        ("Refuses", "my.py:Refuses: nothing was seen"),
+        ("Empty", r"my.py:Empty: value\(\) is empty; give at least one number by name"),
+        ("Sideways", "my.py:Sideways: direction must be 'higher' or 'lower', got 'left'"),
+        ("Half", "my.py:Half has no state, value; see docs/add-a-metric.md"),
+    ],
+)
+def test_a_metric_that_fails_is_one_line_before_training_and_in_a_score(tmp_path, name, fault):
+    recipe = recipe_with(tmp_path, f"my.py:{name}")
+    (line,) = check_metrics(recipe, torch.zeros(8, 8, dtype=torch.uint8), torch.randn(2, 4, 4))
+    assert re.fullmatch(rf"{tmp_path}/r\.yaml:7:22: evaluate\.metrics\.0: {fault}", line)
+    with pytest.raises(RecipeError) as caught:
+        score(Red(), Painted(), size=(16, 8), precision=CPU, metrics=make_metrics(recipe, 2))
+    assert caught.value.mistakes == [line]
+
+
+def test_good_metrics_pass_and_all_bad_ones_are_named(tmp_path):
+    maps = torch.full((8, 8), 255), torch.randn(3, 8, 8)
+    assert check_metrics(recipe_with(tmp_path), *maps) == []
+    good = recipe_with(tmp_path, "my.py:Seen", "kd.metrics.BoundaryIoU", "kd.metrics.Confusion")
+    assert check_metrics(good, *maps) == []
+    check_calls(good)
+    bad = recipe_with(tmp_path, "my.py:Raises", "my.py:Seen", "my.py:Empty")
+    assert [line.split(": ")[1] for line in check_metrics(bad, *maps)] == ["evaluate.metrics.0", "evaluate.metrics.2"]
+
+
+def test_the_call_of_a_metric_is_checked(tmp_path):
+    for metric, fault in (
+        ("{use: kd.metrics.BoundaryIoU, args: {rato: 0.1}}", "takes no 'rato'; did you mean 'ratio'?"),
+        ("{use: kd.metrics.BoundaryIoU, args: {num_classes: 3}}", "'num_classes' is set by the engine; remove it"),
+        ("my.py:Wide", "my.py:Wide needs 'channels'"),
+        ("kd.metrics.BoundryIoU", "kd.metrics has no 'BoundryIoU'; did you mean 'BoundaryIoU'?"),
+    ):
+        with pytest.raises(RecipeError) as caught:
+            check_calls(recipe_with(tmp_path, metric))
+        (line,) = caught.value.mistakes
+        assert ": evaluate.metrics.0" in line
+        assert line.endswith(fault)
+
+
+def test_metrics_make_another_id_and_none_leaves_it(tmp_path):
+    ids = {recipe_with(tmp_path, *metrics).id for metrics in ([], ["kd.metrics.BoundaryIoU"], ["my.py:Seen"])}
+    assert len(ids) == 3
+    plain = recipe_with(tmp_path)
+    for others in ([], ["evaluate.flip=true"]):
+        one, other = (read_recipe(plain.file, [*others, *more]) for more in ([], ["evaluate.metrics=[]"]))
+        assert one.id == other.id
+
+
+def test_a_metric_is_given_once(tmp_path):
+    fault = "evaluate.metrics: each metric must be given once, got BoundaryIoU 2 times"
+    with pytest.raises(RecipeError, match=fault):
+        recipe_with(tmp_path, "kd.metrics.BoundaryIoU", "kd.metrics.BoundaryIoU")

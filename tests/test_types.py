@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from kd.types import IGNORE, Network, Tap, as_classes, resize, resize_labels
+from kd.types import IGNORE, Network, NetworkTraits, Tap, as_classes, as_tuple, resize, resize_labels, traits
 
 
 @pytest.mark.parametrize(
@@ -33,13 +33,13 @@ def test_resize_that_only_grows_equals_plain_bilinear() -> None:
     torch.testing.assert_close(resize(maps, (20, 11)), expected, rtol=0, atol=1e-6)
 
 
-def test_resize_gradient_equals_interpolates() -> None:
+def test_resize_has_the_gradient_of_interpolate() -> None:
     maps = torch.rand(1, 2, 9, 11, dtype=torch.float64, requires_grad=True)
     share = torch.rand(1, 2, 4, 30, dtype=torch.float64)
-    (ours,) = torch.autograd.grad((resize(maps, (4, 30)) * share).sum(), maps)
-    theirs = F.interpolate(maps, (4, 30), mode="bilinear", align_corners=False, antialias=True)
-    (expected,) = torch.autograd.grad((theirs * share).sum(), maps)
-    torch.testing.assert_close(ours, expected)
+    (gradient,) = torch.autograd.grad((resize(maps, (4, 30)) * share).sum(), maps)
+    reference = F.interpolate(maps, (4, 30), mode="bilinear", align_corners=False, antialias=True)
+    (expected,) = torch.autograd.grad((reference * share).sum(), maps)
+    torch.testing.assert_close(gradient, expected)
 
 
 @settings(deadline=None, max_examples=50)
@@ -52,7 +52,7 @@ def test_resize_of_any_size(sizes: tuple[int, int, int, int]) -> None:
 
 @pytest.mark.parametrize("rows", [1, 3, 11])
 def test_resize_of_a_map_one_column_wide(rows: int) -> None:
-    """torch's antialiased CPU kernel repeats the first row there, so two equal columns are the reference."""
+    """There, torch's antialiased CPU kernel repeats the first row, so the reference has two equal columns."""
     maps = torch.rand(1, 2, 5, 1, dtype=torch.float64)
     expected = F.interpolate(maps.expand(-1, -1, -1, 2), (rows, 2), mode="bilinear", antialias=True)[..., :1]
     torch.testing.assert_close(resize(maps, (rows, 1)), expected, rtol=0, atol=1e-12)
@@ -63,7 +63,7 @@ def test_resize_to_the_same_size_is_the_map_itself() -> None:
     assert resize(maps, (5, 5)) is maps
 
 
-def test_resize_raises_half_types_also_under_autocast() -> None:
+def test_resize_computes_half_types_in_float32_under_autocast_too() -> None:
     maps = torch.rand(1, 2, 4, 4)
     assert resize(maps.bfloat16(), (8, 8)).dtype == torch.float32
     with torch.autocast("cpu", torch.bfloat16):
@@ -93,8 +93,24 @@ def test_several_logits_stay_as_they_are() -> None:
     assert as_classes(logits) is logits
 
 
-def test_a_network_is_known_by_what_it_declares() -> None:
+def test_a_network_is_recognised_by_its_attributes() -> None:
     module = nn.Conv2d(3, 2, 1)
     assert not isinstance(module, Network)
     module.taps, module.num_classes, module.in_channels = {"low": Tap(2, 1)}, 2, 3
     assert isinstance(module, Network)
+
+
+def test_traits_are_the_declared_ones_or_the_defaults() -> None:
+    module = nn.Conv2d(3, 2, 1)
+    assert traits(module) == NetworkTraits(shift_free=False, known_classes=(), class_names=None)
+    module.traits = {"shift_free": True}  # an attribute that only has the same name
+    assert traits(module) == NetworkTraits()
+    module.traits = NetworkTraits(known_classes=(1,))
+    assert traits(module).known_classes == (1,)
+
+
+def test_as_tuple() -> None:
+    maps = torch.rand(1, 2, 3, 3)
+    assert as_tuple("low") == ("low",)
+    assert as_tuple(("low", "mid")) == ("low", "mid")
+    assert as_tuple(maps) == (maps,)

@@ -1,4 +1,4 @@
-"""`kd bench --networks`: what each network costs on this machine: parameters, arithmetic, time and memory."""
+"""`kd bench --networks`: the cost of networks on this machine in parameters, arithmetic, time and memory."""
 
 import copy
 import importlib
@@ -25,17 +25,17 @@ from kd.types import as_classes, parameter_count
 
 SIZES = ((256, 256), (512, 512))
 CLASSES = 21
-TRAINED = 2  # images in a training step: the fewest that every BatchNorm takes
+TRAINED = 2  # images in a training step: the fewest that all BatchNorm layers accept
 
 
 class Cost(NamedTuple):
-    """What one network costs at one size."""
+    """The cost of one network at one size."""
 
     parameters: int
-    macs: int  # multiply-accumulates of one image's forward pass; "GMAC" is 1e9 of them, half of the "FLOPs"
-    forward: float  # seconds, one image, in evaluation mode
-    step: float  # seconds: forward, backward and update on `TRAINED` images
-    memory: int  # bytes: the most that the training step takes, the network included
+    macs: int  # multiply-accumulates of the forward pass of one image; 1e9 are a GMAC, or 2 GFLOPs
+    forward: float  # seconds for one image, in evaluation mode
+    step: float  # seconds for forward, backward and update on `TRAINED` images
+    memory: int  # bytes: the peak of the training step, the network included
 
 
 def bench_networks_command(
@@ -45,21 +45,21 @@ def bench_networks_command(
     threads: int | None = None,
     rounds: int = 5,
 ) -> None:
-    """Print a table of the networks' costs, at 256×256 and 512×512 or at `size`.
+    """Print a table of what networks cost at 256×256 and 512×512, or at `size`.
 
     Args:
-        names: such as students.MobileNetV2UNet; all networks that need no further arguments if there are none.
+        names: such as students.MobileNetV2UNet; () means all networks that need no further arguments.
         size: (H, W) in pixels.
-        threads: of torch on a CPU; None leaves them as they are.
-        rounds: timed rounds; the median counts.
+        threads: of torch on a CPU; None keeps the current number.
+        rounds: timed rounds; the table shows their median.
 
     Raises:
-        RecipeError: there is no such network; a number is too small.
+        RecipeError: a network does not exist, or a number is too small.
     """
     if size is not None and min(size) < 64:
-        raise RecipeError(f"kd bench: --size {size[0]} {size[1]}: networks take 64 pixels at least")
+        raise RecipeError(f"kd bench: --size {size[0]} {size[1]}: networks take at least 64 pixels")
     if rounds < 1 or (threads is not None and threads < 1):
-        raise RecipeError(f"kd bench: --threads {threads}, --rounds {rounds}: give 1 at least")
+        raise RecipeError(f"kd bench: --threads {threads}, --rounds {rounds}: both must be at least 1")
     names = names or all_networks()
     for name in names:
         Maker().find(Use(use=name))
@@ -87,29 +87,30 @@ def bench_networks_command(
 
 
 def all_networks() -> list[str]:
-    """Every student and teacher that can be built for a number of classes without further arguments."""
+    """All students and teachers that need no argument but the number of classes."""
     names = [
         f"{module}.{name}" for module in ("students", "teachers") for name in importlib.import_module(module).__all__
     ]
-    return [name for name in names if not _needs_more(name)]
+    return [name for name in names if _required(name) <= {"num_classes"}]
 
 
-def _needs_more(name: str) -> bool:
+def _required(name: str) -> set[str]:
+    """The arguments without a default."""
     parameters = inspect.signature(Maker().find(Use(use=name))).parameters.values()
-    return any(one.default is one.empty and one.name != "num_classes" for one in parameters)
+    return {parameter.name for parameter in parameters if parameter.default is parameter.empty}
 
 
 def _alone(
     name: str, sizes: Iterable[tuple[int, int]], threads: int | None, rounds: int
 ) -> list[tuple[tuple[int, int], Cost]]:
-    """The costs, each measured in a process of its own: its peak memory is this network's at this size."""
+    """The costs, each measured in a new process, whose peak memory is that of this network at this size."""
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=context, max_tasks_per_child=1) as one:
-        return [(size, one.submit(measure, name, size, threads=threads, rounds=rounds).result()) for size in sizes]
+    with ProcessPoolExecutor(1, mp_context=context, max_tasks_per_child=1) as pool:
+        return [(size, pool.submit(measure, name, size, threads=threads, rounds=rounds).result()) for size in sizes]
 
 
 def measure(name: str, size: tuple[int, int], *, threads: int | None = None, rounds: int = 5) -> Cost:
-    """The cost of a network at a size; the memory is right in a process that has measured nothing else."""
+    """The cost of a network at a size; `memory` is right only in a process that measured nothing else."""
     if threads is not None:
         torch.set_num_threads(threads)
     precision = choose()
@@ -128,7 +129,7 @@ def measure(name: str, size: tuple[int, int], *, threads: int | None = None, rou
 
 
 def count_macs(network: nn.Module, size: tuple[int, int]) -> int:
-    """Multiply-accumulates of convolutions and matrix products for one image of (H, W) pixels; nothing is computed."""
+    """Multiply-accumulates of convolutions and matrix products for one image of (H, W) pixels, from shapes alone."""
     shadow = copy.deepcopy(network).to("meta").eval()
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         shadow(torch.rand(1, 3, *size, device="meta"))
@@ -151,19 +152,19 @@ def _step(network: nn.Module, images: torch.Tensor, optimizer: torch.optim.Optim
 
 
 def _median(job: Callable[[], None], precision: Precision, rounds: int) -> float:
-    """Median seconds of a job, after two rounds of warm-up."""
-    taken = []
+    """The median seconds of a job, after two rounds of warm-up."""
+    seconds = []
     for _ in range(rounds + 2):
         _wait(precision)
         began = time.perf_counter()
         job()
         _wait(precision)
-        taken.append(time.perf_counter() - began)
-    return statistics.median(taken[2:])
+        seconds.append(time.perf_counter() - began)
+    return statistics.median(seconds[2:])
 
 
 def _peak(precision: Precision) -> int:
-    """Bytes at the peak. On a CPU Linux hands `ru_maxrss` down to a started process; its own is VmHWM."""
+    """Peak memory in bytes. Linux passes `ru_maxrss` on to a started process, so a CPU's comes from VmHWM."""
     status = Path("/proc/self/status")
     if precision.device.type == "cuda" or not status.is_file():
         return peak_memory(precision.device)

@@ -1,4 +1,10 @@
-"""Time a recipe's step against its parts, all losses or networks, on this machine."""
+"""Time a recipe's training step against its parts, or losses, or networks, on this machine.
+
+Example:
+    kd bench shapes/mobilenetv3_kl_cwd.yaml
+    kd bench --losses CWD PixelKL
+    kd bench --networks students.MobileNetV2UNet --size 512 512
+"""
 
 import argparse
 
@@ -8,9 +14,12 @@ from kd.cli.options import add_recipe, open_recipes
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What is timed, at which sizes, how often."""
     add_recipe(parser, optional=True)
-    parser.add_argument("--rounds", type=int, default=10, help="timed rounds (default 10)")
+    parser.add_argument("--rounds", type=int, default=10, help="number of timed rounds (default 10)")
     parser.add_argument(
-        "--losses", nargs="*", metavar="NAME", help="time these losses (CWD) instead, beside a teacher's forward; all"
+        "--losses",
+        nargs="*",
+        metavar="NAME",
+        help="time these losses (such as CWD; default all) beside a teacher's forward pass",
     )
     parser.add_argument(
         "--sizes",
@@ -18,15 +27,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs=5,
         default=(8, 19, 256, 64, 128),
         metavar=("N", "K", "C", "H", "W"),
-        help="of --losses: images, classes, channels, height and width of the maps (default 8 19 256 64 128)",
+        help="images, classes, channels, height and width of the maps for --losses (default 8 19 256 64 128)",
     )
     parser.add_argument(
-        "--networks", nargs="*", metavar="NAME", help="measure these networks instead (students.MobileNetV2UNet); all"
+        "--networks",
+        nargs="*",
+        metavar="NAME",
+        help="measure these networks (such as students.MobileNetV2UNet; default all)",
     )
     parser.add_argument(
-        "--size", type=int, nargs=2, metavar=("H", "W"), help="of the networks' images (default: 256 256 and 512 512)"
+        "--size",
+        type=int,
+        nargs=2,
+        metavar=("H", "W"),
+        help="height and width of the images for --networks (default 256 256 and 512 512)",
     )
-    parser.add_argument("--threads", type=int, metavar="N", help="torch's threads, for --networks (default: its own)")
+    parser.add_argument(
+        "--threads", type=int, metavar="N", help="torch's threads for --networks (default: torch's own number)"
+    )
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -1,4 +1,10 @@
-"""Compute a recipe's teacher ahead, for every view of every image."""
+"""Compute the teacher's outputs before training, for every view of every image.
+
+The recipe needs a `cache` section. Outputs that are there already are checked and kept.
+
+Example:
+    kd cache camvid/mobilenetv3_aspp_kl.yaml "cache={views: 4}" data.args.root=/data/camvid
+"""
 
 import argparse
 

@@ -1,4 +1,10 @@
-"""Propose the terms' weights from their gradients on some batches."""
+"""Propose weights of the terms from the size of their gradients.
+
+Prints a fragment of a recipe to paste.
+
+Example:
+    kd calibrate shapes/mobilenetv3_kl_cwd.yaml --ratio 0.5
+"""
 
 import argparse
 
@@ -8,9 +14,12 @@ from kd.cli.options import add_recipe, open_recipes
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The recipe, and what the gradients are measured on and brought to."""
     add_recipe(parser)
-    parser.add_argument("--batches", type=int, default=4, help="batches to average over (default 4)")
+    parser.add_argument("--batches", type=int, default=4, help="number of batches to average over (default 4)")
     parser.add_argument(
-        "--ratio", type=float, default=1.0, help="wanted: norm of a weighted term's gradient by the supervised one's"
+        "--ratio",
+        type=float,
+        default=1.0,
+        help="norm of a weighted term's gradient, divided by that of the supervised loss (default 1)",
     )
 
 

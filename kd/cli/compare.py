@@ -1,8 +1,14 @@
-"""Compare a recipe's student with its baseline and its teacher."""
+"""Compare a recipe's student with its baseline and its teacher.
+
+Prints tables of finished runs, and writes a page with curves and pictures.
+
+Example:
+    kd compare shapes/mobilenetv3_kl_cwd.yaml
+    kd compare runs/a-0123abcd/seed0 runs/b-4567cdef/seed0 --no-page
+"""
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 from kd.cli.options import add_files, open_recipes
 
@@ -11,17 +17,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What is compared, and the form of the result."""
     add_files(parser, "TARGET", "recipes, run directories, and `path=value`")
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
-    parser.add_argument("--html", type=Path, metavar="FILE", help="where the page goes (default: the run directory)")
-    parser.add_argument("--no-page", action="store_true", help="print the tables only")
+    page = parser.add_mutually_exclusive_group()
+    page.add_argument("--html", type=Path, metavar="FILE", help="where the page goes (default: the run directory)")
+    page.add_argument("--no-page", action="store_true", help="write no page; needs no torch and answers at once")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the comparison and write its page."""
-    if not arguments.no_page:
+    if arguments.html or not (arguments.no_page or arguments.json):  # the page shows predictions, made with torch
         open_recipes(arguments, [target for target in arguments.files if not Path(target).is_dir()])
     from kd.compare import compare_command
 
-    without_page: dict[str, Any] = {"page": False} if arguments.no_page else {}
     return compare_command(
         arguments.files,
         runs=arguments.runs,
@@ -29,5 +35,5 @@ def run(arguments: argparse.Namespace) -> int:
         trust=arguments.trust,
         as_json=arguments.json,
         html=arguments.html,
-        **without_page,
+        page=not arguments.no_page,
     )

@@ -1,4 +1,11 @@
-"""List the recipes that come with kd, or copy one."""
+"""List the recipes that come with kd, or copy one with all that it names.
+
+The teacher's recipe and the JSON Schema for editors come with it. Nothing is overwritten.
+
+Example:
+    kd copy
+    kd copy shapes/mobilenetv3_kl_cwd.yaml
+"""
 
 import argparse
 from pathlib import Path
@@ -7,7 +14,7 @@ from pathlib import Path
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The recipe, and where it goes."""
     parser.add_argument(
-        "recipe", metavar="RECIPE", nargs="?", help="such as shapes/mobilenetv3_kl_cwd.yaml; none lists all"
+        "recipe", metavar="RECIPE", nargs="?", help="such as shapes/mobilenetv3_kl_cwd.yaml; without it, all are listed"
     )
     parser.add_argument(
         "folder",
@@ -15,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         type=Path,
         default=Path(),
-        help="where to: shapes/… comes into FOLDER/shapes (default: the current folder)",
+        help="destination (default: the current folder); shapes/x.yaml becomes FOLDER/shapes/x.yaml",
     )
 
 

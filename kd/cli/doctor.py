@@ -1,4 +1,8 @@
-"""Find out why a recipe's teacher scores badly: its images' form or its classes."""
+"""Find out why a recipe's teacher scores badly: the form of its images, or its classes.
+
+Example:
+    kd doctor camvid/mobilenetv3_aspp_kl.yaml data.args.root=/data/camvid
+"""
 
 import argparse
 

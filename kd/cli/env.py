@@ -1,4 +1,8 @@
-"""Print versions, hardware and what precision: auto picks here."""
+"""Print versions, hardware, and the precision that `auto` means on this machine.
+
+Example:
+    kd env
+"""
 
 import argparse
 

@@ -1,4 +1,8 @@
-"""Show each term's taps, shapes, adapter, value and gradient on one batch."""
+"""Show each term's taps, shapes, adapter, value and gradient on one batch.
+
+Example:
+    kd inspect shapes/mobilenetv3_kl_cwd.yaml
+"""
 
 import argparse
 

@@ -1,4 +1,8 @@
-"""List the runs, finished and unfinished."""
+"""List the runs, finished and unfinished.
+
+Example:
+    kd list --runs /data/runs
+"""
 
 import argparse
 

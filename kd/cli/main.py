@@ -5,26 +5,41 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib import import_module
 
 from kd import __version__
 from kd.cli import status
 from kd.cli.options import sort_out
+from kd.cli.status import MEASURING, PLAIN, READING, TRAINING
 
-# One module of kd.cli a command, in the order of `kd --help`. Each has a docstring, whose first line is the summary,
-# `add_arguments(parser)` and `run(arguments) -> int | None`, and imports what it runs only when it runs.
-COMMANDS = (
-    "demo", "run", "cache", "check", "compare", "diff", "list",
-    "doctor", "inspect", "calibrate", "bench", "env", "schema", "copy",
-)  # fmt: skip
+# The commands, in the order of `kd --help`, and how each may end. A command is the module of kd.cli that has its name
+# (docs/add-a-command.md), and imports what it runs only when it runs: none waits for what it does not need.
+COMMANDS = {
+    "demo": TRAINING,
+    "copy": READING,
+    "check": MEASURING,
+    "run": TRAINING,
+    "cache": TRAINING,
+    "list": PLAIN,
+    "compare": READING,
+    "diff": READING,
+    "clean": READING,
+    "doctor": MEASURING,
+    "inspect": MEASURING,
+    "calibrate": MEASURING,
+    "bench": MEASURING,
+    "components": PLAIN,
+    "schema": PLAIN,
+    "env": PLAIN,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Returns:
-        The exit status (see docs/architecture.md).
+        The exit status, see `kd.cli.status.MEANINGS`.
     """
     arguments = _parse(sys.argv[1:] if argv is None else argv)
     warnings.showwarning = _one_line
@@ -41,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
     """Parse, with `path=value` allowed after options too: argparse alone takes positionals in one piece."""
-    parser = _parser(argv[:1] if argv and argv[0] in COMMANDS else COMMANDS)
+    parser = make_parser(argv[:1] if argv and argv[0] in COMMANDS else COMMANDS)
     arguments, rest = parser.parse_known_args(argv)
     if any("=" not in text or text.startswith("-") for text in rest) or (rest and not hasattr(arguments, "overrides")):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
@@ -49,14 +64,25 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     return arguments
 
 
-def _parser(names: Sequence[str] = COMMANDS) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="kd", description="Knowledge distillation for semantic segmentation.")
+def make_parser(names: Iterable[str]) -> argparse.ArgumentParser:
+    """The parser of these commands."""
+    parser = argparse.ArgumentParser(
+        prog="kd",
+        description="Knowledge distillation for semantic segmentation.",
+        epilog="`kd COMMAND --help` shows a command's options, an example and its exit statuses.",
+    )
     parser.add_argument("--version", action="version", version=f"kd {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name in names:
         module = import_module(f"kd.cli.{name}")
-        summary = (module.__doc__ or "").partition("\n")[0]
-        command = commands.add_parser(name, help=summary, description=summary)
+        description, _, example = (module.__doc__ or "").partition("\n\nExample:\n")
+        command = commands.add_parser(
+            name,
+            help=description.partition("\n")[0],
+            description=description,
+            epilog=f"example:\n{example}\n{status.listed(COMMANDS[name])}\n\nmore: docs/commands.md",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
         module.add_arguments(command)
         command.set_defaults(run=module.run)
     return parser

@@ -16,7 +16,11 @@ def add_recipe(parser: argparse.ArgumentParser, *, optional: bool = False) -> No
         "recipe", metavar="RECIPE", nargs="?" if optional else None, help="a recipe file, or one that comes with kd"
     )
     parser.add_argument(
-        "overrides", nargs="*", default=[], metavar="path=value", help="such as train.epochs=2; YAML syntax"
+        "overrides",
+        nargs="*",
+        default=[],
+        metavar="path=value",
+        help="a changed value in YAML syntax, such as train.epochs=2",
     )
     _add_trust(parser)
     add_runs(parser)
@@ -33,7 +37,7 @@ def add_files(parser: argparse.ArgumentParser, metavar: str, summary: str) -> No
 def add_runs(parser: argparse.ArgumentParser) -> None:
     """`--runs`: the folder of run directories."""
     parser.add_argument(
-        "--runs", type=Path, default=Path("runs"), metavar="DIR", help="run directories (default: runs)"
+        "--runs", type=Path, default=Path("runs"), metavar="DIR", help="folder of the run directories (default: runs)"
     )
 
 
@@ -42,7 +46,7 @@ def _add_trust(parser: argparse.ArgumentParser) -> None:
         "--trust",
         action="store_true",
         default=os.environ.get("KD_TRUST") == "1",
-        help="import components from outside kd (also: KD_TRUST=1)",
+        help="import components that are not kd's (also: KD_TRUST=1)",
     )
 
 

@@ -1,4 +1,12 @@
-"""Train a recipe, or resume it where an earlier call stopped."""
+"""Train a recipe, or resume it where an earlier call stopped.
+
+A teacher that has a recipe but no finished run is trained first. The same command
+again resumes an unfinished run and reports the score of a finished one.
+
+Example:
+    kd run shapes/mobilenetv3_kl_cwd.yaml --baseline
+    kd run shapes/mobilenetv3_kl_cwd.yaml train.epochs=2 "train.seeds=[0, 1, 2]"
+"""
 
 import argparse
 import tempfile
@@ -15,14 +23,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The recipe, and what else is trained, for how long and where."""
     add_recipe(parser)
     parser.add_argument("--baseline", action="store_true", help="train the same student without distillation too")
+    parser.add_argument("--fresh", action="store_true", help="move this recipe's run directories aside and start over")
     parser.add_argument(
-        "--fresh", action="store_true", help="move this recipe's old run directories aside and start over"
+        "--smoke", action="store_true", help="train, resume, score and compare a few steps in a temporary folder"
     )
-    parser.add_argument("--smoke", action="store_true", help="try everything once in a folder that is removed")
     parser.add_argument(
-        "--budget", type=_seconds, metavar="TIME", help="set train.epochs so that all ends within this time, such as 6h"
+        "--budget",
+        type=_seconds,
+        metavar="TIME",
+        help="set train.epochs so that everything ends within this time, such as 6h",
     )
-    parser.add_argument("--no-wait", action="store_true", help="exit 7 if another process trains the teacher already")
+    parser.add_argument(
+        "--no-wait",
+        action="store_true",
+        help="exit with status 7 where it would wait for another process to train the teacher or the baseline",
+    )
 
 
 def _seconds(text: str) -> float:

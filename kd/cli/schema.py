@@ -1,4 +1,8 @@
-"""Print the JSON Schema of recipes, for editors."""
+"""Print the JSON Schema of recipes, for editors.
+
+Example:
+    kd schema > recipe.schema.json
+"""
 
 import argparse
 import json

@@ -1,4 +1,4 @@
-"""How a command ends: the exit status, and what is said of an error."""
+"""How a command ends: its exit status, and what a user reads of an error."""
 
 import os
 import shlex
@@ -10,13 +10,39 @@ from contextlib import suppress
 from kd import __version__
 from kd.errors import DivergedError, LockedError, RecipeError, StoppedError
 
+MEANINGS = {
+    0: "done",
+    1: "a bug of kd, with its traceback and how to report it",
+    2: "a mistake in a recipe or on the command line",
+    3: "images or labels are missing or wrong",
+    4: "the training diverged",
+    5: "no checkpoint is valid",
+    6: "a file cannot be read or written",
+    7: "another process uses the run directory",
+    8: "another process of the same run died (under torchrun)",
+    130: "stopped by SIGINT (Ctrl-C); a run has saved a checkpoint, and the same command resumes it",
+    143: "stopped by SIGTERM; a run has saved a checkpoint, and the same command resumes it",
+}
+PLAIN = (0, 2)  # of a command that reads recipes or prints what kd knows
+READING = (0, 2, 6)  # of one that reads run directories
+MEASURING = (0, 2, 3, 6)  # of one that builds datasets and networks too
+TRAINING = tuple(status for status in MEANINGS if status != 1)
+
+
+def listed(statuses: Sequence[int]) -> str:
+    """The exit statuses of a command, as its help prints them; a bug may end any of them."""
+    return "exit status:\n" + "\n".join(f"  {number:>3}  {MEANINGS[number]}" for number in sorted({*statuses, 1}))
+
 
 def report(error: Exception, settled: Sequence[str] | None) -> int:
-    """Print what a user reads of an error, once under torchrun; the exit status.
+    """Print what a user reads of an error, once under torchrun.
 
     Args:
         error: what ended the command.
-        settled: the overrides that a budget stood for, if one did.
+        settled: the overrides that a budget was turned into, if there was one.
+
+    Returns:
+        The exit status.
     """
     rank = int(os.environ.get("RANK", "0"))  # torchrun's; the process group may be gone
     exit_status: int | None = getattr(error, "exit_status", None)
@@ -34,13 +60,13 @@ def report(error: Exception, settled: Sequence[str] | None) -> int:
 
 
 def tell(text: str) -> None:
-    """Print to standard error, if anybody reads it: for want of it no run ends and no status changes."""
+    """Print to standard error; a run and its exit status do not depend on whether it is open."""
     with suppress(OSError):
         print(text, file=sys.stderr)
 
 
 def command_again(settled: Sequence[str] | None) -> str:
-    """The command that goes on with what this one began; `settled` stands for its budget."""
+    """The command that resumes this one; `settled` replaces its budget."""
     arguments = [argument for argument in sys.argv[1:] if argument != "--fresh"]
     if settled is not None:
         budget = next(i for i, argument in enumerate(arguments) if argument.startswith("--budget"))

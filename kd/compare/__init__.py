@@ -13,10 +13,9 @@ from kd.compare import tables
 from kd.compare.comparison import Comparison
 from kd.compare.gather import gather
 from kd.compare.listing import list_runs
-from kd.compare.report import write_report
 from kd.console import stdout
 
-__all__ = ["Comparison", "compare", "compare_command", "gather", "list_command", "list_runs", "write_report"]
+__all__ = ["Comparison", "compare", "compare_command", "gather", "list_command", "list_runs"]
 
 
 def compare(
@@ -60,6 +59,7 @@ def compare_command(
     trust: bool = False,
     as_json: bool = False,
     html: Path | None = None,
+    page: bool = True,
     console: Console | None = None,
 ) -> int:
     """`kd compare`: print the comparison and write its page.
@@ -69,8 +69,9 @@ def compare_command(
         runs: where the runs of recipes are.
         overrides: `path=value`, for the recipes.
         trust: whether recipes, and the networks whose predictions the page shows, may be code that is not ours.
-        as_json: print JSON and nothing else; the page is then written only where `html` says so.
+        as_json: print JSON and nothing else; the page is then written only if `html` is given.
         html: where the page goes; by default `report.html` in the first student's run directory.
+        page: False writes no page, and then torch is not needed.
         console: where to print, by default standard output.
 
     Returns:
@@ -82,11 +83,13 @@ def compare_command(
     """
     console = console or stdout()
     comparison = gather(targets, runs=runs, overrides=overrides, trust=trust)
-    page = html or (None if as_json else _default_page(comparison))
-    if page is not None:
-        write_report(comparison, page)
+    file = html or (None if as_json else _default_page(comparison)) if page else None
+    if file is not None:
+        from kd.compare.report import write_report  # imports torch, for the predictions in its pictures
+
+        write_report(comparison, file)
     if as_json:
-        content = tables.to_json(comparison) | {"report": None if page is None else str(page)}
+        content = tables.to_json(comparison) | {"report": None if file is None else str(file)}
         console.file.write(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
         return 0
     for line in tables.warnings(comparison):
@@ -99,8 +102,8 @@ def compare_command(
     console.print()
     console.print(tables.as_table(*tables.class_rows(comparison)))
     console.print()
-    if page is not None:
-        console.print(f"report: {page}", markup=False, soft_wrap=True)
+    if file is not None:
+        console.print(f"report: {file}", markup=False, soft_wrap=True)
     for note in comparison.notes:
         console.print(note, markup=False, soft_wrap=True)
     return 0

@@ -7,8 +7,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-import torch
-
 from kd.errors import RecipeError
 from kd.metrics import Scores, scores
 from kd.runs import Result, SplitResult, TeacherResult
@@ -48,7 +46,7 @@ class Entry:
     @cached_property
     def scores(self) -> tuple[Scores, ...]:
         """The scores of each seed."""
-        return tuple(scores(torch.tensor(split.confusion)) for split in self.splits)
+        return tuple(scores(split.confusion) for split in self.splits)
 
     def figure(self, score: Callable[[Scores], float]) -> Figure:
         """Mean and standard deviation of one score over the seeds."""
@@ -125,4 +123,5 @@ def val(result: Result | TeacherResult, run: Path) -> SplitResult:
 
 def labelled(split: SplitResult) -> list[int]:
     """Labelled pixels of each class."""
-    return [sum(row) for row in split.confusion]
+    pixels: list[int] = split.confusion.sum(1).tolist()
+    return pixels

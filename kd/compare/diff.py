@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
 from rich.table import Table
 
@@ -59,7 +58,7 @@ def facts(path: Path) -> dict[str, str]:
         "peak_memory": result.peak_memory,
     }
     for name, split in result.splits.items():
-        one = scores(torch.tensor(split.confusion))
+        one = scores(split.confusion)
         known[name] = {"images": split.images, "miou": one.miou, "pixel_accuracy": one.pixel_accuracy}
     return found | dict(_flat(known, "result"))
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from kd.types import IGNORE
+from kd import IGNORE
 
 RGB = NDArray[np.uint8]
 Labels = NDArray[np.integer]

@@ -252,5 +252,4 @@ def _of_scores(comparison: Comparison) -> list[str]:
 
 
 def _predicted(split: SplitResult) -> list[str]:
-    columns = zip(split.classes, zip(*split.confusion, strict=True), strict=True)
-    return [name for name, column in columns if any(column)]
+    return [name for name, predicted in zip(split.classes, split.confusion.sum(0).tolist(), strict=True) if predicted]

@@ -6,12 +6,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
-
 from kd.compare.comparison import Role, val
 from kd.errors import StorageError
 from kd.metrics import scores
-from kd.runs import Result, is_finished, read_metrics, read_result
+from kd.runs import Result, has_teacher_score, is_finished, read_metrics, read_result
 
 
 class RunLine(NamedTuple):
@@ -55,11 +53,11 @@ def _line(run: Path, result: Result | None, taught: Container[str], twins: Conta
         role = "teacher"
     elif identifier in twins:
         role = "baseline"
-    elif (result and result.teacher) or (run / "teacher.json").is_file():
+    elif (result and result.teacher) or has_teacher_score(run):
         role = "student"
     seed = int(run.name.removeprefix("seed"))
     if result is not None:
-        miou = scores(torch.tensor(val(result, run).confusion)).miou
+        miou = scores(val(result, run).confusion).miou
         return RunLine(name, identifier, seed, role, "finished", miou, _time(run / "result.json"))
     metrics = read_metrics(run)
     step = metrics[-1]["step"] if metrics else 0

@@ -17,8 +17,9 @@ from kd.errors import DataError, RecipeError, StorageError
 from kd.machine import Precision, choose
 from kd.networks.weights import load_into
 from kd.recipe import Recipe
-from kd.runs import load_network, read_run_recipe
+from kd.runs import read_run_recipe
 from kd.scoring import full_size, predict
+from kd.trained import load_network
 from kd.types import IGNORE, Sample, SegmentationDataset
 
 CANDIDATES = 24  # images that are looked at to choose those to show

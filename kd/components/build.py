@@ -3,7 +3,7 @@
 import importlib
 import importlib.util
 import types
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -34,9 +34,12 @@ NOT_INSTALLED = "(not installed)"
 OFFERED = ("num_classes", "channels", "label_counts")  # facts that a loss gets if its constructor names them
 
 
-def asked(component: Any) -> list[str]:
-    """Which of the `OFFERED` facts a loss's constructor names."""
-    return [name for name in OFFERED if name in (parameters(component) or ())]
+OFFERED_TO_METRICS = OFFERED[:1]
+
+
+def asked(component: Any, offered: Iterable[str] = OFFERED) -> list[str]:
+    """Which of the `offered` facts a component's constructor names."""
+    return [name for name in offered if name in (parameters(component) or ())]
 
 
 class Maker:
@@ -95,7 +98,7 @@ class Maker:
         """
         component = self.find(use)
         if facts is not None:
-            supplied |= {name: facts[name]() for name in asked(component)}
+            supplied |= {name: facts[name]() for name in asked(component, facts)}
         if mistakes := misfits(use, component, supplied):
             raise RecipeError(mistakes)
         args = self._built(use.args, facts)
@@ -153,7 +156,8 @@ class Maker:
             except RecipeError as error:
                 mistakes += error.mistakes
             else:
-                mistakes += misfits(use, component, asked(component) if supplied is OFFERED else supplied)
+                offered = supplied in (OFFERED, OFFERED_TO_METRICS)
+                mistakes += misfits(use, component, asked(component, supplied) if offered else supplied)
         if mistakes:
             raise RecipeError(dict.fromkeys(mistakes))
 
@@ -274,6 +278,7 @@ def _roles(recipe: Recipe) -> Iterator[tuple[Use, Sequence[str]]]:
         (recipe.data.dataset, ("split",)),
         *((transform, ()) for transform in recipe.data.augment),
         (recipe.supervised.loss, OFFERED),
+        *((metric, OFFERED_TO_METRICS) for metric in recipe.evaluate.metrics),
     ]
     for term in recipe.distill.values():
         roles += [(term.loss, OFFERED), (term.adapter, ("in_channels", "out_channels"))]
@@ -282,4 +287,5 @@ def _roles(recipe: Recipe) -> Iterator[tuple[Use, Sequence[str]]]:
     for use, supplied in roles:
         if use is not None:
             yield use, supplied
-            yield from ((inner, supplied if supplied is OFFERED else ()) for inner in components(use.args))
+            offered = supplied in (OFFERED, OFFERED_TO_METRICS)
+            yield from ((inner, supplied if offered else ()) for inner in components(use.args))

@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from kd.console import stdout
+from kd.networks.taps import declared_taps
 from kd.parts.assemble import Parts
 from kd.parts.dry_run import open_parts
 from kd.parts.gradients import gradient_norm
@@ -23,7 +24,7 @@ def inspect_command(recipe: Recipe, *, runs: Path, console: Console | None = Non
         console.print(line, markup=False)
     for side, role in (("student", parts.student), ("teacher", parts.teacher)):
         if role is not None:
-            taps = getattr(role.network, "taps", {})
+            taps = declared_taps(role.network)
             listed = ", ".join(f"{name} ({tap.channels} at stride {tap.stride})" for name, tap in taps.items())
             console.print(
                 f"{side}: {parameter_count(role.network):,} parameters; taps: {listed or 'none'}", markup=False

@@ -1,32 +1,77 @@
-"""Confusion matrices, and the scores that follow from one."""
+"""Confusion matrices, and the scores computed from them."""
 
 import math
-from typing import NamedTuple
+from statistics import fmean
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
-from kd.types import IGNORE
+from kd import IGNORE
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Counts = NDArray[np.int64]
 
 
 class Scores(NamedTuple):
-    """What a confusion matrix says; every figure is a share from 0 to 1.
+    """The scores of a confusion matrix; every one is a share from 0 to 1.
 
-    A class that occurs neither in the labels nor in the predictions has no IoU and no Dice: None, and left out of the
-    means. A class that is predicted but never labelled scores 0. Means over nothing are NaN.
+    A class that occurs neither in the labels nor in the predictions has no IoU and no Dice: both are None, and the
+    means leave the class out. A class that is predicted but never labelled scores 0. A mean over nothing is NaN.
     """
 
     miou: float
     iou: tuple[float | None, ...]
     pixel_accuracy: float
-    mean_accuracy: float  # mean recall, over the classes that are labelled
+    mean_accuracy: float  # mean recall over the labelled classes
     mean_dice: float
     dice: tuple[float | None, ...]
-    absent: tuple[int, ...]  # the classes without a figure
+    absent: tuple[int, ...]  # the classes without IoU and Dice
 
 
-def confusion_matrix(labels: Tensor, predictions: Tensor, num_classes: int) -> Tensor:
-    """How often each class is taken for each other one.
+class Confusion:
+    """The confusion matrix of a split. kd scores every network by it, whether or not a recipe names it.
+
+    Args:
+        num_classes: K.
+
+    Attributes:
+        images: of each image int64 (K, 3): a class's intersection of labels and predictions, its predicted and its
+            labelled pixels.
+    """
+
+    unit = "%"
+    direction = "higher"
+
+    def __init__(self, num_classes: int) -> None:
+        self.images: list[Counts] = []
+        self._confusion = np.zeros((num_classes, num_classes), np.int64)
+
+    def update(self, labels: "Tensor", probabilities: "Tensor") -> None:
+        """Add one image; the prediction is the argmax of `probabilities`."""
+        self.count(labels, probabilities.argmax(0))
+
+    def count(self, labels: "Tensor", predictions: "Tensor") -> None:
+        """Add one image, given its predicted classes (H, W)."""
+        matrix: Counts = confusion_matrix(labels, predictions, len(self._confusion)).cpu().numpy()
+        self._confusion += matrix
+        self.images.append(np.stack((matrix.diagonal(), matrix.sum(0), matrix.sum(1)), axis=1))
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """`confusion`: int64 (K, K), rows are labels and columns predictions."""
+        return {"confusion": self._confusion}
+
+    def value(self, state: dict[str, NDArray[Any]]) -> dict[str, float | None]:
+        """`miou`, `pixel_accuracy`, `mean_accuracy` and `mean_dice`: shares from 0 to 1."""
+        result = scores(state["confusion"])._asdict()
+        names = ("miou", "pixel_accuracy", "mean_accuracy", "mean_dice")
+        return {name: None if math.isnan(result[name]) else result[name] for name in names}
+
+
+def confusion_matrix(labels: "Tensor", predictions: "Tensor", num_classes: int) -> "Tensor":
+    """Count how often each class is predicted as each class.
 
     Args:
         labels: integers of any shape: 0 … K-1, and IGNORE where a pixel is not scored.
@@ -48,35 +93,45 @@ def confusion_matrix(labels: Tensor, predictions: Tensor, num_classes: int) -> T
     rows, columns = labels[scored].long(), predictions[scored].long()
     for name, values in (("labels", rows), ("predictions", columns)):
         wrong = values[(values < 0) | (values >= num_classes)]
-        if wrong.numel():  # or a count would land in another class, silently
+        if wrong.numel():  # otherwise the pixel would be counted for another class
             raise ValueError(
                 f"{name} hold {int(wrong[0])} ({wrong.numel()} pixels), classes are 0 … {num_classes - 1}; "
                 f"{IGNORE} marks a pixel that is not scored"
             )
-    counts = torch.bincount(rows * num_classes + columns, minlength=num_classes**2)
-    return counts.view(num_classes, num_classes)
+    return (rows * num_classes + columns).bincount(minlength=num_classes**2).view(num_classes, num_classes)
 
 
-def scores(matrix: Tensor) -> Scores:
-    """The scores of a confusion matrix.
+def scores(matrix: Counts) -> Scores:
+    """Compute the scores of a confusion matrix.
+
+    Means are rounded once, from the exact sum: they do not depend on an order of addition.
 
     Args:
         matrix: int64 (K, K), rows labels, columns predictions: the sum over all images.
     """
-    matrix = matrix.to("cpu", torch.float64)  # exact: counts are far below 2^53
-    hits, labelled, predicted = matrix.diagonal(), matrix.sum(1), matrix.sum(0)
-    iou = hits / (labelled + predicted - hits)  # 0 / 0 is NaN: the class occurs nowhere
-    dice = 2 * hits / (labelled + predicted)
+    counts = np.asarray(matrix, np.float64)  # exact: counts are far below 2^53
+    hits, labelled, predicted = counts.diagonal(), counts.sum(1), counts.sum(0)
+    with np.errstate(invalid="ignore"):  # 0 / 0 is NaN: the class occurs nowhere
+        iou = hits / (labelled + predicted - hits)
+        dice = 2 * hits / (labelled + predicted)
+        recall = hits / labelled
+        accuracy = hits.sum() / counts.sum()
     return Scores(
-        miou=iou.nanmean().item(),
-        iou=_figures(iou),
-        pixel_accuracy=(hits.sum() / matrix.sum()).item(),
-        mean_accuracy=(hits / labelled).nanmean().item(),
-        mean_dice=dice.nanmean().item(),
-        dice=_figures(dice),
-        absent=tuple(iou.isnan().nonzero().flatten().tolist()),
+        miou=mean_of_known(iou),
+        iou=_known(iou),
+        pixel_accuracy=float(accuracy),
+        mean_accuracy=mean_of_known(recall),
+        mean_dice=mean_of_known(dice),
+        dice=_known(dice),
+        absent=tuple(np.flatnonzero(np.isnan(iou)).tolist()),
     )
 
 
-def _figures(values: Tensor) -> tuple[float | None, ...]:
+def mean_of_known(values: NDArray[np.float64]) -> float:
+    """The mean of the values that are not NaN; NaN where there are none."""
+    known = values[~np.isnan(values)].tolist()
+    return fmean(known) if known else math.nan
+
+
+def _known(values: NDArray[np.float64]) -> tuple[float | None, ...]:
     return tuple(None if math.isnan(value) else value for value in values.tolist())

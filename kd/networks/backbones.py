@@ -1,29 +1,25 @@
-"""torchvision's encoders as the networks here need them: any number of channels, any output stride, every stage out."""
+"""torchvision's encoders for any number of image channels and any output stride, with the output of every stage."""
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 import torchvision
 from torch import Tensor, nn
-from torchvision.models.segmentation.deeplabv3 import DeepLabHead
-from torchvision.models.segmentation.fcn import FCNHead
 
-from kd.networks.layers import Normalize, PooledBatchNorm2d
-from kd.types import SegmentationOutput, Tap
+from kd.types import Tap
 
-BLOCKS_EXPANSION = {"resnet18": 1, "resnet34": 1, "resnet50": 4, "resnet101": 4}
+EXPANSION = {"resnet18": 1, "resnet34": 1, "resnet50": 4, "resnet101": 4}  # of the channels in a stage's last layer
 
 
 class Stages(nn.Module):
-    """Modules that run one behind the other; the outputs of some of them are the result.
+    """Modules that run in sequence; the outputs of some of them are the result.
 
-    The children keep the names that they have in torchvision's segmentation networks, so its weights load.
+    The children keep their names in torchvision's segmentation networks, so that its weights load.
 
     Args:
         modules: name -> module, in running order.
         outputs: tap -> name of the module whose output it is; one output may have two names.
         taps: tap -> channels and stride of that output.
-        imagenet: torchvision's name of the weights that `weights: imagenet` means.
+        imagenet: torchvision's name of the weights that `weights: imagenet` loads.
     """
 
     def __init__(
@@ -38,12 +34,12 @@ class Stages(nn.Module):
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """Normalised images (N, C, H, W) to tap -> map."""
-        wanted, found = set(self.outputs.values()), {}
+        wanted, maps = set(self.outputs.values()), {}
         for name, module in self.named_children():
             x = module(x)
             if name in wanted:
-                found[name] = x
-        return {tap: found[name] for tap, name in self.outputs.items()}
+                maps[name] = x
+        return {tap: maps[name] for tap, name in self.outputs.items()}
 
 
 def resnet(name: str, in_channels: int, output_stride: int = 32) -> Stages:
@@ -56,87 +52,26 @@ def resnet(name: str, in_channels: int, output_stride: int = 32) -> Stages:
     Args:
         name: resnet18, resnet34, resnet50 or resnet101.
         in_channels: channels of an image.
-        output_stride: 32, or 16 or 8, where the last stages dilate instead of shrinking.
+        output_stride: 32, or 16 or 8, where the last stages dilate instead of striding.
 
     Raises:
-        ValueError: another name or output stride.
+        ValueError: `name` or `output_stride` is not one of these.
     """
-    if name not in BLOCKS_EXPANSION:
-        raise ValueError(f"backbone: '{name}' is not known here; choose {', '.join(BLOCKS_EXPANSION)}")
-    whole = getattr(torchvision.models, name)(weights=None)
+    if name not in EXPANSION:
+        raise ValueError(f"backbone: must be {', '.join(EXPANSION)}, got '{name}'")
+    network = getattr(torchvision.models, name)(weights=None)
     if in_channels != 3:
-        whole.conv1 = _with_channels(whole.conv1, in_channels)
-    modules = {child: module for child, module in whole.named_children() if child not in ("avgpool", "fc")}
+        network.conv1 = _with_channels(network.conv1, in_channels)
+    modules = {child: module for child, module in network.named_children() if child not in ("avgpool", "fc")}
     stages = {"layer2": 8, "layer3": 16, "layer4": 32}
     _limit_stride([(modules[stage], stride) for stage, stride in stages.items()], output_stride)
-    expansion = BLOCKS_EXPANSION[name]
     outputs = {"stem": "relu", "layer1": "layer1", "layer2": "layer2", "layer3": "layer3", "layer4": "layer4"}
     outputs |= {"low": "layer1", "mid": "layer2", "high": "layer3"}
-    of_stage = {"relu": Tap(64, 2), "layer1": Tap(64 * expansion, 4)}
+    of_stage = {"relu": Tap(64, 2), "layer1": Tap(64 * EXPANSION[name], 4)}
     for i, (stage, stride) in enumerate(stages.items(), 1):
-        of_stage[stage] = Tap(64 * 2**i * expansion, min(stride, output_stride))
+        of_stage[stage] = Tap(64 * 2**i * EXPANSION[name], min(stride, output_stride))
     taps = {tap: of_stage[stage] for tap, stage in outputs.items()}
     return Stages(modules, outputs, taps, f"{name.replace('resnet', 'ResNet')}_Weights.IMAGENET1K_V1")
-
-
-class ResNetWithHead(nn.Module):
-    """A ResNet at output stride 8 under a head, in the shape and with the names of torchvision's networks.
-
-    Taps: `layer1` (stride 4), `layer2`, `layer3`, `layer4` (8); `low`, `mid`, `high` are the first three.
-
-    Args:
-        num_classes: K.
-        in_channels: channels of an image.
-        backbone: resnet18, resnet34, resnet50 or resnet101.
-        head: channels of `layer4` and K to the modules that run on it.
-        context: a tap for the output of the head's first module, and its channels; None for no such tap.
-        aux: add torchvision's auxiliary head on `layer3`, as `aux.aux`.
-
-    Shape: images (N, in_channels, H, W) in [0, 1]; logits (N, K, H/8, W/8).
-
-    Raises:
-        ValueError: an unknown backbone.
-    """
-
-    def __init__(
-        self,
-        num_classes: int,
-        in_channels: int,
-        backbone: str,
-        head: Callable[[int, int], nn.Sequential],
-        context: tuple[str, int] | None,
-        aux: bool,
-    ) -> None:
-        super().__init__()
-        self.num_classes, self.in_channels = num_classes, in_channels
-        self.normalize = Normalize(in_channels)
-        self.backbone = resnet(backbone, in_channels, output_stride=8)
-        self.taps = dict(self.backbone.taps)
-        self.classifier = head(self.taps["layer4"].channels, num_classes)
-        self.aux_classifier = FCNHead(self.taps["layer3"].channels, num_classes) if aux else None
-        self.context = None if context is None else context[0]
-        if context is not None:
-            self.taps[context[0]] = Tap(context[1], 8)
-
-    def forward(self, images: Tensor) -> SegmentationOutput:
-        """Images in [0, 1] to logits at stride 8."""
-        features = self.backbone(self.normalize(images))
-        first, *behind = self.classifier
-        logits = first(features["layer4"])
-        if self.context is not None:
-            features[self.context] = logits
-        for module in behind:
-            logits = module(logits)
-        aux = {} if self.aux_classifier is None else {"aux": self.aux_classifier(features["layer3"])}
-        return SegmentationOutput(logits, features, aux)
-
-
-def deeplabv3_head(in_channels: int, num_classes: int) -> nn.Sequential:
-    """Torchvision's DeepLabV3 head; its pooled BatchNorm is a `PooledBatchNorm2d`, so that one image trains."""
-    head: nn.Sequential = DeepLabHead(in_channels, num_classes)
-    pooling: Any = head[0]
-    pooling.convs[-1][2] = PooledBatchNorm2d(256)
-    return head
 
 
 def mobilenet_v2(in_channels: int, output_stride: int = 32, *, expanded: bool = False) -> Stages:
@@ -148,11 +83,11 @@ def mobilenet_v2(in_channels: int, output_stride: int = 32, *, expanded: bool = 
 
     Args:
         in_channels: channels of an image.
-        output_stride: 32, or 16 or 8, where the last stages dilate instead of shrinking.
-        expanded: keep the 1×1 convolution to 1280 channels at the end.
+        output_stride: 32, or 16 or 8, where the last stages dilate instead of striding.
+        expanded: keep the last 1×1 convolution, to 1280 channels.
 
     Raises:
-        ValueError: another output stride.
+        ValueError: `output_stride` is not one of these.
     """
     features = torchvision.models.mobilenet_v2(weights=None).features
     if in_channels != 3:
@@ -167,8 +102,8 @@ def mobilenet_v2(in_channels: int, output_stride: int = 32, *, expanded: bool = 
 def mobilenet_v3_small(in_channels: int, *, width: float = 1.0, activation: str = "hardswish") -> Stages:
     """MobileNetV3-Small's features, dilated to output stride 16.
 
-    BatchNorm momentum is 0.1: with torchvision's 0.01 the running statistics of a short training from scratch lag so
-    far behind that validation collapses.
+    BatchNorm momentum is 0.1: with torchvision's 0.01 the running statistics lag so far behind in a short training
+    from scratch that validation collapses.
 
     Taps at width 1: `low` 16 channels at stride 4, `mid` 24 at 8, `high` 48 at 16, `encoder` 576 at 16.
 
@@ -176,16 +111,16 @@ def mobilenet_v3_small(in_channels: int, *, width: float = 1.0, activation: str 
 
     Args:
         in_channels: channels of an image.
-        width: factor of every layer's channels, rounded to multiples of 8.
-        activation: hardswish, or relu6, which more integer hardware runs.
+        width: factor of the channels of all layers, rounded to multiples of 8.
+        activation: hardswish, or relu6, which more integer hardware supports.
 
     Raises:
-        ValueError: `width` is not above 0, or another activation.
+        ValueError: `width` is not above 0, or `activation` is not one of these.
     """
     if width <= 0:
-        raise ValueError(f"width: {width} is not above 0; 1.0 is the published network")
+        raise ValueError(f"width: must be above 0, got {width}; 1.0 is the published network")
     if activation not in ("hardswish", "relu6"):
-        raise ValueError(f"activation: '{activation}' is not known here; choose hardswish or relu6")
+        raise ValueError(f"activation: must be hardswish or relu6, got '{activation}'")
     features = torchvision.models.mobilenet_v3_small(
         weights=None, dilated=True, width_mult=width, norm_layer=_batch_norm_v3
     ).features
@@ -202,10 +137,10 @@ def mobilenet_v3_small(in_channels: int, *, width: float = 1.0, activation: str 
 
 
 def mobilenet_v3_large(in_channels: int) -> Stages:
-    """MobileNetV3-Large's features, dilated to output stride 16; BatchNorm momentum 0.1 as in the small one.
+    """MobileNetV3-Large's features, dilated to output stride 16; BatchNorm momentum 0.1, as in the small network.
 
-    Taps: `low` 24 channels at stride 4, `mid` 40 at 8, `high` 112 at 16, `encoder` 960 at 16; `block4` 40 at 8 is what
-    torchvision's LR-ASPP reads.
+    Taps: `low` 24 channels at stride 4, `mid` 40 at 8, `high` 112 at 16, `encoder` 960 at 16; torchvision's LR-ASPP
+    reads `block4`, 40 at 8.
 
     Source: Howard et al., "Searching for MobileNetV3", ICCV 2019, arXiv:1905.02244.
 
@@ -225,13 +160,13 @@ def _batch_norm_v3(channels: int) -> nn.BatchNorm2d:
 
 
 def _numbered(features: nn.Sequential, outputs: Mapping[str, int], strides: Mapping[str, int], imagenet: str) -> Stages:
-    """A mobile network's `features` as stages named by their index."""
+    """The `features` of a mobile network as stages named by their index."""
     taps = {tap: Tap(int(features[i].out_channels), strides[tap]) for tap, i in outputs.items()}  # type: ignore[arg-type]
     return Stages(dict(features.named_children()), {tap: str(i) for tap, i in outputs.items()}, taps, imagenet)
 
 
 def _with_channels(conv: nn.Conv2d, in_channels: int) -> nn.Conv2d:
-    """A convolution like `conv` for another number of image channels."""
+    """A new convolution of the same kind for another number of image channels."""
     assert conv.bias is None
     kernel, stride, padding = conv.kernel_size[0], conv.stride[0], conv.padding[0]
     fresh = nn.Conv2d(in_channels, conv.out_channels, kernel, stride, int(padding), bias=False)
@@ -240,14 +175,14 @@ def _with_channels(conv: nn.Conv2d, in_channels: int) -> nn.Conv2d:
 
 
 def _limit_stride(stages: list[tuple[nn.Module, int]], output_stride: int) -> None:
-    """Let stages beyond the output stride dilate instead of shrinking.
+    """Let the stages beyond the output stride dilate instead of striding.
 
-    What had stride 2 reads a map that is as fine as before, so it keeps the dilation of the stage before; all behind
-    it read a finer map and double theirs. The values where the strided network has a cell are unchanged by it.
-    torchvision offers this for bottleneck blocks only; this serves basic blocks and inverted residuals too.
+    A convolution that had stride 2 reads a map as fine as before, so it keeps the dilation of the stage before; all
+    convolutions after it read a finer map and double theirs. The values at the cells of the strided network stay the
+    same. torchvision offers this for bottleneck blocks only; this works for basic blocks and inverted residuals too.
     """
     if output_stride not in (8, 16, 32):
-        raise ValueError(f"output_stride: {output_stride} is not possible; choose 8, 16 or 32")
+        raise ValueError(f"output_stride: must be 8, 16 or 32, got {output_stride}")
     dilation = 1
     for stage, stride in stages:
         before, dilation = dilation, max(1, stride // output_stride)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from kd.components import Maker, refused_by
 from kd.errors import RecipeError, raised
+from kd.networks.taps import declared_taps
 from kd.parts.assemble import Parts, assemble, example_batch
 from kd.parts.gradients import gradients, reached
 from kd.parts.networks import freeze
@@ -23,7 +24,8 @@ from kd.parts.optimizer import make_optimizer, phase_ends
 from kd.parts.roles import frozen_path
 from kd.recipe import Recipe, Use, teachers
 from kd.recipe.trust import is_trusted
-from kd.types import Batch, Taken, Tapped, as_tuple, resize_labels
+from kd.scoring import check_metrics
+from kd.types import Batch, Taken, Tapped, as_tuple, resize_labels, traits
 
 
 def open_parts(recipe: Recipe, *, runs: Path, trained: bool = True) -> Parts:
@@ -105,13 +107,14 @@ def _total(parts: Parts) -> tuple[Tensor, list[str]]:
         assert teacher is not None
         use = recipe.distill[name].loss
         loss, mistake = _try(name, use, term, output, teacher, batch, student.network)
-        if mistake is None and parts.teacher is not None and getattr(parts.teacher.network, "shift_free", False):
+        if mistake is None and parts.teacher is not None and traits(parts.teacher.network).shift_free:
             mistake = _compares_shifts(name, parts, output, teacher, batch)
         if mistake is not None:
             mistakes.append(f"{use.at()}: distill.{name}: {mistake}")
         elif loss is not None:
             notes += _idle_phases(name, loss, parts)
             total = loss if total is None else total + loss
+    mistakes += check_metrics(recipe, batch.labels[0], output.logits[0])
     mistakes += _uncalled(parts)
     if mistakes:
         raise RecipeError(mistakes)
@@ -211,7 +214,7 @@ def _try(
     if not loss.requires_grad:
         return None, "the loss gives no gradient; compute it from the student's tensor, without detach() or item()"
     if not (reached(loss, network) or reached(term(name, student, _stand_in(name, teacher, batch), batch), network)):
-        taps = ", ".join(repr(tap) for tap in list(getattr(network, "taps", {}))[-2:]) or "'logits'"
+        taps = ", ".join(repr(tap) for tap in list(declared_taps(network))[-2:]) or "'logits'"
         return None, (
             "no gradient reaches a trainable parameter of the student's network: the tap lies in or before a frozen "
             f"part, or the loss is constant; taps that would work: {taps}"

@@ -16,8 +16,9 @@ from kd.parts.folding import folded
 from kd.parts.optimizer import frozen_in, phase_ends
 from kd.parts.roles import Student, frozen_path
 from kd.recipe import Recipe, Use, WeightsConfig
-from kd.runs import is_finished, load_network, teacher_directories
-from kd.types import SegmentationDataset, as_tuple
+from kd.runs import is_finished, teacher_directories
+from kd.trained import load_network
+from kd.types import Network, SegmentationDataset, as_tuple, traits
 
 
 def student_network(
@@ -150,15 +151,15 @@ def teacher_network(
 def _fits(recipe: Recipe, network: nn.Module, where: str, data: SegmentationDataset) -> None:
     """Refuse a teacher for other classes or channels than those of the data."""
     classes, channels = len(data.class_names), data.in_channels
-    stated = (getattr(network, "num_classes", classes), getattr(network, "in_channels", channels))
+    stated = (network.num_classes, network.in_channels) if isinstance(network, Network) else (classes, channels)
     if stated not in ((classes, channels), (1 if classes == 2 else classes, channels)):  # one logit stands for two
         raise RecipeError(
             f"{recipe.file}: the teacher ({where}) has {stated[0]} classes and {stated[1]} image channels, "
             f"the data {classes} and {channels}; train a teacher on this data"
         )
-    target = getattr(network, "target", None)  # of teachers.ClassMapped: a wrong order would teach wrong classes
-    if isinstance(target, tuple) and len(target) == classes:
-        for number, (name, expected) in enumerate(zip(target, data.class_names, strict=True)):
+    names = traits(network).class_names  # a wrong order would teach wrong classes
+    if names is not None and len(names) == classes:
+        for number, (name, expected) in enumerate(zip(names, data.class_names, strict=True)):
             if name.casefold() != expected.casefold():
                 raise RecipeError(
                     f"{where}: teacher.args.target: class {number} is '{name}', in the data '{expected}'; "

@@ -15,7 +15,7 @@ from kd.parts.objective import Term
 from kd.parts.roles import Student, Teacher
 from kd.recipe import Recipe, TermConfig, Use
 from kd.schedules import Told
-from kd.types import Batch, SegmentationDataset, as_tuple
+from kd.types import Batch, SegmentationDataset, as_tuple, traits
 
 
 def addresses(recipe: Recipe, side: str) -> dict[str, Address]:
@@ -117,10 +117,10 @@ def make_loss(
 
 def _known(term: TermConfig, teacher: nn.Module, name: str) -> tuple[int, ...]:
     """The classes that the teacher can speak of, for a term on logits; () for all."""
-    known: tuple[int, ...] = getattr(teacher, "known", ())
+    known = traits(teacher).known_classes
     sides = (as_tuple(term.at.student), as_tuple(term.at.teacher)) if term.at else (("logits",), ("logits",))
     on_logits = any(_has_classes(a) and _has_classes(b) for a, b in zip(*sides, strict=True))
-    if len(known) in (0, getattr(teacher, "num_classes", 0)) or not on_logits:
+    if not known or not on_logits:
         return ()
     if len(sides[0]) > 1:
         raise RecipeError(

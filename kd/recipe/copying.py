@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from kd.errors import RecipeError
+from kd.errors import RecipeError, StorageError
 from kd.recipe import json_schema, read_recipe, teachers
 from kd.recipe.schema import components
 from kd.recipe.shipped import list_recipes, shipped_recipes
@@ -48,6 +48,7 @@ def copy_recipe(path: str | Path, folder: Path) -> Path:
     Raises:
         RecipeError: the recipe is wrong, names a file outside its folder or one that is missing, or another file has
             the name of a copy.
+        StorageError: a copy cannot be written.
     """
     shipped = shipped_recipes() / path
     first = read_recipe(shipped if shipped.is_file() else path, trust=True)
@@ -61,11 +62,14 @@ def copy_recipe(path: str | Path, folder: Path) -> Path:
             copy = target / file.resolve().relative_to(source)
             contents[copy] = _content(file, os.path.relpath(folder / SCHEMA, copy.parent))
     for copy, content in contents.items():
-        if copy.exists() and copy.read_bytes() != content:
+        if copy.exists() and not (copy.is_file() and copy.read_bytes() == content):
             raise RecipeError(f"{copy}: exists and differs from what would be copied; move it, or name another folder")
     for copy, content in contents.items():
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        copy.write_bytes(content)
+        try:
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_bytes(content)
+        except OSError as error:
+            raise StorageError(f"{copy}: cannot be written ({error.strerror}); name another folder") from None
     return target / first.file.resolve().relative_to(source)
 
 

@@ -15,7 +15,7 @@ import yaml
 from pydantic import ValidationError
 
 from kd.errors import Mistake, Path_, Position, RecipeError, fail
-from kd.recipe import moved, shipped, yaml12
+from kd.recipe import catalogue, moved, shipped, yaml12
 from kd.recipe.identity import identity
 from kd.recipe.overrides import explained, override
 from kd.recipe.recipe import Recipe, teachers, with_machine_of
@@ -64,6 +64,7 @@ def json_schema() -> dict[str, Any]:
     """The JSON Schema of a recipe, for editors."""
     schema: dict[str, Any] = Recipe.model_json_schema()
     schema |= {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "kd recipe"}
+    catalogue.offer_names(schema)
     return schema
 
 

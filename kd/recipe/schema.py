@@ -114,6 +114,13 @@ def _distinct(seeds: tuple[int, ...]) -> tuple[int, ...]:
     return seeds
 
 
+def _distinct_metrics(metrics: tuple["Use", ...]) -> tuple["Use", ...]:
+    labels = Counter(metric.label for metric in metrics)
+    if repeated := [label for label, times in labels.items() if times > 1]:
+        raise ValueError(f"each metric must be given once, got {repeated[0]} {labels[repeated[0]]} times")
+    return metrics
+
+
 Text = Annotated[str, Field(strict=True, min_length=1)]
 Number = Annotated[float, Field(strict=True)]
 Whole = Annotated[int, Field(strict=True)]
@@ -183,6 +190,13 @@ class Component(Section):
 
 class Use(Component):
     """A component and its arguments."""
+
+    @property
+    def label(self) -> str:
+        """Its name without the path, with its arguments where it has any: `BoundaryIoU(ratio=0.01)`."""
+        name = self.use.replace(":", ".").rpartition(".")[2]
+        arguments = ", ".join(f"{key}={shown(value)}" for key, value in self.args.items())
+        return f"{name}({arguments})" if arguments else name
 
 
 class WeightsConfig(Section):
@@ -482,6 +496,9 @@ class EvaluateConfig(Section):
     flip: Flag = Field(default=False, description="Whether the mirror image is a pass too.")
     agreement: Flag = Field(
         default=True, description="Whether evaluations in training say on how much student and teacher agree."
+    )
+    metrics: Annotated[tuple[Use, ...], AfterValidator(_distinct_metrics)] = Field(
+        default=(), description="Further metrics, beside those of the confusion matrix: `kd.metrics.BoundaryIoU`."
     )
 
 

@@ -8,7 +8,9 @@ from typing import Any
 
 from kd.errors import MAX_WORD, Mistake, Path_, Position, shorten
 
-TRUSTED = ("kd.losses", "kd.adapters", "kd.data", "kd.schedules", "teachers", "students", "torch.optim")
+TRUSTED = (
+    "kd.losses", "kd.adapters", "kd.data", "kd.metrics", "kd.schedules", "teachers", "students", "torch.optim"
+)  # fmt: skip
 
 
 def is_component(text: str) -> bool:

@@ -1,10 +1,8 @@
-"""The scores of a run: its networks on the validation split, of this process or of all together."""
+"""The scores of a run: its networks on the validation split, by this process or by all together."""
 
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 
-import torch
 from torch import nn
 
 from kd import distributed
@@ -12,34 +10,43 @@ from kd.console import Say
 from kd.metrics import scores
 from kd.parts.assemble import Parts
 from kd.parts.examine import diagnose, twice_chance
-from kd.runs import SplitResult, TeacherResult, read_result
-from kd.scoring import score_beside
-from kd.storage import read_json, write_json
+from kd.runs import (
+    SplitResult,
+    TeacherResult,
+    has_teacher_score,
+    read_result,
+    read_teacher_score,
+    write_teacher_score,
+)
+from kd.scoring import Counted, make_metrics, score_beside
 from kd.train.signals import Stop
 from kd.types import parameter_count
 
 
 def evaluation(parts: Parts, stop: Stop) -> dict[str, SplitResult]:
-    """The score of the network whose weights are the result, as "val"; of the other one, if there is an average.
+    """Score a run's networks.
 
-    And its agreement with its teacher, as "agreement": a score with the teacher's classes in place of the labels.
+    Returns:
+        "val": the network whose weights are the result. "val_student" or "val_ema": the other network, where there is a
+        moving average. "agreement": the first network with its teacher's classes in place of the labels.
     """
-    found: dict[str, SplitResult] = {}
+    results: dict[str, SplitResult] = {}
     for name, (network, teacher) in parts.scored.items():
-        one = _score(parts, network, teacher, stop)
-        found |= {name: one.pop("val")} | one
-    return found
+        of_network = _score(parts, network, teacher, stop)
+        results |= {name: of_network.pop("val")} | of_network
+    return results
 
 
 def score_network(parts: Parts, network: nn.Module, stop: Stop) -> SplitResult:
-    """A network's score on the validation split; each process scores its share of the images."""
+    """Score a network on the validation split; each process scores its share of the images."""
     return _score(parts, network, None, stop)["val"]
 
 
 def _score(parts: Parts, network: nn.Module, teacher: nn.Module | None, stop: Stop) -> dict[str, SplitResult]:
-    """A network's score as "val", and as "agreement" how far it is of one mind with a teacher."""
-    mine = score_share(parts, network, teacher, interrupt=stop.check, waiting=stop.waiting)
-    return {name: _summed(one) for name, one in zip(("val", "agreement"), mine, strict=True) if one is not None}
+    """A network's score as "val", and its agreement with a teacher as "agreement"."""
+    counted = score_share(parts, network, teacher, interrupt=stop.check, waiting=stop.waiting)
+    named = zip(("val", "agreement"), counted, strict=True)
+    return {name: each.result(distributed.gathered(each.share)) for name, each in named if each is not None}
 
 
 def score_share(
@@ -49,8 +56,8 @@ def score_share(
     *,
     interrupt: Callable[[], None],
     waiting: Callable[[], None] = lambda: None,
-) -> tuple[SplitResult, SplitResult | None]:
-    """What `score_beside` counts on this process's share of the validation images, as the recipe scores."""
+) -> tuple[Counted, Counted | None]:
+    """Count with `score_beside` on this process's share of the validation images, as the recipe scores."""
     recipe = parts.recipe
     return score_beside(
         network,
@@ -59,6 +66,7 @@ def score_share(
         size=recipe.scored_size,
         precision=parts.precision,
         how=recipe.evaluate,
+        metrics=make_metrics(recipe, len(parts.val.class_names)),
         batch_size=recipe.train.batch_size // distributed.world(),
         workers=recipe.data.workers,
         rank=distributed.rank(),
@@ -68,31 +76,24 @@ def score_share(
     )
 
 
-def _summed(mine: SplitResult) -> SplitResult:
-    """The result of all processes."""
-    counts = distributed.summed(torch.tensor(mine.confusion))
-    return SplitResult(counts.tolist(), mine.classes, int(distributed.summed(torch.tensor(mine.images))))
-
-
-def score_teacher(parts: Parts, run: Path, stop: Stop, say: Say) -> TeacherResult | None:
-    """The teacher by the same code on the same images, once a run; an average that teaches is scored at the end."""
+def score_teacher(parts: Parts, run_dir: Path, stop: Stop, say: Say) -> TeacherResult | None:
+    """Score the teacher by the same code on the same images, once a run; None for an average, which is scored last."""
     if parts.teacher is None or parts.averages_teach:
         return None
-    recipe, file = parts.recipe, run / "teacher.json"
+    recipe = parts.recipe
     assert recipe.teacher is not None
-    scored = distributed.first(file.is_file)
+    scored = distributed.first(lambda: has_teacher_score(run_dir))
     if not scored:
         result = score_network(parts, parts.teacher.network, stop)
-        distributed.first(lambda: write_json(file, asdict(result)))
-    split = SplitResult(**distributed.first(lambda: read_json(file)))
+        distributed.first(lambda: write_teacher_score(run_dir, result))
+    split = distributed.first(lambda: read_teacher_score(run_dir))
     say(f"  the teacher scores {headline(split)} on the same images")
-    confusion = torch.tensor(split.confusion)
-    if not scored and scores(confusion).miou < twice_chance(confusion):
+    if not scored and scores(split.confusion).miou < twice_chance(split.confusion):
         say(f"  that is below twice chance; kd doctor: {distributed.first(lambda: diagnose(parts).advice)}")
-    its_run = read_result(parts.teacher_run) if parts.teacher_run else None
-    network = its_run.network if its_run else recipe.teacher.network.use if recipe.teacher.network else ""
+    teacher_run = read_result(parts.teacher_run) if parts.teacher_run else None
+    network = teacher_run.network if teacher_run else recipe.teacher.network.use if recipe.teacher.network else ""
     return TeacherResult(
-        name=its_run.name if its_run else network,
+        name=teacher_run.name if teacher_run else network,
         network=network,
         run=str(parts.teacher_run) if parts.teacher_run else None,
         parameters=parameter_count(parts.teacher.network),
@@ -102,4 +103,4 @@ def score_teacher(parts: Parts, run: Path, stop: Stop, say: Say) -> TeacherResul
 
 def headline(split: SplitResult) -> str:
     """The score in a line for the user."""
-    return f"val mIoU {100 * scores(torch.tensor(split.confusion)).miou:.1f} %"
+    return f"val mIoU {100 * scores(split.confusion).miou:.1f} %"

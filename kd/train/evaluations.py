@@ -2,8 +2,6 @@
 
 from typing import Any
 
-import torch
-
 from kd.metrics import scores
 from kd.parts.assemble import Parts
 from kd.runs import SplitResult
@@ -69,7 +67,7 @@ class Evaluations:
         self.latest = (run.step, results["val"])
         values: dict[str, float] = {}
         for name, result in results.items():
-            found = scores(torch.tensor(result.confusion))
+            found = scores(result.confusion)
             values |= {f"{name}/miou": found.miou, f"{name}/pixel_accuracy": found.pixel_accuracy}
         self._progress.scalars(run.step, values)
         parts, shown = self._parts, results["val"]

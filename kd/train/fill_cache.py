@@ -13,6 +13,7 @@ from kd.recipe import Recipe, first_seed
 from kd.train.session import run_recipe
 from kd.train.signals import stopping
 from kd.train.start import step_teacher
+from kd.units import data_size
 
 
 def fill_cache(recipe: Recipe, *, runs: Path, say: Say = print) -> list[Path]:
@@ -63,19 +64,11 @@ def _announce(teacher: CachedTeacher, images: int, say: Say) -> None:
     free = shutil.disk_usage(teacher.folder).free
     used = sum(file.stat().st_blocks * 512 for file in teacher.folder.iterdir())
     say(
-        f"{teacher.folder}: {images} images × {teacher.views} views, {_size(teacher.record_bytes)} each: "
-        f"{_size(whole)} on disk ({_size(free)} free)"
+        f"{teacher.folder}: {images} images × {teacher.views} views, {data_size(teacher.record_bytes)} each: "
+        f"{data_size(whole)} on disk ({data_size(free)} free)"
     )
     if whole - used > free:
         raise StorageError(
-            f"{teacher.folder}: {_size(whole)} needed, {_size(free)} free; "
+            f"{teacher.folder}: {data_size(whole)} needed, {data_size(free)} free; "
             "use fewer cache.views, cache.dtype float16, or another cache.folder"
         )
-
-
-def _size(count: int) -> str:
-    for unit in ("bytes", "kB", "MB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000  # type: ignore[assignment]
-    return f"{count:.1f} GB"

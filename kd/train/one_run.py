@@ -15,7 +15,7 @@ from kd.metrics import scores
 from kd.parts.assemble import Parts
 from kd.parts.stream import stream
 from kd.recipe import baseline_of
-from kd.runs import Result, SplitResult, TeacherResult, run_directory, write_result, write_weights
+from kd.runs import Result, SplitResult, TeacherResult, run_directory, write_result
 from kd.scoring import reestimate_batchnorm
 from kd.train.checkpoint import Checkpoints
 from kd.train.evaluation import score_network
@@ -30,6 +30,7 @@ from kd.train.sinks.progress import Progress, make_progress
 from kd.train.start import start
 from kd.train.step import TrainState
 from kd.train.watch import Watch
+from kd.trained import write_weights
 from kd.types import parameter_count
 from kd.units import as_steps, duration
 
@@ -94,7 +95,7 @@ def train_run(
             evaluations = f"{parts.recipe.train.patience} evaluations"
             say(f"  ended at step {run.step} of {parts.steps}: {evaluations} brought no better mIoU")
         final = _final_score(parts, watch, run.step, seed)
-        progress.scalars(run.step, {"final/miou": scores(torch.tensor(final.confusion)).miou})
+        progress.scalars(run.step, {"final/miou": scores(final.confusion).miou})
         progress.pictures(run.step, lambda: pictures(parts, final, "final"))
     finally:
         progress.close()

@@ -27,7 +27,7 @@ def pictures(parts: Parts, result: SplitResult, prefix: str) -> Iterator[tuple[s
         yield f"{prefix}/{name}", picture
 
 
-def confusion_picture(confusion: Sequence[Sequence[int]], classes: Sequence[str]) -> np.ndarray:
+def confusion_picture(confusion: np.ndarray, classes: Sequence[str]) -> np.ndarray:
     """A confusion matrix as uint8 RGB (H, W, 3): the darker, the larger the share of a label's pixels.
 
     Args:

@@ -9,7 +9,7 @@ from kd.cli import main
 from kd.errors import RecipeError
 
 
-def test_all_networks_but_those_around_others_are_measured():
+def test_all_networks_but_the_composed_ones_are_measured():
     names = all_networks()
     assert {"students.MobileNetV3SmallASPP", "students.MobileNetV2UNet", "teachers.FCNResNet50"} <= set(names)
     assert not {"teachers.Wrapped", "teachers.Ensemble", "teachers.ClassMapped"} & set(names)
@@ -47,18 +47,18 @@ def test_the_command_prints_a_row_a_network(capsys, monkeypatch):
     assert float(row[8]) > 30  # parameters, gradients and momentum alone
 
 
-def test_a_network_that_is_not_there():
+def test_an_unknown_network_is_refused():
     with pytest.raises(RecipeError, match=r"students has no 'MobileNet'"):
         bench_networks_command(["students.MobileNet"])
 
 
 @pytest.mark.parametrize(
-    ("options", "says"),
+    ("options", "message"),
     [
-        (["--size", "32", "64"], "kd bench: --size 32 64: networks take 64 pixels at least"),
-        (["--threads", "0"], "kd bench: --threads 0, --rounds 10: give 1 at least"),
+        (["--size", "32", "64"], "kd bench: --size 32 64: networks take at least 64 pixels"),
+        (["--threads", "0"], "kd bench: --threads 0, --rounds 10: both must be at least 1"),
     ],
 )
-def test_wrong_numbers_are_one_line(options, says, capsys):
+def test_wrong_numbers_are_one_line(options, message, capsys):
     assert main(["bench", "--networks", "students.MobileNetV2UNet", *options]) == 2
-    assert capsys.readouterr().err.splitlines() == [says]
+    assert capsys.readouterr().err.splitlines() == [message]

@@ -1,4 +1,4 @@
-"""The command line in-process, and a few times as a real process."""
+"""The command line in this process, and a few times as one of its own."""
 
 import json
 import os
@@ -8,20 +8,9 @@ import sys
 import time
 
 import pytest
-from tiny import write_recipes
+from command import kd, process
 
 from kd import __version__
-from kd.cli import main
-
-
-@pytest.fixture
-def recipe(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return write_recipes(tmp_path)
-
-
-def kd(*arguments):
-    return main([str(argument) for argument in arguments])
 
 
 def test_version_and_help(capsys):
@@ -43,12 +32,7 @@ def test_run_compare_and_list(recipe, capsys):
     assert "student" in capsys.readouterr().out
 
 
-def test_overrides_may_stand_anywhere(recipe, capsys):
-    assert kd("check", recipe, "train.steps=5", "--trust", "train.batch_size=2") == 0
-    assert "5 steps" in capsys.readouterr().out
-
-
-def test_a_recipes_mistakes_are_lines_and_status_2(recipe, capsys):
+def test_mistakes_in_a_recipe_are_lines_and_status_2(recipe, capsys):
     recipe.write_text(recipe.read_text().replace("momentum", "momentun").replace("batch_size", "batchsize"))
     assert kd("run", recipe, "--trust") == 2
     captured = capsys.readouterr()
@@ -105,7 +89,7 @@ def test_damaged_checkpoints_are_status_5(recipe, capsys):
     assert "no valid checkpoint among" in capsys.readouterr().err
 
 
-def test_a_place_that_cannot_be_written_is_status_6(recipe, capsys):
+def test_a_folder_that_cannot_be_written_is_status_6(recipe, capsys):
     (recipe.parent / "runs").write_text("")
     assert kd("run", recipe, "--trust", "teacher=null", "distill=null") == 6
 
@@ -116,12 +100,6 @@ def test_a_bug_is_status_1_with_traceback_and_how_to_report(recipe, monkeypatch,
     err = capsys.readouterr().err
     assert "ZeroDivisionError" in err
     assert f"kd {__version__}: this is a bug. Please report it" in err
-
-
-def test_imports_lists_without_importing(recipe, capsys):
-    (recipe.parent / "nets.py").write_text("raise SystemExit('imported')")
-    assert kd("check", "--imports", recipe) == 0
-    assert "nets.py:Net" in capsys.readouterr().out.splitlines()
 
 
 def test_schema_env_and_inspect(recipe, capsys):
@@ -135,69 +113,7 @@ def test_schema_env_and_inspect(recipe, capsys):
     assert "Conv1x1 (32)" in out
 
 
-def test_bench_prints_the_ratios_and_leaves_nothing_behind(recipe, capsys):
-    cache = recipe.parent / "cache"
-    assert kd("bench", recipe, "--trust", "--rounds", "2", f"cache={{views: 1, folder: {cache}}}") == 0
-    out = capsys.readouterr().out
-    assert "distillation step / (teacher forward + student step) = " in out
-    assert "with a full cache / student step = " in out
-    assert "in the training loop / distillation step = " in out
-    assert not cache.exists()
-    assert kd("bench", recipe, "--trust", "--rounds", "1", "teacher=null", "distill=null") == 0
-    assert "in the training loop / student step = " in capsys.readouterr().out
-
-
-def test_bench_times_the_losses_or_a_recipe(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("kd.bench.losses.teacher_seconds", lambda sizes, precision: 2.0)
-    assert kd("bench", "--losses", "--rounds", "1", "--sizes", "1", "3", "4", "8", "8") == 0
-    out = capsys.readouterr().out
-    assert "forward on 1×3×64×64: 2.00 s" in out
-    assert "CIRKDMemory" in out
-    assert kd("bench") == 2
-    assert capsys.readouterr().err.startswith("kd bench: no recipe; name one, or give --losses")
-
-
-def test_calibrate_prints_a_fragment(recipe, capsys):
-    assert kd("calibrate", recipe, "--trust") == 2
-    assert "has no result.json; train it: kd run " in capsys.readouterr().err
-    assert kd("run", recipe.parent / "teacher.yaml", "--trust") == 0
-    capsys.readouterr()
-    assert kd("calibrate", recipe, "--trust", "--batches", "1", "--ratio", "0.5") == 0
-    out = capsys.readouterr().out
-    assert "weighted norm" in out
-    assert "\ndistill:\n" in out
-
-
-def test_copy_lists_the_recipes_or_copies_one(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    assert kd("copy") == 0
-    header, *lines = capsys.readouterr().out.splitlines()
-    assert header.split() == ["recipe", "data", "what", "result"]
-    [line] = [line for line in lines if line.startswith("shapes/mobilenetv3_kl_cwd.yaml ")]
-    assert " Shapes   The demo: pixel-wise KL and CWD on the logits." in line
-    assert kd("copy", "shapes/mobilenetv3_kl_cwd.yaml") == 0
-    assert capsys.readouterr().out == "shapes/mobilenetv3_kl_cwd.yaml\n"
-    assert (tmp_path / "shapes/teacher_deeplabv3plus.yaml").is_file()  # the recipe names it
-    assert kd("copy", "camvid/mobilenetv3_aspp_kl.yaml", "other") == 0
-    assert (tmp_path / "other/camvid/teacher_deeplabv3plus.yaml").is_file()
-    (tmp_path / "shapes/mobilenetv3_kl_cwd.yaml").write_text("mine")
-    capsys.readouterr()
-    assert kd("copy", "shapes/mobilenetv3_kl_cwd.yaml") == 2
-    assert "exists and differs from" in capsys.readouterr().err
-    assert (tmp_path / "shapes/mobilenetv3_kl_cwd.yaml").read_text() == "mine"
-
-
-def process(*arguments, **options):
-    command = [sys.executable, "-m", "kd", *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
-
-
-def test_help_does_not_wait_for_torch():
-    code = "import sys; from kd.cli.main import _parser; _parser(); sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
-def test_a_signal_stops_a_real_run_and_the_same_command_ends_it(recipe):
+def test_a_signal_stops_a_real_run_after_a_checkpoint(recipe):
     arguments = ("run", recipe, "--trust", "teacher=null", "distill=null", "train.steps=4000", "train.save_every=4000")
     child = process(*arguments, cwd=recipe.parent)
     deadline = time.monotonic() + 120
@@ -213,7 +129,7 @@ def test_a_signal_stops_a_real_run_and_the_same_command_ends_it(recipe):
     assert not (run / "result.json").exists()
 
 
-def test_a_second_run_is_turned_away_with_status_7(recipe):
+def test_a_run_directory_in_use_is_status_7(recipe):
     from kd.recipe import baseline_of, read_recipe
     from kd.runs import locked, run_directory
 
@@ -228,7 +144,7 @@ def test_a_second_run_is_turned_away_with_status_7(recipe):
     ]
 
 
-def test_a_closed_pipe_is_no_bug():
+def test_a_closed_pipe_is_not_a_bug():
     child = process("schema")
     child.stdout.close()
     child.wait(timeout=60)
@@ -251,17 +167,3 @@ def test_a_wrong_recipe_is_refused_before_torch_is_imported(recipe):
                 timeout=60,
             )
             assert child.stdout == "2 False\n", (command, file, child.stderr)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "says"),
-    [
-        (["--rounds", "0"], "--rounds has 0"),
-        (["--losses", "--sizes", "8", "19", "-1", "4", "4"], "--sizes has -1"),
-        (["--networks", "--size", "0", "64"], "--size has 0"),
-        (["--networks", "--threads", "-2"], "--threads has -2"),
-    ],
-)
-def test_bench_measures_at_least_one(capsys, arguments, says):
-    assert main(["bench", *arguments]) == 2
-    assert capsys.readouterr().err == f"kd bench: {says}; it must be 1 or more\n"

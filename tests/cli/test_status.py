@@ -3,7 +3,7 @@ import sys
 from kd.cli.status import command_again
 
 
-def test_the_command_that_goes_on(monkeypatch):
+def test_the_command_that_resumes(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["kd", "run", "r.yaml", "--fresh", "--budget", "6h", "a=b c"])
     assert (
         command_again(["train.epochs=7", "train.steps=null"]) == "kd run r.yaml train.epochs=7 train.steps=null 'a=b c'"

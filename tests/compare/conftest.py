@@ -4,7 +4,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from kd.runs import Result, SplitResult, TeacherResult, write_result
 from kd.storage import write_json
@@ -12,10 +14,10 @@ from kd.storage import write_json
 CLASSES = ["sky", "road", "sign"]  # sign never occurs
 
 
-def confusion(right: int) -> list[list[int]]:
+def confusion(right: int) -> NDArray[np.int64]:
     """Two classes of 100 pixels each, `right` of them hit: IoU right / (200 - right), accuracy right / 100."""
     wrong = 100 - right
-    return [[right, wrong, 0], [wrong, right, 0], [0, 0, 0]]
+    return np.array([[right, wrong, 0], [wrong, right, 0], [0, 0, 0]])
 
 
 def split(right: int, **changed: Any) -> SplitResult:

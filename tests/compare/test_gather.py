@@ -1,5 +1,6 @@
 import shutil
 
+import numpy as np
 import pytest
 
 from kd.compare.gather import gather
@@ -131,14 +132,18 @@ def test_a_teacher_without_a_run_has_scores_and_no_times(made, trio):
         ({"images": 9}, "images differ (4 and 9)"),
         ({"classes": ["sky", "road", "pole"]}, "classes differ (sky, road, sign and sky, road, pole)"),
         (
-            {"confusion": [[90, 0, 0], [0, 100, 0], [0, 0, 10]]},
+            {"confusion": np.diag([90, 100, 10])},
             "labelled pixels of each class differ (100, 100, 0 and 90, 100, 10)",
         ),
     ],
 )
 def test_other_data_are_refused(made, trio, changed, what):
     student = trio()
-    val = {"confusion": [[90, 10, 0], [10, 90, 0], [0, 0, 0]], "classes": ["sky", "road", "sign"], "images": 4}
+    val = {
+        "confusion": np.array([[90, 10, 0], [10, 90, 0], [0, 0, 0]]),
+        "classes": ["sky", "road", "sign"],
+        "images": 4,
+    }
     other = made.write("other-eeeeeeee", 0, val=SplitResult(**(val | changed)))
     with pytest.raises(RecipeError) as caught:
         gather([str(student), str(other)])
@@ -150,7 +155,7 @@ def test_other_data_are_refused(made, trio, changed, what):
 
 def test_predicting_an_absent_class_and_choosing_on_the_same_images_are_said(made, trio):
     student = trio(select="best", val=None)
-    matrix = [[90, 5, 5], [10, 90, 0], [0, 0, 0]]
+    matrix = np.array([[90, 5, 5], [10, 90, 0], [0, 0, 0]])
     made.student(0, select="best", val=SplitResult(matrix, ["sky", "road", "sign"], 4))
     notes = gather([str(student)]).notes
     assert "student predicts sign, which is absent: it counts as 0 in this mIoU" in notes
@@ -158,7 +163,7 @@ def test_predicting_an_absent_class_and_choosing_on_the_same_images_are_said(mad
 
 
 def test_a_network_that_says_one_class_only_is_named(made, trio):
-    sky = SplitResult([[100, 0, 0], [100, 0, 0], [0, 0, 0]], ["sky", "road", "sign"], 4)
+    sky = SplitResult(np.array([[100, 0, 0], [100, 0, 0], [0, 0, 0]]), ["sky", "road", "sign"], 4)
     student = trio()
     made.baseline(val=sky)
     said = [note for note in gather([str(student)]).notes if "predicts nothing" in note]

@@ -15,8 +15,9 @@ from kd.components import Maker
 from kd.machine import choose
 from kd.metrics import confusion_matrix
 from kd.recipe import read_recipe, to_yaml
-from kd.runs import SplitResult, load_network, write_weights
+from kd.runs import SplitResult
 from kd.scoring import score
+from kd.trained import load_network, write_weights
 from kd.types import IGNORE, Sample
 
 NETWORK = """
@@ -145,7 +146,7 @@ def test_networks_alone_keep_apart_in_colour_and_their_names_inside(made):
 
 def test_scores_that_read_alike_are_not_drawn_apart(made):
     def nearly(hits):  # of 10,000 pixels a class
-        confusion = [[hits, 10_000 - hits, 0], [10_000 - hits, hits, 0], [0, 0, 0]]
+        confusion = np.array([[hits, 10_000 - hits, 0], [10_000 - hits, hits, 0], [0, 0, 0]])
         return SplitResult(confusion=confusion, classes=["sky", "road", "sign"], images=4)
 
     made.baseline(val=nearly(8000))
@@ -198,7 +199,7 @@ def test_the_pictures_are_predicted_as_the_scores_were_taken(made, networks, mon
     dataset, (one, two) = networks
     monkeypatch.setattr(predictions, "CANDIDATES", 6)
     classes = list(dataset.class_names)
-    val = SplitResult([[1] * len(classes)] * len(classes), classes, len(dataset))
+    val = SplitResult(np.ones((len(classes), len(classes)), np.int64), classes, len(dataset))
     put(one, made.baseline(val=val))
     student = made.student(val=val)
     put(two, student)
@@ -214,7 +215,7 @@ def test_the_pictures_are_predicted_as_the_scores_were_taken(made, networks, mon
         confusion_matrix(torch.from_numpy(each.labels), torch.from_numpy(each.predictions[student.parent.name]), 6)
         for each in shown.pictures
     )
-    assert total.tolist() == scored.confusion
+    assert total.tolist() == scored.confusion.tolist()
     write_report(comparison, made.folder / "page.html")
     page = Page((made.folder / "page.html").read_text())
     titles = [image["alt"] for image in page.all("img") if image["alt"].startswith("student against baseline")]

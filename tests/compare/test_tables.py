@@ -2,6 +2,7 @@ import io
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from rich.console import Console
 
@@ -123,7 +124,7 @@ def test_json_is_the_comparison_and_nothing_else(made, trio):
 
 def test_scores_over_nothing_are_null_in_json_and_a_dash_in_text(made, trio):
     comparison = gather([str(trio())])
-    nothing = replace(comparison.entries[0].splits[0], confusion=[[0] * 3] * 3)
+    nothing = replace(comparison.entries[0].splits[0], confusion=np.zeros((3, 3), np.int64))
     empty = replace(comparison, entries=tuple(replace(entry, splits=(nothing,)) for entry in comparison.entries))
     assert json.loads(json.dumps(to_json(empty), allow_nan=False))["networks"][0]["miou"]["mean"] is None
     assert percent(float("nan")) == "–"

@@ -1,18 +1,21 @@
-"""What every exported network keeps, whatever is inside it."""
+"""The contract of all exported networks: `docs/add-a-network.md` states it, these tests check it."""
 
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import torch
+import torchvision
 from torch import nn
 
 import students
 import teachers
-from kd.types import Network, SegmentationOutput
+from kd.networks.backbones import Stages
+from kd.parts.examine import declared_form
+from kd.types import Network, NetworkTraits, SegmentationOutput, Tap, parameter_count
 
 NAMES = [f"{package.__name__}.{name}" for package in (students, teachers) for name in package.__all__]
-HEAVY = {  # too slow at 256×256, in bf16 on a processor without it, or to export, for every run of the tests
+HEAVY = {  # too slow for each run of the tests: at 256×256, in bf16 on a CPU without it, or to export
     "students.MobileNetV2ASPPResidualSEUNet",
     *(name for name in NAMES if name.startswith("teachers.")),
 } - {"teachers.ClassMapped", "teachers.Ensemble", "teachers.Wrapped"}
@@ -21,16 +24,16 @@ EXPORTED = {"students.MobileNetV2UNet", "students.MobileNetV3SmallASPPLite", "st
 
 
 def foreign(num_classes: int, in_channels: int, stride: int = 4) -> dict[str, Any]:
-    """A network that is not ours."""
+    """A network of another code base."""
     stem = nn.Conv2d(in_channels, 8, 3, stride, 1)
     return {"network": nn.Sequential(stem, nn.ReLU(), nn.Conv2d(8, num_classes, 1))}
 
 
 def parts(name: str, num_classes: int, in_channels: int) -> dict[str, Any]:
-    """What a composed network needs beside the facts of the data."""
+    """The further arguments of a composed network."""
     if name == "teachers.Ensemble":  # of two small members at different strides
-        made = [foreign(num_classes, in_channels, stride) for stride in (4, 2)]
-        return {"members": [teachers.Wrapped(num_classes, in_channels, **one) for one in made]}
+        networks = [foreign(num_classes, in_channels, stride) for stride in (4, 2)]
+        return {"members": [teachers.Wrapped(num_classes, in_channels, **options) for options in networks]}
     if name == "teachers.ClassMapped":
         return {"network": students.LRASPPMobileNetV3Large(4, in_channels), "matrix": [[1, 1, 0, 1]] * num_classes}
     if name == "teachers.Wrapped":
@@ -46,25 +49,21 @@ def build(name: str, num_classes: int = 2, in_channels: int = 3, **options: Any)
     )
 
 
-def every(slow: set[str]) -> list[Any]:
+def all_networks(slow: set[str]) -> list[Any]:
     return [pytest.param(name, marks=pytest.mark.slow if name in slow else ()) for name in NAMES]
 
 
 @pytest.fixture(scope="module", params=NAMES)
 def network(request: pytest.FixtureRequest) -> Iterator[nn.Module]:
-    """One instance for a network's tests: building the large ones takes a second."""
+    """One instance for all tests of a network, since building a large one takes a second."""
     torch.manual_seed(0)
     return build(request.param)
-
-
-def parameters(network: nn.Module) -> int:
-    return sum(p.numel() for p in network.parameters())
 
 
 @pytest.mark.parametrize(
     ("name", "options", "num_classes", "in_channels", "count"),
     [
-        # torchvision's own count of its network, or the plan's
+        # torchvision's count of its network, or the specified one
         ("teachers.FCNResNet50", {}, 21, 3, 32_957_013),
         ("teachers.FCNResNet50", {"aux": True}, 21, 3, 35_322_218),
         ("teachers.DeepLabV3ResNet50", {}, 21, 3, 39_638_869),
@@ -95,36 +94,57 @@ def test_parameters_are_exact(
     name: str, options: dict[str, Any], num_classes: int, in_channels: int, count: int
 ) -> None:
     with torch.device("meta"):
-        assert parameters(build(name, num_classes, in_channels, **options)) == count
+        assert parameter_count(build(name, num_classes, in_channels, **options)) == count
 
 
 def test_the_accuracy_model_has_30_to_40_million_parameters() -> None:
     with torch.device("meta"):
-        assert 30e6 < parameters(build("teachers.ASPPResidualSEUNet", 1, 1)) < 40e6
+        assert 30e6 < parameter_count(build("teachers.ASPPResidualSEUNet", 1, 1)) < 40e6
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize(("num_classes", "in_channels"), [(1, 1), (7, 1), (21, 3)])  # the others build (2, 3)
+@pytest.mark.parametrize(("num_classes", "in_channels"), [(1, 1), (7, 1), (21, 3)])  # the other tests build (2, 3)
 def test_any_number_of_classes_and_channels(name: str, num_classes: int, in_channels: int) -> None:
     with torch.device("meta"):
         network = build(name, num_classes, in_channels)
         output = network.eval()(torch.empty(2, in_channels, 64, 64))
-    assert isinstance(network, Network)
     assert (network.num_classes, network.in_channels) == (num_classes, in_channels)
     assert output.logits.shape[:2] == (2, num_classes)
     assert all(head.shape[:2] == (2, num_classes) for head in output.aux.values())
 
 
+def test_it_declares_what_the_engine_reads(network: nn.Module) -> None:
+    assert isinstance(network, Network)
+    assert all(type(tap) is Tap for tap in network.taps.values())
+    traits = getattr(network, "traits", NetworkTraits())
+    assert type(traits) is NetworkTraits
+    assert set(traits.known_classes) <= set(range(network.num_classes))
+    assert len(traits.class_names or range(network.num_classes)) == network.num_classes
+
+
+def test_it_normalizes_its_images_in_one_known_form(network: nn.Module) -> None:
+    form, _ = declared_form(network, 3)
+    assert form is not None
+    assert form.std != (1, 1, 1)  # the form of a network without `Normalize`
+
+
+def test_a_backbone_names_its_imagenet_weights(network: nn.Module) -> None:
+    backbone = dict(network.named_children()).get("backbone")
+    if backbone is not None:
+        assert isinstance(backbone, Stages)
+        assert torchvision.models.get_weight(backbone.imagenet) is not None
+
+
 def check_output(network: nn.Module, size: tuple[int, int]) -> SegmentationOutput:
     images, versions = torch.rand(1, 3, *size), {}
-    alive = []  # or a later tensor could get the id of an earlier one
+    alive = []  # otherwise a later tensor could get the id of an earlier one
 
-    def note(module: nn.Module, args: object, result: object) -> None:
+    def record(module: nn.Module, args: object, result: object) -> None:
         if isinstance(result, torch.Tensor):
             alive.append(result)
             versions[id(result)] = result._version
 
-    hooks = [module.register_forward_hook(note) for module in network.modules()]
+    hooks = [module.register_forward_hook(record) for module in network.modules()]
     before = images.clone()
     with torch.no_grad():
         output = network.eval()(images)
@@ -147,18 +167,18 @@ def test_taps_are_as_declared_at_any_size(network: nn.Module, size: tuple[int, i
     check_output(network, size)
 
 
-@pytest.mark.parametrize("name", every(HEAVY))
+@pytest.mark.parametrize("name", all_networks(HEAVY))
 def test_256(name: str) -> None:
     check_output(build(name), (256, 256))
 
 
 def test_low_mid_and_high_go_deeper(network: nn.Module) -> None:
     if isinstance(network, teachers.Wrapped | teachers.Ensemble):
-        pytest.skip("its taps are the user's choice")
+        pytest.skip("the user chooses its taps")
     low, mid, high = (network.taps[name].stride for name in ("low", "mid", "high"))
     assert low == 4
     assert mid == 8
-    assert high in (8, 16)  # 8 where a network dilates from there on
+    assert high in (8, 16)  # 8 where the network dilates after stride 8
 
 
 def test_one_image_trains_every_trainable_parameter(network: nn.Module) -> None:
@@ -185,14 +205,14 @@ def test_mean_and_std_are_persistent_float32_buffers(network: nn.Module) -> None
     assert all(constant.dtype == torch.float32 for constant in constants)
 
 
-@pytest.mark.parametrize("name", every(HEAVY | SLOW_IN_BF16))
+@pytest.mark.parametrize("name", all_networks(HEAVY | SLOW_IN_BF16))
 def test_finite_under_bf16_autocast(name: str) -> None:
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         output = build(name).eval()(torch.rand(1, 3, 64, 64))
     assert torch.isfinite(output.logits).all()
 
 
-@pytest.mark.parametrize("name", every(set(NAMES) - EXPORTED))
+@pytest.mark.parametrize("name", all_networks(set(NAMES) - EXPORTED))
 def test_exports_with_free_batch_and_size(name: str) -> None:
     network, dim = build(name).eval(), torch.export.Dim
     free = {0: dim("batch", min=1, max=64), 2: dim("height", min=64, max=4096), 3: dim("width", min=64, max=4096)}

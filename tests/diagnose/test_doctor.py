@@ -1,4 +1,4 @@
-"""A teacher is trained, then damaged in every way that the doctor knows: each damage must be named."""
+"""A teacher is trained, then damaged in all ways that the doctor looks for: it must find each damage."""
 
 import itertools
 import re
@@ -14,8 +14,8 @@ from kd.cli import main
 from kd.diagnose.doctor import doctor_command
 from kd.errors import RecipeError
 from kd.machine import Precision
-from kd.networks.layers import Normalize
-from kd.parts.examine import Spread, best_assignment, examine, stated, twice_chance
+from kd.networks.normalize import Normalize
+from kd.parts.examine import Spread, best_assignment, declared_form, examine, twice_chance
 from kd.recipe import read_recipe
 from kd.types import Sample, SegmentationOutput
 from teachers import ClassMapped, Wrapped
@@ -28,7 +28,7 @@ HALF, ZERO, ONE = (0.5,) * 3, (0.0,) * 3, (1.0,) * 3
 
 
 class Patches:
-    """Images of 32×32 whose quarters differ in brightness, hue, or the width of their stripes."""
+    """Images of 32×32 whose quarters differ in brightness, hue, or width of stripes."""
 
     class_names = NAMES
     colors = ((0, 0, 0),) * 5
@@ -49,7 +49,7 @@ class Patches:
 
 @pytest.fixture(scope="module")
 def learned():
-    """A network of [0, 1] to logits that has learned the patches."""
+    """A network trained on the patches, images in [0, 1]."""
     torch.manual_seed(0)
     layers = [nn.Conv2d(3, 16, 5, padding=2), nn.ReLU(), nn.Conv2d(16, 16, 3, padding=2, dilation=2), nn.ReLU()]
     network = nn.Sequential(*layers, nn.Conv2d(16, 5, 1))
@@ -68,7 +68,7 @@ def learned():
 
 
 class Wants(nn.Module):
-    """The learned network as if it had been trained on images in another form, with channels in another order."""
+    """The trained network as if trained on images in another form, and with its channels in another order."""
 
     def __init__(self, learned, order="rgb", scale=1.0, mean=IMAGENET[0], std=IMAGENET[1], channels=range(5)):
         super().__init__()
@@ -81,7 +81,7 @@ class Wants(nn.Module):
         return self.learned(images - 0.3)[:, self.channels]
 
 
-def findings(network, size=(32, 32), **preprocess):
+def diagnosed(network, size=(32, 32), **preprocess):
     teacher = Wrapped(5, network=network, preprocess=preprocess).eval()
     return examine(teacher, Patches(), size=size, training_size=(32, 32), precision=CPU), teacher
 
@@ -103,60 +103,58 @@ def percents(advice):
     return [float(text) for text in re.findall(r"(\d+\.\d) %", advice)]
 
 
-def test_the_teacher_is_good_and_the_doctor_says_so(learned):
-    found, _ = findings(Wants(learned))
-    assert found.rows[0].miou > 0.85
+def test_a_good_teacher_is_reported_as_good(learned):
+    diagnosis, _ = diagnosed(Wants(learned))
+    assert diagnosis.rows[0].miou > 0.85
     assert re.fullmatch(
         r"as stated \d\d\.\d % · nothing scores better: form, size and order of classes are right, or the weights are "
         "bad",
-        found.advice,
+        diagnosis.advice,
     )
 
 
 @pytest.mark.parametrize("what", FORMS)
-def test_a_form_that_was_not_stated_is_found_and_mends_the_teacher(learned, what):
-    found, _ = findings(Wants(learned, **FORMS[what]))
-    before, after = percents(found.advice)
+def test_a_form_that_was_not_stated_is_found_and_fixes_the_teacher(learned, what):
+    diagnosis, _ = diagnosed(Wants(learned, **FORMS[what]))
+    before, after = percents(diagnosis.advice)
     assert before + 5 < after
-    fix = re.fullmatch(rf"as stated .* % · {what} .* % → preprocess: (\{{.*\}})", found.advice)[1]
-    mended, _ = findings(Wants(learned, **FORMS[what]), **read_yaml(fix))
-    assert mended.rows[0].miou == pytest.approx(after / 100, abs=6e-4)
-    assert "nothing scores better" in mended.advice
+    fix = re.fullmatch(rf"as stated .* % · {what} .* % → preprocess: (\{{.*\}})", diagnosis.advice)[1]
+    fixed, _ = diagnosed(Wants(learned, **FORMS[what]), **read_yaml(fix))
+    assert fixed.rows[0].miou == pytest.approx(after / 100, abs=6e-4)
+    assert "nothing scores better" in fixed.advice
 
 
 def test_a_form_that_was_stated_wrongly_is_found(learned):
-    found, _ = findings(Wants(learned), order="bgr", scale=255, mean=[104, 117, 123], std=[1, 1, 1])
-    assert " · rgb, 0-1, ImageNet's mean and std " in found.advice
+    diagnosis, _ = diagnosed(Wants(learned), order="bgr", scale=255, mean=[104, 117, 123], std=[1, 1, 1])
+    assert " · rgb, 0-1, ImageNet's mean and std " in diagnosis.advice
 
 
-@pytest.mark.parametrize(("channels", "what"), [((3, 0, 4, 1, 2), "matched anew"), ((1, 2, 3, 4, 0), "shifted by one")])
-def test_another_order_of_classes_is_found_and_mended(learned, channels, what):
-    found, teacher = findings(Wants(learned, channels=channels))
+@pytest.mark.parametrize(("channels", "what"), [((3, 0, 4, 1, 2), "reassigned"), ((1, 2, 3, 4, 0), "shifted by one")])
+def test_another_order_of_classes_is_found_and_fixed(learned, channels, what):
+    diagnosis, teacher = diagnosed(Wants(learned, channels=channels))
     source = ", ".join(NAMES[channel] for channel in channels)
     assert re.fullmatch(
-        rf"as stated .* % · as stated, classes {what} .* % → teachers\.ClassMapped around it, source: \[{source}\], "
+        rf"as stated .* % · as stated, classes {what} .* % → wrap it in teachers\.ClassMapped, source: \[{source}\], "
         rf"target: \[{', '.join(NAMES)}\]",
-        found.advice,
+        diagnosis.advice,
     )
     mapped = ClassMapped(5, network=teacher, source=source.split(", "), target=NAMES)
-    mended = examine(mapped, Patches(), size=(32, 32), training_size=(32, 32), precision=CPU)
-    assert mended.rows[0].miou == pytest.approx(percents(found.advice)[1] / 100, abs=6e-4)
+    fixed = examine(mapped, Patches(), size=(32, 32), training_size=(32, 32), precision=CPU)
+    assert fixed.rows[0].miou == pytest.approx(percents(diagnosis.advice)[1] / 100, abs=6e-4)
 
 
 def test_another_form_and_another_order_together_are_found(learned):
-    found, _ = findings(Wants(learned, **FORMS["bgr, 0-255, mean only"], channels=(3, 0, 4, 1, 2)))
-    assert " · bgr, 0-255, mean only, classes matched anew " in found.advice
+    diagnosis, _ = diagnosed(Wants(learned, **FORMS["bgr, 0-255, mean only"], channels=(3, 0, 4, 1, 2)))
+    assert " · bgr, 0-255, mean only, classes reassigned " in diagnosis.advice
 
 
 def test_another_size_is_found(learned):
-    found, _ = findings(Wants(learned), size=(64, 64))
-    assert re.fullmatch(r"as stated .* % · at 32×32, the training size .* % → data.size: \[32, 32\]", found.advice)
+    diagnosis, _ = diagnosed(Wants(learned), size=(64, 64))
+    assert re.fullmatch(r"as stated .* % · at 32×32, the training size .* % → data.size: \[32, 32\]", diagnosis.advice)
 
 
-def test_a_network_that_states_nothing_is_taken_as_it_is(learned):
+def test_a_network_that_does_not_normalize_is_taken_as_it_is(learned):
     class Bare(nn.Module):
-        in_channels = 3
-
         def __init__(self):
             super().__init__()
             self.wants = Wants(learned, **FORMS["bgr, 0-255, plain"])
@@ -164,16 +162,25 @@ def test_a_network_that_states_nothing_is_taken_as_it_is(learned):
         def forward(self, images):
             return SegmentationOutput(self.wants(images), {}, {})
 
-    found = examine(Bare(), Patches(), size=(32, 32), training_size=(32, 32), precision=CPU)
+    diagnosis = examine(Bare(), Patches(), size=(32, 32), training_size=(32, 32), precision=CPU)
     assert re.search(
-        r"· bgr, 0-255, plain .* → it wants preprocess: \{.*\}; give its own code to teachers.Wrapped", found.advice
+        r"· bgr, 0-255, plain .* → the network takes preprocess: \{.*\}; wrap its own code in teachers.Wrapped",
+        diagnosis.advice,
     )
 
 
-def test_members_that_state_different_forms_have_none():
-    one, other = nn.Module(), nn.Module()
-    one.normalize, other.normalize = Normalize(3), Normalize(3, [0.5] * 3)
-    assert stated(nn.ModuleList([one, other])) == (None, False)
+def test_the_form_of_members_is_theirs_if_they_agree():
+    plain, half = Normalize(3), Normalize(3, [0.5] * 3, from_recipe=True)
+    members = [nn.Sequential(normalize, nn.Conv2d(3, 5, 1)) for normalize in (plain, plain, half)]
+    assert declared_form(nn.ModuleList(members[:2]), 3) == (plain.preprocess, False)
+    assert declared_form(nn.ModuleList(members), 3) == (None, False)
+    assert declared_form(nn.ModuleList(members[2:]), 3) == (half.preprocess, True)
+
+
+def test_the_form_of_a_wrapped_network_is_the_outer_one():
+    outer = Wrapped(5, network=nn.Sequential(Normalize(3), nn.Conv2d(3, 5, 1)), preprocess={"order": "bgr"})
+    assert declared_form(outer, 3) == (outer.normalize.preprocess, True)
+    assert outer.normalize.preprocess.order == "bgr"
 
 
 @pytest.mark.parametrize("classes", [1, 2, 3, 5, 6])
@@ -183,19 +190,19 @@ def test_the_best_assignment_is_the_best_of_all(classes):
         gain = random.random((classes, classes)).round(1)  # rounded: ties
         rows = range(classes)
         best = max(gain[rows, list(order)].sum() for order in itertools.permutations(rows))
-        found = best_assignment(gain)
-        assert sorted(found) == list(rows)
-        assert gain[rows, found].sum() == pytest.approx(best)
+        columns = best_assignment(gain)
+        assert sorted(columns) == list(rows)
+        assert gain[rows, columns].sum() == pytest.approx(best)
 
 
 def test_chance_is_the_score_of_guessing():
-    even = torch.full((4, 4), 10)  # every guess equally often: IoU 1 / (2K - 1)
+    even = np.full((4, 4), 10)  # every guess equally often: IoU 1 / (2K - 1)
     assert twice_chance(even) == pytest.approx(2 / 7)
-    uneven = torch.tensor([[30, 30], [10, 10]])
+    uneven = np.array([[30, 30], [10, 10]])
     assert twice_chance(uneven) == pytest.approx(30 / 70 + 10 / 50)
 
 
-def test_at_most_40_images_spread_evenly():
+def test_at_most_40_images_evenly_spread():
     class Many(Patches):
         def __len__(self):
             return 100
@@ -232,15 +239,15 @@ def read_yaml(text):
     return plain(compose(f"args: {text}", "advice"))[0]["args"]
 
 
-def test_a_run_looks_for_the_reason_by_itself_once(tmp_path):
+def test_a_run_looks_for_the_cause_by_itself_once(tmp_path):
     recipe = write_recipes(tmp_path)
     teacher = tmp_path / "teacher.yaml"
     teacher.write_text(teacher.read_text().replace("lr: 0.1", "lr: 0.0"))
-    (_,), said = run(read(recipe), tmp_path / "runs")
-    scored = next(index for index, line in enumerate(said) if line.startswith("  the teacher scores"))
-    assert said[scored + 1].startswith("  that is below twice chance; kd doctor: as stated ")
+    (_,), lines = run(read(recipe), tmp_path / "runs")
+    scored = next(index for index, line in enumerate(lines) if line.startswith("  the teacher scores"))
+    assert lines[scored + 1].startswith("  that is below twice chance; kd doctor: as stated ")
     good = write_recipes(tmp_path / "good")
     teacher = tmp_path / "good" / "teacher.yaml"
     teacher.write_text(teacher.read_text().replace("steps: 8", "steps: 60"))
-    _, said = run(read(good), tmp_path / "runs")
-    assert not [line for line in said if "kd doctor" in line]
+    _, lines = run(read(good), tmp_path / "runs")
+    assert not [line for line in lines if "kd doctor" in line]

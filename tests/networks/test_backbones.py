@@ -7,8 +7,8 @@ from kd.networks.backbones import mobilenet_v2, mobilenet_v3_large, mobilenet_v3
 
 
 @pytest.mark.parametrize(("name", "output_stride"), [("resnet18", 8), ("resnet18", 16), ("resnet50", 8)])
-def test_dilated_resnet_holds_the_strided_ones_values(name: str, output_stride: int) -> None:
-    """Dilation instead of stride only adds cells between: where the strided network has a cell, nothing changes."""
+def test_a_dilated_resnet_has_the_values_of_the_strided_one(name: str, output_stride: int) -> None:
+    """Dilation instead of stride adds cells in between; the cells of the strided network keep their values."""
     strided, dilated = resnet(name, 3), resnet(name, 3, output_stride)
     dilated.load_state_dict(strided.state_dict())
     images = torch.rand(1, 3, 65, 96)
@@ -22,11 +22,11 @@ def test_dilation_equals_torchvisions_for_bottlenecks() -> None:
     with torch.device("meta"):
         reference = torchvision.models.resnet50(weights=None, replace_stride_with_dilation=[False, True, True])
         ours = resnet("resnet50", 3, 8)
-    theirs = dict(reference.named_modules())
+    modules = dict(reference.named_modules())
     for name, module in ours.named_modules():
         if isinstance(module, nn.Conv2d):
-            same = theirs[name]
-            assert (module.stride, module.dilation, module.padding) == (same.stride, same.dilation, same.padding), name
+            conv = modules[name]
+            assert (module.stride, module.dilation, module.padding) == (conv.stride, conv.dilation, conv.padding), name
 
 
 def test_dilated_basic_blocks() -> None:
@@ -49,14 +49,14 @@ def test_dilated_basic_blocks() -> None:
 
 
 def test_unknown_backbone_and_stride() -> None:
-    with pytest.raises(ValueError, match=r"^backbone: 'vgg' is not known here; choose resnet18, "):
+    with pytest.raises(ValueError, match=r"^backbone: must be resnet18, resnet34, resnet50, resnet101, got 'vgg'$"):
         resnet("vgg", 3)
-    with pytest.raises(ValueError, match=r"^output_stride: 4 is not possible; choose 8, 16 or 32$"):
+    with pytest.raises(ValueError, match=r"^output_stride: must be 8, 16 or 32, got 4$"):
         mobilenet_v2(3, 4)
 
 
 @pytest.mark.parametrize("build", [mobilenet_v3_small, mobilenet_v3_large])
-def test_mobilenet_v3_learns_its_statistics_fast_enough(build: object) -> None:
+def test_mobilenet_v3_has_batch_norm_momentum_for_short_training(build: object) -> None:
     with torch.device("meta"):
         backbone = build(3)
     norms = [module for module in backbone.modules() if isinstance(module, nn.BatchNorm2d)]
@@ -70,9 +70,9 @@ def test_mobilenet_v3_small_options() -> None:
         assert not any(isinstance(module, nn.Hardswish) for module in half.modules())
         assert any(isinstance(module, nn.ReLU6) for module in half.modules())
         assert half.taps["encoder"].channels == 288
-    with pytest.raises(ValueError, match=r"^width: 0 is not above 0; 1.0 is the published network$"):
+    with pytest.raises(ValueError, match=r"^width: must be above 0, got 0; 1\.0 is the published network$"):
         mobilenet_v3_small(3, width=0)
-    with pytest.raises(ValueError, match=r"^activation: 'gelu' is not known here; choose hardswish or relu6$"):
+    with pytest.raises(ValueError, match=r"^activation: must be hardswish or relu6, got 'gelu'$"):
         mobilenet_v3_small(3, activation="gelu")
 
 
@@ -87,7 +87,7 @@ def test_mobilenet_v3_small_options() -> None:
 )
 def test_names_are_torchvisions(build: object, published: object) -> None:
     with torch.device("meta"):
-        ours, theirs = build().state_dict(), published().state_dict()
-    assert {name: t.shape for name, t in ours.items()} == {
-        name: t.shape for name, t in theirs.items() if not name.startswith("fc.")
+        state, expected = build().state_dict(), published().state_dict()
+    assert {name: t.shape for name, t in state.items()} == {
+        name: t.shape for name, t in expected.items() if not name.startswith("fc.")
     }

@@ -5,12 +5,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from kd.networks.taps import Taps, as_tuple
+from kd.errors import TapError
+from kd.networks.taps import Taps, declared_taps
 from kd.types import SegmentationOutput, Tap
 
 
 class Toy(nn.Module):
-    """Every case of a tapped module: declared, read by path, run twice, run never, changed in place, not a tensor."""
+    """All cases of a tapped module: declared, by path, run twice, never run, changed in place, not a tensor."""
 
     def __init__(self, num_classes: int = 3) -> None:
         super().__init__()
@@ -48,7 +49,7 @@ def test_addresses_are_looked_up_in_order() -> None:
     assert at["both"][1].shape == (2, 4, 4, 4)
 
 
-def test_a_declared_tap_goes_before_a_module_of_that_name() -> None:
+def test_a_declared_tap_precedes_a_module_of_that_name() -> None:
     network = Toy()
     network.taps["stem"] = Tap(3, 1)
     network.forward = lambda images: SegmentationOutput(network.head(network.stem(images)), {"stem": images}, {})
@@ -71,8 +72,9 @@ def test_one_class_is_read_as_two() -> None:
     ],
 )
 def test_an_unknown_address_is_refused_at_once(address: str, message: str) -> None:
-    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+    with pytest.raises(TapError, match=f"^{re.escape(message)}$") as caught:
         Taps(Toy(), {"term": address})
+    assert caught.value.address == address
 
 
 @pytest.mark.parametrize(
@@ -85,24 +87,25 @@ def test_an_unknown_address_is_refused_at_once(address: str, message: str) -> No
         (
             "spoiled",
             "tap 'spoiled': its map was changed in place after the module returned it "
-            "(an in-place ReLU or `out +=`); set inplace=False there, or tap the module behind it",
+            "(an in-place ReLU or `out +=`); set inplace=False there, or tap the module after it",
         ),
     ],
 )
-def test_a_map_that_cannot_be_trusted_is_refused(address: str, message: str) -> None:
+def test_a_map_that_may_be_wrong_is_refused(address: str, message: str) -> None:
     taps = Taps(Toy(), {"term": address})
-    for _ in range(2):  # a failed forward leaves nothing behind that would change the next one's error
-        with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+    for _ in range(2):  # a failed forward does not change the error of the next
+        with pytest.raises(TapError, match=f"^{re.escape(message)}$") as caught:
             taps(IMAGES)
+        assert caught.value.address == address
 
 
-def test_every_forward_has_its_own_maps() -> None:
+def test_each_forward_returns_new_maps() -> None:
     taps = Taps(Toy(), {"term": "head.0"})
     first, second = taps(IMAGES)[1]["term"], taps(IMAGES + 1)[1]["term"]
     assert not torch.equal(first, second)
 
 
-def test_a_forward_past_the_taps_is_not_seen() -> None:
+def test_a_forward_without_the_taps_is_ignored() -> None:
     network = Toy()
     taps = Taps(network, {"term": "head.0"})
     network(IMAGES)
@@ -111,7 +114,7 @@ def test_a_forward_past_the_taps_is_not_seen() -> None:
 
 
 def test_a_copy_of_a_tapped_network_does_not_disturb_the_original() -> None:
-    """EMA and folding copy networks; the rule is to tap last, and a stray copy must still do no harm."""
+    """EMA and folding copy networks before they are tapped; a later copy must not do harm either."""
     network = Toy()
     taps = Taps(network, {"term": "head.0"})
     copied = copy.deepcopy(network)
@@ -136,6 +139,26 @@ def test_gradients_pass_a_tap() -> None:
     assert network.stem.weight.grad is not None
 
 
-def test_as_tuple() -> None:
-    assert as_tuple("low") == ("low",)
-    assert as_tuple(("low", "mid")) == ("low", "mid")
+def test_a_copy_made_while_detached_has_no_hooks() -> None:
+    network = Toy()
+    taps = Taps(network, {"term": "head.0", "both": ("head.0", "act")})
+    with taps.detached():
+        copied = copy.deepcopy(network)
+        assert not any(module._forward_hooks for module in network.modules())
+    assert not any(module._forward_hooks for module in copied.modules())
+    output, at = taps(IMAGES)
+    assert at["term"] is output.logits
+    assert [len(module._forward_hooks) for module in (network.head[0], network.act)] == [1, 1]
+
+
+def test_taps_are_attached_again_after_an_error() -> None:
+    taps = Taps(Toy(), {"term": "head.0"})
+    with pytest.raises(RuntimeError), taps.detached():
+        raise RuntimeError
+    output, at = taps(IMAGES)
+    assert at["term"] is output.logits
+
+
+def test_declared_taps() -> None:
+    assert declared_taps(Toy()) == {"low": Tap(4, 1)}
+    assert declared_taps(nn.Conv2d(3, 2, 1)) == {}

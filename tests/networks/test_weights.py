@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 import students
 import teachers
+from kd.networks.weight_files import _unpickled
 from kd.networks.weights import load_into
 
 
@@ -24,16 +25,16 @@ def network(num_classes: int = 5, in_channels: int = 3) -> nn.Module:
 
 @pytest.fixture(scope="module")
 def trained() -> dict[str, Tensor]:
-    """A state with other values than any fresh network has, in every tensor."""
+    """A state in which no tensor has the value that a new network has."""
     torch.manual_seed(1)
     state = network().state_dict()
     return {name: t + 1 if t.dtype == torch.int64 else torch.rand_like(t) for name, t in state.items()}
 
 
 def loaded(network: nn.Module, state: dict[str, Tensor], under: str = "") -> bool:
-    """Whether every tensor of the network under a prefix is the file's."""
-    ours = network.state_dict()
-    return all(torch.equal(ours[name], state[name]) for name in ours if name.startswith(under))
+    """Whether all tensors of the network under a prefix are those of the file."""
+    own = network.state_dict()
+    return all(torch.equal(own[name], state[name]) for name in own if name.startswith(under))
 
 
 def refuses(spec: object, message: str, target: nn.Module | None = None) -> None:
@@ -41,7 +42,9 @@ def refuses(spec: object, message: str, target: nn.Module | None = None) -> None
     before = {name: t.clone() for name, t in target.state_dict().items()}
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         load_into(target, spec)
-    assert all(torch.equal(before[name], t) for name, t in target.state_dict().items()), "changed by a refused load"
+    assert all(torch.equal(before[name], t) for name, t in target.state_dict().items()), (
+        "a refused load changed the network"
+    )
 
 
 @pytest.mark.parametrize("spec", [None, "none"])
@@ -49,14 +52,14 @@ def test_no_weights(spec: str | None) -> None:
     assert load_into(network(), spec) == "no weights loaded: all layers start from scratch"
 
 
-def test_own_safetensors(tmp_path: Path, trained: dict[str, Tensor]) -> None:
+def test_a_safetensors_file(tmp_path: Path, trained: dict[str, Tensor]) -> None:
     save_file(trained, tmp_path / "mine.safetensors")
     target = network()
     assert load_into(target, str(tmp_path / "mine.safetensors")) == "mine.safetensors: loaded 272 of 272 tensors"
     assert loaded(target, trained)
 
 
-def test_a_runs_folder_means_its_student(tmp_path: Path, trained: dict[str, Tensor]) -> None:
+def test_a_run_directory_stands_for_its_student(tmp_path: Path, trained: dict[str, Tensor]) -> None:
     save_file(trained, tmp_path / "student.safetensors")
     target = network()
     assert load_into(target, str(tmp_path)) == "student.safetensors: loaded 272 of 272 tensors"
@@ -64,7 +67,7 @@ def test_a_runs_folder_means_its_student(tmp_path: Path, trained: dict[str, Tens
 
 
 def inert() -> dict[str, Any]:
-    """The bookkeeping that training scripts leave beside the weights."""
+    """Bookkeeping that training scripts save with the weights."""
     return {
         "args": argparse.Namespace(lr=0.1, output=pathlib.PurePosixPath("runs/1")),
         "best_score": np.float64(0.71),
@@ -96,9 +99,9 @@ def test_wrapped_states(tmp_path: Path, trained: dict[str, Tensor], wrapper: str
         state if wrapper is None else {wrapper: state, "optimizer": {"state": {}}, **inert()}, tmp_path / "a.pth"
     )
     target = network()
-    told = load_into(target, str(tmp_path / "a.pth"))
+    note = load_into(target, str(tmp_path / "a.pth"))
     stripped = ", ".join(f"{word}." for word in prefix.split(".") if word)
-    assert told == "a.pth: loaded 272 of 272 tensors" + (f"; without the prefix {stripped}" if stripped else "")
+    assert note == "a.pth: loaded 272 of 272 tensors" + (f"; without the prefix {stripped}" if stripped else "")
     assert loaded(target, trained)
 
 
@@ -112,7 +115,7 @@ def test_two_candidates_need_a_key(tmp_path: Path, trained: dict[str, Tensor]) -
     refuses({"file": file, "key": "state"}, "the file has no key 'state'; it has 'model', 'ema'")
 
 
-def test_settings_under_the_name_of_weights_are_no_candidate(tmp_path: Path, trained: dict[str, Tensor]) -> None:
+def test_settings_under_the_key_of_weights_are_ignored(tmp_path: Path, trained: dict[str, Tensor]) -> None:
     torch.save({"model": {"name": "lraspp", "width": 1.0}, "ema": {}, "state_dict": trained}, tmp_path / "a.pt")
     assert load_into(network(), str(tmp_path / "a.pt")) == "a.pt: loaded 272 of 272 tensors"
 
@@ -128,7 +131,7 @@ def test_a_key_goes_deeper_by_dots(tmp_path: Path, trained: dict[str, Tensor]) -
 def test_only_a_pickle_has_keys(source: str) -> None:
     refuses(
         {"file": source, "key": "ema"},
-        f"key: {source} has one set of weights and no keys; only .pt, .pth, .ckpt, .tar, .bin have",
+        f"key: {source} holds one set of weights; only .pt, .pth, .ckpt, .tar, .bin files have keys",
     )
 
 
@@ -136,19 +139,19 @@ def test_rename(tmp_path: Path, trained: dict[str, Tensor]) -> None:
     state = {re.sub(r"^classifier\.", "decode_head.", name): tensor for name, tensor in trained.items()}
     torch.save({"state_dict": state}, tmp_path / "a.pth")
     target = network()
-    told = load_into(target, str(tmp_path / "a.pth"))
-    assert told.startswith(
+    note = load_into(target, str(tmp_path / "a.pth"))
+    assert note.startswith(
         "a.pth: loaded 262 of 272 tensors; from scratch: classifier (10); not used: decode_head (10)"
     )
     load_into(target, {"file": str(tmp_path / "a.pth"), "rename": {"decode_head.": "classifier."}})
     assert loaded(target, trained)
 
 
-def test_a_beginning_that_no_name_has_is_not_renamed_in_silence(tmp_path: Path) -> None:
+def test_renaming_an_absent_prefix_is_refused(tmp_path: Path) -> None:
     save_file({"module.backbone.0.0.weight": torch.rand(16, 3, 3, 3)}, tmp_path / "a.safetensors")
     refuses(
         {"file": str(tmp_path / "a.safetensors"), "rename": {"backbone.": "encoder."}},
-        "rename: no name in a.safetensors begins with 'backbone.'; it has 'module.backbone.0.0.weight'",
+        "rename: no name in a.safetensors starts with 'backbone.'; a.safetensors has 'module.backbone.0.0.weight'",
     )
 
 
@@ -172,9 +175,9 @@ def test_encoder_alone(tmp_path: Path, place: Any) -> None:
         state[place(int(index), rest)] = torch.rand_like(tensor) if tensor.is_floating_point() else tensor
     torch.save({"state_dict": state}, tmp_path / "a.pth")
     target = students.MobileNetV2UNet(5)
-    told = load_into(target, str(tmp_path / "a.pth"))
-    assert told.startswith("a.pth: loaded 255 of ")
-    assert "from scratch: bridge (5), decoder (40), classifier (2); not used: " in told
+    note = load_into(target, str(tmp_path / "a.pth"))
+    assert note.startswith("a.pth: loaded 255 of ")
+    assert "from scratch: bridge (5), decoder (40), classifier (2); not used: " in note
     assert torch.equal(target.state_dict()["backbone.0.0.weight"], state[place(0, "0.weight")])
 
 
@@ -184,9 +187,9 @@ def test_resnet_layouts(tmp_path: Path) -> None:
     for prefix in ("", "backbone.", "module.backbone.", "model.encoder."):
         torch.save({"state_dict": {prefix + name: tensor for name, tensor in reference.items()}}, tmp_path / "a.pth")
         target = teachers.FCNResNet50(5, backbone="resnet18")
-        told = load_into(target, str(tmp_path / "a.pth"))
-        assert told.startswith("a.pth: loaded 100 of 107 tensors"), told
-        assert told.endswith("fc (2)"), told
+        note = load_into(target, str(tmp_path / "a.pth"))
+        assert note.startswith("a.pth: loaded 100 of 107 tensors"), note
+        assert note.endswith("fc (2)"), note
         assert torch.equal(target.state_dict()["backbone.layer4.1.bn2.weight"], reference["layer4.1.bn2.weight"])
 
 
@@ -208,7 +211,9 @@ def test_another_number_of_classes(tmp_path: Path, trained: dict[str, Tensor]) -
     torch.save(trained, file)
     target = network(7)
     refuses(
-        file, "classifier.low_classifier.weight is for 5 classes, the network for 7; `head: new` starts it anew", target
+        file,
+        "classifier.low_classifier.weight is for 5 classes, the network for 7; `head: new` trains a new head",
+        target,
     )
     assert load_into(target, {"file": file, "head": "new"}) == (
         "a.pt: loaded 268 of 272 tensors; "
@@ -230,16 +235,16 @@ def test_nothing_fits(tmp_path: Path) -> None:
     torch.save({"stem.weight": torch.rand(3)}, tmp_path / "a.pt")
     refuses(
         str(tmp_path / "a.pt"),
-        "nothing in a.pt fits: it has 'stem.weight', the network 'normalize.mean', 'normalize.std', "
-        "'backbone.0.0.weight' …; rename: {'old.': 'new.'} brings names together",
+        "no tensor of a.pt fits: a.pt has 'stem.weight', the network has 'normalize.mean', 'normalize.std', "
+        "'backbone.0.0.weight' …; map names with rename: {'old.': 'new.'}",
     )
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"epoch": 3}, "no weights found: the file has 'epoch'; say with key: where they are"),
-        ([1, 2], "no weights found: the file has a list; say with key: where they are"),
+        ({"epoch": 3}, "no weights found: the file has 'epoch'; name their key with key:"),
+        ([1, 2], "no weights found: the file has a list; name their key with key:"),
     ],
 )
 def test_no_weights_in_the_file(tmp_path: Path, content: object, message: str) -> None:
@@ -247,7 +252,7 @@ def test_no_weights_in_the_file(tmp_path: Path, content: object, message: str) -
     refuses(str(tmp_path / "a.pt"), message)
 
 
-def test_files_that_are_none(tmp_path: Path) -> None:
+def test_unreadable_files(tmp_path: Path) -> None:
     refuses(
         str(tmp_path / "no.pt"),
         f"no file {tmp_path / 'no.pt'}; give imagenet, a torchvision name, a run's folder or a file",
@@ -255,16 +260,16 @@ def test_files_that_are_none(tmp_path: Path) -> None:
     (tmp_path / "a.onnx").touch()
     refuses(
         str(tmp_path / "a.onnx"),
-        f"{tmp_path / 'a.onnx'}: the ending '.onnx' is none of .safetensors, .pt, .pth, .ckpt, .tar, .bin",
+        f"{tmp_path / 'a.onnx'}: '.onnx' files cannot be read; use .safetensors, .pt, .pth, .ckpt, .tar, .bin",
     )
     for name in ("a.pt", "a.safetensors"):
-        (tmp_path / name).write_bytes(b"not what it seems")
+        (tmp_path / name).write_bytes(b"not weights")
         with pytest.raises(ValueError, match="is not a readable"):
             load_into(network(), str(tmp_path / name))
 
 
 class Payload:
-    """Pickles as a call; loading it with full trust would create the file."""
+    """Pickles as a call; loading it without restrictions would create the file."""
 
     def __init__(self, canary: Path) -> None:
         self.canary = canary
@@ -287,22 +292,24 @@ def test_a_file_that_could_run_code_is_not_opened(tmp_path: Path, trained: dict[
 
 
 def through_the_four_lines(content: object, folder: Path, monkeypatch: pytest.MonkeyPatch, **options: Any) -> str:
-    """What is refused about a file, once its four lines, typed as they stand, have made all of it loadable."""
+    """The refusal of a file, after checking that its four lines, run as printed, make the whole file loadable."""
     torch.save(content, folder / "a's.pth", **options)
     with pytest.raises(ValueError, match="could run code") as caught:
         load_into(network(), str(folder / "a's.pth"))
     message, *lines = str(caught.value).splitlines()
     monkeypatch.chdir(folder)
-    exec("\n".join(line.strip() for line in lines), {})  # the reader's decision, here ours
+    exec("\n".join(line.strip() for line in lines), {})  # what a reader who trusts the file would do
     assert load_into(network(), "a's.safetensors") == "a's.safetensors: loaded 272 of 272 tensors"
     return message
 
 
-def test_the_four_lines_do_it(tmp_path: Path, trained: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_four_lines_convert_the_file(
+    tmp_path: Path, trained: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
     through_the_four_lines({"state_dict": trained, "hook": Payload(tmp_path / "canary")}, tmp_path, monkeypatch)
 
 
-def test_the_four_lines_turn_a_whole_network_in_any_memory_format(
+def test_the_four_lines_convert_a_whole_network_in_any_memory_format(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     message = through_the_four_lines(network().to(memory_format=torch.channels_last), tmp_path, monkeypatch)
@@ -315,15 +322,13 @@ def test_a_newer_pickle_gets_the_four_lines_too(
 ) -> None:
     message = through_the_four_lines(trained, tmp_path, monkeypatch, pickle_protocol=4)
     assert message == (
-        f"{tmp_path}/a's.pth is pickled by protocol 4 or newer, which could run code, so it is not opened; "
-        "if you trust the file, turn it into safetensors in the environment that wrote it:"
+        f"{tmp_path}/a's.pth is pickled with protocol 4 or newer, which could run code, so it is not opened; "
+        "if you trust the file, convert it to safetensors in the environment that wrote it:"
     )
 
 
 def test_foreign_objects_arrive_inert(tmp_path: Path) -> None:
-    """The types are let through by name only: none of the real ones is built."""
-    from kd.networks.weights import _unpickled
-
+    """Their types pass by name only; no real object is built."""
     torch.save(inert() | {"weight": torch.rand(2)}, tmp_path / "a.pt")
     data = _unpickled(tmp_path / "a.pt")
     assert isinstance(data, dict)
@@ -360,8 +365,8 @@ def test_imagenet_from_the_cache(hub: Path) -> None:
     assert load_into(target, "imagenet") == (
         "MobileNet_V3_Large_Weights.IMAGENET1K_V2: loaded 262 of 272 tensors; from scratch: classifier (10)"
     )
-    theirs = {f"backbone.{name}": tensor for name, tensor in reference.features.state_dict().items()}
-    assert loaded(target, theirs, under="backbone.")
+    expected = {f"backbone.{name}": tensor for name, tensor in reference.features.state_dict().items()}
+    assert loaded(target, expected, under="backbone.")
     momenta = {m.momentum for m in target.backbone.modules() if isinstance(m, nn.BatchNorm2d)}
     assert momenta == {0.1}
 
@@ -390,28 +395,27 @@ def test_imagenet_from_the_cache(hub: Path) -> None:
         ),
     ],
 )
-def test_torchvisions_network_gives_torchvisions_answer(
-    hub: Path, build: Any, name: str, file: str, reference: Any
-) -> None:
+def test_our_network_equals_torchvisions(hub: Path, build: Any, name: str, file: str, reference: Any) -> None:
     options = {} if "LRASPP" in name else {"aux_loss": True}
-    theirs = reference(weights=None, weights_backbone=None, num_classes=21, **options)
-    torch.save(theirs.state_dict(), hub / file)
+    original = reference(weights=None, weights_backbone=None, num_classes=21, **options)
+    torch.save(original.state_dict(), hub / file)
     ours = build()
-    count = sum(not key.endswith("num_batches_tracked") for key in theirs.state_dict())
+    count = sum(not key.endswith("num_batches_tracked") for key in original.state_dict())
     assert load_into(ours, name) == f"{name}: loaded {count} of {count} tensors"
     images = torch.rand(1, 3, 64, 64)
     with torch.no_grad():
         logits = ours.eval()(images).logits
         full = nn.functional.interpolate(logits, (64, 64), mode="bilinear", align_corners=False)
         normalized = (images - ours.normalize.mean) / ours.normalize.std
-        torch.testing.assert_close(full, theirs.eval()(normalized)["out"])
+        torch.testing.assert_close(full, original.eval()(normalized)["out"])
 
 
-def test_a_download_that_fails_says_what_to_do(hub: Path) -> None:
+def test_a_failed_download_reports_the_fix(hub: Path) -> None:
     name, url = "ResNet18_Weights.IMAGENET1K_V1", "https://download.pytorch.org/models/resnet18-f37072fd.pth"
     refuses(
         name,
-        f"{name} could not be fetched (no network in tests); save {url} as {hub / 'resnet18-f37072fd.pth'} by hand",
+        f"{name} could not be downloaded (no network in tests); download {url} and save it as "
+        f"{hub / 'resnet18-f37072fd.pth'}",
     )
 
 
@@ -423,7 +427,7 @@ def test_unknown_names() -> None:
     )
     refuses("imagenet", "Linear has no backbone with ImageNet weights; name a file", nn.Linear(2, 2))
     refuses({"file": "a.pt", "keys": "model"}, "unknown key 'keys'; known: file, head, key, rename")
-    refuses({"file": "a.pt", "head": "old"}, "head: 'old' is not possible; write `head: new` or leave it out")
+    refuses({"file": "a.pt", "head": "old"}, "head: must be `new` or left out, got 'old'")
 
 
 @pytest.mark.parametrize(
@@ -436,7 +440,7 @@ def test_unknown_names() -> None:
 )
 def test_real_mobilenet_v2_weights(shared_data: Path, build: Any, count: int) -> None:
     target = build()
-    told = load_into(target, str(shared_data / "weights" / "mobilenet_v2_imagenet.safetensors"))
-    assert told.startswith(f"mobilenet_v2_imagenet.safetensors: loaded {count} of ")
+    note = load_into(target, str(shared_data / "weights" / "mobilenet_v2_imagenet.safetensors"))
+    assert note.startswith(f"mobilenet_v2_imagenet.safetensors: loaded {count} of ")
     backbone = [name for name in target.state_dict() if name.startswith("backbone.") and "num_batches" not in name]
-    assert len(backbone) == count  # all of it
+    assert len(backbone) == count  # the whole backbone

@@ -111,7 +111,7 @@ def test_weights_that_do_not_fit_name_the_file_and_the_way_out(folder, foreign, 
     for weights, says in (
         ("best.pth", "weights best.pth: the file holds weights under 'net' and 'ema'; choose one with key:"),
         (MAPPING.replace(", head: new", ""), "weights best.pth: head.weight is for 3 classes, the network for 2; "
-         "`head: new` starts it anew"),
+         "`head: new` trains a new head"),
         ("{file: worst.pth}", "weights worst.pth: no file worst.pth; give imagenet, a torchvision name, a run's folder "
          "or a file"),
     ):  # fmt: skip

@@ -115,7 +115,7 @@ def test_float16_that_is_too_small_says_so(tmp_path, recipe):
 def test_another_teacher_augmentation_or_seed_is_another_cache(recipe, tmp_path):
     parts, teacher = cached(recipe, tmp_path)
     folders = {teacher.folder}
-    folders.add(taught_by(parts, 1).folder)
+    folders.add(step_teacher(parts, 1).folder)
     parts.teacher.network.head.bias.data += 1
     folders.add(step_teacher(parts, 0).folder)
     for change in ("data.augment=[]", "data.size=[64, 64]", "cache.views=3"):

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from recipe_text import ALONE, WITH_TEACHER
 
-from kd.errors import RecipeError
+from kd.errors import RecipeError, StorageError
 from kd.recipe import json_schema, read_recipe
 from kd.recipe.copying import copy_recipe, summaries
 from kd.recipe.shipped import list_recipes, shipped_recipes
@@ -89,3 +89,9 @@ def test_every_shipped_recipe_has_a_summary() -> None:
     demo = found["shapes/mobilenetv3_kl_cwd.yaml"]
     assert demo.data == "Shapes"
     assert demo.what.startswith("The demo: pixel-wise KL and CWD on the logits.")
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(folder: Path) -> None:
+    Path("file").write_text("")
+    with pytest.raises(StorageError, match=r"^file/recipe.schema.json: cannot be written \(.*\); name another folder$"):
+        copy_recipe("shapes/teacher_deeplabv3plus.yaml", Path("file"))

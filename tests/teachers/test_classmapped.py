@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from kd.types import SegmentationOutput, Tap
+from kd.types import NetworkTraits, SegmentationOutput, Tap
 from teachers import ClassMapped
 
 SOURCE = ["background", "bus", "car", "Person"]
@@ -25,13 +25,13 @@ class Teacher(nn.Module):
 IMAGES = torch.rand(2, 3, 4, 4)
 
 
-def test_names_meet_whatever_their_case() -> None:
+def test_names_match_in_any_case() -> None:
     teacher = Teacher()
     mapped = ClassMapped(3, network=teacher, source=SOURCE, target=TARGET)
-    output, theirs = mapped(IMAGES), teacher(IMAGES)
-    assert mapped.known == (1, 2)
-    assert torch.equal(output.logits[:, 1], theirs.logits[:, 2])
-    assert torch.equal(output.logits[:, 2], theirs.logits[:, 3])
+    output, original = mapped(IMAGES), teacher(IMAGES)
+    assert mapped.traits == NetworkTraits(known_classes=(1, 2), class_names=tuple(TARGET))
+    assert torch.equal(output.logits[:, 1], original.logits[:, 2])
+    assert torch.equal(output.logits[:, 2], original.logits[:, 3])
     assert output.features["low"] is IMAGES
     assert mapped.taps == teacher.taps
     torch.testing.assert_close(output.aux["aux"][:, 1:], output.logits[:, 1:] + 1)
@@ -41,19 +41,21 @@ def test_merged_classes_add_their_probabilities() -> None:
     teacher = Teacher()
     merge = {"car": ["bus", "car"], "sky": ["background"]}
     mapped = ClassMapped(3, network=teacher, source=SOURCE, target=TARGET, merge=merge)
-    theirs, ours = teacher(IMAGES).logits.softmax(1), mapped(IMAGES).logits.softmax(1)
-    assert mapped.known == (0, 1, 2)
-    torch.testing.assert_close(ours, torch.stack([theirs[:, 0], theirs[:, 1] + theirs[:, 2], theirs[:, 3]], 1))
+    original, merged = teacher(IMAGES).logits.softmax(1), mapped(IMAGES).logits.softmax(1)
+    assert mapped.traits.known_classes == ()  # all
+    torch.testing.assert_close(
+        merged, torch.stack([original[:, 0], original[:, 1] + original[:, 2], original[:, 3]], 1)
+    )
 
 
-def test_a_matrix_says_the_same_as_names() -> None:
+def test_a_matrix_equals_names() -> None:
     teacher = Teacher()
-    named = ClassMapped(3, network=teacher, source=SOURCE, target=TARGET, merge={"car": ["bus", "car"]})
-    given = ClassMapped(3, network=teacher, matrix=[[0, 0, 0, 0], [0, 1, 1, 0], [0, 0, 0, 1]])
-    assert torch.equal(named(IMAGES).logits, given(IMAGES).logits)
+    by_names = ClassMapped(3, network=teacher, source=SOURCE, target=TARGET, merge={"car": ["bus", "car"]})
+    by_matrix = ClassMapped(3, network=teacher, matrix=[[0, 0, 0, 0], [0, 1, 1, 0], [0, 0, 0, 1]])
+    assert torch.equal(by_names(IMAGES).logits, by_matrix(IMAGES).logits)
 
 
-def test_unknown_classes_are_never_the_answer_and_finite() -> None:
+def test_unknown_classes_are_never_predicted_and_finite() -> None:
     mapped = ClassMapped(3, network=Teacher(), source=SOURCE, target=TARGET)
     logits = mapped(IMAGES).logits
     assert torch.isfinite(logits).all()
@@ -75,20 +77,20 @@ def test_unknown_classes_are_never_the_answer_and_finite() -> None:
         ),
         (
             {"source": SOURCE[1:], "target": TARGET},
-            "the classes given are 3 × 3, the data have 3 and the teacher 4; "
-            "name each once, in the order of the channels",
+            "3 × 3 classes are given, the data have 3 and the teacher has 4; "
+            "name each class once, in the order of the channels",
         ),
         (
             {"source": SOURCE, "target": ["a", "b", "c"]},
-            "teacher and student have no class in common; say with merge: which belong together",
+            "teacher and student have no class in common; map them with merge:",
         ),
         (
             {"source": ["background", "car", "Car", "person"], "target": TARGET},
-            "source: car and Car are one name; name each class once",
+            "source: car and Car are the same name; name each class once",
         ),
         (
             {"source": SOURCE, "target": ["car", "sky", "car"]},
-            "target: car and car are one name; name each class once",
+            "target: car and car are the same name; name each class once",
         ),
         *(
             (
@@ -102,3 +104,9 @@ def test_unknown_classes_are_never_the_answer_and_finite() -> None:
 def test_refusals(options: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         ClassMapped(3, network=Teacher(), **options)
+
+
+def test_the_traits_of_the_teacher_stay() -> None:
+    teacher = Teacher()
+    teacher.traits = NetworkTraits(shift_free=True)
+    assert ClassMapped(2, network=teacher, matrix=[[1, 1, 0, 0], [0, 0, 1, 1]]).traits == NetworkTraits(shift_free=True)

@@ -12,15 +12,15 @@ from teachers import Ensemble
 
 
 class Fixed(nn.Module):
-    """A member that always says the same."""
+    """A member whose logits are constant."""
 
     def __init__(self, logits: Tensor, in_channels: int = 3) -> None:
         super().__init__()
         self.taps, self.num_classes, self.in_channels = {}, logits.shape[1], in_channels
-        self.said = nn.Parameter(logits)
+        self.logits = nn.Parameter(logits)
 
     def forward(self, images: Tensor) -> SegmentationOutput:
-        return SegmentationOutput(self.said.expand(len(images), -1, -1, -1), {}, {})
+        return SegmentationOutput(self.logits.expand(len(images), -1, -1, -1), {}, {})
 
 
 IMAGES = torch.rand(2, 3, 16, 16)
@@ -34,14 +34,14 @@ def members(classes: int = 3) -> list[nn.Module]:
 def test_softmax_of_the_result_is_the_mean_of_probabilities() -> None:
     both = members()
     logits = Ensemble(3, members=both)(IMAGES).logits
-    expected = (both[0].said.softmax(1) + both[1].said.softmax(1)) / 2
+    expected = (both[0].logits.softmax(1) + both[1].logits.softmax(1)) / 2
     torch.testing.assert_close(logits.softmax(1)[:1], expected)
     torch.testing.assert_close(logits.mean(1), torch.zeros(2, 4, 4), rtol=0, atol=1e-6)
 
 
 def test_weights_per_member_and_per_class() -> None:
     both = members()
-    first, second = (member.said.softmax(1) for member in both)
+    first, second = (member.logits.softmax(1) for member in both)
     torch.testing.assert_close(
         Ensemble(3, members=both, weights=[3, 1])(IMAGES).logits.softmax(1)[:1], (3 * first + second) / 4
     )
@@ -57,7 +57,7 @@ def test_temperature_tempers_the_mean() -> None:
     torch.testing.assert_close(warm, plain / 2)
 
 
-def test_the_finest_member_decides_the_size() -> None:
+def test_the_finest_member_sets_the_size() -> None:
     coarse, fine = Fixed(torch.zeros(1, 2, 2, 2)), Fixed(torch.zeros(1, 2, 8, 8))
     output = Ensemble(2, members=[coarse, fine])(IMAGES)
     assert output.logits.shape == (2, 2, 8, 8)
@@ -68,12 +68,12 @@ def test_one_class_is_a_sigmoid() -> None:
     both = members(classes=1)
     logits = Ensemble(1, members=both)(IMAGES).logits
     assert logits.shape == (2, 1, 4, 4)
-    torch.testing.assert_close(logits.sigmoid()[:1], (both[0].said.sigmoid() + both[1].said.sigmoid()) / 2)
+    torch.testing.assert_close(logits.sigmoid()[:1], (both[0].logits.sigmoid() + both[1].logits.sigmoid()) / 2)
 
 
-def test_a_sure_ensemble_stays_finite() -> None:
-    sure = Fixed(torch.tensor([1000.0, -1000.0]).reshape(1, 2, 1, 1))
-    assert torch.isfinite(Ensemble(2, members=[sure, copy.deepcopy(sure)])(IMAGES).logits).all()
+def test_a_certain_ensemble_stays_finite() -> None:
+    certain = Fixed(torch.tensor([1000.0, -1000.0]).reshape(1, 2, 1, 1))
+    assert torch.isfinite(Ensemble(2, members=[certain, copy.deepcopy(certain)])(IMAGES).logits).all()
 
 
 def test_files_fill_the_members(tmp_path: Path) -> None:
@@ -90,29 +90,33 @@ def test_files_fill_the_members(tmp_path: Path) -> None:
     [
         ({"members": members()[:1]}, "members: an ensemble needs two or more, got 1"),
         (
+            {"members": [*members(), nn.Conv2d(3, 3, 1)]},
+            "members.2: Conv2d does not declare taps, num_classes and in_channels; wrap it in teachers.Wrapped",
+        ),
+        (
             {"members": [*members(), Fixed(torch.zeros(1, 4, 2, 2))]},
-            "members.2: Fixed has 4 classes and 3 channels, the ensemble 3 and 3; give it the same",
+            "members.2: Fixed has 4 classes and 3 channels, the ensemble has 3 and 3; both must agree",
         ),
         *(
             (
                 {"members": members(), "temperature": wrong},
-                f"temperature: {wrong} is not above 0 and finite; 1.0 leaves the mean as it is",
+                f"temperature: must be above 0 and finite, got {wrong}; 1.0 keeps the mean",
             )
             for wrong in (0, float("nan"), float("inf"))
         ),
-        ({"members": members(), "files": ["a"]}, "files: 1 for 2 members; give one for each"),
+        ({"members": members(), "files": ["a"]}, "files: 1 for 2 members; give one per member"),
         (
             {"members": members(), "weights": [[1, 2], [1, 2]]},
-            "weights: give one number, or 3 (one a class), for each of the 2 members",
+            "weights: give each of the 2 members one number, or 3 (one per class)",
         ),
         (
             {"members": members(), "weights": [1, 1, 1]},
-            "weights: give one number, or 3 (one a class), for each of the 2 members",
+            "weights: give each of the 2 members one number, or 3 (one per class)",
         ),
         *(
             (
                 {"members": members(), "weights": wrong},
-                "weights: must be 0 or more and finite, and above 0 for one member at least",
+                "weights: must be finite and at least 0, and above 0 for at least one member",
             )
             for wrong in ([-1, 2], [[1, 0, 1], [1, 0, 1]], [float("nan"), 1], [float("inf"), 1])
         ),
@@ -129,6 +133,6 @@ def test_it_moves_to_channels_last_like_any_network() -> None:
     assert torch.equal(ensemble.to(memory_format=torch.channels_last)(IMAGES).logits, before)
 
 
-def test_a_single_class_leaves_no_constant_open() -> None:
-    assert Ensemble(3, members=members()).shift_free
-    assert not Ensemble(1, members=members(1)).shift_free
+def test_logits_of_one_class_have_no_open_constant() -> None:
+    assert Ensemble(3, members=members()).traits.shift_free
+    assert not Ensemble(1, members=members(1)).traits.shift_free

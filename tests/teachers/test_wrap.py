@@ -25,7 +25,7 @@ class Foreign(nn.Module):
         self.head = nn.Conv2d(6, 2, 1)
 
     def forward(self, images: Tensor) -> Any:
-        self.saw = images
+        self.images = images
         return self.packed(self.head(self.stem(images)))
 
 
@@ -47,11 +47,11 @@ IMAGES = torch.rand(2, 3, 32, 48)
 def test_logits_are_found(packed: Any) -> None:
     foreign = Foreign(packed)
     output = Wrapped(2, network=foreign)(IMAGES)
-    torch.testing.assert_close(output.logits, foreign.head(foreign.stem(foreign.saw)))
+    torch.testing.assert_close(output.logits, foreign.head(foreign.stem(foreign.images)))
     assert output.aux == {}
 
 
-def test_an_auxiliary_head_is_kept() -> None:
+def test_an_auxiliary_head_becomes_aux() -> None:
     output = Wrapped(2, network=Foreign(lambda logits: {"out": logits, "aux": logits * 2}))(IMAGES)
     assert torch.equal(output.aux["aux"], output.logits * 2)
 
@@ -61,7 +61,7 @@ def test_taps_by_module_path_with_measured_channels_and_strides() -> None:
     wrapped = Wrapped(2, network=foreign, taps={"low": "stem", "end": "head"})
     assert wrapped.taps == {"low": Tap(6, 4), "end": Tap(2, 4)}
     output = wrapped(IMAGES)
-    assert torch.equal(output.features["low"], foreign.stem(foreign.saw))
+    assert torch.equal(output.features["low"], foreign.stem(foreign.images))
     assert output.features["end"] is output.logits
 
 
@@ -77,33 +77,33 @@ def test_preprocess_as_the_network_was_trained() -> None:
     stated = {"order": "bgr", "scale": 255, "mean": [104, 117, 123], "std": [1, 1, 1]}
     Wrapped(2, network=foreign, preprocess=stated)(IMAGES)
     expected = IMAGES[:, [2, 1, 0]] * 255 - torch.tensor([104.0, 117.0, 123.0])[:, None, None]
-    torch.testing.assert_close(foreign.saw, expected)
+    torch.testing.assert_close(foreign.images, expected)
 
 
-def test_preprocess_left_out_is_imagenets() -> None:
+def test_the_default_preprocess_is_imagenets() -> None:
     foreign = Foreign(lambda logits: logits)
     Wrapped(2, network=foreign)(IMAGES)
     mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
-    torch.testing.assert_close(foreign.saw, (IMAGES - mean[:, None, None]) / std[:, None, None])
+    torch.testing.assert_close(foreign.images, (IMAGES - mean[:, None, None]) / std[:, None, None])
 
 
-def test_torchvisions_network_and_its_own_names_of_weights(tmp_path: Path) -> None:
-    theirs = torchvision.models.segmentation.lraspp_mobilenet_v3_large(
+def test_weights_load_by_the_names_of_the_wrapped_network(tmp_path: Path) -> None:
+    original = torchvision.models.segmentation.lraspp_mobilenet_v3_large(
         weights=None, weights_backbone=None, num_classes=2
     )
-    fresh = copy.deepcopy(theirs)
+    fresh = copy.deepcopy(original)
     with torch.no_grad():
-        for parameter in theirs.parameters():
+        for parameter in original.parameters():
             parameter.mul_(1.1)
-    torch.save(theirs.state_dict(), tmp_path / "theirs.pth")
+    torch.save(original.state_dict(), tmp_path / "original.pth")
     wrapped = Wrapped(2, network=fresh, taps={"low": "backbone.3", "high": "backbone.12"}).eval()
-    assert load_into(wrapped, str(tmp_path / "theirs.pth")) == "theirs.pth: loaded 272 of 272 tensors"
+    assert load_into(wrapped, str(tmp_path / "original.pth")) == "original.pth: loaded 272 of 272 tensors"
     assert wrapped.taps == {"low": Tap(24, 4), "high": Tap(112, 16)}
     with torch.no_grad():
-        torch.testing.assert_close(wrapped(IMAGES).logits, theirs.eval()(wrapped.normalize(IMAGES))["out"])
+        torch.testing.assert_close(wrapped(IMAGES).logits, original.eval()(wrapped.normalize(IMAGES))["out"])
 
 
-def test_the_mode_is_as_before() -> None:
+def test_the_mode_stays() -> None:
     foreign = Foreign(lambda logits: logits).eval()
     Wrapped(2, network=foreign)
     assert not foreign.training
@@ -115,20 +115,19 @@ def test_the_mode_is_as_before() -> None:
     [
         (
             {"num_classes": 5},
-            "Foreign gives 2 classes, the data have 5; "
-            "set its number of classes, or map them with teachers.ClassMapped",
+            "Foreign has 2 classes, the data have 5; set its number of classes, or map them with teachers.ClassMapped",
         ),
         ({"taps": {"low": "stam"}}, "taps: low: Foreign has no module 'stam'"),
-        ({"preprocess": {"order": "rbg"}}, "preprocess: order 'rbg' is not possible; choose rgb or bgr"),
+        ({"preprocess": {"order": "rbg"}}, "preprocess: order must be rgb or bgr, got 'rbg'"),
         ({"preprocess": {"means": 1}}, "preprocess: unknown key 'means'; known: order, scale, mean, std"),
-        ({"preprocess": {"mean": [1, 2]}}, "mean: 2 numbers for 3 channels; give one for each"),
+        ({"preprocess": {"mean": [1, 2]}}, "mean: 2 numbers for 3 channels; give one per channel"),
         (
             {"network": Foreign(lambda logits: {"seg": logits})},
-            "no logits (N, K, h, w) in what the network returned (dict)",
+            "the network returned dict without logits (N, K, h, w)",
         ),
         (
             {"network": Foreign(lambda logits: logits[:, :, 0, 0])},
-            "no logits (N, K, h, w) in what the network returned (Tensor)",
+            "the network returned Tensor without logits (N, K, h, w)",
         ),
     ],
 )

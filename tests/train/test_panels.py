@@ -45,7 +45,7 @@ def test_panels_show_image_labels_and_prediction_and_leave_the_run_as_it_was(tmp
         parts.student.network.head.weight.zero_()
         parts.student.network.head.bias.copy_(torch.tensor([0.0, 1.0]))  # says "bright" everywhere
     before, state = torch.get_rng_state(), {name: one.clone() for name, one in parts.student.state_dict().items()}
-    drawn = dict(pictures(parts, SplitResult([[1, 0], [0, 1]], ["dark", "bright"], 1), "val"))
+    drawn = dict(pictures(parts, SplitResult(np.eye(2, dtype=np.int64), ["dark", "bright"], 1), "val"))
     assert list(drawn) == ["val/confusion", "val/stripes 0", "val/stripes 1"]
     sample = parts.val[0, 0]
     image, labels, seen = np.split(drawn["val/stripes 0"], 3, axis=1)

@@ -2,15 +2,18 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from ranks import kd, start, statuses, the_run, write_plain
 from tiny import equal, read, run, weights, write_recipes
 
 from kd.components import Maker
 from kd.data.loader import evaluation_batches
 from kd.recipe import baseline_of
-from kd.runs import load_network, read_metrics, read_result
+from kd.runs import read_counts, read_metrics, read_result
+from kd.trained import load_network
 
 
 def by_hand(network, images, starts):
@@ -57,9 +60,9 @@ def test_the_result_is_what_size_windows_scales_and_mirror_images_give_by_hand(t
         logs = by_hand(network, batch.images.float() / 255, starts).log()
         found = F.interpolate(logs, (32, 32), mode="bilinear", antialias=True).argmax(1)
         expected += sum(counted(labels, one) for labels, one in zip(batch.labels, found, strict=True))
-    result = torch.tensor(read_result(done).splits["val"].confusion)
+    result = torch.from_numpy(read_result(done).splits["val"].confusion)
     assert (result - expected).abs().sum() <= 4  # of 12 · 32 · 32 pixels: two may lie on the edge
-    assert (torch.tensor(read_result(plain).splits["val"].confusion) - expected).abs().sum() > 40
+    assert (torch.from_numpy(read_result(plain).splits["val"].confusion) - expected).abs().sum() > 40
 
 
 @torch.no_grad()
@@ -77,3 +80,35 @@ def test_agreement_is_the_share_of_pixels_on_which_both_say_the_same(tmp_path):
     (line,) = [line for line in read_metrics(done) if "agreement/pixel_accuracy" in line]
     assert line["agreement/pixel_accuracy"] == pytest.approx(same / pixels, abs=4 / pixels)
     assert 0.5 < same / pixels < 1
+
+
+METRICS = "evaluate.metrics=[{use: kd.metrics.BoundaryIoU}, {use: kd.metrics.BoundaryIoU, args: {ratio: 0.1}}]"
+
+
+def test_each_images_counts_are_kept_and_two_processes_keep_the_same(tmp_path):
+    recipe = read(write_plain(tmp_path / "one"), METRICS, "data.args={count: 7}")
+    (alone,), _ = run(recipe, tmp_path / "one" / "runs")
+    network, val = load_network(alone, trust=True), Maker(recipe).dataset("val")
+    (batch,) = evaluation_batches(val, (32, 32), batch_size=7)
+    expected = []
+    for image, labels in zip(batch.images, batch.labels, strict=True):
+        found = F.interpolate(network(image[None].float() / 255).logits, (32, 32), mode="bilinear")[0].argmax(0)
+        of_class = [((found == k) & (labels == k), found == k, labels == k) for k in (0, 1)]
+        expected.append([[int(where.sum()) for where in places] for places in of_class])
+    names, counts = read_counts(alone)["val"]
+    assert names == tuple(f"stripes {index}" for index in range(7))
+    assert counts.tolist() == expected
+    write_plain(tmp_path / "two")
+    assert statuses(start(2, kd(tmp_path / "two", METRICS, "data.args={count: 7}"))) == [0, 0]
+    both = the_run(tmp_path / "two")
+    result, two = read_result(both), read_counts(both)["val"]
+    assert two.names == names
+    assert (np.abs(two.counts - counts).sum(axis=(0, 1)) <= 8).all()  # weights that differ in the last digits
+    split = result.splits["val"]
+    sums = (split.confusion.diagonal(), split.confusion.sum(0), split.confusion.sum(1))
+    assert two.counts.sum(0).T.tolist() == [one.tolist() for one in sums]
+    for scored in (split, result.teacher.splits["val"]):
+        assert list(scored.metrics) == ["BoundaryIoU", "BoundaryIoU(ratio=0.1)"]
+        assert all(0 <= metric.headline <= 1 for metric in scored.metrics.values())
+    for label, metric in split.metrics.items():
+        assert metric.headline == pytest.approx(read_result(alone).splits["val"].metrics[label].headline, abs=0.02)

@@ -1,18 +1,21 @@
-"""A residual squeeze-and-excitation U-Net with ASPP."""
+"""A U-Net of residual squeeze-and-excitation blocks with ASPP."""
 
 from torch import Tensor, nn
 
-from kd.networks.layers import ASPP, Heads, Normalize, ResidualSE, ResidualSEUp, group_norm, init_kaiming
+from kd.networks.context import ASPP
+from kd.networks.decoders import Heads, ResidualSEUp
+from kd.networks.layers import ResidualSE, group_norm, init_kaiming
+from kd.networks.normalize import Normalize
 from kd.types import SegmentationOutput, Tap
 
 WIDTHS = (32, 64, 128, 256, 512)  # at strides 1, 2, 4, 8, 16
 
 
 class ASPPResidualSEUNet(nn.Module):
-    """The accuracy model: an encoder of residual SE blocks, two a level, ASPP, and the decoder of its student.
+    """The accuracy model: an encoder with two residual SE blocks per level, ASPP, and the decoder of its student.
 
-    It needs no pretrained weights and is the natural teacher of `students.MobileNetV2ASPPResidualSEUNet`, whose ASPP
-    and decoder blocks it shares.
+    It trains from scratch and is the natural teacher of `students.MobileNetV2ASPPResidualSEUNet`, which has the same
+    ASPP and decoder blocks.
 
     Taps: `level1` … `level5` with 32, 64, 128, 256, 512 channels at strides 1, 2, 4, 8, 16; `low`, `mid`, `high` are
     the last three; `aspp` 512 at 32; `decoder1` … `decoder5` with 512, 256, 128, 64, 32 at 16, 8, 4, 2, 1.
@@ -22,7 +25,7 @@ class ASPPResidualSEUNet(nn.Module):
     2015, arXiv:1505.04597.
 
     Args:
-        num_classes: K; 1 for foreground and background by one sigmoid.
+        num_classes: K; 1 for foreground and background with one sigmoid.
         in_channels: channels of an image.
 
     Shape: images (N, in_channels, H, W) in [0, 1]; logits (N, K, H, W).
@@ -40,7 +43,7 @@ class ASPPResidualSEUNet(nn.Module):
             self.taps[f"level{i + 1}"] = Tap(width, 2**i)
             channels = width
         self.taps |= {"low": self.taps["level3"], "mid": self.taps["level4"], "high": self.taps["level5"]}
-        self.pool = nn.MaxPool2d(3, stride=2, padding=1)  # as in ResNet: rounds odd sizes up
+        self.pool = nn.MaxPool2d(3, stride=2, padding=1)  # rounds odd sizes up, as in ResNet
         self.aspp = ASPP(channels, channels, norm=group_norm)
         self.taps["aspp"] = Tap(channels, 32)
         for i, width in enumerate(reversed(WIDTHS), 1):

@@ -1,0 +1,33 @@
+"""List what no run needs any more, with sizes, and free it with --yes.
+
+That is: checkpoints of finished runs, unless the recipe says `train.checkpoints: all`;
+directories without a result that `kd run --fresh` moved aside; temporary files of killed
+processes. Results, weights and metrics of runs stay.
+
+Example:
+    kd clean
+    kd clean /data/runs --yes
+"""
+
+import argparse
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The folder, and whether anything is removed."""
+    parser.add_argument(
+        "runs",
+        metavar="RUNS",
+        nargs="?",
+        type=Path,
+        default=Path("runs"),
+        help="folder of the run directories (default: runs)",
+    )
+    parser.add_argument("--yes", action="store_true", help="remove what is listed")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """List it, and remove it with `--yes`."""
+    from kd.clean import clean_command
+
+    clean_command(arguments.runs, yes=arguments.yes)

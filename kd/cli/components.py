@@ -1,0 +1,38 @@
+"""List the components that come with kd, as a recipe writes them.
+
+For losses it lists what each reads: logits, features, either of them, or labels.
+
+Example:
+    kd components losses
+"""
+
+import argparse
+
+FAMILIES = ("losses", "networks", "datasets", "metrics", "adapters", "schedules", "transforms")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The family."""
+    parser.add_argument(
+        "family",
+        metavar="FAMILY",
+        nargs="?",
+        choices=FAMILIES,
+        help=f"one of {', '.join(FAMILIES)}; without it, all are listed",
+    )
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Print a table a family; that of the losses shows what each reads."""
+    from kd.console import print_lines
+    from kd.recipe.catalogue import entries
+
+    families = [arguments.family] if arguments.family else [family for family in FAMILIES if entries(family)]
+    for index, family in enumerate(families):
+        if index:
+            print()
+        found = entries(family)
+        if family == "losses":
+            print_lines((family, "reads", "what"), found, whole=2)
+        else:
+            print_lines((family, "what"), [(entry.name, entry.summary) for entry in found], whole=1)

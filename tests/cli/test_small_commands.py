@@ -1,0 +1,64 @@
+"""Commands that train nothing answer at once: they import neither torch nor matplotlib."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kd.runs import Result, SplitResult, write_result
+from kd.storage import write_json
+
+SECONDS = 2.0  # of CPU time; about 0.3 on an idle machine, several with torch
+NAME = "shapes/mobilenetv3_kl_cwd.yaml"
+CALLS = (
+    "--help", "--version", "run --help", "list", "clean", "clean --yes", "schema", "components", "components losses",
+    "copy", f"copy {NAME}", f"check --imports {NAME}", "diff runs/a-01234567/seed0 runs/b-01234567/seed0",
+    f"diff {NAME} shapes/teacher_deeplabv3plus.yaml", "compare runs/a-01234567/seed0 --no-page",
+    f"compare {NAME} --no-page", f"compare {NAME} --json",
+)  # fmt: skip
+CODE = """\
+import sys
+from kd.cli import main
+try:
+    status = main(sys.argv[1:])
+except SystemExit as end:
+    status = end.code
+heavy = [name for name in ("torch", "torchvision", "matplotlib") if name in sys.modules]
+sys.exit(f"imported {', '.join(heavy)}" if heavy else status)
+"""
+
+
+@pytest.fixture
+def runs(folder: Path) -> None:
+    """Two finished runs."""
+    for name in ("a", "b"):
+        run_dir = folder / "runs" / f"{name}-01234567" / "seed0"
+        split = SplitResult(np.eye(2, dtype=np.int64), ["sky", "road"], 2)
+        result = Result(
+            "01234567", name, 0, "baseline", "students.S", None, None, "last", {"val": split}, 5, 1.5, 2.5, 9, {}
+        )
+        write_json(run_dir / "environment.json", {"command": f"kd run {name}.yaml", "in_channels": 3})
+        write_result(run_dir, result)
+        (run_dir / "recipe.yaml").write_text(
+            "student: {use: students.MobileNetV3SmallASPP}\n"
+            "data: {use: kd.data.Shapes, size: [64, 64]}\n"
+            "supervised: {use: kd.losses.CrossEntropy}\n"
+            "optimizer: {use: torch.optim.SGD, args: {lr: 0.1}}\n"
+            f"train: {{steps: {len(name) + 1}, batch_size: 2}}\n"
+        )
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_it_imports_no_torch_and_takes_little_time(runs: None, call: str) -> None:
+    before = os.times()
+    done = subprocess.run(
+        [sys.executable, "-c", CODE, *call.split()], capture_output=True, text=True, check=False, timeout=60
+    )
+    after = os.times()
+    missing_run = "2" if call.startswith(f"compare {NAME}") else "0"  # nothing has been trained
+    assert (str(done.returncode), done.stderr.count("\n")) == (missing_run, int(missing_run) // 2), done.stderr
+    used = after.children_user + after.children_system - before.children_user - before.children_system
+    assert used < SECONDS

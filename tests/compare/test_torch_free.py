@@ -1,0 +1,40 @@
+"""`kd list`, `kd diff` and `kd compare --no-page` read results and need no torch."""
+
+import subprocess
+import sys
+
+import pytest
+
+RECIPE = """
+student: {use: students.MobileNetV3SmallASPP}
+data: {use: kd.data.Shapes, args: {count: 4}, size: [64, 64]}
+supervised: {use: kd.losses.CrossEntropy}
+optimizer: {use: torch.optim.SGD, args: {lr: 0.1}}
+train: {epochs: 1, batch_size: 2}
+"""
+CALLS = {
+    "list": "from kd.compare import list_command; list_command(runs)",
+    "diff": "from kd.compare.diff import diff_command; diff_command(student, baseline)",
+    "compare": "from kd.compare import compare_command; compare_command([str(student)], page=False)",
+    "json": "from kd.compare import compare_command; compare_command([str(student)], page=False, as_json=True)",
+    "metrics": "import numpy, kd.metrics; print(kd.metrics.scores(numpy.eye(2)).miou)",
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_no_torch_is_imported(made, trio, name):
+    student = trio()
+    baseline = made.folder / "small_kl-bbbbbbbb" / "seed0"
+    for run in (student, baseline):
+        (run / "recipe.yaml").write_text(RECIPE)
+    lines = [
+        "import sys",
+        "from pathlib import Path",
+        f"runs, student, baseline = Path({str(made.folder)!r}), Path({str(student)!r}), Path({str(baseline)!r})",
+        CALLS[name],
+        "assert 'torch' not in sys.modules",
+    ]
+    done = subprocess.run([sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout
+    assert not (student / "report.html").exists()

@@ -1,0 +1,18 @@
+"""The command line, in this process or as one of its own."""
+
+import subprocess
+import sys
+from typing import Any
+
+from kd.cli import main
+
+
+def kd(*arguments: object) -> int:
+    """Run a command here; its exit status."""
+    return main([str(argument) for argument in arguments])
+
+
+def process(*arguments: object, **options: Any) -> "subprocess.Popen[str]":
+    """Start a command as a process."""
+    command = [sys.executable, "-m", "kd", *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
