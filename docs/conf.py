@@ -3,10 +3,12 @@
 The source folder is the repository, so that a page's links to README.md and CONTRIBUTING.md work here as on GitHub.
 """
 
+import inspect
 import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from pydoc import locate
 from typing import Any
 
 from sphinx.application import Sphinx
@@ -68,6 +70,8 @@ def to_rst(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: lis
     An indented paragraph outside of sections and lists is a formula, a drawing or an example: a literal block.
     `Source:`, `Differs:` and `Shape:` begin fields. A bar is the sign of a norm, not of a substitution.
     """
+    if lines and lines[0].startswith("Alias for field number"):
+        lines[:] = [_comment(*name.rsplit(".", 1))]
     rst: list[str] = []
     section = False
     for paragraph in "\n".join(lines).split("\n\n"):
@@ -78,7 +82,13 @@ def to_rst(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: lis
         section = (section and first.startswith(" ")) or bool(SECTION.match(first))
         text = [SIGN.sub(lambda sign: f"`{sign[1]}`" if sign[1] else r"\|", line) for line in text]
         rst += [*(text if section else _fields(text)), ""]
-    lines[:] = [] if rst[0].startswith("Alias for field number") else rst  # of a NamedTuple
+    lines[:] = rst
+
+
+def _comment(owner: str, field: str) -> str:
+    """The comment behind the field of a NamedTuple, which has no docstring."""
+    found = re.search(rf"^    {field}: [^#\n]+# (.+)", inspect.getsource(locate(owner)), re.MULTILINE)
+    return found[1] if found else ""
 
 
 def _fields(text: list[str]) -> Iterator[str]:
