@@ -1,28 +1,51 @@
-# `make demo` and `make test` are all a newcomer needs; both make .venv first. PYTHON names another interpreter.
+# `make demo` and `make test` are all that a newcomer needs; both create .venv first. PYTHON names another interpreter.
 PYTHON ?= python3
 BIN := .venv/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+LONG := $(patsubst %,tests/test_%.py,demo docs methods readme recipes)
+FAST := $(patsubst %,tests/%,compare components losses metrics networks recipe) $(filter-out $(LONG),$(wildcard tests/test_*.py))
 
-.PHONY: demo test clean
+.PHONY: help demo test test-fast lint format typecheck docs clean
 
-demo: .venv/installed
+help:  ## list these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: .venv/installed  ## train a teacher, a baseline and a distilled student on drawn shapes; compare them
 	$(BIN)/kd demo
 
-test: .venv/installed-dev
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
-	$(BIN)/lint-imports
+test: lint typecheck  ## what CI runs: lint, types and all tests, about six minutes on two cores
 	$(BIN)/python -m pytest -n auto --dist worksteal
 
-.venv/installed: pyproject.toml
-	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "Python's venv module is missing: apt install python3-venv" >&2; exit 2; }
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
-	touch $@
+test-fast: .venv/installed-dev  ## the quick tests, under a minute on two cores
+	$(BIN)/python -m pytest -n auto --dist worksteal $(FAST)
 
-.venv/installed-dev: .venv/installed pyproject.toml
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
-	touch $@
+lint: .venv/installed-dev  ## ruff, its format, and the floors of the imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
 
-clean:
+format: .venv/installed-dev  ## let ruff sort imports and format the code
+	$(BIN)/ruff check --select I --fix .
+	$(BIN)/ruff format .
+
+typecheck: .venv/installed-dev  ## mypy, strict
+	$(BIN)/mypy
+
+docs: .venv/installed-dev  ## the pages and the API reference as HTML, offline: build/docs/index.html
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --conf-dir docs . build
+	@echo "build/docs/index.html"
+
+clean:  ## remove .venv and everything that tools wrote
 	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "Python's venv module is missing: apt install python3-venv" >&2; exit 2; }
+	$(PYTHON) -m venv .venv
+
+.venv/installed: pyproject.toml | $(BIN)/python
+	$(INSTALL) --editable .
+	touch $@
+
+.venv/installed-dev: pyproject.toml .ci/constraints.txt | $(BIN)/python
+	$(INSTALL) --constraint .ci/constraints.txt --editable '.[dev,docs]'
+	touch .venv/installed $@

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import torch
 
-from kd import __version__
+from kd.constants import __version__
 from kd.errors import NotDeterministicError
 
 

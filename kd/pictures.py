@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from kd import IGNORE
+from kd.constants import IGNORE
 
 RGB = NDArray[np.uint8]
 Labels = NDArray[np.integer]

@@ -1,8 +1,11 @@
 """The effect of distillation: finished runs side by side, on the terminal, as JSON and as one page."""
 
 import json
+import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 
 from rich.console import Console
 
@@ -12,7 +15,40 @@ from kd.compare.gather import gather
 from kd.compare.listing import list_runs
 from kd.console import stdout
 
-__all__ = ["Comparison", "compare_command", "gather", "list_command", "list_runs"]
+__all__ = ["Comparison", "compare", "compare_command", "gather", "list_command", "list_runs"]
+
+
+def compare(
+    *targets: str | os.PathLike[str],
+    runs: str | os.PathLike[str] = "runs",
+    overrides: Sequence[str] = (),
+    trust: bool = False,
+) -> Comparison:
+    """Compare finished runs: each student with its baseline and its teacher.
+
+    Args:
+        targets: recipes; or run directories, of one seed (`runs/x-1234abcd/seed0`) or of all (`runs/x-1234abcd`).
+        runs: where the runs of recipes are.
+        overrides: `path=value` texts, for every recipe among the targets.
+        trust: whether recipes may name components from outside kd.
+
+    Returns:
+        The networks with their scores, and what follows from them.
+
+    Raises:
+        RecipeError: a recipe is wrong, a run is missing, or the runs were not scored on the same images and classes.
+        StorageError: a result cannot be read.
+    """
+    return gather([os.fspath(target) for target in targets], runs=Path(runs), overrides=overrides, trust=trust)
+
+
+class _Callable(ModuleType):
+    """The type of this package: `kd.compare(...)` calls the function of the same name."""
+
+    __call__ = staticmethod(compare)
+
+
+sys.modules[__name__].__class__ = _Callable
 
 
 def compare_command(

@@ -8,11 +8,11 @@ from importlib.resources import files
 from pathlib import Path
 from string import Template
 
-from kd import __version__
 from kd.compare import tables
 from kd.compare.charts import Line, Mark, line_chart, ruler
 from kd.compare.comparison import SPLIT, Comparison, Entry
 from kd.compare.predictions import Picture, Pictures, pictures, run_texts
+from kd.constants import __version__
 from kd.pictures import changes, colourise, differences, jpeg, png
 from kd.runs import read_metrics
 from kd.storage import write_atomic

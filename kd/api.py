@@ -1,0 +1,132 @@
+"""The Python face: what the commands do, as functions for a notebook or a script.
+
+`import kd` offers them as `kd.run`, `kd.evaluate` and `kd.load_student`; `kd.compare` is in `kd.compare`.
+"""
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+from kd import console
+from kd.components import Maker
+from kd.machine import choose
+from kd.recipe import read_recipe
+from kd.runs import Result, SplitResult, read_result, read_run_recipe
+from kd.scoring import make_metrics, score
+from kd.train.session import run_recipe
+from kd.trained import load_network
+
+__all__ = ["RunResult", "evaluate", "load_student", "run"]
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """The finished runs of one recipe.
+
+    Attributes:
+        run_dirs: the run directories, one a seed, in the recipe's order of seeds.
+        results: what each of them holds in its `result.json`.
+        baseline_dirs: the run directories of the baseline; empty where it was not asked for.
+        baseline_results: what each of those holds.
+    """
+
+    run_dirs: tuple[Path, ...]
+    results: tuple[Result, ...]
+    baseline_dirs: tuple[Path, ...]
+    baseline_results: tuple[Result, ...]
+
+
+def run(
+    recipe: str | os.PathLike[str],
+    overrides: Iterable[str] = (),
+    *,
+    trust: bool = False,
+    runs: str | os.PathLike[str] = "runs",
+    baseline: bool = False,
+    fresh: bool = False,
+    quiet: bool = False,
+) -> RunResult:
+    """Train what a recipe asks for, its teacher first; the same call resumes what an earlier one left unfinished.
+
+    Args:
+        recipe: a recipe file, or one that ships with kd (`shapes/mobilenetv3_kl_cwd.yaml`).
+        overrides: `path=value` texts in YAML syntax, such as `train.epochs=2`.
+        trust: whether the recipe may import components from outside kd, a file beside it included.
+        runs: where run directories are.
+        baseline: train the same student without its teacher too.
+        fresh: move this recipe's own old run directories aside and start over; the teacher's stay.
+        quiet: print nothing.
+
+    Returns:
+        The run directories and their results, one a seed. What has already finished is not trained again.
+
+    Raises:
+        RecipeError: the recipe is wrong; the message lists every mistake with its place.
+        DataError: the data cannot be read.
+        DivergedError: a loss is not finite.
+        StoppedError: a signal stopped the run; the same call resumes it.
+        StorageError: something cannot be read or written.
+        LockedError: another process trains this recipe.
+    """
+    checked = read_recipe(Path(recipe), overrides, trust=trust)
+    Maker(checked).check()
+    say = _silent if quiet else console.say
+    directories = run_recipe(checked, runs=Path(runs), baseline=baseline, fresh=fresh, say=say, quiet=quiet)
+    results = tuple(read_result(directory) for directory in directories)
+    own = len(checked.train.seeds)
+    return RunResult(tuple(directories[:own]), results[:own], tuple(directories[own:]), results[own:])
+
+
+def evaluate(run_dir: str | os.PathLike[str], split: str = "val", *, trust: bool = False) -> SplitResult:
+    """Score a finished run's network on its recipe's data, as the recipe scores: size, window, scales and flip.
+
+    Args:
+        run_dir: the run directory of one seed.
+        split: "train", "val" or "test".
+        trust: whether the run's recipe may import components from outside kd.
+
+    Returns:
+        The confusion matrix, the classes, every image's counts, and the recipe's further metrics.
+
+    Raises:
+        RecipeError: the run's recipe names code that is not trusted.
+        DataError: the data cannot be read.
+        StorageError: the run has no weights or no result, or they do not fit its recipe.
+    """
+    recipe = read_run_recipe(Path(run_dir), trust=trust)
+    network = load_network(Path(run_dir), recipe=recipe)
+    dataset = Maker(recipe).dataset(split)
+    precision = choose(recipe.device, recipe.train.precision, recipe.train.memory_format)
+    return score(
+        network.to(precision.device).to(memory_format=precision.memory_format),
+        dataset,
+        size=recipe.scored_size,
+        precision=precision,
+        how=recipe.evaluate,
+        metrics=make_metrics(recipe, len(dataset.class_names)),
+        batch_size=recipe.train.batch_size,
+    )
+
+
+def load_student(run_dir: str | os.PathLike[str], *, trust: bool = False) -> nn.Module:
+    """Load the network that a finished run trained, in evaluation mode on the CPU.
+
+    Args:
+        run_dir: the run directory of one seed.
+        trust: whether the run's recipe may import components from outside kd.
+
+    Returns:
+        A network whose `network(images).logits` are (N, K, h, w) for images (N, C, H, W), float in [0, 1].
+
+    Raises:
+        RecipeError: the run's recipe names code that is not trusted.
+        StorageError: the run has no weights, or they do not fit its recipe's network.
+    """
+    return load_network(Path(run_dir), trust=trust)
+
+
+def _silent(line: str) -> None:
+    """Print nothing."""

@@ -1,0 +1,90 @@
+"""`import kd` is instant, and its names do what the commands do."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import write_recipes
+
+import kd
+from kd.compare.gather import gather
+
+
+def python(code):
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return done.stdout.split()
+
+
+def test_import_is_instant_and_imports_nothing():
+    seconds, *modules = python(
+        "import sys, time; before = time.process_time(); import kd; print(time.process_time() - before, *sys.modules)"
+    )
+    assert float(seconds) < 0.1
+    assert {"torch", "numpy", "pydantic", "yaml"}.isdisjoint(modules)
+    assert [name for name in modules if name.startswith("kd.")] == []
+
+
+def test_a_recipe_is_read_without_torch():
+    code = "import kd, sys; kd.read_recipe('shapes/mobilenetv3_kl_cwd.yaml'); print('torch' in sys.modules)"
+    assert python(code) == ["False"]
+
+
+def test_every_name_is_there():
+    assert kd.__all__ == sorted(kd.__all__, key=lambda name: (not name.isupper(), not name[0].isupper(), name))
+    assert set(kd.__all__) <= set(dir(kd))
+    for name in kd.__all__:
+        assert getattr(kd, name) is not None
+    assert kd.losses.CWD.__module__ == "kd.losses.feature.cwd"
+    with pytest.raises(AttributeError, match="module 'kd' has no attribute 'runn'"):
+        _ = kd.runn
+
+
+def test_types_ship_with_the_package():
+    assert (Path(kd.__file__).parent / "py.typed").is_file()
+
+
+def test_compare_is_a_function_and_a_package():
+    assert callable(kd.compare)
+    assert gather.__module__ == "kd.compare.gather"
+
+
+def test_run_compare_evaluate_load(folder, capsys):
+    write_recipes(folder)
+    given = {"overrides": ["train.steps=3", "train.seeds=[0, 1]"], "trust": True}
+    result = kd.run("student.yaml", **given, baseline=True, quiet=True)
+    assert capsys.readouterr().out == ""
+    assert [run_dir.name for run_dir in result.run_dirs] == ["seed0", "seed1"]
+    assert [done.seed for done in result.results] == [0, 1]
+    assert [done.role for done in result.results + result.baseline_results] == ["student"] * 2 + ["baseline"] * 2
+    assert result.baseline_dirs[0].parent.name == result.results[0].baseline
+
+    comparison = kd.compare("student.yaml", **given)
+    assert [entry.role for entry in comparison.entries] == ["teacher", "baseline", "student"]
+    assert comparison.entries == kd.compare(result.run_dirs[0].parent).entries
+
+    assert kd.evaluate(result.run_dirs[1], trust=True) == result.results[1].splits["val"]
+    assert kd.evaluate(str(result.run_dirs[1]), "train", trust=True).images == 12
+
+    network = kd.load_student(result.run_dirs[0], trust=True)
+    assert not network.training
+    with torch.no_grad():
+        assert network(torch.rand(1, 3, 32, 32)).logits.shape == (1, 2, 8, 8)
+
+
+def test_a_finished_run_is_not_trained_again(folder, capsys):
+    write_recipes(folder)
+    first = kd.run("student.yaml", trust=True)
+    assert first.baseline_dirs == first.baseline_results == ()
+    capsys.readouterr()
+    assert kd.run(folder / "student.yaml", trust=True, runs=Path("runs")) == first
+    assert "finished" in capsys.readouterr().out
+
+
+def test_mistakes_are_those_of_the_commands(folder):
+    write_recipes(folder)
+    with pytest.raises(kd.errors.RecipeError, match="if you trust this recipe"):
+        kd.run("student.yaml")
+    with pytest.raises(kd.errors.RecipeError, match="momentun"):
+        kd.run("student.yaml", ["optimizer.args.momentun=0.9"], trust=True)
