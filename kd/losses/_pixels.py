@@ -4,7 +4,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from kd.types import IGNORE
+from kd.types import IGNORE, Taken
+
+
+def as_tuple(maps: Taken) -> tuple[Tensor, ...]:
+    """What a term reads at one side, as a tuple: of one map where it is no tuple."""
+    return maps if isinstance(maps, tuple) else (maps,)
 
 
 def full_precision(maps: Tensor) -> torch.autocast:
@@ -85,6 +90,56 @@ def valid_pixels(labels: Tensor | None, maps: Tensor) -> Tensor:
     if labels.shape != expected:
         raise ValueError(f"labels {tuple(labels.shape)}, maps {tuple(maps.shape)}: labels must be {expected}")
     return labels != IGNORE
+
+
+def members(labels: Tensor, num_classes: int) -> Tensor:
+    """Which class each pixel is labelled with: bool (N, K, h, w), False for every class at IGNORE.
+
+    Args:
+        labels: (N, h, w), any integer type.
+        num_classes: K.
+    """
+    return labels[:, None] == torch.arange(num_classes, device=labels.device)[:, None, None]
+
+
+def suppressed(maps: Tensor, hidden: Tensor) -> Tensor:
+    """The maps with the lowest finite number where `hidden`: probability 0 in a softmax, as -inf, and no NaN."""
+    return maps.masked_fill(hidden, torch.finfo(maps.dtype).min)
+
+
+def divergence(log_teacher: Tensor, log_student: Tensor, dim: int) -> Tensor:
+    """KL(teacher ‖ student) of log-probabilities, in nats, summed over `dim`."""
+    return (log_teacher - log_student).mul_(log_teacher.exp()).sum(dim)
+
+
+def centred(maps: Tensor, valid: Tensor) -> Tensor:
+    """Each channel less its mean over the batch's valid pixels; 0 at the others.
+
+    Args:
+        maps: (N, C, h, w).
+        valid: bool (N, h, w).
+    """
+    inside = valid[:, None]
+    mean = maps.where(inside, 0).sum((0, 2, 3), keepdim=True) / inside.sum().clamp(min=1)
+    return (maps - mean).where(inside, 0)
+
+
+def unit(vectors: Tensor, dim: int) -> Tensor:
+    """Each vector by its Euclidean length; a vector of zeros stays zero and gets no gradient.
+
+    Division by a small number in its place would send such a vector, common behind a ReLU, a gradient of 1e12.
+    """
+    return vectors / or_infinity(torch.linalg.vector_norm(vectors, dim=dim, keepdim=True))
+
+
+def or_infinity(lengths: Tensor) -> Tensor:
+    """Lengths to divide by: what is divided by a length of 0 becomes 0, and so does its gradient."""
+    return lengths.where(lengths > 1e-12, torch.inf)
+
+
+def attention(maps: Tensor) -> Tensor:
+    """Where a map (N, C, h, w) is strong: the mean of its squares over the channels, of length 1: (N, h·w)."""
+    return unit(maps.square().mean(1).flatten(1), 1)
 
 
 def mean_over(values: Tensor, valid: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from kd.losses._checks import check_at_least
 from kd.losses._pixels import at_least_float32, full_precision, near_boundary, pair, valid_pixels
 from kd.types import IGNORE
 
@@ -56,9 +57,7 @@ class Masked(nn.Module):
             raise ValueError("Masked: no condition is set; give right, entropy, near, away or classes")
         if entropy is not None and not 0 <= entropy <= 1:
             raise ValueError(f"entropy is {entropy}; it is a share of log K, so it must be in [0, 1]")
-        for name, radius in (("near", near), ("away", away)):
-            if radius is not None and radius < 1:
-                raise ValueError(f"{name} is {radius}; it must be 1 cell or more")
+        check_at_least(1, near=near, away=away)
         if self.compares == "features" and (right or entropy is not None):
             raise ValueError(
                 f"Masked: {type(loss).__name__} compares features, but right and entropy read the teacher's logits; "
@@ -126,8 +125,7 @@ class Sampled(nn.Module):
 
     def __init__(self, loss: nn.Module, pixels: int = 1024) -> None:
         super().__init__()
-        if pixels < 1:
-            raise ValueError(f"pixels is {pixels}; it must be 1 or more")
+        check_at_least(1, pixels=pixels)
         self.compares = getattr(loss, "compares", "either")
         self.loss = loss
         self.pixels = pixels

@@ -75,8 +75,8 @@ def test_taps_of_unequal_size() -> None:
     [
         ({"convention": "skd"}, "convention 'skd' is unknown; known: house, cirkd"),
         ({"temperature": 0}, "temperature is 0; it must be above 0"),
-        ({"psd": -1.0}, "psd is -1.0; a factor must be >= 0"),
-        ({"csd": -1.0}, "csd is -1.0; a factor must be >= 0"),
+        ({"psd": -1.0}, "psd is -1.0; it must be at least 0"),
+        ({"csd": -1.0}, "csd is -1.0; it must be at least 0"),
     ],
 )
 def test_wrong_arguments(arguments: dict, message: str) -> None:

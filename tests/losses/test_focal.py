@@ -62,7 +62,7 @@ def test_gradient_is_finite_where_the_network_is_sure(gamma: float, convention: 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"gamma": -1}, "gamma is -1; it must be >= 0"),
+        ({"gamma": -1}, "gamma is -1; it must be at least 0"),
         ({"alpha": -0.5}, "alpha is -0.5; it must be >= 0"),
         ({"alpha": [1.0, -0.5]}, "alpha is [1.0, -0.5]; it must be >= 0"),
         ({"weight": [1.0, -0.5]}, "weight is [1.0, -0.5]; every factor must be >= 0"),
@@ -82,5 +82,5 @@ def test_bad_options(options: dict, message: str) -> None:
 
 @pytest.mark.parametrize("name", ["alpha", "weight"])
 def test_one_factor_a_class(name: str) -> None:
-    with pytest.raises(ValueError, match=f"{name} has 2 factors, the logits 3 classes"):
+    with pytest.raises(ValueError, match=f"{name} has 2 values, the logits 3 classes"):
         Focal(**{name: [1.0, 2.0]})(torch.zeros(1, 3, 2, 2), torch.zeros(1, 2, 2, dtype=torch.long))

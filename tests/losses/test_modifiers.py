@@ -75,8 +75,8 @@ def test_features_are_masked_by_labels() -> None:
     [
         ({}, "Masked: no condition is set; give right, entropy, near, away or classes"),
         ({"entropy": 1.2}, r"entropy is 1.2; it is a share of log K, so it must be in \[0, 1\]"),
-        ({"near": 0}, "near is 0; it must be 1 cell or more"),
-        ({"away": -1}, "away is -1; it must be 1 cell or more"),
+        ({"near": 0}, "near is 0; it must be at least 1"),
+        ({"away": -1}, "away is -1; it must be at least 1"),
     ],
 )
 def test_bad_conditions(options: dict, message: str) -> None:
@@ -123,5 +123,5 @@ def test_valid_pixels_come_first() -> None:
 
 
 def test_sample_size() -> None:
-    with pytest.raises(ValueError, match="pixels is 0; it must be 1 or more"):
+    with pytest.raises(ValueError, match="pixels is 0; it must be at least 1"):
         Sampled(PixelKL(), pixels=0)

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from kd.losses._pixels import centred
+
 LEAST = 1e-6  # added to a standard deviation: a constant channel becomes 0, with a finite gradient
 
 
@@ -14,11 +16,8 @@ def standardize(maps: Tensor, valid: Tensor, *, unbiased: bool = False) -> Tenso
         valid: bool (N, h, w).
         unbiased: divide by one pixel less in the variance.
     """
-    inside = valid[:, None]
-    pixels = inside.sum()
-    mean = maps.where(inside, 0).sum((0, 2, 3), keepdim=True) / pixels.clamp(min=1)
-    centred = (maps - mean).where(inside, 0)
-    spread = torch.linalg.vector_norm(centred, dim=(0, 2, 3), keepdim=True)  # its gradient is finite at 0, a root's not
-    deviation = spread / (pixels - int(unbiased)).clamp(min=1).to(maps.dtype).sqrt()
-    result: Tensor = centred / (deviation + LEAST)
+    maps = centred(maps, valid)
+    spread = torch.linalg.vector_norm(maps, dim=(0, 2, 3), keepdim=True)  # its gradient is finite at 0, a root's not
+    deviation = spread / (valid.sum() - int(unbiased)).clamp(min=1).to(maps.dtype).sqrt()
+    result: Tensor = maps / (deviation + LEAST)
     return result

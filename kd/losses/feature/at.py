@@ -2,9 +2,9 @@
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from kd.losses._pixels import full_precision, mean_over, pair
+from kd.losses._checks import check_known
+from kd.losses._pixels import attention, full_precision, mean_over, pair
 
 
 class AT(nn.Module):
@@ -40,21 +40,16 @@ class AT(nn.Module):
 
     def __init__(self, convention: str = "house") -> None:
         super().__init__()
-        if convention not in self.conventions:
-            raise ValueError(f"convention '{convention}' is unknown; known: {', '.join(self.conventions)}")
+        check_known(self.conventions, convention=convention)
         self.convention = convention
 
     def forward(self, student: Tensor, teacher: Tensor, labels: Tensor | None = None) -> Tensor:
         """Squared distance of the attention maps, mean over the batch."""
         with full_precision(student):
             student, teacher, valid = pair(student, teacher, labels, channels=False)
-            difference = _attention(student) - _attention(teacher)  # (N, h·w)
+            difference = attention(student) - attention(teacher)  # (N, h·w)
             if self.convention == "cirkd":
                 return mean_over(difference.square(), valid.flatten(1))
             if self.convention == "paper":
                 return mean_over(torch.linalg.vector_norm(difference, dim=1), valid.flatten(1).any(1))
             return mean_over(difference.square().sum(1), valid.flatten(1).any(1))
-
-
-def _attention(maps: Tensor) -> Tensor:
-    return F.normalize(maps.square().mean(1).flatten(1), dim=1)

@@ -1,9 +1,8 @@
 """The direction of the teacher's feature vectors."""
 
-import torch
 from torch import Tensor, nn
 
-from kd.losses._pixels import full_precision, mean_over, pair
+from kd.losses._pixels import full_precision, mean_over, pair, unit
 
 
 class Cosine(nn.Module):
@@ -31,11 +30,5 @@ class Cosine(nn.Module):
         with full_precision(student):
             student, teacher, valid = pair(student, teacher, labels)
             valid = valid & teacher.ne(0).any(1)
-            cosine = (_direction(student) * _direction(teacher)).sum(1)  # (N, h, w)
+            cosine = (unit(student, 1) * unit(teacher, 1)).sum(1)  # (N, h, w)
             return mean_over(1 - cosine, valid)
-
-
-def _direction(maps: Tensor) -> Tensor:
-    length: Tensor = torch.linalg.vector_norm(maps, dim=1, keepdim=True)
-    # A zero vector keeps no direction and gets no gradient; dividing by a small number instead would make it huge.
-    return maps / length.masked_fill(length == 0, torch.inf)

@@ -1,10 +1,10 @@
 """Channel-wise distillation."""
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kd.losses._pixels import full_precision, mean_over, pair
+from kd.losses._checks import check_above
+from kd.losses._pixels import divergence, full_precision, mean_over, pair, suppressed
 
 
 class CWD(nn.Module):
@@ -32,8 +32,7 @@ class CWD(nn.Module):
 
     def __init__(self, temperature: float = 1.0) -> None:
         super().__init__()
-        if not temperature > 0:
-            raise ValueError(f"temperature is {temperature}; it must be above 0")
+        check_above(0, temperature=temperature)
         self.temperature = temperature
 
     def forward(self, student: Tensor, teacher: Tensor, labels: Tensor | None = None) -> Tensor:
@@ -42,10 +41,8 @@ class CWD(nn.Module):
             student, teacher, valid = pair(student, teacher, labels)
             valid = valid.flatten(1)  # (N, h·w)
             log_student, log_teacher = self._over_space(student, valid), self._over_space(teacher, valid)
-            divergence = F.kl_div(log_student, log_teacher, reduction="none", log_target=True).sum(2)  # (N, C)
-            return self.temperature**2 * mean_over(divergence.mean(1), valid.any(1))
+            values = divergence(log_teacher, log_student, 2)  # (N, C)
+            return self.temperature**2 * mean_over(values.mean(1), valid.any(1))
 
     def _over_space(self, maps: Tensor, valid: Tensor) -> Tensor:
-        # The lowest finite number in place of -inf: its probability is 0 as well, and nothing turns into NaN.
-        lowest = torch.finfo(maps.dtype).min
-        return F.log_softmax((maps.flatten(2) / self.temperature).masked_fill(~valid[:, None], lowest), 2)
+        return F.log_softmax(suppressed(maps.flatten(2) / self.temperature, ~valid[:, None]), 2)

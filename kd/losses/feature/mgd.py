@@ -2,6 +2,7 @@
 
 from torch import Tensor, nn
 
+from kd.losses._checks import check_known
 from kd.losses._pixels import full_precision, mean_over, pair
 
 
@@ -35,8 +36,7 @@ class MGD(nn.Module):
 
     def __init__(self, convention: str = "house") -> None:
         super().__init__()
-        if convention not in self.conventions:
-            raise ValueError(f"convention '{convention}' is unknown; known: {', '.join(self.conventions)}")
+        check_known(self.conventions, convention=convention)
         self.convention = convention
 
     def forward(self, student: Tensor, teacher: Tensor, labels: Tensor | None = None) -> Tensor:

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from kd.losses._pixels import full_precision, mean_over, pair
-from kd.types import resize
+from kd.losses._checks import check_at_least, check_channels
+from kd.losses._pixels import as_tuple, full_precision, mean_over, pair
+from kd.types import Taken, resize
 
 LEVELS = (4, 2, 1)  # cells a side of the coarser grids
 
@@ -47,22 +48,16 @@ class ReviewKD(nn.Module):
     def __init__(self, channels: int | Sequence[int], width: int = 128) -> None:
         super().__init__()
         channels = (channels,) if isinstance(channels, int) else tuple(channels)
-        if width < 1 or min(channels, default=0) < 1:
-            raise ValueError(f"channels is {channels}, width {width}; each must be at least 1")
+        check_at_least(1, width=width, **{f"channels[{i}]": count for i, count in enumerate(channels)})
         self.channels = channels
         self.enter = nn.ModuleList(_conv_norm(count, width, 1) for count in channels)
         self.weigh = nn.ModuleList(nn.Conv2d(2 * width, 2, 1) for _ in channels[:-1])  # the deepest has no partner
         self.leave = nn.ModuleList(_conv_norm(width, count, 3) for count in channels)
 
-    def forward(
-        self,
-        student: Tensor | tuple[Tensor, ...],
-        teacher: Tensor | tuple[Tensor, ...],
-        labels: Tensor | tuple[Tensor, ...] | None = None,
-    ) -> Tensor:
+    def forward(self, student: Taken, teacher: Taken, labels: Taken | None = None) -> Tensor:
         """HCL of the fused stages, summed over the stages."""
-        mine, its = _as_tuple(student), _as_tuple(teacher)
-        of_stage = (None,) * len(mine) if labels is None else _as_tuple(labels)
+        mine, its = as_tuple(student), as_tuple(teacher)
+        of_stage = (None,) * len(mine) if labels is None else as_tuple(labels)
         if not len(mine) == len(its) == len(of_stage) == len(self.channels):
             raise ValueError(
                 f"{len(mine)} maps of the student, {len(its)} of the teacher, {len(of_stage)} of labels: "
@@ -73,8 +68,7 @@ class ReviewKD(nn.Module):
         with full_precision(mine[0]):
             for i in reversed(range(len(mine))):
                 own, target, valid = pair(mine[i], its[i], of_stage[i])
-                if own.shape[1] != self.channels[i]:
-                    raise ValueError(f"maps {tuple(own.shape)}: the loss was built for {self.channels[i]} channels")
+                check_channels(own, self.channels[i])
                 fused = self.enter[i](own)
                 if deeper is not None:
                     partner = resize(deeper, (own.shape[2], own.shape[3]))
@@ -118,7 +112,3 @@ def _cells(length: int, cells: int, like: Tensor) -> Tensor:
 def _conv_norm(in_channels: int, out_channels: int, kernel_size: int) -> nn.Sequential:
     convolution = nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2, bias=False)
     return nn.Sequential(convolution, nn.BatchNorm2d(out_channels))
-
-
-def _as_tuple(maps: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    return (maps,) if isinstance(maps, Tensor) else tuple(maps)

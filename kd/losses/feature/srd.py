@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from kd.losses._checks import check_known
 from kd.losses._pixels import full_precision, mean_over, pair
 from kd.losses.feature._standardize import standardize
 
@@ -43,8 +44,7 @@ class SRD(nn.Module):
         super().__init__()
         if not exponent >= 1:
             raise ValueError(f"exponent is {exponent}; it must be >= 1, or the gradient is infinite at the target")
-        if convention not in self.conventions:
-            raise ValueError(f"convention '{convention}' is unknown; known: {', '.join(self.conventions)}")
+        check_known(self.conventions, convention=convention)
         self.exponent = exponent
         self.convention = convention
 

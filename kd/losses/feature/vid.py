@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from kd.losses._checks import check_above, check_at_least, check_channels
 from kd.losses._pixels import full_precision, mean_over, pair
 
 LEAST = 1e-5  # of a variance
@@ -40,10 +41,8 @@ class VID(nn.Module):
 
     def __init__(self, channels: int, variance: float = 5.0) -> None:
         super().__init__()
-        if channels < 1:
-            raise ValueError(f"channels is {channels}; it must be at least 1")
-        if not variance > LEAST:
-            raise ValueError(f"variance is {variance}; it must be above {LEAST}")
+        check_at_least(1, channels=channels)
+        check_above(LEAST, variance=variance)
         start = variance - LEAST
         self.raw_variance = nn.Parameter(torch.full((channels,), start + math.log(-math.expm1(-start))))
 
@@ -51,10 +50,7 @@ class VID(nn.Module):
         """Negative log-likelihood of the teacher's map, mean over channels and valid pixels."""
         with full_precision(student):
             student, teacher, valid = pair(student, teacher, labels)
-            if student.shape[1] != len(self.raw_variance):
-                raise ValueError(
-                    f"maps {tuple(student.shape)}: the loss was built for {len(self.raw_variance)} channels"
-                )
+            check_channels(student, len(self.raw_variance))
             variance = (F.softplus(self.raw_variance) + LEAST)[:, None, None]
             values = ((teacher - student).square() / variance + variance.log()).mean(1) / 2  # (N, h, w)
             return mean_over(values, valid)

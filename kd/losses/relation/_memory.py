@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 
-from kd.losses.relation._pairs import segment_means, shuffled, unit
+from kd.losses._pixels import unit
+from kd.losses.relation._pairs import segment_means, shuffled
 
 
 class Entries(NamedTuple):

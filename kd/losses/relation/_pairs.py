@@ -9,19 +9,6 @@ from torch.nn import functional as F
 TILE = 2**22  # elements of the largest matrix held at a time: 16 MiB in float32, within reach of a CPU's cache
 
 
-def unit(vectors: Tensor, dim: int) -> Tensor:
-    """Each vector by its Euclidean length; a vector of zeros stays zero and gets no gradient.
-
-    Division by a small number in its place would send such a vector, common behind a ReLU, a gradient of 1e12.
-    """
-    return vectors / or_infinity(torch.linalg.vector_norm(vectors, dim=dim, keepdim=True))
-
-
-def or_infinity(lengths: Tensor) -> Tensor:
-    """Lengths to divide by: what is divided by a length of 0 becomes 0, and so does its gradient."""
-    return lengths.where(lengths > 1e-12, torch.inf)
-
-
 def pixel_rows(maps: Tensor) -> Tensor:
     """(N, C, h, w) as one vector per pixel, (N, h·w, C)."""
     return maps.flatten(2).transpose(1, 2)

@@ -4,9 +4,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kd.losses._pixels import full_precision, pair
+from kd.losses._checks import check_above, check_at_least, check_channels
+from kd.losses._pixels import full_precision, pair, suppressed, unit
 from kd.losses.relation._memory import Memory, drawn, entries_of_each_class
-from kd.losses.relation._pairs import pixel_rows, pooled, summed_in_tiles, unit
+from kd.losses.relation._pairs import pixel_rows, pooled, summed_in_tiles
 
 
 class CIRKDMiniBatch(nn.Module):
@@ -40,10 +41,8 @@ class CIRKDMiniBatch(nn.Module):
 
     def __init__(self, temperature: float = 0.1, pool: int = 1) -> None:
         super().__init__()
-        if not temperature > 0:
-            raise ValueError(f"temperature is {temperature}; it must be above 0")
-        if pool < 1:
-            raise ValueError(f"pool is {pool}; it must be a side in pixels, 1 or more")
+        check_above(0, temperature=temperature)
+        check_at_least(1, pool=pool)
         self.temperature = temperature
         self.pool = pool
 
@@ -122,23 +121,11 @@ class CIRKDMemory(nn.Module):
         region: float = 1.0,
     ) -> None:
         super().__init__()
-        if not temperature > 0:
-            raise ValueError(f"temperature is {temperature}; it must be above 0")
-        sizes = {
-            "num_classes": num_classes,
-            "channels": channels,
-            "pixel_queue": pixel_queue,
-            "region_queue": region_queue,
-            "pixel_samples": pixel_samples,
-            "region_samples": region_samples,
-            "pixels_written": pixels_written,
-        }
-        for name, size in sizes.items():
-            if size < 1:
-                raise ValueError(f"{name} is {size}; it must be 1 or more")
-        for name, factor in (("pixel", pixel), ("region", region)):
-            if factor < 0:
-                raise ValueError(f"{name} is {factor}; a factor must be >= 0")
+        check_above(0, temperature=temperature)
+        check_at_least(1, num_classes=num_classes, channels=channels, pixels_written=pixels_written)
+        check_at_least(1, pixel_queue=pixel_queue, pixel_samples=pixel_samples)
+        check_at_least(1, region_queue=region_queue, region_samples=region_samples)
+        check_at_least(0, pixel=pixel, region=region)
         self.num_classes = num_classes
         self.channels = channels
         self.temperature = temperature
@@ -155,8 +142,7 @@ class CIRKDMemory(nn.Module):
         """KL of the similarities to the memory, mean over the valid pixels; then the memory is written."""
         with full_precision(student):
             student, teacher, valid = pair(student, teacher, labels)
-            if student.shape[1] != self.channels:
-                raise ValueError(f"maps {tuple(student.shape)}: the memory was built for {self.channels} channels")
+            check_channels(student, self.channels)
             valid = valid.flatten(1)  # (N, P)
             mine, its = (unit(pixel_rows(maps), 2) for maps in (student, teacher))  # (N, P, C)
             classes = torch.zeros_like(valid, dtype=torch.int64) if labels is None else labels.flatten(1).long()
@@ -199,8 +185,7 @@ def _relation(
         share: (R,).
         temperature: τ.
     """
-    lowest = torch.finfo(mine.dtype).min
-    absent = [mine.new_zeros(len(each)).masked_fill(~each, lowest) for each in held]  # added by the product itself
+    absent = [suppressed(mine.new_zeros(len(nodes)), ~nodes) for nodes in held]  # added by the product itself
 
     def part(rows: Tensor, nodes: Tensor, tile: slice, group: int) -> Tensor:
         log_student = F.log_softmax(torch.addmm(absent[group], rows, nodes.T), 1)

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kd.losses._pixels import full_precision, mean_over, pair
-from kd.losses.relation._pairs import pooled, unit
+from kd.losses._checks import check_above, check_at_least, check_known
+from kd.losses._pixels import as_tuple, attention, full_precision, mean_over, pair, suppressed, unit
+from kd.losses.relation._pairs import pooled
 from kd.types import Taken
 
 
@@ -53,13 +54,9 @@ class DSD(nn.Module):
         self, psd: float = 0.12, csd: float = 10.0, temperature: float = 4.0, convention: str = "house"
     ) -> None:
         super().__init__()
-        if convention not in self.conventions:
-            raise ValueError(f"convention '{convention}' is unknown; known: {', '.join(self.conventions)}")
-        if not temperature > 0:
-            raise ValueError(f"temperature is {temperature}; it must be above 0")
-        for name, factor in (("psd", psd), ("csd", csd)):
-            if factor < 0:
-                raise ValueError(f"{name} is {factor}; a factor must be >= 0")
+        check_known(self.conventions, convention=convention)
+        check_above(0, temperature=temperature)
+        check_at_least(0, psd=psd, csd=csd)
         self.psd = psd
         self.csd = csd
         self.temperature = temperature
@@ -67,12 +64,12 @@ class DSD(nn.Module):
 
     def forward(self, student: Taken, teacher: Taken, labels: Taken | None = None) -> Tensor:
         """The two parts with their factors, each a mean over the batch."""
-        students, teachers = (taps if isinstance(taps, tuple) else (taps,) for taps in (student, teacher))
+        students, teachers = as_tuple(student), as_tuple(teacher)
         with full_precision(students[-1]):
             sizes = [tuple(s.shape[2:]) for s in students]
             if len(set(sizes)) > 1:
                 raise ValueError(f"taps of sizes {sizes}: DSD compares taps of one size; resize them or choose others")
-            labels = labels[-1] if isinstance(labels, tuple) else labels
+            labels = None if labels is None else as_tuple(labels)[-1]
             *others, last = zip(students, teachers, strict=True)
             mine, its, valid = pair(*last, labels)
             loss = self.csd * self._classes(mine, its, valid)
@@ -82,7 +79,7 @@ class DSD(nn.Module):
             return loss
 
     def _attention(self, pairs: list[tuple[Tensor, Tensor]], valid: Tensor) -> Tensor:
-        mine, its = ([_attention(maps) for maps in side] for side in zip(*pairs, strict=True))  # (N, P) each
+        mine, its = ([attention(maps) for maps in side] for side in zip(*pairs, strict=True))  # (N, P) each
         changes = [
             (unit(mine[m] - mine[n], 1) - unit(its[m] - its[n], 1)).square()
             for n, m in combinations(range(len(mine)), 2)
@@ -96,10 +93,5 @@ class DSD(nn.Module):
 
     def _overlaps(self, maps: Tensor, valid: Tensor) -> Tensor:
         maps, seen = pooled(maps, valid, 2)
-        lowest = torch.finfo(maps.dtype).min
-        places = F.softmax((maps / self.temperature).masked_fill(~seen[:, None], lowest).flatten(2), 2)  # (N, C, cells)
+        places = F.softmax(suppressed(maps / self.temperature, ~seen[:, None]).flatten(2), 2)  # (N, C, cells)
         return places @ places.mT
-
-
-def _attention(maps: Tensor) -> Tensor:
-    return unit(maps.square().mean(1).flatten(1), 1)

@@ -2,8 +2,8 @@
 
 from torch import Tensor, nn
 
-from kd.losses._pixels import full_precision, mean_over, pair
-from kd.losses.relation._pairs import unit
+from kd.losses._checks import check_known
+from kd.losses._pixels import full_precision, mean_over, pair, unit
 
 
 class ICKD(nn.Module):
@@ -36,8 +36,7 @@ class ICKD(nn.Module):
 
     def __init__(self, convention: str = "house") -> None:
         super().__init__()
-        if convention not in self.conventions:
-            raise ValueError(f"convention '{convention}' is unknown; known: {', '.join(self.conventions)}")
+        check_known(self.conventions, convention=convention)
         self.convention = convention
 
     def forward(self, student: Tensor, teacher: Tensor, labels: Tensor | None = None) -> Tensor:

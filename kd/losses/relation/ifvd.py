@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from kd.losses._pixels import full_precision, mean_over, pair
-from kd.losses.relation._pairs import or_infinity, pixel_rows, segment_means, unit
+from kd.losses._checks import check_known
+from kd.losses._pixels import full_precision, mean_over, or_infinity, pair, unit
+from kd.losses.relation._pairs import pixel_rows, segment_means
 from kd.types import IGNORE
 
 
@@ -37,8 +38,7 @@ class IFVD(nn.Module):
 
     def __init__(self, convention: str = "house") -> None:
         super().__init__()
-        if convention not in self.conventions:
-            raise ValueError(f"convention '{convention}' is unknown; known: {', '.join(self.conventions)}")
+        check_known(self.conventions, convention=convention)
         self.convention = convention
 
     def forward(self, student: Tensor, teacher: Tensor, labels: Tensor | None = None) -> Tensor:

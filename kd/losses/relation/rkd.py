@@ -4,8 +4,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kd.losses._pixels import full_precision, pair
-from kd.losses.relation._pairs import or_infinity, pixel_rows, segment_means, shuffled, unit
+from kd.losses._checks import check_at_least, check_known
+from kd.losses._pixels import full_precision, or_infinity, pair, unit
+from kd.losses.relation._pairs import pixel_rows, segment_means, shuffled
 from kd.types import IGNORE
 
 
@@ -53,13 +54,9 @@ class RKD(nn.Module):
         normalize: bool = False,
     ) -> None:
         super().__init__()
-        if nodes not in ("classes", "pixels"):
-            raise ValueError(f"nodes '{nodes}' is unknown; known: classes, pixels")
-        if samples < 2:
-            raise ValueError(f"samples is {samples}; a pair takes 2 or more")
-        for name, factor in (("distance", distance), ("angle", angle)):
-            if factor < 0:
-                raise ValueError(f"{name} is {factor}; a factor must be >= 0")
+        check_known(("classes", "pixels"), nodes=nodes)
+        check_at_least(2, samples=samples)
+        check_at_least(0, distance=distance, angle=angle)
         self.nodes = nodes
         self.samples = samples
         self.distance = distance

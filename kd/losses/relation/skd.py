@@ -4,8 +4,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kd.losses._pixels import full_precision, pair
-from kd.losses.relation._pairs import pixel_rows, summed_in_tiles, unit
+from kd.losses._checks import check_known
+from kd.losses._pixels import full_precision, pair, suppressed, unit
+from kd.losses.relation._pairs import pixel_rows, summed_in_tiles
 
 
 class SKD(nn.Module):
@@ -44,8 +45,7 @@ class SKD(nn.Module):
 
     def __init__(self, pool: float | None = None, convention: str = "house") -> None:
         super().__init__()
-        if convention not in self.conventions:
-            raise ValueError(f"convention '{convention}' is unknown; known: {', '.join(self.conventions)}")
+        check_known(self.conventions, convention=convention)
         if pool is None:
             pool = 0.5 if convention == "skd" else 2
         if not pool > 0 or (pool > 1 and pool != int(pool)):
@@ -77,8 +77,7 @@ class SKD(nn.Module):
         return int(self.pool), int(self.pool)
 
     def _directions(self, maps: Tensor, valid: Tensor, seen: Tensor, window: tuple[int, int]) -> Tensor:
-        lowest = torch.finfo(maps.dtype).min
-        highest = F.max_pool2d(maps.masked_fill(~valid[:, None], lowest), window, window, ceil_mode=True)
+        highest = F.max_pool2d(suppressed(maps, ~valid[:, None]), window, window, ceil_mode=True)
         nodes = pixel_rows(highest).where(seen[..., None], 0)
         if self.convention == "skd":
             lengths: Tensor = torch.linalg.vector_norm(nodes.detach(), dim=2, keepdim=True)

@@ -1,13 +1,9 @@
 """Similarity-preserving distillation."""
 
-import warnings
-from functools import cache
-
-import torch
 from torch import Tensor, nn
 
-from kd.losses._pixels import full_precision, pair
-from kd.losses.relation._pairs import or_infinity, unit
+from kd.losses._checks import check_known, warn_once
+from kd.losses._pixels import full_precision, or_infinity, pair, unit
 
 
 class SP(nn.Module):
@@ -41,16 +37,15 @@ class SP(nn.Module):
 
     def __init__(self, convention: str = "house") -> None:
         super().__init__()
-        if convention not in self.conventions:
-            raise ValueError(f"convention '{convention}' is unknown; known: {', '.join(self.conventions)}")
+        check_known(self.conventions, convention=convention)
         self.convention = convention
 
     def forward(self, student: Tensor, teacher: Tensor, labels: Tensor | None = None) -> Tensor:
         """Squared difference of the similarities, mean over the pairs of images."""
         with full_precision(student):
             student, teacher, valid = pair(student, teacher, labels, channels=False)
-            if len(student) == 1 and not torch.compiler.is_compiling():
-                _warn_of_one_image()
+            if len(student) == 1:
+                warn_once("SP compares the images of a batch: with one image it is 0; use a larger batch, or SKD")
             # An image without valid pixels has zeros in its row and in its column: it adds nothing to the sum.
             difference = self._similarities(student) - self._similarities(teacher)  # (N, N)
             return difference.square().sum() / valid.flatten(1).any(1).sum().clamp(min=1).square()
@@ -61,8 +56,3 @@ class SP(nn.Module):
         if self.convention == "torchdistill":
             return products / or_infinity(products.abs().sum(1, keepdim=True))
         return unit(products, 1)
-
-
-@cache
-def _warn_of_one_image() -> None:
-    warnings.warn("SP compares the images of a batch: with one image it is 0; use a larger batch, or SKD", stacklevel=4)

@@ -1,10 +1,8 @@
 """What losses on logits share beside the pixels: labels where there are none, and two classes."""
 
-import warnings
-from functools import cache
-
-import torch
 from torch import Tensor
+
+from kd.losses._checks import warn_once
 
 
 def labels_or_argmax(labels: Tensor | None, teacher: Tensor) -> Tensor:
@@ -19,10 +17,5 @@ def labels_or_argmax(labels: Tensor | None, teacher: Tensor) -> Tensor:
 
 def warn_of_two_classes(logits: Tensor, part: str) -> None:
     """Say once that `part` teaches nothing when there are only two classes."""
-    if logits.shape[1] == 2 and not torch.compiler.is_compiling():
-        _warn(part)
-
-
-@cache
-def _warn(part: str) -> None:
-    warnings.warn(f"with two classes {part} carries nothing; PixelKL teaches all there is", stacklevel=5)
+    if logits.shape[1] == 2:
+        warn_once(f"with two classes {part} carries nothing; PixelKL teaches all there is")

@@ -1,10 +1,10 @@
 """Boundary-privileged distillation."""
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kd.losses._pixels import full_precision, mean_over, near_boundary, pair
+from kd.losses._checks import check_above, check_at_least
+from kd.losses._pixels import divergence, full_precision, mean_over, members, near_boundary, pair, suppressed
 from kd.losses.response._classes import labels_or_argmax
 
 
@@ -44,12 +44,9 @@ class BPKD(nn.Module):
 
     def __init__(self, temperature: float = 1.0, radius: int = 1, body: float = 1.0, edge: float = 2.5) -> None:
         super().__init__()
-        if not temperature > 0:
-            raise ValueError(f"temperature is {temperature}; it must be above 0")
-        if radius < 1:
-            raise ValueError(f"radius is {radius}; it must be 1 cell or more")
-        if min(body, edge) < 0:
-            raise ValueError(f"body is {body}, edge {edge}; neither may be below 0")
+        check_above(0, temperature=temperature)
+        check_at_least(1, radius=radius)
+        check_at_least(0, body=body, edge=edge)
         self.temperature = temperature
         self.radius = radius
         self.body = body
@@ -67,21 +64,17 @@ class BPKD(nn.Module):
             return self.temperature**2 * parts
 
     def _edges(self, labels: Tensor, num_classes: int) -> Tensor:
-        classes = torch.arange(num_classes, device=labels.device)[:, None, None]
-        present = (labels[:, None] == classes).float()  # (N, K, h, w); nowhere at IGNORE
+        present = members(labels, num_classes).float()
         near = F.max_pool2d(present, 2 * self.radius + 1, stride=1, padding=self.radius) > 0
         return near & near_boundary(labels, self.radius)[:, None]
 
 
 def _edge(student: Tensor, teacher: Tensor, edges: Tensor) -> Tensor:
-    log_student, log_teacher = F.log_softmax(student, 1), F.log_softmax(teacher, 1)
-    divergence = (log_teacher.exp() * (log_teacher - log_student)).sum(1, keepdim=True)  # (N, 1, h, w)
+    values = divergence(F.log_softmax(teacher, 1), F.log_softmax(student, 1), 1)[:, None]  # (N, 1, h, w)
     pixels = edges.sum((0, 2, 3))  # (K,)
-    return mean_over(divergence.where(edges, 0).sum((0, 2, 3)) / pixels.clamp(min=1), pixels > 0)
+    return mean_over(values.where(edges, 0).sum((0, 2, 3)) / pixels.clamp(min=1), pixels > 0)
 
 
 def _body(student: Tensor, teacher: Tensor, bodies: Tensor) -> Tensor:
-    lowest = torch.finfo(student.dtype).min  # in place of -inf: probability 0 as well, and nothing turns into NaN
-    log_student, log_teacher = (F.log_softmax(m.masked_fill(~bodies, lowest).flatten(2), 2) for m in (student, teacher))
-    divergence = (log_teacher.exp() * (log_teacher - log_student)).sum(2)  # (N, K)
-    return mean_over(divergence, bodies.flatten(2).any(2))
+    log_student, log_teacher = (F.log_softmax(suppressed(m, ~bodies).flatten(2), 2) for m in (student, teacher))
+    return mean_over(divergence(log_teacher, log_student, 2), bodies.flatten(2).any(2))

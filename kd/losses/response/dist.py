@@ -4,7 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kd.losses._pixels import full_precision, mean_over, pair
+from kd.losses._checks import check_above, check_at_least, check_known
+from kd.losses._pixels import centred, full_precision, mean_over, pair
 from kd.losses.response._classes import warn_of_two_classes
 
 EPSILON = 1e-8  # the authors'
@@ -47,12 +48,9 @@ class DIST(nn.Module):
         self, temperature: float = 1.0, inter: float = 1.0, intra: float = 1.0, convention: str = "house"
     ) -> None:
         super().__init__()
-        if not temperature > 0:
-            raise ValueError(f"temperature is {temperature}; it must be above 0")
-        if min(inter, intra) < 0:
-            raise ValueError(f"inter is {inter}, intra {intra}; neither may be below 0")
-        if convention not in self.conventions:
-            raise ValueError(f"convention '{convention}' is unknown; known: {', '.join(self.conventions)}")
+        check_above(0, temperature=temperature)
+        check_at_least(0, inter=inter, intra=intra)
+        check_known(self.conventions, convention=convention)
         self.convention = convention
         self.temperature = temperature
         self.inter = inter
@@ -65,8 +63,9 @@ class DIST(nn.Module):
             warn_of_two_classes(student, "DIST's inter part")
             student = F.softmax(student / self.temperature, 1)
             teacher = F.softmax(teacher / self.temperature, 1)
-            inter = mean_over(1 - self._cosine(_centred(student), _centred(teacher), (1,)), valid)
-            over_pixels = self._cosine(_centred(student, valid), _centred(teacher, valid), (0, 2, 3))  # (K,)
+            rows = (student - student.mean(1, keepdim=True), teacher - teacher.mean(1, keepdim=True))
+            inter = mean_over(1 - self._cosine(*rows, (1,)), valid)
+            over_pixels = self._cosine(centred(student, valid), centred(teacher, valid), (0, 2, 3))  # (K,)
             intra = (1 - over_pixels).mean().where(valid.any(), 0)
             return self.temperature**2 * (self.inter * inter + self.intra * intra)
 
@@ -75,12 +74,3 @@ class DIST(nn.Module):
         norms = norms.clamp(min=EPSILON) if self.convention == "torchdistill" else norms + EPSILON
         cosine: Tensor = (a * b).sum(dims) / norms
         return cosine
-
-
-def _centred(probabilities: Tensor, valid: Tensor | None = None) -> Tensor:
-    """Less the mean over the classes; with `valid`, less each class's mean over the valid pixels, and 0 elsewhere."""
-    if valid is None:
-        return probabilities - probabilities.mean(1, keepdim=True)
-    valid = valid[:, None]
-    mean = probabilities.where(valid, 0).sum((0, 2, 3), keepdim=True) / valid.sum().clamp(min=1)
-    return (probabilities - mean).where(valid, 0)

@@ -4,7 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kd.losses._pixels import full_precision, mean_over, pair
+from kd.losses._checks import check_above, check_at_least
+from kd.losses._pixels import divergence, full_precision, mean_over, members, pair, suppressed
 from kd.losses.response._classes import labels_or_argmax, warn_of_two_classes
 
 
@@ -37,10 +38,8 @@ class DKD(nn.Module):
 
     def __init__(self, temperature: float = 4.0, target: float = 1.0, non_target: float = 8.0) -> None:
         super().__init__()
-        if not temperature > 0:
-            raise ValueError(f"temperature is {temperature}; it must be above 0")
-        if min(target, non_target) < 0:
-            raise ValueError(f"target is {target}, non_target {non_target}; neither may be below 0")
+        check_above(0, temperature=temperature)
+        check_at_least(0, target=target, non_target=non_target)
         self.temperature = temperature
         self.target = target
         self.non_target = non_target
@@ -50,20 +49,16 @@ class DKD(nn.Module):
         with full_precision(student):
             student, teacher, valid = pair(student, teacher, labels)
             warn_of_two_classes(student, "DKD's non-target part")
-            classes = torch.arange(student.shape[1], device=student.device)[:, None, None]
-            is_label = labels_or_argmax(labels, teacher)[:, None] == classes  # (N, K, h, w); nowhere at IGNORE
+            is_label = members(labels_or_argmax(labels, teacher), student.shape[1])
             binary_student, rest_student = self._parts(student, is_label)
             binary_teacher, rest_teacher = self._parts(teacher, is_label)
-            target, non_target = _kl(binary_teacher, binary_student), _kl(rest_teacher, rest_student)  # (N, h, w)
+            target = divergence(binary_teacher, binary_student, 1)  # (N, h, w)
+            non_target = divergence(rest_teacher, rest_student, 1)
             return self.temperature**2 * mean_over(self.target * target + self.non_target * non_target, valid)
 
     def _parts(self, logits: Tensor, is_label: Tensor) -> tuple[Tensor, Tensor]:
         """Log-probabilities: (N, 2, h, w) of label and not label, (N, K, h, w) of the classes without the label's."""
         logits = logits / self.temperature
-        others = logits.masked_fill(is_label, torch.finfo(logits.dtype).min)  # not -inf, which would make NaN
+        others = suppressed(logits, is_label)
         label, other = logits.where(is_label, 0).sum(1), others.logsumexp(1)
         return F.log_softmax(torch.stack((label, other), 1), 1), F.log_softmax(others, 1)
-
-
-def _kl(log_teacher: Tensor, log_student: Tensor) -> Tensor:
-    return (log_teacher.exp() * (log_teacher - log_student)).sum(1)

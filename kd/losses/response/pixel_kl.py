@@ -4,7 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kd.losses._pixels import full_precision, mean_over, pair
+from kd.losses._checks import check_above, check_known
+from kd.losses._pixels import divergence, full_precision, mean_over, pair
 
 PART = 2**22  # elements compared at a time, by whole images: large maps at once would leave a CPU's cache and heap
 
@@ -52,10 +53,8 @@ class PixelKL(nn.Module):
 
     def __init__(self, temperature: float = 1.0, convention: str = "house") -> None:
         super().__init__()
-        if not temperature > 0:
-            raise ValueError(f"temperature is {temperature}; it must be above 0")
-        if convention not in self.conventions:
-            raise ValueError(f"convention '{convention}' is unknown; known: {', '.join(self.conventions)}")
+        check_above(0, temperature=temperature)
+        check_known(self.conventions, convention=convention)
         if convention == "skd" and temperature != 1:
             raise ValueError(f"convention 'skd' has no temperature, yet temperature is {temperature}; leave it out")
         self.temperature = temperature
@@ -77,10 +76,9 @@ class PixelKL(nn.Module):
         if self.temperature != 1:  # a division by 1 would copy both
             student, teacher = student / self.temperature, teacher / self.temperature
         log_student, log_teacher = F.log_softmax(student, 1), F.log_softmax(teacher, 1)
-        probability = log_teacher.exp()
         if self.convention == "skd":
-            return -(probability * log_student).sum(1)
-        return (log_teacher - log_student).mul_(probability).sum(1)
+            return -(log_teacher.exp() * log_student).sum(1)
+        return divergence(log_teacher, log_student, 1)
 
     def _factor(self, student: Tensor, valid: Tensor) -> Tensor | float:
         images, classes = student.shape[:2]

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from kd.losses._checks import check_classes
 from kd.losses._pixels import full_precision, mean_over, pair
 
 
@@ -48,8 +49,8 @@ class PseudoLabel(nn.Module):
         """Cross entropy with the teacher's classes, mean over the pixels where it is sure."""
         with full_precision(student):
             student, teacher, valid = pair(student, teacher, labels)
-            if self.threshold.dim() and len(self.threshold) != student.shape[1]:
-                raise ValueError(f"threshold has {len(self.threshold)} values, the logits {student.shape[1]} classes")
+            if self.threshold.dim():
+                check_classes(student, threshold=self.threshold)
             probability, pseudo = F.softmax(teacher, 1).max(1)  # (N, h, w)
             sure = probability >= (self.threshold[pseudo] if self.threshold.dim() else self.threshold)
             values = F.cross_entropy(student, pseudo, reduction="none")

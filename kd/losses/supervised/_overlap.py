@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from kd.losses._pixels import counted, full_precision, mean_over
+from kd.losses._pixels import counted, full_precision, mean_over, members
 
 CONVENTIONS = ("house", "smp", "monai")
 LEAST = 1e-7  # below this a score is 0 and its logarithm constant, as in SMP
@@ -31,8 +31,7 @@ def overlap(logits: Tensor, labels: Tensor, *, per_image: bool, background: bool
     with full_precision(logits):
         logits, valid = counted(logits, labels)
         probabilities = logits.softmax(1).where(valid[:, None], 0)
-        classes = torch.arange(logits.shape[1], device=logits.device)[:, None, None]
-        member = (labels[:, None] == classes) & valid[:, None]  # (N, K, H, W)
+        member = members(labels, logits.shape[1])
         sizes = (probabilities.where(member, 0), probabilities, member.to(logits.dtype))
         over = (2, 3) if per_image else (0, 2, 3)
         first = 0 if background else 1
@@ -54,11 +53,3 @@ def over_classes(loss: Tensor, labelled: Tensor, convention: str) -> Tensor:
     if convention == "smp":
         return torch.where(present, loss, 0).mean()
     return torch.where(labelled.sum() > 0, loss, 0).mean()
-
-
-def check(smooth: float, convention: str) -> None:
-    """Refuse what the three losses refuse alike."""
-    if smooth < 0:
-        raise ValueError(f"smooth is {smooth}; it must be >= 0")
-    if convention not in CONVENTIONS:
-        raise ValueError(f"convention '{convention}' is unknown; known: {', '.join(CONVENTIONS)}")

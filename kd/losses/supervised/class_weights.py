@@ -71,9 +71,3 @@ def as_factors(weight: Sequence[float] | str | None, label_counts: Sequence[int]
     if min(weight, default=0.0) < 0:
         raise ValueError(f"weight is {list(weight)}; every factor must be >= 0")
     return torch.tensor(weight, dtype=torch.float32)
-
-
-def check_classes(factors: Tensor, logits: Tensor, name: str = "weight") -> None:
-    """Refuse factors for another number of classes than the logits (N, K, H, W) have."""
-    if len(factors) != logits.shape[1]:
-        raise ValueError(f"{name} has {len(factors)} factors, the logits {logits.shape[1]} classes")

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from kd.losses._checks import check_at_least
 from kd.losses.supervised.cross_entropy import CrossEntropy
 from kd.losses.supervised.dice import Dice
 from kd.losses.supervised.focal import Focal
@@ -48,8 +49,7 @@ class Combined(nn.Module):
         label_counts: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
-        if min(cross_entropy, dice, focal) < 0:
-            raise ValueError(f"cross_entropy is {cross_entropy}, dice {dice}, focal {focal}; each must be >= 0")
+        check_at_least(0, cross_entropy=cross_entropy, dice=dice, focal=focal)
         self.factors = (cross_entropy, dice, focal)
         self.cross_entropy = CrossEntropy(weight, label_smoothing, label_counts)
         self.dice = Dice()

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from kd.losses._checks import check_classes
 from kd.losses._pixels import counted, full_precision
-from kd.losses.supervised.class_weights import as_factors, check_classes
+from kd.losses.supervised.class_weights import as_factors
 from kd.types import IGNORE
 
 
@@ -56,7 +57,7 @@ class CrossEntropy(nn.Module):
             labels = labels.long()
             logits, valid = counted(logits, labels)
             if self.weight is not None:
-                check_classes(self.weight, logits)
+                check_classes(logits, weight=self.weight)
             weight = None if self.weight is None else self.weight.to(logits.dtype)
             # One value a pixel, then a sum: the reduced kernel is not deterministic on CUDA.
             values = F.cross_entropy(

@@ -2,7 +2,8 @@
 
 from torch import Tensor, nn
 
-from kd.losses.supervised._overlap import check, mean_loss, overlap
+from kd.losses._checks import check_at_least, check_known
+from kd.losses.supervised._overlap import CONVENTIONS, mean_loss, overlap
 
 
 class Dice(nn.Module):
@@ -44,7 +45,8 @@ class Dice(nn.Module):
         convention: str = "house",
     ) -> None:
         super().__init__()
-        check(smooth, convention)
+        check_at_least(0, smooth=smooth)
+        check_known(CONVENTIONS, convention=convention)
         self.smooth = smooth
         self.per_image = per_image
         self.background = background

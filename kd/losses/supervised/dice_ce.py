@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from kd.losses._checks import check_at_least
 from kd.losses.supervised.cross_entropy import CrossEntropy
 from kd.losses.supervised.dice import Dice
 
@@ -49,8 +50,7 @@ class DiceCE(nn.Module):
         label_counts: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
-        if min(dice, cross_entropy) < 0:
-            raise ValueError(f"dice is {dice}, cross_entropy {cross_entropy}; each must be >= 0")
+        check_at_least(0, dice=dice, cross_entropy=cross_entropy)
         self.factors = (dice, cross_entropy)
         self.dice = Dice(smooth, background=background)
         self.cross_entropy = CrossEntropy(weight, label_smoothing, label_counts)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from kd.losses._checks import check_at_least
 from kd.losses.supervised.dice import Dice
 from kd.losses.supervised.focal import Focal
 
@@ -47,8 +48,7 @@ class DiceFocal(nn.Module):
         label_counts: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
-        if min(dice, focal) < 0:
-            raise ValueError(f"dice is {dice}, focal {focal}; each must be >= 0")
+        check_at_least(0, dice=dice, focal=focal)
         self.factors = (dice, focal)
         self.dice = Dice(smooth, background=background)
         self.focal = Focal(gamma, alpha, weight, label_counts)

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kd.losses._pixels import counted, full_precision
-from kd.losses.supervised.class_weights import as_factors, check_classes
+from kd.losses._checks import check_at_least, check_classes, check_known
+from kd.losses._pixels import counted, full_precision, members
+from kd.losses.supervised.class_weights import as_factors
 
 
 class Focal(nn.Module):
@@ -57,10 +58,8 @@ class Focal(nn.Module):
         convention: str = "house",
     ) -> None:
         super().__init__()
-        if not gamma >= 0:
-            raise ValueError(f"gamma is {gamma}; it must be >= 0")
-        if convention not in self.conventions:
-            raise ValueError(f"convention '{convention}' is unknown; known: {', '.join(self.conventions)}")
+        check_at_least(0, gamma=gamma)
+        check_known(self.conventions, convention=convention)
         self.gamma = gamma
         self.convention = convention
         self.one_vs_rest = convention in ("smp", "smp-normalized", "torchvision")
@@ -84,11 +83,11 @@ class Focal(nn.Module):
             values = self._focal(-F.cross_entropy(logits, labels, reduction="none"))  # (N, H, W)
             if self.alpha is not None:
                 if self.alpha.dim():
-                    check_classes(self.alpha, logits, "alpha")
+                    check_classes(logits, alpha=self.alpha)
                 alpha = self.alpha.to(logits.dtype)
                 values = values * (alpha[labels] if alpha.dim() else alpha)
             if self.weight is not None:
-                check_classes(self.weight, logits)
+                check_classes(logits, weight=self.weight)
             shares = torch.ones_like(values) if self.weight is None else self.weight.to(logits.dtype)[labels]
             shares = shares.where(valid, 0)
             total = shares.sum()
@@ -103,7 +102,7 @@ class Focal(nn.Module):
         return self._modulation(log_probability) * -log_probability
 
     def _sigmoids(self, logits: Tensor, labels: Tensor, valid: Tensor) -> Tensor:
-        member = labels[:, None] == torch.arange(logits.shape[1], device=logits.device)[:, None, None]
+        member = members(labels, logits.shape[1])
         log_probability = F.logsigmoid(torch.where(member, logits, -logits))  # of being right, class by class
         values = self._focal(log_probability)
         if self.alpha is not None:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from kd.losses._pixels import counted, full_precision, mean_over
+from kd.losses._pixels import counted, full_precision, mean_over, members
 
 
 class Lovasz(nn.Module):
@@ -38,7 +38,7 @@ class Lovasz(nn.Module):
         with full_precision(logits):
             logits, valid = counted(logits, labels)
             probabilities, classes = logits.softmax(1), logits.shape[1]
-            member = (labels[:, None] == torch.arange(classes, device=logits.device)[:, None, None]) & valid[:, None]
+            member = members(labels, classes)
             errors = torch.where(member, 1 - probabilities, probabilities).where(valid[:, None], 0)  # (N, K, H, W)
             with torch.no_grad():  # one class at a time: sorting all of them at once takes K times the memory
                 slopes = torch.stack([self._slopes(errors[:, c], member[:, c], valid) for c in range(classes)], 1)

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from kd.losses._checks import check_classes
 from kd.losses._pixels import counted, full_precision
-from kd.losses.supervised.class_weights import as_factors, check_classes
+from kd.losses.supervised.class_weights import as_factors
 
 
 class OHEM(nn.Module):
@@ -65,7 +66,7 @@ class OHEM(nn.Module):
             values = F.cross_entropy(logits, labels, reduction="none").where(valid, 0)  # (N, H, W)
             hard = ((values >= -math.log(self.threshold)) & valid).sum()
             if self.weight is not None:
-                check_classes(self.weight, logits)
+                check_classes(logits, weight=self.weight)
                 values = values * self.weight.to(logits.dtype)[labels]
             k = torch.maximum(hard.to(logits.dtype), self.keep * valid.sum())
             with torch.no_grad():

@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from kd.losses.supervised._overlap import LEAST, check, over_classes, overlap
+from kd.losses._checks import check_above, check_at_least, check_known
+from kd.losses.supervised._overlap import CONVENTIONS, LEAST, over_classes, overlap
 
 
 class Tversky(nn.Module):
@@ -51,11 +52,9 @@ class Tversky(nn.Module):
         convention: str = "house",
     ) -> None:
         super().__init__()
-        check(smooth, convention)
-        if alpha < 0 or beta < 0:
-            raise ValueError(f"alpha is {alpha}, beta {beta}; both must be >= 0")
-        if not gamma > 0:
-            raise ValueError(f"gamma is {gamma}; it must be above 0")
+        check_at_least(0, alpha=alpha, beta=beta, smooth=smooth)
+        check_known(CONVENTIONS, convention=convention)
+        check_above(0, gamma=gamma)
         self.alpha, self.beta, self.gamma = alpha, beta, gamma
         self.smooth = smooth
         self.per_image = per_image
