@@ -57,7 +57,7 @@ def test_two_classes_are_warned_of_once(recwarn: pytest.WarningsRecorder) -> Non
     _checks._warn.cache_clear()
     for _ in range(2):
         DKD()(torch.zeros(1, 2, 2, 2), torch.ones(1, 2, 2, 2), None)
-    text = "with two classes DKD's non-target part carries nothing; PixelKL teaches all there is"
+    text = "with two classes DKD's non-target part carries no information; use PixelKL"
     assert [str(each.message) for each in recwarn] == [text]
 
 

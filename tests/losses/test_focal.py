@@ -47,7 +47,7 @@ def test_gamma_zero_is_cross_entropy() -> None:
 
 
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0, 2.0])
-@pytest.mark.parametrize("convention", ["house", "smp"])
+@pytest.mark.parametrize("convention", ["default", "smp"])
 @pytest.mark.parametrize("size", [1e-4, 10.0, 60.0, 1e4])
 def test_gradient_is_finite_where_the_network_is_sure(gamma: float, convention: str, size: float) -> None:
     labels = torch.randint(0, 3, (1, 4, 4))
@@ -70,7 +70,7 @@ def test_gradient_is_finite_where_the_network_is_sure(gamma: float, convention: 
         ({"weight": [1, 1], "convention": "smp"}, "convention 'smp' has no class weights; leave out weight"),
         (
             {"convention": "kornia"},
-            "convention 'kornia' is unknown; known: house, monai, smp, smp-normalized, torchvision",
+            "convention 'kornia' is unknown; known: default, monai, smp, smp-normalized, torchvision",
         ),
     ],
 )

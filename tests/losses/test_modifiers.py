@@ -87,7 +87,7 @@ def test_bad_conditions(options: dict, message: str) -> None:
 def test_features_hold_no_answer() -> None:
     with pytest.raises(ValueError, match="Masked: MSE compares features, but right and entropy read the teacher's"):
         Masked(MSE(), right=True)
-    with pytest.raises(ValueError, match="Masked: the maps are features, so there is nothing to mask by without"):
+    with pytest.raises(ValueError, match="Masked: features have no classes to mask by; give labels"):
         Masked(MSE(), near=1)(torch.zeros(1, 2, 3, 3), torch.zeros(1, 2, 3, 3), None)
 
 

@@ -150,7 +150,7 @@ def upsampled_cross_entropy(case: Case) -> Tensor:
     return CrossEntropy()(logits, case["y"])
 
 
-def house_upsampled_cross_entropy(case: Case) -> Tensor:
+def default_upsampled_cross_entropy(case: Case) -> Tensor:
     return CrossEntropy()(resize(case["s"], tuple(case["y"].shape[1:])), case["y"])
 
 
@@ -158,7 +158,7 @@ def decoupled(case: Case) -> Tensor:
     return DKD(case.temperature)(case.map("s"), case.map("t"), case.map("y"))
 
 
-def dist(convention: str = "house", temperature: float | None = None) -> Callable[[Case], Tensor]:
+def dist(convention: str = "default", temperature: float | None = None) -> Callable[[Case], Tensor]:
     return lambda case: DIST(temperature or case.temperature, convention=convention)(case.map("s"), case.map("t"), None)
 
 
@@ -324,7 +324,7 @@ ROWS = [
         reason="divides by the 6 channels that the student has before its adapter, not by the 10 compared",
     ),
     Row("cwd_cirkd_extreme_T1", cwd, unlike=True, reason="takes the log of a softmax that underflows: NaN"),
-    Row("cwd_spatial_cirkd_*", pixel_kl("house")),
+    Row("cwd_spatial_cirkd_*", pixel_kl("default")),
     Row("at_cirkd_*", attention("cirkd")),
     Row("at_mmrazor_*", attention("cirkd")),
     Row("at_torchdistill_code_*", attention("cirkd")),
@@ -351,7 +351,7 @@ ROWS = [
     Row("sup_ce_cirkd_*", upsampled_cross_entropy),
     Row(
         "sup_ce_cirkd_*",
-        house_upsampled_cross_entropy,
+        default_upsampled_cross_entropy,
         unlike=True,
         reason="enlarges with align_corners=True; the engine's resize has half-pixel centres",
     ),
@@ -424,16 +424,18 @@ ROWS = [
         factor=share_of_valid,
         reason="divides by all pixels, the ignored ones too",
     ),
-    # A number of the house beside a paper's: the factor that its documentation states.
-    Row("kl_ifvd_*_up0", pixel_kl("house"), factor=lambda c: 1 / (c["s"].shape[1] * c.temperature**2), reason="no T²"),
-    Row("kl_mmrazor_*_mean", pixel_kl("house"), factor=lambda c: 1 / c["s"].shape[1], reason="mean over classes too"),
+    # The default value against a paper's: the factor that the documentation states.
+    Row(
+        "kl_ifvd_*_up0", pixel_kl("default"), factor=lambda c: 1 / (c["s"].shape[1] * c.temperature**2), reason="no T²"
+    ),
+    Row("kl_mmrazor_*_mean", pixel_kl("default"), factor=lambda c: 1 / c["s"].shape[1], reason="mean over classes too"),
     Row(
         "kl_mmrazor_*_batchmean",
-        pixel_kl("house"),
+        pixel_kl("default"),
         factor=lambda c: c["s"][0, 0].numel(),
         reason="sums over the pixels",
     ),
-    Row("ifvd_*", variation("house"), factor=share_of_valid_pixels, reason="ignored pixels count in the mean"),
+    Row("ifvd_*", variation("default"), factor=share_of_valid_pixels, reason="ignored pixels count in the mean"),
     Row("ickd_*", related(ICKD()), factor=lambda c: 1 / len(c["s"]), reason="divides by the batch size twice"),
     Row(
         "sp_torchdistill_odd",
@@ -442,10 +444,17 @@ ROWS = [
         reason="divides rows by their absolute sum; the paper, by their length",
     ),
     Row("skd_pairwise_*_scale*_f64", related(SKD()), unlike=True, reason="other windows under the same name"),
-    Row("at_cirkd_*", attention("house"), factor=lambda c: 1 / c["s"][0, 0].numel(), reason="averages over the pixels"),
-    Row("mgd_*_same", masked_and_generated("house"), factor=lambda c: 2e-5 * c["t"][0].numel(), reason="sums, times α"),
     Row(
-        "mgd_*_align", masked_and_generated("house"), factor=lambda c: 2e-5 * c["t"][0].numel(), reason="sums, times α"
+        "at_cirkd_*", attention("default"), factor=lambda c: 1 / c["s"][0, 0].numel(), reason="averages over the pixels"
+    ),
+    Row(
+        "mgd_*_same", masked_and_generated("default"), factor=lambda c: 2e-5 * c["t"][0].numel(), reason="sums, times α"
+    ),
+    Row(
+        "mgd_*_align",
+        masked_and_generated("default"),
+        factor=lambda c: 2e-5 * c["t"][0].numel(),
+        reason="sums, times α",
     ),
     Row(
         "pkd_mmrazor_odd",

@@ -42,5 +42,5 @@ def test_one_image_is_zero_and_says_so_once(recwarn: pytest.WarningsRecorder) ->
 
 
 def test_unknown_convention() -> None:
-    with pytest.raises(ValueError, match="convention 'l1' is unknown; known: house, repdistiller, torchdistill"):
+    with pytest.raises(ValueError, match="convention 'l1' is unknown; known: default, repdistiller, torchdistill"):
         SP("l1")
