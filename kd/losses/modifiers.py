@@ -1,6 +1,6 @@
 """Losses that restrict another distillation loss to some of the pixels."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Bool, Float, Integer
@@ -42,7 +42,7 @@ class Masked(nn.Module):
 
     def __init__(
         self,
-        loss: nn.Module,
+        loss: Callable[..., Tensor],
         *,
         right: bool = False,
         entropy: float | None = None,
@@ -80,8 +80,7 @@ class Masked(nn.Module):
             logits = None if self.compares == "features" else at_least_float32(teacher.detach())
             labels = logits.argmax(1) if labels is None and logits is not None else labels
             assert labels is not None
-            result: Tensor = self.loss(student, teacher, labels.masked_fill(~self._kept(logits, labels), IGNORE))
-            return result
+            return self.loss(student, teacher, labels.masked_fill(~self._kept(logits, labels), IGNORE))
 
     def _kept(self, logits: Float[Tensor, "N K h w"] | None, labels: Integer[Tensor, "N h w"]) -> Bool[Tensor, "N h w"]:
         kept = torch.ones_like(labels, dtype=torch.bool)
@@ -123,7 +122,7 @@ class Sampled(nn.Module):
 
     compares = "either"
 
-    def __init__(self, loss: nn.Module, pixels: int = 1024) -> None:
+    def __init__(self, loss: Callable[..., Tensor], pixels: int = 1024) -> None:
         super().__init__()
         check_at_least(1, pixels=pixels)
         self.compares = getattr(loss, "compares", "either")
@@ -143,5 +142,4 @@ class Sampled(nn.Module):
                 for maps in (student, teacher)
             )  # (N, C, 1, n)
             labels = None if labels is None else labels.flatten(1).gather(1, chosen)[:, None]  # (N, 1, n)
-            result: Tensor = self.loss(student, teacher, labels)
-            return result
+            return self.loss(student, teacher, labels)

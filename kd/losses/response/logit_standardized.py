@@ -1,5 +1,7 @@
 """Logit standardisation: an individual temperature for every pixel."""
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -32,7 +34,7 @@ class LogitStandardized(nn.Module):
 
     compares = "logits"
 
-    def __init__(self, loss: nn.Module | None = None) -> None:
+    def __init__(self, loss: Callable[..., Tensor] | None = None) -> None:
         super().__init__()
         self.loss = PixelKL(temperature=2.0) if loss is None else loss
         if getattr(self.loss, "compares", "either") == "features":
@@ -45,8 +47,7 @@ class LogitStandardized(nn.Module):
         with full_precision(student):
             student, teacher, _ = pair(student, teacher, labels)
             warn_of_two_classes(student, "logit standardisation")
-            result: Tensor = self.loss(_standardized(student), _standardized(teacher), labels)
-            return result
+            return self.loss(_standardized(student), _standardized(teacher), labels)
 
 
 def _standardized(logits: Float[Tensor, "N K h w"]) -> Float[Tensor, "N K h w"]:
