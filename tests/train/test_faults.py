@@ -367,7 +367,7 @@ def test_simultaneous_starts_have_one_winner(plain, tmp_path, monkeypatch, start
 
     def starts_too():
         os.close(opener)
-        monkeypatch.setattr(run_module, "finish", trains)
+        monkeypatch.setattr(run_module, "train_run", trains)
         try:
             run(recipe, tmp_path / "runs")
         except LockedError:

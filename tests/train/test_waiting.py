@@ -75,13 +75,13 @@ def test_a_run_itself_is_never_waited_for(tmp_path):
 
 def test_a_teacher_whose_training_died_is_trained_on_by_the_one_who_waited(tmp_path, monkeypatch):
     recipe = read(write_recipes(tmp_path))
-    ordinary = run_module.finish
+    ordinary = run_module.train_run
 
     def dies():
-        monkeypatch.setattr(run_module, "finish", lambda *_, **__: os._exit(9))
+        monkeypatch.setattr(run_module, "train_run", lambda *_, **__: os._exit(9))
         run(recipe, tmp_path / "runs")
 
     assert in_child(dies) == 9
-    assert run_module.finish is ordinary
+    assert run_module.train_run is ordinary
     run(recipe, tmp_path / "runs")
     assert is_finished(run_directory(recipe.teacher_recipe, tmp_path / "runs", 0))
