@@ -13,7 +13,7 @@ help:  ## list these targets
 demo: .venv/installed  ## train a teacher, a baseline and a distilled student on drawn shapes; compare them
 	$(BIN)/kd demo
 
-test: lint typecheck  ## what CI runs: lint, types and all tests, about six minutes on two cores
+test: lint typecheck  ## what CI runs: lint, types and all tests, about four minutes on two cores
 	$(BIN)/python -m pytest -n auto --dist worksteal
 
 test-fast: .venv/installed-dev  ## the quick tests, under a minute on two cores
