@@ -12,6 +12,8 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from kd.constants import IGNORE, __version__
+
 if TYPE_CHECKING:
     from kd import adapters, data, errors, losses, metrics, schedules
     from kd.api import RunResult, evaluate, load_student, run
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = [
     "IGNORE",
     "RunResult",
+    "__version__",
     "adapters",
     "compare",
     "data",
@@ -33,10 +36,6 @@ __all__ = [
     "run",
     "schedules",
 ]
-
-__version__ = "0.2.0"
-
-IGNORE = 255  # the one label that means "not scored"
 
 _HOMES = {
     "RunResult": "kd.api",

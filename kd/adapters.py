@@ -1,22 +1,21 @@
-"""Adapters: the student's map with the teacher's channel count, learnt with the student and dropped after training.
+"""Adapters: map the student's channels to the teacher's; trained with the student, dropped after training.
 
 The engine measures both channel counts and builds `Adapter(in_channels, out_channels, **args)`.
 """
 
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 __all__ = ["MLP", "Conv1x1", "ConvNormAct", "Identity", "MaskedGenerator"]
 
 
 class Identity(nn.Module):
-    """The student's map as it is.
+    """The student's map, unchanged.
 
     Args:
         in_channels: channels of the student's map.
         out_channels: channels of the teacher's map; the same number.
-
-    Shape: (N, C, h, w) to the same.
 
     Raises:
         ValueError: the channel counts differ.
@@ -29,42 +28,38 @@ class Identity(nn.Module):
                 f"Identity: the student has {in_channels} channels, the teacher {out_channels}; use kd.adapters.Conv1x1"
             )
 
-    def forward(self, features: Tensor) -> Tensor:
+    def forward(self, features: Float[Tensor, "N C h w"]) -> Float[Tensor, "N C h w"]:
         """The same tensor."""
         return features
 
 
 class Conv1x1(nn.Module):
-    """A linear map of the channels, alike at every pixel: FitNet's regressor.
+    """A linear map of the channels, the same at every pixel: FitNet's regressor.
 
     Args:
         in_channels: channels of the student's map.
         out_channels: channels of the teacher's map.
         bias: add a learnt constant to each channel.
-
-    Shape: (N, in_channels, h, w) to (N, out_channels, h, w).
     """
 
     def __init__(self, in_channels: int, out_channels: int, bias: bool = False) -> None:
         super().__init__()
         self.conv = nn.Conv2d(in_channels, out_channels, 1, bias=bias)
-        nn.init.kaiming_normal_(self.conv.weight, nonlinearity="linear")  # keeps the variance of what it maps
+        nn.init.kaiming_normal_(self.conv.weight, nonlinearity="linear")  # keeps the variance of its input
 
-    def forward(self, features: Tensor) -> Tensor:
+    def forward(self, features: Float[Tensor, "N C h w"]) -> Float[Tensor, "N D h w"]:
         """Map the channels."""
         result: Tensor = self.conv(features)
         return result
 
 
 class ConvNormAct(nn.Module):
-    """Convolution, batch normalisation, ReLU: for a teacher's map that is read behind a ReLU.
+    """Convolution, batch normalisation, ReLU: for a teacher's map that is read after a ReLU; all values are >= 0.
 
     Args:
         in_channels: channels of the student's map.
         out_channels: channels of the teacher's map.
-        kernel_size: odd; 1 looks at one pixel, 3 at its neighbours too.
-
-    Shape: (N, in_channels, h, w) to (N, out_channels, h, w), all values >= 0.
+        kernel_size: odd; 1 reads one pixel, 3 its neighbours too.
 
     Raises:
         ValueError: `kernel_size` is not an odd number above 0.
@@ -78,21 +73,19 @@ class ConvNormAct(nn.Module):
         self.norm = nn.BatchNorm2d(out_channels)
         nn.init.kaiming_normal_(self.conv.weight, nonlinearity="relu")
 
-    def forward(self, features: Tensor) -> Tensor:
+    def forward(self, features: Float[Tensor, "N C h w"]) -> Float[Tensor, "N D h w"]:
         """Convolve, normalise, rectify."""
         result: Tensor = self.norm(self.conv(features)).relu()
         return result
 
 
 class MLP(nn.Module):
-    """Two linear maps of the channels with normalisation and ReLU between them: CIRKD's and VID's kind of projector.
+    """Two linear maps of the channels with normalisation and ReLU between them, as in CIRKD and VID.
 
     Args:
         in_channels: channels of the student's map.
         out_channels: channels of the teacher's map.
         hidden_channels: between the two maps, >= 1; None is `out_channels`.
-
-    Shape: (N, in_channels, h, w) to (N, out_channels, h, w).
 
     Raises:
         ValueError: `hidden_channels` is below 1.
@@ -106,17 +99,17 @@ class MLP(nn.Module):
         self.second = nn.Conv2d(hidden, out_channels, 1)
         nn.init.kaiming_normal_(self.first.weight, nonlinearity="relu")
 
-    def forward(self, features: Tensor) -> Tensor:
+    def forward(self, features: Float[Tensor, "N C h w"]) -> Float[Tensor, "N D h w"]:
         """Map, normalise, rectify, map."""
         result: Tensor = self.second(self.norm(self.first(features)).relu())
         return result
 
 
 class MaskedGenerator(nn.Module):
-    """Hide most positions of the student's map, then generate the whole map from the rest: MGD's adapter.
+    """Hide most positions of the student's map and generate the whole map from the rest: the adapter of MGD.
 
-    A 1×1 convolution where the channel counts differ, a mask that sets random positions to 0 in all channels, and two
-    3×3 convolutions with ReLU between them. In evaluation mode nothing is hidden.
+    A 1×1 convolution if the channel counts differ, a mask that sets random positions to 0 in all channels, and two 3×3
+    convolutions with ReLU between them. In evaluation mode nothing is hidden.
 
     Source: Yang et al., "Masked Generative Distillation", ECCV 2022, arXiv:2205.01529.
 
@@ -125,9 +118,7 @@ class MaskedGenerator(nn.Module):
         out_channels: channels of the teacher's map.
         hide: share of the positions set to 0, in [0, 1); the rest is not scaled up.
         hidden_channels: between the 3×3 convolutions, >= 1; None is `out_channels`, as in the paper: 75 million
-            parameters at 2048 channels, where 256 make it 9 million.
-
-    Shape: (N, in_channels, h, w) to (N, out_channels, h, w).
+            parameters at 2048 channels, 9 million with 256.
 
     Raises:
         ValueError: `hide` is outside [0, 1); `hidden_channels` is below 1.
@@ -148,12 +139,14 @@ class MaskedGenerator(nn.Module):
             nn.Conv2d(hidden, out_channels, 3, padding=1),
         )
 
-    def forward(self, features: Tensor, shown: Tensor | None = None) -> Tensor:
-        """Hide, then generate.
+    def forward(
+        self, features: Float[Tensor, "N C h w"], shown: Bool[Tensor, "N 1 h w"] | None = None
+    ) -> Float[Tensor, "N D h w"]:
+        """Hide positions, then generate the map.
 
         Args:
-            features: (N, in_channels, h, w).
-            shown: (N, 1, h, w), True where a position stays; None draws it in training and shows all in evaluation.
+            features: the student's map.
+            shown: True where a position stays; None draws it in training and shows all positions in evaluation.
         """
         features = self.align(features)
         if shown is None and self.training:

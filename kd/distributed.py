@@ -1,6 +1,6 @@
-"""torchrun and DDP, and nothing else; in a single process every function here does nothing.
+"""torchrun and DDP; in a single process, every function here acts on that process alone.
 
-Tensors on a GPU travel by NCCL, those on the CPU by Gloo. Every rank must call these functions equally often.
+GPU tensors use NCCL, CPU tensors Gloo. Every rank must call these functions equally often.
 """
 
 import os
@@ -18,21 +18,21 @@ T = TypeVar("T")
 
 
 def rank() -> int:
-    """Which of the run's processes this is, 0 … world-1; rank 0 writes and speaks."""
+    """The rank of this process, 0 … world-1; rank 0 writes files and prints."""
     return distributed.get_rank() if distributed.is_initialized() else 0
 
 
 def world() -> int:
-    """How many processes train this run together."""
+    """The number of processes that train this run."""
     return distributed.get_world_size() if distributed.is_initialized() else 1
 
 
 @contextmanager
 def joined(device: str) -> Iterator[None]:
-    """Be one of the processes that torchrun has started, if it has.
+    """Join the process group if torchrun started this process.
 
     Args:
-        device: the recipe's: auto, cpu or cuda.
+        device: of the recipe: auto, cpu or cuda.
 
     Raises:
         ValueError: there are more processes on this machine than CUDA devices.
@@ -46,7 +46,7 @@ def joined(device: str) -> Iterator[None]:
         local, devices = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
         if local >= devices:
             raise ValueError(
-                f"torchrun: process {local} of this machine has no device of its own, there are {devices}; "
+                f"torchrun: no CUDA device for process {local} of this machine, it has {devices}; "
                 f"use --nproc-per-node {devices}, or device=cpu"
             )
         torch.cuda.set_device(local)
@@ -54,25 +54,25 @@ def joined(device: str) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if not _is_a_peers(error):
+        if not _lost_a_peer(error):
             raise
         raise PeerLostError(
-            f"process {rank()} of {world()}: another process of this run has died; its own message says why. "
-            "The same command goes on from the last checkpoint"
+            f"process {rank()} of {world()}: another process of this run has died, see its message; "
+            "the same command resumes at the last checkpoint"
         ) from error
     else:
         distributed.destroy_process_group()
 
 
-def _is_a_peers(error: RuntimeError) -> bool:
-    """Whether a collective failed, because one of those who take part is gone."""
+def _lost_a_peer(error: RuntimeError) -> bool:
+    """Whether a collective failed because another process is gone."""
     return isinstance(error, distributed.DistError) or any(
         sign in str(error) for sign in ("gloo", "NCCL", "Connection closed by peer", "Connection reset by peer")
     )
 
 
 def wrapped(student: nn.Module) -> nn.Module:
-    """The student as DDP trains it: gradients are means over the processes."""
+    """The student wrapped in DDP, which averages gradients over the processes."""
     if world() == 1:
         return student
     device = next(student.parameters()).device
@@ -80,19 +80,19 @@ def wrapped(student: nn.Module) -> nn.Module:
 
 
 def bare(student: nn.Module) -> nn.Module:
-    """The student itself, without DDP around it."""
+    """The student without its DDP wrapper."""
     return student.module if isinstance(student, DistributedDataParallel) else student
 
 
 def first(work: Callable[[], T]) -> T:
-    """What `work` returns or raises on rank 0, on every rank; the others do not call it."""
+    """Call `work` on rank 0 alone; every rank returns, or raises, what it did."""
     if world() == 1:
         return work()
     outcome: list[Any] = [None, None]
     if rank() == 0:
         try:
             outcome[0] = work()
-        except Exception as error:  # noqa: BLE001  # raised below, here and on every other rank
+        except Exception as error:  # noqa: BLE001  # raised below, on every rank
             outcome[1] = error
     distributed.broadcast_object_list(outcome, src=0)
     if outcome[1] is not None:
@@ -102,7 +102,7 @@ def first(work: Callable[[], T]) -> T:
 
 
 def gathered(value: T) -> list[T]:
-    """Every rank's value, by rank."""
+    """The values of all ranks, by rank."""
     values: list[Any] = [value] * world()
     if world() > 1:
         distributed.all_gather_object(values, value)
@@ -110,12 +110,12 @@ def gathered(value: T) -> list[T]:
 
 
 def largest(value: int) -> int:
-    """The largest of all ranks' values."""
+    """The largest value of all ranks."""
     return int(_reduced(torch.tensor(value), distributed.ReduceOp.MAX))
 
 
 def summed(value: Tensor) -> Tensor:
-    """The sum of all ranks' tensors on the CPU."""
+    """The sum of the CPU tensors of all ranks."""
     return _reduced(value, distributed.ReduceOp.SUM)
 
 

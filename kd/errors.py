@@ -1,4 +1,4 @@
-"""Every error that a user can meet, and how its message is written: where, what with both values, how to fix it.
+"""The exceptions for what users can cause, and helpers for their messages: where, what with both values, the fix.
 
     RecipeError         2   a recipe or a command line
     DataError           3   images, labels
@@ -7,9 +7,9 @@
     StorageError        6   a file of a run cannot be read or written
     LockedError         7   another process uses the run directory
     PeerLostError       8   another process of a distributed run died
-    StoppedError      128 + the number of the signal
+    StoppedError      128 + the signal's number
 
-The number is the `exit_status` of a command that the error ends; any other exception is a bug, status 1.
+The number is the `exit_status` of the command that the error ends; any other exception is a bug, status 1.
 """
 
 import reprlib
@@ -26,7 +26,7 @@ Path_ = tuple[str | int, ...]
 
 
 class RecipeError(ValueError):
-    """Everything wrong with one recipe.
+    """All mistakes in one recipe.
 
     Args:
         mistakes: one line each, usually `file:line:column: path: what; did you mean …`.
@@ -43,7 +43,7 @@ class RecipeError(ValueError):
 
 
 class DataError(ValueError):
-    """Something is wrong with the images or labels that a user gave."""
+    """The user's images or labels are missing or wrong."""
 
     exit_status = 3
 
@@ -55,19 +55,19 @@ class DivergedError(ValueError):
 
 
 class NoCheckpointError(ValueError):
-    """Checkpoints exist, and none of them is valid."""
+    """Checkpoints exist, but none is valid."""
 
     exit_status = 5
 
 
 class StorageError(ValueError):
-    """A file of a run cannot be written or read."""
+    """A file of a run cannot be read or written."""
 
     exit_status = 6
 
 
 class LockedError(ValueError):
-    """Another process works in this run directory.
+    """Another process uses this run directory.
 
     Args:
         who: the directory, and which process uses it.
@@ -90,24 +90,36 @@ class PeerLostError(RuntimeError):
 
 
 class StoppedError(Exception):
-    """A signal asked the run to stop, and everything worth keeping is saved.
+    """A signal stopped the run after its state was saved.
 
     Args:
-        number: the signal's.
+        number: of the signal.
     """
 
     def __init__(self, number: int) -> None:
-        super().__init__(f"stopped by {signal.Signals(number).name}; the same command goes on from here")
+        super().__init__(f"stopped by {signal.Signals(number).name}; the same command resumes the run")
         self.signal = number
         self.exit_status = 128 + number
 
 
+class NotDeterministicError(RuntimeError):
+    """An operation of torch has no implementation that repeats to the last bit.
+
+    Args:
+        operation: its name.
+    """
+
+    def __init__(self, operation: str) -> None:
+        super().__init__(f"{operation} has no implementation that repeats to the last bit")
+        self.operation = operation
+
+
 class TapError(ValueError):
-    """A network cannot be read at an address.
+    """A network cannot be read at a tap.
 
     Args:
         address: the tap that a term names.
-        what: why it cannot be read, and what to do.
+        what: the reason, and the fix.
     """
 
     def __init__(self, address: str, what: str) -> None:
@@ -116,7 +128,7 @@ class TapError(ValueError):
 
 
 class Position(NamedTuple):
-    """Where something stands: in a file (line and column from 1), or, with line 0, in an override."""
+    """A place in a file (line and column from 1) or, with line 0, in an override."""
 
     name: str
     line: int = 0
@@ -127,7 +139,7 @@ class Position(NamedTuple):
 
 
 class Mistake(NamedTuple):
-    """One thing wrong, and where."""
+    """One mistake and its place."""
 
     position: Position
     path: Path_
@@ -138,8 +150,9 @@ class Mistake(NamedTuple):
 
 
 def fail(mistakes: Iterable[Mistake]) -> None:
-    """Raise one RecipeError with all `mistakes` in the file's order; nothing if there are none."""
-    lines = list(dict.fromkeys(str(m) for m in sorted(mistakes, key=lambda m: (m.position.line == 0, m.position[1:]))))
+    """Raise one RecipeError with all `mistakes` in the order of the file; nothing if there are none."""
+    by_place = sorted(mistakes, key=lambda mistake: (mistake.position.line == 0, mistake.position[1:]))
+    lines = list(dict.fromkeys(map(str, by_place)))
     if len(lines) > MAX_MISTAKES:
         lines[MAX_MISTAKES:] = [f"… and {len(lines) - MAX_MISTAKES} more"]
     if lines:
@@ -147,40 +160,40 @@ def fail(mistakes: Iterable[Mistake]) -> None:
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """The closest known word as a question, or, when none is close, all known words; starts with `; `."""
+    """A message's ending, from `; ` on: the closest known word as a question or, if none is close, all known words."""
     words = sorted(map(str, known))
-    lower = {w.lower(): w for w in words}
-    close = get_close_matches(word.lower(), lower, n=1) if len(word) <= MAX_WORD else []
+    by_lower = {known_word.lower(): known_word for known_word in words}
+    close = get_close_matches(word.lower(), by_lower, n=1) if len(word) <= MAX_WORD else []
     if close:
-        return f"; did you mean '{lower[close[0]]}'?"
+        return f"; did you mean '{by_lower[close[0]]}'?"
     return f"; known: {', '.join(words)}" if words else ""
 
 
 def one_line(text: str) -> str:
-    """`text` with line breaks and control characters written out, so that a message is a line and only shows."""
+    """`text` with line breaks and control characters escaped: one printable line."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def dotted(path: Sequence[str | int]) -> str:
-    """A path as an override writes it."""
+    """A path in a recipe as overrides write it: `data.args.root`."""
     return ".".join(shorten(str(key)) for key in path)
 
 
 def raised(error: BaseException) -> str:
-    """An exception of a user's code in one line, with the deepest place that is no library's."""
+    """An exception of a user's code in one line, with the file and line of the deepest frame outside libraries."""
     frames = traceback.extract_tb(error.__traceback__)
-    theirs = [frame for frame in frames if "site-packages" not in frame.filename] or frames
-    place = f"({Path(theirs[-1].filename).name}:{theirs[-1].lineno})"
-    return f"{': '.join(filter(None, [type(error).__name__, ' '.join(str(error).split())]))} {place}"
+    frame = ([frame for frame in frames if "site-packages" not in frame.filename] or frames)[-1]
+    what = ": ".join(filter(None, [type(error).__name__, " ".join(str(error).split())]))
+    return f"{what} ({Path(frame.filename).name}:{frame.lineno})"
 
 
 def shorten(text: str) -> str:
-    """At most `MAX_WORD` characters of `text`."""
+    """`text`, cut to `MAX_WORD` characters."""
     return text if len(text) <= MAX_WORD else text[: MAX_WORD - 1] + "…"
 
 
 def shown(value: Any) -> str:
-    """A value as a message shows it: YAML's words, bounded length."""
+    """A value as messages show it: in YAML's words, with bounded length."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, dict):
@@ -193,7 +206,7 @@ def shown(value: Any) -> str:
 
 
 def nearest(positions: Mapping[Path_, Position], path: Path_, otherwise: str = "recipe") -> Position:
-    """The position of `path`, or of the nearest thing around it."""
+    """The position of `path`, or of the nearest section around it."""
     while path and path not in positions:
         path = path[:-1]
     return positions.get(path, Position(otherwise))

@@ -1,9 +1,12 @@
-"""What this machine does best: device, number type, memory format."""
+"""This machine: device, number type and memory format, versions, hardware, memory, determinism."""
 
 import os
 import platform
+import re
 import resource
-from contextlib import AbstractContextManager, nullcontext
+import subprocess
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -11,7 +14,8 @@ from typing import NamedTuple
 
 import torch
 
-from kd import __version__
+from kd.constants import __version__
+from kd.errors import NotDeterministicError
 
 
 class Precision(NamedTuple):
@@ -131,3 +135,47 @@ def peak_memory(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def git_state(folder: Path) -> str | None:
+    """`<commit>`, or `<commit> with changes`, of the checkout that a folder lies in; None without one or git."""
+    # A file system monitor is a program that the checkout's own configuration names.
+    command = ["git", "-c", "core.fsmonitor=false", "-C", str(folder)]
+    try:
+        commit = subprocess.run([*command, "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=True)
+        changes = subprocess.run(
+            [*command, "status", "--porcelain", "--untracked-files=no"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return commit.stdout.strip() + (" with changes" if changes.stdout.strip() else "")
+
+
+@contextmanager
+def deterministic(enabled: bool) -> Iterator[None]:
+    """Let torch use only operations that repeat to the last bit, while the block runs.
+
+    Raises:
+        NotDeterministicError: an operation has no such implementation.
+    """
+    if not enabled:
+        yield
+        return
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when it starts
+    before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
+    try:
+        yield
+    except (RuntimeError, ValueError) as error:  # a ValueError: the dry run met it, and reports it as a mistake
+        operation = re.search(r"(\S+) does not have a deterministic implementation", str(error))
+        if operation is None:
+            raise
+        raise NotDeterministicError(operation[1]) from None
+    finally:
+        torch.use_deterministic_algorithms(before[0])
+        torch.backends.cudnn.benchmark = before[1]

@@ -74,7 +74,7 @@ class SplitResult:
 
 @dataclass(frozen=True)
 class TeacherResult:
-    """The teacher as this run's student met it, scored by the same code on the same split."""
+    """The teacher of a run, scored by the same code on the same split as the student."""
 
     name: str
     network: str

@@ -1,7 +1,7 @@
-"""Schedules: factors of the step. `poly(steps=...)` returns `factor(step)` >= 0; the engine sets lr = initial · factor.
+"""Schedules: factors by step. `poly(steps=...)` returns `factor(step)` >= 0; the engine sets lr = initial · factor.
 
-`plateau` alone has a state: it is told the mIoU of every evaluation.
-A warm-up is a number of steps, or a share of them such as "5%"; in it the factor climbs linearly from 1/warmup.
+Only `plateau` has a state: it is updated with the mIoU of every evaluation.
+A warm-up is a number of steps or a share of all steps such as "5%"; the factor rises linearly from 1/warmup to 1.
 """
 
 import math
@@ -18,10 +18,10 @@ Factor = Callable[[int], float]
 
 
 @runtime_checkable
-class Told(Protocol):
-    """What depends on the scores so far: saved with the run, told the metric after every evaluation."""
+class ScoreDriven(Protocol):
+    """What depends on the scores so far: updated after every evaluation, saved in checkpoints."""
 
-    def tell(self, metric: float) -> None: ...
+    def update(self, score: float) -> None: ...
 
     def state_dict(self) -> dict[str, Any]: ...
 
@@ -30,12 +30,12 @@ class Told(Protocol):
 
 @dataclass
 class Patience:
-    """How many evaluations in a row were no better than the best.
+    """Counts the evaluations since the best score.
 
     Attributes:
-        patience: so many run it out, >= 1.
-        best: the best metric so far.
-        worse: evaluations since then.
+        patience: evaluations without a better score until it has run out, >= 1.
+        best: the best score so far.
+        worse: evaluations since the best score.
     """
 
     patience: int
@@ -48,20 +48,20 @@ class Patience:
 
     @property
     def has_run_out(self) -> bool:
-        """Whether the last `patience` evaluations were no better."""
+        """Whether none of the last `patience` evaluations improved the best score."""
         return self.worse >= self.patience
 
-    def tell(self, metric: float) -> None:
+    def update(self, score: float) -> None:
         """Count one evaluation."""
-        self.worse = 0 if metric > self.best else self.worse + 1
-        self.best = max(self.best, metric)
+        self.worse = 0 if score > self.best else self.worse + 1
+        self.best = max(self.best, score)
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint holds of it."""
+        """The state for a checkpoint."""
         return {"best": self.best, "worse": self.worse}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Put a checkpoint's state back."""
+        """Restore the state from a checkpoint."""
         self.best, self.worse = state["best"], state["worse"]
 
 
@@ -69,9 +69,9 @@ def poly(*, steps: int, power: float = 0.9, warmup: int | str = 0) -> Factor:
     """(1 - step/steps)^power: the schedule of DeepLab and of most segmentation papers.
 
     Args:
-        steps: the run's length.
+        steps: length of the run.
         power: exponent, > 0.
-        warmup: steps, or a share of them.
+        warmup: steps or a share of all.
     """
     return _warmed(lambda progress: (1 - progress) ** power, steps, warmup)
 
@@ -80,37 +80,37 @@ def cosine(*, steps: int, end: float = 0.0, warmup: int | str = 0) -> Factor:
     """Half a cosine from 1 to `end`.
 
     Args:
-        steps: the run's length.
+        steps: length of the run.
         end: the last factor, 0 … 1.
-        warmup: steps, or a share of them.
+        warmup: steps or a share of all.
     """
     return _warmed(lambda progress: end + (1 - end) * (1 + math.cos(math.pi * progress)) / 2, steps, warmup)
 
 
 def constant(*, steps: int, warmup: int | str = 0) -> Factor:
-    """1, after the warm-up.
+    """Constant 1 after the warm-up.
 
     Args:
-        steps: the run's length.
-        warmup: steps, or a share of them.
+        steps: length of the run.
+        warmup: steps or a share of all.
     """
     return _warmed(lambda progress: 1.0, steps, warmup)
 
 
 def one_cycle(*, steps: int, climb: int | str = "30%", start: float = 0.04, end: float = 4e-6) -> Factor:
-    """Half a cosine from `start` up to 1, then half a cosine down to `end`; the initial rate is the highest.
+    """Half a cosine from `start` up to 1, then half a cosine down to `end`; the initial rate is the maximum.
 
     Source: Smith & Topin, arXiv:1708.07120; values and defaults as in torch's OneCycleLR.
 
     Args:
-        steps: the run's length.
-        climb: steps, or a share of them, on the way up, the highest one included.
+        steps: length of the run.
+        climb: steps or a share of all from `start` to the maximum, both included.
         start: factor at step 0, 0 … 1.
         end: factor at the last step, 0 … 1.
     """
     top = as_steps(climb, steps) - 1
     if not 0 < top < steps - 1:
-        raise ValueError(f"climb: {top + 1} of {steps} steps; it takes 2 of them at least, and one must be left")
+        raise ValueError(f"climb: {top + 1} of {steps} steps; use at least 2, and leave at least 1 for the way down")
 
     def factor(step: int) -> float:
         low, progress = (start, 1 - step / top) if step <= top else (end, (step - top) / (steps - 1 - top))
@@ -120,15 +120,15 @@ def one_cycle(*, steps: int, climb: int | str = "30%", start: float = 0.04, end:
 
 
 def step(*, steps: int, at: list[int | str], factor: float = 0.1, warmup: int | str = 0) -> Factor:
-    """1, times `factor` from each of the steps `at` on.
+    """Start at 1 and multiply by `factor` at each of the steps `at`.
 
     Args:
-        steps: the run's length.
-        at: steps, or shares of all.
+        steps: length of the run.
+        at: steps or shares of all.
         factor: > 0.
-        warmup: steps, or a share of them.
+        warmup: steps or a share of all.
     """
-    drops = sorted(as_steps(one, steps) for one in at)
+    drops = sorted(as_steps(value, steps) for value in at)
     if factor <= 0:
         raise ValueError(f"factor must be above 0, got {factor}")
     warm = _warmed(lambda progress: 1.0, steps, warmup)
@@ -136,22 +136,22 @@ def step(*, steps: int, at: list[int | str], factor: float = 0.1, warmup: int | 
 
 
 def plateau(*, steps: int, factor: float = 0.1, patience: int = 2, warmup: int | str = 0) -> "Plateau":
-    """1, times `factor` whenever `patience` evaluations in a row have brought no better mIoU; for learning rates.
+    """Start at 1 and multiply by `factor` after `patience` evaluations without a better mIoU; for learning rates only.
 
     Args:
-        steps: the run's length.
+        steps: length of the run.
         factor: 0 … 1.
-        patience: evaluations, >= 1; how often there is one says `train.evaluate_every`.
-        warmup: steps, or a share of them.
+        patience: evaluations, >= 1; `train.evaluate_every` sets their interval.
+        warmup: steps or a share of all.
     """
     if not 0 < factor < 1:
-        raise ValueError(f"factor must lie between 0 and 1, got {factor}")
+        raise ValueError(f"factor must be between 0 and 1, got {factor}")
     return Plateau(_warmed(lambda progress: 1.0, steps, warmup), factor, Patience(patience))
 
 
 @dataclass
 class Plateau:
-    """The schedule that `plateau` makes: a factor of the step and of the evaluations so far."""
+    """The schedule that `plateau` returns: a factor of the step and of the scores so far."""
 
     warm: Factor
     factor: float
@@ -161,30 +161,30 @@ class Plateau:
     def __call__(self, step: int) -> float:
         return self.warm(step) * self.factor**self.drops
 
-    def tell(self, metric: float) -> None:
-        """Count one evaluation; lower the rate when patience has run out, and begin anew."""
-        self.patience.tell(metric)
+    def update(self, score: float) -> None:
+        """Count one evaluation; when patience has run out, lower the rate and restart the count."""
+        self.patience.update(score)
         if self.patience.has_run_out:
             self.drops, self.patience.worse = self.drops + 1, 0
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint holds of it."""
+        """The state for a checkpoint."""
         return self.patience.state_dict() | {"drops": self.drops}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Put a checkpoint's state back."""
+        """Restore the state from a checkpoint."""
         self.patience.load_state_dict(state)
         self.drops = state["drops"]
 
 
 def linear(*, steps: int, start: float = 1.0, end: float = 0.0, over: int | str = "100%") -> Factor:
-    """From `start` to `end` in a straight line, then `end`: for learning rates and for the weights of terms.
+    """Linear from `start` to `end`, then `end`: for learning rates and for the weights of terms.
 
     Args:
-        steps: the run's length.
+        steps: length of the run.
         start: factor at step 0, >= 0.
         end: factor from step `over` on, >= 0.
-        over: steps, or a share of them.
+        over: steps or a share of all.
     """
     if start < 0 or end < 0:
         raise ValueError(f"start and end must be >= 0, got {start} and {end}")
@@ -193,7 +193,7 @@ def linear(*, steps: int, start: float = 1.0, end: float = 0.0, over: int | str 
 
 
 def _warmed(shape: Callable[[float], float], steps: int, warmup: int | str) -> Factor:
-    """`shape` of the progress 0 … 1 behind a linear warm-up."""
+    """A linear warm-up, then `shape` of the progress 0 … 1."""
     climb = as_steps(warmup, steps)
     if climb > steps:
         raise ValueError(f"warmup: {climb} steps, but the run has {steps}; shorten the warm-up")

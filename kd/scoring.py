@@ -42,8 +42,12 @@ class Measure(NamedTuple):
 
     def result(self, states: Sequence[Mapping[str, NDArray[Any]]]) -> MetricResult:
         """The values of all processes' states together."""
-        total = {name: np.sum([state[name] for state in states], axis=0) for name in states[0]}
-        values = self._called(lambda: {name: _number(value) for name, value in self.metric.value(total).items()})
+
+        def compute() -> dict[str, float | None]:
+            total = {name: np.sum([state[name] for state in states], axis=0) for name in states[0]}
+            return {name: _number(value) for name, value in self.metric.value(total).items()}
+
+        values = self._called(compute)
         if not values:
             raise RecipeError(f"{self.use.where()}: {self.use.use}: value() is empty; give at least one number by name")
         return MetricResult(values, self.metric.unit, self.metric.direction)
@@ -191,21 +195,21 @@ def score_beside(
         waiting: called once a second while images are waited for; may raise to stop.
     """
     classes, measures = dataset.class_names, metrics or {}
-    right, agreement = Confusion(len(classes)), Confusion(len(classes))
+    by_labels, by_teacher = Confusion(len(classes)), Confusion(len(classes))
     names: list[str] = []
 
-    def count(labels: Tensor, logits: Tensor, *others: Tensor) -> None:
-        """Count one image; a function, so that its maps are freed before those of the next are made."""
+    def count(labels: Tensor, logits: Tensor, *of_teacher: Tensor) -> None:
+        """Count one image: a function, so that its large maps (K, H, W) are freed before the next ones are made."""
+        taught = [full_size(each, labels.shape) for each in of_teacher]
         logits = at_size(logits, labels.shape)
         labels, predictions = labels.to(logits.device), logits.argmax(0)
-        right.count(labels, predictions)
+        by_labels.count(labels, predictions)
+        for classes_of_teacher in taught:
+            by_teacher.count(classes_of_teacher.masked_fill(labels == IGNORE, IGNORE), predictions)
         if measures:
             probabilities, integers = logits.softmax(0), labels.long()
             for measure in measures.values():
                 measure.update(integers, probabilities)
-        for other in others:
-            theirs = full_size(other, labels.shape).masked_fill(labels == IGNORE, IGNORE)
-            agreement.count(theirs, predictions)
 
     networks = [network] if teacher is None else [network, teacher]
     with ExitStack() as modes:
@@ -223,8 +227,8 @@ def score_beside(
         if -(-len(names) // batch_size) < -(-len(range(0, len(dataset), world)) // batch_size):
             interrupt()  # rank 0 has one batch more
     states = {label: measure.state() for label, measure in measures.items()}
-    counted = Counted(classes, _share(right, names, states), measures)
-    return counted, None if teacher is None else Counted(classes, _share(agreement, names, {}), {})
+    counted = Counted(classes, _share(by_labels, names, states), measures)
+    return counted, None if teacher is None else Counted(classes, _share(by_teacher, names, {}), {})
 
 
 def _share(confusion: Confusion, names: Sequence[str], states: dict[str, dict[str, NDArray[Any]]]) -> Share:

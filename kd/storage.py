@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all: a reader sees the old one or the new one, whenever a writer is killed."""
+"""Atomic files: readers see the old content or the new, even if the writer is killed."""
 
 import json
 import os
@@ -10,7 +10,7 @@ from kd.errors import StorageError
 
 
 def write_atomic(path: Path, data: bytes | memoryview) -> None:
-    """Write a file whole or not at all: temporary file, fsync, rename, fsync of the folder.
+    """Write a file atomically: temporary file, fsync, rename, fsync of the folder.
 
     Raises:
         StorageError: the file cannot be written.
@@ -23,7 +23,7 @@ def write_atomic(path: Path, data: bytes | memoryview) -> None:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            os.chmod(name, 0o644)  # mkstemp's 0600 would hide the file from the rest of the team
+            os.chmod(name, 0o644)  # mkstemp creates 0600, which other users cannot read
             os.replace(name, path)
         except BaseException:
             Path(name).unlink(missing_ok=True)
@@ -34,7 +34,7 @@ def write_atomic(path: Path, data: bytes | memoryview) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make the folder's new entry last through a power cut."""
+    """Make the folder's new entry survive a power cut."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -43,7 +43,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Remove what killed writes left behind; the run's lock keeps living ones away."""
+    """Remove temporary files of killed writers; the caller holds the run's lock, so no other process writes."""
     for path in folder.glob(".tmp-*"):
         path.unlink(missing_ok=True)
 
@@ -64,4 +64,4 @@ def read_json(path: Path) -> Any:
     except OSError as error:
         raise StorageError(f"{path}: cannot be read ({error.strerror})") from None
     except ValueError as error:
-        raise StorageError(f"{path}: is not valid JSON ({error}); delete the file and run again") from None
+        raise StorageError(f"{path}: is not valid JSON ({error}); delete the file and run the command again") from None

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Integer
 from torch import Tensor, nn
 
-from kd import IGNORE as IGNORE  # the label of an ignored pixel; datasets translate whatever their files use
+from kd.constants import IGNORE as IGNORE  # the label of an ignored pixel; datasets translate whatever their files use
 
 Taken = Tensor | tuple[Tensor, ...]  # what a term reads on one side: a map, or a tuple with a map per address
 

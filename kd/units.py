@@ -1,4 +1,4 @@
-"""Amounts as people write them: steps or a share of them, times, and sizes of files."""
+"""Amounts as recipes, commands and messages write them: steps or a share of all steps, durations, file sizes."""
 
 import re
 from typing import Any
@@ -7,7 +7,7 @@ from kd.errors import shown
 
 
 def amount(value: Any) -> int | str:
-    """`value`, if it is a number of steps or a share such as `5%`.
+    """Check that `value` is a number of steps or a share such as `5%`, and return it.
 
     Raises:
         ValueError: it is neither.
@@ -22,38 +22,38 @@ def amount(value: Any) -> int | str:
 
 
 def as_steps(value: int | str, total: int) -> int:
-    """Steps in an amount: `7` is 7, `"5%"` is that share of `total`, rounded, and at least 1 if it is above 0.
+    """An amount in steps: `7` is 7; `"5%"` is that share of `total`, rounded, at least 1 unless it is `0%`.
 
     Raises:
         ValueError: `value` is neither.
     """
-    given = amount(value)
-    if isinstance(given, int):
-        return given
-    share = float(given.removesuffix("%"))
+    checked = amount(value)
+    if isinstance(checked, int):
+        return checked
+    share = float(checked.removesuffix("%"))
     return max(1, round(total * share / 100)) if share > 0 else 0
 
 
 def multiples_near(size: int, parts: int) -> str:
-    """The multiples of `parts` around `size`, none of them 0, as a message lists them."""
+    """The positive multiples of `parts` next to `size`, as messages list them."""
     below = size // parts * parts
     return " and ".join(map(str, [below, below + parts] if below else [parts]))
 
 
 def as_seconds(text: str) -> float:
-    """Seconds in `6h`, `90m`, `1.5h`, `2d` or `3600s`.
+    """Parse a duration such as `6h`, `90m`, `1.5h`, `2d` or `3600s` into seconds.
 
     Raises:
-        ValueError: it is none of these.
+        ValueError: it has another form, or is 0.
     """
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text)
-    if found is None or float(found[1]) == 0:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text)
+    if match is None or float(match[1]) == 0:
         raise ValueError(f"must be a time such as 6h, 90m or 2d, got '{text}'")
-    return float(found[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[found[2]]
+    return float(match[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
 
 
 def duration(seconds: float) -> str:
-    """Seconds, >= 0, in the unit that reads best: `45 s`, `12 min`, `3 h 05 min`."""
+    """Format seconds, >= 0, in a suitable unit: `45 s`, `12 min`, `3 h 05 min`."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
@@ -61,7 +61,7 @@ def duration(seconds: float) -> str:
 
 
 def data_size(count: float) -> str:
-    """Bytes, >= 0, in the unit that reads best: `512 bytes`, `16.4 kB`, `1.2 GB`."""
+    """Format bytes, >= 0, in a suitable unit: `512 bytes`, `16.4 kB`, `1.2 GB`."""
     for unit in ("bytes", "kB", "MB"):
         if count < 1000:
             return f"{count:.3g} {unit}"

@@ -1,10 +1,12 @@
-"""What every test gets: one thread, fixed seeds, and the real data where it is at hand."""
+"""What every test gets: checked shapes, one thread, fixed seeds, and the real data where it is available."""
 
 from pathlib import Path
 
 import pytest
 import torch
+from shape_checks import check_shapes
 
+check_shapes("kd.losses", "kd.adapters", "kd.types", "kd.networks.taps", "kd.metrics")  # before they are imported
 torch.set_num_threads(1)
 
 

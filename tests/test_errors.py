@@ -14,7 +14,7 @@ def test_all_mistakes_at_once_in_the_order_of_the_file(folder: Path) -> None:
     text = text.replace("lr: 1e-2, ", "lr: 1e-2, lr: .nan, ").replace("kd.losses.PixelKL", "mine.py:KL")
     assert mistakes(text, "log.every=0") == [
         "r.yaml:9:3: data.worker: unknown key; did you mean 'workers'?",
-        "r.yaml:13:12: distill.kl.loss.use: 'mine.py:KL' would be imported, and is no part of kd; if you trust this "
+        "r.yaml:13:12: distill.kl.loss.use: 'mine.py:KL' would be imported, but is not part of kd; if you trust this "
         "recipe: kd run r.yaml log.every=0 --trust",
         "r.yaml:22:52: optimizer.args.lr: given twice, first at r.yaml:22:42; remove one",
         "r.yaml:25:3: train.steps: must be at least 1, got -2",

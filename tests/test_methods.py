@@ -1,6 +1,9 @@
-"""Every row of `recipes/shapes/methods.yaml` trains: three steps of a small student under a small teacher."""
+"""The YAML fragments on the pages of `docs/methods` train: three steps of a small student under a small teacher."""
 
+import inspect
 import math
+import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,19 +13,28 @@ from steps import losses_of
 import kd.losses
 from kd.components import Maker
 from kd.data import Shapes
-from kd.data.dataset import Split
 from kd.data.loader import training_batches
+from kd.data.split import Split
 from kd.machine import choose
 from kd.parts.assemble import assemble
 from kd.parts.dry_run import dry_run
 from kd.recipe import Use, read_recipe
-from kd.recipe.shipped import shipped_recipes
-from kd.runs import write_weights
 from kd.scoring import reestimate_batchnorm
 from kd.train.start import start
+from kd.trained import write_weights
 from teachers import DeepLabV3Plus
 
-METHODS = yaml.safe_load((shipped_recipes() / "shapes" / "methods.yaml").read_text(encoding="utf-8"))
+METHODS = Path(__file__).resolve().parents[1] / "docs" / "methods"
+PAGES = {page.stem: page.read_text(encoding="utf-8") for page in METHODS.glob("*.md")}
+FRAGMENTS = {
+    f"{stem}-{number}": yaml.safe_load(block)
+    for stem, text in sorted(PAGES.items())
+    for number, block in enumerate(re.findall(r"```yaml\n(.*?)```", text, re.DOTALL), 1)
+}
+DISTILL, SUPERVISED = (
+    {name: fragment[section] for name, fragment in FRAGMENTS.items() if section in fragment}
+    for section in ("distill", "supervised")
+)
 BASE = """
 student: {use: students.MobileNetV3SmallASPPLite, args: {width: 0.5}}
 data: {use: kd.data.Shapes, args: {count: 8}, size: [64, 64], workers: 0}
@@ -42,8 +54,8 @@ def flow(tree):
 
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory):
-    """An untrained teacher for all rows, with statistics of its own maps and logits that differ: it is sure enough for
-    the losses that take only its certain answers.
+    """An untrained teacher for all fragments, with BatchNorm statistics of its own maps. Its logits are scaled up, so
+    that it is certain enough for the losses that use only its certain predictions.
     """
     network = DeepLabV3Plus(6, backbone="mobilenet_v2", decoder=64)
     batches = training_batches(Split(Shapes("train", 8), (64, 64), seed=0), steps=2, batch_size=8, workers=0)
@@ -73,21 +85,21 @@ def trained(folder, *overrides):
     return steps
 
 
-@pytest.mark.parametrize("name", METHODS["distill"])
-def test_a_row_trains_three_steps(name, teacher, tmp_path):
-    fragment = METHODS["distill"][name]
+@pytest.mark.parametrize("name", DISTILL)
+def test_a_fragment_trains_three_steps(name, teacher, tmp_path):
+    fragment = DISTILL[name]
     steps = trained(tmp_path, teacher, "distill=" + flow(fragment))
     assert len(steps) == 3
     for losses in steps:
         assert losses.keys() == {"supervised", "total", "gradient_norm", *fragment}
         assert all(math.isfinite(value) for value in losses.values())
-    for term in fragment:  # VID's likelihood and ReviewKD's learnt layers aside, no term is idle
+    for term in fragment:
         assert any(losses[term] != 0 for losses in steps)
 
 
-@pytest.mark.parametrize("name", METHODS["supervised"])
-def test_a_supervised_row_trains_three_steps(name, tmp_path):
-    steps = trained(tmp_path, "supervised=" + flow(METHODS["supervised"][name]))
+@pytest.mark.parametrize("name", SUPERVISED)
+def test_a_supervised_fragment_trains_three_steps(name, tmp_path):
+    steps = trained(tmp_path, "supervised=" + flow(SUPERVISED[name]))
     assert len(steps) == 3
     assert all(losses["supervised"] > 0 and math.isfinite(losses["total"]) for losses in steps)
 
@@ -103,18 +115,41 @@ def used(tree):
             yield from used(item)
 
 
-@pytest.mark.parametrize("section", ["distill", "supervised"])
-def test_every_exported_loss_has_a_row_of_its_name(section):
-    exported = {
-        name for name in kd.losses.__all__ if hasattr(getattr(kd.losses, name), "compares") == (section == "distill")
-    }
-    assert exported <= METHODS[section].keys()
-    for name in exported:
-        assert f"kd.losses.{name}" in used(METHODS[section][name])
+def page_of(name):
+    """The page of a loss has the name of its module."""
+    return getattr(kd.losses, name).__module__.rpartition(".")[2]
 
 
-def test_a_row_on_features_names_its_taps_and_its_adapter_where_channels_must_agree(tmp_path):
-    for row in METHODS["distill"].values():
-        for term in row.values():
+@pytest.mark.parametrize("name", kd.losses.__all__)
+def test_every_loss_has_a_page_with_a_fragment(name):
+    section = "distill" if hasattr(getattr(kd.losses, name), "compares") else "supervised"
+    fragments = [fragment for key, fragment in FRAGMENTS.items() if key.startswith(f"{page_of(name)}-")]
+    assert any(f"kd.losses.{name}" in used(fragment.get(section)) for fragment in fragments)
+
+
+@pytest.mark.parametrize("name", kd.losses.__all__)
+def test_the_page_lists_every_argument_with_its_default(name):
+    rows = [line.split("|")[1:3] for line in PAGES[page_of(name)].splitlines() if line.startswith("| `")]
+    listed = {(argument.strip(" `"), default.strip()) for names, default in rows for argument in names.split(",")}
+    loss = getattr(kd.losses, name)
+    parameters = inspect.signature(loss).parameters.values() if "__init__" in vars(loss) else ()
+    for parameter in parameters:
+        default = "" if parameter.default is parameter.empty else str(parameter.default)
+        assert (parameter.name, default) in listed
+
+
+def test_every_fragment_is_one_section_of_a_recipe():
+    assert all(fragment.keys() in ({"distill"}, {"supervised"}) for fragment in FRAGMENTS.values())
+
+
+def test_a_fragment_on_features_names_its_taps(tmp_path):
+    for fragment in DISTILL.values():
+        for term in fragment.values():
             component = Maker().find(Use.model_validate(term["loss"]))
             assert component.compares != "features" or "at" in term
+
+
+def test_the_pages_link_to_existing_files():
+    for text in PAGES.values():
+        for target in re.findall(r"\]\(([^)#:]+)\)", text):
+            assert (METHODS / target).is_file(), target

@@ -119,12 +119,12 @@ def test_a_damaged_result_is_one_line(tmp_path, text, message):
     assert "\n" not in str(caught.value)
 
 
-def test_no_result_says_which_file(tmp_path):
+def test_a_missing_result_is_named(tmp_path):
     with pytest.raises(StorageError, match=r"result\.json: cannot be read \(No such file or directory\)"):
         read_result(tmp_path)
 
 
-def test_recipes_that_say_the_same_share_their_runs(tmp_path):
+def test_recipes_of_equal_meaning_share_their_runs(tmp_path):
     for name in ("a.yaml", "b.yaml"):
         (tmp_path / name).write_text(RECIPE)
     a, b = (read_recipe(tmp_path / name) for name in ("a.yaml", "b.yaml"))
@@ -186,10 +186,11 @@ def test_a_directory_has_one_owner(tmp_path):
     with locked(tmp_path):
         child = context.Process(target=_try_lock, args=(tmp_path, queue))
         child.start()
-        said = queue.get(timeout=30)
+        message = queue.get(timeout=30)
         child.join()
     assert (
-        said == f"{tmp_path}: in use by process {os.getpid()} on {os.uname().nodename}; wait for it, or stop it first"
+        message
+        == f"{tmp_path}: in use by process {os.getpid()} on {os.uname().nodename}; wait for it, or stop it first"
     )
     child = context.Process(target=_try_lock, args=(tmp_path, queue))
     child.start()

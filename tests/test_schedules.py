@@ -11,7 +11,7 @@ from kd.metrics import scores
 from kd.recipe import baseline_of, read_recipe
 from kd.runs import read_metrics, read_result
 from kd.schedules import Patience, constant, cosine, linear, one_cycle, plateau, poly, step
-from kd.train import evaluations
+from kd.train import evaluation
 from kd.train.session import run_recipe
 
 
@@ -38,14 +38,14 @@ def test_constant_and_linear():
     assert [factor(s) for s in (0, 5, 10, 99)] == pytest.approx([0.0, 1.5, 3.0, 3.0])
 
 
-def test_mistakes_say_both_numbers():
+def test_mistakes_show_both_numbers():
     with pytest.raises(ValueError, match="warmup: 20 steps, but the run has 10; shorten the warm-up"):
         poly(steps=10, warmup=20)
     with pytest.raises(ValueError, match=r"start and end must be >= 0, got -1 and 0.0"):
         linear(steps=10, start=-1)
-    with pytest.raises(ValueError, match=re.escape("climb: 1 of 3 steps; it takes 2 of them at least")):
+    with pytest.raises(ValueError, match=re.escape("climb: 1 of 3 steps; use at least 2, and leave at least 1")):
         one_cycle(steps=3)
-    with pytest.raises(ValueError, match="factor must lie between 0 and 1, got 2"):
+    with pytest.raises(ValueError, match="factor must be between 0 and 1, got 2"):
         plateau(steps=10, factor=2)
     with pytest.raises(ValueError, match="patience must be at least 1 evaluation, got 0"):
         plateau(steps=10, patience=0)
@@ -90,20 +90,20 @@ def test_plateau_is_torchs():
     torchs = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, "max", 0.5, patience=1, threshold=0.0)
     for number, metric in enumerate(METRICS):
         assert factor(number) == optimizer.param_groups[0]["lr"]
-        factor.tell(metric)
+        factor.update(metric)
         torchs.step(metric)
     assert factor(99) == 0.5**4
 
 
-def test_plateau_goes_on_from_its_state():
+def test_plateau_resumes_from_its_state():
     whole, first, second = (plateau(steps=100, factor=0.5) for _ in range(3))
     for metric in METRICS:
-        whole.tell(metric)
+        whole.update(metric)
     for metric in METRICS[:6]:
-        first.tell(metric)
+        first.update(metric)
     second.load_state_dict(first.state_dict())
     for metric in METRICS[6:]:
-        second.tell(metric)
+        second.update(metric)
     assert second.state_dict() == whole.state_dict()
     assert second(50) == whole(50)
 
@@ -112,7 +112,7 @@ def test_patience_runs_out_after_so_many_evaluations_without_a_better_one():
     patience = Patience(2)
     seen = []
     for metric in (0.5, 0.5, 0.6, 0.6, 0.1):
-        patience.tell(metric)
+        patience.update(metric)
         seen.append(patience.has_run_out)
     assert seen == [False, False, False, False, True]
 
@@ -134,7 +134,7 @@ def scripted(monkeypatch, values):
     def score(confusion):
         return scores(confusion)._replace(miou=next(left))
 
-    monkeypatch.setattr(evaluations, "scores", score)
+    monkeypatch.setattr(evaluation, "scores", score)
 
 
 CUT = ["train.steps=12", "train.evaluate_every=1", "train.save_every=1"]

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from kd.components.build import check_calls
+from kd.components import Maker
 from kd.errors import RecipeError
 from kd.machine import Precision
 from kd.metrics import confusion_matrix
@@ -29,7 +29,7 @@ CPU = Precision(torch.device("cpu"), torch.float32, torch.contiguous_format)
 
 
 class Painted(NamedTuple):
-    """Three images whose red channel says the class; label maps of different sizes."""
+    """Three images whose red channel encodes the class; label maps of different sizes."""
 
     class_names: tuple[str, ...] = ("dark", "bright")
     colors: tuple[tuple[int, int, int], ...] = ((0, 0, 0), (255, 255, 255))
@@ -50,7 +50,7 @@ class Painted(NamedTuple):
 
 
 class Red(nn.Module):
-    """Says "bright" where red is above a half."""
+    """Predicts "bright" where red is above a half."""
 
     def __init__(self):
         super().__init__()
@@ -73,7 +73,7 @@ def test_the_score_is_taken_at_each_label_maps_own_size():
     assert network.was_training is False
 
 
-def test_training_modes_come_back_one_by_one():
+def test_training_modes_are_restored_module_by_module():
     network = Red()
     network.frozen.eval()
     score(network, Painted(), size=(16, 8), precision=CPU)
@@ -103,7 +103,7 @@ def test_batchnorm_is_reestimated_from_the_batches_alone():
     assert network[0].momentum == 0.01
 
 
-def test_what_rests_keeps_its_statistics_when_batchnorm_is_reestimated():
+def test_a_frozen_part_keeps_its_statistics_when_batchnorm_is_reestimated():
     network = nn.Sequential(nn.BatchNorm2d(3), nn.BatchNorm2d(3))
     network[0].running_mean.fill_(0.2)
     network[0].eval()
@@ -115,7 +115,7 @@ def test_what_rests_keeps_its_statistics_when_batchnorm_is_reestimated():
 
 
 class Where(nn.Module):
-    """Two classes from one convolution; sees where a pixel lies in what it is given, and keeps the sizes of it."""
+    """Two classes from one convolution and the column of a pixel; records the sizes of its inputs."""
 
     def __init__(self, *, left=0.0):
         super().__init__()
@@ -133,7 +133,7 @@ class Where(nn.Module):
 IMAGES = torch.randint(0, 256, (2, 3, 40, 50), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
 
 
-def test_windows_of_a_network_that_looks_at_single_pixels_are_the_whole():
+def test_windows_of_a_network_of_single_pixels_give_the_whole_image():
     network = Where()
     whole = predict(network, IMAGES, CPU).softmax(1)
     slid = predict(network, IMAGES, CPU, EvaluateConfig(window=(32, 32)))
@@ -154,7 +154,7 @@ def test_a_window_larger_than_the_image_is_the_image():
     assert network.sizes == [(40, 50)]
 
 
-def test_the_mirror_image_takes_away_what_depends_on_the_side():
+def test_the_mirror_image_removes_what_depends_on_the_side():
     network = Where(left=2.0)
     found = predict(network, IMAGES, CPU, EvaluateConfig(flip=True)).exp()
     straight = predict(network, IMAGES, CPU).softmax(1)
@@ -345,7 +345,7 @@ def test_good_metrics_pass_and_all_bad_ones_are_named(tmp_path):
     assert check_metrics(recipe_with(tmp_path), *maps) == []
     good = recipe_with(tmp_path, "my.py:Seen", "kd.metrics.BoundaryIoU", "kd.metrics.Confusion")
     assert check_metrics(good, *maps) == []
-    check_calls(good)
+    Maker(good).check()
     bad = recipe_with(tmp_path, "my.py:Raises", "my.py:Seen", "my.py:Empty")
     assert [line.split(": ")[1] for line in check_metrics(bad, *maps)] == ["evaluate.metrics.0", "evaluate.metrics.2"]
 
@@ -358,7 +358,7 @@ def test_the_call_of_a_metric_is_checked(tmp_path):
         ("kd.metrics.BoundryIoU", "kd.metrics has no 'BoundryIoU'; did you mean 'BoundaryIoU'?"),
     ):
         with pytest.raises(RecipeError) as caught:
-            check_calls(recipe_with(tmp_path, metric))
+            Maker(recipe_with(tmp_path, metric)).check()
         (line,) = caught.value.mistakes
         assert ": evaluate.metrics.0" in line
         assert line.endswith(fault)

@@ -28,6 +28,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """List it, and remove it with `--yes`."""
-    from kd.clean import clean_command
+    from kd.diagnose.clean import clean_command
 
     clean_command(arguments.runs, yes=arguments.yes)

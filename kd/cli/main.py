@@ -8,10 +8,10 @@ import warnings
 from collections.abc import Iterable, Sequence
 from importlib import import_module
 
-from kd import __version__
 from kd.cli import status
 from kd.cli.options import sort_out
 from kd.cli.status import MEASURING, PLAIN, READING, TRAINING
+from kd.constants import __version__
 
 # The commands, in the order of `kd --help`, and how each may end. A command is the module of kd.cli that has its name
 # (docs/add-a-command.md), and imports what it runs only when it runs: none waits for what it does not need.

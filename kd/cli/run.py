@@ -75,7 +75,7 @@ def run(arguments: argparse.Namespace) -> None:
 def _smoke(recipe: "Recipe") -> None:
     """Try a recipe out in a folder that is removed."""
     from kd.compare import compare_command
-    from kd.train.smoke import smoke
+    from kd.diagnose.smoke import smoke
 
     with tempfile.TemporaryDirectory(prefix="kd-smoke-") as folder:
         run_dir = smoke(recipe, runs=Path(folder))

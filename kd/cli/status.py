@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Sequence
 from contextlib import suppress
 
-from kd import __version__
+from kd.constants import __version__
 from kd.errors import DivergedError, LockedError, RecipeError, StoppedError
 
 MEANINGS = {

@@ -1,4 +1,4 @@
-"""What distillation bought: finished runs side by side, on the terminal, as JSON and as one page."""
+"""The effect of distillation: finished runs side by side, on the terminal, as JSON and as one page."""
 
 import json
 import os
@@ -68,14 +68,14 @@ def compare_command(
         targets: recipes or run directories.
         runs: where the runs of recipes are.
         overrides: `path=value`, for the recipes.
-        trust: whether recipes, and the networks whose predictions the page shows, may be code that is not ours.
+        trust: whether recipes, and networks whose predictions the page shows, may name code outside kd.
         as_json: print JSON and nothing else; the page is then written only if `html` is given.
         html: where the page goes; by default `report.html` in the first student's run directory.
         page: False writes no page, and then torch is not needed.
         console: where to print, by default standard output.
 
     Returns:
-        The exit status 0; what is wrong is raised.
+        The exit status 0.
 
     Raises:
         RecipeError: a recipe is wrong, a run is missing, or the runs cannot be compared.
@@ -105,18 +105,18 @@ def compare_command(
     if file is not None:
         console.print(f"report: {file}", markup=False, soft_wrap=True)
     for note in comparison.notes:
-        console.print(note, markup=False, soft_wrap=True)
+        console.print(note.text, markup=False, soft_wrap=True)
     return 0
 
 
 def list_command(runs: Path = Path("runs"), *, console: Console | None = None) -> int:
-    """`kd list`: one line a run directory, finished or not. Returns the exit status 0."""
+    """`kd list`: print one line for each run directory, finished or not. Returns the exit status 0."""
     console = console or stdout()
     lines = list_runs(runs)
     if lines:
         console.print(tables.as_table(*tables.list_rows(lines), left=5))
     else:
-        console.print(f"{runs}: holds no runs; kd run RECIPE makes one", markup=False, soft_wrap=True)
+        console.print(f"{runs}: holds no runs; kd run RECIPE trains one", markup=False, soft_wrap=True)
     return 0
 
 

@@ -1,7 +1,8 @@
-"""What a comparison is: networks that were scored on the same images, and what follows from their scores."""
+"""The data of a comparison: networks that were scored on the same images, and what follows from their scores."""
 
+import math
 import statistics
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,17 +12,51 @@ from kd.errors import RecipeError
 from kd.metrics import Scores, scores
 from kd.runs import Result, SplitResult, TeacherResult
 
-# "alone": trained from labels alone, and not the twin of a distilled network in the same comparison.
+# "alone": trained from labels, and not the baseline of a distilled network in the same comparison.
 Role = Literal["teacher", "baseline", "alone", "student"]
 ORDER: tuple[Role, ...] = ("teacher", "baseline", "alone", "student")
 SPLIT = "val"
 
+ScoreName = Literal["miou", "pixel_accuracy", "mean_accuracy", "mean_dice"]
+SCORES: tuple[ScoreName, ...] = ("miou", "pixel_accuracy", "mean_accuracy", "mean_dice")
+
 
 class Figure(NamedTuple):
-    """A score over seeds, a share from 0 to 1."""
+    """A score over seeds."""
 
-    mean: float
-    sd: float | None  # sample standard deviation; None for one seed
+    values: tuple[float, ...]  # one a seed; NaN where the score is not defined
+
+    @property
+    def mean(self) -> float:
+        """NaN unless it is defined for every seed."""
+        return statistics.fmean(self.values)
+
+    @property
+    def sd(self) -> float | None:
+        """Sample standard deviation; None for one seed, NaN where the mean is."""
+        if len(self.values) == 1:
+            return None
+        return math.nan if math.isnan(self.mean) else statistics.stdev(self.values)
+
+
+class MetricFigures(NamedTuple):
+    """A further metric over seeds."""
+
+    unit: str  # "%": the values are shares from 0 to 1
+    direction: str  # "higher" or "lower": which is better
+    figures: dict[str, Figure]  # the metric's values by name; tables show the first
+
+    @property
+    def headline(self) -> Figure:
+        """The figure that tables show."""
+        return next(iter(self.figures.values()))
+
+
+class Note(NamedTuple):
+    """A line for the user, below the tables."""
+
+    kind: Literal["unfinished", "no baseline", "seeds differ", "absent", "one class", "best step", "one seed"]
+    text: str
 
 
 @dataclass(frozen=True)
@@ -40,35 +75,49 @@ class Entry:
     images_per_second: float | None = None  # in training, the mean over seeds
     peak_memory: int | None = None  # bytes, the highest of all seeds
     select: str = "last"  # which weights were scored: "last" or "best"
-    teacher: str | None = None  # key of the entry that taught it
-    baseline: str | None = None  # key of its twin's entry; None where no twin has finished
+    teacher: str | None = None  # key of the teacher's entry
+    baseline: str | None = None  # key of the baseline's entry; None where no baseline has finished
 
     @cached_property
     def scores(self) -> tuple[Scores, ...]:
         """The scores of each seed."""
         return tuple(scores(split.confusion) for split in self.splits)
 
-    def figure(self, score: Callable[[Scores], float]) -> Figure:
-        """Mean and standard deviation of one score over the seeds."""
-        values = [score(each) for each in self.scores]
-        return Figure(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None)
+    def figure(self, name: ScoreName) -> Figure:
+        """One of the `Scores` over the seeds, shares from 0 to 1."""
+        return Figure(tuple(getattr(result, name) for result in self.scores))
 
     @property
     def miou(self) -> float:
         """Mean over the seeds, a share."""
-        return self.figure(lambda each: each.miou).mean
+        return self.figure("miou").mean
 
     @cached_property
     def iou(self) -> tuple[float | None, ...]:
         """Each class's IoU, the mean over the seeds that have one; None where none has."""
-        columns = zip(*(each.iou for each in self.scores), strict=True)
+        columns = zip(*(result.iou for result in self.scores), strict=True)
         known = ([value for value in column if value is not None] for column in columns)
         return tuple(statistics.fmean(values) if values else None for values in known)
+
+    @cached_property
+    def metrics(self) -> dict[str, MetricFigures]:
+        """The further metrics that every seed was scored with, by label."""
+        found: dict[str, MetricFigures] = {}
+        for label, first in self.splits[0].metrics.items():
+            if all(label in split.metrics for split in self.splits):
+                seeds = [split.metrics[label].values for split in self.splits]
+                figures = {name: _figure([values.get(name) for values in seeds]) for name in first.values}
+                found[label] = MetricFigures(first.unit, first.direction, figures)
+        return found
 
     @property
     def megabytes(self) -> float:
         """Size of the parameters in float32, in 10⁶ bytes."""
         return 4 * self.parameters / 1e6
+
+
+def _figure(values: Sequence[float | None]) -> Figure:
+    return Figure(tuple(math.nan if value is None else value for value in values))
 
 
 @dataclass(frozen=True)
@@ -78,7 +127,7 @@ class Comparison:
     entries: tuple[Entry, ...]  # teachers, baselines, others without a teacher, students
     classes: tuple[str, ...]
     images: int
-    notes: tuple[str, ...]  # lines for the user, below the tables
+    notes: tuple[Note, ...]
     trust: bool = False  # whether code that the runs' recipes name may be imported
 
     def get(self, key: str | None) -> Entry | None:
@@ -90,18 +139,23 @@ class Comparison:
         return tuple(entry for entry in self.entries if entry.role == role)
 
     def gain(self, entry: Entry) -> float | None:
-        """Points of mIoU above the baseline's, a share; None without a baseline."""
+        """The mIoU above the baseline's, a share; None without a baseline."""
         baseline = self.get(entry.baseline)
         return None if baseline is None else entry.miou - baseline.miou
 
     def to_teacher(self, entry: Entry) -> float | None:
-        """Points of mIoU above the teacher's, a share, usually negative; None without a teacher."""
+        """The mIoU above the teacher's, a share, usually negative; None without a teacher."""
         teacher = self.get(entry.teacher)
         return None if teacher is None else entry.miou - teacher.miou
 
     def label(self, entry: Entry) -> str:
-        """The shortest text that tells this entry from the others: its role, or its recipe's stem."""
+        """The shortest text that tells an entry from the others: its role, or its recipe's stem."""
         return entry.role if len(self.of_role(entry.role)) == 1 else entry.name
+
+    @property
+    def metrics(self) -> dict[str, MetricFigures]:
+        """The further metrics of all entries by label, each as one of the entries has it."""
+        return {label: metric for entry in self.entries for label, metric in entry.metrics.items()}
 
     @property
     def absent(self) -> tuple[str, ...]:
@@ -110,14 +164,15 @@ class Comparison:
         return tuple(name for name, pixels in zip(self.classes, counts, strict=True) if pixels == 0)
 
 
-def val(result: Result | TeacherResult, run: Path) -> SplitResult:
+def val(result: Result | TeacherResult, run_dir: Path) -> SplitResult:
     """The score of a run, or of its teacher, on the split that is compared.
 
     Raises:
         RecipeError: there is none.
     """
     if SPLIT not in result.splits:
-        raise RecipeError(f"{run}: has scores on {', '.join(result.splits) or 'nothing'}, not on {SPLIT}; run it again")
+        scored = ", ".join(result.splits) or "nothing"
+        raise RecipeError(f"{run_dir}: has scores on {scored}, not on {SPLIT}; run it again")
     return result.splits[SPLIT]
 
 

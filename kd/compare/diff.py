@@ -1,4 +1,4 @@
-"""`kd diff A B`: key by key, what differs between two recipes or run directories."""
+"""`kd diff A B`: the keys in which two recipes or run directories differ."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,9 +17,9 @@ NOTHING = "–"
 
 
 def diff_command(a: str | Path, b: str | Path, *, console: Console | None = None) -> bool:
-    """Print what differs in the recipes, and between run directories in versions, hardware and results too.
+    """Print the differences of two recipes; of two run directories also those in versions, hardware and results.
 
-    Nothing that the recipes name is imported.
+    The components that the recipes name are not imported.
 
     Returns:
         Whether anything differs.
@@ -29,28 +29,28 @@ def diff_command(a: str | Path, b: str | Path, *, console: Console | None = None
         StorageError: a run's file cannot be read.
     """
     console = console or stdout()
-    here, there = facts(Path(a)), facts(Path(b))
-    keys = [key for key in {**here, **there} if here.get(key, NOTHING) != there.get(key, NOTHING)]
+    of_a, of_b = facts(Path(a)), facts(Path(b))
+    keys = [key for key in of_a | of_b if of_a.get(key, NOTHING) != of_b.get(key, NOTHING)]
     if not keys:
         console.print(f"{a} and {b}: no difference", markup=False)
         return False
     table = Table("key", str(a), str(b))
     for key in keys:
-        table.add_row(key, here.get(key, NOTHING), there.get(key, NOTHING))
+        table.add_row(key, of_a.get(key, NOTHING), of_b.get(key, NOTHING))
     console.print(table)
     return True
 
 
 def facts(path: Path) -> dict[str, str]:
-    """All that a recipe, or a run directory, says of itself: dotted key -> text."""
+    """What a recipe or a run directory holds: dotted key -> text."""
     if not path.is_dir():
         return dict(_flat(_recipe(read_recipe(path, trust=True)), "recipe"))
-    found = dict(_flat(_recipe(read_run_recipe(path, trust=True)), "recipe"))
-    found |= _flat(read_json(path / "environment.json"), "environment")
+    recipe = dict(_flat(_recipe(read_run_recipe(path, trust=True)), "recipe"))
+    kept = recipe | dict(_flat(read_json(path / "environment.json"), "environment"))
     if not is_finished(path):
-        return found | {"result": "unfinished"}
+        return kept | {"result": "unfinished"}
     result = read_result(path)
-    known: dict[str, Any] = {
+    numbers: dict[str, Any] = {
         "seed": result.seed,
         "network": result.network,
         "parameters": result.parameters,
@@ -58,9 +58,10 @@ def facts(path: Path) -> dict[str, str]:
         "peak_memory": result.peak_memory,
     }
     for name, split in result.splits.items():
-        one = scores(split.confusion)
-        known[name] = {"images": split.images, "miou": one.miou, "pixel_accuracy": one.pixel_accuracy}
-    return found | dict(_flat(known, "result"))
+        score = scores(split.confusion)
+        numbers[name] = {"images": split.images, "miou": score.miou, "pixel_accuracy": score.pixel_accuracy}
+        numbers[name] |= {label: metric.headline for label, metric in split.metrics.items()}
+    return kept | dict(_flat(numbers, "result"))
 
 
 def _recipe(recipe: Recipe) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""From recipes or run directories to a comparison: which networks, how they score, what may be said of them."""
+"""From recipes or run directories to a comparison: its networks, their scores, and the notes on them."""
 
 import shlex
 import statistics
@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from kd.compare.comparison import ORDER, SPLIT, Comparison, Entry, Role, labelled, val
+from kd.compare.comparison import ORDER, SPLIT, Comparison, Entry, Note, Role, labelled, val
 from kd.compare.listing import by_seed
 from kd.errors import RecipeError
 from kd.recipe import read_recipe
@@ -18,11 +18,11 @@ from kd.units import duration
 
 @dataclass
 class _Group:
-    """The finished runs of one recipe, and how the user would make more of them."""
+    """The finished runs of one recipe, and the command that makes the others."""
 
     runs: list[Path]
     command: str  # the `kd run …` of this recipe
-    unfinished: tuple[int, ...]  # seeds that its recipe asks for
+    unfinished: tuple[int, ...]  # further seeds of the recipe
 
     @property
     def folder(self) -> Path:
@@ -32,13 +32,13 @@ class _Group:
 def gather(
     targets: Sequence[str], *, runs: Path = Path("runs"), overrides: Sequence[str] = (), trust: bool = False
 ) -> Comparison:
-    """Find the runs to compare, with the teachers and the twins that belong to them.
+    """Find the runs to compare, with the teachers and the baselines that belong to them.
 
     Args:
         targets: recipes; or run directories, of one seed (`runs/x-1234abcd/seed0`) or of all (`runs/x-1234abcd`).
         runs: where the runs of recipes are.
         overrides: `path=value`, for every recipe among the targets.
-        trust: whether recipes may name code that is not ours.
+        trust: whether recipes may name code outside kd.
 
     Raises:
         RecipeError: a target has no finished run; the runs were not scored on the same images or classes.
@@ -47,39 +47,41 @@ def gather(
     groups = _groups(targets, Path(runs), overrides, trust)
     entries: dict[str, Entry] = {}
     alone: list[Entry] = []
-    notes: list[str] = []
+    notes: list[Note] = []
     for group in groups:
-        results = [read_result(run) for run in group.runs]
+        results = [read_result(run_dir) for run_dir in group.runs]
         if group.unfinished:
-            listed = ", ".join(map(str, group.unfinished))
-            notes.append(f"{group.folder.name}: seed {listed} has not finished; {group.command} finishes it")
+            seeds = ", ".join(map(str, group.unfinished))
+            line = f"{group.folder.name}: seed {seeds} has not finished; {group.command} finishes it"
+            notes.append(Note("unfinished", line))
         if results[0].teacher is None:
             alone.append(_entry("alone", group.runs, results))
             continue
         teacher = _teacher(results, group.folder, entries)
         baseline = _baseline(results, group, groups, entries)
-        entry = replace(
+        student = replace(
             _entry("student", group.runs, results), teacher=teacher.key, baseline=baseline.key if baseline else None
         )
-        entries |= {each.key: each for each in (teacher, entry, baseline) if each}
-        notes += _of_twin(entry, baseline, group.command)
+        entries |= {entry.key: entry for entry in (teacher, student, baseline) if entry}
+        notes += _notes_on_baseline(student, baseline, group.command)
     for entry in alone:
         entries.setdefault(entry.key, entry)  # a baseline or a teacher has its row already
     ordered = sorted(entries.values(), key=lambda entry: ORDER.index(entry.role))
     _comparable(ordered)
     first = ordered[0].splits[0]
     comparison = Comparison(tuple(ordered), tuple(first.classes), first.images, (), trust)
-    notes = sorted([*_of_scores(comparison), *notes], key=lambda note: note.startswith("no baseline"))
+    notes = sorted([*_notes_on_scores(comparison), *notes], key=lambda note: note.kind == "no baseline")  # these last
     return replace(comparison, notes=tuple(notes))
 
 
 def _groups(targets: Sequence[str], runs: Path, overrides: Sequence[str], trust: bool) -> list[_Group]:
-    """What each target stands for; two seeds of one recipe are one group."""
+    """The groups of runs that the targets name; two seeds of one recipe are one group."""
     groups: dict[Path, _Group] = {}
     for target in targets:
-        found = _of_directory(Path(target)) if Path(target).is_dir() else _of_recipe(target, runs, overrides, trust)
-        known = groups.setdefault(found.folder.resolve(), found)
-        known.runs += [run for run in found.runs if run.name not in {each.name for each in known.runs}]
+        group = _of_directory(Path(target)) if Path(target).is_dir() else _of_recipe(target, runs, overrides, trust)
+        known = groups.setdefault(group.folder.resolve(), group)
+        names = {run_dir.name for run_dir in known.runs}
+        known.runs += [run_dir for run_dir in group.runs if run_dir.name not in names]
     if not groups:
         raise RecipeError("nothing to compare: name a recipe or a run directory")
     return list(groups.values())
@@ -88,7 +90,7 @@ def _groups(targets: Sequence[str], runs: Path, overrides: Sequence[str], trust:
 def _of_directory(path: Path) -> _Group:
     runs = [path] if is_finished(path) else _finished(path)
     if not runs:
-        raise RecipeError(f"{path}: holds no finished run (no result.json); kd list shows the runs there are")
+        raise RecipeError(f"{path}: holds no finished run (no result.json); kd list shows all runs")
     return _Group(runs, _command_of(runs[0]), ())
 
 
@@ -97,24 +99,25 @@ def _of_recipe(target: str, runs: Path, overrides: Sequence[str], trust: bool) -
     options = [] if runs == Path("runs") else ["--runs", str(runs)]
     command = shlex.join(["kd", "run", target, *overrides, *options, *(["--trust"] if trust else [])])
     directories = {seed: run_directory(recipe, runs, seed) for seed in recipe.train.seeds}
-    finished = [run for run in directories.values() if is_finished(run)]
+    finished = [run_dir for run_dir in directories.values() if is_finished(run_dir)]
     if not finished:
-        raise RecipeError(f"{target}: no finished run in {next(iter(directories.values())).parent}; {command} makes it")
-    return _Group(finished, command, tuple(seed for seed, run in directories.items() if run not in finished))
+        folder = next(iter(directories.values())).parent
+        raise RecipeError(f"{target}: no finished run in {folder}; {command} trains it")
+    return _Group(finished, command, tuple(seed for seed, run_dir in directories.items() if run_dir not in finished))
 
 
 def _finished(folder: Path) -> list[Path]:
     """The finished runs of a recipe's folder, by seed."""
-    return [run for run in by_seed(folder.glob("seed*")) if is_finished(run)]
+    return [run_dir for run_dir in by_seed(folder.glob("seed*")) if is_finished(run_dir)]
 
 
-def _command_of(run: Path) -> str:
-    """The command that made a run, where the run remembers one that can be repeated."""
-    file = run / "environment.json"
+def _command_of(run_dir: Path) -> str:
+    """The command that made a run, if its directory holds one that can be repeated; else one made from its name."""
+    file = run_dir / "environment.json"
     words = shlex.split(str(read_json(file).get("command", ""))) if file.is_file() else []
     if words[:2] == ["kd", "run"]:
         return shlex.join(word for word in words if word not in ("--baseline", "--fresh"))
-    return f"kd run {read_result(run).name}.yaml"
+    return f"kd run {read_result(run_dir).name}.yaml"
 
 
 def _entry(role: Role, runs: Sequence[Path], results: Sequence[Result]) -> Entry:
@@ -125,7 +128,7 @@ def _entry(role: Role, runs: Sequence[Path], results: Sequence[Result]) -> Entry
         network=results[0].network,
         runs=tuple(runs),
         seeds=tuple(result.seed for result in results),
-        splits=tuple(val(result, run) for result, run in zip(results, runs, strict=True)),
+        splits=tuple(val(result, run_dir) for result, run_dir in zip(results, runs, strict=True)),
         parameters=results[0].parameters,
         seconds=statistics.fmean(result.seconds for result in results),
         images_per_second=statistics.fmean(result.images_per_second for result in results),
@@ -137,7 +140,7 @@ def _entry(role: Role, runs: Sequence[Path], results: Sequence[Result]) -> Entry
 def _baseline(
     results: Sequence[Result], group: _Group, groups: Sequence[_Group], entries: Mapping[str, Entry]
 ) -> Entry | None:
-    """The twin of a student. Its id says what it is: the twin that another recipe named so serves as well."""
+    """The baseline of a student, found by its id: another recipe may have trained it under another name."""
     name = results[0].baseline
     if name is None:
         return None
@@ -146,68 +149,68 @@ def _baseline(
         if entry.role == "baseline" and entry.key.endswith(f"-{identifier}"):
             return entry
     parent = group.folder.parent
-    given = {each.folder.resolve(): each.runs for each in groups}
+    given = {other.folder.resolve(): other.runs for other in groups}
     for folder in (parent / name, *sorted(parent.glob(f"*-{identifier}"))):
         if runs := given.get(folder.resolve()) or _finished(folder):
-            return _entry("baseline", runs, [read_result(run) for run in runs])
+            return _entry("baseline", runs, [read_result(run_dir) for run_dir in runs])
     return None
 
 
 def _teacher(results: Sequence[Result], folder: Path, entries: Mapping[str, Entry]) -> Entry:
-    """The teacher with the scores that this student's runs took of it, and what its own run tells besides."""
-    met: dict[str, TeacherResult] = {}  # one a run of the teacher
+    """The teacher, with its scores from this student's runs and all else from its own run."""
+    by_run: dict[str, TeacherResult] = {}
     for result in results:
         if result.teacher is not None:
-            met.setdefault(result.teacher.run or result.teacher.name, result.teacher)
-    teachers = list(met.values())
-    runs = [run for teacher in teachers if (run := _run_of(teacher, folder)) is not None]
+            by_run.setdefault(result.teacher.run or result.teacher.name, result.teacher)
+    teachers = list(by_run.values())
+    runs = [run_dir for teacher in teachers if (run_dir := _run_of(teacher, folder)) is not None]
     first = teachers[0]
-    met_here: dict[str, Any] = {
+    scored: dict[str, Any] = {
         "name": first.name,
         "network": first.network,
         "splits": tuple(val(teacher, folder) for teacher in teachers),
         "parameters": first.parameters,
     }
     if runs:
-        entry = replace(_entry("teacher", runs, [read_result(run) for run in runs]), **met_here)
+        entry = replace(_entry("teacher", runs, [read_result(run_dir) for run_dir in runs]), **scored)
     else:
-        entry = Entry(key=first.name, role="teacher", **met_here)
-    known = [
-        each
-        for each in entries.values()
-        if each.role == "teacher" and (each.name, each.runs) == (entry.name, entry.runs)
+        entry = Entry(key=first.name, role="teacher", **scored)
+    same = [
+        other
+        for other in entries.values()
+        if other.role == "teacher" and (other.name, other.runs) == (entry.name, entry.runs)
     ]
-    for other in known:
-        if abs(other.miou - entry.miou) < 5e-4:  # the same images at the same size; a GPU's last digits may differ
+    for other in same:
+        if abs(other.miou - entry.miou) < 5e-4:  # scored at the same size; on a GPU the last digits may differ
             return other
-    return replace(entry, key=f"{entry.key} for {folder.name}") if known else entry
+    return replace(entry, key=f"{entry.key} for {folder.name}") if same else entry
 
 
 def _run_of(teacher: TeacherResult, folder: Path) -> Path | None:
-    """The teacher's run: where it was from the current folder, or beside the student's, if the runs were moved."""
+    """The teacher's run directory: at its path from the current folder, or beside the student's if both were moved."""
     if teacher.run is None:
         return None
-    run = Path(teacher.run)
-    places = (run, folder.parent / run.parent.name / run.name)
+    run_dir = Path(teacher.run)
+    places = (run_dir, folder.parent / run_dir.parent.name / run_dir.name)
     return next((place for place in places if is_finished(place)), None)
 
 
 def _comparable(entries: Sequence[Entry]) -> None:
     """Refuse scores of different classes or images: their difference would mean nothing.
 
-    The number of labelled pixels of each class tells two sets of images apart even where both have as many images.
+    The labelled pixels of each class distinguish two sets of equally many images.
     """
-    first, *others = [(entry, split) for entry in entries for split in entry.splits]
+    (reference, expected), *others = [(entry, split) for entry in entries for split in entry.splits]
     for entry, split in others:
-        for what, here, there in (
-            ("classes", split.classes, first[1].classes),
-            ("images", split.images, first[1].images),
-            ("labelled pixels of each class", labelled(split), labelled(first[1])),
+        for what, value, other in (
+            ("classes", expected.classes, split.classes),
+            ("images", expected.images, split.images),
+            ("labelled pixels of each class", labelled(expected), labelled(split)),
         ):
-            if here != there:
+            if value != other:
                 raise RecipeError(
-                    f"{first[0].key} and {entry.key} cannot be compared: their {SPLIT} {what} differ "
-                    f"({_short(there)} and {_short(here)}); compare runs that were scored on the same data"
+                    f"{reference.key} and {entry.key} cannot be compared: their {SPLIT} {what} differ "
+                    f"({_short(value)} and {_short(other)}); compare runs that were scored on the same data"
                 )
 
 
@@ -217,39 +220,42 @@ def _short(value: object) -> str:
     return ", ".join(map(str, value[:6])) + (f", … {len(value)} in all" if len(value) > 6 else "")
 
 
-def _of_twin(student: Entry, baseline: Entry | None, command: str) -> list[str]:
+def _notes_on_baseline(student: Entry, baseline: Entry | None, command: str) -> list[Note]:
     if baseline is None:
         assert student.seconds is not None
         spent = duration(student.seconds * len(student.seeds))
-        return [f"no baseline: the gain is unknown; {command} --baseline adds it (about {spent})"]
+        line = f"no baseline: the gain is unknown; {command} --baseline adds it (about {spent})"
+        return [Note("no baseline", line)]
     if set(baseline.seeds) != set(student.seeds):
-        ours, theirs = (", ".join(map(str, entry.seeds)) for entry in (student, baseline))
-        return [f"{student.key} has seed {ours}, its baseline seed {theirs}; {command} --baseline adds what is missing"]
+        own, other = (", ".join(map(str, entry.seeds)) for entry in (student, baseline))
+        line = f"{student.key} has seeds {own}, its baseline {other}; {command} --baseline trains the missing seeds"
+        return [Note("seeds differ", line)]
     return []
 
 
-def _of_scores(comparison: Comparison) -> list[str]:
-    """What a sceptical reader would ask about the scores themselves."""
-    notes = []
+def _notes_on_scores(comparison: Comparison) -> list[Note]:
+    """The answers to a sceptical reader's questions about the scores."""
+    notes: list[Note] = []
     if comparison.absent:
-        notes.append(f"absent: no {SPLIT} pixel is labelled {', '.join(comparison.absent)}")
+        notes.append(Note("absent", f"absent: no {SPLIT} pixel is labelled {', '.join(comparison.absent)}"))
     for entry in comparison.entries:
+        label = comparison.label(entry)
         scored = {name for name, iou in zip(comparison.classes, entry.iou, strict=True) if iou is not None}
-        predicted = [name for name in comparison.absent if name in scored]
-        if predicted:
-            listed = ", ".join(predicted)
-            notes.append(f"{comparison.label(entry)} predicts {listed}, which is absent: it counts as 0 in this mIoU")
-        only = {names[0] for split in entry.splits if len(names := _predicted(split)) == 1}
-        if only:
-            listed = ", or ".join(sorted(only))
-            notes.append(f"{comparison.label(entry)} predicts nothing but {listed}: it has learned next to nothing")
-    best = [comparison.label(entry) for entry in comparison.entries if entry.select == "best"]
-    if best:
-        notes.append(f"select: best ({', '.join(best)}): the step was chosen on these images, the score is optimistic")
+        if wrong := [name for name in comparison.absent if name in scored]:
+            line = f"{label} predicts {', '.join(wrong)}, which is absent: an IoU of 0 in its mIoU"
+            notes.append(Note("absent", line))
+        if only := {names[0] for split in entry.splits if len(names := _predicted(split)) == 1}:
+            line = f"{label} predicts only {' or '.join(sorted(only))}: it has learned almost nothing"
+            notes.append(Note("one class", line))
+    if best := [comparison.label(entry) for entry in comparison.entries if entry.select == "best"]:
+        line = f"select: best ({', '.join(best)}): the step was chosen on these images, the score is optimistic"
+        notes.append(Note("best step", line))
     if comparison.of_role("student") and all(len(entry.seeds) <= 1 for entry in comparison.entries):
-        notes.append("one seed a network: how far seeds spread is unknown; train.seeds=[0,1,2] tells")
+        line = "one seed per network: the spread over seeds is unknown; train.seeds=[0,1,2] shows it"
+        notes.append(Note("one seed", line))
     return notes
 
 
 def _predicted(split: SplitResult) -> list[str]:
-    return [name for name, predicted in zip(split.classes, split.confusion.sum(0).tolist(), strict=True) if predicted]
+    """The classes that at least one pixel is predicted as."""
+    return [name for name, pixels in zip(split.classes, split.confusion.sum(0).tolist(), strict=True) if pixels]

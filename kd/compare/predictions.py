@@ -1,4 +1,4 @@
-"""A few validation images with each compared network's prediction, computed here and now on the CPU."""
+"""A few validation images with the prediction of each compared network, computed on the CPU."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,19 +10,19 @@ from numpy.typing import NDArray
 from torch import nn
 
 from kd.compare.comparison import SPLIT, Comparison, Entry
-from kd.compare.figures import RGB, as_rgb
 from kd.components import Maker
 from kd.data.dataset import read, resize_image
 from kd.errors import DataError, RecipeError, StorageError
 from kd.machine import Precision, choose
 from kd.networks.weights import load_into
+from kd.pictures import RGB, as_rgb
 from kd.recipe import Recipe
 from kd.runs import read_run_recipe
 from kd.scoring import full_size, predict
 from kd.trained import load_network
 from kd.types import IGNORE, Sample, SegmentationDataset
 
-CANDIDATES = 24  # images that are looked at to choose those to show
+CANDIDATES = 24  # images among which those to show are chosen
 
 Map = NDArray[np.uint8]
 Predict = Callable[[Sample], Map]
@@ -30,11 +30,11 @@ Predict = Callable[[Sample], Map]
 
 @dataclass(frozen=True)
 class Picture:
-    """One image, and what the networks make of it."""
+    """One image, its labels and the networks' predictions."""
 
     name: str
     image: RGB
-    labels: Map  # (H, W), IGNORE everywhere where the image has none
+    labels: Map  # (H, W); all IGNORE for an image without labels
     predictions: dict[str, Map]  # by the entries' keys
 
 
@@ -43,20 +43,20 @@ class Pictures:
     """The images of a comparison's page."""
 
     pictures: tuple[Picture, ...]
-    colors: tuple[tuple[int, int, int], ...]  # of the classes; empty where the data are not at hand
-    problems: tuple[str, ...]  # what cannot be shown, and why
+    colors: tuple[tuple[int, int, int], ...]  # of the classes; empty if the data cannot be read
+    problems: tuple[str, ...]  # a line for each thing that cannot be shown, with the reason
 
 
 def pictures(comparison: Comparison, *, count: int = 6) -> Pictures:
     """Choose images and predict them.
 
-    Half of the images lie evenly over the split; the others are those, of up to 24 that lie evenly, in which the first
-    student and its baseline differ most. Each network is that of its first seed. What is missing, weights or data, is
-    said and left out.
+    Half of the images are spread evenly over the split. The others are those, of up to 24 images spread evenly, in
+    which the first student and its baseline differ most. Every network is that of its first seed. Missing weights or
+    data are reported and left out.
     """
     subject = next(iter(comparison.of_role("student") or [e for e in comparison.entries if e.runs]), None)
     if subject is None:
-        return Pictures((), (), ("no run directory: nothing to predict with",))
+        return Pictures((), (), ("no run directory, and so no network to predict with",))
     try:
         recipe = read_run_recipe(subject.runs[0], trust=comparison.trust)
         dataset = Maker(recipe).dataset(SPLIT)
@@ -79,7 +79,7 @@ def pictures(comparison: Comparison, *, count: int = 6) -> Pictures:
 
 
 def spread(length: int, count: int) -> list[int]:
-    """`count` positions that lie evenly in 0 … length-1, each in the middle of its share; all of them if few."""
+    """`count` positions spread evenly over 0 … length-1, each in the middle of its share; or all, if they are fewer."""
     if length <= count:
         return list(range(length))
     return [(2 * index + 1) * length // (2 * count) for index in range(count)]
@@ -90,24 +90,24 @@ class _Predictor:
     network: nn.Module
     recipe: Recipe
     precision: Precision
-    seen: dict[str, Map] = field(default_factory=dict)  # choosing and showing ask for the same images
+    predicted: dict[str, Map] = field(default_factory=dict)  # by image: predicted once, to choose and to show
 
     def __call__(self, sample: Sample) -> Map:
-        """Classes (H, W) at the image's own size, as the scores were taken."""
-        if sample.name not in self.seen:
+        """Classes (H, W) at the image's own size, predicted as for the scores."""
+        if sample.name not in self.predicted:
             image = resize_image(sample.image, self.recipe.scored_size)
             logits = predict(self.network, image[None], self.precision, self.recipe.evaluate)[0]
             classes = full_size(logits, tuple(sample.image.shape[1:]))
-            self.seen[sample.name] = classes.to("cpu", torch.uint8).numpy()
-        return self.seen[sample.name]
+            self.predicted[sample.name] = classes.to("cpu", torch.uint8).numpy()
+        return self.predicted[sample.name]
 
 
 def choose_shown(
     samples: Mapping[int, Sample], count: int, student: Predict | None, baseline: Predict | None
 ) -> list[int]:
-    """Which of the samples to show: half of `count` evenly, half where student and baseline differ most.
+    """Choose samples to show: half of `count` spread evenly, half where student and baseline differ most.
 
-    Without one of the two, all evenly.
+    Without student or baseline, all are spread evenly.
     """
     indices = list(samples)
     if student is None or baseline is None or len(indices) <= count:
@@ -132,7 +132,7 @@ def _labels(sample: Sample) -> Map:
 def _networks(
     comparison: Comparison, recipe: Recipe, dataset: SegmentationDataset
 ) -> tuple[dict[str, nn.Module], list[str]]:
-    """The entries' networks, and a line for each that cannot be had."""
+    """The entries' networks, and a line for each that cannot be loaded."""
     networks, problems = {}, []
     for entry in comparison.entries:
         try:
@@ -157,6 +157,6 @@ def _network(comparison: Comparison, entry: Entry, recipe: Recipe, dataset: Segm
 
 
 def run_texts(runs: Sequence[Path]) -> list[tuple[str, str]]:
-    """The files that say how runs were made, as (path, text)."""
-    files = [run / name for run in runs for name in ("recipe.yaml", "environment.json")]
+    """The recipes and environments of runs, as (path, text)."""
+    files = [run_dir / name for run_dir in runs for name in ("recipe.yaml", "environment.json")]
     return [(str(file), file.read_text(encoding="utf-8")) for file in files if file.is_file()]

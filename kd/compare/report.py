@@ -1,46 +1,30 @@
 """A comparison as one self-contained HTML page: no scripts, nothing loaded from anywhere."""
 
+import base64
 import statistics
 from collections.abc import Iterable, Sequence
 from html import escape
+from importlib.resources import files
 from pathlib import Path
 from string import Template
 
-from kd import __version__
 from kd.compare import tables
+from kd.compare.charts import Line, Mark, line_chart, ruler
 from kd.compare.comparison import SPLIT, Comparison, Entry
-from kd.compare.figures import Line, changes, colourise, data_uri, differences, jpeg, line_chart, png
 from kd.compare.predictions import Picture, Pictures, pictures, run_texts
-from kd.compare.style import STYLE
+from kd.constants import __version__
+from kd.pictures import changes, colourise, differences, jpeg, png
 from kd.runs import read_metrics
 from kd.storage import write_atomic
 
 CURVE_POINTS = 120  # a loss curve of more reports shows the means of as many equal parts
-
-PAGE = Template("""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
-<title>$title</title>
-<style>$style</style>
-</head>
-<body>
-<main>
-$body
-</main>
-<footer>kd $version</footer>
-</body>
-</html>
-""")
 
 
 def write_report(comparison: Comparison, path: Path) -> None:
     """Write the page of a comparison, whole or not at all.
 
     Args:
-        comparison: what `gather` found.
+        comparison: as `gather` returns it.
         path: the file to write.
 
     Raises:
@@ -50,18 +34,22 @@ def write_report(comparison: Comparison, path: Path) -> None:
 
 
 def render(comparison: Comparison, shown: Pictures) -> str:
-    """The page's HTML."""
+    """The page's HTML: `page.html` filled in, with `page.css` inside it."""
     sections = (
         _opening(comparison),
         _section("Scores", _summary(comparison) + _notes(comparison)),
         _section("Classes", _classes(comparison, shown.colors)),
         _section("Training", _curves(comparison)),
         _section("Images", _images(comparison, shown)),
-        _section("How it was made", _sources(comparison)),
+        _section("Sources", _sources(comparison)),
     )
     names = ", ".join(entry.name for entry in comparison.of_role("student")) or "comparison"
-    return PAGE.substitute(
-        title=escape(f"{names}: what distillation gave"), style=STYLE, body="\n".join(sections), version=__version__
+    here = files("kd.compare")
+    return Template(here.joinpath("page.html").read_text(encoding="utf-8")).substitute(
+        title=escape(f"{names}: the effect of distillation"),
+        style=here.joinpath("page.css").read_text(encoding="utf-8"),
+        body="\n".join(sections),
+        version=__version__,
     )
 
 
@@ -85,8 +73,8 @@ def _opening(comparison: Comparison) -> str:
 
 
 def _sizes(comparison: Comparison) -> Iterable[str]:
-    """What the student costs beside its teacher."""
-    pairs = {(e.network, e.teacher): e for e in comparison.of_role("student")}
+    """The size of each student beside its teacher's."""
+    pairs = {(entry.network, entry.teacher): entry for entry in comparison.of_role("student")}
     for entry in pairs.values():
         teacher = comparison.get(entry.teacher)
         if teacher is not None:
@@ -99,46 +87,18 @@ def _sizes(comparison: Comparison) -> Iterable[str]:
 
 
 def _ruler(comparison: Comparison) -> str:
-    """All networks' mIoU on one line: how much of the gap is closed, at a glance."""
+    """All networks' mIoU on one line, and how much of the gap each student closes."""
     entries = comparison.entries
-    low, high = min(e.miou for e in entries), max(e.miou for e in entries)
-    if len(entries) < 2 or tables.points(high - low)[0] != "+":  # a tenth of a point drawn wide would mislead
+    scores = [entry.miou for entry in entries]
+    if len(entries) < 2 or not tables.is_gain(max(scores) - min(scores)):  # equal scores drawn apart would mislead
         return ""
-    width, side, row = 640, 70, 20
-    students = comparison.of_role("student")
-    base = 24 + row * max(len(students), 1)
-
-    def x(entry: Entry) -> float:
-        return side + (entry.miou - low) / (high - low) * (width - 2 * side)
-
-    parts = [f'<line class="axis" x1="{side}" x2="{width - side}" y1="{base}" y2="{base}"/>']
-    for student in students:
-        baseline = comparison.get(student.baseline)
-        if baseline is not None:
-            parts.append(
-                f'<line x1="{x(baseline):.1f}" x2="{x(student):.1f}" y1="{base}" y2="{base}" '
-                f'stroke="{_color(comparison, student)}" stroke-width="6"/>'
-            )
-    below = 0
+    marks = []
     for entry in entries:
-        color, place = _color(comparison, entry), x(entry)
-        if entry.role == "student":
-            y = base - 12 - row * students.index(entry)
-        else:
-            y, below = base + 22 + row * below, below + 1
-        near = base - 6 if y < base else base + 6
-        far = y + 4 if y < base else y - 12
-        anchor = "start" if place < width / 4 else "end" if place > width * 3 / 4 else "middle"  # names are long
-        parts.append(
-            f'<line class="stem" x1="{place:.1f}" x2="{place:.1f}" y1="{near}" y2="{far}"/>'
-            f'<circle cx="{place:.1f}" cy="{base}" r="6" fill="{color}"/>'
-            f'<text x="{place:.1f}" y="{y}" text-anchor="{anchor}">'
-            f"{escape(comparison.label(entry))} {tables.percent(entry.miou)}</text>"
-        )
-    height = base + 10 + row * max(below, 1)
-    label = "mIoU in percent: " + ", ".join(f"{comparison.label(e)} {tables.percent(e.miou)}" for e in entries)
-    opening = f'<svg class="ruler" viewBox="0 0 {width} {height}" role="img" aria-label="{escape(label)}">'
-    return f"{opening}{''.join(parts)}</svg>"
+        baseline = comparison.get(entry.baseline)
+        label = f"{comparison.label(entry)} {tables.percent(entry.miou)}"
+        start = None if baseline is None else baseline.miou
+        marks.append(Mark(label, _color(comparison, entry), entry.miou, entry.role == "student", start))
+    return ruler("mIoU in percent: " + ", ".join(mark.label for mark in marks), marks)
 
 
 def _summary(comparison: Comparison) -> str:
@@ -149,9 +109,10 @@ def _summary(comparison: Comparison) -> str:
         dot = f'<i class="dot" style="background:{_color(comparison, entry)}"></i>'
         cells = "".join(f"<td{_side(i, 2)}>{escape(text)}</td>" for i, text in enumerate(row) if i)
         body.append(f'<tr title="{escape(entry.key)}"><th scope="row">{dot}{escape(row[0])}</th>{cells}</tr>')
+    arrow = " ↓: lower is better." if any(m.direction == "lower" for m in comparison.metrics.values()) else ""
     caption = (
-        f"On {comparison.images} {SPLIT} images. vs: points of mIoU above (+) or below (−), taken before rounding. "
-        "MB: parameters in float32. train min, images/s: of training, one seed."
+        f"On {comparison.images} {SPLIT} images. vs: points of mIoU above (+) or below (−), computed before rounding. "
+        f"MB: parameters in float32. train min, images/s: training of one seed.{arrow}"
     )
     return _table(caption, heads, body)
 
@@ -168,13 +129,13 @@ def _side(index: int, left: int) -> str:
 
 
 def _notes(comparison: Comparison) -> str:
-    items = "".join(f"<li>{escape(note)}</li>" for note in comparison.notes)
+    items = "".join(f"<li>{escape(note.text)}</li>" for note in comparison.notes)
     return f'<ul class="quiet">{items}</ul>' if items else ""
 
 
 def _classes(comparison: Comparison, colors: Sequence[tuple[int, int, int]]) -> str:
     header, rows = tables.class_rows(comparison)
-    texts = [escape(text).replace("_", "_<wbr>") for text in header[1:]]  # a recipe's name may break there
+    texts = [escape(text).replace("_", "_<wbr>") for text in header[1:]]  # a long name may break there
     names = [f'<th scope="col" class="number">{text}</th>' for text in texts]
     heads = f'<th scope="col">class</th><th scope="col" class="bars">IoU, 0 to 100 %</th>{"".join(names)}'
     body = []
@@ -187,7 +148,7 @@ def _classes(comparison: Comparison, colors: Sequence[tuple[int, int, int]]) -> 
             f'<td class="bars" aria-hidden="true">{bars}</td>{cells}</tr>'
         )
     return _table(
-        "IoU of each class in percent; –: the class occurs nowhere. gain: points above the baseline.", heads, body
+        "IoU of each class in percent; –: neither labelled nor predicted. gain: points above the baseline.", heads, body
     )
 
 
@@ -201,14 +162,12 @@ def _swatch(color: tuple[int, int, int]) -> str:
 
 def _curves(comparison: Comparison) -> str:
     trained = [entry for entry in comparison.entries if entry.role != "teacher"]
-    metrics = {entry.key: [read_metrics(run) for run in entry.runs] for entry in comparison.entries}
-    scores = [
-        Line(
-            comparison.label(entry), _color(comparison, entry), [(p[0], 100 * p[1]) for p in _points(lines, "val/miou")]
-        )
-        for entry in trained
-        for lines in metrics[entry.key]
-    ]
+    metrics = {entry.key: [read_metrics(run_dir) for run_dir in entry.runs] for entry in comparison.entries}
+    scores = []
+    for entry in trained:
+        for lines in metrics[entry.key]:
+            points = [(step, 100 * miou) for step, miou in _points(lines, "val/miou")]
+            scores.append(Line(comparison.label(entry), _color(comparison, entry), points))
     scores = [line for line in scores if line.points]
     if not scores:
         return "<p>No metrics.jsonl with scores: no curves.</p>"
@@ -219,23 +178,21 @@ def _curves(comparison: Comparison) -> str:
     charts = [line_chart(f"{SPLIT} mIoU while training", scores, "step", "%")]
     for entry in trained:
         if entry.role == "student" and metrics[entry.key]:
-            charts.append(_loss_chart(comparison, entry, metrics))
+            charts.append(_loss_chart(entry, metrics))
     return f'<div class="charts">{"".join(charts)}</div>'
 
 
-def _loss_chart(comparison: Comparison, entry: Entry, metrics: dict[str, list[list[dict[str, float]]]]) -> str:
+def _loss_chart(entry: Entry, metrics: dict[str, list[list[dict[str, float]]]]) -> str:
     """The student's loss terms, unweighted, with its baseline's supervised loss; of the first seed."""
     own = metrics[entry.key][0]
-    names = list(
-        dict.fromkeys(name for line in own for name in line if name.startswith("loss/") and name != "loss/total")
-    )
+    names = dict.fromkeys(name for line in own for name in line if name.startswith("loss/") and name != "loss/total")
     lines = [
         Line(name.removeprefix("loss/"), f"var(--term{index % 4})", _thinned(_points(own, name)))
         for index, name in enumerate(names)
     ]
     if entry.baseline is not None and metrics[entry.baseline]:
-        twin = _thinned(_points(metrics[entry.baseline][0], "loss/supervised"))
-        lines.append(Line("supervised, baseline", "var(--baseline)", twin, dashed=True))
+        points = _thinned(_points(metrics[entry.baseline][0], "loss/supervised"))
+        lines.append(Line("supervised, baseline", "var(--baseline)", points, dashed=True))
     return line_chart(f"Loss terms of {entry.name}, before their weights", lines, "step", "loss")
 
 
@@ -260,9 +217,8 @@ def _images(comparison: Comparison, shown: Pictures) -> str:
     marks = (
         '<p class="quiet">Orange: differs. Against the baseline: <i class="swatch gained"></i>now right, '
         '<i class="swatch lost"></i>now wrong, <i class="swatch still"></i>still wrong. '
-        "Striped in label maps: not scored. Half of the images lie evenly over the split, "
-        "in the others student and baseline differ most. "
-        "Networks of the first seed.</p>"
+        "Stripes in label maps: ignored pixels. Half of the images are spread evenly over the split; "
+        "in the others student and baseline differ most. All predictions are those of the first seed.</p>"
     )
     figures = "".join(_picture(comparison, picture, shown.colors) for picture in shown.pictures)
     return f'{problems}<div class="legend">{legend}</div>{marks}{figures}'
@@ -286,7 +242,7 @@ def _picture(comparison: Comparison, picture: Picture, colors: Sequence[tuple[in
             columns.append((f"{name} against baseline", png(changes(image, baseline, own, labels))))
     small = ' class="pixels"' if image.shape[1] < 160 else ""
     cells = "".join(
-        f'<figure><img{small} src="{data_uri(data)}" alt="{escape(f"{title} of {picture.name}")}" '
+        f'<figure><img{small} src="{_data_uri(data)}" alt="{escape(f"{title} of {picture.name}")}" '
         f'width="{image.shape[1]}" height="{image.shape[0]}"><figcaption>{escape(title)}</figcaption></figure>'
         for title, data in columns
     )
@@ -295,10 +251,16 @@ def _picture(comparison: Comparison, picture: Picture, colors: Sequence[tuple[in
     )
 
 
+def _data_uri(data: bytes) -> str:
+    """An image file as text inside the page."""
+    kind = "png" if data.startswith(b"\x89PNG") else "jpeg"
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+
+
 def _sources(comparison: Comparison) -> str:
-    runs = [run for entry in comparison.entries for run in entry.runs]
+    directories = [run_dir for entry in comparison.entries for run_dir in entry.runs]
     firsts = [entry.runs[0] for entry in comparison.entries if entry.runs]
-    listed = "".join(f"<li><code>{escape(str(run))}</code></li>" for run in runs)
+    listed = "".join(f"<li><code>{escape(str(run_dir))}</code></li>" for run_dir in directories)
     texts = "".join(
         f"<details><summary><code>{escape(path)}</code></summary><pre>{escape(text)}</pre></details>"
         for path, text in run_texts(firsts)

@@ -3,42 +3,49 @@
 Scores are percent and differences are points, one decimal, computed before rounding; sizes are 10⁶ bytes of float32.
 """
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Sequence
 from typing import Any
 
 from rich.table import Table
 from rich.text import Text
 
-from kd.compare.comparison import SPLIT, Comparison, Entry, Figure
+from kd.compare.comparison import SCORES, SPLIT, Comparison, Entry, Figure, MetricFigures
 from kd.compare.listing import RunLine
-from kd.metrics import Scores
 
 NOTHING = "–"
-
-SCORES: dict[str, Callable[[Scores], float]] = {
-    "miou": lambda each: each.miou,
-    "pixel_accuracy": lambda each: each.pixel_accuracy,
-    "mean_accuracy": lambda each: each.mean_accuracy,
-    "mean_dice": lambda each: each.mean_dice,
-}
 
 
 def percent(share: float | None) -> str:
     """`52.5`, of a share from 0 to 1; a dash for None and NaN."""
-    return NOTHING if share is None or share != share else f"{100 * share:.1f}"
+    return NOTHING if share is None or math.isnan(share) else f"{100 * share:.1f}"
+
+
+def in_points(difference: float | None) -> float | None:
+    """A difference of shares in points, rounded to the decimal that tables show; None for None and NaN."""
+    return None if difference is None or math.isnan(difference) else round(100 * difference, 1)
+
+
+def is_gain(difference: float | None) -> bool:
+    """Whether a difference of shares is above 0 as tables show it: by a tenth of a point at least."""
+    shown = in_points(difference)
+    return shown is not None and shown > 0
 
 
 def points(difference: float | None) -> str:
     """`+1.3` or `−0.4`, of a difference of shares; a dash for None and NaN."""
-    if difference is None or difference != difference:
+    shown = in_points(difference)
+    if shown is None:
         return NOTHING
-    text = f"{100 * difference:+.1f}"
-    return "0.0" if text in ("+0.0", "-0.0") else text.replace("-", "−")
+    return f"{shown:+.1f}".replace("-", "−") if shown else "0.0"
 
 
-def spread(figure: Figure) -> str:
-    """`52.5`, and over several seeds `52.5 ± 0.4`: mean and standard deviation."""
-    return percent(figure.mean) if figure.sd is None else f"{percent(figure.mean)} ± {percent(figure.sd)}"
+def spread(figure: Figure, unit: str = "%") -> str:
+    """`52.5`, and over several seeds `52.5 ± 0.4`: mean and standard deviation; a dash where they are not defined."""
+    if math.isnan(figure.mean):
+        return NOTHING
+    mean, sd = (percent(value) if unit == "%" else f"{value:.3g}" for value in (figure.mean, figure.sd or 0.0))
+    return mean if figure.sd is None else f"{mean} ± {sd}"
 
 
 def count(parameters: int) -> str:
@@ -57,20 +64,20 @@ def short(network: str) -> str:
 
 
 def warnings(comparison: Comparison) -> list[str]:
-    """What to read before any number: a teacher that cannot be expected to help."""
+    """What a reader should know before any number: a teacher that cannot be expected to help."""
     pairs = {(entry.teacher, entry.baseline) for entry in comparison.of_role("student")}
-    found = []
+    lines = []
     for teacher, baseline in ((comparison.get(t), comparison.get(b)) for t, b in sorted(pairs, key=str)):
-        if teacher is not None and baseline is not None and points(teacher.miou - baseline.miou)[0] != "+":
-            found.append(
+        if teacher is not None and baseline is not None and not is_gain(teacher.miou - baseline.miou):
+            lines.append(
                 f"warning: the teacher ({percent(teacher.miou)} % mIoU) is not better than the baseline "
-                f"({percent(baseline.miou)} %): it has nothing to hand on; train a better teacher first"
+                f"({percent(baseline.miou)} %); train a better teacher first"
             )
-    return found
+    return lines
 
 
 def headline(comparison: Comparison) -> list[str]:
-    """What distillation did, one sentence a student."""
+    """The effect of distillation, one sentence a student."""
     students = comparison.of_role("student")
     if not students:
         number = len(comparison.entries)
@@ -79,45 +86,36 @@ def headline(comparison: Comparison) -> list[str]:
 
 
 def _sentence(comparison: Comparison, student: Entry, *, name: bool) -> str:
-    who = f"{student.name}: distillation" if name else "Distillation"
     baseline, teacher = comparison.get(student.baseline), comparison.get(student.teacher)
     if baseline is None:
         reached = f"{student.name if name else 'The student'} reaches {percent(student.miou)} % mIoU"
         below = "" if teacher is None else f", the teacher {percent(teacher.miou)} %"
         return f"{reached}{below}; without a baseline, what distillation gave is unknown"
-    gain = student.miou - baseline.miou
-    amount = points(abs(gain)).lstrip("+")
-    numbers = f"{percent(baseline.miou)} → {percent(student.miou)} % mIoU"
-    if amount == "0.0":
-        done = f"{who} changed nothing ({numbers})"
-    elif gain < 0:
-        done = f"{who} cost {amount} points ({numbers})"
-    else:
-        done = f"{who} bought +{amount} points"
+    distillation = f"{student.name}: distillation" if name else "Distillation"
+    numbers = f"({percent(baseline.miou)} → {percent(student.miou)} % mIoU)"
+    gain = in_points(student.miou - baseline.miou)
     gap = None if teacher is None else teacher.miou - baseline.miou
-    if gap is None or points(gap)[0] != "+":
-        return done if "(" in done else f"{done} ({numbers})"
-    width = percent(gap)
-    if "(" in done:
-        return f"{done}; the teacher is {width} points above the baseline"
-    return f"{done} of the {width} between baseline and teacher ({numbers})"
+    if gain is None:
+        return f"{distillation}: its effect is not defined {numbers}"
+    if gain > 0:
+        of_gap = f" of the {percent(gap)} between baseline and teacher" if is_gain(gap) else ""
+        return f"{distillation} bought +{gain:.1f} points{of_gap} {numbers}"
+    effect = f"cost {-gain:.1f} points" if gain < 0 else "changed nothing"
+    above = f"; the teacher is {percent(gap)} points above the baseline" if is_gain(gap) else ""
+    return f"{distillation} {effect} {numbers}{above}"
 
 
 def summary_rows(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
     """The main table as text: its header and its rows, one a network."""
-    header = [
-        "",
-        "network",
-        "mIoU %",
-        "pixel acc. %",
-        "vs baseline",
-        "vs teacher",
-        "params",
-        "MB",
-        "train min",
-        "images/s",
-    ]
+    metrics = [_metric_header(label, metric) for label, metric in comparison.metrics.items()]
+    differences = ["vs baseline", "vs teacher"]
+    header = ["", "network", "mIoU %", "pixel acc. %", *metrics, *differences, "params", "MB", "train min", "images/s"]
     return header, [_row(comparison, entry) for entry in comparison.entries]
+
+
+def _metric_header(label: str, metric: MetricFigures) -> str:
+    """`BoundaryIoU %`; an arrow where lower is better."""
+    return " ".join(filter(None, (label, metric.unit, "↓" if metric.direction == "lower" else "")))
 
 
 def _row(comparison: Comparison, entry: Entry) -> list[str]:
@@ -125,18 +123,19 @@ def _row(comparison: Comparison, entry: Entry) -> list[str]:
     title = entry.role if label == entry.role else f"{entry.role} {label}"
     seeds = f", {len(entry.splits)} seeds" if len(entry.splits) > 1 else ""
     best = ", best step" if entry.select == "best" else ""
-    speed = NOTHING if entry.images_per_second is None else f"{entry.images_per_second:.1f}"
+    metrics = [entry.metrics.get(name) for name in comparison.metrics]
     return [
         f"{title}{seeds}{best}",
         short(entry.network),
-        spread(entry.figure(SCORES["miou"])),
-        spread(entry.figure(SCORES["pixel_accuracy"])),
+        spread(entry.figure("miou")),
+        spread(entry.figure("pixel_accuracy")),
+        *(NOTHING if metric is None else spread(metric.headline, metric.unit) for metric in metrics),
         points(comparison.gain(entry)),
         points(comparison.to_teacher(entry)),
         count(entry.parameters),
         f"{entry.megabytes:.1f}",
         minutes(entry.seconds),
-        speed,
+        NOTHING if entry.images_per_second is None else f"{entry.images_per_second:.1f}",
     ]
 
 
@@ -155,8 +154,8 @@ def class_rows(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
 def class_gain(comparison: Comparison, entry: Entry, index: int) -> float | None:
     """IoU of one class above the baseline's, a share; None where either has none."""
     baseline = comparison.get(entry.baseline)
-    here, there = entry.iou[index], None if baseline is None else baseline.iou[index]
-    return None if here is None or there is None else here - there
+    own, before = entry.iou[index], None if baseline is None else baseline.iou[index]
+    return None if own is None or before is None else own - before
 
 
 def as_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1, title: str | None = None) -> Table:
@@ -170,7 +169,7 @@ def as_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, left: int 
 
 
 def facts(comparison: Comparison) -> str:
-    """What the scores were taken on, and their units."""
+    """The images and classes that were scored, and the units of the tables."""
     seeds = max(len(entry.splits) for entry in comparison.entries)
     over = "; mean ± standard deviation over seeds" if seeds > 1 else ""
     return (
@@ -191,26 +190,22 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
         "warnings": warnings(comparison),
         "headline": headline(comparison),
         "networks": [_entry_json(comparison, entry) for entry in comparison.entries],
-        "notes": list(comparison.notes),
+        "notes": [note.text for note in comparison.notes],
     }
 
 
 def _entry_json(comparison: Comparison, entry: Entry) -> dict[str, Any]:
-    found: dict[str, Any] = {
+    return {
         "key": entry.key,
         "role": entry.role,
         "name": entry.name,
         "network": entry.network,
-        "runs": [str(run) for run in entry.runs],
+        "runs": [str(run_dir) for run_dir in entry.runs],
         "seeds": list(entry.seeds),
         "select": entry.select,
-    }
-    for name, score in SCORES.items():
-        figure = entry.figure(score)
-        values = [_scaled(score(each)) for each in entry.scores]
-        found[name] = {"mean": _scaled(figure.mean), "sd": _scaled(figure.sd), "seeds": values}
-    return found | {
+        **{name: _figure_json(entry.figure(name)) for name in SCORES},
         "iou": {name: _scaled(iou) for name, iou in zip(comparison.classes, entry.iou, strict=True)},
+        "metrics": {label: _metric_json(metric) for label, metric in entry.metrics.items()},
         "teacher": entry.teacher,
         "baseline": entry.baseline,
         "vs_baseline": _scaled(comparison.gain(entry)),
@@ -223,9 +218,27 @@ def _entry_json(comparison: Comparison, entry: Entry) -> dict[str, Any]:
     }
 
 
+def _metric_json(metric: MetricFigures) -> dict[str, Any]:
+    values = {name: _figure_json(figure, metric.unit) for name, figure in metric.figures.items()}
+    return {"unit": metric.unit, "direction": metric.direction, "values": values}
+
+
+def _figure_json(figure: Figure, unit: str = "%") -> dict[str, Any]:
+    def plain(value: float | None) -> float | None:
+        return _scaled(value) if unit == "%" else _finite(value)
+
+    return {"mean": plain(figure.mean), "sd": plain(figure.sd), "seeds": [plain(value) for value in figure.values]}
+
+
 def _scaled(share: float | None) -> float | None:
-    """A share in percent; None for NaN too, which JSON does not have. Four decimals: a pixel in a million."""
-    return None if share is None or share != share else round(100 * share, 4)
+    """A share in percent; None for NaN too. Four decimals: a pixel in a million."""
+    value = _finite(share)
+    return None if value is None else round(100 * value, 4)
+
+
+def _finite(value: float | None) -> float | None:
+    """The value; None for NaN and infinity, which JSON does not have."""
+    return value if value is not None and math.isfinite(value) else None
 
 
 def list_rows(lines: Sequence[RunLine]) -> tuple[list[str], list[list[str]]]:

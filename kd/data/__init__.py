@@ -1,4 +1,4 @@
-"""Datasets and the transforms of their samples; how they are split, read and batched is in the files below."""
+"""Datasets and transforms of their samples; the modules of this package read, split and batch them."""
 
 from kd.data.camvid import CamVid
 from kd.data.folders import Folders

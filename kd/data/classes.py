@@ -1,25 +1,25 @@
-"""The classes of a user's masks: names, and where they have them, colours or file values."""
+"""The classes of a user's masks: names with colours or file values, from a recipe or a file."""
 
+import colorsys
 import csv
 import io
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from difflib import get_close_matches
 from itertools import accumulate
 from pathlib import Path
 from typing import NamedTuple
 
 import yaml
 
-from kd.data.labels import Color
-from kd.errors import DataError
+from kd.errors import DataError, did_you_mean
 from kd.types import IGNORE
 
-_MOST_BYTES = 256 * 1024
-_MOST_CLASSES = 254
-_DEEPEST = 8  # brackets in one another; a class map needs two
+MAX_BYTES = 256 * 1024
+MAX_CLASSES = 254
+MAX_DEPTH = 8  # nested brackets; a class map needs two
 
-Marks = int | tuple[int, ...] | None  # what a class map says of a class: its file value, its colour, or nothing
+Color = tuple[int, int, int]
+Marker = int | tuple[int, ...] | None  # how masks mark a class: a file value, a colour, or by its index
 
 
 class Classes(NamedTuple):
@@ -31,22 +31,23 @@ class Classes(NamedTuple):
 
 
 def read_classes(classes: Sequence[str] | Mapping[str, Sequence[int] | int] | str) -> Classes:
-    """Classes from a list of names, from {name: [r, g, b]} or {name: file value}, or from a file with one of them.
+    """Classes from a list of names, from {name: [r, g, b]} or {name: file value}, or from a file with one of these.
 
     Args:
-        classes: a list, a mapping, or the path of a `.yaml`, `.yml` or `.csv` file; the CSV has the columns
-            name, r, g, b (or name, value, or name alone) with or without a first line that says so.
+        classes: a list, a mapping, or the path of a `.yaml`, `.yml` or `.csv` file; a CSV has the columns
+            name, r, g, b (or name, value, or name alone), with or without a header line.
 
     Raises:
-        ValueError: fewer than 2 classes or more than 254, a repeated name, a colour that is none, a mixture.
-        DataError: the file cannot be read, or one of these is in the file.
+        ValueError: fewer than 2 classes or more than 254, a repeated name, an invalid colour, or colours and values
+            mixed.
+        DataError: the file cannot be read, or has one of these mistakes.
     """
     if not isinstance(classes, str):
-        return _checked(_pairs(classes), "classes")
+        return _checked(_rows(classes), "classes")
     path = Path(classes)
     try:
-        if path.stat().st_size > _MOST_BYTES:
-            raise DataError(f"{path}: {path.stat().st_size} bytes are no class map")
+        if path.stat().st_size > MAX_BYTES:
+            raise DataError(f"{path}: {path.stat().st_size} bytes; a class map has at most {MAX_BYTES}")
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: classes cannot be read: {error}") from error
@@ -57,82 +58,95 @@ def read_classes(classes: Sequence[str] | Mapping[str, Sequence[int] | int] | st
         raise DataError(str(error)) from None
 
 
-def meanings(classes: Classes, values: Mapping[int, str] | None) -> dict[int, int]:
-    """File value -> class or IGNORE: by `values`, else by the class map, else by index. 255 is ignored unless stated.
+def class_of_values(classes: Classes, values: Mapping[int, str] | None) -> dict[int, int]:
+    """File value -> class or IGNORE: from `values`, else from the class map, else by index.
+
+    255 is ignored unless `values` or the class map gives it a class.
 
     Raises:
-        ValueError: `values` names a class that there is not, or a file value that is no integer >= 0.
+        ValueError: `values` names an unknown class, or a file value is not an integer >= 0.
     """
     if values is None:
-        stated = {value: i for i, value in enumerate(classes.values or range(len(classes.names)))}
-        return {IGNORE: IGNORE} | stated
-    stated = {}
+        given = {value: index for index, value in enumerate(classes.values or range(len(classes.names)))}
+        return {IGNORE: IGNORE} | given
+    given = {}
     for value, name in values.items():
         if not str(value).isdecimal():
-            raise ValueError(f"values: {value!r} is no value of a mask; write {{0: {classes.names[0]}, …}}")
+            raise ValueError(f"values: {value!r} is not a mask value; write {{0: {classes.names[0]}, …}}")
         if name not in classes.names and name != "ignore":
-            close = get_close_matches(str(name), [*classes.names, "ignore"], n=1)
-            hint = f"did you mean '{close[0]}'?" if close else f"classes are {', '.join(classes.names)}, and ignore"
-            raise ValueError(f"values: {value} stands for '{name}', which is no class; {hint}")
-        stated[int(value)] = classes.names.index(name) if name in classes.names else IGNORE
-    return {IGNORE: IGNORE} | stated
+            hint = did_you_mean(str(name), [*classes.names, "ignore"])
+            raise ValueError(f"values: {value} is mapped to '{name}', which is not a class{hint}")
+        given[int(value)] = classes.names.index(name) if name in classes.names else IGNORE
+    return {IGNORE: IGNORE} | given
 
 
-def _pairs(classes: Iterable[str] | Mapping[str, Sequence[int] | int]) -> list[tuple[str, Marks]]:
+def distinct_colors(count: int) -> tuple[Color, ...]:
+    """Black, then hues a golden angle apart, so that consecutive classes differ clearly."""
+    turns = [(0.03 + 0.618034 * index) % 1 for index in range(count - 1)]
+    rows = [
+        colorsys.hsv_to_rgb(turn, 0.85 - 0.3 * (index // 8 % 2), 1.0 - 0.3 * (index // 4 % 2))
+        for index, turn in enumerate(turns)
+    ]
+    return ((0, 0, 0), *((round(255 * r), round(255 * g), round(255 * b)) for r, g, b in rows))[:count]
+
+
+def _rows(classes: Iterable[str] | Mapping[str, Sequence[int] | int]) -> list[tuple[str, Marker]]:
     if not isinstance(classes, Mapping):
         return [(name, None) for name in classes]
-    return [(name, tuple(mark) if isinstance(mark, Sequence) else mark) for name, mark in classes.items()]
+    return [(name, tuple(marker) if isinstance(marker, Sequence) else marker) for name, marker in classes.items()]
 
 
-def _checked(rows: list[tuple[str, Marks]], where: str) -> Classes:
+def _checked(rows: list[tuple[str, Marker]], where: str) -> Classes:
     names = tuple(name for name, _ in rows)
-    for i, name in enumerate(names):
+    for index, name in enumerate(names):
         if not isinstance(name, str) or not name:
-            raise ValueError(f"{where}: {name!r} is no name of a class; names are text (put it in quotes)")
-        if name in names[:i]:
-            raise ValueError(f"{where}: the class '{name}' comes twice")
-    if not 2 <= len(names) <= _MOST_CLASSES:
-        raise ValueError(f"{where}: {len(names)} classes; 2 to {_MOST_CLASSES} are possible, the background being one")
-    marks = [mark for _, mark in rows]
-    if all(mark is None for mark in marks):
+            raise ValueError(f"{where}: {name!r} is not a class name; a name is text (put it in quotes)")
+        if name in names[:index]:
+            raise ValueError(f"{where}: the class '{name}' occurs twice; remove one")
+    if not 2 <= len(names) <= MAX_CLASSES:
+        raise ValueError(f"{where}: {len(names)} classes; give 2 to {MAX_CLASSES}, the background included")
+    markers = [marker for _, marker in rows]
+    if all(marker is None for marker in markers):
         return Classes(names)
-    for name, mark in rows:
-        if isinstance(mark, tuple) and not (len(mark) == 3 and all(type(v) is int and 0 <= v <= 255 for v in mark)):
-            raise ValueError(f"{where}: {name}: {list(mark)} is no colour; write [r, g, b], each 0 … 255")
-        if isinstance(mark, int) and (type(mark) is not int or mark < 0):
-            raise ValueError(f"{where}: {name}: {mark} is no value of a mask; write an integer, 0 or above")
-        if not isinstance(mark, type(marks[0])):
+    for name, marker in rows:
+        if isinstance(marker, tuple) and not (
+            len(marker) == 3 and all(type(v) is int and 0 <= v <= 255 for v in marker)
+        ):
+            raise ValueError(f"{where}: {name}: {list(marker)} is not a colour; write [r, g, b], each 0 … 255")
+        if isinstance(marker, int) and (type(marker) is not int or marker < 0):
+            raise ValueError(f"{where}: {name}: {marker} is not a mask value; write an integer, 0 or above")
+        if not isinstance(marker, type(markers[0])):
             raise ValueError(f"{where}: {name}: colours and values are mixed; give every class the same kind")
-        first = names[marks.index(mark)]
+        first = names[markers.index(marker)]
         if first != name:
-            raise ValueError(
-                f"{where}: {first} and {name} have the same {'colour' if isinstance(mark, tuple) else 'value'}"
-            )
-    if isinstance(marks[0], tuple):
-        return Classes(names, colors=tuple((m[0], m[1], m[2]) for m in marks if isinstance(m, tuple)))
-    return Classes(names, values=tuple(m for m in marks if isinstance(m, int)))
+            kind = "colour" if isinstance(marker, tuple) else "value"
+            raise ValueError(f"{where}: {first} and {name} have the same {kind}; give each class its own")
+    if isinstance(markers[0], tuple):
+        return Classes(names, colors=tuple((m[0], m[1], m[2]) for m in markers if isinstance(m, tuple)))
+    return Classes(names, values=tuple(m for m in markers if isinstance(m, int)))
 
 
-def _csv_rows(text: str, path: Path) -> list[tuple[str, Marks]]:
-    rows: list[tuple[str, Marks]] = []
-    between = next((sign for sign in ",;\t" if sign in text.strip().partition("\n")[0]), ",")  # Excel's is the locale's
-    for number, cells in enumerate(csv.reader(io.StringIO(text), delimiter=between), 1):
+def _csv_rows(text: str, path: Path) -> list[tuple[str, Marker]]:
+    rows: list[tuple[str, Marker]] = []
+    header = text.strip().partition("\n")[0]
+    delimiter = next((sign for sign in ",;\t" if sign in header), ",")  # Excel writes the locale's
+    for number, cells in enumerate(csv.reader(io.StringIO(text), delimiter=delimiter), 1):
         name, *numbers = [cell.strip() for cell in cells] or [""]
-        named = numbers and not any(cell.isdecimal() for cell in numbers)
-        if not name or (number == 1 and (named or name == "name")):
-            continue  # an empty line; the line that names the columns
+        has_titles = numbers and not any(cell.isdecimal() for cell in numbers)
+        if not name or (number == 1 and (has_titles or name == "name")):
+            continue  # an empty line, or the header
         if len(numbers) not in (0, 1, 3) or not all(cell.isdecimal() for cell in numbers):
-            raise DataError(f"{path}:{number}: '{between.join(cells)[:80]}' is not name,r,g,b")
+            raise DataError(f"{path}:{number}: '{delimiter.join(cells)[:80]}' is not name,r,g,b")
         values = tuple(int(cell) for cell in numbers)
         rows.append((name, values if len(values) == 3 else values[0] if values else None))
     return rows
 
 
-def _yaml_rows(text: str, path: Path) -> list[tuple[str, Marks]]:
-    """From the nodes, not the values: names stay as they are written (`no`, `on`), and nothing is built or repeated."""
+def _yaml_rows(text: str, path: Path) -> list[tuple[str, Marker]]:
+    """Rows from the nodes, not the values: names stay as written (`no`, `on`), and no object is constructed."""
     brackets = accumulate(1 if sign in "[{" else -1 for sign in re.findall(r"[][{}]", text))
-    if max(brackets, default=0) > _DEEPEST or re.search(rf"(-\s+){{{_DEEPEST},}}", text):  # slow to parse, if at all
-        raise DataError(f"{path}: not YAML: more than {_DEEPEST} lists or mappings in one another")
+    if max(brackets, default=0) > MAX_DEPTH or re.search(rf"(-\s+){{{MAX_DEPTH},}}", text):  # very slow to parse
+        raise DataError(f"{path}: not YAML: lists or mappings nested deeper than {MAX_DEPTH} levels")
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
@@ -144,7 +158,7 @@ def _yaml_rows(text: str, path: Path) -> list[tuple[str, Marks]]:
         return [(_scalar(item, path), None) for item in node.value]
     if not isinstance(node, yaml.MappingNode):
         raise DataError(f"{path}: neither a list of names nor a mapping of names to [r, g, b]")
-    rows: list[tuple[str, Marks]] = []
+    rows: list[tuple[str, Marker]] = []
     for key, value in node.value:
         if isinstance(value, yaml.SequenceNode):
             rows.append((_scalar(key, path), tuple(_integer(item, path) for item in value.value)))
@@ -155,12 +169,12 @@ def _yaml_rows(text: str, path: Path) -> list[tuple[str, Marks]]:
 
 def _scalar(node: yaml.Node, path: Path) -> str:
     if not isinstance(node, yaml.ScalarNode):
-        raise DataError(f"{path}:{node.start_mark.line + 1}: expected one word, found a list or a mapping")
+        raise DataError(f"{path}:{node.start_mark.line + 1}: expected one word, got a list or a mapping")
     return str(node.value)
 
 
 def _integer(node: yaml.Node, path: Path) -> int:
     text = _scalar(node, path)
     if not text.isdecimal():
-        raise DataError(f"{path}:{node.start_mark.line + 1}: '{text[:40]}' is no integer, 0 or above")
+        raise DataError(f"{path}:{node.start_mark.line + 1}: '{text[:40]}' is not an integer, 0 or above")
     return int(text[:20])

@@ -1,164 +1,131 @@
-"""Images and masks from files, with Pillow alone: torchvision's decoder takes the process down on a damaged PNG."""
+"""The files of a dataset on disk: listed by stem, chosen by list files, paired with their masks."""
 
-import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from PIL import Image
-from torch import Tensor
-
+from kd.data.images import SUFFIXES, image_size, size_text
 from kd.errors import DataError
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
-MOST_PIXELS = 64 * 2**20
-_FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")  # no others: Pillow runs Ghostscript for some
-_ORIENTATION = 0x0112  # the EXIF tag; 1 is upright
+MAX_LINES = 10  # of one DataError
 
 
-def read_image(path: Path, channels: int) -> Tensor:
-    """An image as uint8 (channels, H, W).
-
-    Grey becomes three equal channels where 3 are wanted; three equal channels become one where 1 is wanted; palettes
-    are looked up; an alpha channel is dropped where it is opaque.
+def find_images(
+    folder: Path, root: Path, list_file: Path | None = None, *, follow_links: bool = False
+) -> dict[str, Path]:
+    """The images in a folder by stem: those that a list file names, in its order, or all, sorted by name.
 
     Args:
-        path: a PNG, JPEG, BMP, TIFF or WebP file of 8 bits a channel.
-        channels: 1 or 3.
+        folder: the folder; subfolders are not searched.
+        root: links must not lead out of it.
+        list_file: as for `read_list`; None for all images.
+        follow_links: whether links may lead out of `root`.
 
     Raises:
-        DataError: the file cannot be read, is damaged, too large, rotated by an EXIF tag, partly transparent, of more
-            than 8 bits, or in colour where one channel is wanted. Names the file.
+        DataError: as `list_images` and `read_list`; a name in the list has no image.
     """
-    image = _opaque(path, _decoded(path))
-    if image.mode not in ("1", "L", "P", "RGB"):
-        raise DataError(f"{path}: pixels of kind {image.mode}; save it as 8-bit grey or RGB, scaled as you need")
-    if image.mode in ("1", "L"):
-        grey = np.array(image.convert("L"))
-        return torch.from_numpy(grey).expand(channels, -1, -1).contiguous()
-    pixels = np.array(image.convert("RGB"))  # (H, W, 3)
-    if channels == 3:
-        return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
-    if not is_grey(pixels):
-        row, column = np.argwhere((pixels != pixels[..., :1]).any(-1))[0].tolist()
-        raise DataError(
-            f"{path}: channels is 1, but the image is in colour: {tuple(pixels[row, column].tolist())} at row {row}, "
-            f"column {column}; write channels: 3"
-        )
-    return torch.from_numpy(pixels[None, ..., 0].copy())
+    images = list_images(folder, root, follow_links=follow_links)
+    if list_file is None:
+        return images
+    stems = read_list(list_file)
+    raise_all([f"{list_file}: no image named {stem[:80]!r} in {folder}" for stem in stems if stem not in images])
+    return {stem: images[stem] for stem in stems}
 
 
-def read_mask(path: Path) -> NDArray[Any]:
-    """A mask as its file holds it: integers (H, W), or RGB uint8 (H, W, 3).
-
-    Palette masks give their indices, masks of 1 bit give 0 and 255.
-
-    Raises:
-        DataError: the file cannot be read, is damaged, too large, rotated by an EXIF tag, partly transparent, not of
-            integers, or a JPEG, which changes values. Names the file.
-    """
-    image = _decoded(path)
-    if image.format == "JPEG":
-        raise DataError(f"{path}: a mask in JPEG: compression changes labels; take the original, as PNG")
-    if image.mode != "P":
-        image = _opaque(path, image)  # transparency of a palette says nothing about its indices
-    if image.mode == "1":
-        image = image.convert("L")
-    if image.mode not in ("L", "P", "RGB", "I") and not image.mode.startswith("I;16"):
-        raise DataError(f"{path}: a mask with pixels of kind {image.mode}; save it as PNG: indices, palette or RGB")
-    return np.array(image)
-
-
-def is_grey(pixels: NDArray[Any]) -> bool:
-    """Whether the three channels of RGB (H, W, 3) are equal everywhere."""
-    return bool((pixels[..., 0] == pixels[..., 1]).all() and (pixels[..., 0] == pixels[..., 2]).all())
-
-
-def image_size(path: Path) -> tuple[int, int]:
-    """(height, width) by the file's header alone.
-
-    Raises:
-        DataError: the header cannot be read.
-    """
-    with _opened(path) as image:
-        return image.height, image.width
-
-
-def size_text(size: Iterable[int]) -> str:
-    """(height, width) as people write it, width first."""
-    height, width = size
-    return f"{width}×{height}"
-
-
-def listed(folder: Path, root: Path, suffix: str = "", *, follow_links: bool = False) -> dict[str, Path]:
-    """The images in a folder by stem, in order of name.
+def find_pairs(
+    image_folder: Path,
+    mask_folder: Path,
+    root: Path,
+    list_file: Path | None = None,
+    *,
+    mask_suffix: str = "",
+    follow_links: bool = False,
+) -> dict[str, tuple[Path, Path]]:
+    """Images with their masks by stem, chosen and ordered as by `find_images`.
 
     Args:
-        folder: where to look; not into folders below it.
-        root: what links must not lead out of.
-        suffix: an ending of the stems that is cut off; stems without it are left out.
-        follow_links: let links lead out of `root`.
+        image_folder: of the images.
+        mask_folder: of the masks.
+        root: links must not lead out of it.
+        list_file: as for `read_list`; None for all images.
+        mask_suffix: an ending that a mask's stem has and its image's has not.
+        follow_links: whether links may lead out of `root`.
 
     Raises:
-        DataError: there is no such folder; two files share a stem; a link leads out of `root`.
+        DataError: as `find_images` and `pair`.
+    """
+    images = find_images(image_folder, root, list_file, follow_links=follow_links)
+    masks = list_images(mask_folder, root, mask_suffix, follow_links=follow_links)
+    if list_file is not None:
+        masks = {stem: path for stem, path in masks.items() if stem in images}
+    return pair(images, masks, (image_folder, mask_folder))
+
+
+def list_images(folder: Path, root: Path, suffix: str = "", *, follow_links: bool = False) -> dict[str, Path]:
+    """The images in a folder by stem, sorted by name.
+
+    Args:
+        folder: the folder; subfolders are not searched.
+        root: links must not lead out of it.
+        suffix: an ending that is removed from the stems; stems without it are left out.
+        follow_links: whether links may lead out of `root`.
+
+    Raises:
+        DataError: the folder does not exist; two files share a stem; a link leads out of `root`.
     """
     if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder; {there(folder)}")
-    inside = root.resolve()
-    if not follow_links and not folder.resolve().is_relative_to(inside):
+        raise DataError(f"{folder}: no such folder; {nearest_content(folder)}")
+    real_root = root.resolve()
+    if not follow_links and not folder.resolve().is_relative_to(real_root):
         raise DataError(_leads_out(folder, root))
-    found: dict[str, Path] = {}
+    images: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         stem = path.stem
         if path.suffix.lower() not in SUFFIXES or not stem.endswith(suffix) or path.name.startswith("."):
             continue
         stem = stem.removesuffix(suffix)
-        if stem in found:
-            raise DataError(f"{path}: the same stem as {found[stem].name}; keep one of the two")
-        if not follow_links and path.is_symlink() and not path.resolve().is_relative_to(inside):
+        if stem in images:
+            raise DataError(f"{path}: has the same stem as {images[stem].name}; keep one of the two")
+        if not follow_links and path.is_symlink() and not path.resolve().is_relative_to(real_root):
             raise DataError(_leads_out(path, root))
-        found[stem] = path
-    return found
+        images[stem] = path
+    return images
 
 
-def there(folder: Path) -> str:
-    """What is where `folder` was looked for."""
+def nearest_content(folder: Path) -> str:
+    """What the nearest existing parent of a missing folder contains."""
     parent = folder
     while not parent.is_dir() and parent != parent.parent:
         parent = parent.parent
     names = sorted(f"{path.name}/" if path.is_dir() else path.name for path in parent.iterdir())
     more = f" and {len(names) - 8} more" if len(names) > 8 else ""
-    return f"{parent} holds {', '.join(names[:8]) or 'nothing'}{more}"
+    return f"{parent} contains {', '.join(names[:8]) or 'nothing'}{more}"
 
 
-def list_entries(path: Path) -> list[str]:
-    """The stems that a list file names, one a line; of "image mask" lines the image's.
-
-    Entries are names to look up, never paths to follow.
+def read_list(path: Path) -> list[str]:
+    """The stems that a list file names, one a line; of "image mask" lines, the image's.
 
     Raises:
-        DataError: the file cannot be read as text; a name comes twice.
+        DataError: the file cannot be read as text; a name occurs twice.
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: not a list of names: {error}") from error
-    first: dict[str, int] = {}
+    line_of: dict[str, int] = {}
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         name = line.split()[0].replace("\\", "/").rpartition("/")[2]
         stem = Path(name).stem if name.lower().endswith(SUFFIXES) else name
-        if stem in first:
-            raise DataError(f"{path}:{number}: {_short(stem)} stands in line {first[stem]} already")
-        first[stem] = number
-    return list(first)
+        if stem in line_of:
+            raise DataError(
+                f"{path}:{number}: {_short(stem)} is already in line {line_of[stem]}; remove one of the two"
+            )
+        line_of[stem] = number
+    return list(line_of)
 
 
-def paired(
+def pair(
     images: Mapping[str, Path], masks: Mapping[str, Path], folders: tuple[Path, Path]
 ) -> dict[str, tuple[Path, Path]]:
     """Images and masks of the same stem and size, by stem.
@@ -169,7 +136,7 @@ def paired(
         folders: of the images and of the masks, for the message.
 
     Raises:
-        DataError: one has no other; sizes differ. One line each, ten at most.
+        DataError: an image without a mask, a mask without an image, or two sizes in a pair; every case is listed.
     """
     problems = [f"{path}: no mask named {stem} in {folders[1]}" for stem, path in images.items() if stem not in masks]
     problems += [f"{path}: no image named {stem} in {folders[0]}" for stem, path in masks.items() if stem not in images]
@@ -183,70 +150,21 @@ def paired(
         if sizes[0] != sizes[1]:
             problems.append(
                 f"{image}: {size_text(sizes[0])}, but its mask {mask} is {size_text(sizes[1])} (width × height); "
-                "make the mask the image's size"
+                "give the mask the image's size"
             )
     raise_all(problems)
     return pairs
 
 
 def raise_all(problems: list[str]) -> None:
-    """Raise all lines as one DataError, if there are any; behind ten of them their number is enough."""
+    """Raise one DataError with a line for each problem, `MAX_LINES` at most; nothing if there are none."""
     if problems:
-        more = [f"and {len(problems) - 10} more of this kind"] if len(problems) > 10 else []
-        raise DataError("\n".join(problems[:10] + more))
-
-
-def _opened(path: Path) -> Image.Image:
-    if not path.is_file():
-        raise DataError(f"{path}: {'a folder, not an image' if path.is_dir() else 'no such file'}")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit below is lower
-            image = Image.open(path, formats=_FORMATS)
-    except Exception as error:  # damaged files raise nearly anything
-        raise DataError(f"{path}: cannot be read as an image: {_reason(error)}") from error
-    if image.width * image.height > MOST_PIXELS:
-        image.close()
-        raise DataError(
-            f"{path}: {size_text((image.height, image.width))} pixels, at most {MOST_PIXELS} are read; cut it up"
-        )
-    return image
-
-
-def _decoded(path: Path) -> Image.Image:
-    try:
-        with _opened(path) as image:
-            image.verify()  # PNG's checksums, which decoding alone does not look at; the image is of no use after it
-        with _opened(path) as image:
-            image.load()
-            orientation, frames = image.getexif().get(_ORIENTATION, 1), getattr(image, "n_frames", 1)
-    except DataError:
-        raise
-    except Exception as error:
-        raise DataError(f"{path}: damaged: {_reason(error)}") from error
-    if orientation not in (0, 1):
-        raise DataError(f"{path}: EXIF orientation {orientation} shows it turned, its pixels are not; save it upright")
-    if frames > 1:
-        raise DataError(f"{path}: {frames} images in one file; save one a file")
-    return image
-
-
-def _opaque(path: Path, image: Image.Image) -> Image.Image:
-    if "transparency" not in image.info and image.mode not in ("RGBA", "LA", "PA"):
-        return image
-    alpha = np.array(image.convert("RGBA"))[..., 3]
-    if alpha.min() < 255:
-        share = 100 * (alpha < 255).mean()
-        raise DataError(f"{path}: {share:.1f} % of the pixels are transparent; save it without transparency")
-    return image.convert("L" if image.mode == "LA" else "RGB")
+        more = [f"and {len(problems) - MAX_LINES} more of this kind"] if len(problems) > MAX_LINES else []
+        raise DataError("\n".join(problems[:MAX_LINES] + more))
 
 
 def _leads_out(path: Path, root: Path) -> str:
-    return f"{path}: a link that leads out of {root}; name the real folder as root (or, of Folders, follow_links: true)"
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    return f"{path}: a link that leads out of {root}; set root to the real folder (or, for Folders, follow_links: true)"
 
 
 def _short(name: str) -> str:

@@ -1,4 +1,4 @@
-"""A synthetic set drawn in memory: what the demo, the tests and the docs run on, offline."""
+"""Shapes: a synthetic dataset drawn in memory, which the demo, the tests and the docs use offline."""
 
 import numpy as np
 import torch
@@ -10,29 +10,29 @@ Floats = NDArray[np.float32]
 
 _SPLITS = ("train", "val", "test")
 _HELD_OUT = 200  # images of val and of test
-_FEWEST, _MOST = 2, 4  # objects
+_MIN_OBJECTS, _MAX_OBJECTS = 2, 4
 _PLAIN, _STRIPES, _CHECKS = 0, 1, 2
 _DISC, _SQUARE, _BAR, _HALF, _ALL = 0, 1, 2, 3, 4
 _CLASS = np.array([[0, 1, 2], [0, 3, 4], [0, 5, 5], [0, 0, 0], [0, 0, 0]], dtype=np.uint8)  # [shape, texture]
 
 
 class Shapes:
-    """Textured shapes in front of a textured background: six classes, which neither shape nor texture tells alone.
+    """Textured shapes on a textured background: six classes that need both shape and texture to tell apart.
 
-    A disc and a square may be striped, checked or plain, a thin bar dashed or plain. Striped and checked discs,
-    striped and checked squares and dashed bars are the classes 1 to 5; everything plain is background, like the
-    faint stripes and checks behind the objects. Colours tell objects from what is behind them, and nothing else;
-    objects hide one another and lie in uneven light and noise.
+    Discs and squares are striped, checked or plain; thin bars are dashed or plain. Striped and checked discs, striped
+    and checked squares and dashed bars are classes 1 to 5; all plain objects are background, like the faint stripes and
+    checks behind the objects. Colour separates objects from the background but carries no other information; objects
+    occlude one another, under uneven light and noise.
 
     An image is a pure function of (seed, split, index): the first 200 training images of a set of 2,000 are those of
-    a set of 200. Val and test are the same 200 images each whatever `count` and `seed` are.
+    a set of 200. Val and test are always the same 200 images each, for any `count` and `seed`.
 
     Args:
         split: "train", "val" or "test".
-        count: training images.
-        size: edge of the square images in pixels, at least 32; what is drawn grows with it.
+        count: number of training images.
+        size: side of the square images in pixels, at least 32; the objects scale with it.
         in_channels: 3 for colour, 1 for grey.
-        seed: another seed is another training set.
+        seed: selects the training set.
 
     Raises:
         ValueError: an argument is out of range.
@@ -43,28 +43,28 @@ class Shapes:
 
     def __init__(self, split: str, count: int = 200, size: int = 64, in_channels: int = 3, seed: int = 0) -> None:
         if split not in _SPLITS:
-            raise ValueError(f"Shapes: split '{split}' is none of {', '.join(_SPLITS)}")
+            raise ValueError(f"Shapes: split must be one of {', '.join(_SPLITS)}, got '{split}'")
         if count < 1:
-            raise ValueError(f"Shapes: count {count} must be at least 1")
+            raise ValueError(f"Shapes: count must be at least 1, got {count}")
         if size < 32:
-            raise ValueError(f"Shapes: size {size} must be at least 32, or textures vanish")
+            raise ValueError(f"Shapes: size must be at least 32, where textures are still visible, got {size}")
         if in_channels not in (1, 3):
-            raise ValueError(f"Shapes: in_channels {in_channels} must be 1 or 3")
+            raise ValueError(f"Shapes: in_channels must be 1 or 3, got {in_channels}")
         if seed < 0:
-            raise ValueError(f"Shapes: seed {seed} must be 0 or above")
+            raise ValueError(f"Shapes: seed must be at least 0, got {seed}")
         self.split, self.size, self.in_channels = split, size, in_channels
         self.length = count if split == "train" else _HELD_OUT
         self.seed = seed if split == "train" else 0
-        self.drawn: dict[int, Sample] = {}  # a set of 2,000 at 64 × 64 takes 33 MB; drawing it anew each epoch, seconds
+        self.drawn: dict[int, Sample] = {}  # 2,000 images at 64 × 64: 33 MB, or seconds an epoch
 
     def __len__(self) -> int:
         return self.length
 
     def __getitem__(self, key: tuple[int, int]) -> Sample:
-        """The image `index`; views are alike."""
+        """The image `index`; all views are the same."""
         index = key[0]
         if not 0 <= index < self.length:
-            raise IndexError(f"Shapes: index {index} of {self.length}")
+            raise IndexError(f"Shapes: no image {index}, there are {self.length}")
         if index not in self.drawn:
             self.drawn[index] = self._sample(index)
         return self.drawn[index]
@@ -80,10 +80,10 @@ class Shapes:
 
 def _draw(rng: np.random.Generator, size: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """One image uint8 (3, H, W) and its labels uint8 (H, W)."""
-    # All lengths are in 64ths of the edge.
+    # All lengths are in 64ths of the side.
     axis: Floats = (np.arange(size, dtype=np.float32) + np.float32(0.5)) * np.float32(64 / size)
-    # Layers from the back to the front: a plain ground, a textured half of the plane, the objects.
-    objects = int(rng.integers(_FEWEST, _MOST + 1))
+    # Layers from back to front: a plain background, a textured half plane, the objects.
+    objects = int(rng.integers(_MIN_OBJECTS, _MAX_OBJECTS + 1))
     shape = np.concatenate(([_ALL, _HALF], rng.choice(3, objects, p=(0.35, 0.35, 0.3))))
     texture = np.concatenate(
         ([_PLAIN], rng.choice(3, 1, p=(0.5, 0.25, 0.25)), rng.choice(3, objects, p=(0.14, 0.43, 0.43)))
@@ -92,23 +92,23 @@ def _draw(rng: np.random.Generator, size: int) -> tuple[NDArray[np.uint8], NDArr
     layers = len(shape)
 
     centre = rng.uniform(4, 60, (layers, 2)).astype(np.float32)
-    # Discs turn as little as squares do, though it does not show: the angle of a texture must not tell the shape.
+    # Discs rotate as little as squares: the angle of a texture must not reveal the shape.
     cos, sin = _cos_sin(rng.uniform(-1, 1, layers) * np.where(shape <= _SQUARE, 0.2, np.pi))
     dx, dy = axis - centre[:, 0, None], axis - centre[:, 1, None]  # (layers, W), (layers, H)
     u = (cos[:, None] * dx)[:, None, :] + (sin[:, None] * dy)[:, :, None]  # (layers, H, W), along each shape
     v = (cos[:, None] * dy)[:, :, None] - (sin[:, None] * dx)[:, None, :]  # and across it
     inside = _inside(shape, u, v, rng.uniform(11, 17, layers).astype(np.float32))
-    front = layers - 1 - inside[::-1].argmax(0)  # (H, W): the layer that is seen
-    u, v = (np.take_along_axis(one, front[None], 0)[0] for one in (u, v))
+    front = layers - 1 - inside[::-1].argmax(0)  # (H, W): the visible layer
+    u, v = (np.take_along_axis(axes, front[None], 0)[0] for axes in (u, v))
 
-    cos, sin = _cos_sin(np.where(shape == _BAR, 0, rng.integers(0, 2, layers) * np.pi / 2))  # dashes go across a bar
+    cos, sin = _cos_sin(np.where(shape == _BAR, 0, rng.integers(0, 2, layers) * np.pi / 2))  # dashes cross a bar
     period = (rng.uniform(6, 8, layers) * np.where(texture == _STRIPES, 1.6, 1)).astype(np.float32)[front]
     phase = rng.uniform(0, 1, (2, layers)).astype(np.float32)[:, front]
     stripes = ((cos[front] * u + sin[front] * v) / period + phase[0]) % 1 < 0.5
     across = ((cos[front] * v - sin[front] * u) / period + phase[1]) % 1 < 0.5
     second = (texture[front] != _PLAIN) & (stripes ^ (across & (texture[front] == _CHECKS)))
 
-    bright = (shape < _HALF)[:, None]  # objects stand out; what they are is in shape and texture alone
+    bright = (shape < _HALF)[:, None]  # objects are bright; their class depends on shape and texture only
     color = rng.uniform(130 * bright, 80 + 175 * bright, (layers, 3))
     other = np.where(bright, color * rng.uniform(0.1, 0.4, (layers, 1)), color + rng.uniform(20, 50, (layers, 1)))
     image = np.stack((color, other)).astype(np.float32)[second.astype(np.intp), front]  # (H, W, 3)
@@ -120,13 +120,13 @@ def _draw(rng: np.random.Generator, size: int) -> tuple[NDArray[np.uint8], NDArr
 
 
 def _inside(shape: NDArray[np.int64], u: Floats, v: Floats, radius: Floats) -> NDArray[np.bool_]:
-    """(layers, H, W): where each layer lies."""
+    """(layers, H, W): the pixels of each layer."""
     inside = np.ones(u.shape, dtype=np.bool_)
     for i, kind in enumerate(shape):
         if kind == _DISC:
             inside[i] = u[i] ** 2 + v[i] ** 2 < radius[i] ** 2
         elif kind == _SQUARE:
-            inside[i] = np.maximum(np.abs(u[i]), np.abs(v[i])) < 0.89 * radius[i]  # of the disc's area
+            inside[i] = np.maximum(np.abs(u[i]), np.abs(v[i])) < 0.89 * radius[i]  # the area of the disc
         elif kind == _BAR:
             inside[i] = (np.abs(u[i]) < 1.6 * radius[i]) & (np.abs(v[i]) < 2.5)
         elif kind == _HALF:

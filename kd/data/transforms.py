@@ -1,8 +1,8 @@
-"""Transforms of an image and its mask together, on torchvision's v2 functions.
+"""Joint transforms of an image and its mask, built on torchvision's v2 functions.
 
-Each takes `(tv_tensors.Image, tv_tensors.Mask)` and returns the same. What a geometric one uncovers is 0 in the image
-and IGNORE in the mask: v2's own default, 0, would be the first class. Any callable of this kind is a transform; draw
-from torch's generator only, which `kd.data.Split` seeds for each sample.
+A transform is any callable that takes `(tv_tensors.Image, tv_tensors.Mask)` and returns the same. Where a geometric
+transform uncovers pixels, the image is 0 and the mask is IGNORE; v2's default mask value, 0, would be the first class.
+Transforms draw from torch's CPU generator only: `kd.data.split.Split` seeds it for each sample.
 """
 
 import torch
@@ -18,7 +18,7 @@ Pair = tuple[tv_tensors.Image, tv_tensors.Mask]
 
 
 class RandomScale:
-    """Resize by a factor drawn uniformly; the crop that follows cuts or pads to the training size.
+    """Resize by a uniformly drawn factor; the crop that follows cuts or pads to the training size.
 
     Args:
         low: smallest factor, > 0.
@@ -29,27 +29,26 @@ class RandomScale:
     """
 
     def __init__(self, low: float = 0.5, high: float = 2.0) -> None:
-        if not 0 < low <= high:
-            raise ValueError(f"RandomScale: low {low} and high {high} must keep 0 < low <= high")
+        _check_range("RandomScale", low, high)
         self.low, self.high = low, high
 
     def __call__(self, image: tv_tensors.Image, mask: tv_tensors.Mask) -> Pair:
-        """Image bilinear and antialiased, mask nearest-exact."""
+        """Resize the image bilinearly with antialiasing and the mask by nearest-exact."""
         factor = _uniform(self.low, self.high)
-        # not below 2: torch's antialiased resize of 8 bits is wrong, or fails, for a width of 1
+        # at least 2: torch's antialiased resize of 8-bit images is wrong, or fails, at width 1
         size = (max(2, round(mask.shape[0] * factor)), max(2, round(mask.shape[1] * factor)))
-        labels = resize_labels(_plain(mask)[None], size)[0]
-        return tv_tensors.Image(resize_image(_plain(image), size)), tv_tensors.Mask(labels)
+        labels = resize_labels(mask.as_subclass(Tensor)[None], size)[0]
+        return tv_tensors.Image(resize_image(image.as_subclass(Tensor), size)), tv_tensors.Mask(labels)
 
 
 class RandomFlip:
-    """Mirror left and right.
+    """Flip horizontally.
 
     Args:
-        p: how often, 0 … 1.
+        p: probability, 0 … 1.
 
     Raises:
-        ValueError: `p` is no probability.
+        ValueError: `p` is out of range.
     """
 
     def __init__(self, p: float = 0.5) -> None:
@@ -57,17 +56,17 @@ class RandomFlip:
         self.p = p
 
     def __call__(self, image: tv_tensors.Image, mask: tv_tensors.Mask) -> Pair:
-        """Both or neither."""
+        """Flip both or neither."""
         if _uniform(0, 1) >= self.p:
             return image, mask
         return TF.horizontal_flip(image), TF.horizontal_flip(mask)
 
 
 class RandomRotate:
-    """Rotate around the centre by an angle drawn uniformly; the size stays, the corners become padding.
+    """Rotate around the centre by a uniformly drawn angle; the size stays, the corners become padding.
 
     Args:
-        degrees: largest angle to either side, 0 … 180.
+        degrees: largest angle in either direction, 0 … 180.
 
     Raises:
         ValueError: `degrees` is out of range.
@@ -75,11 +74,11 @@ class RandomRotate:
 
     def __init__(self, degrees: float = 10.0) -> None:
         if not 0 <= degrees <= 180:
-            raise ValueError(f"RandomRotate: degrees {degrees} must be 0 … 180")
+            raise ValueError(f"RandomRotate: degrees must be 0 … 180, got {degrees}")
         self.degrees = degrees
 
     def __call__(self, image: tv_tensors.Image, mask: tv_tensors.Mask) -> Pair:
-        """Image bilinear, mask nearest."""
+        """Rotate the image bilinearly and the mask by nearest."""
         angle = _uniform(-self.degrees, self.degrees)
         return (
             TF.rotate(image, angle, interpolation=InterpolationMode.BILINEAR, fill=0),
@@ -91,10 +90,10 @@ class ColorJitter:
     """Change brightness, contrast, saturation and hue of the image, in random order; the mask stays.
 
     Args:
-        brightness: a factor is drawn from 1 ± this, 0 or above; so for the next two.
+        brightness: the factor is drawn from 1 ± `brightness`, >= 0; likewise for contrast and saturation.
         contrast: as brightness.
         saturation: as brightness; without effect on one channel.
-        hue: a shift is drawn from ± this part of the colour circle, 0 … 0.5; without effect on one channel.
+        hue: the shift is drawn from ± `hue`, as a share of the colour circle, 0 … 0.5; without effect on one channel.
 
     Raises:
         ValueError: a value is out of range.
@@ -103,18 +102,18 @@ class ColorJitter:
     def __init__(
         self, brightness: float = 0.3, contrast: float = 0.3, saturation: float = 0.3, hue: float = 0.05
     ) -> None:
-        for name, value, most in (
+        for name, value, largest in (
             ("brightness", brightness, float("inf")),
             ("contrast", contrast, float("inf")),
             ("saturation", saturation, float("inf")),
             ("hue", hue, 0.5),
         ):
-            if not 0 <= value <= most:
-                raise ValueError(f"ColorJitter: {name} {value} must be 0 … {most:g}")
+            if not 0 <= value <= largest:
+                raise ValueError(f"ColorJitter: {name} must be 0 … {largest:g}, got {value}")
         self.jitter = v2.ColorJitter(brightness, contrast, saturation, hue)
 
     def __call__(self, image: tv_tensors.Image, mask: tv_tensors.Mask) -> Pair:
-        """The image alone."""
+        """Change the image only."""
         return self.jitter(image), mask
 
 
@@ -122,37 +121,37 @@ class RandomBlur:
     """Blur the image with a Gaussian; the mask stays.
 
     Args:
-        p: how often, 0 … 1.
+        p: probability, 0 … 1.
         low: smallest standard deviation in pixels, > 0.
-        high: largest.
+        high: largest, >= `low`.
 
     Raises:
-        ValueError: `p` is no probability; not 0 < low <= high.
+        ValueError: `p` is out of range; not 0 < low <= high.
     """
 
     def __init__(self, p: float = 0.5, low: float = 0.1, high: float = 2.0) -> None:
         _check_probability("RandomBlur", p)
-        if not 0 < low <= high:
-            raise ValueError(f"RandomBlur: low {low} and high {high} must keep 0 < low <= high")
+        _check_range("RandomBlur", low, high)
         self.p, self.low, self.high = p, low, high
 
     def __call__(self, image: tv_tensors.Image, mask: tv_tensors.Mask) -> Pair:
-        """The image alone."""
+        """Blur the image only."""
         if _uniform(0, 1) >= self.p:
             return image, mask
         sigma = _uniform(self.low, self.high)
-        reach = min(max(1, round(3 * sigma)), min(mask.shape) - 1)  # the border is mirrored: at most the image itself
-        return TF.gaussian_blur(image, [2 * reach + 1] * 2, [sigma, sigma]), mask
+        radius = min(max(1, round(3 * sigma)), min(mask.shape) - 1)  # reflection padding is at most the image itself
+        return TF.gaussian_blur(image, [2 * radius + 1] * 2, [sigma, sigma]), mask
 
 
 def _uniform(low: float, high: float) -> float:
     return low + (high - low) * torch.rand(()).item()
 
 
-def _plain(tensor: Tensor) -> Tensor:
-    return tensor.as_subclass(Tensor)
-
-
 def _check_probability(name: str, p: float) -> None:
     if not 0 <= p <= 1:
-        raise ValueError(f"{name}: p {p} must be 0 … 1")
+        raise ValueError(f"{name}: p must be 0 … 1, got {p}")
+
+
+def _check_range(name: str, low: float, high: float) -> None:
+    if not 0 < low <= high:
+        raise ValueError(f"{name}: low and high must satisfy 0 < low <= high, got {low} and {high}")

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from kd import distributed
-from kd.data.dataset import Few
+from kd.data.dataset import FirstImages
 from kd.errors import DivergedError, RecipeError
 from kd.machine import peak_memory
 from kd.parts.assemble import Parts
@@ -238,7 +238,7 @@ def _time_cached(parts: Parts, run: TrainState, cache: CacheConfig, seconds: flo
     with tempfile.TemporaryDirectory(prefix="kd-plan-") as folder:
         kept = cache.model_copy(update={"folder": folder, "views": 1})
         recipe = parts.recipe.changed(cache=kept)
-        few = replace(parts, recipe=recipe, train=Few(parts.train, recipe.train.batch_size))
+        few = replace(parts, recipe=recipe, train=FirstImages(parts.train, recipe.train.batch_size))
         teacher = step_teacher(few, seed=0)
         assert isinstance(teacher, CachedTeacher)
         again = replace(run, step=0, steps=parts.steps, teacher=teacher, batches=stream(few, seed=0))

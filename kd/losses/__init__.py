@@ -1,6 +1,6 @@
-"""Every loss, one import line each: distillation losses by what they read, then the supervised ones.
+"""Every loss, with one import line each: distillation losses by what they read, then supervised losses.
 
-A distillation loss is called as `loss(student, teacher, labels)`, a supervised one as `loss(logits, labels)`.
+Call a distillation loss as `loss(student, teacher, labels)` and a supervised loss as `loss(logits, labels)`.
 """
 
 from kd.losses.feature.at import AT

@@ -1,48 +1,48 @@
-"""Around any distillation loss: only some of the pixels."""
+"""Losses that restrict another distillation loss to some of the pixels."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
+from jaxtyping import Bool, Float, Integer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kd.losses._pixels import at_least_float32, full_precision, near_boundary, pair, valid_pixels
+from kd.losses._checks import check_at_least
+from kd.losses._pixels import Labels, at_least_float32, full_precision, near_boundary, pair, valid_pixels
 from kd.types import IGNORE
 
 
 class Masked(nn.Module):
-    """Only reliable pixels: all others are given to the loss as ignored.
+    """Masked distillation: apply a loss to reliable pixels only and ignore the rest.
 
         labels_i ← 255 unless every condition that is set holds at pixel i; then the loss
 
-    Source: our own combination of what the literature masks by: the teacher's answer, its entropy, boundaries, classes.
+    Source: our combination of the masks in the literature: the teacher's prediction, its entropy, boundaries, classes.
 
-    Conditions on the teacher read its logits, so they serve losses on logits. Without labels, the teacher's most
-    probable classes stand for them.
+    `right` and `entropy` read the teacher's logits and therefore need a loss on logits. Without labels, the teacher's
+    most probable classes replace them.
 
     Args:
         loss: any distillation loss.
-        right: only where the teacher's most probable class is the label.
-        entropy: only where the teacher's entropy is at most this share of log K, 0 … 1.
-        near: only where the square of 2·near + 1 cells around holds two classes or more.
-        away: only where the square of 2·away + 1 cells around holds one class.
-        classes: only these labels.
-
-    Shape: student, teacher (N, C, h, w); labels (N, h, w) or None.
+        right: keep a pixel only if the teacher's most probable class is the label.
+        entropy: keep a pixel only if the teacher's entropy is at most this share of log K, 0 … 1.
+        near: keep a pixel only if the square of 2·near + 1 cells around it has at least two classes.
+        away: keep a pixel only if the square of 2·away + 1 cells around it has one class.
+        classes: keep only these labels.
 
     Returns (of forward):
-        What `loss` returns; 0 when no pixel is left.
+        The value of `loss`; 0 if no pixel is kept.
 
     Raises:
         ValueError: no condition is set, or one is out of range; `loss` compares features and a condition reads logits;
-            labels are missing where the maps are features.
+            the maps are features and there are no labels.
     """
 
     compares = "either"
 
     def __init__(
         self,
-        loss: nn.Module,
+        loss: Callable[..., Tensor],
         *,
         right: bool = False,
         entropy: float | None = None,
@@ -56,9 +56,7 @@ class Masked(nn.Module):
             raise ValueError("Masked: no condition is set; give right, entropy, near, away or classes")
         if entropy is not None and not 0 <= entropy <= 1:
             raise ValueError(f"entropy is {entropy}; it is a share of log K, so it must be in [0, 1]")
-        for name, radius in (("near", near), ("away", away)):
-            if radius is not None and radius < 1:
-                raise ValueError(f"{name} is {radius}; it must be 1 cell or more")
+        check_at_least(1, near=near, away=away)
         if self.compares == "features" and (right or entropy is not None):
             raise ValueError(
                 f"Masked: {type(loss).__name__} compares features, but right and entropy read the teacher's logits; "
@@ -71,20 +69,20 @@ class Masked(nn.Module):
         self.away = away
         self.classes = None if classes is None else tuple(classes)
 
-    def forward(self, student: Tensor, teacher: Tensor, labels: Tensor | None = None) -> Tensor:
-        """The loss over the pixels that are kept."""
+    def forward(
+        self, student: Float[Tensor, "N C h w"], teacher: Float[Tensor, "_N _D _h _w"], labels: Labels = None
+    ) -> Float[Tensor, ""]:
+        """The loss over the kept pixels."""
         with full_precision(student):
             if labels is None and self.compares == "features":
-                raise ValueError("Masked: the maps are features, so there is nothing to mask by without labels")
+                raise ValueError("Masked: features have no classes to mask by; give labels")
             valid_pixels(labels, teacher)
-            answer = None if self.compares == "features" else at_least_float32(teacher.detach())
-            labels = answer.argmax(1) if labels is None and answer is not None else labels
+            logits = None if self.compares == "features" else at_least_float32(teacher.detach())
+            labels = logits.argmax(1) if labels is None and logits is not None else labels
             assert labels is not None
-            result: Tensor = self.loss(student, teacher, labels.masked_fill(~self._kept(answer, labels), IGNORE))
-            return result
+            return self.loss(student, teacher, labels.masked_fill(~self._kept(logits, labels), IGNORE))
 
-    def _kept(self, logits: Tensor | None, labels: Tensor) -> Tensor:
-        """Bool (N, h, w)."""
+    def _kept(self, logits: Float[Tensor, "N K h w"] | None, labels: Integer[Tensor, "N h w"]) -> Bool[Tensor, "N h w"]:
         kept = torch.ones_like(labels, dtype=torch.bool)
         if logits is not None and self.right:
             kept = kept & (logits.argmax(1) == labels)
@@ -102,21 +100,21 @@ class Masked(nn.Module):
 
 
 class Sampled(nn.Module):
-    """A random subset of the pixels, the same in both maps: what is quadratic in the pixels becomes affordable.
+    """Sampled distillation: apply a loss to a random subset of the pixels, the same in both maps.
 
         maps (N, C, h, w) → (N, C, 1, n): n pixels of each image, drawn anew in every call, valid ones first
 
-    Source: our own; sampling keeps the mean of a loss that is a mean over pixels.
-    Places are lost: of no use to a loss that pools, looks for boundaries or compares images place by place (SP).
+    It makes losses affordable whose cost is quadratic in the pixels. The sample has no neighbourhoods: do not use it
+    with a loss that pools, looks for boundaries or compares images position by position (SP).
+
+    Source: our own; the expected value of a per-pixel mean over the sample is the mean over all pixels.
 
     Args:
         loss: any distillation loss.
-        pixels: n >= 1, of each image; all of them where a map has fewer.
-
-    Shape: student (N, C, h, w), teacher (N, D, h, w); labels (N, h, w) or None.
+        pixels: n >= 1 per image; a map with fewer pixels gives all of them.
 
     Returns (of forward):
-        What `loss` returns for the sample.
+        The value of `loss` on the sample.
 
     Raises:
         ValueError: `pixels` is below 1; the sizes differ.
@@ -124,24 +122,24 @@ class Sampled(nn.Module):
 
     compares = "either"
 
-    def __init__(self, loss: nn.Module, pixels: int = 1024) -> None:
+    def __init__(self, loss: Callable[..., Tensor], pixels: int = 1024) -> None:
         super().__init__()
-        if pixels < 1:
-            raise ValueError(f"pixels is {pixels}; it must be 1 or more")
+        check_at_least(1, pixels=pixels)
         self.compares = getattr(loss, "compares", "either")
         self.loss = loss
         self.pixels = pixels
 
-    def forward(self, student: Tensor, teacher: Tensor, labels: Tensor | None = None) -> Tensor:
+    def forward(
+        self, student: Float[Tensor, "N C h w"], teacher: Float[Tensor, "_N _D _h _w"], labels: Labels = None
+    ) -> Float[Tensor, ""]:
         """The loss of the sample."""
         with full_precision(student):
             student, teacher, valid = pair(student, teacher, labels, channels=False)
-            lot = (torch.rand(valid.shape, device=student.device) + valid).flatten(1)  # (N, h·w)
-            chosen = lot.topk(min(self.pixels, lot.shape[1]), dim=1).indices  # (N, n)
+            lots = (torch.rand(valid.shape, device=student.device) + valid).flatten(1)  # (N, h·w)
+            chosen = lots.topk(min(self.pixels, lots.shape[1]), dim=1).indices  # (N, n)
             student, teacher = (
                 maps.flatten(2).gather(2, chosen[:, None].expand(-1, maps.shape[1], -1))[:, :, None]
                 for maps in (student, teacher)
             )  # (N, C, 1, n)
-            sample = None if labels is None else labels.flatten(1).gather(1, chosen)[:, None]  # (N, 1, n)
-            result: Tensor = self.loss(student, teacher, sample)
-            return result
+            labels = None if labels is None else labels.flatten(1).gather(1, chosen)[:, None]  # (N, 1, n)
+            return self.loss(student, teacher, labels)

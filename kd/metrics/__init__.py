@@ -24,8 +24,8 @@ class Metric(Protocol):
     processes are added, and `value` turns the sum into numbers.
 
     Attributes:
-        unit: "%" where the values are shares from 0 to 1, which tables show in percent; any other text, such as "px",
-            stands beside the values as they are.
+        unit: "%" where the values are shares from 0 to 1, which tables show in percent; or any other text, such as
+            "px", for values that tables show unchanged.
         direction: "higher" or "lower": which is better.
     """
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from kd import IGNORE
+from kd.constants import IGNORE
 
 if TYPE_CHECKING:
     from torch import Tensor

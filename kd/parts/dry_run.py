@@ -170,7 +170,7 @@ def _value(
     except TypeError:
         return (
             None,
-            f"{use.use} takes {parameters.replace(return_annotation=parameters.empty)}, but gets {', '.join(given)}",
+            f"{use.use} takes ({', '.join(parameters.parameters)}), but gets {', '.join(given)}",
         )
     try:
         value = call()

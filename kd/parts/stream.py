@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterator
 
 from kd import distributed
-from kd.data.dataset import Split
 from kd.data.loader import training_batches
+from kd.data.split import Split
 from kd.parts.assemble import Parts
 from kd.recipe import Recipe
 from kd.types import Batch

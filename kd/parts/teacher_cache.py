@@ -25,6 +25,7 @@ from kd.errors import RecipeError, StorageError
 from kd.machine import Precision, versions
 from kd.parts.roles import Teacher
 from kd.recipe import Recipe
+from kd.recipe.identity import Scope
 from kd.storage import write_json
 from kd.types import Batch, Taken, Tapped, as_tuple
 
@@ -211,9 +212,6 @@ class _Maps:
 def cache_key(teacher: Teacher, recipe: Recipe, images: int, seed: int, precision: Precision) -> dict[str, Any]:
     """What the kept maps depend on, but for the images themselves: each record has its own image's sum."""
     assert recipe.cache is not None
-    data = recipe.resolved()["data"]
-    data["args"].pop("root", None)
-    del data["workers"]
     weights = hashlib.sha256()
     for name, value in teacher.network.state_dict().items():
         weights.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
@@ -221,7 +219,7 @@ def cache_key(teacher: Teacher, recipe: Recipe, images: int, seed: int, precisio
     return {
         "teacher": weights.hexdigest(),
         "network": hashlib.sha256(repr(teacher.network).encode()).hexdigest(),
-        "data": data,
+        "data": recipe.resolved(without=[Scope.MACHINE])["data"],
         "images": images,
         "seed": seed,
         "views": recipe.cache.views,

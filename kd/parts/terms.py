@@ -8,13 +8,13 @@ import torch
 from torch import nn
 
 from kd.components import Maker, refused_by
-from kd.data.dataset import survey
+from kd.data.survey import survey
 from kd.errors import RecipeError, TapError
 from kd.networks.taps import Address
 from kd.parts.objective import Term
 from kd.parts.roles import Student, Teacher
 from kd.recipe import Recipe, TermConfig, Use
-from kd.schedules import Told
+from kd.schedules import ScoreDriven
 from kd.types import Batch, SegmentationDataset, as_tuple, traits
 
 
@@ -140,6 +140,6 @@ def weight_by_step(maker: Maker, term: TermConfig, steps: int) -> Callable[[int]
     if not isinstance(weight, Use):
         return lambda step: weight
     factor: Callable[[int], float] = maker.build(weight, steps=steps)
-    if isinstance(factor, Told):
+    if isinstance(factor, ScoreDriven):
         raise RecipeError(f"{weight.at()}: {weight.use} depends on scores and is for the learning rate alone")
     return factor

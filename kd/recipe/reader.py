@@ -16,8 +16,8 @@ from pydantic import ValidationError
 
 from kd.errors import Mistake, Path_, Position, RecipeError, fail
 from kd.recipe import catalogue, moved, shipped, yaml12
-from kd.recipe.identity import identity
-from kd.recipe.overrides import explained, override
+from kd.recipe.explain import explained
+from kd.recipe.overrides import override
 from kd.recipe.recipe import Recipe, teachers, with_machine_of
 from kd.recipe.schema import Section, components, held
 from kd.recipe.trust import untrusted
@@ -103,8 +103,7 @@ def _follow(recipe: Recipe, seen: tuple[Path, ...], asked: tuple[Path, tuple[str
             raise RecipeError(f"{where}: {file} leads back to itself; a teacher cannot need its own student")
         teacher = _follow(_read_file(file, (), recipe.trust, asked), (*seen, file.resolve()), asked)
         recipe._teacher_recipe = with_machine_of(recipe, teacher)
-    recipe._id = identity(recipe, recipe._digests)
-    return recipe
+    return recipe.changed()
 
 
 def _digests(recipe: Recipe) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """A recipe, and the recipes that follow from it: its teacher's, its baseline's, the same with other values."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field, PrivateAttr, ValidationInfo, field_v
 
 from kd.errors import nearest
 from kd.recipe import yaml12
-from kd.recipe.identity import identity, plain
+from kd.recipe.identity import Scope, identity, plain, with_machine_settings
 from kd.recipe.schema import (
     CacheConfig,
     DataConfig,
@@ -29,8 +29,6 @@ from kd.recipe.schema import (
     Use,
     term_name,
 )
-
-MACHINE = ("device", "deterministic", "log", "track")  # of the machine: a teacher takes over its student's
 
 
 class Recipe(Section):
@@ -61,12 +59,14 @@ class Recipe(Section):
     )
     train: TrainConfig = Field(description="How long, how much at a time, and how.")
     evaluate: EvaluateConfig = Field(default=EvaluateConfig(), description="How images are scored.")
-    log: LogConfig = Field(default=LogConfig(), description="What is shown and logged.")
-    track: TrackConfig | None = Field(
+    log: Annotated[LogConfig, Scope.MACHINE] = Field(default=LogConfig(), description="What is shown and logged.")
+    track: Annotated[TrackConfig | None, Scope.MACHINE] = Field(
         default=None, description="The Weights & Biases project that gets the curves too; keys and mode are W&B's own."
     )
-    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="`auto`: the GPU if there is one.")
-    deterministic: Flag = Field(
+    device: Annotated[Literal["auto", "cpu", "cuda"], Scope.MACHINE] = Field(
+        default="auto", description="`auto`: the GPU if there is one."
+    )
+    deterministic: Annotated[Flag, Scope.MACHINE] = Field(
         default=False, description="Whether a rerun on this machine gives the same bits; an error names what cannot."
     )
 
@@ -171,12 +171,17 @@ class Recipe(Section):
         copy = self.model_copy(update=sections)
         if copy.teacher is None:
             copy._teacher_recipe = None
-        copy._id = identity(copy, self._digests)
+        teacher = copy._teacher_recipe
+        copy._id = identity(copy, self._digests, None if teacher is None else teacher.id)
         return copy
 
-    def resolved(self) -> dict[str, Any]:
-        """Plain data with the defaults, readable from any folder; read again it gives an equal recipe."""
-        tree: dict[str, Any] = plain(self, lambda component: _absolute(self.folder, component), defaults=True)
+    def resolved(self, without: Iterable[Scope] = ()) -> dict[str, Any]:
+        """Plain data with the defaults, readable from any folder; read again it gives an equal recipe.
+
+        Args:
+            without: the scopes whose keys are left out.
+        """
+        tree: dict[str, Any] = plain(self, lambda component: _absolute(self.folder, component), without=without)
         if self.teacher is not None and self.teacher.recipe is not None:
             tree["teacher"]["recipe"] = os.path.abspath(self.folder / self.teacher.recipe)
         return tree
@@ -203,18 +208,8 @@ def baseline_of(recipe: Recipe) -> Recipe:
 
 
 def with_machine_of(recipe: Recipe, teacher: Recipe) -> Recipe:
-    """A teacher's recipe, and those of its own teachers, with the machine settings of the recipe that names it.
-
-    The data root is taken over where both use the same dataset class.
-    """
-    data = teacher.data.model_copy(update={"workers": recipe.data.workers})
-    if data.use == recipe.data.use and "root" in recipe.data.args:
-        data = data.model_copy(update={"args": data.args | {"root": recipe.data.args["root"]}})
-    cache = teacher.cache
-    if cache is not None and recipe.cache is not None:
-        cache = cache.model_copy(update={"folder": recipe.cache.folder})
-    machine = {key: getattr(recipe, key) for key in MACHINE}
-    copy = teacher.model_copy(update={"data": data, "cache": cache} | machine)  # the id is the same
+    """A teacher's recipe, and those of its own teachers, with the machine settings of the recipe that names it."""
+    copy = with_machine_settings(teacher, recipe)  # the id is the same
     if teacher.teacher_recipe is not None:
         copy._teacher_recipe = with_machine_of(recipe, teacher.teacher_recipe)
     return copy

@@ -16,8 +16,7 @@ def shipped_recipes() -> Path:
 def list_recipes() -> list[str]:
     """The names of the shipped recipes, such as `shapes/mobilenetv3_kl_cwd.yaml`."""
     folder = shipped_recipes()
-    files = (file for file in folder.rglob("*.yaml") if file.name != "methods.yaml")  # a table of terms, not a recipe
-    return sorted(file.relative_to(folder).as_posix() for file in files)
+    return sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*.yaml"))
 
 
 def find(path: str | Path) -> Path:

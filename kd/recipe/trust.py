@@ -1,4 +1,4 @@
-"""Which components a recipe may name without `--trust`: decided on the text, before anything is imported."""
+"""The components that a recipe may name without `--trust`: decided by their text, before anything is imported."""
 
 from collections.abc import Mapping
 from difflib import get_close_matches
@@ -14,7 +14,7 @@ TRUSTED = (
 
 
 def is_component(text: str) -> bool:
-    """Whether `text` is written `package.module.Name` or `file.py:Name`."""
+    """Whether `text` has the form `package.module.Name` or `file.py:Name`."""
     file, colon, name = text.rpartition(":")
     if colon:
         return file.endswith(".py") and name.isidentifier() and text.isprintable()
@@ -22,35 +22,39 @@ def is_component(text: str) -> bool:
 
 
 def is_trusted(component: str) -> bool:
-    """Whether a component is one public name directly under a module of `TRUSTED`."""
+    """Whether a component is a public name directly under a module of `TRUSTED`."""
     module, _, name = component.rpartition(".")
     return module in TRUSTED and name.isidentifier() and not name.startswith("_")
 
 
 def nearly_trusted(text: str) -> str:
-    """`did you mean` where a component is nearly a trusted one; else nothing."""
+    """`did you mean '…'?` if a component resembles a trusted one; else an empty text."""
     module, _, name = text.rpartition(".")
     if ":" in text or not name.isidentifier() or name.startswith("_") or not module or len(module) > MAX_WORD:
         return ""
-    deeper = [t for t in TRUSTED if module.startswith(f"{t}.") or t.endswith(f".{module}")]
-    near = deeper or get_close_matches(module, TRUSTED, n=1, cutoff=0.75)
+    related = [trusted for trusted in TRUSTED if module.startswith(f"{trusted}.") or trusted.endswith(f".{module}")]
+    near = related or get_close_matches(module, TRUSTED, n=1, cutoff=0.75)
     return f"did you mean '{near[0]}.{shorten(name)}'?" if near else ""
 
 
 def untrusted(data: Any, positions: Mapping[Path_, Position], command: str) -> list[Mistake]:
-    """One mistake that names all components of a recipe's plain data outside `TRUSTED`, if there are any.
+    """One mistake that lists all components outside `TRUSTED` in a recipe's plain data, if there are any.
 
     Args:
         data: the recipe, not yet checked.
         positions: of every key in it.
-        command: what runs the recipe with `--trust`.
+        command: the command that runs the recipe with `--trust`.
     """
     named = {path: reduce(getitem, path, data) for path in positions if path[-1:] == ("use",)}
-    found = {path: t for path, t in named.items() if isinstance(t, str) and is_component(t) and not is_trusted(t)}
-    if not found:
+    foreign = {
+        path: text
+        for path, text in named.items()
+        if isinstance(text, str) and is_component(text) and not is_trusted(text)
+    }
+    if not foreign:
         return []
-    hints = {text: nearly_trusted(text) for text in found.values()}
+    hints = {text: nearly_trusted(text) for text in foreign.values()}
     listed = ", ".join(f"'{shorten(text)}'" + (f" ({hint})" if hint else "") for text, hint in hints.items())
-    first = next(iter(found))
-    what = f"{listed} would be imported, and is no part of kd; if you trust this recipe: {command}"
+    first = next(iter(foreign))
+    what = f"{listed} would be imported, but is not part of kd; if you trust this recipe: {command}"
     return [Mistake(positions[first], first, what)]

@@ -1,7 +1,7 @@
-"""YAML text as plain data with the position of every key: guarded against hostile files, every mistake one line.
+"""YAML 1.2 text as plain data with the position of every key, guarded against hostile files.
 
-A recipe may be a stranger's: size, depth and number of nodes are bounded before anything is built, and there are no
-tags, anchors or aliases. The pure-Python loader is used on purpose: the C one dies on deep nesting.
+A recipe may come from a stranger: size, depth and number of nodes are limited before anything is constructed, and tags,
+anchors and aliases are refused. The pure-Python loader is used on purpose: the C loader crashes on deep nesting.
 """
 
 import re
@@ -19,17 +19,17 @@ MAX_BYTES, MAX_DEPTH, MAX_EVENTS, MAX_SCALAR = 256_000, 32, 20_000, 4_096
 
 
 def read_text(file: Path) -> str:
-    """The text of a regular UTF-8 file of at most `MAX_BYTES`.
+    """Read a regular UTF-8 file of at most `MAX_BYTES`.
 
     Raises:
-        RecipeError: anything else.
+        RecipeError: it is not such a file, or cannot be read.
     """
     try:
         mode = file.stat().st_mode
-        if not S_ISREG(mode):  # opening a pipe would wait for ever
+        if not S_ISREG(mode):  # opening a pipe would block
             raise RecipeError(f"{file}: {'a folder' if S_ISDIR(mode) else 'not a regular file'}; name a recipe file")
-        with file.open("rb") as opened:
-            raw = opened.read(MAX_BYTES + 1)
+        with file.open("rb") as stream:
+            raw = stream.read(MAX_BYTES + 1)
     except FileNotFoundError:
         raise RecipeError(f"{file}: no such file") from None
     except RecipeError:
@@ -48,7 +48,7 @@ def read_text(file: Path) -> str:
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader with YAML 1.2 scalars (`1e-4` is a number; `on`, `no` and `1:30` are text) behind a guard."""
+    """A guarded SafeLoader with the scalars of YAML 1.2: `1e-4` is a number; `on`, `no` and `1:30` are text."""
 
     def __init__(self, text: str, name: str) -> None:
         super().__init__(text)
@@ -56,7 +56,7 @@ class _Loader(yaml.SafeLoader):
         self._count = self._depth = 0
 
     def get_event(self) -> yaml.Event:
-        """The next event, if the guard lets it pass."""
+        """The next event, if it is allowed."""
         event: yaml.Event = super().get_event()  # type: ignore[no-untyped-call]
         self._count += 1
         self._depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
@@ -64,7 +64,7 @@ class _Loader(yaml.SafeLoader):
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
             problem = "anchors and aliases (& and *) are not allowed; write the value out"
         elif getattr(event, "tag", None) or getattr(event, "tags", None):
-            problem = "tags (!) are not allowed; a recipe holds plain values"
+            problem = "tags (!) are not allowed; write plain values"
         elif self._depth > MAX_DEPTH:
             problem = f"nested deeper than {MAX_DEPTH} levels"
         elif self._count > MAX_EVENTS:
@@ -94,7 +94,7 @@ _SCALARS = {
 
 
 class _Dumper(yaml.SafeDumper):
-    """SafeDumper that quotes what `_Loader` would not read as text."""
+    """A SafeDumper that quotes text which `_Loader` would read as another type."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
@@ -104,30 +104,30 @@ for _tag, (_pattern, _first) in _SCALARS.items():
     for _class in (_Loader, _Dumper):
         if "yaml_implicit_resolvers" not in vars(_class):
             _class.yaml_implicit_resolvers = {}
-        # YAML 1.2's scalars in place of PyYAML's, which are those of 1.1
+        # the scalars of YAML 1.2 replace PyYAML's, which follow YAML 1.1
         _class.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})\\Z"), _first)
 
 
 def dump(data: Any) -> str:
-    """Plain data as YAML text that `compose` reads back as the same data."""
+    """Plain data as YAML text; `compose` and `plain` read the same data back."""
     text: str = yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=None, width=110)
     return text
 
 
 def position(mark: Any) -> Position:
-    """A YAML mark as a position; overrides, whose marks have line -1, have a name only."""
+    """A YAML mark as a position; marks of overrides have a name only."""
     return Position(mark.name) if mark.name.startswith("<") else Position(mark.name, mark.line + 1, mark.column + 1)
 
 
 def compose(text: str, name: str) -> yaml.Node | None:
-    """The node tree of `text`; None where it holds nothing.
+    """Parse `text` into a node tree; None if it is empty.
 
     Args:
         text: YAML.
         name: the file's name in messages, or `<path=value>` for an override.
 
     Raises:
-        RecipeError: not YAML, or more than the guard lets pass.
+        RecipeError: it is not YAML, or not allowed.
     """
     try:
         return _Loader(text, name).get_single_node()
@@ -147,10 +147,10 @@ def compose(text: str, name: str) -> yaml.Node | None:
 
 
 def scalar(node: yaml.ScalarNode) -> Any:
-    """The value of a scalar node.
+    """Convert a scalar node to its value.
 
     Raises:
-        ValueError: a number that is not finite or has more than 64 bits.
+        ValueError: a number is not finite or does not fit into 64 bits.
     """
     kind, text = node.tag.rpartition(":")[2], node.value
     if kind == "int":
@@ -167,7 +167,7 @@ def scalar(node: yaml.ScalarNode) -> Any:
 
 
 def plain(root: yaml.Node) -> tuple[Any, dict[Path_, Position], list[Mistake]]:
-    """A node tree as plain data, the position of every key and list item by path, and the mistakes on the way."""
+    """Convert a node tree to plain data; also the position of every key and list item by path, and the mistakes."""
     positions: dict[Path_, Position] = {(): position(root.start_mark)}
     mistakes: list[Mistake] = []
 
@@ -188,19 +188,19 @@ def plain(root: yaml.Node) -> tuple[Any, dict[Path_, Position], list[Mistake]]:
     def mapping(node: yaml.MappingNode, path: Path_) -> dict[str | int, Any]:
         data: dict[str | int, Any] = {}
         for key_node, item in node.value:
-            where = position(key_node.start_mark)
+            place = position(key_node.start_mark)
             try:
                 key = scalar(key_node) if isinstance(key_node, yaml.ScalarNode) else None
             except ValueError as error:
-                mistakes.append(Mistake(where, path, f"a key {error}"))
+                mistakes.append(Mistake(place, path, f"a key {error}"))
                 continue
             if not isinstance(key, (str, int)) or isinstance(key, bool):
-                mistakes.append(Mistake(where, path, f"a key must be a word or an integer, got {_written(key_node)}"))
+                mistakes.append(Mistake(place, path, f"a key must be text or an integer, got {_written(key_node)}"))
             elif key in data:
                 first = positions[*path, key]
-                mistakes.append(Mistake(where, (*path, key), f"given twice, first at {first}; remove one"))
+                mistakes.append(Mistake(place, (*path, key), f"given twice, first at {first}; remove one"))
             else:
-                positions[*path, key] = where
+                positions[*path, key] = place
                 data[key] = value_of(item, (*path, key))
         return data
 

@@ -9,6 +9,7 @@ import io
 import json
 import os
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,10 @@ class Checkpoints:
         """The file of the best checkpoint, if one was marked."""
         names = self._bests()
         return self.folder / names[-1] if names else None
+
+    def remove(self) -> None:
+        """Remove them all; what cannot be removed is left for `kd clean`."""
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     @property
     def _index(self) -> Path:

@@ -18,14 +18,13 @@ from kd.recipe import baseline_of
 from kd.runs import Result, SplitResult, TeacherResult, run_directory, write_result
 from kd.scoring import reestimate_batchnorm
 from kd.train.checkpoint import Checkpoints
-from kd.train.evaluation import score_network
-from kd.train.evaluations import Evaluations
+from kd.train.evaluation import Evaluations, score_network
 from kd.train.guard import Guard
 from kd.train.loop import train
-from kd.train.panels import pictures
 from kd.train.reports import Reports
 from kd.train.saving import load_best, restore, save
 from kd.train.signals import Stop
+from kd.train.sinks.panels import pictures
 from kd.train.sinks.progress import Progress, make_progress
 from kd.train.start import start
 from kd.train.step import TrainState
@@ -104,6 +103,8 @@ def train_run(
         teacher = _average_as_teacher(parts, stop)
     result = _result(parts, run_dir, seed, role, teacher, final, run.step, watch.seconds())
     distributed.first(lambda: write_result(run_dir, result))
+    if parts.recipe.train.checkpoints == "unfinished":  # it has its weights and needs to be resumed no more
+        distributed.first(checkpoints.remove)
     return result
 
 

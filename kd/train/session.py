@@ -1,5 +1,7 @@
 """The runs of one command: the teacher first, then the seeds of the recipe, then its baseline."""
 
+import shlex
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -12,15 +14,15 @@ import torch
 
 from kd import console, distributed
 from kd.console import Say
-from kd.data.dataset import Few, survey, warnings
-from kd.errors import LockedError, RecipeError
-from kd.machine import slow_path
+from kd.data.dataset import FirstImages
+from kd.data.survey import summarize, survey
+from kd.errors import LockedError, NotDeterministicError, RecipeError, StorageError
+from kd.machine import deterministic, git_state, hardware, slow_path, versions
 from kd.parts.assemble import Parts, assemble, with_length_of, with_trained_teacher
 from kd.parts.dry_run import dry_run
 from kd.recipe import Recipe, baseline_of, first_seed, to_yaml
 from kd.runs import is_finished, locked, read_result, run_directory
-from kd.storage import sweep, write_atomic, write_json
-from kd.train.environment import deterministic, environment, moved_on
+from kd.storage import read_json, sweep, write_atomic, write_json
 from kd.train.evaluation import headline, score_teacher
 from kd.train.one_run import train_run
 from kd.train.signals import Stop, stopping
@@ -76,8 +78,13 @@ def session(
     with distributed.joined(recipe.device), stopping() as stop:
         speaks = distributed.rank() == 0
         try:
-            with deterministic(recipe):
+            with deterministic(recipe.deterministic):
                 yield Session(runs, stop, say if speaks else _silent, quiet or not speaks, smoke)
+        except NotDeterministicError as error:
+            raise RecipeError(
+                f"{recipe.at('deterministic')}: deterministic: {error}; replace the component that calls it, or set "
+                "deterministic: false"
+            ) from None
         except torch.OutOfMemoryError as error:
             raise RecipeError([_out_of_memory(recipe, error)]) from None
 
@@ -161,7 +168,7 @@ class Session:
         parts = self._take(recipe, seed)  # before anything is written: a recipe that cannot run leaves no directory
         lines = parts.notes
         if self.smoke is None:
-            lines = [*lines, *warnings(survey(parts.train), survey(parts.val), parts.train.class_names)]
+            lines = [*lines, *summarize(survey(parts.train), survey(parts.val), parts.train.class_names)]
         slow = slow_path(parts.precision, recipe.train.precision)
         with self._owned(run_dir, wait):
             if wait and self._finished(run_dir):
@@ -170,7 +177,7 @@ class Session:
             self.say(f"{run_dir}: {_title(recipe, seed)} on {parts.precision}{processes}")
             for line in [*lines, *([slow] if slow else [])]:
                 self.say(f"  {line}")
-            for line in distributed.first(lambda: moved_on(run_dir)):
+            for line in distributed.first(lambda: _changed_versions(run_dir)):
                 self.say(f"  {line}")
             distributed.first(lambda: _describe(parts, run_dir))
             teacher = score_teacher(parts, run_dir, self.stop, self.say)
@@ -186,7 +193,7 @@ class Session:
         parts = self.prepare(recipe, seed)
         del self._prepared[recipe.id, seed]
         if self.smoke is not None:
-            return replace(parts, val=Few(parts.val, self.smoke * recipe.train.batch_size))
+            return replace(parts, val=FirstImages(parts.val, self.smoke * recipe.train.batch_size))
         if recipe.teacher_recipe is not None and parts.teacher_run is None:
             return with_trained_teacher(parts, self.runs)
         return parts
@@ -240,11 +247,33 @@ def _silent(line: str) -> None:
 
 
 def _environment(parts: Parts) -> dict[str, Any]:
-    return environment(parts.precision) | {
+    """What is trained on: versions, hardware, the state of the code, and the facts of the data."""
+    return {
+        "command": shlex.join(["kd", *sys.argv[1:]]),
+        "versions": versions(),
+        "hardware": hardware(parts.precision.device),
+        "processes": distributed.world(),
+        "threads": torch.get_num_threads(),
+        "precision": str(parts.precision),
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "git": {"here": git_state(Path.cwd()), "kd": git_state(Path(__file__).parent)},
         "in_channels": parts.train.in_channels,
         "classes": list(parts.train.class_names),
         "ignore": IGNORE,
     }
+
+
+def _changed_versions(run_dir: Path) -> list[str]:
+    """A line for every version that has changed since an unfinished run was last trained."""
+    try:
+        before = read_json(run_dir / "environment.json")["versions"]
+    except (StorageError, KeyError, TypeError):
+        return []
+    return [
+        f"{name} was {before[name]} and is {now}: resumes, but perhaps not with the same bits"
+        for name, now in versions().items()
+        if before.get(name, now) != now
+    ]
 
 
 def _title(recipe: Recipe, seed: int) -> str:

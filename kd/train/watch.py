@@ -4,7 +4,7 @@ import time
 from dataclasses import dataclass, field
 
 from kd.train.checkpoint import Checkpoints
-from kd.train.evaluations import Evaluations
+from kd.train.evaluation import Evaluations
 from kd.train.guard import Guard
 from kd.train.reports import Reports
 from kd.train.signals import Stop

@@ -123,7 +123,7 @@ def test_a_signal_stops_a_real_run_after_a_checkpoint(recipe):
     child.send_signal(signal.SIGTERM)
     _, err = child.communicate(timeout=60)
     assert child.returncode == 143
-    assert "stopped by SIGTERM; the same command goes on from here" in err
+    assert "stopped by SIGTERM; the same command resumes the run" in err
     (run,) = (recipe.parent / "runs").glob("*/seed0")
     assert list((run / "checkpoints").glob("step-*.pt"))
     assert not (run / "result.json").exists()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from kd.runs import Result, SplitResult, TeacherResult, write_result
+from kd.runs import MetricResult, Result, SplitResult, TeacherResult, write_result
 from kd.storage import write_json
 
 CLASSES = ["sky", "road", "sign"]  # sign never occurs
@@ -30,7 +30,16 @@ class Runs:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def write(self, name: str, right: int, *, seed: int = 0, val: SplitResult | None = None, **changed: Any) -> Path:
+    def write(
+        self,
+        name: str,
+        right: int,
+        *,
+        seed: int = 0,
+        val: SplitResult | None = None,
+        metrics: dict[str, MetricResult] | None = None,
+        **changed: Any,
+    ) -> Path:
         run = self.folder / name / f"seed{seed}"
         stem, _, identifier = name.rpartition("-")
         content: dict[str, Any] = {
@@ -42,7 +51,7 @@ class Runs:
             "teacher": None,
             "baseline": None,
             "select": "last",
-            "splits": {"val": val or split(right)},
+            "splits": {"val": val or split(right, metrics=metrics or {})},
             "parameters": 6_831_509,
             "seconds": 672.0,
             "images_per_second": 29.06,

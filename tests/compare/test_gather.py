@@ -3,6 +3,7 @@ import shutil
 import numpy as np
 import pytest
 
+from kd.compare.comparison import Note
 from kd.compare.gather import gather
 from kd.errors import RecipeError
 from kd.recipe import baseline_of, read_recipe
@@ -23,7 +24,7 @@ def keys(comparison):
     return [(entry.role, entry.key) for entry in comparison.entries]
 
 
-def test_a_students_run_brings_its_teacher_and_its_twin(made, trio):
+def test_a_students_run_brings_its_teacher_and_its_baseline(made, trio):
     comparison = gather([str(trio())])
     assert keys(comparison) == [
         ("teacher", "big-aaaaaaaa"),
@@ -42,8 +43,8 @@ def test_a_students_run_brings_its_teacher_and_its_twin(made, trio):
     assert comparison.absent == ("sign",)
     assert student.iou[2] is None
     assert comparison.notes == (
-        "absent: no val pixel is labelled sign",
-        "one seed a network: how far seeds spread is unknown; train.seeds=[0,1,2] tells",
+        Note("absent", "absent: no val pixel is labelled sign"),
+        Note("one seed", "one seed per network: the spread over seeds is unknown; train.seeds=[0,1,2] shows it"),
     )
 
 
@@ -56,13 +57,14 @@ def test_a_folder_of_seeds_is_their_mean_and_sample_deviation(made, trio):
     assert student.seeds == (0, 2, 10)  # by number, not as text
     values = [90 / 110, 70 / 130, 80 / 120]
     mean = sum(values) / 3
-    figure = student.figure(lambda each: each.miou)
+    figure = student.figure("miou")
     assert figure.mean == pytest.approx(mean)
     assert figure.sd == pytest.approx((sum((value - mean) ** 2 for value in values) / 2) ** 0.5)
-    assert (
-        "small_kl-cccccccc has seed 0, 2, 10, its baseline seed 0; "
-        "kd run recipes/small_kl.yaml --baseline adds what is missing"
-    ) in comparison.notes
+    line = (
+        "small_kl-cccccccc has seeds 0, 2, 10, its baseline 0; "
+        "kd run recipes/small_kl.yaml --baseline trains the missing seeds"
+    )
+    assert Note("seeds differ", line) in comparison.notes
 
 
 def test_two_seeds_named_apart_are_one_row(made, trio):
@@ -71,23 +73,22 @@ def test_two_seeds_named_apart_are_one_row(made, trio):
     assert [entry.seeds for entry in comparison.of_role("student")] == [(0, 1)]
 
 
-def test_without_its_twin_the_gain_is_unknown_and_the_last_line_says_what_adds_it(made):
+def test_without_its_baseline_the_gain_is_unknown_and_the_last_note_has_the_command(made):
     made.teacher()
     comparison = gather([str(made.student())])
     assert comparison.gain(comparison.of_role("student")[0]) is None
-    assert comparison.notes[-1] == (
-        "no baseline: the gain is unknown; kd run recipes/small_kl.yaml --baseline adds it (about 11 min)"
-    )
+    line = "no baseline: the gain is unknown; kd run recipes/small_kl.yaml --baseline adds it (about 11 min)"
+    assert comparison.notes[-1] == Note("no baseline", line)
 
 
-def test_two_students_share_a_teacher_and_a_twin_that_another_recipe_trained(made, trio):
+def test_two_students_share_a_teacher_and_a_baseline_that_another_recipe_trained(made, trio):
     first = trio()
     second = made.student(85, name="small_cwd-dddddddd", baseline="small_cwd-bbbbbbbb")
     comparison = gather([str(first), str(second)])
     assert [entry.role for entry in comparison.entries] == ["teacher", "baseline", "student", "student"]
     assert [comparison.label(entry) for entry in comparison.entries] == ["teacher", "baseline", "small_kl", "small_cwd"]
     assert all(comparison.gain(student) is not None for student in comparison.of_role("student"))
-    assert not any("no baseline" in note for note in comparison.notes)
+    assert not any(note.kind == "no baseline" for note in comparison.notes)
 
 
 def test_a_teacher_that_scores_otherwise_for_another_student_is_a_row_of_its_own(made, trio):
@@ -106,7 +107,7 @@ def test_a_teacher_given_by_hand_does_not_appear_twice(made, trio):
     assert [entry.role for entry in comparison.entries] == ["teacher", "baseline", "student"]
 
 
-def test_runs_without_a_teacher_stand_alone(made):
+def test_runs_without_a_teacher_are_alone(made):
     comparison = gather([str(made.teacher()), str(made.baseline())])
     assert [entry.role for entry in comparison.entries] == ["alone", "alone"]
 
@@ -153,27 +154,28 @@ def test_other_data_are_refused(made, trio, changed, what):
     )
 
 
-def test_predicting_an_absent_class_and_choosing_on_the_same_images_are_said(made, trio):
+def test_predicting_an_absent_class_and_choosing_on_the_same_images_are_noted(made, trio):
     student = trio(select="best", val=None)
     matrix = np.array([[90, 5, 5], [10, 90, 0], [0, 0, 0]])
     made.student(0, select="best", val=SplitResult(matrix, ["sky", "road", "sign"], 4))
     notes = gather([str(student)]).notes
-    assert "student predicts sign, which is absent: it counts as 0 in this mIoU" in notes
-    assert "select: best (student): the step was chosen on these images, the score is optimistic" in notes
+    assert Note("absent", "student predicts sign, which is absent: an IoU of 0 in its mIoU") in notes
+    line = "select: best (student): the step was chosen on these images, the score is optimistic"
+    assert Note("best step", line) in notes
 
 
-def test_a_network_that_says_one_class_only_is_named(made, trio):
+def test_a_network_that_predicts_one_class_only_is_named(made, trio):
     sky = SplitResult(np.array([[100, 0, 0], [100, 0, 0], [0, 0, 0]]), ["sky", "road", "sign"], 4)
     student = trio()
     made.baseline(val=sky)
-    said = [note for note in gather([str(student)]).notes if "predicts nothing" in note]
-    assert said == ["baseline predicts nothing but sky: it has learned next to nothing"]
+    found = [note.text for note in gather([str(student)]).notes if note.kind == "one class"]
+    assert found == ["baseline predicts only sky: it has learned almost nothing"]
 
 
 def test_a_folder_without_results_is_one_line(tmp_path):
     with pytest.raises(RecipeError) as caught:
         gather([str(tmp_path)])
-    assert str(caught.value) == f"{tmp_path}: holds no finished run (no result.json); kd list shows the runs there are"
+    assert str(caught.value) == f"{tmp_path}: holds no finished run (no result.json); kd list shows all runs"
 
 
 def test_a_recipe_finds_its_runs_or_names_the_command_that_makes_them(made, tmp_path):
@@ -183,13 +185,13 @@ def test_a_recipe_finds_its_runs_or_names_the_command_that_makes_them(made, tmp_
     with pytest.raises(RecipeError) as caught:
         gather([str(file)], runs=made.folder)
     folder = run_directory(recipe, made.folder, 0).parent
-    assert str(caught.value) == (f"{file}: no finished run in {folder}; kd run {file} --runs {made.folder} makes it")
+    assert str(caught.value) == (f"{file}: no finished run in {folder}; kd run {file} --runs {made.folder} trains it")
     made.student(name=folder.name, baseline=run_directory(baseline_of(recipe), made.folder, 0).parent.name)
     comparison = gather([str(file)], runs=made.folder)
     assert comparison.of_role("student")[0].seeds == (0,)
-    assert comparison.notes[-2:] == (
+    assert [note.text for note in comparison.notes[-2:]] == [
         f"{folder.name}: seed 1 has not finished; kd run {file} --runs {made.folder} finishes it",
         f"no baseline: the gain is unknown; kd run {file} --runs {made.folder} --baseline adds it (about 11 min)",
-    )
+    ]
     with pytest.raises(RecipeError, match="no finished run in"):
         gather([str(file)], runs=made.folder, overrides=["train.epochs=2"])  # another recipe, another run

@@ -117,7 +117,7 @@ def test_the_page_opens_with_the_answer_and_loads_nothing(made, trio):
         assert row in page.text
 
 
-def test_missing_weights_and_data_are_said_and_the_page_is_written(made, trio):
+def test_the_page_names_missing_weights_and_data(made, trio):
     run = trio()
     assert compare_command([str(run)]) == 0
     text = Page((run / "report.html").read_text()).text
@@ -126,7 +126,7 @@ def test_missing_weights_and_data_are_said_and_the_page_is_written(made, trio):
     assert not [file for file in run.iterdir() if file.name.startswith(".tmp-")]
 
 
-def test_a_warning_stands_above_the_headline(made):
+def test_a_warning_is_above_the_headline(made):
     made.teacher()
     made.baseline()
     run = made.student(taught=70)
@@ -134,7 +134,7 @@ def test_a_warning_stands_above_the_headline(made):
     assert 0 < html.index("is not better than the baseline") < html.index("<h1>")
 
 
-def test_networks_alone_keep_apart_in_colour_and_their_names_inside(made):
+def test_networks_alone_differ_in_colour_and_their_names_stay_inside(made):
     runs = [made.write("a_network_of_a_long_name-aaaaaaaa", 95), made.write("small-bbbbbbbb", 80)]
     html = render(gather([str(run) for run in runs]), Pictures((), (), ()))
     assert {f"var(--alone{i})" for i in range(2)} <= set(re.findall(r"var\(--alone\d\)", html))
@@ -144,7 +144,7 @@ def test_networks_alone_keep_apart_in_colour_and_their_names_inside(made):
     assert ">a_<wbr>network_<wbr>of_<wbr>a_<wbr>long_<wbr>name<" in html  # heads a narrow column of classes
 
 
-def test_scores_that_read_alike_are_not_drawn_apart(made):
+def test_scores_that_are_shown_equal_are_not_drawn_apart(made):
     def nearly(hits):  # of 10,000 pixels a class
         confusion = np.array([[hits, 10_000 - hits, 0], [10_000 - hits, hits, 0], [0, 0, 0]])
         return SplitResult(confusion=confusion, classes=["sky", "road", "sign"], images=4)
@@ -223,7 +223,7 @@ def test_the_pictures_are_predicted_as_the_scores_were_taken(made, networks, mon
     assert all(any(title.endswith(picture.name) for title in titles) for picture in shown.pictures)
 
 
-def test_a_teacher_without_a_run_is_loaded_as_its_recipe_says(networks):
+def test_a_teacher_without_a_run_is_loaded_as_in_its_recipe(networks):
     dataset, (one, _) = networks
     expected = load_file(one / "student.safetensors")
     save_file({f"old.{name}": value for name, value in expected.items()}, one / "theirs.safetensors")
@@ -264,6 +264,6 @@ def test_half_of_the_pictures_are_those_in_which_student_and_baseline_differ_mos
     assert predictions.choose_shown(unlabelled, 4, more_in_the_later, nothing) == [0, 1, 3, 9]
 
 
-def test_positions_lie_evenly():
+def test_positions_are_spread_evenly():
     assert predictions.spread(101, 4) == [12, 37, 63, 88]
     assert predictions.spread(3, 4) == [0, 1, 2]

@@ -1,5 +1,6 @@
 import io
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -8,7 +9,8 @@ from rich.console import Console
 
 from kd.compare import compare_command, list_command
 from kd.compare.gather import gather
-from kd.compare.tables import count, headline, percent, points, to_json, warnings
+from kd.compare.tables import count, headline, in_points, is_gain, percent, points, to_json, warnings
+from kd.runs import MetricResult
 
 
 def printed(call, *args, width=140, **keywords):
@@ -36,7 +38,7 @@ def test_the_terminal_shows_sentence_tables_page_and_notes(made, trio):
         "",
         f"report: {made.folder / 'page.html'}",
         "absent: no val pixel is labelled sign",
-        "one seed a network: how far seeds spread is unknown; train.seeds=[0,1,2] tells",
+        "one seed per network: the spread over seeds is unknown; train.seeds=[0,1,2] shows it",
     ]
 
 
@@ -45,14 +47,13 @@ def test_a_teacher_no_better_than_the_baseline_is_the_first_line(made):
     made.baseline(80)
     run = made.student(78, taught=80)
     assert printed(compare_command, [str(run)])[:2] == [
-        "warning: the teacher (66.7 % mIoU) is not better than the baseline (66.7 %): "
-        "it has nothing to hand on; train a better teacher first",
+        "warning: the teacher (66.7 % mIoU) is not better than the baseline (66.7 %); train a better teacher first",
         "Distillation cost 2.7 points (66.7 → 63.9 % mIoU)",
     ]
     assert (run / "report.html").is_file()
 
 
-def test_without_a_baseline_the_last_line_says_so(made):
+def test_without_a_baseline_the_last_line_has_the_command(made):
     made.teacher()
     lines = printed(compare_command, [str(made.student())])
     assert lines[0] == (
@@ -63,7 +64,7 @@ def test_without_a_baseline_the_last_line_says_so(made):
     )
 
 
-def test_seeds_and_the_best_step_stand_in_the_row(made, trio):
+def test_the_row_shows_seeds_and_the_best_step(made, trio):
     trio(select="best")
     made.student(80, seed=1, select="best")
     lines = printed(compare_command, [str(made.folder / "small_kl-cccccccc")])
@@ -81,7 +82,7 @@ def test_seeds_and_the_best_step_stand_in_the_row(made, trio):
         (90, "Distillation bought +15.2 points of the 23.8 between baseline and teacher (66.7 → 81.8 % mIoU)"),
     ],
 )
-def test_the_headline_says_what_happened(made, right, sentence):
+def test_the_headline_is_the_effect_of_distillation(made, right, sentence):
     made.teacher()
     made.baseline()
     assert headline(gather([str(made.student(right))])) == [sentence]
@@ -117,8 +118,8 @@ def test_json_is_the_comparison_and_nothing_else(made, trio):
         "big-aaaaaaaa",
         "small_kl-bbbbbbbb",
     )
-    expected = """key role name network runs seeds select miou pixel_accuracy mean_accuracy mean_dice iou teacher
-    baseline vs_baseline vs_teacher parameters size seconds images_per_second peak_memory"""
+    expected = """key role name network runs seeds select miou pixel_accuracy mean_accuracy mean_dice iou metrics
+    teacher baseline vs_baseline vs_teacher parameters size seconds images_per_second peak_memory"""
     assert list(student) == expected.split()
 
 
@@ -139,6 +140,8 @@ def test_figures_are_written_with_one_decimal_and_a_true_minus():
         "–",
         "–",
     ]
+    assert [in_points(value) for value in (0.013, -0.0004, None, float("nan"))] == [1.3, 0.0, None, None]
+    assert [is_gain(value) for value in (0.0006, 0.0004, 0.0, -0.1, None, float("nan"))] == [True] + [False] * 5
     assert [count(value) for value in (6_831_509, 100_000, 12_345)] == ["6.83 M", "0.10 M", "12.3 k"]
 
 
@@ -148,5 +151,45 @@ def test_the_list_of_runs(made, trio):
     assert lines[0].split() == ["run", "id", "seed", "role", "state", "val", "mIoU", "%", "changed"]
     assert lines[3].split()[:6] == ["small_kl", "cccccccc", "0", "student", "finished", "81.8"]
     assert printed(list_command, made.folder / "none") == [
-        f"{made.folder / 'none'}: holds no runs; kd run RECIPE makes one"
+        f"{made.folder / 'none'}: holds no runs; kd run RECIPE trains one"
     ]
+
+
+def boundary(share, each=None):
+    return {"BoundaryIoU": MetricResult({"mean": share, "class 0": each}, "%", "higher")}
+
+
+def test_further_metrics_are_columns_over_seeds_in_table_json_and_page(made):
+    px = MetricResult({"distance": 12.3456}, "px", "lower")
+    made.teacher()
+    made.baseline(metrics=boundary(0.5))
+    made.student(metrics=boundary(0.61, 0.25) | {"my(reach=3)": px}, seed=0)
+    run = made.student(80, metrics=boundary(0.65) | {"my(reach=3)": px._replace(values={"distance": 14.0})}, seed=1)
+    page = made.folder / "page.html"
+    lines = printed(compare_command, [str(run.parent)], html=page, width=180)
+    header, *rows = (re.split(r"  +", line.strip()) for line in lines[3:7])
+    assert header[2:6] == ["pixel acc. %", "BoundaryIoU %", "my(reach=3) px ↓", "vs baseline"]
+    assert [row[4:6] for row in rows] == [["–", "–"], ["50.0", "–"], ["63.0 ± 2.8", "13.2 ± 1.17"]]
+    content = json.loads("\n".join(printed(compare_command, [str(run.parent)], as_json=True)))
+    teacher, baseline, student = (network["metrics"] for network in content["networks"])
+    assert teacher == {}
+    assert list(baseline) == ["BoundaryIoU"]
+    iou, distance = student["BoundaryIoU"], student["my(reach=3)"]
+    assert (iou["unit"], iou["direction"]) == ("%", "higher")
+    assert iou["values"]["mean"] == {"mean": 63.0, "sd": 2.8284, "seeds": [61.0, 65.0]}
+    assert iou["values"]["class 0"] == {"mean": None, "sd": None, "seeds": [25.0, None]}
+    assert (distance["unit"], distance["direction"]) == ("px", "lower")
+    assert distance["values"]["distance"]["seeds"] == [12.3456, 14.0]
+    html = page.read_text()
+    assert ">BoundaryIoU %<" in html
+    assert ">13.2 ± 1.17<" in html
+    assert "↓: lower is better." in html
+
+
+def test_a_metric_that_a_seed_does_not_define_is_a_dash(made):
+    made.student(metrics=boundary(None))
+    made.student(metrics=boundary(0.5), seed=1)
+    lines = printed(compare_command, [str(made.folder / "small_kl-cccccccc")], page=False)
+    row = next(line for line in lines if line.startswith("student"))
+    assert re.split(r"  +", row)[4] == "–"
+    assert not any(line.startswith("report:") for line in lines)

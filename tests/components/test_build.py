@@ -164,7 +164,7 @@ def test_what_a_users_component_raises_is_one_line_with_its_place(folder: Path) 
         ("kd.losses.CWd", "kd.losses has no 'CWd'; did you mean 'CWD'?"),
         ("kd.losses.feature", "kd.losses has no 'feature'"),
         ("kd.losses.nn", "kd.losses has no 'nn'"),
-        ("kd.adapters.__loader__", "kd.adapters.__loader__ is a SourceFileLoader, not a class or function"),
+        ("kd.schedules.__loader__", "kd.schedules.__loader__ is a SourceFileLoader, not a class or function"),
         ("kd.adapters.nn", "kd.adapters has no 'nn'; known: "),
         ("nowhere.Loss", "there is no module 'nowhere'"),
         ("json.nowhere.Loss", "there is no module 'json.nowhere'"),

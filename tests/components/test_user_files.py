@@ -13,8 +13,8 @@ from recipe_text import ALONE
 from kd.components import Maker
 from kd.components import user_files as files
 from kd.components.user_files import importable
-from kd.data.dataset import Split
 from kd.data.loader import training_batches
+from kd.data.split import Split
 from kd.recipe import read_recipe
 from kd.recipe.schema import Use
 

@@ -1,62 +1,40 @@
-"""What every dataset that `kd.data` exports must keep; a new one needs a line in `EXAMPLES` or the first test fails."""
+"""The contract of every dataset that `kd.data` exports; the test file of each has an `example` to build it."""
 
 import inspect
 import pickle
+import runpy
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 import kd.data
-from kd.data import CamVid, Folders, Shapes
-from kd.data.dataset import Split, survey
 from kd.data.loader import evaluation_batches, training_batches
+from kd.data.split import Split
+from kd.data.survey import survey
 from kd.types import IGNORE, Sample, SegmentationDataset
 
 SPLITS = ("train", "val", "test")
-
-
-def shapes(root: Path):
-    return {"count": 9, "size": 32}
-
-
-def camvid(root: Path):
-    for split in SPLITS:
-        write(root / split, root / f"{split}annot", np.arange(12))
-    return {"root": str(root)}
-
-
-def folders(root: Path):
-    write(root / "images", root / "masks", np.array([0, 1, 2, 255]))
-    return {"root": str(root), "classes": ["a", "b", "c"], "val": 0.25, "test": 0.25}
-
-
-EXAMPLES = {Shapes: shapes, CamVid: camvid, Folders: folders}
-
-
-def write(images: Path, masks: Path, values) -> None:
-    images.mkdir(parents=True)
-    masks.mkdir(parents=True)
-    rng = np.random.default_rng(0)
-    for i in range(8):
-        Image.fromarray(rng.integers(0, 256, (20, 30, 3), dtype=np.uint8)).save(images / f"{i}.png")
-        Image.fromarray(rng.choice(values, (20, 30)).astype(np.uint8)).save(masks / f"{i}.png")
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def exported():
-    found = [getattr(kd.data, name) for name in kd.data.__all__]
-    return [one for one in found if "split" in inspect.signature(one).parameters]
+    components = [getattr(kd.data, name) for name in kd.data.__all__]
+    return [component for component in components if "split" in inspect.signature(component).parameters]
 
 
-def test_every_exported_dataset_has_an_example():
-    assert set(exported()) == set(EXAMPLES)
+def module(dataset):
+    return dataset.__module__.rpartition(".")[2]
 
 
-@pytest.fixture(params=EXAMPLES, ids=lambda dataset: dataset.__name__)
+every_dataset = pytest.mark.parametrize("dataset", exported(), ids=lambda dataset: dataset.__name__)
+
+
+@pytest.fixture(params=exported(), ids=lambda dataset: dataset.__name__)
 def made(request, tmp_path):
-    args = EXAMPLES[request.param](tmp_path)
+    """The three splits of a dataset, from the files that the `example` in its test file writes."""
+    args = runpy.run_path(str(ROOT / f"tests/data/test_{module(request.param)}.py"))["example"](tmp_path)
     return {split: request.param(**args, split=split) for split in SPLITS}
 
 
@@ -96,9 +74,9 @@ def test_reading_is_repeatable_and_draws_from_no_global_generator(made):
     np.random.seed(3)  # noqa: NPY002
     torch.manual_seed(3)
     before = torch.get_rng_state(), np.random.get_state()[1].tolist()  # noqa: NPY002
-    one, again = data[1, 0], data[1, 0]
-    assert torch.equal(one.image, again.image)
-    assert torch.equal(one.labels, again.labels)
+    first, again = data[1, 0], data[1, 0]
+    assert torch.equal(first.image, again.image)
+    assert torch.equal(first.labels, again.labels)
     assert torch.equal(before[0], torch.get_rng_state())
     assert before[1] == np.random.get_state()[1].tolist()  # noqa: NPY002
 
@@ -116,14 +94,25 @@ def test_training_evaluation_and_survey_take_it(made):
     assert batch.labels.dtype == torch.int64
     count = sum(len(batch.names) for batch in evaluation_batches(made["val"], (16, 24), batch_size=64))
     assert count == len(made["val"])
-    seen = survey(made["train"])
-    assert sum(seen.counts) == round(seen.pixels * (1 - seen.ignored))
+    labels = survey(made["train"])
+    assert sum(labels.counts) == round(labels.pixels * (1 - labels.ignored))
 
 
-def test_every_dataset_documents_itself():
-    for dataset in exported():
-        text = inspect.getdoc(dataset)
-        assert "Args:" in text
-        assert "Raises:" in text
-        for name in inspect.signature(dataset).parameters:
-            assert f"{name}: " in text, f"{dataset.__name__} does not document '{name}'"
+@every_dataset
+def test_the_docstring_has_every_argument(dataset):
+    text = inspect.getdoc(dataset)
+    assert "Args:" in text
+    assert "Raises:" in text
+    for name in inspect.signature(dataset).parameters:
+        assert f"{name}: " in text, name
+
+
+@every_dataset
+def test_its_page_has_every_argument_and_class(dataset):
+    page = (ROOT / f"docs/data/{module(dataset)}.md").read_text(encoding="utf-8")
+    assert f"`kd.data.{dataset.__name__}`" in page
+    for name in inspect.signature(dataset).parameters.keys() - {"split"}:
+        assert f"| `{name}` | " in page, name
+    for name in getattr(dataset, "class_names", ()):
+        assert name in page
+    assert "Source" in page or "licence" in page

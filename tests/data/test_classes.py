@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from kd.data.classes import Classes, meanings, read_classes
+from kd.data.classes import Classes, class_of_values, distinct_colors, read_classes
 from kd.errors import DataError
 
 
@@ -47,15 +47,15 @@ def test_files(tmp_path, name, text, expected):
         ("a.csv", "sky;0;0;255\nroad;9;9\n", ":2: 'road;9;9' is not name,r,g,b"),
         ("a.csv", "sky,0,0,255\nroad,9,9\n", ":2: 'road,9,9' is not name,r,g,b"),
         ("a.csv", "sky,0,0,255\nroad,9,9,x\n", ":2: 'road,9,9,x' is not name,r,g,b"),
-        ("a.csv", "sky,0,0,255\nroad,9,9,256\n", ": road: [9, 9, 256] is no colour; write [r, g, b], each 0 … 255"),
-        ("a.yaml", "sky: blue\nroad: 1\n", ":1: 'blue' is no integer, 0 or above"),
-        ("a.yaml", "sky: 1\nroad: [[1]]\n", ":2: expected one word, found a list or a mapping"),
+        ("a.csv", "sky,0,0,255\nroad,9,9,256\n", ": road: [9, 9, 256] is not a colour; write [r, g, b], each 0 … 255"),
+        ("a.yaml", "sky: blue\nroad: 1\n", ":1: 'blue' is not an integer, 0 or above"),
+        ("a.yaml", "sky: 1\nroad: [[1]]\n", ":2: expected one word, got a list or a mapping"),
         ("a.yaml", "just text", ": neither a list of names nor a mapping of names to [r, g, b]"),
         ("a.yaml", "", ": neither a list of names nor a mapping of names to [r, g, b]"),
-        ("a.yaml", "sky: 1\nsky: 2\n", ": the class 'sky' comes twice"),
+        ("a.yaml", "sky: 1\nsky: 2\n", ": the class 'sky' occurs twice; remove one"),
         ("a.yaml", "sky: 1\nroad: [1, 2, 3]\n", ": road: colours and values are mixed; give every class the same kind"),
-        ("a.yaml", "sky: 1\nroad: 1\n", ": sky and road have the same value"),
-        ("a.yaml", "- sky\n", ": 1 classes; 2 to 254 are possible, the background being one"),
+        ("a.yaml", "sky: 1\nroad: 1\n", ": sky and road have the same value; give each class its own"),
+        ("a.yaml", "- sky\n", ": 1 classes; give 2 to 254, the background included"),
     ],
 )
 def test_mistakes_in_files(tmp_path, name, text, message):
@@ -88,21 +88,21 @@ def test_a_file_that_is_missing_or_too_large(tmp_path):
     with pytest.raises(DataError, match=r"none\.csv: classes cannot be read: .*No such file"):
         read_classes(str(tmp_path / "none.csv"))
     (tmp_path / "large.csv").write_bytes(b"a\n" * 200_000)
-    with pytest.raises(DataError, match=r"large\.csv: 400000 bytes are no class map"):
+    with pytest.raises(DataError, match=r"large\.csv: 400000 bytes; a class map has at most 262144"):
         read_classes(str(tmp_path / "large.csv"))
 
 
 @pytest.mark.parametrize(
     ("classes", "message"),
     [
-        (["sky"], "classes: 1 classes; 2 to 254 are possible, the background being one"),
-        ([f"c{i}" for i in range(255)], "classes: 255 classes; 2 to 254 are possible, the background being one"),
-        (["sky", False], "classes: False is no name of a class; names are text (put it in quotes)"),
-        (["sky", "sky"], "classes: the class 'sky' comes twice"),
-        ({"sky": [1, 2], "road": [1, 2, 3]}, "classes: sky: [1, 2] is no colour; write [r, g, b], each 0 … 255"),
-        ({"sky": -1, "road": 2}, "classes: sky: -1 is no value of a mask; write an integer, 0 or above"),
-        ({"sky": True, "road": 2}, "classes: sky: True is no value of a mask; write an integer, 0 or above"),
-        ({"sky": [1, 2, 3], "road": [1, 2, 3]}, "classes: sky and road have the same colour"),
+        (["sky"], "classes: 1 classes; give 2 to 254, the background included"),
+        ([f"c{i}" for i in range(255)], "classes: 255 classes; give 2 to 254, the background included"),
+        (["sky", False], "classes: False is not a class name; a name is text (put it in quotes)"),
+        (["sky", "sky"], "classes: the class 'sky' occurs twice; remove one"),
+        ({"sky": [1, 2], "road": [1, 2, 3]}, "classes: sky: [1, 2] is not a colour; write [r, g, b], each 0 … 255"),
+        ({"sky": -1, "road": 2}, "classes: sky: -1 is not a mask value; write an integer, 0 or above"),
+        ({"sky": True, "road": 2}, "classes: sky: True is not a mask value; write an integer, 0 or above"),
+        ({"sky": [1, 2, 3], "road": [1, 2, 3]}, "classes: sky and road have the same colour; give each class its own"),
     ],
 )
 def test_mistakes_in_a_recipe(classes, message):
@@ -112,30 +112,38 @@ def test_mistakes_in_a_recipe(classes, message):
     assert not isinstance(error.value, DataError)  # a recipe's mistake, not the data's
 
 
-def test_meanings_of_values():
+def test_classes_of_values():
     known = Classes(("background", "fetus"))
-    assert meanings(known, None) == {0: 0, 1: 1, 255: 255}
-    assert meanings(known, {0: "background", 255: "fetus"}) == {0: 0, 255: 1}
-    assert meanings(known, {"0": "background", 3: "fetus", 4: "fetus", 9: "ignore"}) == {
+    assert class_of_values(known, None) == {0: 0, 1: 1, 255: 255}
+    assert class_of_values(known, {0: "background", 255: "fetus"}) == {0: 0, 255: 1}
+    assert class_of_values(known, {"0": "background", 3: "fetus", 4: "fetus", 9: "ignore"}) == {
         0: 0,
         3: 1,
         4: 1,
         9: 255,
         255: 255,
     }
-    assert meanings(Classes(("a", "b"), None, (3, 255)), None) == {3: 0, 255: 1}
+    assert class_of_values(Classes(("a", "b"), None, (3, 255)), None) == {3: 0, 255: 1}
 
 
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({0: "fetsu"}, "values: 0 stands for 'fetsu', which is no class; did you mean 'fetus'?"),
-        ({0: "x"}, "values: 0 stands for 'x', which is no class; classes are background, fetus, and ignore"),
-        ({"a": "fetus"}, "values: 'a' is no value of a mask; write {0: background, …}"),
-        ({-1: "fetus"}, "values: -1 is no value of a mask; write {0: background, …}"),
+        ({0: "fetsu"}, "values: 0 is mapped to 'fetsu', which is not a class; did you mean 'fetus'?"),
+        ({0: "x"}, "values: 0 is mapped to 'x', which is not a class; known: background, fetus, ignore"),
+        ({"a": "fetus"}, "values: 'a' is not a mask value; write {0: background, …}"),
+        ({-1: "fetus"}, "values: -1 is not a mask value; write {0: background, …}"),
     ],
 )
 def test_mistakes_in_values(values, message):
     with pytest.raises(ValueError, match=r"^values: ") as error:
-        meanings(Classes(("background", "fetus")), values)
+        class_of_values(Classes(("background", "fetus")), values)
     assert str(error.value) == message
+
+
+def test_colours_are_distinct():
+    for count in (2, 12, 60, 254):
+        assert len(set(distinct_colors(count))) == count
+    assert distinct_colors(3)[0] == (0, 0, 0)
+    near = distinct_colors(20)
+    assert min(sum(abs(a - b) for a, b in zip(x, y, strict=True)) for i, x in enumerate(near) for y in near[:i]) > 20

@@ -1,12 +1,18 @@
 import numpy as np
 import pytest
 from PIL import Image
+from samples import write_pairs
 
 from kd.data import Folders
 from kd.errors import DataError
 
 RNG = np.random.default_rng(0)
 NAMES = ["background", "cell", "wall"]
+
+
+def example(root):
+    write_pairs(root / "images", root / "masks", (0, 1, 2, 255))
+    return {"root": str(root), "classes": ["a", "b", "c"], "val": 0.25, "test": 0.25}
 
 
 def save(path, pixels, mode=None):
@@ -54,7 +60,7 @@ def test_lists(tmp_path):
     grow(tmp_path)
     (tmp_path / "train.txt").write_text("07\n02\n05\n")
     (tmp_path / "val.txt").write_text("03.png\n")
-    (tmp_path / "masks/09.png").unlink()  # in no list: of no concern
+    (tmp_path / "masks/09.png").unlink()  # not in a list
     train = Folders(str(tmp_path), "train", classes=NAMES, lists="{split}.txt")
     assert [int(train[i, 0].image[0, 0, 0]) for i in range(3)] == [7, 2, 5]
     assert len(Folders(str(tmp_path), "val", classes=NAMES, lists="{split}.txt")) == 1
@@ -79,7 +85,7 @@ def test_arguments_do_not_leave_root(tmp_path, argument, path):
     (tmp_path / "train.txt").write_text("01\n")
     with pytest.raises(ValueError, match="leads out of root") as error:
         Folders(str(tmp_path), "train", **({"classes": NAMES, "lists": "train.txt"} | {argument: path}))
-    assert str(error.value) == f"Folders: {argument} '{path}' leads out of root; write a path below it"
+    assert str(error.value) == f"Folders: {argument} '{path}' leads out of root; give a path below it"
 
 
 def test_suffix_of_masks(tmp_path):
@@ -138,8 +144,8 @@ def test_an_unknown_colour(tmp_path):
         data[0, 0]
     mask = data.names[0].replace("images", "masks")
     assert str(error.value) == (
-        f"{mask}: colour (250, 0, 0) (48 pixels) in no class, first at row 0, column 0; the nearest in classes is "
-        "(255, 0, 0); add the colour there"
+        f"{mask}: colour (250, 0, 0) (48 pixels) in no class, first at row 0, column 0; the nearest colour in classes "
+        "is (255, 0, 0); add the missing one there"
     )
 
 
@@ -183,12 +189,12 @@ def test_black_and_white_masks_are_never_read_as_all_ignored(tmp_path, kind):
     with pytest.raises(DataError) as error:
         Folders(str(tmp_path), "train", **args)
     assert str(error.value) == (
-        "masks: only 0 and 255 occur, and 255 is ignore: all foreground (23.0 % of the pixels) would be left out; "
-        "write values: {0: background, 255: fetus}"
+        "masks: only 0 and 255 occur, and 255 is ignored by default: the whole foreground (23.0 % of the pixels) would "
+        "be ignored; set values: {0: background, 255: fetus}"
     )
     data = Folders(str(tmp_path), "train", **args, values={0: "background", 255: "fetus"})
     assert data[0, 0].labels.flatten().tolist() == [1] * 23 + [0] * 77
-    ignored = Folders(str(tmp_path), "train", **args, values={0: "background", 255: "ignore"})  # the user says so
+    ignored = Folders(str(tmp_path), "train", **args, values={0: "background", 255: "ignore"})  # stated by the user
     assert ignored[0, 0].labels.flatten().tolist() == [255] * 23 + [0] * 77
 
 
@@ -208,7 +214,7 @@ def test_a_label_out_of_range(tmp_path):
     mask = data.names[0].replace("images", "masks")
     assert str(error.value) == (
         f"{mask}: label 3 (12 pixels) in no class (known: 0 … 2, ignored 255), first at row 0, column 3; "
-        "write values: {3: ignore} or name its class there"
+        "set values: {3: ignore} or map it to a class there"
     )
 
 
@@ -216,13 +222,13 @@ def test_missing_folder(tmp_path):
     grow(tmp_path)
     with pytest.raises(DataError) as error:
         Folders(str(tmp_path), "train", classes=NAMES, images="frames", val=0.5)
-    assert str(error.value) == f"{tmp_path}/frames: no such folder; {tmp_path} holds images/, masks/"
+    assert str(error.value) == f"{tmp_path}/frames: no such folder; {tmp_path} contains images/, masks/"
 
 
 def test_missing_root(tmp_path):
     with pytest.raises(DataError) as error:
         Folders(str(tmp_path / "none"), "train", classes=NAMES, val=0.5)
-    assert str(error.value) == f"{tmp_path}/none/images: no such folder; {tmp_path} holds nothing"
+    assert str(error.value) == f"{tmp_path}/none/images: no such folder; {tmp_path} contains nothing"
 
 
 def test_missing_list(tmp_path):
@@ -231,7 +237,7 @@ def test_missing_list(tmp_path):
         Folders(str(tmp_path), "train", classes=NAMES, lists="{split}.txt")
 
 
-def test_pairs_that_are_none(tmp_path):
+def test_images_and_masks_that_do_not_pair(tmp_path):
     grow(tmp_path, 4)
     (tmp_path / "masks/01.png").unlink()
     (tmp_path / "images/02.png").unlink()
@@ -242,7 +248,7 @@ def test_pairs_that_are_none(tmp_path):
         f"{tmp_path}/images/01.png: no mask named 01 in {tmp_path}/masks",
         f"{tmp_path}/masks/02.png: no image named 02 in {tmp_path}/images",
         f"{tmp_path}/images/03.png: 8×6, but its mask {tmp_path}/masks/03.png is 8×3 (width × height); "
-        "make the mask the image's size",
+        "give the mask the image's size",
     ]
 
 
@@ -251,20 +257,20 @@ def test_empty_split(tmp_path):
     with pytest.raises(DataError) as error:
         Folders(str(tmp_path), "test", classes=NAMES, val=0.5)
     assert str(error.value) == (
-        f"Folders: the split test is empty: its share of the 10 images in {tmp_path}/images is none; add images, or "
-        "raise it"
+        f"Folders: the split test is empty: its share of the 10 images in {tmp_path}/images is 0; add images or "
+        "raise the share"
     )
     (tmp_path / "deep" / "a").mkdir(parents=True)
     with pytest.raises(DataError) as error:
         Folders(str(tmp_path), "train", classes=NAMES, images="deep", masks="deep", val=0.5)
     assert str(error.value) == (
-        f"Folders: the split train is empty: no images in {tmp_path}/deep; {tmp_path}/deep holds a/; read are .png, "
-        ".jpg, .jpeg, .bmp, .tif, .tiff, .webp in it, not in folders below it"
+        f"Folders: the split train is empty: no images in {tmp_path}/deep; {tmp_path}/deep contains a/; files read: "
+        ".png, .jpg, .jpeg, .bmp, .tif, .tiff, .webp, directly in the folder"
     )
     (tmp_path / "train.txt").touch()
     with pytest.raises(DataError) as error:
         Folders(str(tmp_path), "train", classes=NAMES, lists="{split}.txt")
-    assert str(error.value) == f"Folders: the split train is empty: no images for it in {tmp_path}/train.txt"
+    assert str(error.value) == f"Folders: the split train is empty: no images in {tmp_path}/train.txt"
 
 
 @pytest.mark.parametrize(
@@ -272,17 +278,17 @@ def test_empty_split(tmp_path):
     [
         (
             {},
-            'Folders: how is it split? write val: 20%, or lists: "{split}.txt", or images: "{split}/images" and '
-            'masks: "{split}/masks"',
+            'Folders: no split is defined; write val: 20%, or lists: "{split}.txt", or images: "{split}/images" '
+            'and masks: "{split}/masks"',
         ),
         (
             {"val": 0.2, "lists": "a.txt"},
-            "Folders: val and test take shares of one folder; leave them out where lists or folders split",
+            "Folders: val and test are shares of one folder; remove them, or lists and {split}",
         ),
-        ({"val": 20}, "Folders: val 20 must be a share of the images, as 0.2 or 20%"),
-        ({"val": "a fifth"}, "Folders: val 'a fifth' must be a share of the images, as 0.2 or 20%"),
-        ({"val": 0.6, "test": 0.4}, "Folders: val 0.6 and test 0.4 leave nothing to train on"),
-        ({"val": 0.2, "channels": 2}, "Folders: channels 2 must be 1 or 3"),
+        ({"val": 20}, "Folders: val must be a share of the images, such as 0.2 or 20%, got 20"),
+        ({"val": "a fifth"}, "Folders: val must be a share of the images, such as 0.2 or 20%, got 'a fifth'"),
+        ({"val": 0.6, "test": 0.4}, "Folders: val 0.6 and test 0.4 leave no image for training; lower them"),
+        ({"val": 0.2, "channels": 2}, "Folders: channels must be 1 or 3, got 2"),
     ],
 )
 def test_mistakes_in_a_recipe(tmp_path, args, message):
@@ -303,7 +309,7 @@ def test_odd_names(tmp_path):
 
 def test_real_grey_masks_of_0_and_255(shared_data):
     args = {"root": str(shared_data / "membrane"), "classes": ["membrane", "inside"], "val": "25%", "channels": 1}
-    with pytest.raises(DataError, match="masks: only 0 and 255 occur, and 255 is ignore"):
+    with pytest.raises(DataError, match="masks: only 0 and 255 occur, and 255 is ignored by default"):
         Folders(split="train", **args)
     data = Folders(split="train", **args, values={0: "membrane", 255: "inside"})
     sample = data[0, 0]

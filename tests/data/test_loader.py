@@ -10,8 +10,8 @@ from torch.utils.data import default_collate
 
 from kd.components.user_files import load
 from kd.data import ColorJitter, RandomFlip, RandomScale, Shapes
-from kd.data.dataset import Split
 from kd.data.loader import evaluation_batches, order, training_batches
+from kd.data.split import Split
 from kd.errors import DataError
 from kd.types import Batch, Sample
 
@@ -19,7 +19,7 @@ AUGMENT = (RandomScale(0.5, 2), RandomFlip(), ColorJitter())
 
 
 class Numbered:
-    """Image i is filled with i; some do what they are told."""
+    """Image i is filled with i; reading image `at` calls `what`."""
 
     class_names = ("a", "b")
     colors = ((0, 0, 0), (1, 1, 1))
@@ -64,7 +64,7 @@ def numbers(length, **options):
     return keys(training_batches(Split(Numbered(length), (4, 4)), **options))
 
 
-def test_order_is_a_permutation_of_its_own():
+def test_order_is_a_permutation_of_seed_and_epoch():
     torch.manual_seed(1)
     one = order(0, 0, 50)
     torch.manual_seed(2)
@@ -105,7 +105,7 @@ def test_ranks_and_micro_batches_are_consecutive_slices():
     assert {len(micro) for micro in parts[0]} == {2}
 
 
-def test_the_step_says_where_to_resume():
+def test_the_step_determines_where_to_resume():
     whole = numbers(7, steps=12, batch_size=4, accumulate=2)
     for start in (0, 1, 5, 11, 12):
         assert numbers(7, steps=12, start=start, batch_size=4, accumulate=2) == whole[2 * start :]
@@ -233,7 +233,7 @@ def test_a_batch_that_does_not_divide(world, accumulate):
         training_batches(Split(Numbered(8), (4, 4)), steps=1, batch_size=10, world=world, accumulate=accumulate)
     assert str(error.value) == (
         f"batch_size 10 does not divide among {world} processes × {accumulate} micro-batches; "
-        f"take a multiple of {world * accumulate}"
+        f"use a multiple of {world * accumulate}"
     )
 
 

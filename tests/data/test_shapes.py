@@ -5,6 +5,10 @@ import torch
 from kd.data import Shapes
 
 
+def example(root):
+    return {"count": 9, "size": 32}
+
+
 def test_an_image_is_a_function_of_seed_split_and_index():
     one, again = Shapes("train")[3, 0], Shapes("train")[3, 7]
     assert torch.equal(one.image, again.image)
@@ -32,7 +36,7 @@ def test_a_small_set_is_the_beginning_of_a_large_one_and_val_is_always_the_same(
     assert not torch.equal(Shapes("val")[0, 0].image, Shapes("test")[0, 0].image)
 
 
-def test_every_class_occurs_and_none_rules():
+def test_every_class_occurs_and_none_dominates():
     counts = sum(torch.bincount(Shapes("val")[i, 0].labels.flatten(), minlength=6) for i in range(100))
     share = counts / counts.sum()
     assert len(counts) == 6
@@ -79,11 +83,11 @@ def test_the_picture_grows_with_its_size():
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        ({"split": "trian"}, "Shapes: split 'trian' is none of train, val, test"),
-        ({"count": 0}, "Shapes: count 0 must be at least 1"),
-        ({"size": 16}, "Shapes: size 16 must be at least 32, or textures vanish"),
-        ({"in_channels": 2}, "Shapes: in_channels 2 must be 1 or 3"),
-        ({"seed": -1}, "Shapes: seed -1 must be 0 or above"),
+        ({"split": "trian"}, "Shapes: split must be one of train, val, test, got 'trian'"),
+        ({"count": 0}, "Shapes: count must be at least 1, got 0"),
+        ({"size": 16}, "Shapes: size must be at least 32, where textures are still visible, got 16"),
+        ({"in_channels": 2}, "Shapes: in_channels must be 1 or 3, got 2"),
+        ({"seed": -1}, "Shapes: seed must be at least 0, got -1"),
     ],
 )
 def test_mistakes(args, message):

@@ -11,7 +11,7 @@ def pair(height=12, width=16, channels=3):
     return tv_tensors.Image(mask.expand(channels, -1, -1).clone()), tv_tensors.Mask(mask)
 
 
-def test_flip_moves_both_or_none():
+def test_flip_moves_both_or_neither():
     image, mask = pair()
     flipped, flipped_mask = RandomFlip(p=1)(image, mask)
     assert torch.equal(flipped, image.flip(-1))
@@ -21,7 +21,7 @@ def test_flip_moves_both_or_none():
     assert torch.equal(same_mask, mask)
 
 
-def test_flip_happens_as_often_as_told():
+def test_flip_happens_with_its_probability():
     image, mask = pair(2, 2)
     flipped = sum(not torch.equal(RandomFlip(p=0.25)(image, mask)[1], mask) for _ in range(400))
     assert 60 < flipped < 140  # 100 ± 4.6 standard deviations
@@ -47,7 +47,7 @@ def test_scale_reads_labels_at_the_centre_of_a_cell():
     assert half.tolist() == [[1, 4]] * 2  # the corner would be 0 and 3
 
 
-def test_scale_never_vanishes():
+def test_scale_keeps_at_least_two_pixels():
     image, mask = RandomScale(0.01, 0.01)(*pair(12, 16))
     assert tuple(mask.shape) == (2, 2)
     assert tuple(image.shape) == (3, 2, 2)
@@ -66,7 +66,7 @@ def test_rotation_pads_the_mask_with_255_and_the_image_with_0():
     assert (turned[0][outside] <= 150).all()
 
 
-def test_rotation_moves_both_alike():
+def test_rotation_moves_image_and_mask_together():
     region = torch.zeros(21, 21, dtype=torch.uint8)
     region[3:8, 12:18] = 1
     turned, turned_mask = RandomRotate(90)(tv_tensors.Image(255 * region.expand(3, -1, -1)), tv_tensors.Mask(region))
@@ -92,14 +92,14 @@ def test_blur_of_a_tiny_image():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: RandomScale(0, 1), "RandomScale: low 0 and high 1 must keep 0 < low <= high"),
-        (lambda: RandomScale(2, 1), "RandomScale: low 2 and high 1 must keep 0 < low <= high"),
-        (lambda: RandomFlip(1.5), "RandomFlip: p 1.5 must be 0 … 1"),
-        (lambda: RandomRotate(-1), "RandomRotate: degrees -1 must be 0 … 180"),
-        (lambda: ColorJitter(hue=0.6), "ColorJitter: hue 0.6 must be 0 … 0.5"),
-        (lambda: ColorJitter(brightness=-1), "ColorJitter: brightness -1 must be 0 … inf"),
-        (lambda: RandomBlur(p=-1), "RandomBlur: p -1 must be 0 … 1"),
-        (lambda: RandomBlur(low=0), "RandomBlur: low 0 and high 2.0 must keep 0 < low <= high"),
+        (lambda: RandomScale(0, 1), "RandomScale: low and high must satisfy 0 < low <= high, got 0 and 1"),
+        (lambda: RandomScale(2, 1), "RandomScale: low and high must satisfy 0 < low <= high, got 2 and 1"),
+        (lambda: RandomFlip(1.5), "RandomFlip: p must be 0 … 1, got 1.5"),
+        (lambda: RandomRotate(-1), "RandomRotate: degrees must be 0 … 180, got -1"),
+        (lambda: ColorJitter(hue=0.6), "ColorJitter: hue must be 0 … 0.5, got 0.6"),
+        (lambda: ColorJitter(brightness=-1), "ColorJitter: brightness must be 0 … inf, got -1"),
+        (lambda: RandomBlur(p=-1), "RandomBlur: p must be 0 … 1, got -1"),
+        (lambda: RandomBlur(low=0), "RandomBlur: low and high must satisfy 0 < low <= high, got 0 and 2.0"),
     ],
 )
 def test_mistakes(make, message):

@@ -10,6 +10,7 @@ from tiny import read, run, write_recipes
 from kd.cli import main
 from kd.diagnose import plan as planning
 from kd.diagnose.plan import Job, epochs_within, lines, plan
+from kd.diagnose.smoke import smoke
 from kd.errors import RecipeError
 from kd.parts.assemble import assemble
 from kd.recipe import baseline_of
@@ -17,7 +18,6 @@ from kd.train import evaluation as scoring
 from kd.train import phases
 from kd.train.session import session
 from kd.train.signals import Stop
-from kd.train.smoke import smoke
 from kd.units import as_seconds
 
 

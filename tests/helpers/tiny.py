@@ -64,7 +64,7 @@ data:
   workers: 0
 supervised: {use: kd.losses.CrossEntropy}
 optimizer: {use: torch.optim.SGD, args: {lr: 0.1, momentum: 0.9}}
-train: {steps: 8, batch_size: 4, evaluate_every: 4, save_every: 2, precision: fp32}
+train: {steps: 8, batch_size: 4, evaluate_every: 4, save_every: 2, checkpoints: all, precision: fp32}
 log: {every: 1, tensorboard: false}
 """
 

@@ -36,5 +36,5 @@ def test_a_factor_per_image_does_not_count() -> None:
 
 
 def test_unknown_convention() -> None:
-    with pytest.raises(ValueError, match="convention 'sum' is unknown; known: house, cirkd, paper"):
+    with pytest.raises(ValueError, match="convention 'sum' is unknown; known: default, cirkd, paper"):
         AT(convention="sum")

@@ -51,8 +51,8 @@ def test_no_edges_leave_the_body() -> None:
     ("options", "message"),
     [
         ({"temperature": 0.0}, "temperature is 0.0; it must be above 0"),
-        ({"radius": 0}, "radius is 0; it must be 1 cell or more"),
-        ({"edge": -2.0}, "body is 1.0, edge -2.0; neither may be below 0"),
+        ({"radius": 0}, "radius is 0; it must be at least 1"),
+        ({"edge": -2.0}, "edge is -2.0; it must be at least 0"),
     ],
 )
 def test_bad_options(options: dict, message: str) -> None:

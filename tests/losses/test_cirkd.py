@@ -5,7 +5,7 @@ from torch import Tensor, distributed
 from torch.nn import functional as F
 
 from kd.losses import CIRKDMemory, CIRKDMiniBatch
-from kd.losses.relation._pairs import unit
+from kd.losses._pixels import unit
 
 
 def log_softmax(rows: np.ndarray) -> np.ndarray:
@@ -263,9 +263,9 @@ def test_every_rank_writes_what_all_have(monkeypatch: pytest.MonkeyPatch) -> Non
     ("arguments", "message"),
     [
         ({"temperature": 0}, "temperature is 0; it must be above 0"),
-        ({"pixel_queue": 0}, "pixel_queue is 0; it must be 1 or more"),
-        ({"num_classes": 0}, "num_classes is 0; it must be 1 or more"),
-        ({"region": -0.1}, "region is -0.1; a factor must be >= 0"),
+        ({"pixel_queue": 0}, "pixel_queue is 0; it must be at least 1"),
+        ({"num_classes": 0}, "num_classes is 0; it must be at least 1"),
+        ({"region": -0.1}, "region is -0.1; it must be at least 0"),
     ],
 )
 def test_wrong_arguments(arguments: dict, message: str) -> None:
@@ -276,10 +276,10 @@ def test_wrong_arguments(arguments: dict, message: str) -> None:
 def test_wrong_arguments_of_the_batch() -> None:
     with pytest.raises(ValueError, match="temperature is -1; it must be above 0"):
         CIRKDMiniBatch(-1)
-    with pytest.raises(ValueError, match="pool is 0; it must be a side in pixels, 1 or more"):
+    with pytest.raises(ValueError, match="pool is 0; it must be at least 1"):
         CIRKDMiniBatch(pool=0)
 
 
 def test_other_channels_than_the_memory() -> None:
-    with pytest.raises(ValueError, match=r"maps \(1, 4, 2, 2\): the memory was built for 5 channels"):
+    with pytest.raises(ValueError, match=r"maps \(1, 4, 2, 2\): the loss was built for 5 channels"):
         a_memory()(torch.zeros(1, 4, 2, 2), torch.zeros(1, 4, 2, 2), None)

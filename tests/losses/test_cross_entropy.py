@@ -58,5 +58,5 @@ def test_bad_options(options: dict, message: str) -> None:
 
 
 def test_one_weight_a_class() -> None:
-    with pytest.raises(ValueError, match="weight has 2 factors, the logits 3 classes"):
+    with pytest.raises(ValueError, match="weight has 2 values, the logits 3 classes"):
         CrossEntropy(weight=[1, 1])(torch.zeros(1, 3, 2, 2), torch.zeros(1, 2, 2, dtype=torch.long))

@@ -65,7 +65,7 @@ def test_smp_counts_its_smooth_twice() -> None:
 
 
 def test_bad_options() -> None:
-    with pytest.raises(ValueError, match="smooth is -1; it must be >= 0"):
+    with pytest.raises(ValueError, match="smooth is -1; it must be at least 0"):
         Dice(smooth=-1)
-    with pytest.raises(ValueError, match="convention 'torch' is unknown; known: house, smp, monai"):
+    with pytest.raises(ValueError, match="convention 'torch' is unknown; known: default, smp, monai"):
         Dice(convention="torch")

@@ -37,8 +37,8 @@ def test_an_affine_change_of_the_probabilities_does_not_count() -> None:
     ("options", "message"),
     [
         ({"temperature": -1.0}, "temperature is -1.0; it must be above 0"),
-        ({"intra": -1.0}, "inter is 1.0, intra -1.0; neither may be below 0"),
-        ({"convention": "paper"}, "convention 'paper' is unknown; known: house, torchdistill"),
+        ({"intra": -1.0}, "intra is -1.0; it must be at least 0"),
+        ({"convention": "paper"}, "convention 'paper' is unknown; known: default, torchdistill"),
     ],
 )
 def test_bad_options(options: dict, message: str) -> None:

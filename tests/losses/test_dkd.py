@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from kd.losses import DKD, PixelKL
-from kd.losses.response import _classes
+from kd.losses import DKD, PixelKL, _checks
 
 
 def test_one_pixel_by_hand() -> None:
@@ -55,10 +54,10 @@ def test_without_labels_the_teachers_class_stands_for_them() -> None:
 
 
 def test_two_classes_are_warned_of_once(recwarn: pytest.WarningsRecorder) -> None:
-    _classes._warn.cache_clear()
+    _checks._warn.cache_clear()
     for _ in range(2):
         DKD()(torch.zeros(1, 2, 2, 2), torch.ones(1, 2, 2, 2), None)
-    text = "with two classes DKD's non-target part carries nothing; PixelKL teaches all there is"
+    text = "with two classes DKD's non-target part carries no information; use PixelKL"
     assert [str(each.message) for each in recwarn] == [text]
 
 
@@ -66,7 +65,7 @@ def test_two_classes_are_warned_of_once(recwarn: pytest.WarningsRecorder) -> Non
     ("options", "message"),
     [
         ({"temperature": 0.0}, "temperature is 0.0; it must be above 0"),
-        ({"target": -1.0}, "target is -1.0, non_target 8.0; neither may be below 0"),
+        ({"target": -1.0}, "target is -1.0; it must be at least 0"),
     ],
 )
 def test_bad_options(options: dict, message: str) -> None:

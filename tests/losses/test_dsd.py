@@ -9,8 +9,8 @@ def test_attention_change_by_hand() -> None:
     # Attention over two pixels. Teacher: (1, 0) then (0, 1), a change of (-1, 1)/√2. Student: the other way round.
     first = torch.tensor([1.0, 0.0]).view(1, 1, 1, 2)
     second = torch.tensor([0.0, 1.0]).view(1, 1, 1, 2)
-    house, cirkd = (DSD(1.0, 0.0, convention=name) for name in ("house", "cirkd"))
-    assert house((second, first), (first, second), None).item() == pytest.approx(4.0)  # (√2)² + (√2)²
+    default, cirkd = (DSD(1.0, 0.0, convention=name) for name in ("default", "cirkd"))
+    assert default((second, first), (first, second), None).item() == pytest.approx(4.0)  # (√2)² + (√2)²
     assert cirkd((second, first), (first, second), None).item() == pytest.approx(2.0)
 
 
@@ -73,10 +73,10 @@ def test_taps_of_unequal_size() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"convention": "skd"}, "convention 'skd' is unknown; known: house, cirkd"),
+        ({"convention": "skd"}, "convention 'skd' is unknown; known: default, cirkd"),
         ({"temperature": 0}, "temperature is 0; it must be above 0"),
-        ({"psd": -1.0}, "psd is -1.0; a factor must be >= 0"),
-        ({"csd": -1.0}, "csd is -1.0; a factor must be >= 0"),
+        ({"psd": -1.0}, "psd is -1.0; it must be at least 0"),
+        ({"csd": -1.0}, "csd is -1.0; it must be at least 0"),
     ],
 )
 def test_wrong_arguments(arguments: dict, message: str) -> None:

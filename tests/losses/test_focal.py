@@ -47,7 +47,7 @@ def test_gamma_zero_is_cross_entropy() -> None:
 
 
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0, 2.0])
-@pytest.mark.parametrize("convention", ["house", "smp"])
+@pytest.mark.parametrize("convention", ["default", "smp"])
 @pytest.mark.parametrize("size", [1e-4, 10.0, 60.0, 1e4])
 def test_gradient_is_finite_where_the_network_is_sure(gamma: float, convention: str, size: float) -> None:
     labels = torch.randint(0, 3, (1, 4, 4))
@@ -62,7 +62,7 @@ def test_gradient_is_finite_where_the_network_is_sure(gamma: float, convention: 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"gamma": -1}, "gamma is -1; it must be >= 0"),
+        ({"gamma": -1}, "gamma is -1; it must be at least 0"),
         ({"alpha": -0.5}, "alpha is -0.5; it must be >= 0"),
         ({"alpha": [1.0, -0.5]}, "alpha is [1.0, -0.5]; it must be >= 0"),
         ({"weight": [1.0, -0.5]}, "weight is [1.0, -0.5]; every factor must be >= 0"),
@@ -70,7 +70,7 @@ def test_gradient_is_finite_where_the_network_is_sure(gamma: float, convention: 
         ({"weight": [1, 1], "convention": "smp"}, "convention 'smp' has no class weights; leave out weight"),
         (
             {"convention": "kornia"},
-            "convention 'kornia' is unknown; known: house, monai, smp, smp-normalized, torchvision",
+            "convention 'kornia' is unknown; known: default, monai, smp, smp-normalized, torchvision",
         ),
     ],
 )
@@ -82,5 +82,5 @@ def test_bad_options(options: dict, message: str) -> None:
 
 @pytest.mark.parametrize("name", ["alpha", "weight"])
 def test_one_factor_a_class(name: str) -> None:
-    with pytest.raises(ValueError, match=f"{name} has 2 factors, the logits 3 classes"):
+    with pytest.raises(ValueError, match=f"{name} has 2 values, the logits 3 classes"):
         Focal(**{name: [1.0, 2.0]})(torch.zeros(1, 3, 2, 2), torch.zeros(1, 2, 2, dtype=torch.long))

@@ -32,5 +32,5 @@ def test_formula_with_ignored_pixels() -> None:
 
 
 def test_unknown_convention() -> None:
-    with pytest.raises(ValueError, match="convention 'cirkd' is unknown; known: house, aicsd, torchdistill"):
+    with pytest.raises(ValueError, match="convention 'cirkd' is unknown; known: default, aicsd, torchdistill"):
         ICKD("cirkd")

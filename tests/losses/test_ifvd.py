@@ -37,5 +37,5 @@ def test_formula_with_classes_and_ignored_pixels() -> None:
 
 
 def test_unknown_convention() -> None:
-    with pytest.raises(ValueError, match="convention 'mean' is unknown; known: house, ifvd, cirkd"):
+    with pytest.raises(ValueError, match="convention 'mean' is unknown; known: default, ifvd, cirkd"):
         IFVD("mean")

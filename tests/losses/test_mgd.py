@@ -28,5 +28,5 @@ def test_gradient_reaches_generator_and_features() -> None:
 
 
 def test_unknown_convention() -> None:
-    with pytest.raises(ValueError, match="convention 'sum' is unknown; known: house, mgd"):
+    with pytest.raises(ValueError, match="convention 'sum' is unknown; known: default, mgd"):
         MGD("sum")

@@ -75,8 +75,8 @@ def test_features_are_masked_by_labels() -> None:
     [
         ({}, "Masked: no condition is set; give right, entropy, near, away or classes"),
         ({"entropy": 1.2}, r"entropy is 1.2; it is a share of log K, so it must be in \[0, 1\]"),
-        ({"near": 0}, "near is 0; it must be 1 cell or more"),
-        ({"away": -1}, "away is -1; it must be 1 cell or more"),
+        ({"near": 0}, "near is 0; it must be at least 1"),
+        ({"away": -1}, "away is -1; it must be at least 1"),
     ],
 )
 def test_bad_conditions(options: dict, message: str) -> None:
@@ -87,7 +87,7 @@ def test_bad_conditions(options: dict, message: str) -> None:
 def test_features_hold_no_answer() -> None:
     with pytest.raises(ValueError, match="Masked: MSE compares features, but right and entropy read the teacher's"):
         Masked(MSE(), right=True)
-    with pytest.raises(ValueError, match="Masked: the maps are features, so there is nothing to mask by without"):
+    with pytest.raises(ValueError, match="Masked: features have no classes to mask by; give labels"):
         Masked(MSE(), near=1)(torch.zeros(1, 2, 3, 3), torch.zeros(1, 2, 3, 3), None)
 
 
@@ -123,5 +123,5 @@ def test_valid_pixels_come_first() -> None:
 
 
 def test_sample_size() -> None:
-    with pytest.raises(ValueError, match="pixels is 0; it must be 1 or more"):
+    with pytest.raises(ValueError, match="pixels is 0; it must be at least 1"):
         Sampled(PixelKL(), pixels=0)

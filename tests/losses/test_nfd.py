@@ -34,5 +34,5 @@ def test_constant_channel_has_a_finite_gradient() -> None:
 
 
 def test_unknown_convention() -> None:
-    with pytest.raises(ValueError, match="convention 'pkd' is unknown; known: house, mmrazor"):
+    with pytest.raises(ValueError, match="convention 'pkd' is unknown; known: default, mmrazor"):
         NFD("pkd")

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from kd.losses import SKD, CIRKDMemory, CIRKDMiniBatch
+from kd.losses._pixels import unit
 from kd.losses.relation import _pairs
-from kd.losses.relation._pairs import pooled, segment_means, shuffled, unit
+from kd.losses.relation._pairs import pooled, segment_means, shuffled
 
 
 def test_unit_of_zeros_is_zero_and_gets_no_gradient() -> None:

@@ -39,23 +39,23 @@ def test_temperature_must_be_positive(temperature: float) -> None:
 
 
 def test_unknown_convention() -> None:
-    with pytest.raises(ValueError, match="convention 'hinton' is unknown; known: house, cirkd, ifvd"):
+    with pytest.raises(ValueError, match="convention 'hinton' is unknown; known: default, cirkd, ifvd"):
         PixelKL(convention="hinton")
 
 
 def test_skd_has_no_temperature() -> None:
-    with pytest.raises(ValueError, match=r"convention 'skd' has no temperature, yet temperature is 4\.0; leave it out"):
+    with pytest.raises(ValueError, match=r"convention 'skd' has no temperature, but temperature is 4\.0; leave it out"):
         PixelKL(4.0, convention="skd")
 
 
-def test_skd_is_the_house_value_and_the_teachers_entropy_times_the_batch() -> None:
+def test_skd_is_the_default_value_and_the_teachers_entropy_times_the_batch() -> None:
     student, teacher = torch.randn(2, 3, 4, 5, 6).double()
     entropy = -(teacher.softmax(1) * teacher.log_softmax(1)).sum(1).mean()
-    house = PixelKL()(student, teacher)
-    torch.testing.assert_close(PixelKL(convention="skd")(student, teacher), 3 * (house + entropy))
+    default = PixelKL()(student, teacher)
+    torch.testing.assert_close(PixelKL(convention="skd")(student, teacher), 3 * (default + entropy))
 
 
-@pytest.mark.parametrize("convention", ["house", "skd"])
+@pytest.mark.parametrize("convention", ["default", "skd"])
 def test_parts_give_the_whole(monkeypatch: pytest.MonkeyPatch, convention: str) -> None:
     """Large maps are compared by some images at a time: the same value and gradient as all at once."""
     student, teacher = torch.randn(5, 3, 4, 6, requires_grad=True), torch.randn(5, 3, 4, 6)

@@ -78,9 +78,9 @@ def test_a_sample_is_drawn_anew_and_resumed() -> None:
     ("arguments", "message"),
     [
         ({"nodes": "images"}, "nodes 'images' is unknown; known: classes, pixels"),
-        ({"samples": 1}, "samples is 1; a pair takes 2 or more"),
-        ({"distance": -1.0}, "distance is -1.0; a factor must be >= 0"),
-        ({"angle": -1.0}, "angle is -1.0; a factor must be >= 0"),
+        ({"samples": 1}, "samples is 1; it must be at least 2"),
+        ({"distance": -1.0}, "distance is -1.0; it must be at least 0"),
+        ({"angle": -1.0}, "angle is -1.0; it must be at least 0"),
     ],
 )
 def test_wrong_arguments(arguments: dict, message: str) -> None:

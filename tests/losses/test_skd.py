@@ -48,7 +48,7 @@ def test_the_authors_lengths_are_constants() -> None:
     # Along a pixel itself, the cosine does not change, but the product with a constant length does.
     student = torch.randn(1, 3, 1, 2, dtype=torch.float64, requires_grad=True)
     teacher = torch.randn(1, 3, 1, 2, dtype=torch.float64)
-    for convention, change in (("house", False), ("skd", True)):
+    for convention, change in (("default", False), ("skd", True)):
         (gradient,) = torch.autograd.grad(SKD(pool=1, convention=convention)(student, teacher, None), student)
         assert ((gradient * student).sum(1).abs().max() > 1e-3) == change
 
@@ -60,5 +60,5 @@ def test_pool_must_be_a_side_or_a_share(pool: float) -> None:
 
 
 def test_unknown_convention() -> None:
-    with pytest.raises(ValueError, match="convention 'pool' is unknown; known: house, cirkd, skd"):
+    with pytest.raises(ValueError, match="convention 'pool' is unknown; known: default, cirkd, skd"):
         SKD(convention="pool")

@@ -2,8 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from kd.losses import SP
-from kd.losses.relation import sp
+from kd.losses import SP, _checks
 
 
 def test_two_images_by_hand() -> None:
@@ -30,7 +29,7 @@ def test_formula_with_ignored_pixels() -> None:
 
 
 def test_one_image_is_zero_and_says_so_once(recwarn: pytest.WarningsRecorder) -> None:
-    sp._warn_of_one_image.cache_clear()
+    _checks._warn.cache_clear()
     student = torch.randn(1, 3, 4, 4, requires_grad=True)
     for _ in range(2):
         loss = SP()(student, torch.randn(1, 3, 4, 4), None)
@@ -43,5 +42,5 @@ def test_one_image_is_zero_and_says_so_once(recwarn: pytest.WarningsRecorder) ->
 
 
 def test_unknown_convention() -> None:
-    with pytest.raises(ValueError, match="convention 'l1' is unknown; known: house, repdistiller, torchdistill"):
+    with pytest.raises(ValueError, match="convention 'l1' is unknown; known: default, repdistiller, torchdistill"):
         SP("l1")

@@ -28,11 +28,11 @@ def test_formula_with_ignored_pixels(exponent: float) -> None:
     assert SRD(exponent, "srd")(*maps).item() == pytest.approx(math.log(power.sum()), rel=1e-5)
 
 
-def test_house_is_the_paper_up_to_a_constant_far_from_the_target() -> None:
+def test_default_is_the_paper_up_to_a_constant_far_from_the_target() -> None:
     student = torch.randn(2, 64, 4, 4, dtype=torch.float64, requires_grad=True)
     teacher = torch.randn(2, 64, 4, 4, dtype=torch.float64)
     gradients = []
-    for convention, constant in (("house", 0.0), ("srd", math.log(2 * 4 * 4))):
+    for convention, constant in (("default", 0.0), ("srd", math.log(2 * 4 * 4))):
         result = SRD(convention=convention)(student, teacher)
         assert result.item() - constant == pytest.approx(SRD()(student, teacher).item(), rel=1e-3)
         gradients.append(torch.autograd.grad(result, student)[0])
@@ -42,5 +42,5 @@ def test_house_is_the_paper_up_to_a_constant_far_from_the_target() -> None:
 def test_bad_options() -> None:
     with pytest.raises(ValueError, match=r"exponent is 0\.5; it must be >= 1"):
         SRD(0.5)
-    with pytest.raises(ValueError, match="convention 'paper' is unknown; known: house, srd"):
+    with pytest.raises(ValueError, match="convention 'paper' is unknown; known: default, srd"):
         SRD(convention="paper")

@@ -31,8 +31,8 @@ def test_gamma_on_each_class_or_on_the_mean() -> None:
         losses.append(1 - hit / (hit + 0.3 * np.sum(q * ~y) + 0.7 * np.sum((1 - q) * y)))
     maps = torch.from_numpy(logits), torch.from_numpy(labels)
     for gamma in (0.75, 2.0):
-        house = np.mean(np.power(losses, gamma))
-        assert Tversky(gamma=gamma)(*maps).item() == pytest.approx(house, rel=1e-12)
+        default = np.mean(np.power(losses, gamma))
+        assert Tversky(gamma=gamma)(*maps).item() == pytest.approx(default, rel=1e-12)
         on_mean = np.mean(losses) ** gamma
         assert Tversky(gamma=gamma, convention="smp")(*maps).item() == pytest.approx(on_mean, rel=1e-12)
 
@@ -61,7 +61,7 @@ def test_gradient_is_finite_at_the_target(gamma: float) -> None:
 
 
 def test_bad_options() -> None:
-    with pytest.raises(ValueError, match=r"alpha is -0\.1, beta 0\.7; both must be >= 0"):
+    with pytest.raises(ValueError, match=r"alpha is -0\.1; it must be at least 0"):
         Tversky(alpha=-0.1)
     with pytest.raises(ValueError, match="gamma is 0; it must be above 0"):
         Tversky(gamma=0)

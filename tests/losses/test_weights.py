@@ -21,13 +21,13 @@ def test_the_page_has_rows() -> None:
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row[1]}-{row[2]}-{row[4]}")
 def test_weight(row: list[str]) -> None:
-    _, name, convention, weight, shape, house_weight = row
+    _, name, convention, weight, shape, default_weight = row
     size = [int(length) for length in shape.split(",")]
     student, teacher = torch.randn(2, 1, *size)
     loss = getattr(kd.losses, name)
     published = float(weight) * loss(convention=convention)(student, teacher, None)
-    house = float(house_weight) * loss()(student, teacher, None)
-    assert house.item() == pytest.approx(published.item(), rel=2e-3)  # the page has three digits
+    default = float(default_weight) * loss()(student, teacher, None)
+    assert default.item() == pytest.approx(published.item(), rel=2e-3)  # the page has three digits
 
 
 TEXT = PAGE.read_text(encoding="utf-8")
@@ -46,17 +46,17 @@ def test_skd_s_pixel_wise_weight_counts_images_and_the_entropy() -> None:
 
 
 def test_cirkd_s_cwd_weight_counts_the_student_s_channels() -> None:
-    assert "weight of 50 behind a student of 128 channels and a teacher of 512 is 50 · 512 / 128 = 200 here" in TEXT
+    assert "weight of 50 after a student of 128 channels and a teacher of 512 is 50 · 512 / 128 = 200 here" in TEXT
     student, teacher = maps(2, 512, 4, 5).flatten(3)
     shares = [torch.distributions.Categorical(logits=each) for each in (teacher, student)]
     published = 50 * torch.distributions.kl_divergence(*shares).sum() / (2 * 128)
-    house = kd.losses.CWD()(student.unflatten(2, (4, 5)), teacher.unflatten(2, (4, 5)))
-    torch.testing.assert_close(200 * house, published)
+    default = kd.losses.CWD()(student.unflatten(2, (4, 5)), teacher.unflatten(2, (4, 5)))
+    torch.testing.assert_close(200 * default, published)
 
 
 @pytest.mark.parametrize("convention", ["ifvd", "cirkd"])
 def test_ifvd_s_weights_count_the_valid_pixels(convention: str) -> None:
-    assert "IFVD's weights are, in the house's units, those times the share of valid pixels" in TEXT
+    assert "IFVD's weights must be multiplied by the share of valid pixels" in TEXT
     student, teacher = maps(2, 4, 6, 7)
     labels = torch.randint(0, 3, (2, 6, 7))
     labels[:, :2] = 255
@@ -68,6 +68,6 @@ def test_cirkd_s_dsd_weights_are_the_defaults() -> None:
     assert "`psd: 1000, csd: 10, convention: cirkd` on maps of 64×128 is `psd: 0.12, csd: 10`: the defaults" in TEXT
     student, teacher = (tuple(each) for each in torch.randn(2, 3, 1, 4, 64, 128))
     published = kd.losses.DSD(psd=1000, csd=10, convention="cirkd")(student, teacher)
-    house = kd.losses.DSD(psd=0.12, csd=10)(student, teacher)
-    assert house.item() == pytest.approx(published.item(), rel=2e-2)  # the page has two digits
-    torch.testing.assert_close(kd.losses.DSD()(student, teacher), house)
+    default = kd.losses.DSD(psd=0.12, csd=10)(student, teacher)
+    assert default.item() == pytest.approx(published.item(), rel=2e-2)  # the page has two digits
+    torch.testing.assert_close(kd.losses.DSD()(student, teacher), default)

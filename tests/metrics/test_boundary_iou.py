@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from kd.metrics import BoundaryIoU, Confusion, Metric
+from kd.metrics import BoundaryIoU, Confusion
 
 
 def one_hot(predictions, num_classes):
@@ -111,21 +111,6 @@ def test_the_number_of_classes_reaches_254():
 def test_a_ratio_outside_0_to_1_is_refused(ratio):
     with pytest.raises(ValueError, match=rf"^ratio must be above 0 and below 1, got {ratio}$"):
         BoundaryIoU(2, ratio)
-
-
-@pytest.mark.parametrize("kind", [BoundaryIoU, Confusion])
-def test_our_metrics_keep_the_protocol_and_their_states_add_up(kind):
-    metrics = [kind(3) for _ in range(3)]
-    assert all(isinstance(metric, Metric) for metric in metrics)
-    labels, predictions = torch.randint(0, 3, (2, 4, 12, 12))
-    labels[:, 0] = 255
-    for index, (truth, found) in enumerate(zip(labels, predictions, strict=True)):
-        for metric in (metrics[0], metrics[1 + index % 2]):
-            metric.update(truth, one_hot(found, 3))
-    whole, one, other = (metric.state() for metric in metrics)
-    assert all((whole[name] == one[name] + other[name]).all() for name in whole)
-    assert metrics[0].value(whole) == metrics[1].value({name: one[name] + other[name] for name in one})
-    assert (metrics[0].unit, metrics[0].direction) == ("%", "higher")
 
 
 @pytest.mark.gpu

@@ -48,9 +48,9 @@ def test_a_loss_at_any_depth_is_told_the_classes_and_the_teachers_channels(folde
 
 
 def test_label_counts_reach_a_loss_in_arguments(folder):
-    (folder / "counted.py").write_text("def counted(label_counts):\n    return list(label_counts)\n")
+    (folder / "counted.py").write_text("def counted(label_counts):\n    return lambda: list(label_counts)\n")
     masked = "{use: kd.losses.Masked, args: {near: 1, loss: {use: 'counted.py:counted'}}}"
-    counts = assembled(folder, masked).terms["only"].loss.loss
+    counts = assembled(folder, masked).terms["only"].loss.loss()
     assert len(counts) == 2
     assert sum(counts) == 12 * 32 * 32  # every pixel of the dozen images has a class
 

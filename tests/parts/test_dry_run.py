@@ -170,24 +170,24 @@ def test_what_a_users_code_raises_is_one_line_with_its_place(recipe):
 
 def test_losses_in_the_wrong_place(recipe):
     (mistake,) = refused(recipe, "distill.kl.loss={use: kd.losses.CrossEntropy}")
-    assert "distill.kl: kd.losses.CrossEntropy takes (logits: torch.Tensor, labels: torch.Tensor), but gets" in mistake
+    assert "distill.kl: kd.losses.CrossEntropy takes (logits, labels), but gets student, teacher, labels" in mistake
     (mistake,) = refused(recipe, "supervised={use: kd.losses.PixelKL}")
     assert mistake.endswith("kd.losses.PixelKL compares a student with a teacher; it belongs under distill")
     (mistake,) = refused(recipe, "supervised.args={weight: [1, 2, 3]}")
-    assert mistake.endswith(": supervised: weight has 3 factors, the logits 2 classes")
+    assert mistake.endswith(": supervised: weight has 3 values, the logits 2 classes")
 
 
 def test_a_loss_of_one_tap_gets_several(recipe):
     at = "distill.hint.at={student: [low, low], teacher: [low, low]}"
     (mistake,) = refused(recipe, at, "distill.hint.loss={use: kd.losses.CWD}")
-    assert "distill.hint: the loss raised AttributeError: 'tuple' object has no attribute" in mistake
+    assert "distill.hint: the loss raised " in mistake
     assert mistake.endswith("; `at` lists several taps, so it got tuples: name one tap a term")
 
 
 @pytest.mark.parametrize(
     ("override", "says"),
     [
-        ("data.augment=[{use: kd.data.RandomScale, args: {low: 2, high: 1}}]", "low 2 and high 1 must keep 0 < low"),
+        ("data.augment=[{use: kd.data.RandomScale, args: {low: 2, high: 1}}]", "low and high must satisfy 0 < low"),
         ("data.augment=[{use: 'losses.py:Spin', args: {low: 3}}]", "data.augment.0: losses.py:Spin: low 3 must be at"),
         ("schedule={use: kd.schedules.poly, args: {warmup: 9}}", "warmup: 9 steps, but the run has 8; shorten"),
         ("optimizer.args.lr=-1", "optimizer: torch.optim.SGD: Invalid learning rate: -1"),

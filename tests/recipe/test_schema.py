@@ -10,10 +10,8 @@ from pydantic import ValidationError
 from recipe_text import ALONE, TEXT, read
 
 from kd.errors import Path_
-from kd.recipe import Recipe
-from kd.recipe import yaml12 as nodes
+from kd.recipe import Recipe, yaml12
 from kd.recipe.schema import TermConfig, TrainConfig, Use
-from kd.units import as_steps
 
 
 def test_defaults(folder: Path) -> None:
@@ -34,6 +32,7 @@ def test_defaults(folder: Path) -> None:
         "memory_format": "auto",
         "evaluate_every": "20%",
         "save_every": "10%",
+        "checkpoints": "unfinished",
         "on_nan": "stop",
         "nan_limit": 10,
         "sync_batchnorm": False,
@@ -60,22 +59,7 @@ def test_recipes_can_be_made_in_python() -> None:
         TrainConfig(steps=1, batch_size=True)
 
 
-@pytest.mark.parametrize(
-    ("amount", "total", "steps"),
-    [(7, 100, 7), (0, 100, 0), ("5%", 100, 5), ("5%", 10, 1), ("0.1%", 10, 1), ("0%", 10, 0), ("100%", 3, 3),
-     ("33.3%", 10, 3), ("66.6%", 10, 7), ("10%", 29, 3)],
-)  # fmt: skip
-def test_as_steps(amount: int | str, total: int, steps: int) -> None:
-    assert as_steps(amount, total) == steps
-
-
-@pytest.mark.parametrize("amount", ["5", "-5%", "x%", "%", "1e1%", "101%", -1, True, 0.5, None, "٣%"])
-def test_what_is_no_amount(amount: object) -> None:
-    with pytest.raises(ValueError, match="must be steps"):
-        as_steps(amount, 10)  # type: ignore[arg-type]
-
-
-def test_where_a_component_stands(folder: Path) -> None:
+def test_the_place_of_a_component(folder: Path) -> None:
     recipe = read(TEXT)
     masked = recipe.distill["cwd"].loss
     assert recipe.student.network.at() == "r.yaml:2:1"
@@ -87,7 +71,7 @@ def test_where_a_component_stands(folder: Path) -> None:
     assert masked.where("more", 1) == "r.yaml:16:80: distill.cwd.loss.args.more.1"
     assert masked.at("nothing") == "r.yaml:16:35"  # of the args around it
     assert recipe.at("distill", "cwd", "at", "teacher") == "r.yaml:17:32"
-    assert read(ALONE).schedule.at() == "kd.schedules.poly"  # a default stands nowhere
+    assert read(ALONE).schedule.at() == "kd.schedules.poly"  # a default has no place
     assert Use(use="kd.losses.CWD").at("temperature") == "kd.losses.CWD"
     assert Use(use="kd.losses.CWD").where() == "kd.losses.CWD"
     assert "r.yaml" not in repr(masked)
@@ -101,9 +85,9 @@ def _nodes_of(data: object, path: Path_ = ()) -> list[Path_]:
 
 
 def _data(text: str) -> tuple[Any, set[Path_]]:
-    root = nodes.compose(text, "t")
+    root = yaml12.compose(text, "t")
     assert root is not None
-    data, positions, found = nodes.plain(root)
+    data, positions, found = yaml12.plain(root)
     assert found == []
     return data, set(positions)
 
@@ -129,7 +113,7 @@ def test_every_location_of_500_mutants_is_a_node() -> None:
                 place[f"{key}x"] = place.pop(key)
         found = set(_nodes_of(mutant))
         if number % 20 == 0:  # the reader's positions are these nodes; a file's worth of it takes time
-            assert _data(nodes.dump(mutant)) == (mutant, found)
+            assert _data(yaml12.dump(mutant)) == (mutant, found)
         try:
             Recipe.model_validate(mutant)
         except ValidationError as caught:

@@ -38,7 +38,7 @@ def test_without_trust_nothing_else_is_named(folder: Path, component: str) -> No
     text = ALONE.replace("students.MobileNetV3SmallASPP", f"'{component}'")
     [line] = mistakes(text)
     assert line.startswith(f"r.yaml:1:11: student.use: '{component}'")
-    assert line.endswith(" would be imported, and is no part of kd; if you trust this recipe: kd run r.yaml --trust")
+    assert line.endswith(" would be imported, but is not part of kd; if you trust this recipe: kd run r.yaml --trust")
     assert read(text, trust=True).student.use == component
 
 
@@ -47,7 +47,7 @@ def test_without_trust_nothing_else_is_named(folder: Path, component: str) -> No
     ["CWD", "kd..CWD", ".CWD", "kd.losses.", "", "loss.py:", ":Loss", "loss.txt:Loss", "loss.py:a.b", "loss.py:a()",
      "kd.losses.CWD()", "kd.losses.CWD\\n", "kd.losses.1", "a.b;c", "lo\\nss.py:X", "kd losses.CWD"],
 )  # fmt: skip
-def test_what_is_no_component_is_none_with_trust_either(folder: Path, component: str) -> None:
+def test_what_is_not_a_component_is_refused_with_trust_too(folder: Path, component: str) -> None:
     Path("r.yaml").write_text(ALONE.replace("students.MobileNetV3SmallASPP", f'"{component}"'))
     for trust in (False, True):
         with pytest.raises(RecipeError) as caught:
@@ -62,7 +62,7 @@ def test_one_line_lists_all_that_would_be_imported(folder: Path) -> None:
     assert mistakes(text, "data.args.root=a b") == [
         "r.yaml:2:11: student.use: 'students.deep.MobileNetV3SmallASPP' (did you mean "
         "'students.MobileNetV3SmallASPP'?), 'my loss.py:AT', 'kd.loses.PixelKL' (did you mean 'kd.losses.PixelKL'?) "
-        "would be imported, and is no part of kd; if you trust this recipe: kd run r.yaml 'data.args.root=a b' --trust"
+        "would be imported, but is not part of kd; if you trust this recipe: kd run r.yaml 'data.args.root=a b' --trust"
     ]
 
 
@@ -72,6 +72,6 @@ def test_a_hidden_component_needs_trust_too(folder: Path) -> None:
     assert line.startswith("r.yaml:4:65: optimizer.args.deep.0.0.a.use: 'os.system' would be imported")
 
 
-def test_a_private_name_is_nearly_nothing() -> None:
+def test_a_private_name_resembles_nothing() -> None:
     assert nearly_trusted("kd.loses.PixelKL") == "did you mean 'kd.losses.PixelKL'?"
     assert nearly_trusted("kd.losses._pixels") == ""

@@ -1,4 +1,4 @@
-"""What is read from YAML text, and what a hostile or odd file is told."""
+"""Data from YAML text, and the messages for hostile and odd files."""
 
 import time
 from pathlib import Path
@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from recipe_text import ALONE, read
 
 from kd.errors import RecipeError
-from kd.recipe import read_recipe
-from kd.recipe import yaml12 as nodes
+from kd.recipe import read_recipe, yaml12
 
 
 def test_scalars_follow_yaml_1_2(folder: Path) -> None:
@@ -132,8 +131,8 @@ def test_a_hostile_file_is_refused_in_lines_and_at_once(folder: Path, name: str)
     ("name", "line"),
     [
         ("alias bomb", "r.yaml:1:4: anchors and aliases (& and *) are not allowed; write the value out"),
-        ("tag python", "r.yaml:1:4: tags (!) are not allowed; a recipe holds plain values"),
-        ("tag directive", "r.yaml:1:1: tags (!) are not allowed; a recipe holds plain values"),
+        ("tag python", "r.yaml:1:4: tags (!) are not allowed; write plain values"),
+        ("tag directive", "r.yaml:1:1: tags (!) are not allowed; write plain values"),
         ("brackets", "r.yaml:1:33: nested deeper than 32 levels"),
         ("events", "r.yaml:1:39995: more than 20,000 YAML events; a recipe is a page of text"),
         ("long scalar", "r.yaml:1:4: a value longer than 4,096 characters"),
@@ -145,14 +144,14 @@ def test_a_hostile_file_is_refused_in_lines_and_at_once(folder: Path, name: str)
         ("png", "r.yaml:1:1: not UTF-8 text (byte 0x89); save it as UTF-8"),
     ],
 )
-def test_hostile_files_say_why(folder: Path, name: str, line: str) -> None:
+def test_the_message_gives_place_and_reason(folder: Path, name: str, line: str) -> None:
     Path("r.yaml").write_bytes(HOSTILE[name])
     with pytest.raises(RecipeError) as caught:
         read_recipe("r.yaml")
     assert caught.value.mistakes == [line]
 
 
-def test_what_is_no_readable_file_is_one_line(folder: Path) -> None:
+def test_an_unreadable_file_is_one_line(folder: Path) -> None:
     Path("folder.yaml").mkdir()
     for path, line in (
         ("folder.yaml", "folder.yaml: a folder; name a recipe file"),
@@ -169,7 +168,7 @@ def test_what_is_no_readable_file_is_one_line(folder: Path) -> None:
         assert found.startswith(line), path
 
 
-def test_a_byte_order_mark_is_no_part_of_the_text(folder: Path) -> None:
+def test_a_byte_order_mark_is_not_part_of_the_text(folder: Path) -> None:
     Path("r.yaml").write_bytes(b"\xef\xbb\xbf" + ALONE.encode())
     assert read_recipe("r.yaml") == read(ALONE, name="s.yaml")
 
@@ -194,5 +193,5 @@ PLAIN = st.recursive(
 @given(PLAIN)
 @settings(max_examples=200, deadline=None)
 def test_dumped_data_reads_back(data: object) -> None:
-    root = nodes.compose(nodes.dump({"x": data}), "d.yaml")
-    assert nodes.plain(root)[::2] == ({"x": data}, [])
+    root = yaml12.compose(yaml12.dump({"x": data}), "d.yaml")
+    assert yaml12.plain(root)[::2] == ({"x": data}, [])

@@ -52,7 +52,7 @@ def test_two_processes_equal_one_with_the_same_batch_through_a_stop_too(tmp_path
         at_each_step(patched, before=signalled)
         children = start(2, kd(cut))
     assert statuses(children) == [138, 138]
-    assert errors(cut)[0].startswith("stopped by SIGUSR1; the same command goes on from here: ")
+    assert errors(cut)[0].startswith("stopped by SIGUSR1; the same command resumes the run: ")
     assert errors(cut)[1] == ""
     assert statuses(start(2, kd(cut))) == [0, 0]
     assert equal(weights(the_run(cut)), weights(two))
@@ -131,8 +131,8 @@ def test_a_process_that_dies_ends_the_others_with_a_message(tmp_path, monkeypatc
     assert statuses(children[:1]) == [8]
     assert time.monotonic() - began < 30
     assert errors(tmp_path)[0] == (
-        "process 0 of 2: another process of this run has died; its own message says why. "
-        "The same command goes on from the last checkpoint\n"
+        "process 0 of 2: another process of this run has died, see its message; "
+        "the same command resumes at the last checkpoint\n"
     )
 
 
@@ -176,10 +176,7 @@ def test_more_processes_than_devices_is_a_line(monkeypatch):
     monkeypatch.setenv("LOCAL_RANK", "1")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    text = (
-        "torchrun: process 1 of this machine has no device of its own, there are 1; "
-        "use --nproc-per-node 1, or device=cpu"
-    )
+    text = "torchrun: no CUDA device for process 1 of this machine, it has 1; use --nproc-per-node 1, or device=cpu"
     with pytest.raises(ValueError, match=re.escape(text)), distributed.joined("auto"):
         pass
 
@@ -227,7 +224,7 @@ def test_a_real_torchrun_stops_and_goes_on(tmp_path):
     os.kill(int(children[1]), signal.SIGUSR2)
     _, err = first.communicate(timeout=60)
     go_on = "torchrun --standalone --nproc-per-node 2 -m kd run"
-    assert f"stopped by SIGUSR2; the same command goes on from here: {go_on}" in err
+    assert f"stopped by SIGUSR2; the same command resumes the run: {go_on}" in err
     second = torchrun(tmp_path / "cut", *long)
     at_step(tmp_path / "cut", 100)
     second.send_signal(signal.SIGTERM)
@@ -294,7 +291,7 @@ def test_the_slurm_block_saves_and_asks_to_be_queued_again(tmp_path):
     at_step(tmp_path, 20)
     job.send_signal(signal.SIGUSR1)
     _, err = job.communicate(timeout=60)
-    assert "the same command goes on from here" in err
+    assert "the same command resumes the run" in err
     assert (tmp_path / "requeued").read_text() == "requeue 41\n"
     assert not (the_run(tmp_path) / "result.json").exists()
     assert ended(submit()) == 0

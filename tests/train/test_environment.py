@@ -6,9 +6,8 @@ import torch
 from tiny import equal, read, run, weights, write_recipes
 
 from kd.errors import RecipeError
-from kd.machine import versions
+from kd.machine import git_state, versions
 from kd.recipe import baseline_of
-from kd.train.environment import git_state
 
 
 def recipe_of(folder, *overrides):

@@ -32,7 +32,7 @@ from kd.recipe import baseline_of
 from kd.runs import is_finished
 from kd.train import session as run_module
 from kd.train.checkpoint import Checkpoints, read_checkpoint
-from kd.train.sinks import progress
+from kd.train.sinks import tensorboard, terminal
 
 pytestmark = pytest.mark.timeout(3600)  # the whole takes minutes of an idle core
 
@@ -304,7 +304,7 @@ def test_a_sink_that_fails_changes_nothing(tmp_path, monkeypatch, sink, count):
 
 def console_breaks(monkeypatch, step):
     """`kd run … | head`: a pipe without a reader is standard output from here on."""
-    ordinary = progress.Terminal.scalars
+    ordinary = terminal.Terminal.scalars
     reader, writer = os.pipe()
     monkeypatch.setattr(sys, "stdout", os.fdopen(writer, "w", buffering=1))
 
@@ -315,11 +315,11 @@ def console_breaks(monkeypatch, step):
                 os.close(reader)
         ordinary(self, at, values)
 
-    monkeypatch.setattr(progress.Terminal, "scalars", scalars)
+    monkeypatch.setattr(terminal.Terminal, "scalars", scalars)
 
 
 def tensorboard_breaks(monkeypatch, step):
-    full, ordinary, write = [], progress.TensorBoard.scalars, RecordWriter.write
+    full, ordinary, write = [], tensorboard.TensorBoard.scalars, RecordWriter.write
 
     def scalars(self, at, values):
         full.extend([at] if at == step else [])
@@ -330,7 +330,7 @@ def tensorboard_breaks(monkeypatch, step):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         write(self, data)
 
-    monkeypatch.setattr(progress.TensorBoard, "scalars", scalars)
+    monkeypatch.setattr(tensorboard.TensorBoard, "scalars", scalars)
     monkeypatch.setattr(RecordWriter, "write", writes)
 
 

@@ -8,8 +8,8 @@ from tiny import read, run, weights, write_recipes
 from torch.nn import functional as F
 
 from kd.data import RandomFlip
-from kd.data.dataset import Split
 from kd.data.loader import order
+from kd.data.split import Split
 from kd.parts.assemble import assemble
 
 ASKED = (

@@ -26,12 +26,12 @@ def by_hand(network, images, starts):
     for scale, (tops, lefts) in starts.items():
         scaled = images if scale == 1 else F.interpolate(images, scale_factor=scale, mode="bilinear")
         for mirrored in (False, True):
-            seen = scaled.flip(3) if mirrored else scaled
-            sums, counts = torch.zeros(len(images), 2, *seen.shape[2:]), torch.zeros(seen.shape[2:])
+            inputs = scaled.flip(3) if mirrored else scaled
+            sums, counts = torch.zeros(len(images), 2, *inputs.shape[2:]), torch.zeros(inputs.shape[2:])
             for top in tops:
                 for left in lefts:
                     rows, columns = slice(top, top + 32), slice(left, left + 32)
-                    logits = F.interpolate(network(seen[..., rows, columns]).logits, (32, 32), mode="bilinear")
+                    logits = F.interpolate(network(inputs[..., rows, columns]).logits, (32, 32), mode="bilinear")
                     sums[..., rows, columns] += logits.softmax(1)
                     counts[rows, columns] += 1
             mean = sums / counts
@@ -61,22 +61,21 @@ def test_the_result_is_what_size_windows_scales_and_mirror_images_give_by_hand(t
         found = F.interpolate(logs, (32, 32), mode="bilinear", antialias=True).argmax(1)
         expected += sum(counted(labels, one) for labels, one in zip(batch.labels, found, strict=True))
     result = torch.from_numpy(read_result(done).splits["val"].confusion)
-    assert (result - expected).abs().sum() <= 4  # of 12 · 32 · 32 pixels: two may lie on the edge
+    assert (result - expected).abs().sum() <= 4  # of 12 · 32 · 32 pixels: two may be near a tie
     assert (torch.from_numpy(read_result(plain).splits["val"].confusion) - expected).abs().sum() > 40
 
 
 @torch.no_grad()
-def test_agreement_is_the_share_of_pixels_on_which_both_say_the_same(tmp_path):
+def test_agreement_is_the_share_of_pixels_that_both_predict_alike(tmp_path):
     recipe = read(write_recipes(tmp_path), "train.steps=30", "train.evaluate_every=30")
     with torch.enable_grad():
         (done,), _ = run(recipe, tmp_path / "runs")
     networks = [load_network(one, trust=True) for one in (done, Path(read_result(done).teacher.run))]
     same = pixels = 0
     for batch in evaluation_batches(Maker(recipe).dataset("val"), (32, 32), batch_size=4):
-        said = [
-            F.interpolate(n(batch.images.float() / 255).logits, (32, 32), mode="bilinear").argmax(1) for n in networks
-        ]
-        same, pixels = same + (said[0] == said[1]).sum().item(), pixels + said[0].numel()
+        logits = [network(batch.images.float() / 255).logits for network in networks]
+        student, teacher = (F.interpolate(maps, (32, 32), mode="bilinear").argmax(1) for maps in logits)
+        same, pixels = same + (student == teacher).sum().item(), pixels + student.numel()
     (line,) = [line for line in read_metrics(done) if "agreement/pixel_accuracy" in line]
     assert line["agreement/pixel_accuracy"] == pytest.approx(same / pixels, abs=4 / pixels)
     assert 0.5 < same / pixels < 1

@@ -85,7 +85,7 @@ def test_a_signal_saves_and_the_next_call_goes_on(tmp_path, monkeypatch):
 
     with monkeypatch.context() as patched:
         at_each_step(patched, before=signalled)
-        with pytest.raises(StoppedError, match="stopped by SIGTERM; the same command goes on from here"):
+        with pytest.raises(StoppedError, match="stopped by SIGTERM; the same command resumes the run"):
             run(recipe, tmp_path / "cut")
     (resumed,), said = run(recipe, tmp_path / "cut")
     assert "  resumes at step 3 of 8" in said

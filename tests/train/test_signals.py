@@ -13,7 +13,7 @@ def test_the_first_signal_is_noted(number):
     with stopping() as stop:
         os.kill(os.getpid(), number)
         assert stop.signal == number
-        with pytest.raises(StoppedError, match=f"stopped by {signal.Signals(number).name}; the same command goes on"):
+        with pytest.raises(StoppedError, match=f"stopped by {signal.Signals(number).name}; the same command resumes"):
             stop.check()
     assert signal.getsignal(number) == before
 

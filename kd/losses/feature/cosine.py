@@ -1,24 +1,22 @@
-"""The direction of the teacher's feature vectors."""
+"""Direction of the feature vectors."""
 
-import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from kd.losses._pixels import full_precision, mean_over, pair
+from kd.losses._pixels import Labels, full_precision, mean_over, pair, unit
 
 
 class Cosine(nn.Module):
-    """Cosine distance: match where each pixel's feature vector points, whatever its length.
+    """Cosine distance: match the direction of the feature vector at each pixel, whatever its length.
 
         loss = 1 - ⟨student, teacher⟩ / (‖student‖ · ‖teacher‖) over channels,   mean over the valid pixels
 
-    Source: no one paper's; Grill et al., "Bootstrap Your Own Latent", NeurIPS 2020, arXiv:2006.07733, train with twice
+    Source: no single paper; Grill et al., "Bootstrap Your Own Latent", NeurIPS 2020, arXiv:2006.07733, train with twice
         this distance.
     Differs: a pixel at which the teacher's vector is zero has no direction and is left out.
 
-    Shape: student, teacher (N, C, h, w); labels (N, h, w) or None.
-
     Returns (of forward):
-        No unit, 0 … 2; 0 when the vectors are equal up to a positive factor per pixel.
+        No unit, 0 … 2; 0 if the vectors are equal up to a positive factor per pixel.
 
     Raises:
         ValueError: the shapes differ.
@@ -26,16 +24,11 @@ class Cosine(nn.Module):
 
     compares = "features"
 
-    def forward(self, student: Tensor, teacher: Tensor, labels: Tensor | None = None) -> Tensor:
+    def forward(
+        self, student: Float[Tensor, "N C h w"], teacher: Float[Tensor, "_N _C _h _w"], labels: Labels = None
+    ) -> Float[Tensor, ""]:
         """1 minus the cosine, mean over the valid pixels."""
         with full_precision(student):
             student, teacher, valid = pair(student, teacher, labels)
-            valid = valid & teacher.ne(0).any(1)
-            cosine = (_direction(student) * _direction(teacher)).sum(1)  # (N, h, w)
-            return mean_over(1 - cosine, valid)
-
-
-def _direction(maps: Tensor) -> Tensor:
-    length: Tensor = torch.linalg.vector_norm(maps, dim=1, keepdim=True)
-    # A zero vector keeps no direction and gets no gradient; dividing by a small number instead would make it huge.
-    return maps / length.masked_fill(length == 0, torch.inf)
+            cosine = (unit(student, 1) * unit(teacher, 1)).sum(1)  # (N, h, w)
+            return mean_over(1 - cosine, valid & teacher.ne(0).any(1))

@@ -1,28 +1,28 @@
 """Channel-wise distillation."""
 
-import torch
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kd.losses._pixels import full_precision, mean_over, pair
+from kd.losses._checks import check_above
+from kd.losses._pixels import Labels, divergence, full_precision, mean_over, pair, suppressed
 
 
 class CWD(nn.Module):
-    """Channel-wise distillation: match where, in space, each channel is active.
+    """Channel-wise distillation: match where in the image each channel is active.
 
         loss = T² / C · Σ_c KL( softmax_hw(teacher_c / T) ‖ softmax_hw(student_c / T) ),   mean over the batch
 
     Source: Shu et al., "Channel-wise Knowledge Distillation for Dense Prediction", ICCV 2021, arXiv:2011.13256.
-    Differs: ignored pixels are left out of both softmaxes, and an image without valid pixels out of the mean. CIRKD's
-        code divides by the channels that the student has before its adapter: its weight w is w · C / C_student here.
+    Differs: ignored pixels are left out of both softmaxes, and an image without valid pixels is left out of the mean.
+        CIRKD's code divides by the channels that the student has before its adapter: its weight w is w · C / C_student
+        here.
 
     Args:
         temperature: T > 0, no unit; larger spreads each channel over more pixels.
 
-    Shape: student, teacher (N, C, h, w); labels (N, h, w) or None.
-
     Returns (of forward):
-        Nats times T², >= 0; 0 when the maps are equal up to a constant per channel.
+        Nats times T², >= 0; 0 if the maps are equal up to a constant per channel.
 
     Raises:
         ValueError: `temperature` is not above 0; the shapes differ (add an adapter).
@@ -32,20 +32,18 @@ class CWD(nn.Module):
 
     def __init__(self, temperature: float = 1.0) -> None:
         super().__init__()
-        if not temperature > 0:
-            raise ValueError(f"temperature is {temperature}; it must be above 0")
+        check_above(0, temperature=temperature)
         self.temperature = temperature
 
-    def forward(self, student: Tensor, teacher: Tensor, labels: Tensor | None = None) -> Tensor:
+    def forward(
+        self, student: Float[Tensor, "N C h w"], teacher: Float[Tensor, "_N _C _h _w"], labels: Labels = None
+    ) -> Float[Tensor, ""]:
         """T² · KL over space, mean over channels and the batch."""
         with full_precision(student):
             student, teacher, valid = pair(student, teacher, labels)
             valid = valid.flatten(1)  # (N, h·w)
-            log_student, log_teacher = self._over_space(student, valid), self._over_space(teacher, valid)
-            divergence = F.kl_div(log_student, log_teacher, reduction="none", log_target=True).sum(2)  # (N, C)
-            return self.temperature**2 * mean_over(divergence.mean(1), valid.any(1))
+            values = divergence(self._over_space(teacher, valid), self._over_space(student, valid), 2)  # (N, C)
+            return self.temperature**2 * mean_over(values.mean(1), valid.any(1))
 
-    def _over_space(self, maps: Tensor, valid: Tensor) -> Tensor:
-        # The lowest finite number in place of -inf: its probability is 0 as well, and nothing turns into NaN.
-        lowest = torch.finfo(maps.dtype).min
-        return F.log_softmax((maps.flatten(2) / self.temperature).masked_fill(~valid[:, None], lowest), 2)
+    def _over_space(self, maps: Float[Tensor, "N C h w"], valid: Bool[Tensor, "N h*w"]) -> Float[Tensor, "N C h*w"]:
+        return F.log_softmax(suppressed(maps.flatten(2) / self.temperature, ~valid[:, None]), 2)

@@ -1,45 +1,46 @@
-"""Masked generative distillation: the distance; the masking and the generator are an adapter."""
+"""Masked generative distillation: the distance; the mask and the generator are an adapter."""
 
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from kd.losses._pixels import full_precision, mean_over, pair
+from kd.losses._checks import check_known
+from kd.losses._pixels import Labels, full_precision, mean_over, pair
 
 
 class MGD(nn.Module):
-    """Masked generative distillation: restore the teacher's whole map from part of the student's.
+    """Masked generative distillation: generate the teacher's whole map from part of the student's.
 
         loss = (G(m · student) - teacher)²,   mean over channels and valid pixels
 
     The mask m and the generator G are the term's adapter, `kd.adapters.MaskedGenerator`; without it this is `MSE`.
 
     Source: Yang et al., "Masked Generative Distillation", ECCV 2022, arXiv:2205.01529.
-    Differs: the mean keeps one weight good at every width and size; the authors sum.
+    Differs: the mean, where the authors sum: a weight keeps its meaning at every width and size.
 
     Args:
-        convention: whose number the loss returns, for maps of C channels:
-            "house": the formula above;
-            "mgd": 2·10⁻⁵ · the sum over channels and valid pixels / N, which is 2·10⁻⁵ · C · P times the house value
-            for P valid pixels an image (also MMRazor's). A recipe's weight of 1 then means the authors' α.
-
-    Shape: student, teacher (N, C, h, w); labels (N, h, w) or None.
+        convention: which code's value the loss returns, for maps of C channels:
+            "default": the formula above;
+            "mgd": 2·10⁻⁵ · the sum over channels and valid pixels / N, which is 2·10⁻⁵ · C · P times the default for P
+            valid pixels per image (also the value of MMRazor). A recipe's weight of 1 then means the authors' α.
 
     Returns (of forward):
-        Squared units of the features, >= 0; 0 when the maps are equal.
+        Squared units of the features, >= 0; 0 if the maps are equal.
 
     Raises:
         ValueError: `convention` is unknown; the shapes differ.
     """
 
     compares = "features"
-    conventions = ("house", "mgd")
+    conventions = ("default", "mgd")
 
-    def __init__(self, convention: str = "house") -> None:
+    def __init__(self, convention: str = "default") -> None:
         super().__init__()
-        if convention not in self.conventions:
-            raise ValueError(f"convention '{convention}' is unknown; known: {', '.join(self.conventions)}")
+        check_known(self.conventions, convention=convention)
         self.convention = convention
 
-    def forward(self, student: Tensor, teacher: Tensor, labels: Tensor | None = None) -> Tensor:
+    def forward(
+        self, student: Float[Tensor, "N C h w"], teacher: Float[Tensor, "_N _C _h _w"], labels: Labels = None
+    ) -> Float[Tensor, ""]:
         """Squared difference, mean over channels and valid pixels."""
         with full_precision(student):
             student, teacher, valid = pair(student, teacher, labels)

@@ -1,8 +1,9 @@
-"""FitNet's hint: the teacher's features themselves."""
+"""Regression of the teacher's features: the loss of FitNet."""
 
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from kd.losses._pixels import full_precision, mean_over, pair
+from kd.losses._pixels import Labels, full_precision, mean_over, pair
 
 
 class MSE(nn.Module):
@@ -10,14 +11,12 @@ class MSE(nn.Module):
 
         loss = (student - teacher)²,   mean over channels and valid pixels
 
-    Source: Romero et al., "FitNets: Hints for Thin Deep Nets", ICLR 2015, arXiv:1412.6550. The regressor that FitNet
-        puts behind the student is the term's adapter.
-    Differs: the paper sums and halves; the mean keeps one weight good at every width and size.
-
-    Shape: student, teacher (N, C, h, w); labels (N, h, w) or None.
+    Source: Romero et al., "FitNets: Hints for Thin Deep Nets", ICLR 2015, arXiv:1412.6550. FitNet's regressor after the
+        student is the term's adapter.
+    Differs: the mean, where the paper sums and halves: a weight keeps its meaning at every width and size.
 
     Returns (of forward):
-        Squared units of the features, >= 0; 0 when the maps are equal.
+        Squared units of the features, >= 0; 0 if the maps are equal.
 
     Raises:
         ValueError: the shapes differ.
@@ -25,7 +24,9 @@ class MSE(nn.Module):
 
     compares = "features"
 
-    def forward(self, student: Tensor, teacher: Tensor, labels: Tensor | None = None) -> Tensor:
+    def forward(
+        self, student: Float[Tensor, "N C h w"], teacher: Float[Tensor, "_N _C _h _w"], labels: Labels = None
+    ) -> Float[Tensor, ""]:
         """Squared difference, mean over channels and valid pixels."""
         with full_precision(student):
             student, teacher, valid = pair(student, teacher, labels)

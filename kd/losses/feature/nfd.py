@@ -1,13 +1,15 @@
 """Normalised feature distillation, also known as PKD."""
 
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from kd.losses._pixels import full_precision, mean_over, pair
+from kd.losses._checks import check_known
+from kd.losses._pixels import Labels, full_precision, mean_over, pair
 from kd.losses.feature._standardize import standardize
 
 
 class NFD(nn.Module):
-    """Normalised feature distillation: match each channel's pattern, not its mean and scale.
+    """Normalised feature distillation: match the pattern of each channel, without its mean and scale.
 
         loss = ½ · (z(student) - z(teacher))² = 1 - r,   mean over channels and valid pixels
 
@@ -20,32 +22,31 @@ class NFD(nn.Module):
     Differs: ignored pixels are left out of mean, deviation and loss.
 
     Args:
-        convention: whose number the loss returns, with P valid pixels in the batch:
-            "house": the formula above;
-            "mmrazor": the unbiased deviation, (P - 1) / P times the house value.
-
-    Shape: student, teacher (N, C, h, w); labels (N, h, w) or None.
+        convention: which code's value the loss returns, with P valid pixels in the batch:
+            "default": the formula above;
+            "mmrazor": with the unbiased deviation, (P - 1) / P times the default.
 
     Returns (of forward):
-        No unit, 0 … 2; 0 when the maps are equal up to a positive factor and a constant per channel.
+        No unit, 0 … 2; 0 if the maps are equal up to a positive factor and a constant per channel.
 
     Raises:
         ValueError: `convention` is unknown; the shapes differ.
     """
 
     compares = "features"
-    conventions = ("house", "mmrazor")
+    conventions = ("default", "mmrazor")
 
-    def __init__(self, convention: str = "house") -> None:
+    def __init__(self, convention: str = "default") -> None:
         super().__init__()
-        if convention not in self.conventions:
-            raise ValueError(f"convention '{convention}' is unknown; known: {', '.join(self.conventions)}")
+        check_known(self.conventions, convention=convention)
         self.convention = convention
 
-    def forward(self, student: Tensor, teacher: Tensor, labels: Tensor | None = None) -> Tensor:
+    def forward(
+        self, student: Float[Tensor, "N C h w"], teacher: Float[Tensor, "_N _C _h _w"], labels: Labels = None
+    ) -> Float[Tensor, ""]:
         """Half the squared difference of the standardised maps, mean over channels and valid pixels."""
         with full_precision(student):
             student, teacher, valid = pair(student, teacher, labels)
             unbiased = self.convention == "mmrazor"
-            mine, its = (standardize(maps, valid, unbiased=unbiased) for maps in (student, teacher))
-            return mean_over((mine - its).square().mean(1), valid) / 2
+            student, teacher = (standardize(maps, valid, unbiased=unbiased) for maps in (student, teacher))
+            return mean_over((student - teacher).square().mean(1), valid) / 2

@@ -1,14 +1,16 @@
-"""Knowledge review: the student's deeper stages help its shallower ones to answer the teacher's."""
+"""Knowledge review: the student's deeper stages help its shallower stages to match the teacher's."""
 
 from collections.abc import Sequence
 
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from kd.losses._pixels import full_precision, mean_over, pair
+from kd.losses._checks import check_at_least, check_channels
+from kd.losses._pixels import Labels, Maps, as_tuple, full_precision, mean_over, pair
 from kd.types import resize
 
-LEVELS = (4, 2, 1)  # cells a side of the coarser grids
+LEVELS = (4, 2, 1)  # cells per side of the coarser grids
 
 
 class ReviewKD(nn.Module):
@@ -17,29 +19,26 @@ class ReviewKD(nn.Module):
         f_i = fuse(student_i, f_{i+1}),   loss = Σ_i HCL(out_i(f_i), teacher_i)
         HCL = Σ_l 2^-k · mean squared difference on grid l / Σ_l 2^-k,   grids: the map itself (k = 0), 4×4, 2×2, 1×1
 
-    fuse takes both maps to `width` channels and adds them with two weights per pixel, which a 1×1 convolution and a
-    sigmoid compute from both; the deepest stage has nothing to fuse. Its parameters are this loss's, trained with the
+    fuse takes both maps to `width` channels and adds them with two weights per pixel, computed from both by a 1×1
+    convolution and a sigmoid; the deepest stage is not fused. The layers belong to this loss and are trained with the
     student. A term lists the taps of both networks from shallow to deep; each stage reaches the loss at the teacher's
     size.
 
     Source: Chen et al., "Distilling Knowledge via Knowledge Review", CVPR 2021, arXiv:2104.09044.
-    Differs: maps need not be square: a grid has no more cells on a side than the map has pixels, where the authors look
-        at the height alone. Deeper maps are enlarged bilinearly, not by nearest neighbour. A cell of a grid is the mean
-        of its valid pixels, and ignored pixels enter the fusion as 0.
+    Differs: maps need not be square: a grid has at most as many cells per side as the map has pixels, where the authors
+        consider the height only. Deeper maps are enlarged bilinearly, not by nearest neighbour. A cell of a grid is the
+        mean of its valid pixels, and ignored pixels enter the fusion as 0.
 
     Args:
-        channels: of the teacher at each tap, or of the one tap; the engine supplies it.
-        width: channels in the fusion, >= 1; the authors take 512, or the deepest stage's where those are fewer.
-
-    Shape: student, teacher: a tuple of maps (N, C_i, h_i, w_i), or one map; labels: a tuple of (N, h_i, w_i), one,
-        or None.
+        channels: of the teacher at each tap, or at the only tap; the engine supplies it.
+        width: channels in the fusion, >= 1; the authors use 512, or the deepest stage's channels if those are fewer.
 
     Returns (of forward):
         Squared units of the features, >= 0.
 
     Raises:
-        ValueError: `channels` or `width` is below 1; another number of maps, or other channels, than `channels` says;
-            the shapes of a pair differ.
+        ValueError: `channels` or `width` is below 1; the number of maps or their channels are not `channels`; the
+            shapes of a pair differ.
     """
 
     compares = "features"
@@ -47,8 +46,7 @@ class ReviewKD(nn.Module):
     def __init__(self, channels: int | Sequence[int], width: int = 128) -> None:
         super().__init__()
         channels = (channels,) if isinstance(channels, int) else tuple(channels)
-        if width < 1 or min(channels, default=0) < 1:
-            raise ValueError(f"channels is {channels}, width {width}; each must be at least 1")
+        check_at_least(1, width=width, **{f"channels[{i}]": count for i, count in enumerate(channels)})
         self.channels = channels
         self.enter = nn.ModuleList(_conv_norm(count, width, 1) for count in channels)
         self.weigh = nn.ModuleList(nn.Conv2d(2 * width, 2, 1) for _ in channels[:-1])  # the deepest has no partner
@@ -56,28 +54,27 @@ class ReviewKD(nn.Module):
 
     def forward(
         self,
-        student: Tensor | tuple[Tensor, ...],
-        teacher: Tensor | tuple[Tensor, ...],
-        labels: Tensor | tuple[Tensor, ...] | None = None,
-    ) -> Tensor:
+        student: Maps | tuple[Maps, ...],
+        teacher: Maps | tuple[Maps, ...],
+        labels: Labels | tuple[Labels, ...] = None,
+    ) -> Float[Tensor, ""]:
         """HCL of the fused stages, summed over the stages."""
-        mine, its = _as_tuple(student), _as_tuple(teacher)
-        of_stage = (None,) * len(mine) if labels is None else _as_tuple(labels)
-        if not len(mine) == len(its) == len(of_stage) == len(self.channels):
+        students, teachers = as_tuple(student), as_tuple(teacher)
+        of_stage: tuple[Labels, ...] = (None,) * len(students) if labels is None else as_tuple(labels)
+        if not len(students) == len(teachers) == len(of_stage) == len(self.channels):
             raise ValueError(
-                f"{len(mine)} maps of the student, {len(its)} of the teacher, {len(of_stage)} of labels: "
+                f"{len(students)} maps of the student, {len(teachers)} of the teacher, {len(of_stage)} of labels: "
                 f"the loss was built for {len(self.channels)}; list as many taps as the loss has channels"
             )
         distances: list[Tensor] = []
         deeper: Tensor | None = None
-        with full_precision(mine[0]):
-            for i in reversed(range(len(mine))):
-                own, target, valid = pair(mine[i], its[i], of_stage[i])
-                if own.shape[1] != self.channels[i]:
-                    raise ValueError(f"maps {tuple(own.shape)}: the loss was built for {self.channels[i]} channels")
-                fused = self.enter[i](own)
+        with full_precision(students[0]):
+            for i in reversed(range(len(students))):
+                maps, target, valid = pair(students[i], teachers[i], of_stage[i])
+                check_channels(maps, self.channels[i])
+                fused = self.enter[i](maps)
                 if deeper is not None:
-                    partner = resize(deeper, (own.shape[2], own.shape[3]))
+                    partner = resize(deeper, (maps.shape[2], maps.shape[3]))
                     shares = self.weigh[i](torch.cat((fused, partner), 1)).sigmoid()  # (N, 2, h, w)
                     fused = fused * shares[:, :1] + partner * shares[:, 1:]
                 distances.append(hierarchical_distance(self.leave[i](fused), target, valid))
@@ -85,13 +82,15 @@ class ReviewKD(nn.Module):
             return torch.stack(distances).sum()
 
 
-def hierarchical_distance(student: Tensor, teacher: Tensor, valid: Tensor) -> Tensor:
-    """HCL: squared differences on the map and on coarser and coarser grids, each with half the weight before.
+def hierarchical_distance(
+    student: Float[Tensor, "N C h w"], teacher: Float[Tensor, "N C h w"], valid: Bool[Tensor, "N h w"]
+) -> Float[Tensor, ""]:
+    """HCL: squared differences on the map and on coarser and coarser grids, each with half the previous weight.
 
     Args:
-        student: (N, C, h, w), float32 or float64.
-        teacher: the same shape.
-        valid: bool (N, h, w).
+        student: float32 or float64.
+        teacher: of the same type.
+        valid: which pixels are valid.
     """
     difference = (student - teacher).where(valid[:, None], 0)
     result, weight, total = mean_over(difference.square().mean(1), valid), 1.0, 1.0
@@ -108,8 +107,8 @@ def hierarchical_distance(student: Tensor, teacher: Tensor, valid: Tensor) -> Te
     return result / total
 
 
-def _cells(length: int, cells: int, like: Tensor) -> Tensor:
-    """(cells, length): 1 where a pixel is in a cell; cells overlap by a pixel where `length` is not a multiple."""
+def _cells(length: int, cells: int, like: Float[Tensor, "..."]) -> Float[Tensor, "{cells} {length}"]:
+    """1 where a pixel is in a cell; cells overlap by a pixel where `length` is not a multiple of `cells`."""
     cell = torch.arange(cells, device=like.device)[:, None]
     pixel = torch.arange(length, device=like.device)
     return ((pixel * cells < (cell + 1) * length) & ((pixel + 1) * cells > cell * length)).to(like.dtype)
@@ -118,7 +117,3 @@ def _cells(length: int, cells: int, like: Tensor) -> Tensor:
 def _conv_norm(in_channels: int, out_channels: int, kernel_size: int) -> nn.Sequential:
     convolution = nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2, bias=False)
     return nn.Sequential(convolution, nn.BatchNorm2d(out_channels))
-
-
-def _as_tuple(maps: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    return (maps,) if isinstance(maps, Tensor) else tuple(maps)

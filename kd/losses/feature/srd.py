@@ -1,14 +1,16 @@
-"""The simple recipe: normalise, project, and compress the distance by a logarithm."""
+"""Simple recipe distillation: normalise, project, and compress the distance by a logarithm."""
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from kd.losses._pixels import full_precision, mean_over, pair
+from kd.losses._checks import check_known
+from kd.losses._pixels import Labels, full_precision, mean_over, pair
 from kd.losses.feature._standardize import standardize
 
 
 class SRD(nn.Module):
-    """Simple recipe distillation: a power of the normalised features' difference, under a logarithm.
+    """Simple recipe distillation: the logarithm of a power of the difference between normalised features.
 
         loss = log( 1 + Σ_c |z(student) - z(teacher)|^p ),   the sum's mean over the valid pixels inside the logarithm
 
@@ -17,38 +19,37 @@ class SRD(nn.Module):
 
     Source: Miles and Mikolajczyk, "Understanding the Role of the Projector in Knowledge Distillation", AAAI 2024,
         arXiv:2303.11098.
-    Differs: 1 + under the logarithm, so that identical maps give 0, not -∞; features far from that give the paper's
-        gradient. Pixels take the place of images.
+    Differs: 1 + in the logarithm, so that identical maps give 0, not -∞; far from that, features get the paper's
+        gradient. Pixels replace images.
 
     Args:
-        exponent: p >= 1, the paper's α; larger turns to the worst channels.
-        convention: whose number the loss returns:
-            "house": the formula above;
-            "srd": log of the sum over channels and valid pixels, without 1 +. For P valid pixels that is log P more
-            than the house value, and the same gradient, wherever the sum is far above 1.
-
-    Shape: student, teacher (N, C, h, w); labels (N, h, w) or None.
+        exponent: p >= 1, the paper's α; larger concentrates on the worst channels.
+        convention: which code's value the loss returns:
+            "default": the formula above;
+            "srd": log of the sum over channels and valid pixels, without 1 +. For P valid pixels and a sum far above 1,
+            that is log P more than the default, with the same gradient.
 
     Returns (of forward):
-        No unit, >= 0; 0 when the maps are equal up to a positive factor and a constant per channel.
+        No unit, >= 0; 0 if the maps are equal up to a positive factor and a constant per channel.
 
     Raises:
         ValueError: `exponent` is below 1; `convention` is unknown; the shapes differ.
     """
 
     compares = "features"
-    conventions = ("house", "srd")
+    conventions = ("default", "srd")
 
-    def __init__(self, exponent: float = 4.0, convention: str = "house") -> None:
+    def __init__(self, exponent: float = 4.0, convention: str = "default") -> None:
         super().__init__()
         if not exponent >= 1:
             raise ValueError(f"exponent is {exponent}; it must be >= 1, or the gradient is infinite at the target")
-        if convention not in self.conventions:
-            raise ValueError(f"convention '{convention}' is unknown; known: {', '.join(self.conventions)}")
+        check_known(self.conventions, convention=convention)
         self.exponent = exponent
         self.convention = convention
 
-    def forward(self, student: Tensor, teacher: Tensor, labels: Tensor | None = None) -> Tensor:
+    def forward(
+        self, student: Float[Tensor, "N C h w"], teacher: Float[Tensor, "_N _C _h _w"], labels: Labels = None
+    ) -> Float[Tensor, ""]:
         """The logarithm of the mean power of the difference."""
         with full_precision(student):
             student, teacher, valid = pair(student, teacher, labels)

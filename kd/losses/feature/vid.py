@@ -3,58 +3,55 @@
 import math
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kd.losses._pixels import full_precision, mean_over, pair
+from kd.losses._checks import check_above, check_at_least, check_channels
+from kd.losses._pixels import Labels, full_precision, mean_over, pair
 
-LEAST = 1e-5  # of a variance
+LEAST = 1e-5  # variance
 
 
 class VID(nn.Module):
-    """Variational information distillation: let the student say how well it can know each of the teacher's channels.
+    """Variational information distillation: regress the teacher's map with a learnt variance per channel.
 
         loss = ½ · [ (teacher_c - student_c)² / σ²_c + log σ²_c ],   mean over channels and valid pixels
 
-    That is the negative log-likelihood of the teacher's map under a normal distribution. Its mean is the student's map
-    behind the term's adapter (`kd.adapters.MLP` is near the paper's); its variance σ²_c = softplus(a_c) + 10⁻⁵ is a
-    parameter of this loss, trained with the student: it is small where a channel is easy to match.
+    This is the negative log-likelihood of the teacher's map under a normal distribution. Its mean is the student's map
+    after the term's adapter (`kd.adapters.MLP` is close to the paper's). Its variance σ²_c = softplus(a_c) + 10⁻⁵ is a
+    parameter of this loss, trained with the student: small for channels that are easy to match.
 
     Source: Ahn et al., "Variational Information Distillation for Knowledge Transfer", CVPR 2019, arXiv:1904.05835.
-    Differs: the constant ½ log 2π is left out; the mean where the paper sums.
+    Differs: without the constant ½ log 2π; the mean, where the paper sums.
 
     Args:
         channels: C, the teacher's channels at the tap; the engine supplies it.
-        variance: σ² > 10⁻⁵ at the start, squared units of the features.
-
-    Shape: student, teacher (N, C, h, w); labels (N, h, w) or None.
+        variance: initial σ² > 10⁻⁵, in squared units of the features.
 
     Returns (of forward):
         Nats up to a constant; below 0 where the variances are below 1.
 
     Raises:
-        ValueError: `channels` is below 1, or not the maps'; `variance` is too small; the shapes differ.
+        ValueError: `channels` is below 1, or not the channels of the maps; `variance` is too small; the shapes differ.
     """
 
     compares = "features"
 
     def __init__(self, channels: int, variance: float = 5.0) -> None:
         super().__init__()
-        if channels < 1:
-            raise ValueError(f"channels is {channels}; it must be at least 1")
-        if not variance > LEAST:
-            raise ValueError(f"variance is {variance}; it must be above {LEAST}")
+        check_at_least(1, channels=channels)
+        check_above(LEAST, variance=variance)
         start = variance - LEAST
         self.raw_variance = nn.Parameter(torch.full((channels,), start + math.log(-math.expm1(-start))))
 
-    def forward(self, student: Tensor, teacher: Tensor, labels: Tensor | None = None) -> Tensor:
+    def forward(
+        self, student: Float[Tensor, "N C h w"], teacher: Float[Tensor, "_N _C _h _w"], labels: Labels = None
+    ) -> Float[Tensor, ""]:
         """Negative log-likelihood of the teacher's map, mean over channels and valid pixels."""
         with full_precision(student):
             student, teacher, valid = pair(student, teacher, labels)
-            if student.shape[1] != len(self.raw_variance):
-                raise ValueError(
-                    f"maps {tuple(student.shape)}: the loss was built for {len(self.raw_variance)} channels"
-                )
+            check_channels(student, len(self.raw_variance))
             variance = (F.softplus(self.raw_variance) + LEAST)[:, None, None]
             values = ((teacher - student).square() / variance + variance.log()).mean(1) / 2  # (N, h, w)
             return mean_over(values, valid)

@@ -1,42 +1,32 @@
-"""What losses on pairs share: unit vectors, means by segment, and sums that never hold all pairs at once."""
+"""What losses on pairs share: rows, means by segment, and sums that never hold all pairs at once."""
 
 from collections.abc import Callable
 
 import torch
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 from torch.nn import functional as F
 
-TILE = 2**22  # elements of the largest matrix held at a time: 16 MiB in float32, within reach of a CPU's cache
+TILE = 2**22  # elements of the largest matrix held at a time: 16 MiB in float32, within a CPU's cache
 
 
-def unit(vectors: Tensor, dim: int) -> Tensor:
-    """Each vector by its Euclidean length; a vector of zeros stays zero and gets no gradient.
-
-    Division by a small number in its place would send such a vector, common behind a ReLU, a gradient of 1e12.
-    """
-    return vectors / or_infinity(torch.linalg.vector_norm(vectors, dim=dim, keepdim=True))
-
-
-def or_infinity(lengths: Tensor) -> Tensor:
-    """Lengths to divide by: what is divided by a length of 0 becomes 0, and so does its gradient."""
-    return lengths.where(lengths > 1e-12, torch.inf)
-
-
-def pixel_rows(maps: Tensor) -> Tensor:
-    """(N, C, h, w) as one vector per pixel, (N, h·w, C)."""
+def pixel_rows(maps: Float[Tensor, "N C h w"]) -> Float[Tensor, "N h*w C"]:
+    """Lay out a map as one vector per pixel."""
     return maps.flatten(2).transpose(1, 2)
 
 
-def pooled(maps: Tensor, valid: Tensor, side: int) -> tuple[Tensor, Tensor]:
-    """The mean of the valid pixels in each window of side × side, and which windows have one.
+def pooled(
+    maps: Float[Tensor, "N C h w"], valid: Bool[Tensor, "N h w"], side: int
+) -> tuple[Float[Tensor, "N C p q"], Bool[Tensor, "N p q"]]:
+    """Average the valid pixels in each window of side × side.
 
     Args:
-        maps: (N, C, h, w), 0 at the pixels that are not valid.
-        valid: bool (N, h, w).
+        maps: 0 at ignored pixels.
+        valid: which pixels are valid.
         side: in pixels; the last windows are narrower where it does not divide the size.
 
     Returns:
-        (N, C, ⌈h/side⌉, ⌈w/side⌉), zeros where a window has no valid pixel; bool without the channels.
+        The means, 0 where a window has no valid pixel; which windows have one.
     """
     if side == 1:
         return maps, valid
@@ -45,33 +35,39 @@ def pooled(maps: Tensor, valid: Tensor, side: int) -> tuple[Tensor, Tensor]:
     return mean, share[:, 0] > 0
 
 
-def segment_means(rows: Tensor, segments: Tensor, number: int) -> tuple[Tensor, Tensor]:
-    """The mean row of each segment, in one pass over the rows.
+def segment_means(
+    rows: Float[Tensor, "R C"], segments: Int64[Tensor, " R"], number: int
+) -> tuple[Float[Tensor, "{number} C"], Int64[Tensor, " {number}"]]:
+    """Average the rows of each segment, in one pass over the rows.
 
     Args:
-        rows: (R, C).
-        segments: int64 (R,), 0 … number-1.
-        number: S, how many segments there are.
+        rows: any vectors.
+        segments: the segment of each row, 0 … number-1.
+        number: of segments.
 
     Returns:
-        (S, C), zeros for a segment without rows; rows by segment (S,), an integer type.
+        The means, 0 for a segment without rows; the number of rows of each segment.
     """
     sums = rows.new_zeros(number, rows.shape[1]).index_add(0, segments, rows)
     counts = segments.new_zeros(number).index_add(0, segments, torch.ones_like(segments))
     return sums / counts.clamp(min=1)[:, None], counts
 
 
-def summed_in_tiles(part: Callable[[Tensor, Tensor, slice, int], Tensor], rows: Tensor, *groups: Tensor) -> Tensor:
-    """Σ part(rows[tile], nodes, tile, g) over groups of nodes and slices of the rows that hold TILE pairs at most.
+def summed_in_tiles(
+    part: Callable[[Tensor, Tensor, slice, int], Tensor],
+    rows: Float[Tensor, "*batch R C"],
+    *groups: Float[Tensor, "*batch Q C"],
+) -> Float[Tensor, ""]:
+    """Compute Σ part(rows[tile], nodes, tile, g) over groups g of nodes and slices of the rows of at most TILE pairs.
 
-    Where that is more than one slice, its gradient is taken as soon as its value is known: what a slice computed is
-    neither kept for the backward pass nor computed again in it. The result has no second derivative.
+    With more than one slice, the gradient of a slice is computed right after its value, so that nothing of the slice is
+    kept for the backward pass or computed again in it. The result has no second derivative.
 
     Args:
-        part: gives a scalar for some of the rows, the nodes of one group, the slice that says which rows they are, and
-            the group's number.
-        rows: (..., R, C), sliced along R.
-        groups: nodes (..., Q, C), of one shape; all learn or none does.
+        part: gives a scalar for some of the rows, the nodes of one group, the slice that selects these rows, and the
+            number of the group.
+        rows: sliced along R.
+        groups: the nodes; all of them require a gradient, or none.
     """
     number, columns = rows.shape[-2], groups[0][..., 0].numel()
     if number * columns * len(groups) <= TILE:
@@ -94,21 +90,18 @@ def summed_in_tiles(part: Callable[[Tensor, Tensor, slice, int], Tensor], rows: 
     if not learning:
         return total
     linear = (rows * of_rows).sum() + sum((nodes * of).sum() for nodes, of in zip(groups, of_groups, strict=True))
-    return total + (linear - linear.detach())  # the value is the total, the gradient that of the linear form
+    return total + (linear - linear.detach())  # the value of the total, the gradient of the linear form
 
 
-def shuffled(draw: Tensor, number: int) -> Tensor:
-    """`number` pseudo-random integers in 0 … 2³² - 1 that depend on `draw` alone.
+def shuffled(draw: Int64[Tensor, ""], number: int) -> Int64[Tensor, " {number}"]:
+    """Return `number` pseudo-random integers in 0 … 2³² - 1 that depend only on `draw`.
 
-    No generator: its state cannot live in a buffer, and a compiled graph does not take it. A count of the draws can,
-    and so a resumed run draws what the uninterrupted one would have drawn, on every device.
+    There is no generator, because its state does not fit in a buffer and a compiled graph does not accept it. A count
+    of draws does: a resumed run draws what the uninterrupted run would have drawn, on every device.
 
     Args:
-        draw: int64 scalar, another number for every draw.
-        number: how many.
-
-    Returns:
-        int64 (number,).
+        draw: another number for every draw.
+        number: how many integers.
     """
     low = 0xFFFFFFFF
     bits = (torch.arange(number, device=draw.device) + draw * 0x9E3779B1) & low

@@ -1,18 +1,20 @@
 """Double similarity distillation."""
 
+from collections.abc import Sequence
 from itertools import combinations
 
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kd.losses._pixels import full_precision, mean_over, pair
-from kd.losses.relation._pairs import pooled, unit
-from kd.types import Taken
+from kd.losses._checks import check_above, check_at_least, check_known
+from kd.losses._pixels import Labels, Maps, as_tuple, attention, full_precision, mean_over, pair, suppressed, unit
+from kd.losses.relation._pairs import pooled
 
 
 class DSD(nn.Module):
-    """Double similarity: match how attention changes from tap to tap, and which classes share their places.
+    """Double similarity: match how attention changes from tap to tap, and which classes overlap in space.
 
         PSD: a = normalise_hw( mean_c F² ) at each tap,   r = normalise_hw(a_m - a_n) for taps n < m,
              Σ_hw (r_student - r_teacher)², mean over the pairs of taps and the batch
@@ -20,86 +22,82 @@ class DSD(nn.Module):
              (g_student - g_teacher)², mean over c, d and the batch
         loss = psd · PSD + csd · CSD
 
-    A term lists the taps in order of depth, the logits last; all of one size. With one tap there is no PSD.
+    A term lists the taps in order of depth, the logits last, all of one size; channels may differ except at the last
+    tap. With one tap there is no PSD.
 
     Source: Feng et al., "Double Similarity Distillation for Semantic Image Segmentation", IEEE TIP 2021.
     Differs: ignored pixels are left out of attention, windows and softmax, and an image without valid pixels out of the
-        mean. The CSD of a map of twice the side is about 1/16: g sums products of shares.
+        mean. The CSD of a map of twice the side is about 1/16, because g sums products of shares.
 
     Args:
         psd: factor of PSD, >= 0.
         csd: factor of CSD, >= 0.
         temperature: T > 0 of CSD, no unit; larger spreads each class over more pixels.
-        convention: whose PSD the loss returns:
-            "house": the formula above;
-            "cirkd": the mean over pixels in place of the sum, 1/P times the house value for P valid pixels an image:
+        convention: which code's PSD the loss returns:
+            "default": the formula above;
+            "cirkd": the mean over pixels instead of the sum, 1/P times the default for P valid pixels per image:
             CIRKD's psd = 1000 at 64×128 is 0.12 here, its csd = 10 is 10.
 
-    Shape: student, teacher: (N, C, h, w), or a tuple of such maps; channels may differ except at the last tap; labels
-        (N, h, w), a tuple of such, or None.
-
     Returns (of forward):
-        No unit, >= 0; 0 when both agree.
+        No unit, >= 0; 0 if both parts agree.
 
     Raises:
-        ValueError: `convention` is unknown; `temperature` is not above 0; a factor is below 0; the shapes differ, or
-            the sizes of the taps.
+        ValueError: `convention` is unknown; `temperature` is not above 0; a factor is below 0; the shapes of a pair
+            differ, or the sizes of the taps.
     """
 
     compares = "either"
-    conventions = ("house", "cirkd")
+    conventions = ("default", "cirkd")
 
     def __init__(
-        self, psd: float = 0.12, csd: float = 10.0, temperature: float = 4.0, convention: str = "house"
+        self, psd: float = 0.12, csd: float = 10.0, temperature: float = 4.0, convention: str = "default"
     ) -> None:
         super().__init__()
-        if convention not in self.conventions:
-            raise ValueError(f"convention '{convention}' is unknown; known: {', '.join(self.conventions)}")
-        if not temperature > 0:
-            raise ValueError(f"temperature is {temperature}; it must be above 0")
-        for name, factor in (("psd", psd), ("csd", csd)):
-            if factor < 0:
-                raise ValueError(f"{name} is {factor}; a factor must be >= 0")
+        check_known(self.conventions, convention=convention)
+        check_above(0, temperature=temperature)
+        check_at_least(0, psd=psd, csd=csd)
         self.psd = psd
         self.csd = csd
         self.temperature = temperature
         self.convention = convention
 
-    def forward(self, student: Taken, teacher: Taken, labels: Taken | None = None) -> Tensor:
+    def forward(
+        self,
+        student: Maps | tuple[Maps, ...],
+        teacher: Maps | tuple[Maps, ...],
+        labels: Labels | tuple[Labels, ...] = None,
+    ) -> Float[Tensor, ""]:
         """The two parts with their factors, each a mean over the batch."""
-        students, teachers = (taps if isinstance(taps, tuple) else (taps,) for taps in (student, teacher))
+        students, teachers = as_tuple(student), as_tuple(teacher)
         with full_precision(students[-1]):
-            sizes = [tuple(s.shape[2:]) for s in students]
+            sizes = [tuple(maps.shape[2:]) for maps in students]
             if len(set(sizes)) > 1:
                 raise ValueError(f"taps of sizes {sizes}: DSD compares taps of one size; resize them or choose others")
-            labels = labels[-1] if isinstance(labels, tuple) else labels
+            last_labels = as_tuple(labels)[-1]
             *others, last = zip(students, teachers, strict=True)
-            mine, its, valid = pair(*last, labels)
-            loss = self.csd * self._classes(mine, its, valid)
+            of_student, of_teacher, valid = pair(*last, last_labels)
+            loss = self.csd * self._classes(of_student, of_teacher, valid)
             if others:
-                pairs = [pair(*other, labels, channels=False)[:2] for other in others]
-                loss = loss + self.psd * self._attention([*pairs, (mine, its)], valid.flatten(1))
+                pairs = [pair(*other, last_labels, channels=False)[:2] for other in others]
+                loss = loss + self.psd * self._attention([*pairs, (of_student, of_teacher)], valid.flatten(1))
             return loss
 
-    def _attention(self, pairs: list[tuple[Tensor, Tensor]], valid: Tensor) -> Tensor:
-        mine, its = ([_attention(maps) for maps in side] for side in zip(*pairs, strict=True))  # (N, P) each
+    def _attention(self, pairs: Sequence[tuple[Maps, Maps]], valid: Bool[Tensor, "N P"]) -> Float[Tensor, ""]:
+        students, teachers = ([attention(maps) for maps in side] for side in zip(*pairs, strict=True))  # (N, P) each
         changes = [
-            (unit(mine[m] - mine[n], 1) - unit(its[m] - its[n], 1)).square()
-            for n, m in combinations(range(len(mine)), 2)
+            (unit(students[m] - students[n], 1) - unit(teachers[m] - teachers[n], 1)).square()
+            for n, m in combinations(range(len(students)), 2)
         ]
         change = torch.stack(changes).mean(0)  # (N, P)
         return mean_over(change, valid) if self.convention == "cirkd" else mean_over(change.sum(1), valid.any(1))
 
-    def _classes(self, student: Tensor, teacher: Tensor, valid: Tensor) -> Tensor:
+    def _classes(
+        self, student: Float[Tensor, "N C h w"], teacher: Float[Tensor, "N C h w"], valid: Bool[Tensor, "N h w"]
+    ) -> Float[Tensor, ""]:
         difference = self._overlaps(student, valid) - self._overlaps(teacher, valid)  # (N, C, C)
         return mean_over(difference.square().mean((1, 2)), valid.flatten(1).any(1))
 
-    def _overlaps(self, maps: Tensor, valid: Tensor) -> Tensor:
+    def _overlaps(self, maps: Float[Tensor, "N C h w"], valid: Bool[Tensor, "N h w"]) -> Float[Tensor, "N C C"]:
         maps, seen = pooled(maps, valid, 2)
-        lowest = torch.finfo(maps.dtype).min
-        places = F.softmax((maps / self.temperature).masked_fill(~seen[:, None], lowest).flatten(2), 2)  # (N, C, cells)
+        places = F.softmax(suppressed(maps / self.temperature, ~seen[:, None]).flatten(2), 2)  # (N, C, cells)
         return places @ places.mT
-
-
-def _attention(maps: Tensor) -> Tensor:
-    return unit(maps.square().mean(1).flatten(1), 1)

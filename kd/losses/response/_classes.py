@@ -1,28 +1,19 @@
-"""What losses on logits share beside the pixels: labels where there are none, and two classes."""
+"""What losses on logits share: labels where there are none, and a warning for two classes."""
 
-import warnings
-from functools import cache
-
-import torch
+from jaxtyping import Float, Int64, Integer
 from torch import Tensor
 
+from kd.losses._checks import warn_once
 
-def labels_or_argmax(labels: Tensor | None, teacher: Tensor) -> Tensor:
-    """The labels as int64; the teacher's most probable classes where there are none.
 
-    Args:
-        labels: (N, h, w) or None.
-        teacher: logits (N, K, h, w).
-    """
+def labels_or_argmax(
+    labels: Integer[Tensor, "N h w"] | None, teacher: Float[Tensor, "N K h w"]
+) -> Int64[Tensor, "N h w"]:
+    """Return the labels, or the teacher's most probable classes where there are none."""
     return teacher.argmax(1) if labels is None else labels.long()
 
 
-def warn_of_two_classes(logits: Tensor, part: str) -> None:
-    """Say once that `part` teaches nothing when there are only two classes."""
-    if logits.shape[1] == 2 and not torch.compiler.is_compiling():
-        _warn(part)
-
-
-@cache
-def _warn(part: str) -> None:
-    warnings.warn(f"with two classes {part} carries nothing; PixelKL teaches all there is", stacklevel=5)
+def warn_of_two_classes(logits: Float[Tensor, "N K h w"], part: str) -> None:
+    """Warn once if there are only two classes, with which `part` carries no information."""
+    if logits.shape[1] == 2:
+        warn_once(f"with two classes {part} carries no information; use PixelKL")

@@ -1,86 +1,83 @@
 """Distillation from a stronger teacher."""
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kd.losses._pixels import full_precision, mean_over, pair
+from kd.losses._checks import check_above, check_at_least, check_known
+from kd.losses._pixels import Labels, centred, full_precision, mean_over, pair
 from kd.losses.response._classes import warn_of_two_classes
 
 EPSILON = 1e-8  # the authors'
 
 
 class DIST(nn.Module):
-    """Distillation from a stronger teacher: match the order of the probabilities, not the probabilities.
+    """Distillation from a stronger teacher: match the order and spacing of the probabilities, not their values.
 
         inter = 1 - correlation over the classes,   mean over the valid pixels
         intra = 1 - correlation over all valid pixels of the batch,   mean over the classes
         loss = T² · ( inter · its factor + intra · its factor )
 
-    of softmax_c(logits / T); the correlation is Pearson's.
+    of softmax_c(logits / T), with Pearson's correlation.
 
     Source: Huang et al., "Knowledge Distillation from A Stronger Teacher", NeurIPS 2022, arXiv:2205.10536.
     Differs: T² is included (the authors' code for segmentation has T = 1). On maps, MMRazor's and torchdistill's code
-        correlates over the batch at each pixel, which no paper asks for and one image cannot give.
+        correlates over the batch at each pixel, which no paper does and which is undefined for one image.
 
     Args:
         temperature: T > 0, no unit.
         inter: factor of the first part, >= 0; the paper's β. With two classes this part has no gradient.
         intra: factor of the second part, >= 0; the paper's γ.
-        convention: whose number the loss returns: "house" adds 1e-8 to the product of the two norms, as the authors'
-            and MMRazor's code does; "torchdistill" raises the product to 1e-8 at least. They differ by about 1e-8.
-
-    Shape: student, teacher (N, K, h, w); labels (N, h, w) or None.
+        convention: which code's value the loss returns: "default" adds 1e-8 to the product of the two norms, as the
+            code of the authors and MMRazor does; "torchdistill" raises the product to at least 1e-8. The two differ by
+            about 1e-8.
 
     Returns (of forward):
-        No unit, 0 … 2 · T² · (inter + intra); 0 when all correlations are 1.
+        No unit, 0 … 2 · T² · (inter + intra); 0 if all correlations are 1.
 
     Raises:
-        ValueError: `temperature` is not above 0; a factor is below 0; `convention` is unknown; the
-            shapes differ.
+        ValueError: `temperature` is not above 0; a factor is below 0; `convention` is unknown; the shapes differ.
     """
 
     compares = "logits"
-    conventions = ("house", "torchdistill")
+    conventions = ("default", "torchdistill")
 
     def __init__(
-        self, temperature: float = 1.0, inter: float = 1.0, intra: float = 1.0, convention: str = "house"
+        self, temperature: float = 1.0, inter: float = 1.0, intra: float = 1.0, convention: str = "default"
     ) -> None:
         super().__init__()
-        if not temperature > 0:
-            raise ValueError(f"temperature is {temperature}; it must be above 0")
-        if min(inter, intra) < 0:
-            raise ValueError(f"inter is {inter}, intra {intra}; neither may be below 0")
-        if convention not in self.conventions:
-            raise ValueError(f"convention '{convention}' is unknown; known: {', '.join(self.conventions)}")
+        check_above(0, temperature=temperature)
+        check_at_least(0, inter=inter, intra=intra)
+        check_known(self.conventions, convention=convention)
         self.convention = convention
         self.temperature = temperature
         self.inter = inter
         self.intra = intra
 
-    def forward(self, student: Tensor, teacher: Tensor, labels: Tensor | None = None) -> Tensor:
+    def forward(
+        self, student: Float[Tensor, "N K h w"], teacher: Float[Tensor, "_N _K _h _w"], labels: Labels = None
+    ) -> Float[Tensor, ""]:
         """T² times the two distances."""
         with full_precision(student):
             student, teacher, valid = pair(student, teacher, labels)
             warn_of_two_classes(student, "DIST's inter part")
             student = F.softmax(student / self.temperature, 1)
             teacher = F.softmax(teacher / self.temperature, 1)
-            inter = mean_over(1 - self._cosine(_centred(student), _centred(teacher), (1,)), valid)
-            over_pixels = self._cosine(_centred(student, valid), _centred(teacher, valid), (0, 2, 3))  # (K,)
+            over_classes = self._cosine(_centred_pixels(student), _centred_pixels(teacher), (1,))  # (N, h, w)
+            over_pixels = self._cosine(centred(student, valid), centred(teacher, valid), (0, 2, 3))  # (K,)
+            inter = mean_over(1 - over_classes, valid)
             intra = (1 - over_pixels).mean().where(valid.any(), 0)
             return self.temperature**2 * (self.inter * inter + self.intra * intra)
 
-    def _cosine(self, a: Tensor, b: Tensor, dims: tuple[int, ...]) -> Tensor:
+    def _cosine(
+        self, a: Float[Tensor, "N K h w"], b: Float[Tensor, "N K h w"], dims: tuple[int, ...]
+    ) -> Float[Tensor, "..."]:
         norms = torch.linalg.vector_norm(a, dim=dims) * torch.linalg.vector_norm(b, dim=dims)
         norms = norms.clamp(min=EPSILON) if self.convention == "torchdistill" else norms + EPSILON
         cosine: Tensor = (a * b).sum(dims) / norms
         return cosine
 
 
-def _centred(probabilities: Tensor, valid: Tensor | None = None) -> Tensor:
-    """Less the mean over the classes; with `valid`, less each class's mean over the valid pixels, and 0 elsewhere."""
-    if valid is None:
-        return probabilities - probabilities.mean(1, keepdim=True)
-    valid = valid[:, None]
-    mean = probabilities.where(valid, 0).sum((0, 2, 3), keepdim=True) / valid.sum().clamp(min=1)
-    return (probabilities - mean).where(valid, 0)
+def _centred_pixels(probabilities: Float[Tensor, "N K h w"]) -> Float[Tensor, "N K h w"]:
+    return probabilities - probabilities.mean(1, keepdim=True)

@@ -1,12 +1,14 @@
 """Hinton's distillation at every pixel."""
 
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kd.losses._pixels import full_precision, mean_over, pair
+from kd.losses._checks import check_above, check_known
+from kd.losses._pixels import Labels, divergence, full_precision, mean_over, pair
 
-PART = 2**22  # elements compared at a time, by whole images: large maps at once would leave a CPU's cache and heap
+PART = 2**22  # elements compared at a time, in whole images: larger maps leave the cache and the heap of a CPU
 
 
 class PixelKL(nn.Module):
@@ -18,20 +20,18 @@ class PixelKL(nn.Module):
     Differs: nothing; the mean is over pixels as the paper's is over images.
 
     Args:
-        temperature: T > 0, no unit; larger gives the improbable classes more say.
-        convention: whose number the loss returns, with P valid pixels in a batch of N images and K classes:
-            "house", "cirkd", "mdistiller": the formula above;
-            "mmrazor-batchmean", "repdistiller": the sum over pixels by N, P/N times the house value;
-            "mmrazor-sum": the sum over pixels, P times;
-            "mmrazor-mean": the mean over pixels and classes, 1/K times;
-            "ifvd": the same without T², 1/(K·T²) times;
-            "skd": cross entropy in place of KL, summed over pixels and divided by h·w; T must be 1. With all pixels
-            valid it is N · (house value + the teacher's mean entropy).
-
-    Shape: student, teacher (N, K, h, w); labels (N, h, w) or None.
+        temperature: T > 0, no unit; larger gives improbable classes more influence.
+        convention: which code's value the loss returns, with P valid pixels in a batch of N images and K classes:
+            "default", "cirkd", "mdistiller": the formula above;
+            "mmrazor-batchmean", "repdistiller": the sum over pixels divided by N, P/N times the default;
+            "mmrazor-sum": the sum over pixels, P times the default;
+            "mmrazor-mean": the mean over pixels and classes, 1/K times the default;
+            "ifvd": the same without T², 1/(K·T²) times the default;
+            "skd": cross entropy instead of KL, summed over pixels and divided by h·w; T must be 1. If all pixels are
+            valid, it is N · (default + mean entropy of the teacher).
 
     Returns (of forward):
-        Nats times T², >= 0; 0 when the logits are equal up to a constant per pixel.
+        Nats times T², >= 0; 0 if the logits are equal up to a constant per pixel.
 
     Raises:
         ValueError: `temperature` is not above 0; `convention` is unknown; the shapes differ.
@@ -39,7 +39,7 @@ class PixelKL(nn.Module):
 
     compares = "logits"
     conventions = (
-        "house",
+        "default",
         "cirkd",
         "ifvd",
         "mdistiller",
@@ -50,18 +50,18 @@ class PixelKL(nn.Module):
         "skd",
     )
 
-    def __init__(self, temperature: float = 1.0, convention: str = "house") -> None:
+    def __init__(self, temperature: float = 1.0, convention: str = "default") -> None:
         super().__init__()
-        if not temperature > 0:
-            raise ValueError(f"temperature is {temperature}; it must be above 0")
-        if convention not in self.conventions:
-            raise ValueError(f"convention '{convention}' is unknown; known: {', '.join(self.conventions)}")
+        check_above(0, temperature=temperature)
+        check_known(self.conventions, convention=convention)
         if convention == "skd" and temperature != 1:
-            raise ValueError(f"convention 'skd' has no temperature, yet temperature is {temperature}; leave it out")
+            raise ValueError(f"convention 'skd' has no temperature, but temperature is {temperature}; leave it out")
         self.temperature = temperature
         self.convention = convention
 
-    def forward(self, student: Tensor, teacher: Tensor, labels: Tensor | None = None) -> Tensor:
+    def forward(
+        self, student: Float[Tensor, "N K h w"], teacher: Float[Tensor, "_N _K _h _w"], labels: Labels = None
+    ) -> Float[Tensor, ""]:
         """T² · KL(teacher ‖ student), mean over the valid pixels."""
         with full_precision(student):
             student, teacher, valid = pair(student, teacher, labels)
@@ -72,17 +72,18 @@ class PixelKL(nn.Module):
                 return per_pixel.where(valid, 0).sum() / valid[0].numel()
             return self._factor(student, valid) * mean_over(per_pixel, valid)
 
-    def _per_pixel(self, student: Tensor, teacher: Tensor) -> Tensor:
+    def _per_pixel(
+        self, student: Float[Tensor, "N K h w"], teacher: Float[Tensor, "N K h w"]
+    ) -> Float[Tensor, "N h w"]:
         """The divergence at every pixel; the cross entropy for "skd"."""
-        if self.temperature != 1:  # a division by 1 would copy both
+        if self.temperature != 1:  # a division by 1 would copy both maps
             student, teacher = student / self.temperature, teacher / self.temperature
         log_student, log_teacher = F.log_softmax(student, 1), F.log_softmax(teacher, 1)
-        probability = log_teacher.exp()
         if self.convention == "skd":
-            return -(probability * log_student).sum(1)
-        return (log_teacher - log_student).mul_(probability).sum(1)
+            return -(log_teacher.exp() * log_student).sum(1)
+        return divergence(log_teacher, log_student, 1)
 
-    def _factor(self, student: Tensor, valid: Tensor) -> Tensor | float:
+    def _factor(self, student: Float[Tensor, "N K h w"], valid: Bool[Tensor, "N h w"]) -> Tensor | float:
         images, classes = student.shape[:2]
         squared = self.temperature**2
         match self.convention:

@@ -1,16 +1,18 @@
-"""Self-training on the teacher's confident answers."""
+"""Self-training on the teacher's confident predictions."""
 
 from collections.abc import Sequence
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kd.losses._pixels import full_precision, mean_over, pair
+from kd.losses._checks import check_classes
+from kd.losses._pixels import Labels, full_precision, mean_over, pair
 
 
 class PseudoLabel(nn.Module):
-    """Pseudo-labels: the teacher's most probable class is the label wherever it is sure enough of it.
+    """Pseudo-labels: cross entropy with the teacher's most probable class wherever the teacher is confident.
 
         y_i = argmax_c teacher_i,   loss = -log softmax_c(student_i)(y_i),
         mean over the valid pixels i with softmax_c(teacher_i)(y_i) >= threshold(y_i)
@@ -18,17 +20,15 @@ class PseudoLabel(nn.Module):
     Source: Lee, "Pseudo-Label: The Simple and Efficient Semi-Supervised Learning Method for Deep Neural Networks", ICML
         workshop 2013; a threshold for each class: Zou et al., "Unsupervised Domain Adaptation for Semantic Segmentation
         via Class-Balanced Self-Training", ECCV 2018, arXiv:1810.07911.
-    Differs: the thresholds are given, not ranked from the data. With the term's `pixels: unlabelled` it is
-        self-training on what has no label; without, it counts on valid pixels only, like every loss.
+    Differs: the thresholds are given, not derived from the ranked data. A term with `pixels: unlabelled` trains on
+        pixels without a label; any other term uses valid pixels only, as every loss does.
 
     Args:
-        threshold: the least probability that counts, 0 … 1: one for all classes, or one a class. Rare classes need
-            lower ones, or they are never learnt.
-
-    Shape: student, teacher (N, K, h, w); labels (N, h, w) or None.
+        threshold: least probability of a pixel that is used, 0 … 1: one for all classes, or one per class. Rare classes
+            need lower thresholds, or they are never learnt.
 
     Returns (of forward):
-        Nats, >= 0; 0 when no pixel is sure enough.
+        Nats, >= 0; 0 if no pixel is above its threshold.
 
     Raises:
         ValueError: a threshold is outside 0 … 1, or their number is not K; the shapes differ.
@@ -44,13 +44,15 @@ class PseudoLabel(nn.Module):
             raise ValueError(f"threshold is {threshold}; every probability must be in [0, 1]")
         self.register_buffer("threshold", thresholds, persistent=False)
 
-    def forward(self, student: Tensor, teacher: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Cross entropy with the teacher's classes, mean over the pixels where it is sure."""
+    def forward(
+        self, student: Float[Tensor, "N K h w"], teacher: Float[Tensor, "_N _K _h _w"], labels: Labels = None
+    ) -> Float[Tensor, ""]:
+        """Cross entropy with the teacher's classes, mean over the pixels above their threshold."""
         with full_precision(student):
             student, teacher, valid = pair(student, teacher, labels)
-            if self.threshold.dim() and len(self.threshold) != student.shape[1]:
-                raise ValueError(f"threshold has {len(self.threshold)} values, the logits {student.shape[1]} classes")
+            if self.threshold.dim():
+                check_classes(student, threshold=self.threshold)
             probability, pseudo = F.softmax(teacher, 1).max(1)  # (N, h, w)
-            sure = probability >= (self.threshold[pseudo] if self.threshold.dim() else self.threshold)
+            confident = probability >= (self.threshold[pseudo] if self.threshold.dim() else self.threshold)
             values = F.cross_entropy(student, pseudo, reduction="none")
-            return mean_over(values, valid & sure)
+            return mean_over(values, valid & confident)

@@ -1,64 +1,65 @@
-"""How far the predicted region of each class covers the labelled one: what Dice, Jaccard and Tversky share."""
+"""Overlap of the predicted and the labelled region of each class, which Dice, Jaccard and Tversky share."""
 
 from typing import NamedTuple
 
 import torch
+from jaxtyping import Float, Integer
 from torch import Tensor
 
-from kd.losses._pixels import counted, full_precision, mean_over
+from kd.losses._pixels import clear_ignored, full_precision, mean_over, members
 
-CONVENTIONS = ("house", "smp", "monai")
-LEAST = 1e-7  # below this a score is 0 and its logarithm constant, as in SMP
+CONVENTIONS = ("default", "smp", "monai")
+LEAST = 1e-7  # a lower score has a constant logarithm, as in SMP
 
 
 class Overlap(NamedTuple):
-    """Sizes of regions in pixels, (G, K): of each class in the batch (G = 1) or in each image (G = N)."""
+    """Sizes of regions in pixels, for each class in the batch (G = 1) or in each image (G = N)."""
 
-    shared: Tensor  # Σ p over the pixels labelled with the class
-    predicted: Tensor  # Σ p over the valid pixels
-    labelled: Tensor  # pixels labelled with the class
+    shared: Float[Tensor, "G K"]  # Σ p over the pixels labelled with the class
+    predicted: Float[Tensor, "G K"]  # Σ p over the valid pixels
+    labelled: Float[Tensor, "G K"]  # pixels labelled with the class
 
 
-def overlap(logits: Tensor, labels: Tensor, *, per_image: bool, background: bool) -> Overlap:
+def overlap(
+    logits: Float[Tensor, "N K H W"], labels: Integer[Tensor, "_N _H _W"], *, per_image: bool, background: bool
+) -> Overlap:
     """Measure each class's regions over the valid pixels.
 
     Args:
-        logits: (N, K, H, W).
-        labels: (N, H, W).
-        per_image: measure each image by itself.
+        logits: of the network.
+        labels: of the same size.
+        per_image: measure each image separately.
         background: False leaves class 0 out.
     """
     with full_precision(logits):
-        logits, valid = counted(logits, labels)
+        logits, valid = clear_ignored(logits, labels)
         probabilities = logits.softmax(1).where(valid[:, None], 0)
-        classes = torch.arange(logits.shape[1], device=logits.device)[:, None, None]
-        member = (labels[:, None] == classes) & valid[:, None]  # (N, K, H, W)
+        member = members(labels, logits.shape[1])
         sizes = (probabilities.where(member, 0), probabilities, member.to(logits.dtype))
         over = (2, 3) if per_image else (0, 2, 3)
         first = 0 if background else 1
         return Overlap(*(size.sum(over).view(-1, logits.shape[1])[:, first:] for size in sizes))
 
 
-def mean_loss(numerator: Tensor, denominator: Tensor, labelled: Tensor, *, log: bool, convention: str) -> Tensor:
-    """1 - numerator / denominator, or minus its logarithm, mean over classes (and images); all of them (G, K)."""
+def mean_loss(
+    numerator: Float[Tensor, "G K"],
+    denominator: Float[Tensor, "G K"],
+    labelled: Float[Tensor, "G K"],
+    *,
+    log: bool,
+    convention: str,
+) -> Float[Tensor, ""]:
+    """1 - numerator / denominator, or minus the logarithm of the ratio; mean over classes (and images)."""
     score = numerator / denominator.clamp(min=LEAST)
     loss = -score.clamp(min=LEAST).log() if log else 1 - score
     return over_classes(loss, labelled, convention)
 
 
-def over_classes(loss: Tensor, labelled: Tensor, convention: str) -> Tensor:
-    """The mean over classes; what counts for a class without a labelled pixel is a matter of convention."""
+def over_classes(loss: Float[Tensor, "G K"], labelled: Float[Tensor, "G K"], convention: str) -> Float[Tensor, ""]:
+    """Mean over classes; the convention decides what a class without a labelled pixel adds."""
     present = labelled > 0
-    if convention == "house":
+    if convention == "default":
         return mean_over(loss, present)
     if convention == "smp":
         return torch.where(present, loss, 0).mean()
     return torch.where(labelled.sum() > 0, loss, 0).mean()
-
-
-def check(smooth: float, convention: str) -> None:
-    """Refuse what the three losses refuse alike."""
-    if smooth < 0:
-        raise ValueError(f"smooth is {smooth}; it must be >= 0")
-    if convention not in CONVENTIONS:
-        raise ValueError(f"convention '{convention}' is unknown; known: {', '.join(CONVENTIONS)}")

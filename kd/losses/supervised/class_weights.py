@@ -1,28 +1,29 @@
-"""Class weights: how much a pixel of each class counts, from how many pixels each class has."""
+"""Class weights: the factor of each class, computed from its number of pixels."""
 
 import math
 from collections.abc import Sequence
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 METHODS = ("median_frequency", "inverse_log", "effective_number")
 
 
 def class_weights(counts: Sequence[float], method: str, *, beta: float | None = None) -> list[float]:
-    """One factor per class, larger for rarer classes.
+    """Compute one factor per class, larger for rarer classes.
 
         median_frequency:  w_c = median(f) / f_c,   f_c = n_c / Σ n
         inverse_log:       w_c = 1 / ln(1.02 + f_c)
         effective_number:  w_c ∝ (1 - β) / (1 - β^n_c),   with mean 1 over the classes that occur
 
-    A class without pixels gets 0: nothing would be weighed by it, and two of the formulas give infinity. Medians and
+    A class without pixels gets 0: no pixel would use its factor, and two of the formulas give infinity. Medians and
     means leave it out.
 
     Source: Eigen and Fergus, "Predicting Depth, Surface Normals and Semantic Labels", ICCV 2015, arXiv:1411.4734;
         Paszke et al., "ENet", 2016, arXiv:1606.02147; Cui et al., "Class-Balanced Loss Based on Effective Number of
         Samples", CVPR 2019, arXiv:1901.05555.
-    Differs: Eigen and Fergus divide n_c by the pixels of the images that hold class c, which counts do not tell.
+    Differs: Eigen and Fergus divide n_c by the pixels of the images that contain class c, which the counts do not hold.
 
     Args:
         counts: pixels of each class in the training labels, >= 0.
@@ -50,17 +51,17 @@ def class_weights(counts: Sequence[float], method: str, *, beta: float | None = 
         return [middle / count if count else 0.0 for count in counts]
     if method == "inverse_log":
         return [1 / math.log(1.02 + count / total) if count else 0.0 for count in counts]
-    # β^n as exp(n · log β): 1 - β is far below the rounding of β itself where the pixels are many.
+    # β^n as exp(n · log β): with many pixels, 1 - β is far below the rounding of β.
     log_beta = math.log1p(-1 / total) if beta is None and total > 1 else math.log(beta) if beta else -math.inf
     raw = [-1 / math.expm1(count * log_beta) if count else 0.0 for count in counts]
     return [weight * len(present) / sum(raw) for weight in raw]
 
 
-def as_factors(weight: Sequence[float] | str | None, label_counts: Sequence[int] | None) -> Tensor | None:
-    """A loss's `weight` argument as a tensor (K,): factors by hand, or the name of a way to compute them.
+def as_factors(weight: Sequence[float] | str | None, label_counts: Sequence[int] | None) -> Float[Tensor, " K"] | None:
+    """Convert the `weight` argument of a loss: one factor per class, or the name of a method that computes them.
 
     Raises:
-        ValueError: a factor is below 0; a name is unknown or comes without label counts.
+        ValueError: a factor is below 0; a name is unknown or has no label counts.
     """
     if weight is None:
         return None
@@ -71,9 +72,3 @@ def as_factors(weight: Sequence[float] | str | None, label_counts: Sequence[int]
     if min(weight, default=0.0) < 0:
         raise ValueError(f"weight is {list(weight)}; every factor must be >= 0")
     return torch.tensor(weight, dtype=torch.float32)
-
-
-def check_classes(factors: Tensor, logits: Tensor, name: str = "weight") -> None:
-    """Refuse factors for another number of classes than the logits (N, K, H, W) have."""
-    if len(factors) != logits.shape[1]:
-        raise ValueError(f"{name} has {len(factors)} factors, the logits {logits.shape[1]} classes")

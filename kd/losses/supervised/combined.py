@@ -2,19 +2,21 @@
 
 from collections.abc import Sequence
 
+from jaxtyping import Float, Integer
 from torch import Tensor, nn
 
+from kd.losses._checks import check_at_least
 from kd.losses.supervised.cross_entropy import CrossEntropy
 from kd.losses.supervised.dice import Dice
 from kd.losses.supervised.focal import Focal
 
 
 class Combined(nn.Module):
-    """Cross entropy for every pixel, Dice for small regions, the focal loss for hard pixels.
+    """Combined loss: cross entropy for every pixel, Dice for small regions, the focal loss for hard pixels.
 
         loss = a · CrossEntropy + b · Dice + c · Focal
 
-    Source: the sum of three losses of this package, whose sources their docstrings name.
+    Source: the sum of three losses of this package; their docstrings name the sources.
     Differs: nothing.
 
     Args:
@@ -26,8 +28,6 @@ class Combined(nn.Module):
         weight: class factors of the cross entropy and the focal loss: one per class, or a name as in `CrossEntropy`.
         label_smoothing: of the cross entropy, in [0, 1).
         label_counts: pixels of each class in the training labels; the engine supplies it.
-
-    Shape: logits (N, K, H, W), K >= 2; labels (N, H, W).
 
     Returns (of forward):
         Nats and shares of overlap added up, >= 0.
@@ -48,14 +48,13 @@ class Combined(nn.Module):
         label_counts: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
-        if min(cross_entropy, dice, focal) < 0:
-            raise ValueError(f"cross_entropy is {cross_entropy}, dice {dice}, focal {focal}; each must be >= 0")
+        check_at_least(0, cross_entropy=cross_entropy, dice=dice, focal=focal)
         self.factors = (cross_entropy, dice, focal)
         self.cross_entropy = CrossEntropy(weight, label_smoothing, label_counts)
         self.dice = Dice()
         self.focal = Focal(gamma, alpha, weight, label_counts)
 
-    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+    def forward(self, logits: Float[Tensor, "N K H W"], labels: Integer[Tensor, "_N _H _W"]) -> Float[Tensor, ""]:
         """The weighted sum of the three."""
         a, b, c = self.factors
         regions: Tensor = b * self.dice(logits, labels)

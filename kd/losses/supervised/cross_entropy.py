@@ -2,38 +2,38 @@
 
 from collections.abc import Sequence
 
+from jaxtyping import Float, Integer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kd.losses._pixels import counted, full_precision
-from kd.losses.supervised.class_weights import as_factors, check_classes
+from kd.losses._checks import check_classes
+from kd.losses._pixels import clear_ignored, full_precision
+from kd.losses.supervised.class_weights import as_factors
 from kd.types import IGNORE
 
 
 class CrossEntropy(nn.Module):
-    """Cross entropy: the probability that the network gives to each pixel's label.
+    """Cross entropy: the negative log-probability of each pixel's label.
 
         loss = Σ_i w(y_i) · -log softmax_c(logits)(y_i)  /  Σ_i w(y_i),   over the valid pixels i
 
     Source: maximum likelihood; smoothing: Szegedy et al., "Rethinking the Inception Architecture", CVPR 2016,
         arXiv:1512.00567.
-    Differs: 0, not NaN or inf, when no pixel is valid or all labels have weight 0; otherwise the value of
+    Differs: 0, not NaN or inf, if no pixel is valid or all labels have weight 0; otherwise the value of
         `torch.nn.CrossEntropyLoss`.
 
     Args:
         weight: one factor per class, >= 0; or "median_frequency", "inverse_log" or "effective_number", computed from
             `label_counts`. None is 1 for all.
-        label_smoothing: ε in [0, 1): the label keeps 1 - ε, and ε is shared by all K classes.
+        label_smoothing: ε in [0, 1): the label keeps 1 - ε, and all K classes share ε.
         label_counts: pixels of each class in the training labels; the engine supplies it.
-
-    Shape: logits (N, K, H, W), K >= 2; labels (N, H, W).
 
     Returns (of forward):
         Nats, >= 0.
 
     Raises:
         ValueError: a weight is below 0, or their number is not K; `weight` is a name and there are no `label_counts`;
-            `label_smoothing` is outside [0, 1); sizes differ.
+            `label_smoothing` is outside [0, 1); the sizes differ.
     """
 
     weight: Tensor | None
@@ -50,18 +50,18 @@ class CrossEntropy(nn.Module):
         self.register_buffer("weight", as_factors(weight, label_counts), persistent=False)
         self.label_smoothing = label_smoothing
 
-    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+    def forward(self, logits: Float[Tensor, "N K H W"], labels: Integer[Tensor, "_N _H _W"]) -> Float[Tensor, ""]:
         """Weighted mean of the negative log-likelihood over the valid pixels."""
         with full_precision(logits):
             labels = labels.long()
-            logits, valid = counted(logits, labels)
+            logits, valid = clear_ignored(logits, labels)
             if self.weight is not None:
-                check_classes(self.weight, logits)
+                check_classes(logits, weight=self.weight)
             weight = None if self.weight is None else self.weight.to(logits.dtype)
-            # One value a pixel, then a sum: the reduced kernel is not deterministic on CUDA.
+            # One value per pixel, then a sum: the reduced kernel is not deterministic on CUDA.
             values = F.cross_entropy(
                 logits, labels, weight, ignore_index=IGNORE, reduction="none", label_smoothing=self.label_smoothing
             )
             total = valid.sum() if weight is None else weight[labels.where(valid, 0)].where(valid, 0).sum()
-            # Where only labels of weight 0 are left, smoothing still has a sum, and nothing to divide it by.
+            # If all labels have weight 0, smoothing still gives a sum, but there is nothing to divide it by.
             return values.sum().where(total > 0, 0) / total.where(total > 0, 1)

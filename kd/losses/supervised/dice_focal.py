@@ -2,19 +2,21 @@
 
 from collections.abc import Sequence
 
+from jaxtyping import Float, Integer
 from torch import Tensor, nn
 
+from kd.losses._checks import check_at_least
 from kd.losses.supervised.dice import Dice
 from kd.losses.supervised.focal import Focal
 
 
 class DiceFocal(nn.Module):
-    """Dice for regions of every size, the focal loss for the pixels that are still wrong.
+    """Dice and focal loss: Dice for regions of every size, the focal loss for pixels that are still wrong.
 
         loss = a · Dice + b · Focal
 
     Source: Zhu et al., "AnatomyNet", Medical Physics 2019, arXiv:1808.05238.
-    Differs: a = b = ½; Dice takes the class 0 too unless `background` is False.
+    Differs: a = b = ½; Dice includes class 0 unless `background` is False.
 
     Args:
         dice: a >= 0.
@@ -25,8 +27,6 @@ class DiceFocal(nn.Module):
         background: False leaves class 0 out of Dice.
         weight: class factors of the focal loss: one per class, or a name as in `CrossEntropy`.
         label_counts: pixels of each class in the training labels; the engine supplies it.
-
-    Shape: logits (N, K, H, W), K >= 2; labels (N, H, W).
 
     Returns (of forward):
         Nats and shares of overlap added up, >= 0.
@@ -47,13 +47,12 @@ class DiceFocal(nn.Module):
         label_counts: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
-        if min(dice, focal) < 0:
-            raise ValueError(f"dice is {dice}, focal {focal}; each must be >= 0")
+        check_at_least(0, dice=dice, focal=focal)
         self.factors = (dice, focal)
         self.dice = Dice(smooth, background=background)
         self.focal = Focal(gamma, alpha, weight, label_counts)
 
-    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+    def forward(self, logits: Float[Tensor, "N K H W"], labels: Integer[Tensor, "_N _H _W"]) -> Float[Tensor, ""]:
         """The weighted sum of the two."""
         a, b = self.factors
         result: Tensor = a * self.dice(logits, labels) + b * self.focal(logits, labels)

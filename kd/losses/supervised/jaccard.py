@@ -1,40 +1,40 @@
-"""Jaccard loss: intersection over union, made smooth."""
+"""Jaccard loss: a differentiable intersection over union."""
 
+from jaxtyping import Float, Integer
 from torch import Tensor, nn
 
-from kd.losses.supervised._overlap import check, mean_loss, overlap
+from kd.losses._checks import check_at_least, check_known
+from kd.losses.supervised._overlap import CONVENTIONS, mean_loss, overlap
 
 
 class Jaccard(nn.Module):
-    """Jaccard loss: the intersection over union of each class, with probabilities in place of decisions.
+    """Jaccard loss: the intersection over union of each class, computed from probabilities.
 
         loss = 1 - (|P ∩ Y| + s) / (|P ∪ Y| + s),   |P ∪ Y| = |P| + |Y| - |P ∩ Y|,   mean over the classes present
 
-    |P| sums a class's probability over the valid pixels of the batch, |P ∩ Y| over those labelled with it, |Y| counts
-    the latter.
+    |P| sums a class's probability over the valid pixels of the batch, |P ∩ Y| over those labelled with it; |Y| is the
+    number of the latter.
 
     Source: Rahman and Wang, "Optimizing Intersection-Over-Union in Deep Neural Networks for Image Segmentation",
         ISVC 2016.
     Differs: several classes, where the paper has one.
 
     Args:
-        smooth: s >= 0 pixels; larger forgives errors in small regions.
-        per_image: overlaps of each image, then their mean; False takes the batch as one image.
+        smooth: s >= 0 pixels; larger tolerates errors in small regions.
+        per_image: compute the overlaps of each image, then their mean; False treats the batch as one image.
         background: False leaves class 0 out.
-        log: minus the logarithm of the overlap in place of 1 minus it.
-        convention: what a class counts for that the labels do not hold, and what s is:
-            "house": nothing, it is not in the mean;
-            "smp": 0, yet it is in the mean: the house value times the share of classes present;
-            "monai": what the formula gives, near 1; its s is s/2 here. MONAI's own defaults are
-            `smooth=1e-5, per_image=True` too.
-
-    Shape: logits (N, K, H, W), K >= 2; labels (N, H, W).
+        log: minus the logarithm of the overlap instead of 1 minus the overlap.
+        convention: which code's value the loss returns, for a class that the labels do not hold and for s:
+            "default": the class is not in the mean;
+            "smp": the class is 0 in the mean: the default times the share of classes present;
+            "monai": the class has the value of the formula, near 1; its s is s/2 here. MONAI's own defaults also set
+            `smooth=1e-5, per_image=True`.
 
     Returns (of forward):
-        No unit, 0 … 1 (with `log` 0 … 16); 0 when every pixel has probability 1 for its label.
+        No unit, 0 … 1 (with `log` 0 … 16); 0 if every pixel has probability 1 for its label.
 
     Raises:
-        ValueError: `smooth` is below 0; `convention` is unknown; sizes differ.
+        ValueError: `smooth` is below 0; `convention` is unknown; the sizes differ.
     """
 
     def __init__(
@@ -43,20 +43,20 @@ class Jaccard(nn.Module):
         per_image: bool = False,
         background: bool = True,
         log: bool = False,
-        convention: str = "house",
+        convention: str = "default",
     ) -> None:
         super().__init__()
-        check(smooth, convention)
+        check_at_least(0, smooth=smooth)
+        check_known(CONVENTIONS, convention=convention)
         self.smooth = smooth
         self.per_image = per_image
         self.background = background
         self.log = log
         self.convention = convention
 
-    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+    def forward(self, logits: Float[Tensor, "N K H W"], labels: Integer[Tensor, "_N _H _W"]) -> Float[Tensor, ""]:
         """1 minus the intersection over union, mean over classes."""
         shared, predicted, labelled = overlap(logits, labels, per_image=self.per_image, background=self.background)
-        union = predicted + labelled - shared
         smooth = self.smooth / 2 if self.convention == "monai" else self.smooth
-        numerator, denominator = shared + smooth, union + smooth
+        numerator, denominator = shared + smooth, predicted + labelled - shared + smooth
         return mean_loss(numerator, denominator, labelled, log=self.log, convention=self.convention)

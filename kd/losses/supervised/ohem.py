@@ -1,18 +1,20 @@
-"""Cross entropy on the hard pixels alone."""
+"""Cross entropy on hard pixels only."""
 
 import math
 from collections.abc import Sequence
 
 import torch
+from jaxtyping import Float, Integer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kd.losses._pixels import counted, full_precision
-from kd.losses.supervised.class_weights import as_factors, check_classes
+from kd.losses._checks import check_classes
+from kd.losses._pixels import clear_ignored, full_precision
+from kd.losses.supervised.class_weights import as_factors
 
 
 class OHEM(nn.Module):
-    """Online hard example mining: cross entropy on the pixels that the network gets wrong or is not sure of.
+    """Online hard example mining: cross entropy on the pixels whose label has a low probability.
 
         loss = mean of the k largest w(y_i) · -log p_i over the valid pixels i,
         k = max( pixels with p_i <= threshold,  keep · valid pixels )
@@ -20,24 +22,22 @@ class OHEM(nn.Module):
     Source: Shrivastava et al., "Training Region-based Object Detectors with Online Hard Example Mining", CVPR 2016,
         arXiv:1604.03540; for pixels, with a threshold: Wu et al., "High-performance Semantic Segmentation Using Very
         Deep Fully Convolutional Networks", 2016, arXiv:1604.04339.
-    Differs: the least number of pixels is a share, so that it means the same at every batch and image size (100,000
-        pixels in common code); a fractional k counts its last pixel by the fraction.
+    Differs: the least number of pixels is a share, so that it means the same at every batch and image size (common code
+        uses 100,000 pixels); if k is not an integer, the last pixel has the weight of the fraction.
 
     Args:
-        threshold: in (0, 1]; a pixel whose label has no more probability is hard. 1 keeps every pixel.
-        keep: in (0, 1], the least share of the valid pixels that counts.
+        threshold: in (0, 1]; a pixel whose label has at most this probability is hard. 1 keeps every pixel.
+        keep: in (0, 1], the least share of the valid pixels that is used.
         weight: one factor per class, >= 0, not divided out; or "median_frequency", "inverse_log" or
             "effective_number", computed from `label_counts`. None is 1 for all.
         label_counts: pixels of each class in the training labels; the engine supplies it.
-
-    Shape: logits (N, K, H, W), K >= 2; labels (N, H, W).
 
     Returns (of forward):
         Nats, >= 0; not below the cross entropy.
 
     Raises:
         ValueError: `threshold` or `keep` is outside (0, 1]; `weight` is out of range, not one per class, or a name
-            without `label_counts`; sizes differ.
+            without `label_counts`; the sizes differ.
     """
 
     weight: Tensor | None
@@ -57,15 +57,15 @@ class OHEM(nn.Module):
         self.keep = keep
         self.register_buffer("weight", as_factors(weight, label_counts), persistent=False)
 
-    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+    def forward(self, logits: Float[Tensor, "N K H W"], labels: Integer[Tensor, "_N _H _W"]) -> Float[Tensor, ""]:
         """Mean cross entropy of the hard pixels."""
         with full_precision(logits):
-            logits, valid = counted(logits, labels)
+            logits, valid = clear_ignored(logits, labels)
             labels = labels.long().where(valid, 0)
             values = F.cross_entropy(logits, labels, reduction="none").where(valid, 0)  # (N, H, W)
             hard = ((values >= -math.log(self.threshold)) & valid).sum()
             if self.weight is not None:
-                check_classes(self.weight, logits)
+                check_classes(logits, weight=self.weight)
                 values = values * self.weight.to(logits.dtype)[labels]
             k = torch.maximum(hard.to(logits.dtype), self.keep * valid.sum())
             with torch.no_grad():

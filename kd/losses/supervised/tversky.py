@@ -1,13 +1,15 @@
-"""Tversky loss: an overlap that weighs the two kinds of error apart."""
+"""Tversky loss: an overlap with separate weights for the two kinds of error."""
 
 import torch
+from jaxtyping import Float, Integer
 from torch import Tensor, nn
 
-from kd.losses.supervised._overlap import LEAST, check, over_classes, overlap
+from kd.losses._checks import check_above, check_at_least, check_known
+from kd.losses.supervised._overlap import CONVENTIONS, LEAST, over_classes, overlap
 
 
 class Tversky(nn.Module):
-    """Tversky loss: an overlap in which missed pixels and false ones count differently.
+    """Tversky loss: an overlap in which missed pixels and false pixels have different weights.
 
         TI = (TP + s) / (TP + α · FP + β · FN + s),   loss = (1 - TI)^γ,   mean over the classes present
 
@@ -16,28 +18,27 @@ class Tversky(nn.Module):
 
     Source: Salehi et al., "Tversky Loss Function for Image Segmentation Using 3D Fully Convolutional Deep Networks",
         MLMI 2017, arXiv:1706.05721; γ: Abraham and Khan, "A Novel Focal Tversky Loss", ISBI 2019, arXiv:1810.07842.
-    Differs: γ is the exponent itself; Abraham and Khan write 1 / γ, and sum over the classes.
+    Differs: γ is the exponent; Abraham and Khan write 1 / γ, and sum over the classes.
 
     Args:
-        alpha: α >= 0, what a false pixel counts.
-        beta: β >= 0, what a missed pixel counts; above α it favours recall.
-        gamma: γ > 0; larger turns to the classes that overlap least.
-        smooth: s >= 0 pixels; larger forgives errors in small regions.
-        per_image: overlaps of each image, then their mean; False takes the batch as one image.
+        alpha: α >= 0, weight of a false pixel.
+        beta: β >= 0, weight of a missed pixel; above α it favours recall.
+        gamma: γ > 0; larger concentrates on the classes that overlap least.
+        smooth: s >= 0 pixels; larger tolerates errors in small regions.
+        per_image: compute the overlaps of each image, then their mean; False treats the batch as one image.
         background: False leaves class 0 out.
-        convention: what a class counts for that the labels do not hold, and where γ stands:
-            "house": nothing, it is not in the mean; γ on each class;
-            "smp": 0, yet it is in the mean; γ on the mean;
-            "monai": what the formula gives, near 1; γ on each class. MONAI's own defaults are
-            `smooth=1e-5, per_image=True` too.
-
-    Shape: logits (N, K, H, W), K >= 2; labels (N, H, W).
+        convention: which code's value the loss returns, for a class that the labels do not hold and for γ:
+            "default": the class is not in the mean; γ on each class;
+            "smp": the class is 0 in the mean; γ on the mean;
+            "monai": the class has the value of the formula, near 1; γ on each class. MONAI's own defaults also set
+            `smooth=1e-5, per_image=True`.
 
     Returns (of forward):
-        No unit, 0 … 1; 0 when every pixel has probability 1 for its label.
+        No unit, 0 … 1; 0 if every pixel has probability 1 for its label.
 
     Raises:
-        ValueError: `alpha`, `beta` or `smooth` is below 0, `gamma` not above 0; `convention` is unknown; sizes differ.
+        ValueError: `alpha`, `beta` or `smooth` is below 0, `gamma` not above 0; `convention` is unknown; the sizes
+            differ.
     """
 
     def __init__(
@@ -48,26 +49,24 @@ class Tversky(nn.Module):
         smooth: float = 0.0,
         per_image: bool = False,
         background: bool = True,
-        convention: str = "house",
+        convention: str = "default",
     ) -> None:
         super().__init__()
-        check(smooth, convention)
-        if alpha < 0 or beta < 0:
-            raise ValueError(f"alpha is {alpha}, beta {beta}; both must be >= 0")
-        if not gamma > 0:
-            raise ValueError(f"gamma is {gamma}; it must be above 0")
+        check_at_least(0, alpha=alpha, beta=beta, smooth=smooth)
+        check_above(0, gamma=gamma)
+        check_known(CONVENTIONS, convention=convention)
         self.alpha, self.beta, self.gamma = alpha, beta, gamma
         self.smooth = smooth
         self.per_image = per_image
         self.background = background
         self.convention = convention
 
-    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+    def forward(self, logits: Float[Tensor, "N K H W"], labels: Integer[Tensor, "_N _H _W"]) -> Float[Tensor, ""]:
         """(1 - Tversky index)^γ, mean over classes."""
         shared, predicted, labelled = overlap(logits, labels, per_image=self.per_image, background=self.background)
         errors = self.alpha * (predicted - shared) + self.beta * (labelled - shared)
         loss = 1 - (shared + self.smooth) / (shared + errors + self.smooth).clamp(min=LEAST)
-        # Below 0, where rounding may carry it, a power has no value; at 0 its slope is infinite for γ < 1.
+        # A power has no value below 0, where rounding may lead; at 0 its slope is infinite for γ < 1.
         loss = loss.clamp(min=torch.finfo(loss.dtype).tiny)
         if self.convention == "smp":
             return over_classes(loss, labelled, "smp") ** self.gamma

@@ -8,7 +8,9 @@ from tiny import read, run, write_recipes
 
 from kd.recipe import baseline_of
 from kd.runs import read_metrics
-from kd.train.sinks.progress import JsonLines, Progress, Terminal
+from kd.train.sinks.jsonl import JsonLines
+from kd.train.sinks.progress import Progress
+from kd.train.sinks.terminal import Terminal
 
 
 class Fails:

@@ -15,10 +15,10 @@ from tiny import cut_at, equal, read, run, weights, write_recipes
 
 from kd.cli import main
 from kd.components import build
+from kd.diagnose.smoke import shortened
 from kd.recipe import TrackConfig, baseline_of
 from kd.runs import read_metrics
 from kd.train.sinks.wandb import WeightsAndBiases
-from kd.train.smoke import shortened
 
 TRACK = "track={project: shapes, entity: team}"
 

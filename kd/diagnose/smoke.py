@@ -13,13 +13,25 @@ BATCHES = 2  # of the validation split
 
 
 def shortened(recipe: Recipe) -> Recipe:
-    """The recipe with one seed, two steps or as many as phases, a checkpoint each, and told to nobody."""
+    """The recipe with one seed, two steps or as many as phases, a checkpoint each, and no tracking."""
     steps = max(STEPS, len(recipe.phases))
-    train = {"steps": steps, "epochs": None, "seeds": recipe.train.seeds[:1], "save_every": 1, "evaluate_every": steps}
-    log = recipe.log.model_copy(update={"every": 1, "panels": min(recipe.log.panels, 1)})
-    short = recipe.model_copy(update={"train": recipe.train.model_copy(update=train), "log": log})
-    parts = {"phases": _a_step_each(recipe.phases), "schedule": _warmed_in(recipe.schedule, steps), "track": None}
-    return short.model_copy(update=parts)
+    train = recipe.train.model_copy(
+        update={
+            "steps": steps,
+            "epochs": None,
+            "seeds": recipe.train.seeds[:1],
+            "save_every": 1,
+            "checkpoints": "all",  # the last one is lost on purpose, then the run resumes
+            "evaluate_every": steps,
+        }
+    )
+    return recipe.changed(
+        train=train,
+        log=recipe.log.model_copy(update={"every": 1, "panels": min(recipe.log.panels, 1)}),
+        phases=_a_step_each(recipe.phases),
+        schedule=_warmed_in(recipe.schedule, steps),
+        track=None,
+    )
 
 
 def _a_step_each(phases: tuple[PhaseConfig, ...]) -> tuple[PhaseConfig, ...]:
@@ -54,7 +66,7 @@ def smoke(recipe: Recipe, *, runs: Path, say: Say = print) -> Path:
     short = shortened(recipe)
     if recipe.cache is not None:
         cache = recipe.cache.model_copy(update={"folder": str(runs / "teacher-cache")})
-        short = short.model_copy(update={"cache": cache})
+        short = short.changed(cache=cache)
     (run,) = run_recipe(short, runs=runs, say=say, quiet=True, smoke=BATCHES)
     file = run / "student.safetensors"
     whole = file.read_bytes()

@@ -1,28 +1,25 @@
 import io
-import xml.etree.ElementTree as ET
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from kd.compare.figures import (
+from kd.pictures import (
+    BLUE,
     GAINED,
     LOST,
     STILL_WRONG,
     VOID,
     WRONG,
-    Line,
     as_rgb,
     changes,
     colourise,
-    data_uri,
+    confusion_picture,
     differences,
     jpeg,
-    line_chart,
     overlay,
     panel,
     png,
-    ticks,
 )
 
 COLORS = [(255, 0, 0), (0, 255, 0)]
@@ -70,8 +67,7 @@ def test_label_maps_survive_the_png_and_images_stay_photographs():
     assert (opened(png(labels)) == labels).all()
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     assert (opened(png(noise)) == noise).all()
-    assert data_uri(png(labels)).startswith("data:image/png;base64,")
-    assert data_uri(jpeg(noise)).startswith("data:image/jpeg;base64,")
+    assert Image.open(io.BytesIO(jpeg(noise))).format == "JPEG"
 
 
 def test_a_panel_puts_rows_of_images_under_their_titles():
@@ -86,22 +82,30 @@ def test_a_panel_puts_rows_of_images_under_their_titles():
         panel([("a", red)], [("a", red), ("b", red)])
 
 
-@pytest.mark.parametrize(
-    ("low", "high", "expected"),
-    [(0, 60, [0, 20, 40, 60]), (0, 1, [0, 0.2, 0.4, 0.6, 0.8, 1]), (0, 0, [0]), (-1.5, 3, [-1, 0, 1, 2, 3])],
-)
-def test_ticks_are_round_numbers(low, high, expected):
-    assert ticks(low, high) == expected
+def cells(picture, classes):
+    """The colour near each cell's corner, away from its number."""
+    count, size = len(classes), len(picture)
+    cell = min(max(640 // count, 4), 40)
+    margin = size - cell * count - 1
+    corners = margin + cell * np.arange(count) + 1
+    return picture[corners[:, None], corners].tolist()
 
 
-def test_a_chart_is_one_valid_svg_without_what_is_not_finite():
-    points = [(0, 0.5), (10, float("nan")), (20, 1.0)]
-    chart = line_chart("a < b", [Line("loss", "red", points), Line("loss", "red", [(5, 1.0)])], "step", "loss")
-    root = ET.fromstring(chart)
-    lines = root.findall(".//polyline")
-    assert [len(line.attrib["points"].split()) for line in lines] == [2, 1]
-    first, last = (tuple(map(float, point.split(","))) for point in lines[0].attrib["points"].split())
-    assert first[0] < last[0]  # later is right
-    assert first[1] > last[1]  # higher is up
-    assert [span.text or "".join(span.itertext()) for span in root.findall(".//span")] == ["loss"]
-    assert line_chart("empty", [Line("loss", "red", [(0, float("inf"))])], "step", "loss") == ""
+def test_a_confusion_matrix_is_dark_where_the_share_of_a_label_is_large():
+    classes = ["sky", "road", "never"]
+    picture = confusion_picture(np.array([[3, 1, 0], [0, 8, 0], [0, 0, 0]]), classes)
+    white, blue, most = [255] * 3, list(BLUE), [round(255 + 0.75 * (channel - 255)) for channel in BLUE]
+    drawn = cells(picture, classes)
+    assert drawn[0][0] == most
+    assert (drawn[0][2], drawn[1][1], drawn[1][0], drawn[2]) == (white, blue, white, [white] * 3)
+    assert (picture.dtype, picture.shape[2]) == (np.uint8, 3)
+
+
+def test_classes_are_named_beside_the_cells_where_there_is_room():
+    for names in (["a very long name", "b"], ["a", "b"]):
+        picture = confusion_picture(np.eye(2), names)
+        margin = len(picture) - 2 * 40 - 1
+        assert (picture[margin : margin + 40, :margin] < 128).any()  # beside its row
+        assert (picture[:margin, margin : margin + 40] < 128).any()  # above its column
+    many = confusion_picture(np.eye(150), [f"class {index}" for index in range(150)])
+    assert len(many) == 150 * 4 + 8 + 1

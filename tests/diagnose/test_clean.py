@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kd.clean import removals
 from kd.cli import main
+from kd.diagnose.clean import removals
 from kd.runs import Result, SplitResult, locked, write_result
 
 RESULT = Result(

@@ -1,0 +1,154 @@
+"""Batches read by worker processes: a sample that cannot be read, a dead or a hanging worker is one line."""
+
+import os
+import re
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch.utils.data import DataLoader, Dataset, get_worker_info
+
+from kd.data.dataset import sample_name
+from kd.errors import DataError
+from kd.types import Batch, SegmentationDataset
+
+Key = tuple[int, int]  # index, view
+
+
+class Source(Protocol):
+    """Items by key, read from the samples of a dataset."""
+
+    dataset: SegmentationDataset
+
+    def __getitem__(self, key: Key) -> Any: ...
+
+
+class _Failure(NamedTuple):
+    """A DataError as a value: DataLoader would wrap an exception in a traceback."""
+
+    text: str
+
+
+class Reader(Dataset[Any]):
+    """Reads one batch at a time; shared memory holds what each worker is reading.
+
+    Args:
+        source: of the items.
+        collate: makes a batch of a list of items.
+        workers: number of worker processes.
+    """
+
+    def __init__(self, source: Source, collate: Callable[[list[Any]], Any], workers: int) -> None:
+        self.source, self.collate = source, collate
+        self.reading = torch.full((max(workers, 1), 2), -1)  # worker -> its process, and the index it reads or -1
+        if workers:
+            self.reading.share_memory_()  # type: ignore[no-untyped-call]
+
+    def __getitems__(self, keys: list[Key]) -> Any:
+        worker = get_worker_info()
+        reading = self.reading[worker.id if worker else 0]
+        reading[0] = os.getpid()
+        items = []
+        try:
+            for key in keys:
+                reading[1] = key[0]
+                items.append(self.source[key])
+        except DataError as error:
+            return _Failure(str(error))
+        finally:
+            reading[1] = -1
+        return self.collate(items)
+
+    def samples_in_work(self, processes: set[int]) -> str:
+        """The samples that these processes (all, if the set is empty) are reading now."""
+        indices = [
+            index for process, index in self.reading.tolist() if index >= 0 and process in (processes or {process})
+        ]
+        return ", ".join(sample_name(self.source.dataset, index) for index in indices) or "nothing yet"
+
+
+def read_batches(
+    reader: Reader,
+    keys: Iterator[list[Key]],
+    workers: int,
+    timeout: float,
+    context: str | None,
+    pin_memory: bool,
+    waiting: Callable[[], None],
+) -> Iterator[Any]:
+    """A batch for each list of keys; close the iterator to stop its workers.
+
+    Args:
+        reader: of the batches.
+        keys: of each batch.
+        workers: processes that read; 0 reads in this one.
+        timeout: seconds to wait for a batch from the workers.
+        context: how workers start: "fork", "spawn", "forkserver"; None for Python's default.
+        pin_memory: put batches into page-locked memory.
+        waiting: called once a second while waiting for the workers; may raise to stop.
+
+    Raises:
+        DataError: a sample cannot be read; a worker died or hangs. Names the samples being read.
+    """
+    if workers == 0:
+        for batch_keys in keys:
+            batch = _checked(reader.__getitems__(batch_keys))
+            yield Batch(*(part.pin_memory() for part in batch)) if pin_memory else batch
+        return
+    handler = signal.getsignal(signal.SIGCHLD)
+    loader = DataLoader(
+        reader,
+        batch_sampler=keys,
+        collate_fn=_unchanged,
+        num_workers=workers,
+        timeout=min(timeout, 1.0),
+        multiprocessing_context=context,
+        generator=torch.Generator(),  # or every iterator would draw from the generator of the training
+        pin_memory=pin_memory,
+    )
+    batches = iter(loader)
+    if threading.current_thread() is threading.main_thread() and handler is not None:
+        # torch would raise a worker's death wherever the main thread happens to be; `_next` detects it while waiting.
+        signal.signal(signal.SIGCHLD, handler)
+    try:
+        while (batch := _next(batches, reader, timeout, waiting)) is not None:
+            yield _checked(batch)
+    finally:
+        del batches  # stops the workers immediately
+
+
+def _next(batches: Iterator[Any], reader: Reader, timeout: float, waiting: Callable[[], None]) -> Any:
+    """The next batch, None after the last; checks once a second that all workers are alive.
+
+    Failures are returned, not raised: the frames of a traceback would keep the iterator, and its workers, alive.
+    """
+    deadline = time.monotonic() + timeout
+    while True:
+        waiting()
+        try:
+            return next(batches, None)
+        except (RuntimeError, OSError, EOFError) as error:
+            reason = " ".join(str(error).split())
+        if "timed out" not in reason:
+            dead = {int(number) for number in re.findall(r"\d+", reason.partition("pid")[2])}
+            return _Failure(
+                f"a data worker died while reading {reader.samples_in_work(dead)}: {reason}; "
+                "if memory is short, use fewer workers"
+            )
+        if time.monotonic() >= deadline:
+            return _Failure(
+                f"no batch within {timeout:g} s: the data workers hang while reading {reader.samples_in_work(set())}"
+            )
+
+
+def _checked(batch: Any) -> Any:
+    if isinstance(batch, _Failure):
+        raise DataError(batch.text)
+    return batch
+
+
+def _unchanged(batch: Any) -> Any:
+    return batch

@@ -1,0 +1,162 @@
+"""Pictures of images, label maps, their differences and confusion matrices.
+
+Pictures are RGB, uint8, (H, W, 3); label maps are (H, W) with 0 … K-1 and IGNORE.
+"""
+
+import io
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from kd.constants import IGNORE
+
+RGB = NDArray[np.uint8]
+Labels = NDArray[np.integer]
+Colors = Sequence[tuple[int, int, int]]
+
+VOID = ((235, 235, 235), (90, 90, 90))  # stripes of ignored pixels: any single colour may be that of a class
+STRIPE = 3  # pixels
+WRONG = (213, 94, 0)  # colour-blind readers can tell this colour and the next two apart
+GAINED = (0, 114, 178)
+LOST = (230, 159, 0)
+STILL_WRONG = (110, 110, 110)
+
+MATRIX = 640  # pixels: about the side of a confusion matrix
+CELL = (4, 40)  # pixels: smallest and largest cell
+READABLE = 12  # pixels: the smallest cell with a class's name beside it
+NUMBERED = 26  # pixels: the smallest cell with a percentage in it
+BLUE = (8, 48, 107)
+
+
+def as_rgb(image: NDArray[np.uint8]) -> RGB:
+    """An image (C, H, W) as RGB: three channels as they are; of any other number, the first channel as grey."""
+    return np.ascontiguousarray(np.moveaxis(image if len(image) == 3 else np.repeat(image[:1], 3, 0), 0, 2))
+
+
+def colourise(labels: Labels, colors: Colors) -> RGB:
+    """A label map in the colours of its classes; ignored pixels are striped."""
+    palette = np.zeros((256, 3), np.uint8)
+    palette[: len(colors)] = np.asarray(colors, np.uint8)
+    rows, columns = np.indices(labels.shape)
+    stripes = np.asarray(VOID, np.uint8)[(rows + columns) // STRIPE % 2]
+    return np.where((labels == IGNORE)[..., None], stripes, palette[labels])
+
+
+def overlay(image: RGB, labels: Labels, colors: Colors, opacity: float = 0.5) -> RGB:
+    """The label map over its image; ignored pixels show the image."""
+    mixed = image * (1 - opacity) + colourise(labels, colors) * opacity
+    return np.where((labels == IGNORE)[..., None], image, mixed.round()).astype(np.uint8)
+
+
+def differences(image: RGB, prediction: Labels, other: Labels) -> RGB:
+    """Where two label maps differ, in orange over the faded image; pixels that `other` ignores are left out."""
+    return _mark(image, [((prediction != other) & (other != IGNORE), WRONG)])
+
+
+def changes(image: RGB, before: Labels, after: Labels, labels: Labels) -> RGB:
+    """What became right (blue), became wrong (yellow) and stayed wrong (grey), over the faded image."""
+    scored = labels != IGNORE
+    was_right, is_right = before == labels, after == labels
+    return _mark(
+        image,
+        [
+            (scored & ~was_right & is_right, GAINED),
+            (scored & was_right & ~is_right, LOST),
+            (scored & ~was_right & ~is_right, STILL_WRONG),
+        ],
+    )
+
+
+def _mark(image: RGB, marks: Sequence[tuple[NDArray[np.bool_], tuple[int, int, int]]]) -> RGB:
+    faded = np.repeat(200 + image.mean(2, keepdims=True) * (55 / 255), 3, 2).astype(np.uint8)
+    for where, color in marks:
+        faded[where] = color
+    return faded
+
+
+def panel(*rows: Sequence[tuple[str, RGB]], width: int = 240) -> bytes:
+    """Draw images side by side under their titles, as a PNG.
+
+    Args:
+        rows: sequences of (title, image), equally long; the first row gives the titles, sizes may differ.
+        width: of each column, in pixels; images keep their aspect ratio and are cut to the lowest of their row.
+
+    Raises:
+        ValueError: the rows have different numbers of images.
+    """
+    if not rows or any(len(row) != len(rows[0]) for row in rows):
+        raise ValueError(f"panel: rows have {[len(row) for row in rows]} images; give each row the same columns")
+    gap, header = 6, 26
+    cells = [[_fit(image, width) for _, image in row] for row in rows]
+    heights = [min(cell.height for cell in row) for row in cells]
+    columns = len(rows[0])
+    size = (columns * (width + gap) - gap, header + sum(heights) + gap * (len(rows) - 1))
+    canvas = Image.new("RGB", size, "white")
+    draw = ImageDraw.Draw(canvas)
+    font = ImageFont.load_default(size=16)
+    top = header
+    for column, (title, _) in enumerate(rows[0]):
+        draw.text((column * (width + gap) + width / 2, header / 2), title, "black", font, anchor="mm")
+    for row, height in zip(cells, heights, strict=True):
+        for column, cell in enumerate(row):
+            canvas.paste(cell.crop((0, 0, width, height)), (column * (width + gap), top))
+        top += height + gap
+    return png(np.asarray(canvas))
+
+
+def _fit(image: RGB, width: int) -> Image.Image:
+    """Scale an image to a width; small images keep their pixels visible."""
+    size = (width, max(1, round(image.shape[0] * width / image.shape[1])))
+    return Image.fromarray(image).resize(
+        size, Image.Resampling.NEAREST if width >= image.shape[1] else Image.Resampling.LANCZOS
+    )
+
+
+def png(image: RGB) -> bytes:
+    """A picture as a PNG file; up to 256 colours (a label map) become a palette, in a fifth of the bytes."""
+    picture = Image.fromarray(image)
+    if (colors := picture.getcolors(256)) is not None:
+        picture = picture.quantize(max(2, len(colors)), dither=Image.Dither.NONE)
+    file = io.BytesIO()
+    picture.save(file, "PNG", optimize=True)
+    return file.getvalue()
+
+
+def jpeg(image: RGB) -> bytes:
+    """A picture as a JPEG file: for photographs on a page."""
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "JPEG", quality=88)
+    return file.getvalue()
+
+
+def confusion_picture(confusion: NDArray[np.integer], classes: Sequence[str]) -> RGB:
+    """A confusion matrix: the larger the share of a label's pixels, the darker its cell.
+
+    Args:
+        confusion: rows are labels, columns predictions. A row without pixels stays white.
+        classes: their names, written where there is room; so are the shares in percent.
+    """
+    shares = confusion / np.maximum(confusion.sum(1, keepdims=True), 1)
+    cell = int(np.clip(MATRIX // len(classes), *CELL))
+    font = ImageFont.load_default(size=11)
+    names = list(classes) if cell >= READABLE else [""] * len(classes)
+    margin = round(max(font.getlength(name) for name in names)) + 8
+    size = margin + cell * len(classes) + 1
+    canvas = Image.new("RGB", (size, size), "white")
+    draw = ImageDraw.Draw(canvas)
+    colors = np.round(255 + shares[..., None] * (np.asarray(BLUE) - 255)).astype(np.uint8)
+    canvas.paste(Image.fromarray(colors).resize((cell * len(classes),) * 2, Image.Resampling.NEAREST), (margin, margin))
+    for index, name in enumerate(names):
+        middle = margin + cell * index + cell // 2
+        draw.text((margin - 4, middle), name, "black", font, anchor="rm")
+        sideways = Image.new("RGB", (margin, cell), "white")
+        ImageDraw.Draw(sideways).text((4, cell // 2), name, "black", font, anchor="lm")
+        canvas.paste(sideways.rotate(90, expand=True), (middle - cell // 2, 0))
+    if cell >= NUMBERED:
+        for row, column in np.argwhere(shares >= 0.005):
+            place = (margin + cell * column + cell // 2, margin + cell * row + cell // 2)
+            color = "white" if shares[row, column] > 0.5 else "black"
+            draw.text(place, f"{100 * shares[row, column]:.0f}", color, font, anchor="mm")
+    return np.asarray(canvas)

@@ -1,0 +1,78 @@
+"""Machine settings are marked in the schema: left out of the meaning, and taken over from another recipe."""
+
+from typing import Annotated
+
+import pytest
+from pydantic import Field
+
+from kd.recipe.identity import Scope, plain, with_machine_settings
+from kd.recipe.schema import CacheConfig, DataConfig, Flag, LogConfig, Section, TrainConfig
+
+
+class Small(Section):
+    """The sections of a recipe that hold machine settings, and top-level ones."""
+
+    data: DataConfig
+    train: TrainConfig
+    cache: CacheConfig | None = None
+    log: Annotated[LogConfig, Scope.MACHINE] = Field(default=LogConfig())
+    deterministic: Annotated[Flag, Scope.MACHINE] = False
+
+
+def small(**sections):
+    data = {"use": "kd.data.CamVid", "args": {"root": "a"}, "size": [64, 64]}
+    return Small.model_validate({"data": data, "train": {"steps": 5, "batch_size": 2}} | sections)
+
+
+ELSEWHERE = {
+    "data": {"use": "kd.data.CamVid", "args": {"root": "b"}, "size": [64, 64], "workers": 7},
+    "cache": {"views": 2, "folder": "b"},
+    "log": {"every": 3},
+    "deterministic": True,
+}
+
+
+def test_the_meaning_is_without_machine_settings_seeds_and_defaults():
+    assert plain(small(), defaults=False, without=Scope) == {
+        "data": {"use": "kd.data.CamVid", "size": [64, 64]},
+        "train": {"steps": 5, "batch_size": 2},
+    }
+    train = {"steps": 5, "batch_size": 2, "seeds": [1, 2]}
+    elsewhere = small(**ELSEWHERE, train=train)
+    here = small(cache={"views": 2})
+    assert elsewhere != here
+    assert plain(elsewhere, without=Scope) == plain(here, without=Scope)
+    assert plain(elsewhere, without=[Scope.MACHINE])["train"]["seeds"] == [1, 2]
+    assert plain(elsewhere)["data"]["args"] == {"root": "b"}
+
+
+def test_components_are_replaced_wherever_they_are():
+    data = {"use": "kd.data.CamVid", "size": [64, 64], "augment": [{"use": "a.py:A", "args": {"then": {"use": "b.B"}}}]}
+    tree = plain(small(data=data), str.upper, defaults=False)["data"]
+    assert tree["use"] == "KD.DATA.CAMVID"
+    assert tree["augment"] == [{"use": "A.PY:A", "args": {"then": {"use": "B.B"}}}]
+
+
+def test_another_key_of_a_section_with_machine_settings_is_meaning():
+    assert plain(small(cache={"views": 3}), defaults=False, without=Scope)["cache"] == {"views": 3}
+
+
+def test_machine_settings_are_taken_over_and_nothing_else():
+    train = {"steps": 9, "batch_size": 2, "seeds": [4]}
+    source = small(**ELSEWHERE, train=train)
+    section = small(cache={"views": 5})
+    assert with_machine_settings(section, source) == small(
+        data=ELSEWHERE["data"], cache={"views": 5, "folder": "b"}, log={"every": 3}, deterministic=True
+    )
+    assert with_machine_settings(section, source).data.at("root") == section.data.at("root")
+    assert with_machine_settings(small(), source).cache is None
+
+
+@pytest.mark.parametrize(
+    ("use", "root"), [("kd.data.CamVid", "b"), ("kd.data.Folders", "a")], ids=["same dataset", "another"]
+)
+def test_the_data_root_belongs_to_one_dataset(use, root):
+    data = {"use": use, "args": {"root": "a", "val": 0.2}, "size": [64, 64]}
+    taken = with_machine_settings(small(data=data), small(**ELSEWHERE))
+    assert taken.data.args == {"root": root, "val": 0.2}
+    assert taken.data.workers == 7

@@ -1,0 +1,25 @@
+"""Steps and shares of them."""
+
+import pytest
+
+from kd.units import as_steps, multiples_near
+
+
+@pytest.mark.parametrize(
+    ("amount", "total", "steps"),
+    [(7, 100, 7), (0, 100, 0), ("5%", 100, 5), ("5%", 10, 1), ("0.1%", 10, 1), ("0%", 10, 0), ("100%", 3, 3),
+     ("33.3%", 10, 3), ("66.6%", 10, 7), ("10%", 29, 3)],
+)  # fmt: skip
+def test_as_steps(amount: int | str, total: int, steps: int) -> None:
+    assert as_steps(amount, total) == steps
+
+
+@pytest.mark.parametrize("amount", ["5", "-5%", "x%", "%", "1e1%", "101%", -1, True, 0.5, None, "٣%"])
+def test_what_is_not_an_amount(amount: object) -> None:
+    with pytest.raises(ValueError, match="must be steps"):
+        as_steps(amount, 10)  # type: ignore[arg-type]
+
+
+def test_multiples_are_positive():
+    assert multiples_near(15, 2) == "14 and 16"
+    assert multiples_near(1, 2) == "2"
