@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 LONG := $(patsubst %,tests/test_%.py,demo docs methods readme recipes)
-FAST := $(patsubst %,tests/%,compare components losses metrics networks recipe) $(filter-out $(LONG),$(wildcard tests/test_*.py))
+FAST := $(patsubst %,tests/%,compare losses metrics networks recipe) $(filter-out $(LONG),$(wildcard tests/test_*.py))
 
 .PHONY: help demo test test-fast lint format typecheck docs clean
 
@@ -13,7 +13,7 @@ help:  ## list these targets
 demo: .venv/installed  ## train a teacher, a baseline and a distilled student on drawn shapes; compare them
 	$(BIN)/kd demo
 
-test: lint typecheck  ## what CI runs: lint, types and all tests, about six minutes on two cores
+test: lint typecheck  ## what CI runs: lint, types and all tests, about four minutes on two cores
 	$(BIN)/python -m pytest -n auto --dist worksteal
 
 test-fast: .venv/installed-dev  ## the quick tests, under a minute on two cores
