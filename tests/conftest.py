@@ -17,14 +17,14 @@ def _seeded() -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty current folder, so that a message's file is a bare name."""
+    """An empty current folder, so that messages name files without a path."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """The folder of real images and weights beside the checkout; tests that need it skip without it."""
+    """The folder of real images and weights next to the checkout; without it, tests that need it are skipped."""
     folder = Path(__file__).resolve().parents[2] / "shared" / "data"
     if not folder.is_dir():
         pytest.skip(f"no real data: {folder} does not exist")

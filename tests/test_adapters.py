@@ -25,7 +25,7 @@ def test_conv_norm_act_is_normalised_and_rectified() -> None:
     features = 3 + torch.randn(4, 3, 8, 8)
     result = ConvNormAct(3, 5, kernel_size=3)(features)
     assert result.min() == 0
-    # A standard normal's positive part has mean 1/√(2π) and mean square 1/2; batch statistics fix the latter's scale.
+    # The positive part of a standard normal has mean 1/√(2π) and mean square 1/2, which batch statistics ensure.
     assert 0.3 < result.mean() < 0.5
     assert 0.35 < result.square().mean() < 0.65
 
@@ -46,7 +46,7 @@ def test_mlp_is_two_matrix_products_around_norm_and_relu() -> None:
     assert MLP(3, 5).first.weight.shape == (5, 3, 1, 1)
 
 
-def test_generator_sees_nothing_of_what_is_hidden() -> None:
+def test_generator_does_not_read_hidden_positions() -> None:
     adapter, features = MaskedGenerator(3, 5), torch.randn(2, 3, 6, 6, requires_grad=True)
     shown = torch.rand(2, 1, 6, 6) < 0.5
     (gradient,) = torch.autograd.grad(adapter(features, shown).square().sum(), features)
@@ -54,7 +54,7 @@ def test_generator_sees_nothing_of_what_is_hidden() -> None:
     assert gradient[shown.expand_as(gradient)].any()
 
 
-def test_generator_hides_the_share_asked_for_without_scaling() -> None:
+def test_generator_hides_the_given_share_without_scaling() -> None:
     adapter = MaskedGenerator(4, 4, hide=0.75)
     adapter.generator = torch.nn.Identity()
     features = torch.full((4, 4, 40, 40), 3.0)
@@ -79,7 +79,7 @@ def test_generator_can_be_narrow() -> None:
 
 
 @pytest.mark.parametrize("hide", [1.0, -0.1])
-def test_generator_must_see_something(hide: float) -> None:
+def test_hide_is_below_one(hide: float) -> None:
     with pytest.raises(ValueError, match=rf"hide is {hide}; it must be in \[0, 1\)"):
         MaskedGenerator(4, 4, hide)
 

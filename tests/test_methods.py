@@ -70,7 +70,7 @@ def teacher(tmp_path_factory):
 
 
 def trained(folder, *overrides):
-    """The losses of three steps by name, and how far the student's parameters moved."""
+    """Train three steps; the losses of each step by name. The student's parameters must change and stay finite."""
     file = folder / "base.yaml"
     file.write_text(BASE, encoding="utf-8")
     recipe = read_recipe(file, overrides)
@@ -105,7 +105,7 @@ def test_a_supervised_fragment_trains_three_steps(name, tmp_path):
 
 
 def used(tree):
-    """Every component in a fragment."""
+    """The name of every component in a fragment."""
     if isinstance(tree, dict):
         if "use" in tree:
             yield tree["use"]
@@ -116,7 +116,7 @@ def used(tree):
 
 
 def page_of(name):
-    """The page of a loss has the name of its module."""
+    """The name of the page of a loss, which is that of its module."""
     return getattr(kd.losses, name).__module__.rpartition(".")[2]
 
 

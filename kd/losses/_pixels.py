@@ -15,7 +15,8 @@ from torch.nn import functional as F
 from kd.types import IGNORE
 
 Labels = Integer[Tensor, "_N _h _w"] | None  # None: every pixel is valid
-Maps = Float[Tensor, "_N _C _h _w"]
+Maps = Float[Tensor, "_N _C _h _w"]  # of the teacher, or of one of several taps
+AnyMaps = Float[Tensor, "_N _D _h _w"]  # of a teacher whose channel count may differ from the student's
 T = TypeVar("T")
 
 

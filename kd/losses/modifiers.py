@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kd.losses._checks import check_at_least
-from kd.losses._pixels import Labels, at_least_float32, full_precision, near_boundary, pair, valid_pixels
+from kd.losses._pixels import AnyMaps, Labels, at_least_float32, full_precision, near_boundary, pair, valid_pixels
 from kd.types import IGNORE
 
 
@@ -69,9 +69,7 @@ class Masked(nn.Module):
         self.away = away
         self.classes = None if classes is None else tuple(classes)
 
-    def forward(
-        self, student: Float[Tensor, "N C h w"], teacher: Float[Tensor, "_N _D _h _w"], labels: Labels = None
-    ) -> Float[Tensor, ""]:
+    def forward(self, student: Float[Tensor, "N C h w"], teacher: AnyMaps, labels: Labels = None) -> Float[Tensor, ""]:
         """The loss over the kept pixels."""
         with full_precision(student):
             if labels is None and self.compares == "features":
@@ -129,9 +127,7 @@ class Sampled(nn.Module):
         self.loss = loss
         self.pixels = pixels
 
-    def forward(
-        self, student: Float[Tensor, "N C h w"], teacher: Float[Tensor, "_N _D _h _w"], labels: Labels = None
-    ) -> Float[Tensor, ""]:
+    def forward(self, student: Float[Tensor, "N C h w"], teacher: AnyMaps, labels: Labels = None) -> Float[Tensor, ""]:
         """The loss of the sample."""
         with full_precision(student):
             student, teacher, valid = pair(student, teacher, labels, channels=False)

@@ -1,4 +1,4 @@
-"""What every adapter must keep, over everything that `kd.adapters` exports."""
+"""The contract of adapters, for everything that `kd.adapters` exports."""
 
 import pytest
 import torch
@@ -40,7 +40,7 @@ def test_gradient_reaches_input_and_every_parameter(name: str) -> None:
 def test_state_survives_the_round_trip(name: str) -> None:
     adapter, given, _ = build(name)
     features = torch.randn(2, given, 5, 7)
-    adapter(features)  # moves running statistics
+    adapter(features)  # changes the running statistics
     other, _, _ = build(name)
     other.load_state_dict(adapter.state_dict())
     torch.testing.assert_close(other.eval()(features), adapter.eval()(features), rtol=0, atol=0)

@@ -30,7 +30,7 @@ def test_formula_with_other_channels_and_ignored_pixels() -> None:
     assert ours.item() == pytest.approx(np.mean(images), rel=1e-12)
 
 
-def test_a_factor_per_image_does_not_count() -> None:
+def test_a_factor_per_image_changes_nothing() -> None:
     maps = torch.randn(2, 3, 4, 5)
     assert AT()(maps * torch.tensor([5.0, 0.1])[:, None, None, None], maps).item() == pytest.approx(0, abs=1e-6)
 

@@ -27,8 +27,8 @@ def test_formula_on_one_row() -> None:
     assert ours.item() == pytest.approx(1.5 * body + 0.5 * edge, rel=1e-12)
 
 
-def test_a_short_edge_weighs_as_much_as_a_long_one() -> None:
-    # Classes 1 and 2 touch 0 each; only the pixels of the short edge (class 2, bottom row) differ.
+def test_a_short_edge_has_the_weight_of_a_long_edge() -> None:
+    # Classes 1 and 2 both touch class 0; only the pixels of the short edge (class 2, bottom row) differ.
     labels = torch.zeros(1, 9, 5, dtype=torch.long)
     labels[0, :4, 0], labels[0, 8, 4] = 1, 2
     teacher = torch.zeros(1, 3, 9, 5)
@@ -36,11 +36,11 @@ def test_a_short_edge_weighs_as_much_as_a_long_one() -> None:
     student[0, 2, 7:, 3:] = 1.0
     short = BPKD(body=0.0, edge=1.0)(student, teacher, labels)
     differing = BPKD(body=0.0, edge=1.0)(student[..., 7:, 3:], teacher[..., 7:, 3:], labels[..., 7:, 3:])
-    assert 0 < short < differing  # differing: the mean over the differing pixels alone
-    assert short > differing / 3  # class 2 counts for a third, though its edge is 4 of the 14 edge pixels
+    assert 0 < short < differing  # differing: the mean over the differing pixels only
+    assert short > differing / 3  # class 2 is a third of the mean, though only 4 of the 14 edge pixels are its edge
 
 
-def test_no_edges_leave_the_body() -> None:
+def test_without_edges_the_body_remains() -> None:
     student, teacher = torch.randn(2, 1, 3, 4, 4)
     labels = torch.ones(1, 4, 4, dtype=torch.long)
     assert BPKD(body=0.0)(student, teacher, labels) == 0

@@ -55,13 +55,13 @@ def test_batch_pools_first() -> None:
 
 
 def a_batch(seed: int, images: int = 2, classes: int = 3) -> tuple[Tensor, Tensor, Tensor]:
-    """Maps whose teacher says each pixel's class: its first channels are one-hot."""
+    """Maps in which the teacher's first channels are the one-hot class of each pixel."""
     random = torch.Generator().manual_seed(seed)
     labels = torch.randint(0, classes, (images, 4, 5), generator=random)
     labels[0, 0, :2] = 255
     teacher = torch.rand(images, classes + 2, 4, 5, generator=random)
     teacher[:, :classes] = 10.0 * F.one_hot(labels.where(labels < classes, 0), classes).permute(0, 3, 1, 2)
-    teacher[:, -1] = 100.0 * (labels == 255)  # an ignored pixel is none of them
+    teacher[:, -1] = 100.0 * (labels == 255)  # an ignored pixel has none of the classes
     return torch.randn(images, classes + 2, 4, 5, generator=random), teacher, labels
 
 
@@ -75,7 +75,7 @@ def held(loss: CIRKDMemory, kind: str, c: int) -> Tensor:
 
 
 def test_memory_by_hand() -> None:
-    # Two classes, one remembered pixel each: (1, 0) and (0, 1). Teacher's pixel (1, 0), student's (0, 1).
+    # Two classes with one remembered pixel each: (1, 0) and (0, 1). Teacher's pixel (1, 0), student's (0, 1).
     loss = CIRKDMemory(2, 2, temperature=1.0, region=0.0).eval()
     loss.pixels.queue[0, 0], loss.pixels.queue[1, 0] = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])
     loss.pixels.written.fill_(1)
@@ -94,12 +94,12 @@ def test_memory_formula_with_both_parts_and_ignored_pixels() -> None:
     student, teacher, labels = (maps.double() if maps.is_floating_point() else maps for maps in a_batch(9))
     expected = 0.0
     for factor, kind in ((0.3, "pixels"), (0.7, "regions")):
-        bank = torch.cat([held(loss, kind, c) for c in range(3)]).numpy()  # all that is held is drawn
+        bank = torch.cat([held(loss, kind, c) for c in range(3)]).numpy()  # every held entry is drawn
         pixels = [
             np.concatenate([directions(maps[n].numpy(), labels[n].numpy() != 255) for n in (0, 1)])
             for maps in (student, teacher)
         ]
-        expected += factor * divergence(*(each @ bank.T / 0.1 for each in pixels))
+        expected += factor * divergence(*(rows @ bank.T / 0.1 for rows in pixels))
     assert loss(student, teacher, labels).item() == pytest.approx(expected, rel=1e-10)
 
 
@@ -107,7 +107,7 @@ def test_a_queue_holds_pixels_of_its_class() -> None:
     loss = a_memory()
     for seed in range(8):
         loss(*a_batch(seed))
-    assert (loss.pixels.written > 20).all()  # the rings went round
+    assert (loss.pixels.written > 20).all()  # the rings have wrapped around
     for kind in ("pixels", "regions"):
         for c in range(3):
             vectors = held(loss, kind, c)
@@ -116,8 +116,8 @@ def test_a_queue_holds_pixels_of_its_class() -> None:
             torch.testing.assert_close(vectors.norm(dim=1), torch.ones(len(vectors)))
 
 
-def test_the_authors_queue_does_not(oracle: dict[str, Tensor]) -> None:
-    """Of what that code wrote, 69 of 96 pixels are of another class, or ignored; of what ours writes, none."""
+def test_the_authors_queue_holds_other_pixels(oracle: dict[str, Tensor]) -> None:
+    """Of the 96 pixels that their code writes, 69 are of another class or ignored; ours writes none of these."""
     labels = F.interpolate(oracle["in_y"][:, None].double(), (7, 9), mode="nearest")[:, 0].long().flatten()
     pixels = unit(oracle["in_t"], 1).permute(0, 2, 3, 1).flatten(0, 2)
 
@@ -142,7 +142,7 @@ def oracle(request: pytest.FixtureRequest) -> dict[str, Tensor]:
         return {key: torch.from_numpy(arrays[key]) for key in arrays.files}
 
 
-def test_the_value_does_not_know_what_is_written_with_it() -> None:
+def test_the_value_is_computed_before_the_batch_is_written() -> None:
     loss = a_memory()
     loss(*a_batch(0))
     training, writing = loss(*a_batch(1)), loss.pixels.written.clone()
@@ -153,7 +153,7 @@ def test_the_value_does_not_know_what_is_written_with_it() -> None:
     assert (again.pixels.written < writing).all()  # evaluation writes nothing
 
 
-def test_the_oldest_give_way() -> None:
+def test_the_oldest_entries_are_replaced() -> None:
     loss = a_memory(region_queue=3)
     seen = []
     for seed in range(5):
@@ -173,7 +173,7 @@ def test_more_entries_than_places() -> None:
         assert (held(loss, "pixels", c)[:, :3].argmax(1) == c).all()
 
 
-def test_resumed_exactly() -> None:
+def test_a_resumed_run_continues_exactly() -> None:
     loss, other = a_memory(pixel_samples=6), a_memory(pixel_samples=6)
     for seed in range(4):
         loss(*a_batch(seed))
@@ -195,7 +195,7 @@ def test_a_sample_is_drawn_anew() -> None:
     assert values[0] == values[2] != values[1]
 
 
-def test_an_empty_memory_teaches_by_the_batch_itself() -> None:
+def test_an_empty_memory_is_replaced_by_the_batch() -> None:
     student, teacher, labels = a_batch(0)
     for given in (labels, None):
         loss = a_memory()
@@ -220,21 +220,21 @@ def test_two_classes() -> None:
     assert gradient.any()
 
 
-def test_its_size_is_bounded() -> None:
+def test_the_size_of_the_memory_is_bounded() -> None:
     loss = CIRKDMemory(11, 64, pixel_queue=30, region_queue=7)
     assert sum(b.numel() for b in loss.buffers() if b.is_floating_point()) == 11 * (30 + 7) * 64
 
 
-def test_every_rank_writes_what_all_have(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two ranks, played in turn: what the other one has is handed over by a stand-in for the collective."""
+def test_every_rank_writes_the_entries_of_all_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two ranks, one after the other: a stand-in for the collective passes the entries of the other rank."""
     batches = [a_batch(rank) for rank in (0, 1)]
     offered: dict[int, list[Tensor]] = {0: [], 1: []}
-    for rank in (0, 1):  # what each of them offers
+    for rank in (0, 1):  # the entries that a rank offers
 
         def offer(gathered: list[Tensor], entries: Tensor, rank: int = rank) -> None:
             offered[rank].append(entries)
-            for each in gathered:
-                each.copy_(entries)
+            for place in gathered:
+                place.copy_(entries)
 
         monkeypatch.setattr(distributed, "is_initialized", lambda: True)
         monkeypatch.setattr(distributed, "get_world_size", lambda: 2)
@@ -247,8 +247,8 @@ def test_every_rank_writes_what_all_have(monkeypatch: pytest.MonkeyPatch) -> Non
         def gather(gathered: list[Tensor], entries: Tensor, calls=calls, rank: int = rank) -> None:
             both = next(calls)
             assert torch.equal(both[rank], entries)
-            for mine, its in zip(gathered, both, strict=True):
-                mine.copy_(its)
+            for place, entries in zip(gathered, both, strict=True):
+                place.copy_(entries)
 
         monkeypatch.setattr(distributed, "all_gather", gather)
         loss = a_memory()

@@ -26,11 +26,11 @@ def test_effective_number_by_formula(beta: float) -> None:
     assert class_weights(COUNTS, "effective_number", beta=beta) == pytest.approx(3 * raw / raw.sum(), rel=1e-9)
 
 
-def test_effective_number_takes_the_paper_s_beta_from_the_pixels() -> None:
+def test_effective_number_computes_beta_from_the_pixels() -> None:
     assert class_weights(COUNTS, "effective_number") == pytest.approx(
         class_weights(COUNTS, "effective_number", beta=1 - 1 / 1000), rel=1e-9
     )
-    # With the pixels of a real set the weights still tell the classes apart; β = 0.9999 would not.
+    # With the pixel counts of a real data set the weights still differ; with β = 0.9999 they would not.
     many = [count * 10**6 for count in COUNTS]
     shares = [-1 / math.expm1(-share) for share in (0.8, 0.15, 0.05)]
     expected = [3 * share / sum(shares) for share in shares]
@@ -38,12 +38,12 @@ def test_effective_number_takes_the_paper_s_beta_from_the_pixels() -> None:
     assert class_weights(many, "effective_number", beta=0.9999) == pytest.approx([1, 1, 1])
 
 
-def test_effective_number_of_beta_zero_is_no_weighting() -> None:
+def test_effective_number_with_beta_zero_weights_all_classes_equally() -> None:
     assert class_weights(COUNTS, "effective_number", beta=0.0) == [1, 1, 1]
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_rarer_classes_weigh_more_and_absent_ones_nothing(method: str) -> None:
+def test_rarer_classes_have_larger_weights_and_absent_classes_zero(method: str) -> None:
     common, rare, absent, rarest = class_weights([800, 150, 0, 50], method)
     assert absent == 0
     assert rarest > rare > common > 0

@@ -5,7 +5,7 @@ import torch
 
 from kd.losses import Combined, CrossEntropy, Dice, Focal
 
-# Two pixels of probability 3/4 and 1/4 for their labels, 0 and 1.
+# Two pixels with probabilities 3/4 and 1/4 for their labels, 0 and 1.
 LOGITS = torch.tensor([[math.log(3.0), math.log(3.0)], [0.0, 0.0]]).view(1, 2, 1, 2)
 LABELS = torch.tensor([0, 1]).view(1, 1, 2)
 

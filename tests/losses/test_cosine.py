@@ -25,13 +25,13 @@ def test_formula_with_ignored_pixels() -> None:
     assert ours.item() == pytest.approx(np.mean(values), rel=1e-12)
 
 
-def test_length_does_not_count() -> None:
+def test_the_length_changes_nothing() -> None:
     maps = torch.randn(2, 3, 4, 5)
     assert Cosine()(maps * torch.rand(2, 1, 4, 5).add(0.1), maps).item() == pytest.approx(0, abs=1e-6)
 
 
 def test_zero_vectors_have_no_direction() -> None:
-    # Pixel 0: the teacher is silent, left out. Pixel 1: the student is silent, counts 1 without a gradient.
+    # Pixel 0: the teacher's vector is zero, left out. Pixel 1: the student's is zero, value 1 without a gradient.
     teacher = torch.tensor([[0.0, 1.0, 2.0], [0.0, 1.0, 0.0]]).view(1, 2, 1, 3)
     student = torch.tensor([[5.0, 0.0, 3.0], [1.0, 0.0, 0.0]]).view(1, 2, 1, 3).requires_grad_()
     result = Cosine()(student, teacher, None)

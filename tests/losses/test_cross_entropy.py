@@ -8,7 +8,7 @@ from kd.losses import CrossEntropy
 
 
 def test_weights_by_hand() -> None:
-    # Two pixels of probability 3/4 and 1/4 for their labels, which weigh 1 and 3.
+    # Two pixels with probabilities 3/4 and 1/4 for their labels, which have weights 1 and 3.
     logits = torch.tensor([[math.log(3.0), math.log(3.0)], [0.0, 0.0]]).view(1, 2, 1, 2)
     labels = torch.tensor([0, 1]).view(1, 1, 2)
     by_hand = (1 * -math.log(0.75) + 3 * -math.log(0.25)) / 4
@@ -31,7 +31,7 @@ def test_smoothing_and_ignored_pixels_by_formula() -> None:
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
-def test_classes_of_weight_zero_alone_give_zero(smoothing: float) -> None:
+def test_only_classes_of_weight_zero_give_zero(smoothing: float) -> None:
     logits, labels = torch.randn(1, 2, 3, 3, requires_grad=True), torch.ones(1, 3, 3, dtype=torch.long)
     result = CrossEntropy(weight=[1.0, 0.0], label_smoothing=smoothing)(logits, labels)
     result.backward()
@@ -39,7 +39,7 @@ def test_classes_of_weight_zero_alone_give_zero(smoothing: float) -> None:
     assert not logits.grad.any()
 
 
-def test_labels_of_eight_bits_serve() -> None:
+def test_labels_may_have_eight_bits() -> None:
     logits, labels = torch.randn(1, 2, 3, 3), torch.tensor([0, 1, 255] * 3, dtype=torch.uint8).view(1, 3, 3)
     torch.testing.assert_close(CrossEntropy()(logits, labels), CrossEntropy()(logits, labels.long()))
 
@@ -57,6 +57,6 @@ def test_bad_options(options: dict, message: str) -> None:
         CrossEntropy(**options)
 
 
-def test_one_weight_a_class() -> None:
+def test_one_weight_per_class() -> None:
     with pytest.raises(ValueError, match="weight has 2 values, the logits 3 classes"):
         CrossEntropy(weight=[1, 1])(torch.zeros(1, 3, 2, 2), torch.zeros(1, 2, 2, dtype=torch.long))

@@ -8,7 +8,7 @@ from kd.losses import CWD
 
 
 def test_two_pixels_by_hand() -> None:
-    # One channel over two pixels: the teacher is active as 3 : 1, the student evenly.
+    # One channel over two pixels: the teacher is active 3 : 1, the student 1 : 1.
     teacher = torch.tensor([math.log(3.0), 0.0]).view(1, 1, 1, 2)
     by_hand = 0.75 * math.log(0.75 / 0.5) + 0.25 * math.log(0.25 / 0.5)
     assert CWD()(torch.zeros(1, 1, 1, 2), teacher, None).item() == pytest.approx(by_hand)
@@ -19,7 +19,7 @@ def test_formula_with_temperature_and_ignored_pixels() -> None:
     student, teacher = random.normal(size=(2, 3, 2, 2, 3))  # N = 3, C = 2, 2 × 3 pixels
     labels = np.zeros((3, 2, 3), dtype=np.int64)
     labels[0, 0] = labels[1, 1, 2] = 255
-    labels[2] = 255  # nothing to compare: left out of the mean
+    labels[2] = 255  # no valid pixel: left out of the mean
     images = []
     for n in (0, 1):
         seen = labels[n] != 255
@@ -33,7 +33,7 @@ def test_formula_with_temperature_and_ignored_pixels() -> None:
     assert ours.item() == pytest.approx(np.mean(images), rel=1e-12)
 
 
-def test_constant_of_a_channel_does_not_count() -> None:
+def test_a_constant_per_channel_changes_nothing() -> None:
     maps = torch.randn(2, 3, 4, 5)
     assert CWD()(maps + torch.tensor([5.0, -2.0, 0.1])[:, None, None], maps).item() == pytest.approx(0, abs=1e-6)
 
@@ -44,7 +44,7 @@ def test_temperature_must_be_positive(temperature: float) -> None:
         CWD(temperature)
 
 
-def test_shapes_are_named() -> None:
+def test_the_message_has_both_shapes() -> None:
     with pytest.raises(ValueError) as error:  # noqa: PT011  # the whole text is compared below
         CWD()(torch.zeros(1, 3, 4, 4), torch.zeros(1, 8, 4, 4), None)
     assert str(error.value) == (

@@ -12,10 +12,10 @@ def test_overlap_by_hand() -> None:
     z = math.log(3.0)
     logits = torch.tensor([[0.0, 0.0, 0.0], [z, z, -z]]).view(1, 2, 1, 3)
     labels = torch.tensor([1, 0, 1]).view(1, 1, 3)
-    one, zero = 2 * (3 / 4 + 1 / 4) / (7 / 4 + 2), 2 * (1 / 4) / (5 / 4 + 1)
-    assert Dice()(logits, labels).item() == pytest.approx(1 - (one + zero) / 2)
-    assert Dice(background=False)(logits, labels).item() == pytest.approx(1 - one)
-    assert Dice(log=True)(logits, labels).item() == pytest.approx(-(math.log(one) + math.log(zero)) / 2)
+    first, zeroth = 2 * (3 / 4 + 1 / 4) / (7 / 4 + 2), 2 * (1 / 4) / (5 / 4 + 1)
+    assert Dice()(logits, labels).item() == pytest.approx(1 - (first + zeroth) / 2)
+    assert Dice(background=False)(logits, labels).item() == pytest.approx(1 - first)
+    assert Dice(log=True)(logits, labels).item() == pytest.approx(-(math.log(first) + math.log(zeroth)) / 2)
     smooth = (2 * 1 + 3) / (15 / 4 + 3)
     assert Dice(smooth=3, background=False)(logits, labels).item() == pytest.approx(1 - smooth)
 
@@ -58,7 +58,7 @@ def test_absent_classes_by_convention() -> None:
     assert Dice(convention="monai")(*maps).item() == pytest.approx((present + 1) / 4, rel=1e-12)
 
 
-def test_smp_counts_its_smooth_twice() -> None:
+def test_smp_uses_smooth_twice() -> None:
     _, labels, logits = example()
     maps = torch.from_numpy(logits[:, :3]), torch.from_numpy(labels)
     torch.testing.assert_close(Dice(smooth=1, convention="smp")(*maps), Dice(smooth=2)(*maps))

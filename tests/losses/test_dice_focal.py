@@ -7,7 +7,7 @@ from kd.losses import Dice, DiceFocal, Focal
 
 
 def test_sum_by_hand() -> None:
-    # Two pixels of probability 3/4 and 1/4 for their labels, 0 and 1.
+    # Two pixels with probabilities 3/4 and 1/4 for their labels, 0 and 1.
     logits = torch.tensor([[math.log(3.0), math.log(3.0)], [0.0, 0.0]]).view(1, 2, 1, 2)
     labels = torch.tensor([0, 1]).view(1, 1, 2)
     dice = 1 - (2 * (3 / 4) / (6 / 4 + 1) + 2 * (1 / 4) / (2 / 4 + 1)) / 2

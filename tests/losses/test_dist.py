@@ -19,7 +19,7 @@ def test_formula_with_temperature_and_ignored_pixels() -> None:
     inter = np.mean([1 - np.corrcoef(a, b)[0, 1] for a, b in zip(s, t, strict=True)])
     intra = np.mean([1 - np.corrcoef(a, b)[0, 1] for a, b in zip(s.T, t.T, strict=True)])
     ours = DIST(2.0, inter=1.5, intra=0.5)(*(torch.from_numpy(a) for a in (student, teacher, labels)))
-    assert ours.item() == pytest.approx(4 * (1.5 * inter + 0.5 * intra), rel=1e-6)  # 1e-8 beside the norms
+    assert ours.item() == pytest.approx(4 * (1.5 * inter + 0.5 * intra), rel=1e-6)  # 1e-8 is added to the norms
 
 
 def test_identical_maps_of_one_image_give_zero() -> None:
@@ -27,9 +27,9 @@ def test_identical_maps_of_one_image_give_zero() -> None:
     assert DIST()(maps, maps, None).item() == pytest.approx(0, abs=1e-6)
 
 
-def test_an_affine_change_of_the_probabilities_does_not_count() -> None:
+def test_an_affine_change_of_the_probabilities_changes_nothing() -> None:
     teacher = torch.tensor([0.5, 0.3, 0.2]).view(1, 3, 1, 1)
-    student = 1 / 3 + 0.4 * (teacher - 1 / 3)  # probabilities of the same order, nearer to even
+    student = 1 / 3 + 0.4 * (teacher - 1 / 3)  # probabilities in the same order, closer to uniform
     assert DIST(intra=0.0)(student.log(), teacher.log(), None).item() == pytest.approx(0, abs=1e-5)
 
 

@@ -32,8 +32,8 @@ def test_formula_with_temperature_and_ignored_pixels() -> None:
     assert ours.item() == pytest.approx(np.mean(terms), rel=1e-12)
 
 
-def test_the_parts_make_up_the_divergence() -> None:
-    # KL = target part + (1 - p_y of the teacher) · non-target part, so a teacher of one p_y everywhere gives it back.
+def test_the_parts_add_up_to_the_divergence() -> None:
+    # KL = target part + (1 - p_y of the teacher) · non-target part, so a teacher with the same p_y everywhere gives KL.
     teacher = torch.tensor([0.4, 0.3, 0.2, 0.1]).log().view(1, 4, 1, 1).expand(2, 4, 3, 3)
     student, labels = torch.randn(2, 4, 3, 3), torch.zeros(2, 3, 3, dtype=torch.long)
     torch.testing.assert_close(DKD(1.0, 1.0, 0.6)(student, teacher, labels), PixelKL()(student, teacher, labels))
@@ -48,17 +48,17 @@ def test_confident_and_wrong_stays_finite() -> None:
     assert student.grad.isfinite().all()
 
 
-def test_without_labels_the_teachers_class_stands_for_them() -> None:
+def test_without_labels_the_teachers_class_replaces_them() -> None:
     student, teacher = torch.randn(2, 2, 4, 3, 3)
     torch.testing.assert_close(DKD()(student, teacher, None), DKD()(student, teacher, teacher.argmax(1)))
 
 
-def test_two_classes_are_warned_of_once(recwarn: pytest.WarningsRecorder) -> None:
+def test_two_classes_warn_once(recwarn: pytest.WarningsRecorder) -> None:
     _checks._warn.cache_clear()
     for _ in range(2):
         DKD()(torch.zeros(1, 2, 2, 2), torch.ones(1, 2, 2, 2), None)
     text = "with two classes DKD's non-target part carries no information; use PixelKL"
-    assert [str(each.message) for each in recwarn] == [text]
+    assert [str(warning.message) for warning in recwarn] == [text]
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from kd.losses import DSD
 
 
 def test_attention_change_by_hand() -> None:
-    # Attention over two pixels. Teacher: (1, 0) then (0, 1), a change of (-1, 1)/√2. Student: the other way round.
+    # Attention over two pixels. Teacher: (1, 0) then (0, 1), a change of (-1, 1)/√2. Student: reversed.
     first = torch.tensor([1.0, 0.0]).view(1, 1, 1, 2)
     second = torch.tensor([0.0, 1.0]).view(1, 1, 1, 2)
     default, cirkd = (DSD(1.0, 0.0, convention=name) for name in ("default", "cirkd"))
@@ -15,7 +15,7 @@ def test_attention_change_by_hand() -> None:
 
 
 def test_class_overlap_by_hand() -> None:
-    # Two classes over two windows. Teacher: even everywhere, every overlap is 1/2. Student: each class 3 : 1, apart.
+    # Two classes over two windows. Teacher: uniform, every overlap is 1/2. Student: 3 : 1 and 1 : 3.
     teacher = torch.zeros(1, 2, 2, 4)
     place = torch.tensor([1.0, 1.0, 0.0, 0.0]).expand(2, 4) * np.log(3.0)
     student = torch.stack((place, place.flip(1)))[None]
@@ -64,7 +64,7 @@ def test_formula_with_three_taps_and_ignored_pixels() -> None:
     assert DSD()(student=maps[0][2], teacher=maps[1][2], labels=labels).item() == pytest.approx(10 * np.mean(classes))
 
 
-def test_taps_of_unequal_size() -> None:
+def test_taps_of_different_sizes() -> None:
     large, small = torch.zeros(1, 2, 8, 8), torch.zeros(1, 2, 4, 4)
     with pytest.raises(ValueError, match=r"taps of sizes \[\(8, 8\), \(4, 4\)\]: DSD compares taps of one size"):
         DSD()((large, small), (large, small), None)

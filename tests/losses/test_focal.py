@@ -49,7 +49,7 @@ def test_gamma_zero_is_cross_entropy() -> None:
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0, 2.0])
 @pytest.mark.parametrize("convention", ["default", "smp"])
 @pytest.mark.parametrize("size", [1e-4, 10.0, 60.0, 1e4])
-def test_gradient_is_finite_where_the_network_is_sure(gamma: float, convention: str, size: float) -> None:
+def test_gradient_is_finite_where_the_network_is_certain(gamma: float, convention: str, size: float) -> None:
     labels = torch.randint(0, 3, (1, 4, 4))
     for sign in (1, -1):
         logits = torch.nn.functional.one_hot(labels, 3).movedim(-1, 1).mul(sign * size).requires_grad_()
@@ -81,6 +81,6 @@ def test_bad_options(options: dict, message: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["alpha", "weight"])
-def test_one_factor_a_class(name: str) -> None:
+def test_one_factor_per_class(name: str) -> None:
     with pytest.raises(ValueError, match=f"{name} has 2 values, the logits 3 classes"):
         Focal(**{name: [1.0, 2.0]})(torch.zeros(1, 3, 2, 2), torch.zeros(1, 2, 2, dtype=torch.long))

@@ -1,4 +1,4 @@
-"""The losses alone, in a training loop that knows nothing of this toolkit."""
+"""The losses in a training loop without the rest of the toolkit."""
 
 import subprocess
 import sys

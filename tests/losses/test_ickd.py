@@ -6,7 +6,7 @@ from kd.losses import ICKD
 
 
 def test_two_channels_by_hand() -> None:
-    # Teacher: two channels at different pixels, rows (1, 0) and (0, 1). Student: both at one pixel, rows (1, 1)/√2.
+    # Teacher: channels active at different pixels, rows (1, 0), (0, 1). Student: at the same pixel, rows (1, 1)/√2.
     teacher = torch.tensor([[1.0, 0.0], [0.0, 1.0]]).view(1, 2, 1, 2)
     student = torch.tensor([[1.0, 0.0], [1.0, 0.0]]).view(1, 2, 1, 2)
     row = (1 - 0.5**0.5) ** 2 + 0.5

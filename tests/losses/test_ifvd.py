@@ -6,14 +6,14 @@ from kd.losses import IFVD
 
 
 def test_two_pixels_by_hand() -> None:
-    # One class. Student: both pixels (1, 0), so both are their mean.
+    # One class. Student: both pixels are (1, 0) and equal their mean.
     # Teacher: (1, 0) and (0, 1), each 45° from the mean.
     student = torch.tensor([[1.0, 1.0], [0.0, 0.0]]).view(1, 2, 1, 2)
     teacher = torch.tensor([[1.0, 0.0], [0.0, 1.0]]).view(1, 2, 1, 2)
     labels = torch.tensor([[[3, 3]]])
     assert IFVD()(student, teacher, labels).item() == pytest.approx((1 - 0.5**0.5) ** 2)
     assert IFVD()(student, teacher, None).item() == pytest.approx((1 - 0.5**0.5) ** 2)
-    # Two classes of one pixel each: every pixel is its own mean, nothing varies.
+    # Two classes of one pixel: every pixel equals the mean of its class, nothing varies.
     assert IFVD()(student, teacher, torch.tensor([[[3, 4]]])).item() == pytest.approx(0, abs=1e-12)
 
 

@@ -19,10 +19,10 @@ def test_formula() -> None:
         t, s = pair
         terms.append(4 * np.sum(t * np.log(t / s)))
     ours = LogitStandardized()(*(torch.from_numpy(a) for a in (student, teacher, labels)))
-    assert ours.item() == pytest.approx(np.mean(terms), rel=1e-6)  # 1e-7 beside the deviation
+    assert ours.item() == pytest.approx(np.mean(terms), rel=1e-6)  # 1e-7 is added to the deviation
 
 
-def test_scale_and_offset_of_a_pixel_do_not_count() -> None:
+def test_scale_and_offset_of_a_pixel_change_nothing() -> None:
     teacher, labels = torch.randn(2, 4, 3, 3).double(), torch.randint(0, 4, (2, 3, 3))
     scale, offset = torch.rand(2, 1, 3, 3) + 0.5, torch.randn(2, 1, 3, 3)
     for loss in (LogitStandardized(), LogitStandardized(DKD())):

@@ -30,7 +30,7 @@ def example() -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize("per_image", [False, True])
-def test_extension_by_its_definition(per_image: bool) -> None:
+def test_extension_by_definition(per_image: bool) -> None:
     logits, labels = example()
     p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     groups = [[0], [1]] if per_image else [[0, 1]]

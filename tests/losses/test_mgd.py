@@ -14,7 +14,7 @@ def test_value_by_hand() -> None:
     assert MGD("mgd")(student, teacher, first).item() == pytest.approx(2e-5 * (0 + 9))
 
 
-def test_authors_weight_on_the_map_of_the_scale_sheet() -> None:
+def test_authors_weight_on_a_large_map() -> None:
     maps = torch.zeros(1, 2048, 45, 45)
     factor = MGD("mgd")(maps, maps + 1, None) / MGD()(maps, maps + 1, None)
     assert factor.item() == pytest.approx(83, rel=1e-3)

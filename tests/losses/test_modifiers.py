@@ -8,7 +8,7 @@ from kd.losses import CWD, DKD, MSE, Masked, PixelKL, Sampled
 
 
 class Recorder(nn.Module):
-    """A loss on logits that remembers the labels it was given."""
+    """A loss on logits that records the labels it receives."""
 
     compares = "logits"
 
@@ -18,7 +18,7 @@ class Recorder(nn.Module):
 
 
 def kept(teacher: Tensor, labels: Tensor | None, **conditions: object) -> list[int]:
-    """The labels that the loss inside sees, 255 where a pixel was taken out."""
+    """The labels that the inner loss receives, 255 where a pixel was removed."""
     recorder = Recorder()
     Masked(recorder, **conditions)(torch.zeros_like(teacher), teacher, labels)
     return recorder.labels[0, 0].tolist()
@@ -29,11 +29,11 @@ TEACHER = torch.tensor([[0.9, 0.6, 0.5, 0.2], [0.1, 0.4, 0.5, 0.8]]).log().view(
 LABELS = torch.tensor([0, 1, 0, 1]).view(1, 1, 4)
 
 
-def test_right_keeps_where_the_teacher_is() -> None:
+def test_right_keeps_pixels_where_the_teacher_is_right() -> None:
     assert kept(TEACHER, LABELS, right=True) == [0, 255, 0, 1]
 
 
-def test_entropy_is_a_share_of_the_largest() -> None:
+def test_entropy_is_a_share_of_the_maximum() -> None:
     share = [-(p * math.log(p) + (1 - p) * math.log(1 - p)) / math.log(2) for p in (0.9, 0.6, 0.5, 0.8)]
     limit = (share[1] + share[3]) / 2
     assert kept(TEACHER, LABELS, entropy=limit) == [0, 255, 255, 1]
@@ -50,7 +50,7 @@ def test_classes_and_conditions_together() -> None:
     assert kept(TEACHER, LABELS, classes=[1], right=True) == [255, 255, 255, 1]
 
 
-def test_without_labels_the_teachers_class_stands_for_them() -> None:
+def test_without_labels_the_teachers_class_replaces_them() -> None:
     assert kept(TEACHER, None, classes=[1]) == [255, 255, 255, 1]
 
 
@@ -84,7 +84,7 @@ def test_bad_conditions(options: dict, message: str) -> None:
         Masked(PixelKL(), **options)
 
 
-def test_features_hold_no_answer() -> None:
+def test_features_have_no_prediction() -> None:
     with pytest.raises(ValueError, match="Masked: MSE compares features, but right and entropy read the teacher's"):
         Masked(MSE(), right=True)
     with pytest.raises(ValueError, match="Masked: features have no classes to mask by; give labels"):

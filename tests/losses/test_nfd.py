@@ -16,7 +16,7 @@ def test_one_minus_pearson_over_valid_pixels() -> None:
     assert ours.item() == pytest.approx(np.mean(values), rel=1e-5)  # 10⁻⁶ is added to each deviation
 
 
-def test_mean_and_scale_of_a_channel_do_not_count() -> None:
+def test_mean_and_scale_of_a_channel_change_nothing() -> None:
     maps = torch.randn(2, 3, 4, 5)
     scale, shift = torch.tensor([5.0, 0.2, 1.0])[:, None, None], torch.tensor([3.0, -1.0, 9.0])[:, None, None]
     assert NFD()(maps * scale + shift, maps).item() == pytest.approx(0, abs=1e-6)

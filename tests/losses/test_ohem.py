@@ -8,7 +8,7 @@ from kd.losses import OHEM, CrossEntropy
 
 
 def of_probabilities(*probabilities: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits whose softmax gives label 0 these probabilities, in one row of pixels."""
+    """Logits that give label 0 these probabilities, in one row of pixels."""
     logits = torch.tensor([[math.log(p) for p in probabilities], [math.log(1 - p) for p in probabilities]])
     return logits.double().view(1, 2, 1, -1), torch.zeros(1, 1, len(probabilities), dtype=torch.long)
 
@@ -23,7 +23,7 @@ def test_share_that_is_kept_by_hand() -> None:
     logits, labels = of_probabilities(0.9, 0.8, 0.85, 0.95)
     hardest, next_hardest = -math.log(0.8), -math.log(0.85)
     assert OHEM(keep=0.5)(logits, labels).item() == pytest.approx((hardest + next_hardest) / 2, rel=1e-6)
-    # 1.5 pixels: the second counts half.
+    # 1.5 pixels: the second has half the weight.
     assert OHEM(keep=0.375)(logits, labels).item() == pytest.approx((hardest + next_hardest / 2) / 1.5, rel=1e-6)
 
 
@@ -52,7 +52,7 @@ def test_keeping_all_is_cross_entropy() -> None:
     torch.testing.assert_close(OHEM(threshold=1.0)(logits, labels), expected)
 
 
-def test_gradient_of_hard_pixels_alone() -> None:
+def test_only_hard_pixels_have_a_gradient() -> None:
     logits, labels = of_probabilities(0.9, 0.1, 0.6, 0.95)
     OHEM()(logits.requires_grad_(), labels).backward()
     assert logits.grad.any(1).flatten().tolist() == [False, True, True, False]

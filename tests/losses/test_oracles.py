@@ -52,7 +52,7 @@ CASES = sorted(path.stem for path in FOLDER.glob("*.npz"))
 
 
 class Case:
-    """One file: `case["s"]` is its array `in_s`, `case["param_x"]` and `case["extra_x"]` the others.
+    """One file: `case["s"]` is the array `in_s`; `case["param_x"]` and `case["extra_x"]` have their own names.
 
     Student inputs and parameters require a gradient, the teacher's inputs do not.
     """
@@ -76,7 +76,7 @@ class Case:
         return next(float(part[1:]) for part in self.name.split("_") if part[0] == "T" and part[1:] != "")
 
     def map(self, key: str) -> Tensor:
-        """Rows (M, C) as M one-pixel maps, labels (M,) likewise; maps as they are."""
+        """Rows (M, C) as M maps of one pixel, labels (M,) likewise; maps unchanged."""
         array = self[key]
         if array.dim() == 2:
             return array[:, :, None, None]
@@ -552,7 +552,7 @@ ROWS = [
     ),
 ]
 
-# Cases of what `kd.losses` does not implement: what they are.
+# Cases of methods that `kd.losses` does not implement.
 NOT_IMPLEMENTED: dict[str, str] = {
     "met_*": "metrics; the tests of the metrics read them",
     "ab_repdistiller_*": "AB, activation boundaries, made for one layer of a classifier",
@@ -609,9 +609,9 @@ def test_case(row: Row, name: str) -> None:
             continue
         torch.testing.assert_close(factor * ours, expected.to(ours.dtype), rtol=row.rtol, atol=0)
         sources = [case[key] for key in gradients]
-        found = torch.autograd.grad(factor * ours, sources, retain_graph=True)
-        for key, gradient in zip(gradients, found, strict=True):
-            # An element that is a cancellation has no relative precision of its own: a floor far below the largest.
+        computed = torch.autograd.grad(factor * ours, sources, retain_graph=True)
+        for key, gradient in zip(gradients, computed, strict=True):
+            # An element that is a cancellation has no relative precision: the floor is far below the largest element.
             floor = 1e-3 * row.rtol * float(gradients[key].abs().max())
             torch.testing.assert_close(gradient, gradients[key], rtol=10 * row.rtol, atol=floor)
 

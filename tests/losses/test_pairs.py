@@ -34,14 +34,14 @@ def test_segment_means() -> None:
     assert counts.tolist() == [2, 0, 2, 0]
 
 
-def test_shuffled_depends_on_the_draw_alone_and_is_even() -> None:
+def test_shuffled_depends_only_on_the_draw_and_is_uniform() -> None:
     first, second = (shuffled(torch.tensor(draw), 10_000) for draw in (0, 1))
     assert torch.equal(first, shuffled(torch.tensor(0), 10_000))
     assert first.min() >= 0
     assert first.max() < 2**32
     for bits in (first, second):
         assert len(bits.unique()) > 9_990
-        share = (bits >> 28).bincount(minlength=16) / 625  # 16 equal drawers
+        share = (bits >> 28).bincount(minlength=16) / 625  # 16 bins of equal width
         assert share.min() > 0.85
         assert share.max() < 1.15
     assert torch.corrcoef(torch.stack((first.double(), second.double())))[0, 1].abs() < 0.03
@@ -49,7 +49,7 @@ def test_shuffled_depends_on_the_draw_alone_and_is_even() -> None:
 
 @dataclass(eq=False)
 class Saved:
-    """A tensor that autograd saved, as an object that can be watched."""
+    """A tensor that autograd saved, as an object with weak references."""
 
     tensor: Tensor
 
@@ -75,7 +75,7 @@ def test_tiles_change_nothing(make, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("make", [lambda: SKD(pool=1), CIRKDMiniBatch], ids=["SKD", "batch"])
 def test_no_tensor_holds_all_pairs(make, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What autograd saves is never larger than a map, and what is left of it for the backward pass is a few maps."""
+    """Autograd never saves a tensor larger than a map, and keeps only a few maps for the backward pass."""
     monkeypatch.setattr(_pairs, "TILE", 1024)
     student, teacher = torch.randn(2, 2, 3, 16, 16)
     largest = 0

@@ -57,13 +57,13 @@ def test_skd_is_the_default_value_and_the_teachers_entropy_times_the_batch() -> 
 
 @pytest.mark.parametrize("convention", ["default", "skd"])
 def test_parts_give_the_whole(monkeypatch: pytest.MonkeyPatch, convention: str) -> None:
-    """Large maps are compared by some images at a time: the same value and gradient as all at once."""
+    """Large maps are compared a few images at a time, with the same value and gradient as all at once."""
     student, teacher = torch.randn(5, 3, 4, 6, requires_grad=True), torch.randn(5, 3, 4, 6)
     labels = torch.randint(0, 3, (5, 4, 6))
     labels[1] = labels[:, 0] = 255
     loss = PixelKL(convention=convention)
     whole = loss(student, teacher, labels)
-    monkeypatch.setattr("kd.losses.response.pixel_kl.PART", 2 * 3 * 4 * 6)  # two images, two, and one
+    monkeypatch.setattr("kd.losses.response.pixel_kl.PART", 2 * 3 * 4 * 6)  # parts of two, two and one images
     parts = loss(student, teacher, labels)
     assert torch.equal(parts, whole)
-    assert torch.equal(*(torch.autograd.grad(each, student)[0] for each in (parts, whole)))
+    assert torch.equal(*(torch.autograd.grad(loss, student)[0] for loss in (parts, whole)))

@@ -19,7 +19,7 @@ def test_sure_pixels_by_hand(threshold: float | list[float], taken: list[float])
     assert PseudoLabel(threshold)(STUDENT, TEACHER, None).item() == pytest.approx(by_hand, rel=1e-5)
 
 
-def test_nothing_sure_gives_zero() -> None:
+def test_no_confident_pixel_gives_zero() -> None:
     student = STUDENT.clone().requires_grad_()
     result = PseudoLabel(0.95)(student, TEACHER, None)
     result.backward()
@@ -27,7 +27,7 @@ def test_nothing_sure_gives_zero() -> None:
     assert not student.grad.any()
 
 
-def test_ignored_pixels_are_not_learnt_from() -> None:
+def test_ignored_pixels_have_no_gradient() -> None:
     labels = torch.tensor([[[255, 0, 255]]])
     assert PseudoLabel(0.5)(STUDENT, TEACHER, labels).item() == pytest.approx(-math.log(0.2), rel=1e-5)
 
@@ -38,6 +38,6 @@ def test_thresholds_are_probabilities(threshold: float | list[float]) -> None:
         PseudoLabel(threshold)
 
 
-def test_one_threshold_a_class() -> None:
+def test_one_threshold_per_class() -> None:
     with pytest.raises(ValueError, match="threshold has 3 values, the logits 2 classes"):
         PseudoLabel([0.5, 0.5, 0.5])(STUDENT, TEACHER, None)

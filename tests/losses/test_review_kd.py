@@ -19,9 +19,9 @@ def stages(seed: int, dtype: torch.dtype = torch.float32) -> tuple[torch.Tensor,
 
 def labels_of_stages() -> tuple[torch.Tensor, ...]:
     labels = tuple(torch.zeros(2, *size, dtype=torch.long) for size in SIZES)
-    for each in labels:
-        each[:, -1] = 255
-        each[0, 0, 0] = 255
+    for of_stage in labels:
+        of_stage[:, -1] = 255
+        of_stage[0, 0, 0] = 255
     return labels
 
 
@@ -59,16 +59,16 @@ def test_pyramid_by_formula_on_any_shape(size: tuple[int, int]) -> None:
 
 
 def test_wide_map_keeps_its_grids() -> None:
-    # The authors' code, which looks at the height alone, leaves the grids 4 and 2 out of this map.
+    # The authors' code considers the height only and leaves the grids 4 and 2 out for this map.
     difference = torch.zeros(1, 1, 2, 8)
     difference[..., :4] = 1
     difference[..., 4:] = -1
-    by_hand = (1 + 0.5 * 1 + 0.25 * 1 + 0.125 * 0) / 1.875  # the single cell of the last grid averages to 0
+    by_hand = (1 + 0.5 * 1 + 0.25 * 1 + 0.125 * 0) / 1.875  # the mean of the only cell of the last grid is 0
     valid = torch.ones(1, 2, 8, dtype=torch.bool)
     assert hierarchical_distance(difference, torch.zeros_like(difference), valid).item() == pytest.approx(by_hand)
 
 
-def test_deep_map_answers_for_the_shallowest_too() -> None:
+def test_the_deepest_map_is_fused_into_the_shallowest() -> None:
     loss, student, teacher, labels = ReviewKD(CHANNELS, width=5), stages(0), stages(1), labels_of_stages()
     student[-1].requires_grad_()
     with_all, without_shallowest = (
@@ -145,7 +145,7 @@ def test_compiles_whole_with_tuples() -> None:
     torch.testing.assert_close(compiled(student, teacher, labels), expected)
 
 
-def test_wrong_numbers_are_named() -> None:
+def test_the_message_has_the_wrong_numbers() -> None:
     loss = ReviewKD(CHANNELS, width=5)
     with pytest.raises(ValueError) as error:  # noqa: PT011  # the whole text is compared below
         loss(stages(0)[:2], stages(1)[:2])

@@ -39,13 +39,13 @@ def test_formula_with_windows_and_ignored_pixels(loss: SKD, rows: int, columns: 
     assert ours.item() == pytest.approx(np.mean(images), rel=1e-12)
 
 
-def test_one_name_two_losses() -> None:
+def test_two_losses_have_one_name() -> None:
     student, teacher = torch.randn(2, 1, 3, 8, 8)
     assert SKD(convention="cirkd")(student, teacher, None) != SKD(convention="skd")(student, teacher, None)
 
 
 def test_the_authors_lengths_are_constants() -> None:
-    # Along a pixel itself, the cosine does not change, but the product with a constant length does.
+    # A change along the pixel's vector leaves the cosine, but changes the product with a constant length.
     student = torch.randn(1, 3, 1, 2, dtype=torch.float64, requires_grad=True)
     teacher = torch.randn(1, 3, 1, 2, dtype=torch.float64)
     for convention, change in (("default", False), ("skd", True)):

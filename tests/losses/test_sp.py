@@ -6,11 +6,11 @@ from kd.losses import SP, _checks
 
 
 def test_two_images_by_hand() -> None:
-    # Teacher: two unlike images, rows (1, 0) and (0, 1). Student: twice the same, rows (1, 1)/√2.
+    # Teacher: two different images, rows (1, 0) and (0, 1). Student: twice the same image, rows (1, 1)/√2.
     teacher = torch.tensor([[1.0, 0.0], [0.0, 1.0]]).view(2, 1, 1, 2)
     student = torch.tensor([[1.0, 0.0], [1.0, 0.0]]).view(2, 1, 1, 2)
     assert SP()(student, teacher, None).item() == pytest.approx(2 * ((1 - 0.5**0.5) ** 2 + 0.5) / 4)
-    # By their sum, the student's rows are (1, 1)/2.
+    # Divided by their sum, the student's rows are (1, 1)/2.
     assert SP("torchdistill")(student, teacher, None).item() == pytest.approx(2 * (0.25 + 0.25) / 4)
 
 
@@ -28,7 +28,7 @@ def test_formula_with_ignored_pixels() -> None:
     assert ours.item() == pytest.approx(np.mean((grams[0] - grams[1]) ** 2), rel=1e-12)
 
 
-def test_one_image_is_zero_and_says_so_once(recwarn: pytest.WarningsRecorder) -> None:
+def test_one_image_is_zero_and_warns_once(recwarn: pytest.WarningsRecorder) -> None:
     _checks._warn.cache_clear()
     student = torch.randn(1, 3, 4, 4, requires_grad=True)
     for _ in range(2):

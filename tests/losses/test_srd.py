@@ -8,7 +8,7 @@ from kd.losses import SRD
 
 
 def formula(student: np.ndarray, teacher: np.ndarray, seen: np.ndarray, exponent: float) -> np.ndarray:
-    """Σ_c |z(student) - z(teacher)|^p at each pixel that is seen."""
+    """Σ_c |z(student) - z(teacher)|^p at each valid pixel."""
     total = np.zeros(seen.sum())
     for c in range(student.shape[1]):
         z = [(maps[:, c][seen] - maps[:, c][seen].mean()) / maps[:, c][seen].std() for maps in (student, teacher)]

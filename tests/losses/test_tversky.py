@@ -43,13 +43,13 @@ def test_halves_are_dice_and_ones_jaccard() -> None:
     torch.testing.assert_close(Tversky(1.0, 1.0)(logits, labels), Jaccard()(logits, labels))
 
 
-def test_a_class_that_is_right_counts_nothing() -> None:
-    """Class 2 is nowhere and nothing counts a false pixel: its index is s / s, its loss 0, whatever γ."""
+def test_a_class_without_errors_adds_nothing() -> None:
+    """Class 2 does not occur and α is 0: its index is s / s and its loss 0 for every γ."""
     logits = torch.zeros(1, 3, 1, 2, dtype=torch.float64)
     labels = torch.tensor([[[0, 1]]])
     loss = Tversky(alpha=0.0, beta=1.0, gamma=0.5, smooth=1.0, convention="monai")(logits, labels)
-    each = 1 - (1 / 3 + 1) / (1 / 3 + 2 / 3 + 1)
-    assert loss.item() == pytest.approx(2 / 3 * each**0.5, rel=1e-12)
+    per_class = 1 - (1 / 3 + 1) / (1 / 3 + 2 / 3 + 1)
+    assert loss.item() == pytest.approx(2 / 3 * per_class**0.5, rel=1e-12)
 
 
 @pytest.mark.parametrize("gamma", [0.75, 1.0, 4 / 3])

@@ -32,7 +32,7 @@ def test_normal_density_with_ignored_pixels() -> None:
 
 
 @pytest.mark.parametrize("variance", [1e-3, 5.0, 100.0])
-def test_starts_at_the_variance_asked_for(variance: float) -> None:
+def test_starts_at_the_given_variance(variance: float) -> None:
     maps = torch.zeros(1, 4, 2, 2)
     assert VID(4, variance)(maps, maps).item() == pytest.approx(math.log(variance) / 2, rel=1e-4)
 
@@ -43,7 +43,7 @@ def test_best_variance_is_the_mean_squared_error() -> None:
     teacher = torch.randn(1, 2, 9, 9, generator=random, dtype=torch.float64) * scale[:, None, None]
     loss = VID(2).double()
     with torch.no_grad():
-        loss.raw_variance.copy_((teacher.square().mean((0, 2, 3)) - 1e-5).expm1().log())  # softplus, inverted
+        loss.raw_variance.copy_((teacher.square().mean((0, 2, 3)) - 1e-5).expm1().log())  # inverse of softplus
     loss(torch.zeros_like(teacher), teacher).backward()
     assert loss.raw_variance.grad.abs().max() < 1e-12
 

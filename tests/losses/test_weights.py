@@ -37,7 +37,7 @@ def maps(images: int, channels: int, height: int, width: int) -> torch.Tensor:
     return torch.randn(2, images, channels, height, width)
 
 
-def test_skd_s_pixel_wise_weight_counts_images_and_the_entropy() -> None:
+def test_skd_s_pixel_wise_weight_includes_images_and_entropy() -> None:
     assert "weight of 10 at 8 images is 80 · (PixelKL + the teacher's entropy)" in TEXT
     student, teacher = maps(8, 5, 6, 7)
     entropy = torch.distributions.Categorical(logits=teacher.movedim(1, -1)).entropy().mean()
@@ -45,17 +45,17 @@ def test_skd_s_pixel_wise_weight_counts_images_and_the_entropy() -> None:
     torch.testing.assert_close(80 * (kd.losses.PixelKL()(student, teacher) + entropy), published)
 
 
-def test_cirkd_s_cwd_weight_counts_the_student_s_channels() -> None:
+def test_cirkd_s_cwd_weight_includes_the_student_s_channels() -> None:
     assert "weight of 50 after a student of 128 channels and a teacher of 512 is 50 · 512 / 128 = 200 here" in TEXT
     student, teacher = maps(2, 512, 4, 5).flatten(3)
-    shares = [torch.distributions.Categorical(logits=each) for each in (teacher, student)]
+    shares = [torch.distributions.Categorical(logits=logits) for logits in (teacher, student)]
     published = 50 * torch.distributions.kl_divergence(*shares).sum() / (2 * 128)
     default = kd.losses.CWD()(student.unflatten(2, (4, 5)), teacher.unflatten(2, (4, 5)))
     torch.testing.assert_close(200 * default, published)
 
 
 @pytest.mark.parametrize("convention", ["ifvd", "cirkd"])
-def test_ifvd_s_weights_count_the_valid_pixels(convention: str) -> None:
+def test_ifvd_s_weights_include_the_share_of_valid_pixels(convention: str) -> None:
     assert "IFVD's weights must be multiplied by the share of valid pixels" in TEXT
     student, teacher = maps(2, 4, 6, 7)
     labels = torch.randint(0, 3, (2, 6, 7))
@@ -66,7 +66,7 @@ def test_ifvd_s_weights_count_the_valid_pixels(convention: str) -> None:
 
 def test_cirkd_s_dsd_weights_are_the_defaults() -> None:
     assert "`psd: 1000, csd: 10, convention: cirkd` on maps of 64×128 is `psd: 0.12, csd: 10`: the defaults" in TEXT
-    student, teacher = (tuple(each) for each in torch.randn(2, 3, 1, 4, 64, 128))
+    student, teacher = (tuple(taps) for taps in torch.randn(2, 3, 1, 4, 64, 128))
     published = kd.losses.DSD(psd=1000, csd=10, convention="cirkd")(student, teacher)
     default = kd.losses.DSD(psd=0.12, csd=10)(student, teacher)
     assert default.item() == pytest.approx(published.item(), rel=2e-2)  # the page has two digits

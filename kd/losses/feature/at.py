@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from kd.losses._checks import check_known
-from kd.losses._pixels import Labels, attention, full_precision, mean_over, pair
+from kd.losses._pixels import AnyMaps, Labels, attention, full_precision, mean_over, pair
 
 
 class AT(nn.Module):
@@ -42,9 +42,7 @@ class AT(nn.Module):
         check_known(self.conventions, convention=convention)
         self.convention = convention
 
-    def forward(
-        self, student: Float[Tensor, "N C h w"], teacher: Float[Tensor, "_N _D _h _w"], labels: Labels = None
-    ) -> Float[Tensor, ""]:
+    def forward(self, student: Float[Tensor, "N C h w"], teacher: AnyMaps, labels: Labels = None) -> Float[Tensor, ""]:
         """Squared distance of the attention maps, mean over the batch."""
         with full_precision(student):
             student, teacher, valid = pair(student, teacher, labels, channels=False)

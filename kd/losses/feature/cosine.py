@@ -3,7 +3,7 @@
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from kd.losses._pixels import Labels, full_precision, mean_over, pair, unit
+from kd.losses._pixels import Labels, Maps, full_precision, mean_over, pair, unit
 
 
 class Cosine(nn.Module):
@@ -24,9 +24,7 @@ class Cosine(nn.Module):
 
     compares = "features"
 
-    def forward(
-        self, student: Float[Tensor, "N C h w"], teacher: Float[Tensor, "_N _C _h _w"], labels: Labels = None
-    ) -> Float[Tensor, ""]:
+    def forward(self, student: Float[Tensor, "N C h w"], teacher: Maps, labels: Labels = None) -> Float[Tensor, ""]:
         """1 minus the cosine, mean over the valid pixels."""
         with full_precision(student):
             student, teacher, valid = pair(student, teacher, labels)

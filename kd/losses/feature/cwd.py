@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kd.losses._checks import check_above
-from kd.losses._pixels import Labels, divergence, full_precision, mean_over, pair, suppressed
+from kd.losses._pixels import Labels, Maps, divergence, full_precision, mean_over, pair, suppressed
 
 
 class CWD(nn.Module):
@@ -35,9 +35,7 @@ class CWD(nn.Module):
         check_above(0, temperature=temperature)
         self.temperature = temperature
 
-    def forward(
-        self, student: Float[Tensor, "N C h w"], teacher: Float[Tensor, "_N _C _h _w"], labels: Labels = None
-    ) -> Float[Tensor, ""]:
+    def forward(self, student: Float[Tensor, "N C h w"], teacher: Maps, labels: Labels = None) -> Float[Tensor, ""]:
         """T² · KL over space, mean over channels and the batch."""
         with full_precision(student):
             student, teacher, valid = pair(student, teacher, labels)

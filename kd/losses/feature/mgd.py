@@ -4,7 +4,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from kd.losses._checks import check_known
-from kd.losses._pixels import Labels, full_precision, mean_over, pair
+from kd.losses._pixels import Labels, Maps, full_precision, mean_over, pair
 
 
 class MGD(nn.Module):
@@ -38,9 +38,7 @@ class MGD(nn.Module):
         check_known(self.conventions, convention=convention)
         self.convention = convention
 
-    def forward(
-        self, student: Float[Tensor, "N C h w"], teacher: Float[Tensor, "_N _C _h _w"], labels: Labels = None
-    ) -> Float[Tensor, ""]:
+    def forward(self, student: Float[Tensor, "N C h w"], teacher: Maps, labels: Labels = None) -> Float[Tensor, ""]:
         """Squared difference, mean over channels and valid pixels."""
         with full_precision(student):
             student, teacher, valid = pair(student, teacher, labels)

@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from kd.losses._checks import check_known
-from kd.losses._pixels import Labels, full_precision, mean_over, pair
+from kd.losses._pixels import Labels, Maps, full_precision, mean_over, pair
 from kd.losses.feature._standardize import standardize
 
 
@@ -47,9 +47,7 @@ class SRD(nn.Module):
         self.exponent = exponent
         self.convention = convention
 
-    def forward(
-        self, student: Float[Tensor, "N C h w"], teacher: Float[Tensor, "_N _C _h _w"], labels: Labels = None
-    ) -> Float[Tensor, ""]:
+    def forward(self, student: Float[Tensor, "N C h w"], teacher: Maps, labels: Labels = None) -> Float[Tensor, ""]:
         """The logarithm of the mean power of the difference."""
         with full_precision(student):
             student, teacher, valid = pair(student, teacher, labels)

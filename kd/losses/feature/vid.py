@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kd.losses._checks import check_above, check_at_least, check_channels
-from kd.losses._pixels import Labels, full_precision, mean_over, pair
+from kd.losses._pixels import Labels, Maps, full_precision, mean_over, pair
 
 LEAST = 1e-5  # variance
 
@@ -45,9 +45,7 @@ class VID(nn.Module):
         start = variance - LEAST
         self.raw_variance = nn.Parameter(torch.full((channels,), start + math.log(-math.expm1(-start))))
 
-    def forward(
-        self, student: Float[Tensor, "N C h w"], teacher: Float[Tensor, "_N _C _h _w"], labels: Labels = None
-    ) -> Float[Tensor, ""]:
+    def forward(self, student: Float[Tensor, "N C h w"], teacher: Maps, labels: Labels = None) -> Float[Tensor, ""]:
         """Negative log-likelihood of the teacher's map, mean over channels and valid pixels."""
         with full_precision(student):
             student, teacher, valid = pair(student, teacher, labels)

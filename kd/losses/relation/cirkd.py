@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kd.losses._checks import check_above, check_at_least, check_channels
-from kd.losses._pixels import Labels, full_precision, pair, suppressed, unit
+from kd.losses._pixels import AnyMaps, Labels, Maps, full_precision, pair, suppressed, unit
 from kd.losses.relation._memory import Memory, drawn, entries_of_each_class
 from kd.losses.relation._pairs import pixel_rows, pooled, summed_in_tiles
 
@@ -49,9 +49,7 @@ class CIRKDMiniBatch(nn.Module):
         self.temperature = temperature
         self.pool = pool
 
-    def forward(
-        self, student: Float[Tensor, "N C h w"], teacher: Float[Tensor, "_N _D _h _w"], labels: Labels = None
-    ) -> Float[Tensor, ""]:
+    def forward(self, student: Float[Tensor, "N C h w"], teacher: AnyMaps, labels: Labels = None) -> Float[Tensor, ""]:
         """KL of the similarities to each image's pixels, mean over pixels and pairs of images."""
         with full_precision(student):
             student, teacher, valid = pair(student, teacher, labels, channels=False)
@@ -142,9 +140,7 @@ class CIRKDMemory(nn.Module):
         self.region_samples = min(region_queue, -(-region_samples // num_classes))
         self.register_buffer("draws", torch.zeros((), dtype=torch.int64))
 
-    def forward(
-        self, student: Float[Tensor, "N C h w"], teacher: Float[Tensor, "_N _C _h _w"], labels: Labels = None
-    ) -> Float[Tensor, ""]:
+    def forward(self, student: Float[Tensor, "N C h w"], teacher: Maps, labels: Labels = None) -> Float[Tensor, ""]:
         """KL of the similarities to the memory, mean over the valid pixels; then the memory is written."""
         with full_precision(student):
             student, teacher, valid = pair(student, teacher, labels)

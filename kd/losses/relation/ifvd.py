@@ -5,7 +5,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from kd.losses._checks import check_known
-from kd.losses._pixels import Labels, full_precision, mean_over, or_infinity, pair, unit
+from kd.losses._pixels import AnyMaps, Labels, full_precision, mean_over, or_infinity, pair, unit
 from kd.losses.relation._pairs import pixel_rows, segment_means
 from kd.types import IGNORE
 
@@ -40,9 +40,7 @@ class IFVD(nn.Module):
         check_known(self.conventions, convention=convention)
         self.convention = convention
 
-    def forward(
-        self, student: Float[Tensor, "N C h w"], teacher: Float[Tensor, "_N _D _h _w"], labels: Labels = None
-    ) -> Float[Tensor, ""]:
+    def forward(self, student: Float[Tensor, "N C h w"], teacher: AnyMaps, labels: Labels = None) -> Float[Tensor, ""]:
         """Squared difference of the pixels' similarity to their class, mean over the valid pixels."""
         with full_precision(student):
             student, teacher, valid = pair(student, teacher, labels, channels=False)

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kd.losses._checks import check_at_least, check_known
-from kd.losses._pixels import Labels, full_precision, or_infinity, pair, unit
+from kd.losses._pixels import AnyMaps, Labels, full_precision, or_infinity, pair, unit
 from kd.losses.relation._pairs import pixel_rows, segment_means, shuffled
 from kd.types import IGNORE
 
@@ -62,9 +62,7 @@ class RKD(nn.Module):
         self.normalize = normalize
         self.register_buffer("draws", torch.zeros((), dtype=torch.int64))
 
-    def forward(
-        self, student: Float[Tensor, "N C h w"], teacher: Float[Tensor, "_N _D _h _w"], labels: Labels = None
-    ) -> Float[Tensor, ""]:
+    def forward(self, student: Float[Tensor, "N C h w"], teacher: AnyMaps, labels: Labels = None) -> Float[Tensor, ""]:
         """The two parts with their factors."""
         with full_precision(student):
             student, teacher, valid = pair(student, teacher, labels, channels=False)

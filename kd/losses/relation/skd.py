@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kd.losses._checks import check_known
-from kd.losses._pixels import Labels, full_precision, pair, suppressed, unit
+from kd.losses._pixels import AnyMaps, Labels, full_precision, pair, suppressed, unit
 from kd.losses.relation._pairs import pixel_rows, summed_in_tiles
 
 
@@ -53,9 +53,7 @@ class SKD(nn.Module):
         self.pool = pool
         self.convention = convention
 
-    def forward(
-        self, student: Float[Tensor, "N C h w"], teacher: Float[Tensor, "_N _D _h _w"], labels: Labels = None
-    ) -> Float[Tensor, ""]:
+    def forward(self, student: Float[Tensor, "N C h w"], teacher: AnyMaps, labels: Labels = None) -> Float[Tensor, ""]:
         """Squared difference of the similarities, mean over an image's pairs and over the batch."""
         with full_precision(student):
             student, teacher, valid = pair(student, teacher, labels, channels=False)

@@ -4,7 +4,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from kd.losses._checks import check_known, warn_once
-from kd.losses._pixels import Labels, full_precision, or_infinity, pair, unit
+from kd.losses._pixels import AnyMaps, Labels, full_precision, or_infinity, pair, unit
 
 
 class SP(nn.Module):
@@ -38,9 +38,7 @@ class SP(nn.Module):
         check_known(self.conventions, convention=convention)
         self.convention = convention
 
-    def forward(
-        self, student: Float[Tensor, "N C h w"], teacher: Float[Tensor, "_N _D _h _w"], labels: Labels = None
-    ) -> Float[Tensor, ""]:
+    def forward(self, student: Float[Tensor, "N C h w"], teacher: AnyMaps, labels: Labels = None) -> Float[Tensor, ""]:
         """Squared difference of the similarities, mean over the pairs of images."""
         with full_precision(student):
             student, teacher, valid = pair(student, teacher, labels, channels=False)

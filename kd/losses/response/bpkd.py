@@ -5,7 +5,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kd.losses._checks import check_above, check_at_least
-from kd.losses._pixels import Labels, divergence, full_precision, mean_over, members, near_boundary, pair, suppressed
+from kd.losses._pixels import (
+    Labels,
+    Maps,
+    divergence,
+    full_precision,
+    mean_over,
+    members,
+    near_boundary,
+    pair,
+    suppressed,
+)
 from kd.losses.response._classes import labels_or_argmax
 
 
@@ -51,9 +61,7 @@ class BPKD(nn.Module):
         self.body = body
         self.edge = edge
 
-    def forward(
-        self, student: Float[Tensor, "N K h w"], teacher: Float[Tensor, "_N _K _h _w"], labels: Labels = None
-    ) -> Float[Tensor, ""]:
+    def forward(self, student: Float[Tensor, "N K h w"], teacher: Maps, labels: Labels = None) -> Float[Tensor, ""]:
         """T² times the two divergences."""
         with full_precision(student):
             student, teacher, valid = pair(student, teacher, labels)

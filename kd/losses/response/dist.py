@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kd.losses._checks import check_above, check_at_least, check_known
-from kd.losses._pixels import Labels, centred, full_precision, mean_over, pair
+from kd.losses._pixels import Labels, Maps, centred, full_precision, mean_over, pair
 from kd.losses.response._classes import warn_of_two_classes
 
 EPSILON = 1e-8  # the authors'
@@ -55,9 +55,7 @@ class DIST(nn.Module):
         self.inter = inter
         self.intra = intra
 
-    def forward(
-        self, student: Float[Tensor, "N K h w"], teacher: Float[Tensor, "_N _K _h _w"], labels: Labels = None
-    ) -> Float[Tensor, ""]:
+    def forward(self, student: Float[Tensor, "N K h w"], teacher: Maps, labels: Labels = None) -> Float[Tensor, ""]:
         """T² times the two distances."""
         with full_precision(student):
             student, teacher, valid = pair(student, teacher, labels)

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from kd.losses._pixels import Labels, full_precision, pair
+from kd.losses._pixels import Labels, Maps, full_precision, pair
 from kd.losses.response._classes import warn_of_two_classes
 from kd.losses.response.pixel_kl import PixelKL
 
@@ -40,9 +40,7 @@ class LogitStandardized(nn.Module):
         if getattr(self.loss, "compares", "either") == "features":
             raise ValueError(f"LogitStandardized: {type(self.loss).__name__} compares features; give a loss on logits")
 
-    def forward(
-        self, student: Float[Tensor, "N K h w"], teacher: Float[Tensor, "_N _K _h _w"], labels: Labels = None
-    ) -> Float[Tensor, ""]:
+    def forward(self, student: Float[Tensor, "N K h w"], teacher: Maps, labels: Labels = None) -> Float[Tensor, ""]:
         """The loss of the standardised logits."""
         with full_precision(student):
             student, teacher, _ = pair(student, teacher, labels)

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kd.losses._checks import check_above, check_known
-from kd.losses._pixels import Labels, divergence, full_precision, mean_over, pair
+from kd.losses._pixels import Labels, Maps, divergence, full_precision, mean_over, pair
 
 PART = 2**22  # elements compared at a time, in whole images: larger maps leave the cache and the heap of a CPU
 
@@ -59,9 +59,7 @@ class PixelKL(nn.Module):
         self.temperature = temperature
         self.convention = convention
 
-    def forward(
-        self, student: Float[Tensor, "N K h w"], teacher: Float[Tensor, "_N _K _h _w"], labels: Labels = None
-    ) -> Float[Tensor, ""]:
+    def forward(self, student: Float[Tensor, "N K h w"], teacher: Maps, labels: Labels = None) -> Float[Tensor, ""]:
         """T² · KL(teacher ‖ student), mean over the valid pixels."""
         with full_precision(student):
             student, teacher, valid = pair(student, teacher, labels)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kd.losses._checks import check_classes
-from kd.losses._pixels import Labels, full_precision, mean_over, pair
+from kd.losses._pixels import Labels, Maps, full_precision, mean_over, pair
 
 
 class PseudoLabel(nn.Module):
@@ -44,9 +44,7 @@ class PseudoLabel(nn.Module):
             raise ValueError(f"threshold is {threshold}; every probability must be in [0, 1]")
         self.register_buffer("threshold", thresholds, persistent=False)
 
-    def forward(
-        self, student: Float[Tensor, "N K h w"], teacher: Float[Tensor, "_N _K _h _w"], labels: Labels = None
-    ) -> Float[Tensor, ""]:
+    def forward(self, student: Float[Tensor, "N K h w"], teacher: Maps, labels: Labels = None) -> Float[Tensor, ""]:
         """Cross entropy with the teacher's classes, mean over the pixels above their threshold."""
         with full_precision(student):
             student, teacher, valid = pair(student, teacher, labels)
