@@ -17,6 +17,9 @@ CALLS = {
     "diff": "from kd.compare.diff import diff_command; diff_command(student, baseline)",
     "compare": "from kd.compare import compare_command; compare_command([str(student)], page=False)",
     "json": "from kd.compare import compare_command; compare_command([str(student)], page=False, as_json=True)",
+    "list by command": "from kd.cli import main; main(['list', '--runs', str(runs)])",
+    "diff by command": "from kd.cli import main; main(['diff', str(student), str(baseline)])",
+    "compare by command": "from kd.cli import main; main(['compare', '--no-page', str(student)])",
     "metrics": "import numpy, kd.metrics; print(kd.metrics.scores(numpy.eye(2)).miou)",
 }
 
