@@ -3,6 +3,7 @@
 runs/<recipe's stem>-<id>/seed<k>/
     recipe.yaml          the resolved recipe
     environment.json     versions, hardware, command
+    log.txt              everything that it reported, with times
     metrics.jsonl        one line a report, with its step
     events.out.tfevents  TensorBoard
     checkpoints/         see kd.train.checkpoint

@@ -4,7 +4,7 @@ import shlex
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
@@ -26,6 +26,7 @@ from kd.storage import read_json, sweep, write_atomic, write_json
 from kd.train.evaluation import headline, score_teacher
 from kd.train.one_run import train_run
 from kd.train.signals import Stop, stopping
+from kd.train.sinks.log_file import logged
 from kd.types import IGNORE
 from kd.units import duration
 
@@ -173,19 +174,20 @@ class Session:
         with self._owned(run_dir, wait):
             if wait and self._finished(run_dir):
                 return run_dir
-            processes = f", {distributed.world()} processes" if distributed.world() > 1 else ""
-            self.say(f"{run_dir}: {_title(recipe, seed)} on {parts.precision}{processes}")
-            for line in [*lines, *([slow] if slow else [])]:
-                self.say(f"  {line}")
-            for line in distributed.first(lambda: _changed_versions(run_dir)):
-                self.say(f"  {line}")
-            distributed.first(lambda: _describe(parts, run_dir))
-            teacher = score_teacher(parts, run_dir, self.stop, self.say)
-            role = role or ("student" if recipe.distill else "baseline")
-            result = train_run(
-                parts, run_dir, seed=seed, role=role, teacher=teacher, stop=self.stop, say=self.say, quiet=self.quiet
-            )
-            self.say(f"{run_dir}: {headline(result.splits['val'])} after {duration(result.seconds)}")
+            with self._logged(run_dir) as say:
+                processes = f", {distributed.world()} processes" if distributed.world() > 1 else ""
+                say(f"{run_dir}: {_title(recipe, seed)} on {parts.precision}{processes}")
+                for line in [*lines, *([slow] if slow else [])]:
+                    say(f"  {line}")
+                for line in distributed.first(lambda: _changed_versions(run_dir)):
+                    say(f"  {line}")
+                distributed.first(lambda: _describe(parts, run_dir))
+                teacher = score_teacher(parts, run_dir, self.stop, say)
+                role = role or ("student" if recipe.distill else "baseline")
+                result = train_run(
+                    parts, run_dir, seed=seed, role=role, teacher=teacher, stop=self.stop, say=say, quiet=self.quiet
+                )
+                say(f"{run_dir}: {headline(result.splits['val'])} after {duration(result.seconds)}")
         return run_dir
 
     def _take(self, recipe: Recipe, seed: int) -> Parts:
@@ -204,6 +206,10 @@ class Session:
             return False
         self.say(f"{run_dir}: finished ({headline(distributed.first(lambda: read_result(run_dir)).splits['val'])})")
         return True
+
+    def _logged(self, run_dir: Path) -> AbstractContextManager[Say]:
+        """A `say` that rank 0 writes to the run's log too."""
+        return logged(run_dir, self.say) if distributed.rank() == 0 else nullcontext(self.say)
 
     @contextmanager
     def _owned(self, run_dir: Path, wait: bool) -> Iterator[None]:

@@ -31,4 +31,4 @@ def test_a_loss_needs_no_engine() -> None:
     root = Path(__file__).resolve().parents[2]
     done = subprocess.run([sys.executable, "-c", LOOP], cwd=root, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == "['kd.types']"
+    assert done.stdout.strip() == "['kd.constants', 'kd.types']"

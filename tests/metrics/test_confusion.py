@@ -5,9 +5,13 @@ import pytest
 import torch
 from torchmetrics.classification import MulticlassConfusionMatrix, MulticlassJaccardIndex
 
-from kd.metrics import confusion_matrix, scores
+from kd.metrics import Scores, confusion_matrix, scores
 
 ORACLES = Path(__file__).parents[1] / "oracles"
+
+
+def scores_of(matrix: torch.Tensor) -> Scores:
+    return scores(matrix.numpy())
 
 
 def by_sets(
@@ -34,7 +38,7 @@ def test_a_matrix_by_hand():
     matrix = confusion_matrix(labels, predictions, 4)
     assert matrix.tolist() == [[1, 1, 0, 0], [0, 2, 0, 0], [1, 0, 0, 0], [0, 0, 0, 0]]
     assert matrix.dtype == torch.int64
-    result = scores(matrix)
+    result = scores_of(matrix)
     assert result.iou == (1 / 3, pytest.approx(2 / 3), 0.0, None)
     assert result.absent == (3,)
     assert result.miou == pytest.approx((1 / 3 + 2 / 3 + 0) / 3)
@@ -52,7 +56,7 @@ def test_equal_to_sets_on_1000_random_cases():
         labels = torch.randint(0, num_classes, shape, generator=generator)
         labels[torch.rand(shape, generator=generator) < 0.2] = 255
         predictions = torch.randint(0, num_classes, shape, generator=generator)
-        result = scores(confusion_matrix(labels, predictions, num_classes))
+        result = scores_of(confusion_matrix(labels, predictions, num_classes))
         expected = by_sets(labels, predictions, num_classes)
         assert result.iou == tuple(iou for iou, _ in expected)
         assert result.dice == tuple(dice for _, dice in expected)
@@ -77,11 +81,11 @@ def test_equal_to_torchmetrics_where_the_definition_is_the_same(seed):
     matrix = confusion_matrix(labels, predictions, 6)
     assert torch.equal(matrix, MulticlassConfusionMatrix(6, ignore_index=255)(predictions, labels))
     ours = MulticlassJaccardIndex(6, average="macro", ignore_index=255)(predictions, labels).item()
-    assert scores(matrix).miou == pytest.approx(ours, abs=1e-6)
+    assert scores_of(matrix).miou == pytest.approx(ours, abs=1e-6)
 
 
 def test_nothing_scored_is_nan_and_not_zero():
-    result = scores(confusion_matrix(torch.full((2, 2), 255), torch.zeros(2, 2, dtype=torch.int64), 3))
+    result = scores_of(confusion_matrix(torch.full((2, 2), 255), torch.zeros(2, 2, dtype=torch.int64), 3))
     assert np.isnan(result.miou)
     assert np.isnan(result.pixel_accuracy)
     assert result.iou == (None, None, None)
@@ -90,7 +94,7 @@ def test_nothing_scored_is_nan_and_not_zero():
 
 def test_counts_beyond_float32_stay_exact():
     large = 2**24 + 1  # the first integer that float32 cannot hold
-    assert scores(torch.tensor([[large, 0], [1, 0]])).iou[0] == large / (large + 1)
+    assert scores_of(torch.tensor([[large, 0], [1, 0]])).iou[0] == large / (large + 1)
 
 
 def test_eight_bit_labels_do_not_overflow():
@@ -130,7 +134,7 @@ def test_stored_confusion_matrix(size):
 def test_stored_jaccard_index(size, ignore):
     labels, predictions, num_classes, expected = oracle(f"met_jaccard_tm_none{ignore}_{size}")
     matrix = confusion_matrix(labels, predictions, num_classes)
-    result = scores(matrix)
+    result = scores_of(matrix)
     # every class of these cases is predicted somewhere, so that none is absent
     assert result.iou == pytest.approx(expected.tolist(), abs=1e-6)
     assert result.miou == pytest.approx(oracle(f"met_jaccard_tm_macro{ignore}_{size}")[3].item(), abs=1e-6)
@@ -147,7 +151,7 @@ def test_stored_smp_iou(size):
     with np.load(ORACLES / f"met_iou_smp_ignore_{size}.npz") as case:
         assert np.array_equal(case["in_target"], labels.numpy())
         macro = case["loss1"].item()
-    result = scores(confusion_matrix(labels, predictions, num_classes))
+    result = scores_of(confusion_matrix(labels, predictions, num_classes))
     assert result.miou == pytest.approx(macro, abs=1e-12)
 
 
@@ -158,14 +162,14 @@ def test_stored_mean_accuracy_counts_classes_without_labels(size):
     matrix = confusion_matrix(labels, predictions, num_classes)
     labelled = int((matrix.sum(1) > 0).sum())
     assert labelled < num_classes
-    assert scores(matrix).mean_accuracy * labelled / num_classes == pytest.approx(expected.item(), abs=1e-6)
+    assert scores_of(matrix).mean_accuracy * labelled / num_classes == pytest.approx(expected.item(), abs=1e-6)
 
 
 @pytest.mark.parametrize("size", ["odd", "b1"])
 def test_stored_scores_that_are_means_over_images(size):
     # Differs on purpose: segmentation.MeanIoU and DiceScore average the images' scores, ours sums matrices first.
     labels, predictions, num_classes, expected = oracle(f"met_meaniou_tm_perclass1_{size}")
-    images = [scores(confusion_matrix(*one, num_classes)) for one in zip(labels, predictions, strict=True)]
+    images = [scores_of(confusion_matrix(*one, num_classes)) for one in zip(labels, predictions, strict=True)]
     iou = np.mean([one.iou for one in images], axis=0)
     assert iou == pytest.approx(expected.tolist(), abs=1e-6)
     assert oracle(f"met_meaniou_tm_perclass0_{size}")[3].item() == pytest.approx(iou.mean(), abs=1e-6)

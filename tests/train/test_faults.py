@@ -97,6 +97,7 @@ def rich(request, tmp_path_factory):
         f"train={{steps: {steps}, evaluate_every: {steps // 3}, save_every: 5, batch_size: 4}}",
         "train.accumulate=2",
         "train.ema=0.9",
+        "train.checkpoints=all",
     )
     began = time.monotonic()
     (whole,), _ = run(read(path, *overrides), folder / "whole")

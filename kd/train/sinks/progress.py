@@ -9,6 +9,7 @@ import numpy as np
 
 from kd.recipe import Recipe
 from kd.train.sinks.jsonl import JsonLines
+from kd.train.sinks.log_file import LogFile
 from kd.train.sinks.tensorboard import TensorBoard
 from kd.train.sinks.terminal import Terminal
 from kd.train.sinks.wandb import WeightsAndBiases
@@ -97,6 +98,7 @@ def make_progress(run: Path, recipe: Recipe, *, seed: int, steps: int, start: in
         track = recipe.track
         makers["Weights & Biases"] = lambda: WeightsAndBiases(run, track, config)
     makers["metrics.jsonl"] = lambda: JsonLines(run, start)
+    makers["log.txt"] = lambda: LogFile(run)
     if recipe.log.tensorboard:
         makers["TensorBoard"] = lambda: TensorBoard(run, start, config)
     if not quiet:

@@ -1,0 +1,86 @@
+"""The routes through the house: what one command opens and builds, and where the story of a step is told."""
+
+import dataclasses
+import inspect
+import sys
+from collections import Counter
+from pathlib import Path
+
+import grimp
+import torch
+from tiny import read, write_recipes
+
+from kd.cli import main
+from kd.components import importable
+from kd.parts.assemble import assemble
+from kd.parts.dry_run import dry_run
+from kd.recipe import yaml12
+from kd.train.loop import train
+from kd.train.step import TrainState
+
+
+def test_one_command_reads_each_recipe_once_and_builds_each_network_once_a_run(tmp_path, monkeypatch):
+    path = write_recipes(tmp_path)
+    nets = tmp_path / "nets.py"
+    nets.write_text(
+        nets.read_text().replace(
+            "        super().__init__()", "        BUILT.append(channels)\n        super().__init__()", 1
+        )
+        + "\n\nBUILT = []\n"
+    )
+    opened = Counter()
+    ordinary = yaml12.read_text
+    monkeypatch.setattr(yaml12, "read_text", lambda file: opened.update([Path(file).name]) or ordinary(file))
+    arguments = ["run", str(path), "--trust", "--baseline", "--runs", str(tmp_path / "runs"), "train.seeds=[0, 1]"]
+    assert main(arguments) == 0
+    assert opened == {"student.yaml": 1, "teacher.yaml": 1}
+    built = Counter(sys.modules[importable(nets)].BUILT)
+    # channels 8: the teacher's own run, and the teacher of each seed; 4: the student and the baseline of each seed
+    assert built == {8: 1 + 2, 4: 2 + 2}
+
+
+def test_a_dry_run_leaves_weights_buffers_and_random_state_as_they_were(tmp_path):
+    recipe = read(write_recipes(tmp_path), "train.ema=0.9", "student.args.frozen=true", "distill.hint=null")
+    parts = assemble(recipe, runs=tmp_path / "runs", seed=0, trained=False)
+    before = {name: value.clone() for name, value in parts.student.state_dict().items()}
+    frozen = [name for name, parameter in parts.student.named_parameters() if not parameter.requires_grad]
+    random = torch.get_rng_state()
+    assert dry_run(parts) == []
+    after = parts.student.state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert frozen == [name for name, parameter in parts.student.named_parameters() if not parameter.requires_grad]
+    assert torch.equal(random, torch.get_rng_state())
+
+
+def test_the_loop_is_one_function_that_a_reader_follows():
+    source = inspect.getsource(train)
+    body = source.replace(f'"""{train.__doc__}"""', "")
+    assert len(body.splitlines()) <= 45
+    story = [
+        "phases.enter",
+        "set_learning_rate",
+        "accumulate_gradients",
+        "is_finite",
+        "optimizer.step",
+        "update_average",
+    ]
+    story += ["guard.leave_out", "reports.write", "evaluations.evaluate", "ended_early", "save("]
+    assert [name for name in story if name not in body] == []
+
+
+def test_the_state_of_a_run_is_data():
+    functions = {field.name for field in dataclasses.fields(TrainState) if "Callable" in str(field.type)}
+    assert functions == {"teacher"}
+
+
+def test_there_are_no_import_circles():
+    """Imports inside functions and for type checkers count too."""
+    graph = grimp.build_graph("kd", "teachers", "students", exclude_type_checking_imports=False)
+    graph.remove_module("kd")  # the face imports everything, and nothing imports it but through it
+    circles, seen = [], set()
+    for module in sorted(graph.modules):
+        for imported in graph.find_modules_directly_imported_by(module):
+            if module in graph.find_downstream_modules(module) and (imported, module) not in seen:
+                circles.append((module, imported))
+    assert circles == []
