@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from kd.constants import IGNORE as IGNORE  # the label of an ignored pixel; datasets translate whatever their files use
 
-Taken = Tensor | tuple[Tensor, ...]  # what a term reads on one side: a map, or a tuple with a map per address
+Maps = Tensor | tuple[Tensor, ...]  # what a term reads on one side: a map, or a tuple with a map per address
 
 Item = TypeVar("Item")
 
@@ -53,7 +53,7 @@ class Tapped(NamedTuple):
 
     logits: Tensor  # (N, K, h, w)
     aux: dict[str, Tensor]
-    at: dict[str, Taken]
+    at: dict[str, Maps]
 
 
 @runtime_checkable

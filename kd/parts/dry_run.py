@@ -25,7 +25,7 @@ from kd.parts.roles import frozen_path
 from kd.recipe import Recipe, Use, teachers
 from kd.recipe.trust import is_trusted
 from kd.scoring import check_metrics
-from kd.types import Batch, Taken, Tapped, as_tuple, resize_labels, traits
+from kd.types import Batch, Maps, Tapped, as_tuple, resize_labels, traits
 
 
 def open_parts(recipe: Recipe, *, runs: Path, trained: bool = True) -> Parts:
@@ -234,7 +234,7 @@ def _compares_shifts(name: str, parts: Parts, student: Tapped, teacher: Tapped, 
 
     there = teacher.at[name]
     if isinstance(there, tuple):
-        moved: Taken = tuple(shifted(maps, address) for maps, address in zip(there, addresses, strict=True))
+        moved: Maps = tuple(shifted(maps, address) for maps, address in zip(there, addresses, strict=True))
     else:
         moved = shifted(there, addresses)
     values = []

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from kd.types import IGNORE, Batch, DistillationLoss, SupervisedLoss, Taken, Tapped, resize, resize_labels
+from kd.types import IGNORE, Batch, DistillationLoss, Maps, SupervisedLoss, Tapped, resize, resize_labels
 
 
 @dataclass(frozen=True)
@@ -86,6 +86,6 @@ class Term:
         return ours, theirs, numbers
 
 
-def _one(maps: Taken) -> Tensor:
+def _one(maps: Maps) -> Tensor:
     assert isinstance(maps, Tensor)
     return maps

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from kd.machine import Precision
 from kd.networks.taps import Address, Taps
-from kd.types import Batch, Taken, Tapped, as_classes, as_tuple
+from kd.types import Batch, Maps, Tapped, as_classes, as_tuple
 
 
 class Teacher(nn.Module):
@@ -115,7 +115,7 @@ def frozen_path(network: nn.Module, name: str) -> str:
     return "backbone" if name == "encoder" and name not in children and "backbone" in children else name
 
 
-def _adapt(adapter: nn.Module, maps: Taken) -> Taken:
+def _adapt(adapter: nn.Module, maps: Maps) -> Maps:
     if isinstance(adapter, nn.ModuleList):
         return tuple(module(tensor) for module, tensor in zip(adapter, as_tuple(maps), strict=True))
     adapted: Tensor = adapter(maps)
