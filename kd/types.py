@@ -145,6 +145,11 @@ def as_classes(logits: Float[Tensor, "N K h w"]) -> Float[Tensor, "N classes h w
     return torch.cat((torch.zeros_like(logits), logits), 1) if logits.shape[1] == 1 else logits
 
 
+def size_of(maps: Tensor) -> tuple[int, int]:
+    """The height and width, (H, W), of images, maps or labels."""
+    return maps.shape[-2], maps.shape[-1]
+
+
 def resize(maps: Float[Tensor, "N C h w"], size: tuple[int, int]) -> Float[Tensor, "N C H W"]:
     """Resize bilinearly with half-pixel centres (`align_corners=False`), antialiased where the map shrinks.
 
