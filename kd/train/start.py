@@ -45,7 +45,7 @@ def start(parts: Parts, *, seed: int, step: int = 0, waiting: Callable[[], None]
 
 
 def step_teacher(parts: Parts, seed: int) -> Callable[[Batch], Tapped | None]:
-    """The teacher that a step calls: the role, or its cache if the recipe has one; without a teacher, it returns None."""
+    """The teacher that a step calls: the role, or its cache if the recipe has one; returns None without a teacher."""
     if parts.teaching is None:
         return lambda batch: None
     if parts.recipe.cache is None:
