@@ -57,8 +57,8 @@ class Guard:
             raise DivergedError(f"{text}; {ADVICE}")
         if self.count > self.at_most:
             raise DivergedError(f"{text}; this is one more than train.nan_limit {self.at_most}; {ADVICE}")
-        done = "skipped" if self.policy == "skip" else "back to the last checkpoint's weights"
-        warnings.warn(f"{text}; {done} ({self.count} of at most {self.at_most})", stacklevel=2)
+        outcome = "skipped" if self.policy == "skip" else "back to the last checkpoint's weights"
+        warnings.warn(f"{text}; {outcome} ({self.count} of at most {self.at_most})", stacklevel=2)
         if self.policy == "skip":
             with torch.no_grad():
                 for name, buffer in distributed.bare(run.student).named_buffers():

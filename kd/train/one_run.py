@@ -33,7 +33,7 @@ from kd.trained import write_weights
 from kd.types import parameter_count
 from kd.units import as_steps, duration
 
-SLOW_SAVE = 10.0  # seconds; torchrun kills 30 s after it asks for a stop, and the step has to end first
+SLOW_SAVE = 10.0  # seconds; torchrun kills 30 s after a signal, and the step must end first
 
 
 def train_run(
