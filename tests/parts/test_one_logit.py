@@ -53,7 +53,7 @@ def test_everything_outside_the_network_has_two_classes(tmp_path):
     (distilled, _), _ = run(read(path), runs, baseline=True)
     (by_cache,), _ = run(read(path, *cached), runs)
     kept = weights(by_cache)
-    (again,), _ = run(read(path, *cached), runs, fresh=True)  # answered by the cache alone
+    (again,), _ = run(read(path, *cached), runs, fresh=True)  # every map is in the cache
     assert equal(kept, weights(again))
     parts = assemble(read(path), runs=runs, seed=0)
     assert dry_run(parts) == []

@@ -211,26 +211,35 @@ def at_step(folder, step):
     raise AssertionError(f"no step {step} within 100 s")
 
 
+def signal_rank_1(job, number):
+    children = Path(f"/proc/{job.pid}/task/{job.pid}/children").read_text().split()
+    os.kill(int(children[1]), number)
+
+
+def stopped_and_resumed(folder, step, *arguments):
+    """The student's weights after a run that torchrun stops at `step` and that another call resumes."""
+    job = torchrun(folder, *arguments)
+    at_step(folder, step)
+    job.send_signal(signal.SIGTERM)
+    _, err = job.communicate(timeout=60)
+    assert "stopped by SIGTERM" in err
+    assert ended(torchrun(folder, *arguments)) == 0
+    return weights(the_run(folder))
+
+
 @pytest.mark.slow
 def test_a_real_torchrun_stops_and_resumes(tmp_path):
     """One rank receives the signal, and later torchrun; after the third call, the weights are those of an uncut run."""
     long = ("train.steps=600", "train.evaluate_every=0", "train.save_every=0")
     whole = uncut(tmp_path / "whole", *long)
     write_plain(tmp_path / "cut")
-    first = torchrun(tmp_path / "cut", *long)
+    job = torchrun(tmp_path / "cut", *long)
     at_step(tmp_path / "cut", 20)
-    children = Path(f"/proc/{first.pid}/task/{first.pid}/children").read_text().split()
-    os.kill(int(children[1]), signal.SIGUSR2)
-    _, err = first.communicate(timeout=60)
+    signal_rank_1(job, signal.SIGUSR2)
+    _, err = job.communicate(timeout=60)
     command = "torchrun --standalone --nproc-per-node 2 -m kd run"
     assert f"stopped by SIGUSR2; the same command resumes the run: {command}" in err
-    second = torchrun(tmp_path / "cut", *long)
-    at_step(tmp_path / "cut", 100)
-    second.send_signal(signal.SIGTERM)
-    _, err = second.communicate(timeout=60)
-    assert "stopped by SIGTERM" in err
-    assert ended(torchrun(tmp_path / "cut", *long)) == 0
-    assert equal(weights(the_run(tmp_path / "cut")), whole)
+    assert equal(stopped_and_resumed(tmp_path / "cut", 100, *long), whole)
 
 
 @pytest.mark.slow
@@ -239,13 +248,7 @@ def test_a_real_torchrun_goes_through_phases_and_a_stop_in_the_second(tmp_path):
     long = (*phased(start_weights(tmp_path / "first")), "train.steps=600", "train.save_every=0")
     whole = uncut(tmp_path / "whole", *long)
     write_plain(tmp_path / "cut")
-    job = torchrun(tmp_path / "cut", *long)
-    at_step(tmp_path / "cut", 320)
-    job.send_signal(signal.SIGTERM)
-    _, err = job.communicate(timeout=60)
-    assert "stopped by SIGTERM" in err
-    assert ended(torchrun(tmp_path / "cut", *long)) == 0
-    assert equal(weights(the_run(tmp_path / "cut")), whole)
+    assert equal(stopped_and_resumed(tmp_path / "cut", 320, *long), whole)
 
 
 @pytest.mark.slow
@@ -253,8 +256,7 @@ def test_a_real_torchrun_ends_within_30_s_of_a_death(tmp_path):
     write_plain(tmp_path)
     job = torchrun(tmp_path, "train.steps=100000", "train.save_every=10")
     at_step(tmp_path, 20)
-    children = Path(f"/proc/{job.pid}/task/{job.pid}/children").read_text().split()
-    os.kill(int(children[1]), signal.SIGKILL)
+    signal_rank_1(job, signal.SIGKILL)
     began = time.monotonic()
     _, err = job.communicate(timeout=60)
     assert time.monotonic() - began < 30

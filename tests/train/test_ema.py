@@ -3,13 +3,12 @@ import copy
 import pytest
 import torch
 from steps import train_and_look
-from tiny import RECIPE, cut_at, equal, weights, write_recipes
+from tiny import RECIPE, cut_at, equal, read, run, weights, write_recipes
 
 from kd.errors import RecipeError
 from kd.parts.assemble import assemble
-from kd.recipe import baseline_of, read_recipe
+from kd.recipe import baseline_of
 from kd.runs import read_metrics, read_result
-from kd.train.session import run_recipe
 from kd.train.start import start
 
 TAUGHT = """
@@ -26,12 +25,8 @@ def recipe(tmp_path):
     return tmp_path / "student.yaml"
 
 
-def read(path, *overrides):
-    return read_recipe(path, overrides, trust=True)
-
-
-def run(recipe, runs):
-    (run_dir,) = run_recipe(recipe, runs=runs, quiet=True, say=lambda line: None)
+def trained(recipe, runs):
+    (run_dir,), _ = run(recipe, runs)
     return run_dir
 
 
@@ -74,8 +69,8 @@ def test_the_teacher_is_the_average_after_each_step(recipe):
 
 
 def test_the_result_is_the_averages_and_both_are_scored(recipe, tmp_path):
-    plain = run(baseline_of(read(recipe)), tmp_path / "runs")
-    averaged = run(baseline_of(read(recipe, "train.ema=0.5")), tmp_path / "runs")
+    plain = trained(baseline_of(read(recipe)), tmp_path / "runs")
+    averaged = trained(baseline_of(read(recipe, "train.ema=0.5")), tmp_path / "runs")
     assert not equal(weights(plain), weights(averaged))
     state = torch.load(sorted((averaged / "checkpoints").glob("step-8-*.pt"))[0], weights_only=True)
     assert equal(
@@ -92,7 +87,7 @@ def test_the_result_is_the_averages_and_both_are_scored(recipe, tmp_path):
 
 
 def test_an_average_that_only_teaches_is_not_the_result(recipe, tmp_path):
-    run_dir = run(read(recipe), tmp_path / "runs")
+    run_dir = trained(read(recipe), tmp_path / "runs")
     state = torch.load(sorted((run_dir / "checkpoints").glob("step-8-*.pt"))[0], weights_only=True)
     student = {name.removeprefix("network."): v for name, v in state["student"].items() if "network." in name}
     assert equal(weights(run_dir), student)
@@ -105,9 +100,9 @@ def test_an_average_that_only_teaches_is_not_the_result(recipe, tmp_path):
 @pytest.mark.parametrize("step", [1, 5])
 def test_resume_is_exact(recipe, tmp_path, step):
     averaged = read(recipe, "train.ema=0.5", "train.select=best", "train.reestimate_batchnorm=1")
-    whole = run(averaged, tmp_path / "whole")
+    whole = trained(averaged, tmp_path / "whole")
     cut_at(step, averaged, tmp_path / "cut")
-    resumed = run(averaged, tmp_path / "cut")
+    resumed = trained(averaged, tmp_path / "cut")
     assert equal(weights(resumed), weights(whole))
     assert (resumed / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
 
