@@ -33,8 +33,11 @@ class Stop:
 
     def agreed(self) -> int | None:
         """The signal that any rank has received so far; every rank must call this equally often."""
-        self.signal = distributed.largest(self.signal or 0) or None
-        return self.signal
+        number = distributed.largest(self.signal or 0)
+        if not number:  # a signal that arrived meanwhile is kept for the next call: the other ranks do not know it yet
+            return None
+        self.signal = number
+        return number
 
     def check(self) -> None:
         """Raise `StoppedError` if any rank has received a signal: where there is nothing to save."""

@@ -212,8 +212,10 @@ def at_step(folder, step):
 
 
 def signal_rank_1(job, number):
+    """Send a signal to rank 1, which is not always the second child of torchrun."""
     children = Path(f"/proc/{job.pid}/task/{job.pid}/children").read_text().split()
-    os.kill(int(children[1]), number)
+    (rank_1,) = [child for child in children if b"RANK=1" in Path(f"/proc/{child}/environ").read_bytes().split(b"\0")]
+    os.kill(int(rank_1), number)
 
 
 def stopped_and_resumed(folder, step, *arguments):

@@ -3,8 +3,9 @@ import signal
 
 import pytest
 
+from kd import distributed
 from kd.errors import StoppedError
-from kd.train.signals import stopping
+from kd.train.signals import Stop, stopping
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2])
@@ -16,6 +17,19 @@ def test_the_first_signal_is_recorded(number):
         with pytest.raises(StoppedError, match=f"stopped by {signal.Signals(number).name}; the same command resumes"):
             stop.check()
     assert signal.getsignal(number) == before
+
+
+def test_a_signal_during_the_agreement_of_the_ranks_is_kept_for_the_next(monkeypatch):
+    stop = Stop()
+
+    def largest(value):
+        stop.handle(signal.SIGTERM, None)
+        return value  # of before the signal, as the other ranks see it
+
+    with monkeypatch.context() as patched:
+        patched.setattr(distributed, "largest", largest)
+        assert stop.agreed() is None
+    assert stop.agreed() == signal.SIGTERM
 
 
 def test_the_second_signal_ends_the_process():
