@@ -46,10 +46,10 @@ def bench_command(recipe: Recipe, *, runs: Path, rounds: int = 10) -> None:
     console = stdout()
     console.print(table)
     step = STEP if STEP in medians else STUDENT
-    for part, whole in ((STEP, (TEACHER, STUDENT)), (CACHED, (STUDENT,)), (LOOP, (step,))):
+    for part, divisors in ((STEP, (TEACHER, STUDENT)), (CACHED, (STUDENT,)), (LOOP, (step,))):
         if part in medians:
-            name = whole[0] if len(whole) == 1 else f"({' + '.join(whole)})"
-            console.print(f"{part} / {name} = {medians[part] / sum(medians[term] for term in whole):.3f}")
+            name = divisors[0] if len(divisors) == 1 else f"({' + '.join(divisors)})"
+            console.print(f"{part} / {name} = {medians[part] / sum(medians[divisor] for divisor in divisors):.3f}")
     console.print(f"peak memory {peak_memory(parts.precision.device) / 2**20:.0f} MB")
 
 

@@ -1,4 +1,4 @@
-"""Train a teacher, a baseline and a distilled student on drawn shapes, and compare them.
+"""Train a teacher, a baseline and a distilled student on synthetic shapes, and compare them.
 
 It takes a few minutes on a CPU and downloads nothing.
 
@@ -23,6 +23,6 @@ def run(arguments: argparse.Namespace) -> int:
     from kd.compare import compare_command
     from kd.train.session import run_recipe
 
-    recipe = shipped_recipes() / "shapes" / "mobilenetv3_kl_cwd.yaml"
-    run_recipe(read_recipe(recipe), runs=arguments.runs, baseline=True)
-    return compare_command([str(recipe)], runs=arguments.runs)
+    recipe = read_recipe(shipped_recipes() / "shapes" / "mobilenetv3_kl_cwd.yaml")
+    run_recipe(recipe, runs=arguments.runs, baseline=True)
+    return compare_command([recipe], runs=arguments.runs)

@@ -44,10 +44,10 @@ def render(comparison: Comparison, shown: Pictures) -> str:
         _section("Sources", _sources(comparison)),
     )
     names = ", ".join(entry.name for entry in comparison.of_role("student")) or "comparison"
-    here = files("kd.compare")
-    return Template(here.joinpath("page.html").read_text(encoding="utf-8")).substitute(
+    folder = files("kd.compare")
+    return Template(folder.joinpath("page.html").read_text(encoding="utf-8")).substitute(
         title=escape(f"{names}: the effect of distillation"),
-        style=here.joinpath("page.css").read_text(encoding="utf-8"),
+        style=folder.joinpath("page.css").read_text(encoding="utf-8"),
         body="\n".join(sections),
         version=__version__,
     )
@@ -162,7 +162,7 @@ def _swatch(color: tuple[int, int, int]) -> str:
 
 def _curves(comparison: Comparison) -> str:
     trained = [entry for entry in comparison.entries if entry.role != "teacher"]
-    metrics = {entry.key: [read_metrics(run_dir) for run_dir in entry.runs] for entry in comparison.entries}
+    metrics = {entry.key: [read_metrics(run_dir) for run_dir in entry.run_dirs] for entry in comparison.entries}
     scores = []
     for entry in trained:
         for lines in metrics[entry.key]:
@@ -258,11 +258,11 @@ def _data_uri(data: bytes) -> str:
 
 
 def _sources(comparison: Comparison) -> str:
-    directories = [run_dir for entry in comparison.entries for run_dir in entry.runs]
-    firsts = [entry.runs[0] for entry in comparison.entries if entry.runs]
-    listed = "".join(f"<li><code>{escape(str(run_dir))}</code></li>" for run_dir in directories)
+    run_dirs = [run_dir for entry in comparison.entries for run_dir in entry.run_dirs]
+    first_seeds = [entry.run_dirs[0] for entry in comparison.entries if entry.run_dirs]
+    listed = "".join(f"<li><code>{escape(str(run_dir))}</code></li>" for run_dir in run_dirs)
     texts = "".join(
         f"<details><summary><code>{escape(path)}</code></summary><pre>{escape(text)}</pre></details>"
-        for path, text in run_texts(firsts)
+        for path, text in run_texts(first_seeds)
     )
     return f"<ul>{listed}</ul>{texts}"

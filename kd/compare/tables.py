@@ -200,7 +200,7 @@ def _entry_json(comparison: Comparison, entry: Entry) -> dict[str, Any]:
         "role": entry.role,
         "name": entry.name,
         "network": entry.network,
-        "runs": [str(run_dir) for run_dir in entry.runs],
+        "runs": [str(run_dir) for run_dir in entry.run_dirs],
         "seeds": list(entry.seeds),
         "select": entry.select,
         **{name: _figure_json(entry.figure(name)) for name in SCORES},

@@ -173,7 +173,7 @@ def network_facts(use: Use, num_classes: int, in_channels: int) -> dict[str, Any
 
 
 def refused_by(use: Use, error: BaseException) -> BaseException:
-    """The error to report for one that a component raised in use: a RecipeError, or `error` itself for a bug of ours."""
+    """What to raise for the error of a component in use: a RecipeError, or `error` itself if it is a bug of ours."""
     if isinstance(error, ValueError):
         return RecipeError(f"{use.where()}: {use.use}: {error}")
     return error if is_trusted(use.use) else RecipeError(f"{use.where()}: {use.use} raised {raised(error)}")

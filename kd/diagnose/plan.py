@@ -112,7 +112,8 @@ def plan(recipe: Recipe, session: Session, *, baseline: bool = False, fresh: boo
             remaining.append((role, trained, unfinished))
     share = SECONDS / max(len(remaining), 1)
     return [
-        _measure(role, session.prepare(trained, next(iter(dirs))), dirs, share) for role, trained, dirs in remaining
+        _measure(role, session.prepare(trained, next(iter(run_dirs))), run_dirs, share)
+        for role, trained, run_dirs in remaining
     ]
 
 

@@ -61,13 +61,15 @@ class Recipe(Section):
     evaluate: EvaluateConfig = Field(default=EvaluateConfig(), description="How images are scored.")
     log: Annotated[LogConfig, Scope.MACHINE] = Field(default=LogConfig(), description="What is shown and logged.")
     track: Annotated[TrackConfig | None, Scope.MACHINE] = Field(
-        default=None, description="The Weights & Biases project that also receives the curves; W&B's settings give key and mode."
+        default=None,
+        description="The Weights & Biases project that also receives the curves; key and mode are W&B's.",
     )
     device: Annotated[Literal["auto", "cpu", "cuda"], Scope.MACHINE] = Field(
         default="auto", description="`auto`: the GPU, or the CPU on a machine without one."
     )
     deterministic: Annotated[Flag, Scope.MACHINE] = Field(
-        default=False, description="Whether a rerun on this machine gives the same bits; an error names the operation that cannot."
+        default=False,
+        description="Whether a rerun on this machine gives the same bits; an error names what cannot.",
     )
 
     _file: Path = PrivateAttr(default=Path("recipe.yaml"))
