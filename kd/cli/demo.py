@@ -1,4 +1,4 @@
-"""Train a teacher, a baseline and a distilled student on synthetic shapes, and compare them.
+"""Train a teacher, a baseline and a distilled student on drawn shapes, and compare them.
 
 It takes a few minutes on a CPU and downloads nothing.
 

@@ -62,14 +62,14 @@ class Recipe(Section):
     log: Annotated[LogConfig, Scope.MACHINE] = Field(default=LogConfig(), description="What is shown and logged.")
     track: Annotated[TrackConfig | None, Scope.MACHINE] = Field(
         default=None,
-        description="The Weights & Biases project that also receives the curves; key and mode are W&B's.",
+        description="The Weights & Biases project that also receives the curves; W&B itself reads its key and mode.",
     )
     device: Annotated[Literal["auto", "cpu", "cuda"], Scope.MACHINE] = Field(
         default="auto", description="`auto`: the GPU, or the CPU on a machine without one."
     )
     deterministic: Annotated[Flag, Scope.MACHINE] = Field(
         default=False,
-        description="Whether a rerun on this machine gives the same bits; an error names what cannot.",
+        description="Whether a rerun on this machine gives the same bits; an error names the operation that cannot.",
     )
 
     _file: Path = PrivateAttr(default=Path("recipe.yaml"))
