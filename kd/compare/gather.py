@@ -254,7 +254,7 @@ def _notes_on_scores(comparison: Comparison) -> list[Note]:
         label = comparison.label(entry)
         scored = {name for name, iou in zip(comparison.classes, entry.iou, strict=True) if iou is not None}
         if wrong := [name for name in comparison.absent if name in scored]:
-            line = f"{label} predicts {', '.join(wrong)}, which is absent: an IoU of 0 in its mIoU"
+            line = f"{label} predicts {', '.join(wrong)}, which is absent: its IoU of 0 lowers the mIoU"
             notes.append(Note("absent", line))
         if only := {names[0] for split in entry.splits if len(names := _predicted(split)) == 1}:
             line = f"{label} predicts only {' or '.join(sorted(only))}: it has learned almost nothing"

@@ -17,7 +17,7 @@ from kd.pictures import changes, colourise, differences, jpeg, png
 from kd.runs import read_metrics
 from kd.storage import write_atomic
 
-CURVE_POINTS = 120  # a loss curve of more reports shows the means of as many equal parts
+CURVE_POINTS = 120  # a longer loss curve shows the means of this many equal parts
 
 
 def write_report(comparison: Comparison, path: Path) -> None:
@@ -184,10 +184,10 @@ def _curves(comparison: Comparison) -> str:
 
 def _loss_chart(entry: Entry, metrics: dict[str, list[list[dict[str, float]]]]) -> str:
     """The student's loss terms, unweighted, with its baseline's supervised loss; of the first seed."""
-    own = metrics[entry.key][0]
-    names = dict.fromkeys(name for line in own for name in line if name.startswith("loss/") and name != "loss/total")
+    log = metrics[entry.key][0]
+    names = dict.fromkeys(name for line in log for name in line if name.startswith("loss/") and name != "loss/total")
     lines = [
-        Line(name.removeprefix("loss/"), f"var(--term{index % 4})", _thinned(_points(own, name)))
+        Line(name.removeprefix("loss/"), f"var(--term{index % 4})", _thinned(_points(log, name)))
         for index, name in enumerate(names)
     ]
     if entry.baseline is not None and metrics[entry.baseline]:
@@ -231,15 +231,15 @@ def _picture(comparison: Comparison, picture: Picture, colors: Sequence[tuple[in
         if entry.key in predictions:
             columns.append((comparison.label(entry), png(colourise(predictions[entry.key], colors))))
     for student in comparison.of_role("student"):
-        own = predictions.get(student.key)
-        if own is None:
+        predicted = predictions.get(student.key)
+        if predicted is None:
             continue
         name = comparison.label(student)
-        columns.append((f"{name} ≠ labels", png(differences(image, own, labels))))
+        columns.append((f"{name} ≠ labels", png(differences(image, predicted, labels))))
         if (teacher := predictions.get(student.teacher or "")) is not None:
-            columns.append((f"{name} ≠ teacher", png(differences(image, own, teacher))))
+            columns.append((f"{name} ≠ teacher", png(differences(image, predicted, teacher))))
         if (baseline := predictions.get(student.baseline or "")) is not None:
-            columns.append((f"{name} against baseline", png(changes(image, baseline, own, labels))))
+            columns.append((f"{name} against baseline", png(changes(image, baseline, predicted, labels))))
     small = ' class="pixels"' if image.shape[1] < 160 else ""
     cells = "".join(
         f'<figure><img{small} src="{_data_uri(data)}" alt="{escape(f"{title} of {picture.name}")}" '

@@ -69,11 +69,11 @@ def with_machine_settings(section: S, source: S) -> S:
     """
     update: dict[str, Any] = {}
     for name, field in type(section).model_fields.items():
-        own, other = getattr(section, name), getattr(source, name)
+        value, source_value = getattr(section, name), getattr(source, name)
         if Scope.MACHINE in field.metadata:
-            update[name] = other
-        elif isinstance(own, Section) and type(own) is type(other):
-            update[name] = with_machine_settings(own, other)
+            update[name] = source_value
+        elif isinstance(value, Section) and type(value) is type(source_value):
+            update[name] = with_machine_settings(value, source_value)
     if isinstance(section, Component) and isinstance(source, Component) and section.use == source.use:
         copied = {key: source.args[key] for key in section.machine_args if key in source.args}
         update |= {"args": section.args | copied} if copied else {}

@@ -1,4 +1,4 @@
-"""The command line in this process, and a few times as one of its own."""
+"""The command line, in this process and as a child process."""
 
 import json
 import os

@@ -159,7 +159,7 @@ def test_predicting_an_absent_class_and_choosing_on_the_same_images_are_noted(ma
     matrix = np.array([[90, 5, 5], [10, 90, 0], [0, 0, 0]])
     made.student(0, select="best", val=SplitResult(matrix, ["sky", "road", "sign"], 4))
     notes = gather([str(student)]).notes
-    assert Note("absent", "student predicts sign, which is absent: an IoU of 0 in its mIoU") in notes
+    assert Note("absent", "student predicts sign, which is absent: its IoU of 0 lowers the mIoU") in notes
     line = "select: best (student): the step was chosen on these images, so the score is optimistic"
     assert Note("best step", line) in notes
 

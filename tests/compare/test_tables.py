@@ -57,7 +57,7 @@ def test_without_a_baseline_the_last_line_has_the_command(made):
     made.teacher()
     lines = printed(compare_command, [str(made.student())])
     assert lines[0] == (
-        "The student reaches 81.8 % mIoU, the teacher 90.5 %; without a baseline, what distillation gave is unknown"
+        "The student reaches 81.8 % mIoU, the teacher 90.5 %; without a baseline, the effect of distillation is unknown"
     )
     assert lines[-1] == (
         "no baseline: the gain is unknown; kd run recipes/small_kl.yaml --baseline adds it (about 11 min)"

@@ -1,4 +1,4 @@
-"""A recipe as a whole: its fields, resolved form, id, teacher and baseline, and 10,000 mutants of it."""
+"""A whole recipe: its fields, resolved form, id, teacher and baseline, and 10,000 mutants."""
 
 import gc
 import hashlib
