@@ -1,6 +1,6 @@
-"""The Python face: what the commands do, as functions for a notebook or a script.
+"""The Python interface: the commands as functions for a notebook or a script.
 
-`import kd` offers them as `kd.run`, `kd.evaluate` and `kd.load_student`; `kd.compare` is in `kd.compare`.
+They are `kd.run`, `kd.evaluate` and `kd.load_student`; `kd.compare` is in `kd.compare`.
 """
 
 import os
@@ -28,9 +28,9 @@ class RunResult:
 
     Attributes:
         run_dirs: the run directories, one a seed, in the recipe's order of seeds.
-        results: what each of them holds in its `result.json`.
-        baseline_dirs: the run directories of the baseline; empty where it was not asked for.
-        baseline_results: what each of those holds.
+        results: the content of each one's `result.json`.
+        baseline_dirs: the run directories of the baseline; empty without `baseline=True`.
+        baseline_results: the content of each one's `result.json`.
     """
 
     run_dirs: tuple[Path, ...]
@@ -49,7 +49,7 @@ def run(
     fresh: bool = False,
     quiet: bool = False,
 ) -> RunResult:
-    """Train what a recipe asks for, its teacher first; the same call resumes what an earlier one left unfinished.
+    """Train the runs of a recipe, its teacher first; the same call resumes runs that an earlier one left unfinished.
 
     Args:
         recipe: a recipe file, or one that ships with kd (`shapes/mobilenetv3_kl_cwd.yaml`).
@@ -57,11 +57,11 @@ def run(
         trust: whether the recipe may import components from outside kd, a file beside it included.
         runs: where run directories are.
         baseline: train the same student without its teacher too.
-        fresh: move this recipe's own old run directories aside and start over; the teacher's stay.
+        fresh: move this recipe's run directories aside and start over; the teacher's stay.
         quiet: print nothing.
 
     Returns:
-        The run directories and their results, one a seed. What has already finished is not trained again.
+        The run directories and their results, one a seed. Finished runs are not trained again.
 
     Raises:
         RecipeError: the recipe is wrong; the message lists every mistake with its place.
@@ -74,10 +74,10 @@ def run(
     checked = read_recipe(Path(recipe), overrides, trust=trust)
     Maker(checked).check()
     say = _silent if quiet else console.say
-    directories = run_recipe(checked, runs=Path(runs), baseline=baseline, fresh=fresh, say=say, quiet=quiet)
-    results = tuple(read_result(directory) for directory in directories)
-    own = len(checked.train.seeds)
-    return RunResult(tuple(directories[:own]), results[:own], tuple(directories[own:]), results[own:])
+    run_dirs = run_recipe(checked, runs=Path(runs), baseline=baseline, fresh=fresh, say=say, quiet=quiet)
+    results = tuple(map(read_result, run_dirs))
+    seeds = len(checked.train.seeds)
+    return RunResult(tuple(run_dirs[:seeds]), results[:seeds], tuple(run_dirs[seeds:]), results[seeds:])
 
 
 def evaluate(run_dir: str | os.PathLike[str], split: str = "val", *, trust: bool = False) -> SplitResult:
@@ -89,7 +89,7 @@ def evaluate(run_dir: str | os.PathLike[str], split: str = "val", *, trust: bool
         trust: whether the run's recipe may import components from outside kd.
 
     Returns:
-        The confusion matrix, the classes, every image's counts, and the recipe's further metrics.
+        The confusion matrix, the classes, the counts of every image, and the recipe's further metrics.
 
     Raises:
         RecipeError: the run's recipe names code that is not trusted.

@@ -12,7 +12,7 @@ from kd.cli.options import add_recipe, open_recipes
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What is timed, at which sizes, how often."""
+    """What is timed, at which sizes and how often."""
     add_recipe(parser, optional=True)
     parser.add_argument("--rounds", type=int, default=10, help="number of timed rounds (default 10)")
     parser.add_argument(

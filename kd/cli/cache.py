@@ -1,6 +1,6 @@
 """Compute the teacher's outputs before training, for every view of every image.
 
-The recipe needs a `cache` section. Outputs that are there already are checked and kept.
+The recipe needs a `cache` section. Outputs that are already in the cache are checked and kept.
 
 Example:
     kd cache camvid/mobilenetv3_aspp_kl.yaml "cache={views: 4}" data.args.root=/data/camvid

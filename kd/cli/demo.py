@@ -23,6 +23,6 @@ def run(arguments: argparse.Namespace) -> int:
     from kd.compare import compare_command
     from kd.train.session import run_recipe
 
-    recipe = shipped_recipes() / "shapes" / "mobilenetv3_kl_cwd.yaml"
-    run_recipe(read_recipe(recipe), runs=arguments.runs, baseline=True)
-    return compare_command([str(recipe)], runs=arguments.runs)
+    recipe = read_recipe(shipped_recipes() / "shapes" / "mobilenetv3_kl_cwd.yaml")
+    run_recipe(recipe, runs=arguments.runs, baseline=True)
+    return compare_command([recipe], runs=arguments.runs)

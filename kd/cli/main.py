@@ -1,4 +1,4 @@
-"""The command line: parse, call, and turn what is raised into an exit status."""
+"""The command line: parse, call, and turn an exception into an exit status."""
 
 import argparse
 import os
@@ -13,8 +13,8 @@ from kd.cli.options import sort_out
 from kd.cli.status import MEASURING, PLAIN, READING, TRAINING
 from kd.constants import __version__
 
-# The commands, in the order of `kd --help`, and how each may end. A command is the module of kd.cli that has its name
-# (docs/add-a-command.md), and imports what it runs only when it runs: none waits for what it does not need.
+# The commands, in the order of `kd --help`, and their exit statuses. A command is the module of kd.cli with its name
+# (docs/add-a-command.md); it imports its code only when it runs, so that it never waits for another's imports.
 COMMANDS = {
     "demo": TRAINING,
     "copy": READING,
@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
-    """Parse, with `path=value` allowed after options too: argparse alone takes positionals in one piece."""
+    """Parse, with `path=value` allowed after options too: argparse alone takes all positionals together."""
     parser = make_parser(argv[:1] if argv and argv[0] in COMMANDS else COMMANDS)
     arguments, rest = parser.parse_known_args(argv)
     if any("=" not in text or text.startswith("-") for text in rest) or (rest and not hasattr(arguments, "overrides")):
@@ -89,4 +89,4 @@ def make_parser(names: Iterable[str]) -> argparse.ArgumentParser:
 
 
 def _one_line(message: Warning | str, *_: object, **__: object) -> None:
-    status.tell(f"warning: {message}")
+    status.print_error(f"warning: {message}")

@@ -1,4 +1,4 @@
-"""`kd check`: whether a recipe can be trained, and what it would train."""
+"""`kd check`: whether a recipe trains, and what it would train."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ def check_recipe(recipe: Recipe, *, runs: Path) -> list[str]:
     """Check everything about a recipe but its shape, which reading it has checked.
 
     Returns:
-        Lines for the user: what would be trained, which weights were loaded, and what the losses remember.
+        Lines for the user: what would be trained, which weights were loaded, and the size of the losses' memories.
 
     Raises:
         RecipeError: with all mistakes of the first stage that finds any.
@@ -27,7 +27,7 @@ def check_recipe(recipe: Recipe, *, runs: Path) -> list[str]:
 
 
 def _memories(parts: Parts) -> list[str]:
-    """A line for every loss that remembers more than a few numbers."""
+    """A line for every loss whose buffers hold more than a few numbers."""
     sizes = {
         name: sum(buffer.numel() * buffer.element_size() for buffer in loss.buffers())
         for name, loss in parts.student.losses.items()

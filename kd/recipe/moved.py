@@ -1,4 +1,4 @@
-"""Moved components: recipes of an earlier version can be read, and find their finished runs."""
+"""Moved components: recipes of an earlier version are read, and find their finished runs."""
 
 import warnings
 from collections.abc import Mapping
@@ -37,7 +37,7 @@ def update(data: Any, positions: Mapping[Path_, Position], *, warn: bool) -> Non
 
 
 def first_path(component: str) -> str:
-    """The path of a component in version 0.1.0, which ids are computed from: moving a file must not change an id."""
+    """The path of a component in version 0.1.0, from which ids are computed: moving a module must not change an id."""
     module, _, name = component.rpartition(".")
     old = next((old for old, new in MOVED.items() if new == module), module)
     return f"{old}.{name}" if name and module else component

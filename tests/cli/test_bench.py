@@ -4,7 +4,7 @@ import pytest
 from command import kd
 
 
-def test_bench_prints_the_ratios_and_leaves_nothing_behind(recipe, capsys):
+def test_bench_prints_the_ratios_and_leaves_no_files(recipe, capsys):
     cache = recipe.parent / "cache"
     assert kd("bench", recipe, "--trust", "--rounds", "2", f"cache={{views: 1, folder: {cache}}}") == 0
     out = capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""Commands that train nothing answer at once: they import neither torch nor matplotlib."""
+"""Commands that train nothing start fast: they import neither torch nor matplotlib."""
 
 import os
 import subprocess
@@ -52,7 +52,7 @@ def runs(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("call", CALLS)
-def test_it_imports_no_torch_and_takes_little_time(runs: None, call: str) -> None:
+def test_a_small_command_imports_no_torch_and_takes_little_time(runs: None, call: str) -> None:
     before = os.times()
     done = subprocess.run(
         [sys.executable, "-c", CODE, *call.split()], capture_output=True, text=True, check=False, timeout=60

@@ -216,7 +216,7 @@ def test_the_twin_sees_the_same_views_and_the_folder_is_no_choice(recipe, tmp_pa
 def test_an_average_that_teaches_is_not_kept(tmp_path, recipe):
     text = (tmp_path / "student.yaml").read_text().replace("teacher: {recipe: teacher.yaml}", "teacher: {ema: 0.9}")
     (tmp_path / "student.yaml").write_text(text)
-    with pytest.raises(RecipeError, match="an average that teaches changes with every step and cannot be kept"):
+    with pytest.raises(RecipeError, match="a teacher that is a moving average changes with every step; remove `cache`"):
         read(tmp_path)
 
 

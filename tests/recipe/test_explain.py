@@ -179,8 +179,8 @@ def test_a_misspelt_key_is_found_at_its_line_and_the_right_one_is_proposed(folde
             continue
         line = before.count("\n") + 1
         typo = word[:-2] + word[-1] + word[-2] if word[-1] != word[-2] else word + "x"
-        found = mistakes(before + typo + TEXT[match.end(1) :])
+        lines = mistakes(before + typo + TEXT[match.end(1) :])
         wanted = re.compile(rf"r\.yaml:{line}:\d+: [\w.]*{typo}: unknown key; did you mean '{word}'\?")
-        assert any(wanted.fullmatch(text) for text in found), (typo, found)
+        assert any(wanted.fullmatch(text) for text in lines), (typo, lines)
         checked += 1
     assert checked > 35

@@ -33,7 +33,7 @@ def test_a_run_keeps_its_id(folder: Path) -> None:
     assert default.id == read(ALONE).id
 
 
-def test_only_what_moved_has_another_first_path() -> None:
+def test_only_moved_components_have_another_first_path() -> None:
     assert first_path("kd.schedules.poly") == "kd.engine.schedule.poly"
     assert first_path("kd.losses.CWD") == "kd.losses.CWD"
     assert first_path("Name") == "Name"
