@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from kd.constants import IGNORE as IGNORE  # the label of an ignored pixel; datasets translate whatever their files use
 
-Taken = Tensor | tuple[Tensor, ...]  # what a term reads on one side: a map, or a tuple with a map per address
+Maps = Tensor | tuple[Tensor, ...]  # what a term reads on one side: a map, or a tuple with a map per address
 
 Item = TypeVar("Item")
 
@@ -53,7 +53,7 @@ class Tapped(NamedTuple):
 
     logits: Tensor  # (N, K, h, w)
     aux: dict[str, Tensor]
-    at: dict[str, Taken]
+    at: dict[str, Maps]
 
 
 @runtime_checkable
@@ -143,6 +143,11 @@ def as_classes(logits: Float[Tensor, "N K h w"]) -> Float[Tensor, "N classes h w
         (N, max(K, 2), h, w).
     """
     return torch.cat((torch.zeros_like(logits), logits), 1) if logits.shape[1] == 1 else logits
+
+
+def size_of(maps: Tensor) -> tuple[int, int]:
+    """The height and width, (H, W), of images, maps or labels."""
+    return maps.shape[-2], maps.shape[-1]
 
 
 def resize(maps: Float[Tensor, "N C h w"], size: tuple[int, int]) -> Float[Tensor, "N C H W"]:

@@ -13,7 +13,7 @@ from kd.parts.gradients import gradient_norm
 from kd.parts.roles import to_device
 from kd.parts.stream import in_this_process, stream
 from kd.recipe import Recipe
-from kd.types import Taken, as_tuple, parameter_count
+from kd.types import Maps, as_tuple, parameter_count
 
 
 def inspect_command(recipe: Recipe, *, runs: Path, console: Console | None = None) -> None:
@@ -63,5 +63,5 @@ def _terms(parts: Parts) -> Table:
     return table
 
 
-def _shape(maps: Taken) -> str:
+def _shape(maps: Maps) -> str:
     return ", ".join("×".join(map(str, tensor.shape)) for tensor in as_tuple(maps))

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from kd.errors import TapError
-from kd.types import Network, SegmentationOutput, Taken, Tap, as_classes, as_tuple
+from kd.types import Maps, Network, SegmentationOutput, Tap, as_classes, as_tuple
 
 Address = str | tuple[str, ...]
 
@@ -45,7 +45,7 @@ class Taps:
             self._hooked[address] = modules[address]
         self._handles = self._attach()
 
-    def __call__(self, images: Float[Tensor, "N C H W"]) -> tuple[SegmentationOutput, dict[str, Taken]]:
+    def __call__(self, images: Float[Tensor, "N C H W"]) -> tuple[SegmentationOutput, dict[str, Maps]]:
         """Run the network once; return its output and, for each term, the map or maps at its address.
 
         Raises:
@@ -57,7 +57,7 @@ class Taps:
             output: SegmentationOutput = self.run(images)
         finally:
             self._seen = None  # the maps must not outlive the step that made them
-        at: dict[str, Taken] = {}
+        at: dict[str, Maps] = {}
         for term, address in self.addresses.items():
             maps = tuple(_read(single, output, seen) for single in as_tuple(address))
             at[term] = maps if isinstance(address, tuple) else maps[0]

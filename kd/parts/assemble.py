@@ -152,7 +152,7 @@ def with_length_of(parts: Parts, recipe: Recipe) -> Parts:
     """The same objects for a recipe that differs in `train.epochs` or `train.steps` alone."""
     steps = total_steps(recipe, len(parts.train))
     terms = {
-        name: replace(term, weight=weight_by_step(parts.maker, recipe.distill[name], steps))
+        name: replace(term, weight_at=weight_by_step(parts.maker, recipe.distill[name], steps))
         for name, term in parts.terms.items()
     }
     freeze(recipe, parts.student, steps)

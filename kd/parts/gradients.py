@@ -1,4 +1,4 @@
-"""Gradients of the losses: which parameters they reach, how hard and which way each term pulls at them."""
+"""Gradients of the losses: which parameters they reach, and the strength and direction of each term's gradient."""
 
 import math
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from kd.parts.assemble import Parts
-from kd.parts.roles import to_device
+from kd.parts.roles import restored, to_device
 from kd.types import Batch
 
 
@@ -17,12 +17,12 @@ def gradients(loss: Tensor, module: nn.Module) -> dict[str, Tensor | None]:
     trained = {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
     if not trained or not loss.requires_grad:
         return dict.fromkeys(trained)
-    found = torch.autograd.grad(loss, list(trained.values()), retain_graph=True, allow_unused=True)
-    return dict(zip(trained, found, strict=True))
+    values = torch.autograd.grad(loss, list(trained.values()), retain_graph=True, allow_unused=True)
+    return dict(zip(trained, values, strict=True))
 
 
 def reached(loss: Tensor, module: nn.Module) -> list[str]:
-    """The names of the parameters that get a gradient other than 0."""
+    """The names of the parameters whose gradient is not 0 everywhere."""
     return [name for name, gradient in gradients(loss, module).items() if gradient is not None and bool(gradient.any())]
 
 
@@ -35,51 +35,45 @@ def gradient_norm(loss: Tensor, module: nn.Module) -> float:
 
 
 class Pull(NamedTuple):
-    """A term's gradient at the parameters that it shares with the supervised loss; unweighted."""
+    """A term's gradient at the parameters that the supervised loss reaches too; unweighted."""
 
     norm: float  # of the term's gradient
-    supervised: float  # of the supervised gradient, at the same parameters
+    supervised: float  # the norm of the supervised gradient, at the same parameters
     cosine: float  # between the two, -1 … 1; 0 where one of them is 0
 
     @property
     def ratio(self) -> float:
-        """The norm divided by the supervised one's."""
+        """The norm divided by that of the supervised gradient."""
         return self.norm / self.supervised if self.supervised else math.inf
 
 
 def pulls(parts: Parts, batch: Batch) -> dict[str, Pull]:
     """Each term's pull on one micro-batch, as the loader makes it.
 
-    Nothing of the run changes: BatchNorm's statistics, the losses' memories and the generators are put back.
+    The student's weights, BatchNorm's statistics, the losses' memories and the random state are restored.
     """
-    student, device = parts.student, parts.precision.device
-    before = [buffer.clone() for buffer in student.buffers()]
+    student = parts.student
     training = student.training
     batch = to_device(batch, parts.precision)
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    with restored(parts.precision, student):
         student.train()
         with parts.precision.autocast():
             teacher = parts.teacher(batch) if parts.teacher else None
             output = student(batch.images)
         supervised = gradients(parts.supervised(output, batch.labels), student.network)
-        found = {}
+        pull_by_term = {}
         for name, term in parts.terms.items():
             assert teacher is not None
-            found[name] = _pull(gradients(term(name, output, teacher, batch), student.network), supervised)
+            pull_by_term[name] = _pull(gradients(term(name, output, teacher, batch), student.network), supervised)
     student.train(training)
-    with torch.no_grad():
-        for buffer, value in zip(student.buffers(), before, strict=True):
-            buffer.copy_(value)
-    return found
+    return pull_by_term
 
 
 def figures(pulls: Mapping[str, Pull]) -> dict[str, float]:
-    """`gradient/<term>`, the norm unweighted; `gradient_ratio/<term>` to the supervised one's; `cosine/<term>`."""
+    """`gradient/<term>`, the unweighted norm; `gradient_ratio/<term>`, to the supervised norm; `cosine/<term>`."""
     values: dict[str, float] = {}
     for name, pull in pulls.items():
-        values[f"gradient/{name}"] = pull.norm
-        values[f"gradient_ratio/{name}"] = pull.ratio
-        values[f"cosine/{name}"] = pull.cosine
+        values |= {f"gradient/{name}": pull.norm, f"gradient_ratio/{name}": pull.ratio, f"cosine/{name}": pull.cosine}
     return values
 
 

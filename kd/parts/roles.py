@@ -1,21 +1,23 @@
-"""The two roles a network can play in distillation."""
+"""The two roles of a network in distillation, and what both run on: a batch on the device."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from difflib import get_close_matches
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from kd.machine import Precision
 from kd.networks.taps import Address, Taps
-from kd.types import Batch, Taken, Tapped, as_classes, as_tuple
+from kd.types import Batch, Maps, SegmentationOutput, Tapped, as_classes, as_tuple
 
 
 class Teacher(nn.Module):
-    """A network that only answers: no gradients, and `train()` leaves it in evaluation mode.
+    """A network that is never trained: its parameters are frozen, and `train()` leaves it in evaluation mode.
 
     Args:
-        network: frozen here, for good.
+        network: frozen by this class.
         addresses: term -> where the term reads this network.
 
     Shape: a batch with float images (N, C, H, W) in [0, 1] -> `Tapped`.
@@ -28,13 +30,12 @@ class Teacher(nn.Module):
         self.train()
 
     def train(self, mode: bool = True) -> "Teacher":
-        """Stay in evaluation mode: a teacher in training mode would drift with every batch it sees."""
+        """Stay in evaluation mode: in training mode, BatchNorm's statistics would drift with every batch."""
         return super().train(False)
 
     @torch.no_grad()
     def forward(self, batch: Batch) -> Tapped:
-        output, at = self.taps(batch.images)
-        return Tapped(as_classes(output.logits), _as_classes(output.aux), at)
+        return _tapped(*self.taps(batch.images))
 
 
 class Student(nn.Module):
@@ -42,10 +43,10 @@ class Student(nn.Module):
 
     Args:
         network: the student.
-        addresses: term -> where the term reads it.
+        addresses: term -> where the term reads the network.
         adapters: term -> a module for its map, or a `ModuleList` for a tuple of maps.
-        losses: term -> its loss, where the loss is a module: registered here so that what it learns or remembers is
-            trained, saved and resumed with the student.
+        losses: term -> its loss, where the loss is a module: its parameters and buffers are trained, saved and resumed
+            with the student.
 
     Shape: float images (N, C, H, W) in [0, 1] -> `Tapped`, adapters applied.
     """
@@ -63,13 +64,13 @@ class Student(nn.Module):
         self.losses = nn.ModuleDict(losses)
         self.taps = Taps(network, addresses)
         self._frozen: list[nn.Module] = []
-        self._held: list[nn.Parameter] = []  # would train, were their modules not frozen
+        self._held: list[nn.Parameter] = []  # trainable, but for `_frozen`
 
     def freeze(self, paths: Iterable[str]) -> None:
         """Freeze these modules of the network, and no others: weights, BatchNorm's statistics and dropout.
 
         `encoder` is the network's `backbone` where it has no module of that name. Parameters that the network itself
-        never trains stay as they are.
+        has frozen remain frozen.
 
         Raises:
             ValueError: the network has no such module; or nothing would be left to train.
@@ -79,21 +80,18 @@ class Student(nn.Module):
         for path in paths:
             if path not in modules or not path:
                 close = get_close_matches(path, modules, n=1)
-                hint = (
-                    f"did you mean '{close[0]}'?"
-                    if close
-                    else f"it has {', '.join(dict(self.network.named_children()))}"
-                )
+                children = ", ".join(dict(self.network.named_children()))
+                hint = f"did you mean '{close[0]}'?" if close else f"it has {children}"
                 raise ValueError(f"freeze: the network has no module '{path}'; {hint}")
         for parameter in self._held:
             parameter.requires_grad_(True)
         self._frozen = [modules[path] for path in paths]
-        parameters = [parameter for module in self._frozen for parameter in module.parameters()]
-        self._held = [parameter for parameter in dict.fromkeys(parameters) if parameter.requires_grad]
+        parameters = dict.fromkeys(parameter for module in self._frozen for parameter in module.parameters())
+        self._held = [parameter for parameter in parameters if parameter.requires_grad]
         for parameter in self._held:
             parameter.requires_grad_(False)
         if self._held and not any(parameter.requires_grad for parameter in self.network.parameters()):
-            raise ValueError(f"freeze: {', '.join(paths)} is all of the network that trains; freeze a part of it")
+            raise ValueError(f"freeze: {', '.join(paths)}: nothing of the network is left to train; freeze less")
         self.train(self.training)
 
     def train(self, mode: bool = True) -> "Student":
@@ -103,10 +101,10 @@ class Student(nn.Module):
             module.eval()
         return self
 
-    def forward(self, images: Tensor) -> Tapped:
-        output, at = self.taps(images)
-        adapted = {term: _adapt(adapter, at[term]) for term, adapter in self.adapters.items()}
-        return Tapped(as_classes(output.logits), _as_classes(output.aux), at | adapted)
+    def forward(self, images: Float[Tensor, "N C H W"]) -> Tapped:
+        tapped = _tapped(*self.taps(images))
+        adapted = {term: _adapt(adapter, tapped.at[term]) for term, adapter in self.adapters.items()}
+        return tapped._replace(at=tapped.at | adapted)
 
 
 def frozen_path(network: nn.Module, name: str) -> str:
@@ -115,18 +113,40 @@ def frozen_path(network: nn.Module, name: str) -> str:
     return "backbone" if name == "encoder" and name not in children and "backbone" in children else name
 
 
-def _adapt(adapter: nn.Module, maps: Taken) -> Taken:
+def _tapped(output: SegmentationOutput, at: dict[str, Maps]) -> Tapped:
+    return Tapped(as_classes(output.logits), {name: as_classes(logits) for name, logits in output.aux.items()}, at)
+
+
+def _adapt(adapter: nn.Module, maps: Maps) -> Maps:
     if isinstance(adapter, nn.ModuleList):
-        return tuple(module(tensor) for module, tensor in zip(adapter, as_tuple(maps), strict=True))
+        return tuple(module(single) for module, single in zip(adapter, as_tuple(maps), strict=True))
     adapted: Tensor = adapter(maps)
     return adapted
 
 
-def _as_classes(aux: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: as_classes(logits) for name, logits in aux.items()}
-
-
 def to_device(batch: Batch, precision: Precision) -> Batch:
-    """The batch on the device, images float32 in [0, 1]."""
-    labels, inside = (each.to(precision.device, non_blocking=True) for each in (batch.labels, batch.inside))
-    return Batch(precision.images(batch.images), labels, inside, batch.keys)
+    """The batch on the device, its images float32 in [0, 1]; keys stay on the CPU."""
+    return Batch(
+        images=precision.images(batch.images),
+        labels=batch.labels.to(precision.device, non_blocking=True),
+        inside=batch.inside.to(precision.device, non_blocking=True),
+        keys=batch.keys,
+    )
+
+
+@contextmanager
+def restored(precision: Precision, *modules: nn.Module) -> Iterator[None]:
+    """Restore the parameters and buffers of these modules, and the random state, after the block."""
+    device = precision.device
+    before = [tensor.detach().clone() for tensor in _tensors(modules)]
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        yield
+    with torch.no_grad():
+        for tensor, value in zip(_tensors(modules), before, strict=True):  # a loss may have replaced its buffers
+            tensor.copy_(value)
+
+
+def _tensors(modules: Iterable[nn.Module]) -> Iterator[Tensor]:
+    for module in modules:
+        yield from module.parameters()
+        yield from module.buffers()

@@ -27,7 +27,7 @@ from kd.parts.roles import Teacher
 from kd.recipe import Recipe
 from kd.recipe.identity import Scope
 from kd.storage import write_json
-from kd.types import Batch, Taken, Tapped, as_tuple
+from kd.types import Batch, Maps, Tapped, as_tuple
 
 _DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
 _PRESENT = 1 << 32  # added to a checksum, so that an empty record differs from every full one
@@ -78,7 +78,7 @@ class CachedTeacher:
                 found[address] = maps.to(batch.images.device, torch.float32, non_blocking=True)
         if found.keys() < self._addresses.keys():
             found = self._computed(batch, records, sums)
-        at: dict[str, Taken] = {}
+        at: dict[str, Maps] = {}
         for term, where in self.teacher.taps.addresses.items():
             at[term] = tuple(found[one] for one in where) if isinstance(where, tuple) else found[where]
         return Tapped(found["logits"], {}, at)

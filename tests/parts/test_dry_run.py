@@ -136,9 +136,12 @@ def test_a_good_recipe_says_what_would_be_trained(recipe):
         ("Nothing", "the loss must return a scalar tensor, not NoneType; take its mean"),
         ("Two", "losses.py:Two takes (student, teacher), but gets student, teacher, labels"),
         ("Raises", "the loss raised RuntimeError: both arguments to matmul need to be at least 1D"),
-        ("InPlace", "the loss changes the student's map in place, which others read too; write x = x * 2, not x *= 2"),
+        (
+            "InPlace",
+            "the loss changes the student's map, which other terms read, in place; write x = x * 2, not x *= 2",
+        ),
         ("Exits", "the loss raised SystemExit: 0 (losses.py:"),
-        ("InPlaceTeacher", "the loss changes the teacher's map in place, which others read too"),
+        ("InPlaceTeacher", "the loss changes the teacher's map, which other terms read, in place"),
     ],
 )
 def test_a_loss_that_cannot_teach_is_named(recipe, name, says):
@@ -181,7 +184,7 @@ def test_a_loss_of_one_tap_gets_several(recipe):
     at = "distill.hint.at={student: [low, low], teacher: [low, low]}"
     (mistake,) = refused(recipe, at, "distill.hint.loss={use: kd.losses.CWD}")
     assert "distill.hint: the loss raised " in mistake
-    assert mistake.endswith("; `at` lists several taps, so it got tuples: name one tap a term")
+    assert mistake.endswith("; `at` lists several taps, so it got tuples: name one tap per term")
 
 
 @pytest.mark.parametrize(

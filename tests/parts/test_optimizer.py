@@ -163,7 +163,7 @@ def test_freezing_what_is_not_there_or_all_is_an_error(recipe):
     with pytest.raises(RecipeError, match=re.escape("freeze: the network has no module 'cnov'; did you mean 'conv'?")):
         assembled(recipe, "student.freeze=cnov")
     weights = f"student.weights={recipe.parent / 'start.safetensors'}"
-    with pytest.raises(RecipeError, match="freeze: conv, norm, head is all of the network that trains; freeze a part"):
+    with pytest.raises(RecipeError, match="freeze: conv, norm, head: nothing of the network is left to train; freeze"):
         assembled(recipe, weights, "student.freeze=[conv, norm, head]")
 
 
@@ -224,7 +224,7 @@ def test_a_term_that_teaches_nothing_in_a_phase_is_said(recipe):
     overrides = [*phased(recipe), "optimizer.groups=[]"]
     lines = check_recipe(read_recipe(recipe, overrides, trust=True), runs=recipe.parent / "runs")
     assert lines[1].startswith("student: start.safetensors: loaded ")
-    assert lines[2:] == ["distill.hint reaches nothing that trains in steps 0 to 4: conv, norm is frozen"]
+    assert lines[2:] == ["distill.hint reaches no trainable parameter in steps 0 to 4: the phase freezes conv, norm"]
 
 
 @pytest.mark.parametrize("step", [3, 4, 5])
