@@ -8,7 +8,7 @@ runs/<recipe's stem>-<id>/seed<k>/
     events.out.tfevents  TensorBoard
     checkpoints/         see kd.train.checkpoint
     teacher.json         the teacher's score on the same images
-    student.safetensors  the finished network's weights, see kd.trained
+    student.safetensors  the finished network's weights, see kd.parts.trained
     counts.npz           each image's counts in the final score
     result.json          the final score: every table is computed from it
 """

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from kd.errors import LockedError, StorageError
+from kd.parts.trained import write_weights
 from kd.recipe import read_recipe
 from kd.runs import (
     ImageCounts,
@@ -28,7 +29,6 @@ from kd.runs import (
     write_teacher_score,
 )
 from kd.storage import write_atomic
-from kd.trained import write_weights
 
 RECIPE = """
 student: {use: students.MobileNetV3SmallASPP}

@@ -15,11 +15,11 @@ from kd.data.dataset import read, resize_image
 from kd.errors import DataError, RecipeError, StorageError
 from kd.machine import Precision, choose
 from kd.networks.weights import load_into
+from kd.parts.trained import load_network
 from kd.pictures import RGB, as_rgb
 from kd.recipe import Recipe
 from kd.runs import read_run_recipe
 from kd.scoring import full_size, predict
-from kd.trained import load_network
 from kd.types import IGNORE, Sample, SegmentationDataset
 
 CANDIDATES = 24  # images from which the shown ones are chosen

@@ -15,9 +15,9 @@ from kd.parts.networks import folded_copy, freeze, moving_average, student_netwo
 from kd.parts.objective import Supervised, Term
 from kd.parts.roles import Student, Teacher
 from kd.parts.terms import addresses, make_loss, make_terms, refused_taps, weight_by_step
+from kd.parts.trained import load_weights
 from kd.recipe import Recipe
 from kd.runs import teacher_directories
-from kd.trained import load_weights
 from kd.types import Batch, SegmentationDataset
 from kd.units import multiples_near
 

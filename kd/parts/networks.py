@@ -15,9 +15,9 @@ from kd.networks.weights import load_into
 from kd.parts.folding import folded
 from kd.parts.optimizer import frozen_in, phase_ends
 from kd.parts.roles import Student, frozen_path
+from kd.parts.trained import load_network
 from kd.recipe import Recipe, Use, WeightsConfig
 from kd.runs import is_finished, teacher_directories
-from kd.trained import load_network
 from kd.types import Network, SegmentationDataset, as_tuple, traits
 
 

@@ -14,10 +14,10 @@ from kd.compare.report import render, write_report
 from kd.components import Maker
 from kd.machine import choose
 from kd.metrics import confusion_matrix
+from kd.parts.trained import load_network, write_weights
 from kd.recipe import read_recipe, to_yaml
 from kd.runs import SplitResult
 from kd.scoring import score
-from kd.trained import load_network, write_weights
 from kd.types import IGNORE, Sample
 
 NETWORK = """

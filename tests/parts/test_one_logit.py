@@ -15,8 +15,8 @@ from kd.errors import RecipeError
 from kd.parts.assemble import assemble
 from kd.parts.dry_run import dry_run
 from kd.parts.examine import diagnose
+from kd.parts.trained import load_network
 from kd.runs import read_result
-from kd.trained import load_network
 
 HERE = "student.args.num_classes"
 
