@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
 from typing import Any, TypeVar
 
-from kd.recipe.moved import first_path
+from kd.recipe.moved import first_names
 from kd.recipe.section import Component, Section
 
 S = TypeVar("S", bound=Section)
@@ -91,12 +91,12 @@ def identity(recipe: Section, digests: Mapping[str, str], teacher_id: str | None
 
     def component(text: str) -> str:
         file, colon, name = text.rpartition(":")
-        return f"{digests.get(file, file)}:{name}" if colon else first_path(text)
+        return f"{digests.get(file, file)}:{name}" if colon else text
 
     tree = plain(recipe, component, defaults=False, without=Scope)
     if teacher_id is not None:
         tree["teacher"] = {"recipe": teacher_id}
-    return hashlib.sha256(json.dumps(_canonical(tree), sort_keys=True).encode()).hexdigest()[:8]
+    return hashlib.sha256(json.dumps(_canonical(first_names(tree)), sort_keys=True).encode()).hexdigest()[:8]
 
 
 def _canonical(value: Any) -> Any:

@@ -37,7 +37,7 @@ def read_recipe(path: str | Path, overrides: Iterable[str] = (), *, trust: bool 
     """
     file, overrides = shipped.find(path), tuple(overrides)
     trusting = shlex.join(["kd", "run", str(file), *overrides, "--trust"])
-    recipe = _read_file(file, overrides, trust, trusting)
+    recipe = _read_file(file, overrides, trust, trusting, warn=not id)  # nobody mends a run directory's
     if id:
         recipe._id = id
         return recipe
@@ -69,7 +69,7 @@ def json_schema() -> dict[str, Any]:
     return schema
 
 
-def _read_file(file: Path, overrides: tuple[str, ...], trust: bool, trusting: str) -> Recipe:
+def _read_file(file: Path, overrides: tuple[str, ...], trust: bool, trusting: str, *, warn: bool = True) -> Recipe:
     """The recipe in one file; `trusting` is the command that runs the user's recipe with `--trust`."""
     root = yaml12.compose(yaml12.read_text(file), str(file))
     if not isinstance(root, yaml.MappingNode):
@@ -79,7 +79,7 @@ def _read_file(file: Path, overrides: tuple[str, ...], trust: bool, trusting: st
         mistakes += override(root, text, Recipe)
     data, positions, yaml_mistakes = yaml12.plain(root)
     mistakes += yaml_mistakes
-    moved.update(data, positions, warn=True)
+    moved.update(data, positions, warn=warn)
     if not trust:
         mistakes += untrusted(data, positions, trusting)
     try:
