@@ -30,7 +30,7 @@ class Batch(NamedTuple):
     images: Tensor  # uint8 (N, C, H, W); the engine makes them float in [0, 1] on the device
     labels: Tensor  # int64 (N, H, W): 0 … K-1 and IGNORE
     inside: Tensor  # bool (N, H, W): False on padding
-    keys: Tensor  # int64 (N, 2): (index, view), which identifies an augmented image
+    keys: Tensor  # int64 (N, 2): (index, view); (N, 3) for a cached teacher, which needs the sums of the pixels too
 
 
 class Tap(NamedTuple):

@@ -123,7 +123,7 @@ def alone(folder, *overrides):
 
 def test_a_term_cannot_wait_for_scores(tmp_path):
     weight = "distill.kl.weight={use: kd.schedules.plateau}"
-    with pytest.raises(RecipeError, match=r"kd.schedules.plateau depends on scores and is for the learning rate alone"):
+    with pytest.raises(RecipeError, match=r"kd.schedules.plateau depends on scores and is for the learning rate only"):
         check_recipe(read_recipe(write_recipes(tmp_path), [weight], trust=True), runs=tmp_path)
 
 

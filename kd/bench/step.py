@@ -17,7 +17,7 @@ from kd.machine import peak_memory
 from kd.parts.assemble import Parts
 from kd.parts.dry_run import open_parts
 from kd.parts.roles import to_device
-from kd.parts.stream import in_this_process
+from kd.parts.stream import in_this_process, stream
 from kd.recipe import Recipe
 from kd.train.guard import Guard
 from kd.train.loop import train
@@ -63,7 +63,7 @@ def time_step(parts: Parts, rounds: int, folder: Path) -> dict[str, float]:
     recipe = parts.recipe
     uncached = replace(parts, recipe=recipe.changed(cache=None))
     run = start(uncached, seed=0)
-    loaded = next(run.batches)
+    loaded = next(stream(parts, seed=0))  # with the sums that a cached teacher needs
     batch = to_device(loaded, run.precision)
     alone = replace(run, teacher=lambda _: None, terms={})
     run.student.train()

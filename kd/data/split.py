@@ -1,6 +1,7 @@
 """One split as (index, view) -> augmented training item."""
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from hashlib import blake2b
 from typing import NamedTuple
 
@@ -26,7 +27,7 @@ class Item(NamedTuple):
     image: Tensor  # uint8 (C, h, w)
     labels: Tensor  # int64 (h, w): 0 … K-1 and IGNORE
     inside: Tensor  # bool (h, w): False on padding
-    key: Tensor  # int64 (2,): index, view
+    key: Tensor  # int64 (2,): index, view; (3,) with the image's `pixel_sum`
 
 
 class Split(Dataset[Item]):
@@ -41,6 +42,7 @@ class Split(Dataset[Item]):
         crop: (H, W) of the random window that is cut last, None for `size`; where it exceeds the image, it is padding.
         augment: transforms, in order. In their masks, IGNORE is padding and `UNLABELLED` (254) has no label.
         seed: selects the stream of augmentations.
+        sums: add each image's `pixel_sum` to its key.
 
     Raises:
         ValueError: the dataset has too many classes for 8-bit labels.
@@ -55,6 +57,7 @@ class Split(Dataset[Item]):
         crop: tuple[int, int] | None = None,
         augment: Sequence[Transform] = (),
         seed: int = 0,
+        sums: bool = False,
     ) -> None:
         if len(dataset.class_names) > UNLABELLED:
             raise ValueError(f"{len(dataset.class_names)} classes; 8-bit labels hold at most {UNLABELLED}")
@@ -62,7 +65,7 @@ class Split(Dataset[Item]):
         self.size = (int(size[0]), int(size[1]))
         self.crop = self.size if crop is None else (int(crop[0]), int(crop[1]))
         self.augment = tuple(augment)
-        self.seed = seed
+        self.seed, self.sums = seed, sums
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -81,7 +84,7 @@ class Split(Dataset[Item]):
             generator.set_state(state)
         inside = mask != IGNORE
         labels = mask.masked_fill(mask == UNLABELLED, IGNORE).long()
-        return Item(image, labels, inside, torch.tensor([index, view]))
+        return Item(image, labels, inside, torch.tensor([*key, pixel_sum(image)] if self.sums else key))
 
     def _augmented(self, sample: Sample) -> tuple[Tensor, Tensor]:
         if sample.labels is None:
@@ -111,6 +114,16 @@ def derived_seed(*numbers: int) -> int:
     """A 64-bit seed that depends on all of `numbers`, the same on every machine."""
     text = "/".join(str(int(number)) for number in numbers)
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little")
+
+
+def pixel_sum(image: Tensor) -> int:
+    """A 64-bit sum that identifies an image: its uint8 pixels times fixed random numbers, modulo 2^64."""
+    return int(image.flatten().long() @ _factors(image.numel()))
+
+
+@lru_cache(maxsize=4)
+def _factors(count: int) -> Tensor:
+    return torch.randint(-(2**63), 2**63 - 1, (count,), generator=torch.Generator().manual_seed(0))
 
 
 def _random_crop(image: Tensor, mask: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:

@@ -1,10 +1,10 @@
-"""Recipe -> Parts: the one place where everything meets."""
+"""Recipe -> Parts: the one place where everything is put together."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from kd import distributed
@@ -13,18 +13,18 @@ from kd.errors import RecipeError
 from kd.machine import Precision, choose
 from kd.parts.networks import folded_copy, freeze, moving_average, student_network, teacher_network
 from kd.parts.objective import Supervised, Term
-from kd.parts.roles import Student, Teacher
+from kd.parts.roles import Student, Teacher, to_device
 from kd.parts.terms import addresses, make_loss, make_terms, refused_taps, weight_by_step
 from kd.parts.trained import load_weights
 from kd.recipe import Recipe
 from kd.runs import teacher_directories
-from kd.types import Batch, SegmentationDataset
+from kd.types import IGNORE, Batch, SegmentationDataset
 from kd.units import multiples_near
 
 
 @dataclass(frozen=True)
 class Parts:
-    """A recipe's objects before training: what `kd check`, `kd inspect` and `kd bench` look at too."""
+    """A recipe's objects before training, which `kd check`, `kd inspect` and `kd bench` use too."""
 
     recipe: Recipe
     maker: Maker
@@ -39,7 +39,7 @@ class Parts:
     precision: Precision
     notes: list[str]  # what was loaded, what is frozen, what is slow: lines for the user
     ema: AveragedModel | None  # of the student's network alone
-    teaching: Teacher | None  # the teacher as it works in a step: itself, or its copy with BatchNorm folded
+    teaching: Teacher | None  # the teacher of the steps: `teacher`, or its copy with BatchNorm folded
 
     @property
     def averages_teach(self) -> bool:
@@ -48,7 +48,7 @@ class Parts:
 
     @property
     def network(self) -> nn.Module:
-        """The network whose weights are the result: the moving average's where `train.ema` asks for one."""
+        """The network whose weights are the result: with `train.ema`, the moving average."""
         if self.ema is None or self.recipe.train.ema is None:
             return self.student.network
         averaged: nn.Module = self.ema.module
@@ -56,22 +56,22 @@ class Parts:
 
     @property
     def scored(self) -> dict[str, tuple[nn.Module, nn.Module | None]]:
-        """What an evaluation scores, by its name in the metrics: a network, and a teacher that it may agree with."""
+        """What an evaluation scores, by its name in the metrics: a network, and a teacher to measure agreement with."""
         teacher = self.teacher.network if self.teacher is not None and self.recipe.evaluate.agreement else None
-        both: dict[str, tuple[nn.Module, nn.Module | None]] = {
+        scored: dict[str, tuple[nn.Module, nn.Module | None]] = {
             "val": (self.network, None if teacher is self.network else teacher)
         }
         if self.network is not self.student.network:
-            both["val_student"] = (self.student.network, None)
+            scored["val_student"] = (self.student.network, None)
         elif self.ema is not None:
-            both["val_ema"] = (self.ema.module, None)
-        return both
+            scored["val_ema"] = (self.ema.module, None)
+        return scored
 
 
 def assemble(recipe: Recipe, *, runs: Path, seed: int, trained: bool = True) -> Parts:
     """Build everything that a recipe names.
 
-    The student is built first from `seed`, so a recipe and its baseline start from the same weights.
+    The student is built first, from `seed`, so that a recipe and its baseline start from the same weights.
 
     Args:
         recipe: checked in shape.
@@ -83,30 +83,37 @@ def assemble(recipe: Recipe, *, runs: Path, seed: int, trained: bool = True) -> 
         RecipeError: the parts do not fit.
         DataError: the data cannot be read.
     """
-    _divide(recipe)
+    _check_batch_size(recipe)
     maker = Maker(recipe)
     train, val = (maker.dataset(split) for split in ("train", "val"))
     if train.class_names != val.class_names:
         raise RecipeError(
-            f"{recipe.data.dataset.at()}: train has the classes {train.class_names}, val {val.class_names}"
+            f"{recipe.data.dataset.at()}: train has the classes {train.class_names}, val has {val.class_names}"
         )
     precision, steps, notes = _precision(recipe), total_steps(recipe, len(train)), list[str]()
     torch.manual_seed(seed)
     network = student_network(recipe, maker, train, precision, notes)
     ema = moving_average(recipe, network)  # before any hook: a copy's hooks would fill the original's store
     student, terms = Student(network, {}, {}, {}), dict[str, Term]()
-    teacher, folded, run_dir = None, None, None
+    teacher: Teacher | None = None
+    teaching: Teacher | None = None
+    run_dir = None
     if recipe.teacher is not None:
         teacher_net, run_dir = teacher_network(recipe, maker, train, ema, notes, runs=runs, trained=trained)
-        folded = folded_copy(recipe, teacher_net, train.in_channels, notes)  # copied before any hook
         with refused_taps(recipe, "teacher"):
             teacher = Teacher(teacher_net, addresses(recipe, "teacher"))
+        teaching = _teaching(recipe, teacher, train.in_channels, notes)
         with refused_taps(recipe, "student"):
             student = Student(network, addresses(recipe, "student"), {}, {})
         terms = make_terms(recipe, maker, student, teacher, train, steps)
     freeze(recipe, student, steps)
     loss = make_loss(maker, recipe.supervised.loss, train)
-    parts = Parts(
+    if isinstance(loss, nn.Module):
+        loss.to(precision.device)
+    for module in (student, teacher, teaching, ema):
+        if module is not None:
+            module.to(precision.device).to(memory_format=precision.memory_format)
+    return Parts(
         recipe=recipe,
         maker=maker,
         train=train,
@@ -120,18 +127,12 @@ def assemble(recipe: Recipe, *, runs: Path, seed: int, trained: bool = True) -> 
         precision=precision,
         notes=notes,
         ema=ema,
-        teaching=teacher if folded is None or teacher is None else Teacher(folded, teacher.taps.addresses),
+        teaching=teaching,
     )
-    for module in (student, teacher, parts.teaching, ema, loss):
-        if isinstance(module, nn.Module):
-            module.to(precision.device)
-            if module is not loss:
-                module.to(memory_format=precision.memory_format)
-    return parts
 
 
 def with_trained_teacher(parts: Parts, runs: Path) -> Parts:
-    """The same objects once the teacher's run has finished: its weights are loaded into the network that is there.
+    """The same parts after the teacher's run has finished: its weights are loaded into the teacher's network.
 
     Args:
         parts: assembled with `trained=False`.
@@ -141,15 +142,19 @@ def with_trained_teacher(parts: Parts, runs: Path) -> Parts:
     assert teacher is not None
     run_dir = teacher_directories(recipe, runs)[0]
     load_weights(run_dir, teacher.network)
-    with teacher.taps.detached():
-        folded = folded_copy(recipe, teacher.network, parts.train.in_channels, [])  # noted when it was assembled
-    teaching = teacher if folded is None else Teacher(folded, teacher.taps.addresses)
+    teaching = _teaching(recipe, teacher, parts.train.in_channels, [])  # `assemble` has noted the folding
     teaching.to(parts.precision.device).to(memory_format=parts.precision.memory_format)
     return replace(parts, teacher_run=run_dir, teaching=teaching)
 
 
+def _teaching(recipe: Recipe, teacher: Teacher, in_channels: int, notes: list[str]) -> Teacher:
+    with teacher.taps.detached():
+        folded = folded_copy(recipe, teacher.network, in_channels, notes)
+    return teacher if folded is None else Teacher(folded, teacher.taps.addresses)
+
+
 def with_length_of(parts: Parts, recipe: Recipe) -> Parts:
-    """The same objects for a recipe that differs in `train.epochs` or `train.steps` alone."""
+    """The same parts for a recipe that differs in `train.epochs` or `train.steps` only."""
     steps = total_steps(recipe, len(parts.train))
     terms = {
         name: replace(term, weight_at=weight_by_step(parts.maker, recipe.distill[name], steps))
@@ -160,7 +165,7 @@ def with_length_of(parts: Parts, recipe: Recipe) -> Parts:
 
 
 def total_steps(recipe: Recipe, images: int) -> int:
-    """The run's length in steps: `steps`, or ceil(epochs · images / batch size)."""
+    """The length of the run in steps: `steps`, or ceil(epochs · images / batch size)."""
     if recipe.train.steps is not None:
         return recipe.train.steps
     assert recipe.train.epochs is not None
@@ -174,8 +179,8 @@ def _precision(recipe: Recipe) -> Precision:
         raise RecipeError([f"{recipe.file}: {error}"]) from None
 
 
-def _divide(recipe: Recipe) -> None:
-    """Refuse a batch that cannot be shared equally."""
+def _check_batch_size(recipe: Recipe) -> None:
+    """Refuse a batch that cannot be divided equally."""
     size, processes, accumulate = recipe.train.batch_size, distributed.world(), recipe.train.accumulate
     parts = processes * accumulate
     if size % parts:
@@ -187,15 +192,10 @@ def _divide(recipe: Recipe) -> None:
 
 def example_batch(parts: Parts, size: tuple[int, int] = (64, 64), images: int = 2) -> Batch:
     """A made-up batch on the run's device: noise, and labels with every class and some ignored pixels."""
-    generator = torch.Generator().manual_seed(0)
-    shape = (images, *size)
-    noise: Tensor = torch.randint(
-        0, 256, (images, parts.train.in_channels, *size), generator=generator, dtype=torch.uint8
-    )
-    labels = torch.randint(0, len(parts.train.class_names), shape, generator=generator)
-    labels[:, : size[0] // 8] = 255
-    device = parts.precision.device
-    keys = torch.zeros(images, 2, dtype=torch.int64)
-    return Batch(
-        parts.precision.images(noise), labels.to(device), torch.ones(shape, dtype=torch.bool, device=device), keys
-    )
+    generator, shape = torch.Generator().manual_seed(0), (images, *size)
+    channels, classes = parts.train.in_channels, len(parts.train.class_names)
+    noise = torch.randint(0, 256, (images, channels, *size), generator=generator, dtype=torch.uint8)
+    labels = torch.randint(0, classes, shape, generator=generator)
+    labels[:, : size[0] // 8] = IGNORE
+    inside, keys = torch.ones(shape, dtype=torch.bool), torch.zeros(images, 2, dtype=torch.int64)
+    return to_device(Batch(noise, labels, inside, keys), parts.precision)

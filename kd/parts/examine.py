@@ -13,7 +13,7 @@ from kd.networks.normalize import Normalize, Preprocess
 from kd.parts.assemble import Parts
 from kd.runs import read_run_recipe
 from kd.scoring import score
-from kd.types import Sample, SegmentationDataset, SegmentationOutput
+from kd.types import Sample, SegmentationDataset, SegmentationOutput, size_of
 
 IMAGES = 40  # of the validation split, evenly spread
 GAIN = 0.05  # of mIoU: a smaller gain does not explain a bad score
@@ -66,13 +66,10 @@ def diagnose(parts: Parts) -> Diagnosis:
     """Look for the cause of a bad score of a recipe's teacher."""
     assert parts.teacher is not None
     recipe = parts.recipe
-    sample = parts.val[0, 0].image
-    size, why = (sample.shape[-2], sample.shape[-1]), "the images' own size"
+    size, why = size_of(parts.val[0, 0].image), "the images' own size"
     if parts.teacher_run is not None:
-        size, why = (
-            (recipe.teacher_recipe or read_run_recipe(parts.teacher_run, trust=recipe.trust)).data.size,
-            "the training size",
-        )
+        teacher_recipe = recipe.teacher_recipe or read_run_recipe(parts.teacher_run, trust=recipe.trust)
+        size, why = teacher_recipe.data.size, "the training size"
     return examine(
         parts.teacher.network,
         Spread(parts.val),
@@ -163,8 +160,8 @@ def declared_form(network: nn.Module, channels: int) -> tuple[Preprocess | None,
 
 def _outermost(network: nn.Module) -> Iterator[Normalize]:
     """The layers that see the images themselves: a `Normalize` below the level of another sees its result."""
-    own = [child for child in network.children() if isinstance(child, Normalize)]
-    yield from own or (layer for child in network.children() for layer in _outermost(child))
+    layers = [child for child in network.children() if isinstance(child, Normalize)]
+    yield from layers or (layer for child in network.children() for layer in _outermost(child))
 
 
 def _advice(rows: Sequence[Row]) -> str:

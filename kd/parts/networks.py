@@ -1,4 +1,4 @@
-"""The networks of a recipe: built, loaded, frozen, averaged, folded."""
+"""The networks of a recipe: how they are built, loaded, frozen, averaged and folded."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -24,10 +24,10 @@ from kd.types import Network, SegmentationDataset, as_tuple, traits
 def student_network(
     recipe: Recipe, maker: Maker, data: SegmentationDataset, precision: Precision, notes: list[str]
 ) -> nn.Module:
-    """The student's network with its first weights; a line on what was loaded goes to `notes`.
+    """Build the student's network and load its initial weights; a line on what was loaded goes to `notes`.
 
     Raises:
-        RecipeError: there is no such network, its weights do not load, or what it freezes was not loaded.
+        RecipeError: the network does not exist, its weights do not load, or a part that it freezes was not loaded.
     """
     use, weights = recipe.student.network, recipe.student.weights
 
@@ -37,37 +37,37 @@ def student_network(
 
     network, loaded = build()
     notes += loaded
-    _refuse_random(recipe, network, lambda: build()[0])
+    _check_frozen_are_loaded(recipe, network, lambda: build()[0])
     return _synchronized(recipe, network, precision)
 
 
-def _refuse_random(recipe: Recipe, network: nn.Module, again: Callable[[], nn.Module]) -> None:
-    """Refuse to freeze what is not pretrained; `again` builds the network once more."""
+def _check_frozen_are_loaded(recipe: Recipe, network: nn.Module, rebuild: Callable[[], nn.Module]) -> None:
+    """Refuse to freeze modules that are not pretrained; `rebuild` builds the network again."""
     paths = frozen_in(recipe.student.freeze, [path for phase in recipe.phases for path in phase.freeze])
     if not paths:
         return
-    drawn = _drawn(network, again)
+    drawn = _drawn(network, rebuild)
     mistakes = [
-        f"{recipe.student.network.at()}: freeze: '{path}' has no pretrained weights ({inside[0]} was drawn at random); "
+        f"{recipe.student.network.at()}: freeze: '{path}' has no pretrained weights ({random[0]} was drawn at random); "
         "give student.weights, or do not freeze it"
         for path in paths
-        if (inside := [name for name in drawn if name.startswith(f"{frozen_path(network, path)}.")])
+        if (random := [name for name in drawn if name.startswith(f"{frozen_path(network, path)}.")])
     ]
     if mistakes:
         raise RecipeError(mistakes)
 
 
-def _drawn(network: nn.Module, again: Callable[[], nn.Module]) -> list[str]:
-    """The names of what was drawn at random, not loaded: weights that another seed makes different."""
-    before = torch.get_rng_state()
+def _drawn(network: nn.Module, rebuild: Callable[[], nn.Module]) -> list[str]:
+    """The names of the weights that were drawn at random, not loaded: another seed gives other values."""
+    random_state = torch.get_rng_state()
     torch.manual_seed(torch.initial_seed() + 1)
-    values = again().state_dict()
-    torch.set_rng_state(before)
+    values = rebuild().state_dict()
+    torch.set_rng_state(random_state)
     return [name for name, value in network.state_dict().items() if not torch.equal(value, values[name])]
 
 
 def _synchronized(recipe: Recipe, network: nn.Module, precision: Precision) -> nn.Module:
-    """The network with SyncBatchNorm where the recipe asks for it; in one process there is nothing to synchronize."""
+    """The network with SyncBatchNorm, if the recipe sets it and there are several processes."""
     if not recipe.train.sync_batchnorm or distributed.world() == 1:
         return network
     if precision.device.type == "cpu":
@@ -80,7 +80,7 @@ def _synchronized(recipe: Recipe, network: nn.Module, precision: Precision) -> n
 
 
 def moving_average(recipe: Recipe, network: nn.Module) -> AveragedModel | None:
-    """A copy of the student's network that averages its weights and BatchNorm statistics; always in evaluation mode."""
+    """A copy of the student's network that averages weights and BatchNorm statistics; always in evaluation mode."""
     decay = recipe.train.ema or (recipe.teacher.ema if recipe.teacher else None)
     if decay is None:
         return None
@@ -90,7 +90,7 @@ def moving_average(recipe: Recipe, network: nn.Module) -> AveragedModel | None:
 
 
 def freeze(recipe: Recipe, student: Student, steps: int) -> None:
-    """Try the frozen modules of every phase; keep those frozen that are frozen in all of them."""
+    """Check the frozen modules of every phase by freezing them; end with those that are frozen in all phases."""
     phase_ends(recipe, steps)
     always = recipe.student.freeze
     places: list[tuple[Sequence[str | int], Sequence[str]]] = [(("student", "freeze"), always)]
@@ -113,22 +113,25 @@ def teacher_network(
     runs: Path,
     trained: bool,
 ) -> tuple[nn.Module, Path | None]:
-    """The teacher's network, and the run directory it comes from; a line on what was loaded goes to `notes`.
+    """Build the teacher's network and load its weights; a line on what was loaded goes to `notes`.
 
     Args:
         recipe: has a teacher.
         maker: of the recipe.
-        data: a split of the student's.
+        data: a split of the student's data.
         ema: the student's moving average, which may be the teacher.
         notes: lines for the user.
         runs: where run directories are.
         trained: False takes an unfinished teacher as it is built.
 
+    Returns:
+        The network, and the run directory that its weights come from, if they come from one.
+
     Raises:
-        RecipeError: there is no such network or run, or it is not made for these data.
+        RecipeError: the network or the run does not exist, or is not made for these data.
     """
     assert recipe.teacher is not None
-    use, weights, run_dir = recipe.teacher.network, recipe.teacher.weights, None
+    use, weights = recipe.teacher.network, recipe.teacher.weights
     if recipe.teacher.ema is not None:
         assert ema is not None
         return ema.module, None
@@ -137,38 +140,38 @@ def teacher_network(
         def build() -> nn.Module:
             return maker.network(use, len(data.class_names), data.in_channels)
 
-        network, where = build(), use.at()
+        network, where, run_dir = build(), use.at(), None
         if weights is not None:
             notes.append(f"teacher: {_load(network, weights, use)}")
         elif drawn := _drawn(network, build):
             notes.append(f"teacher: no weights given, {drawn[0]} was drawn at random; give teacher.weights")
     else:
         network, where, run_dir = _of_run(recipe, runs, trained)
-    _fits(recipe, network, where, data)
+    _check_teacher_fits(recipe, network, where, data)
     return network, run_dir
 
 
-def _fits(recipe: Recipe, network: nn.Module, where: str, data: SegmentationDataset) -> None:
+def _check_teacher_fits(recipe: Recipe, network: nn.Module, where: str, data: SegmentationDataset) -> None:
     """Refuse a teacher for other classes or channels than those of the data."""
     classes, channels = len(data.class_names), data.in_channels
     stated = (network.num_classes, network.in_channels) if isinstance(network, Network) else (classes, channels)
-    if stated not in ((classes, channels), (1 if classes == 2 else classes, channels)):  # one logit stands for two
+    if stated not in ((classes, channels), (1 if classes == 2 else classes, channels)):  # one logit is for two classes
         raise RecipeError(
             f"{recipe.file}: the teacher ({where}) has {stated[0]} classes and {stated[1]} image channels, "
-            f"the data {classes} and {channels}; train a teacher on this data"
+            f"the data have {classes} and {channels}; train a teacher on these data"
         )
-    names = traits(network).class_names  # a wrong order would teach wrong classes
+    names = traits(network).class_names  # in another order, the logits would be of other classes
     if names is not None and len(names) == classes:
         for number, (name, expected) in enumerate(zip(names, data.class_names, strict=True)):
             if name.casefold() != expected.casefold():
                 raise RecipeError(
-                    f"{where}: teacher.args.target: class {number} is '{name}', in the data '{expected}'; "
-                    f"write target: [{', '.join(data.class_names)}]"
+                    f"{where}: teacher.args.target: class {number} is '{name}', in the data it is '{expected}'; "
+                    f"set target: [{', '.join(data.class_names)}]"
                 )
 
 
 def _of_run(recipe: Recipe, runs: Path, trained: bool) -> tuple[nn.Module, str, Path | None]:
-    """The network of the teacher's run; as its recipe builds it, where the run is still to come."""
+    """The network of the teacher's run; if the run has not finished, the network as its recipe builds it."""
     run_dir, teacher_recipe = teacher_directories(recipe, runs)[0], recipe.teacher_recipe
     if is_finished(run_dir):
         return load_network(run_dir, recipe=teacher_recipe, trust=recipe.trust), str(run_dir), run_dir
@@ -182,15 +185,15 @@ def _of_run(recipe: Recipe, runs: Path, trained: bool) -> tuple[nn.Module, str, 
 
 
 def folded_copy(recipe: Recipe, network: nn.Module, in_channels: int, notes: list[str]) -> nn.Module | None:
-    """The teacher's copy with BatchNorm folded, where the recipe asks for it and something was folded."""
+    """A copy of the teacher's network with BatchNorm folded, if the recipe sets it and something can be folded."""
     if not recipe.train.fold_batchnorm:
         return None
     tapped = [address for term in recipe.distill.values() if term.at for address in as_tuple(term.at.teacher)]
     images = torch.rand(2, in_channels, 64, 64, generator=torch.Generator().manual_seed(0))
     images = images.to(next(network.parameters(), images).device)
-    copy, count = folded(network.eval(), tapped, images)
+    copied, count = folded(network.eval(), tapped, images)
     notes.append(f"teacher: {count} BatchNorm layers folded into the convolutions before them")
-    return copy if count else None
+    return copied if count else None
 
 
 def _load(network: nn.Module, weights: str | WeightsConfig, use: Use) -> str:

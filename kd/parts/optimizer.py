@@ -1,4 +1,4 @@
-"""The optimizer of a run: parameter groups by name, and where its phases end."""
+"""The optimizer of a run: parameter groups by name, and the steps at which its phases end."""
 
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
@@ -15,10 +15,10 @@ from kd.units import as_steps
 
 
 def make_optimizer(recipe: Recipe, maker: Maker, student: nn.Module) -> Optimizer:
-    """The recipe's optimizer over all that trains in `student`; each group remembers its `initial_lr`.
+    """The recipe's optimizer of all trainable parameters of `student`; each group records its `initial_lr`.
 
     Raises:
-        RecipeError: a group's pattern names no parameter; a group asks for weight decay that this optimizer lacks.
+        RecipeError: a group's pattern matches no parameter; a group sets a weight decay that the optimizer lacks.
     """
     trained = {name: parameter for name, parameter in student.named_parameters() if parameter.requires_grad}
     factors, groups = _grouped(recipe, trained)
@@ -34,13 +34,13 @@ def make_optimizer(recipe: Recipe, maker: Maker, student: nn.Module) -> Optimize
 
 
 def _grouped(recipe: Recipe, trained: Mapping[str, nn.Parameter]) -> tuple[list[float], list[dict[str, Any]]]:
-    """Factors of the learning rate, and torch's groups; parameters that no pattern names come first."""
+    """Factors of the learning rate, and torch's groups; parameters that no pattern matches come first."""
     rules, decay_all = recipe.optimizer.groups, recipe.optimizer.decay_norms_and_biases
-    found: dict[tuple[int, bool], list[nn.Parameter]] = {}
+    members: dict[tuple[int, bool], list[nn.Parameter]] = {}  # (rule or -1, whether it decays) -> parameters
     for name, parameter in trained.items():
         rule = next((index for index, rule in enumerate(rules) if fnmatchcase(name, rule.match)), -1)
-        found.setdefault((rule, parameter.ndim > 1 or decay_all), []).append(parameter)
-    used = {rule for rule, _ in found}
+        members.setdefault((rule, parameter.ndim > 1 or decay_all), []).append(parameter)
+    used = {rule for rule, _ in members}
     mistakes = [
         f"{recipe.at('optimizer', 'groups', index)}: optimizer.groups.{index}.match: {_unused(rule.match, trained)}"
         for index, rule in enumerate(rules)
@@ -49,23 +49,22 @@ def _grouped(recipe: Recipe, trained: Mapping[str, nn.Parameter]) -> tuple[list[
     if mistakes:
         raise RecipeError(mistakes)
     factors, groups = [], []
-    for (index, decayed), parameters in sorted(found.items(), key=lambda item: item[0]):
-        own = rules[index].weight_decay if index >= 0 else None
-        decay = {"weight_decay": own} if own is not None else {}
+    for (index, decayed), parameters in sorted(members.items(), key=lambda item: item[0]):
+        weight_decay = (rules[index].weight_decay if index >= 0 else None) if decayed else 0.0
         factors.append(rules[index].lr if index >= 0 else 1.0)
-        groups.append({"params": parameters} | (decay if decayed else {"weight_decay": 0.0}))
+        groups.append({"params": parameters} | ({} if weight_decay is None else {"weight_decay": weight_decay}))
     return factors, groups
 
 
 def _unused(pattern: str, trained: Mapping[str, nn.Parameter]) -> str:
     if any(fnmatchcase(name, pattern) for name in trained):
-        return f"'{pattern}' names only parameters that an earlier pattern names; move it up"
+        return f"'{pattern}' matches only parameters that an earlier pattern matches; move it up"
     closest = ", ".join(get_close_matches(pattern.replace("*", ""), trained, n=3, cutoff=0.0))
-    return f"'{pattern}' names no parameter that trains; the closest are {closest}"
+    return f"'{pattern}' matches no trainable parameter; the closest are {closest}"
 
 
 def phase_ends(recipe: Recipe, steps: int) -> list[int]:
-    """The first step after each phase but the last.
+    """The first step after each phase except the last.
 
     Raises:
         RecipeError: a phase ends before the previous one, or after the run.
@@ -75,7 +74,7 @@ def phase_ends(recipe: Recipe, steps: int) -> list[int]:
         if not before < end < steps:
             raise RecipeError(
                 [
-                    f"{recipe.at('phases', index, 'until')}: phases.{index}.until: step {end} must lie between "
+                    f"{recipe.at('phases', index, 'until')}: phases.{index}.until: step {end} must be between "
                     f"step {before}, where the phase begins, and the run's last step {steps}"
                 ]
             )
@@ -83,5 +82,5 @@ def phase_ends(recipe: Recipe, steps: int) -> list[int]:
 
 
 def frozen_in(always: Sequence[str], phase: Sequence[str]) -> tuple[str, ...]:
-    """The modules that are frozen in a phase, each once."""
+    """The modules that are frozen in a phase, without repetition."""
     return tuple(dict.fromkeys((*always, *phase)))

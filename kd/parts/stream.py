@@ -19,11 +19,18 @@ def stream(
     alone: bool = False,
     waiting: Callable[[], None] = lambda: None,
 ) -> Iterator[Batch]:
-    """The run's micro-batches from step `start` on: this rank's, or, `alone`, those of all ranks."""
+    """The run's micro-batches from step `start` on: this rank's, or those of all ranks if `alone`."""
     recipe = parts.recipe
     world = 1 if alone else distributed.world()
     augment = [parts.maker.build(use) for use in recipe.data.augment]
-    split = Split(parts.train, recipe.data.size, crop=recipe.data.crop, augment=augment, seed=seed)
+    split = Split(
+        parts.train,
+        recipe.data.size,
+        crop=recipe.data.crop,
+        augment=augment,
+        seed=seed,
+        sums=recipe.cache is not None and parts.teacher is not None,
+    )
     return training_batches(
         split,
         steps=parts.steps if steps is None else steps,
@@ -40,5 +47,5 @@ def stream(
 
 
 def in_this_process(recipe: Recipe) -> Recipe:
-    """The recipe without data workers: for a look at a few batches."""
+    """The recipe without data workers: for commands that read a few batches."""
     return recipe.changed(data=recipe.data.model_copy(update={"workers": 0}))

@@ -1,4 +1,4 @@
-"""The terms of a recipe: where they read, their adapters, losses and weights."""
+"""The terms of a recipe: their taps, adapters, losses and weights."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,7 +25,7 @@ def addresses(recipe: Recipe, side: str) -> dict[str, Address]:
 
 @contextmanager
 def refused_taps(recipe: Recipe, side: str) -> Iterator[None]:
-    """Turn a `TapError` into a mistake at the address that it names, and any other error into one of the network."""
+    """Report a `TapError` at the address that it names, and any other error at the network."""
     try:
         yield
     except TapError as error:
@@ -36,10 +36,10 @@ def refused_taps(recipe: Recipe, side: str) -> Iterator[None]:
         raise RecipeError(f"{recipe.at(side)}: the {side}: {error}") from None
     except ValueError as error:
         raise RecipeError(f"{recipe.at(side)}: the {side}: {error}") from None
-    except Exception as error:  # noqa: BLE001  # a user's network may raise anything, and is theirs to mend
+    except Exception as error:  # noqa: BLE001  # a user's network may raise anything
         use: Use | None = recipe.student.network
         if side == "teacher":
-            teacher = recipe.teacher_recipe  # names the network, if there is one
+            teacher = recipe.teacher_recipe  # names the network, if the teacher has a recipe
             use = teacher.student.network if teacher else recipe.teacher.network if recipe.teacher else None
         raise error if use is None else refused_by(use, error) from None
 
@@ -47,10 +47,10 @@ def refused_taps(recipe: Recipe, side: str) -> Iterator[None]:
 def make_terms(
     recipe: Recipe, maker: Maker, student: Student, teacher: Teacher, data: SegmentationDataset, steps: int
 ) -> dict[str, Term]:
-    """Every term, its adapter and loss as parts of the student.
+    """Build every term; its adapter and loss become parts of the student.
 
     Raises:
-        RecipeError: a tap shows nothing, or an adapter, loss or weight is not for its place.
+        RecipeError: a tap has no map, or an adapter, loss or weight does not fit where it is used.
     """
     channels = _build_adapters(recipe, maker, student, teacher, data.in_channels)
     terms = {}
@@ -71,13 +71,17 @@ def make_terms(
 def _build_adapters(
     recipe: Recipe, maker: Maker, student: Student, teacher: Teacher, in_channels: int
 ) -> dict[str, Any]:
-    """Build each adapter for the channels that one forward pass shows; the teacher's channels by term."""
+    """Build each adapter for the channels that one forward pass shows.
+
+    Returns:
+        The channels of the teacher's map, or of its maps, by term.
+    """
     images = torch.rand(2, in_channels, 64, 64, generator=torch.Generator().manual_seed(0))
     keys = torch.zeros(2, 2, dtype=torch.int64)
     blank = torch.zeros(2, 64, 64)
     training = student.training
     with torch.no_grad():
-        with refused_taps(recipe, "student"):  # only a forward pass shows that a tapped module does not run, or twice
+        with refused_taps(recipe, "student"):  # only a forward pass shows that a tapped module runs once
             student_maps = student.eval()(images).at
         with refused_taps(recipe, "teacher"):
             teacher_maps = teacher(Batch(images, blank.long(), blank.bool(), keys)).at
@@ -97,14 +101,14 @@ def _build_adapters(
 def make_loss(
     maker: Maker, use: Use, data: SegmentationDataset, channels: Any = None, known: tuple[int, ...] = ()
 ) -> Any:
-    """A loss; it and the losses in its arguments get the offered facts that they name.
+    """Build a loss; it and the losses in its arguments get the facts that they take as arguments.
 
     Args:
         maker: of the recipe.
         use: the loss.
-        data: the training split, whose labels are counted if the loss asks for it.
+        data: the training split, whose labels are counted if the loss takes `label_counts`.
         channels: of the teacher's map, or of its maps.
-        known: the classes that it compares; () for all.
+        known: the classes that the loss compares; () for all.
     """
     labels = known or tuple(range(len(data.class_names)))
     facts: dict[str, Callable[[], Any]] = {
@@ -116,7 +120,7 @@ def make_loss(
 
 
 def _known(term: TermConfig, teacher: nn.Module, name: str) -> tuple[int, ...]:
-    """The classes that the teacher can speak of, for a term on logits; () for all."""
+    """The classes that the teacher can predict, for a term on logits; () for all."""
     known = traits(teacher).known_classes
     sides = (as_tuple(term.at.student), as_tuple(term.at.teacher)) if term.at else (("logits",), ("logits",))
     on_logits = any(_has_classes(a) and _has_classes(b) for a, b in zip(*sides, strict=True))
@@ -124,8 +128,8 @@ def _known(term: TermConfig, teacher: nn.Module, name: str) -> tuple[int, ...]:
         return ()
     if len(sides[0]) > 1:
         raise RecipeError(
-            f"{term.loss.at()}: distill.{name}.at: this teacher knows {len(known)} of the classes, so logits are "
-            "compared by themselves; give them a term of their own"
+            f"{term.loss.at()}: distill.{name}.at: this teacher knows {len(known)} of the classes, so a term on its "
+            "logits reads nothing else; give the logits their own term"
         )
     return known
 
@@ -141,5 +145,5 @@ def weight_by_step(maker: Maker, term: TermConfig, steps: int) -> Callable[[int]
         return lambda step: weight
     factor: Callable[[int], float] = maker.build(weight, steps=steps)
     if isinstance(factor, ScoreDriven):
-        raise RecipeError(f"{weight.at()}: {weight.use} depends on scores and is for the learning rate alone")
+        raise RecipeError(f"{weight.at()}: {weight.use} depends on scores and is for the learning rate only")
     return factor

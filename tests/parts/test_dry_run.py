@@ -246,8 +246,8 @@ def test_a_teacher_of_other_classes(recipe):
     teacher.write_text(teacher.read_text().replace("nets.py:Stripes", "nets.py:Three"))
     (mistake,) = refused(recipe)
     assert mistake == (
-        f"{recipe}: the teacher ({teacher}) has 3 classes and 3 image channels, the data 2 and 3; "
-        "train a teacher on this data"
+        f"{recipe}: the teacher ({teacher}) has 3 classes and 3 image channels, the data have 2 and 3; "
+        "train a teacher on these data"
     )
 
 
@@ -354,8 +354,8 @@ def test_a_teacher_of_other_classes_speaks_of_those_it_knows(recipe):
     lists = "distill.kl.at={student: [logits, low], teacher: [logits, low]}"
     (mistake,) = refused(recipe, *overrides, lists)
     assert mistake.endswith(
-        "distill.kl.at: this teacher knows 2 of the classes, so logits are compared by themselves; give them a term of "
-        "their own"
+        "distill.kl.at: this teacher knows 2 of the classes, so a term on its logits reads nothing else; "
+        "give the logits their own term"
     )
 
 
@@ -364,7 +364,7 @@ def test_the_classes_of_a_mapped_teacher_are_the_datas_in_their_order(recipe):
         source: [night, day], target: [bright, dark], merge: {bright: [day], dark: [night]}}}"""
     (mistake,) = refused(recipe, f"teacher={teacher}")
     assert mistake.endswith(
-        "teacher.args.target: class 0 is 'bright', in the data 'dark'; write target: [dark, bright]"
+        "teacher.args.target: class 0 is 'bright', in the data it is 'dark'; set target: [dark, bright]"
     )
 
 

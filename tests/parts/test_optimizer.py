@@ -103,10 +103,10 @@ def test_a_pattern_that_names_nothing_is_an_error_with_the_closest_names(recipe)
     with pytest.raises(RecipeError) as caught:
         made(recipe, "optimizer.groups=[{match: 'network.cnov.*'}, {match: 'network.*'}, {match: 'network.head.*'}]")
     first, second = caught.value.mistakes
-    assert "optimizer.groups.0.match: 'network.cnov.*' names no parameter that trains; the closest are " in first
+    assert "optimizer.groups.0.match: 'network.cnov.*' matches no trainable parameter; the closest are " in first
     assert first.split("the closest are ")[1].startswith("network.conv.")
     assert second.endswith(
-        "optimizer.groups.2.match: 'network.head.*' names only parameters that an earlier pattern names; move it up"
+        "optimizer.groups.2.match: 'network.head.*' matches only parameters that an earlier pattern matches; move it up"
     )
 
 
@@ -213,7 +213,7 @@ def test_a_phase_freezes_and_the_next_one_lets_go_at_its_own_rate(recipe):
 
 def test_phases_follow_one_another(recipe):
     weights = f"student.weights={recipe.parent / 'start.safetensors'}"
-    with pytest.raises(RecipeError, match=re.escape("phases.1.until: step 2 must lie between step 4, where the phase")):
+    with pytest.raises(RecipeError, match=re.escape("phases.1.until: step 2 must be between step 4, where the phase")):
         assembled(recipe, weights, "phases=[{until: 50%, freeze: conv}, {until: 2}, {}]")
     for wrong in ("[{freeze: conv}, {lr: 1}]", "[{until: 4}, {until: 6}]"):
         with pytest.raises(RecipeError, match="every phase but the last needs `until`, and the last has none"):

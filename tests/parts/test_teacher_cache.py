@@ -8,11 +8,11 @@ import pytest
 import torch
 from tiny import equal, weights, write_recipes
 
+from kd.data.split import pixel_sum
 from kd.errors import RecipeError
 from kd.parts.assemble import assemble
 from kd.parts.roles import Teacher, to_device
 from kd.parts.stream import stream
-from kd.parts.teacher_cache import image_sums
 from kd.recipe import Recipe, baseline_of, read_recipe
 from kd.train import start as starting
 from kd.train.fill_cache import fill_cache
@@ -125,23 +125,30 @@ def test_another_teacher_augmentation_or_seed_is_another_cache(recipe, tmp_path)
     assert {cached(read(tmp_path, change), tmp_path)[1].folder for change in others} == {teacher.folder}
 
 
-def test_an_image_that_has_changed_is_noticed(recipe, tmp_path, calls):
+def test_an_image_that_has_changed_is_noticed(recipe, tmp_path, calls, monkeypatch):
     parts, teacher = cached(recipe, tmp_path)
     (batch,) = batches(parts, 1)
     teacher(batch)
-    calls[0] = 0
-    images = batch.images.clone()
-    images[1, 0, 0, 0] = (images[1, 0, 0, 0] * 255 + 1) % 256 / 255
-    changed = batch._replace(images=images)
+    ordinary = type(parts.train).__getitem__
+
+    def altered(self, key):
+        sample = ordinary(self, key)
+        if key[0] == batch.keys[1, 0]:
+            sample.image[0, 0, 0] += 1  # one pixel of one image by 1, modulo 256
+        return sample
+
+    monkeypatch.setattr(type(parts.train), "__getitem__", altered)
+    (changed,) = batches(parts, 1)
+    assert (changed.images != batch.images).sum() == 1
     with pytest.warns(UserWarning, match="belong to other images") as warned:
-        found = teacher(changed)
-    assert {str(one.message) for one in warned} == {
-        f"cache: maps in {maps}-float32 belong to other images; they are computed again"
-        for maps in ("logits-2x8x8", "low-8x8x8")
+        maps = teacher(changed)
+    assert {str(warning.message) for warning in warned} == {
+        f"cache: maps in {store}-float32 belong to other images; they are computed again"
+        for store in ("logits-2x8x8", "low-8x8x8")
     }
-    assert same(found, parts.teacher(changed))
+    assert same(maps, parts.teacher(changed))
     calls[0] = 0
-    assert same(teacher(changed), found)
+    assert same(teacher(changed), maps)
     assert calls[0] == 0
 
 
@@ -177,7 +184,7 @@ def test_a_full_disk_ends_the_keeping_and_not_the_training(recipe, tmp_path, mon
 
     monkeypatch.setattr(os, "pwrite", full)
     batch, other = batches(parts, 2)
-    with pytest.warns(UserWarning, match=r"is not written \(No space left on device\); training goes on without"):
+    with pytest.warns(UserWarning, match=r"is not written \(No space left on device\); training continues without"):
         found = teacher(batch)
     assert same(found, parts.teacher(batch))
     with warnings.catch_warnings():
@@ -220,11 +227,15 @@ def test_an_average_that_teaches_is_not_kept(tmp_path, recipe):
         read(tmp_path)
 
 
-def test_sums_tell_images_apart():
-    images = torch.randint(0, 256, (4, 3, 8, 8), generator=torch.Generator().manual_seed(0)).float() / 255
-    images[1] = images[0]
-    images[2] = images[0].flip(2)
-    sums = image_sums(images)
-    assert sums[0] == sums[1]
-    assert len(set(sums)) == 3
-    assert image_sums(images.contiguous(memory_format=torch.channels_last)) == sums
+def test_the_sums_are_those_of_the_formula_and_in_the_keys_of_a_cached_teachers_batches_alone(recipe, tmp_path):
+    image = torch.randint(0, 256, (3, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    factors = torch.randint(-(2**63), 2**63 - 1, (3 * 8 * 8,), generator=torch.Generator().manual_seed(0)).tolist()
+    exact = sum(pixel * factor for pixel, factor in zip(image.flatten().tolist(), factors, strict=True))
+    assert pixel_sum(image) == (exact + 2**63) % 2**64 - 2**63
+    assert pixel_sum(image) == (image.long().flatten() * torch.tensor(factors)).sum()
+    assert pixel_sum(image.movedim(0, 2).contiguous().movedim(2, 0)) == pixel_sum(image)
+    assert len({pixel_sum(image), pixel_sum(image.flip(2)), pixel_sum(image.flip(1)), pixel_sum(image + 1)}) == 4
+    batch = next(stream(assemble(recipe, runs=tmp_path / "runs", seed=0), seed=0))
+    assert batch.keys[:, 2].tolist() == [pixel_sum(image) for image in batch.images]
+    for other in (baseline_of(recipe), read(tmp_path, "cache=null")):
+        assert next(stream(assemble(other, runs=tmp_path / "runs", seed=0), seed=0)).keys.shape == (4, 2)
