@@ -9,6 +9,9 @@ Example:
 import argparse
 
 from kd.cli.options import add_recipe, open_recipes
+from kd.cli.status import MEASURING
+
+STATUSES = MEASURING
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -10,7 +10,9 @@ import argparse
 
 from kd.cli.options import add_recipe as add_arguments
 from kd.cli.options import open_recipes
+from kd.cli.status import TRAINING
 
+STATUSES = TRAINING
 __all__ = ["add_arguments", "run"]
 
 

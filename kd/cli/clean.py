@@ -12,6 +12,10 @@ Example:
 import argparse
 from pathlib import Path
 
+from kd.cli.status import READING
+
+STATUSES = READING
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The folder, and whether anything is removed."""

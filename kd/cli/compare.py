@@ -11,6 +11,9 @@ import argparse
 from pathlib import Path
 
 from kd.cli.options import add_files
+from kd.cli.status import READING
+
+STATUSES = READING
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

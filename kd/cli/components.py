@@ -8,6 +8,9 @@ Example:
 
 import argparse
 
+from kd.cli.status import PLAIN
+
+STATUSES = PLAIN
 FAMILIES = ("losses", "networks", "datasets", "metrics", "adapters", "schedules", "transforms")
 
 

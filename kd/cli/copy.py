@@ -10,6 +10,10 @@ Example:
 import argparse
 from pathlib import Path
 
+from kd.cli.status import READING
+
+STATUSES = READING
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The recipe, and where it goes."""

@@ -9,8 +9,11 @@ Example:
 import argparse
 
 from kd.cli.options import add_runs as add_arguments
+from kd.cli.status import TRAINING
 
-__all__ = ["add_arguments", "run"]
+__all__ = ["STATUSES", "add_arguments", "run"]
+
+STATUSES = TRAINING
 
 
 def run(arguments: argparse.Namespace) -> int:

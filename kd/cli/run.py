@@ -14,9 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kd.cli.options import add_recipe, open_recipes
+from kd.cli.status import TRAINING
 
 if TYPE_CHECKING:
     from kd.recipe import Recipe
+
+STATUSES = TRAINING
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

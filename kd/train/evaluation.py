@@ -84,6 +84,8 @@ class Evaluations:
         for name, result in results.items():
             found = scores(result.confusion)
             values |= {f"{name}/miou": found.miou, f"{name}/pixel_accuracy": found.pixel_accuracy}
+            further = {f"{name}/{label}": metric.headline for label, metric in result.metrics.items()}
+            values |= {label: value for label, value in further.items() if value is not None}
         self._progress.scalars(run.step, values)
         parts, shown = self._parts, results["val"]
         self._progress.pictures(run.step, lambda: pictures(parts, shown, "val"))
