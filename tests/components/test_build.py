@@ -59,7 +59,7 @@ number = 3
 """
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The current folder, which is a recipe's too, with a file of components."""
     (tmp_path / "mine.py").write_text(COMPONENTS)
