@@ -19,7 +19,7 @@ from kd.errors import NotDeterministicError
 
 
 class Precision(NamedTuple):
-    """How a run computes. Parameters and losses are float32 in every case; autocast lowers the networks only."""
+    """How a run computes. Parameters and losses are always float32; autocast lowers the networks only."""
 
     device: torch.device
     dtype: torch.dtype  # bfloat16 or float32
@@ -43,7 +43,7 @@ class Precision(NamedTuple):
 
 
 def choose(device: str = "auto", precision: str = "auto", memory_format: str = "auto") -> Precision:
-    """The fastest way that this machine computes natively, or what the recipe asks for.
+    """The fastest precision that this machine computes natively, or the recipe's choice.
 
     Args:
         device: auto, cpu or cuda.
@@ -52,7 +52,7 @@ def choose(device: str = "auto", precision: str = "auto", memory_format: str = "
         memory_format: auto, channels_last or contiguous; `auto` is channels-last.
 
     Raises:
-        ValueError: cuda is asked for and there is none.
+        ValueError: `device` is cuda, and torch finds no CUDA device.
     """
     if device == "cuda" and not torch.cuda.is_available():
         raise ValueError(
@@ -67,14 +67,14 @@ def choose(device: str = "auto", precision: str = "auto", memory_format: str = "
 
 
 def has_native_bfloat16(device: torch.device) -> bool:
-    """Whether the hardware itself multiplies bfloat16."""
+    """Whether the hardware multiplies bfloat16 natively."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 def describe() -> str:
-    """What a bug report needs: versions, hardware, and what `precision: auto` picks here."""
+    """What a bug report needs: versions, hardware, and what `precision: auto` selects here."""
     chosen = choose()
     device = torch.cuda.get_device_name(chosen.device) if chosen.device.type == "cuda" else _processor()
     packages = ("kd-segmentation", "torch", "torchvision", "numpy", "pillow", "pydantic", "pyyaml")
@@ -85,7 +85,7 @@ def describe() -> str:
 
 
 def hardware(device: torch.device) -> dict[str, str | int]:
-    """The device, the processor and how many of its cores this process may use."""
+    """The device, the processor and the number of cores that this process may use."""
     cores = len(os.sched_getaffinity(0))
     names: dict[str, str | int] = {"processor": _processor(), "cores": cores, "system": platform.platform()}
     if device.type == "cuda":
@@ -112,18 +112,16 @@ def _version(package: str) -> str:
 
 
 def slow_path(chosen: Precision, precision: str) -> str | None:
-    """A line for the user whose choice is slow on this machine; None when it is not."""
+    """A line for the user if the chosen precision is slow on this machine, otherwise None."""
     native = has_native_bfloat16(chosen.device)
     if chosen.dtype == torch.bfloat16 and not native:
         return f"precision: bf16 is emulated on this {chosen.device.type} and far slower than fp32; set precision: auto"
     if chosen.dtype == torch.float32 and native and precision == "fp32":
-        return (
-            f"precision: fp32 is by choice; this {chosen.device.type} computes bf16 natively, which is usually faster"
-        )
+        return f"precision: fp32 is set; this {chosen.device.type} computes bf16 natively, which is usually faster"
     return None
 
 
-@cache  # the packages' metadata are files
+@cache  # the metadata of packages are files
 def versions() -> dict[str, str]:
     """The versions that a result depends on."""
     names = ("torch", "torchvision", "numpy", "pillow")
@@ -138,29 +136,26 @@ def peak_memory(device: torch.device) -> int:
 
 
 def git_state(folder: Path) -> str | None:
-    """`<commit>`, or `<commit> with changes`, of the checkout that a folder lies in; None without one or git."""
-    # A file system monitor is a program that the checkout's own configuration names.
-    command = ["git", "-c", "core.fsmonitor=false", "-C", str(folder)]
+    """`<commit>`, or `<commit> with changes`, of the checkout around a folder; None without a checkout or git."""
+    # A file system monitor is a program that the configuration of the checkout names.
+    git = ["git", "-c", "core.fsmonitor=false", "-C", str(folder)]
+    commands = [[*git, "rev-parse", "HEAD"], [*git, "status", "--porcelain", "--untracked-files=no"]]
     try:
-        commit = subprocess.run([*command, "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=True)
-        changes = subprocess.run(
-            [*command, "status", "--porcelain", "--untracked-files=no"],
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
+        commit, changes = (
+            subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+            for command in commands
         )
     except (OSError, subprocess.SubprocessError):
         return None
-    return commit.stdout.strip() + (" with changes" if changes.stdout.strip() else "")
+    return commit + (" with changes" if changes else "")
 
 
 @contextmanager
 def deterministic(enabled: bool) -> Iterator[None]:
-    """Let torch use only operations that repeat to the last bit, while the block runs.
+    """Let torch use only deterministic operations while the block runs.
 
     Raises:
-        NotDeterministicError: an operation has no such implementation.
+        NotDeterministicError: an operation has no deterministic implementation.
     """
     if not enabled:
         yield
@@ -171,7 +166,7 @@ def deterministic(enabled: bool) -> Iterator[None]:
     torch.backends.cudnn.benchmark = False
     try:
         yield
-    except (RuntimeError, ValueError) as error:  # a ValueError: the dry run met it, and reports it as a mistake
+    except (RuntimeError, ValueError) as error:  # a ValueError: the dry run reports it as a mistake
         operation = re.search(r"(\S+) does not have a deterministic implementation", str(error))
         if operation is None:
             raise

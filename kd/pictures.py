@@ -16,27 +16,27 @@ RGB = NDArray[np.uint8]
 Labels = NDArray[np.integer]
 Colors = Sequence[tuple[int, int, int]]
 
-VOID = ((235, 235, 235), (90, 90, 90))  # stripes of ignored pixels: any single colour may be that of a class
+VOID = ((235, 235, 235), (90, 90, 90))  # stripes of ignored pixels: a single colour could be that of a class
 STRIPE = 3  # pixels
-WRONG = (213, 94, 0)  # colour-blind readers can tell this colour and the next two apart
+WRONG = (213, 94, 0)  # colour-blind readers can distinguish this colour and the next two
 GAINED = (0, 114, 178)
 LOST = (230, 159, 0)
 STILL_WRONG = (110, 110, 110)
 
 MATRIX = 640  # pixels: about the side of a confusion matrix
 CELL = (4, 40)  # pixels: smallest and largest cell
-READABLE = 12  # pixels: the smallest cell with a class's name beside it
+READABLE = 12  # pixels: the smallest cell with the name of a class beside it
 NUMBERED = 26  # pixels: the smallest cell with a percentage in it
 BLUE = (8, 48, 107)
 
 
 def as_rgb(image: NDArray[np.uint8]) -> RGB:
-    """An image (C, H, W) as RGB: three channels as they are; of any other number, the first channel as grey."""
+    """An image (C, H, W) as RGB; unless C is 3, the first channel as grey."""
     return np.ascontiguousarray(np.moveaxis(image if len(image) == 3 else np.repeat(image[:1], 3, 0), 0, 2))
 
 
 def colourise(labels: Labels, colors: Colors) -> RGB:
-    """A label map in the colours of its classes; ignored pixels are striped."""
+    """A label map in the colours of the classes; ignored pixels are striped."""
     palette = np.zeros((256, 3), np.uint8)
     palette[: len(colors)] = np.asarray(colors, np.uint8)
     rows, columns = np.indices(labels.shape)
@@ -45,18 +45,18 @@ def colourise(labels: Labels, colors: Colors) -> RGB:
 
 
 def overlay(image: RGB, labels: Labels, colors: Colors, opacity: float = 0.5) -> RGB:
-    """The label map over its image; ignored pixels show the image."""
+    """A label map over its image; ignored pixels show the image."""
     mixed = image * (1 - opacity) + colourise(labels, colors) * opacity
     return np.where((labels == IGNORE)[..., None], image, mixed.round()).astype(np.uint8)
 
 
 def differences(image: RGB, prediction: Labels, other: Labels) -> RGB:
-    """Where two label maps differ, in orange over the faded image; pixels that `other` ignores are left out."""
+    """The pixels where two label maps differ, in orange over the faded image; pixels that `other` ignores are not."""
     return _mark(image, [((prediction != other) & (other != IGNORE), WRONG)])
 
 
 def changes(image: RGB, before: Labels, after: Labels, labels: Labels) -> RGB:
-    """What became right (blue), became wrong (yellow) and stayed wrong (grey), over the faded image."""
+    """The pixels that became right (blue), became wrong (yellow) or stayed wrong (grey), over the faded image."""
     scored = labels != IGNORE
     was_right, is_right = before == labels, after == labels
     return _mark(
@@ -80,7 +80,7 @@ def panel(*rows: Sequence[tuple[str, RGB]], width: int = 240) -> bytes:
     """Draw images side by side under their titles, as a PNG.
 
     Args:
-        rows: sequences of (title, image), equally long; the first row gives the titles, sizes may differ.
+        rows: sequences of (title, image) of equal length; the titles are those of the first row, sizes may differ.
         width: of each column, in pixels; images keep their aspect ratio and are cut to the lowest of their row.
 
     Raises:
@@ -107,7 +107,7 @@ def panel(*rows: Sequence[tuple[str, RGB]], width: int = 240) -> bytes:
 
 
 def _fit(image: RGB, width: int) -> Image.Image:
-    """Scale an image to a width; small images keep their pixels visible."""
+    """Scale an image to a width; the pixels of small images stay visible."""
     size = (width, max(1, round(image.shape[0] * width / image.shape[1])))
     return Image.fromarray(image).resize(
         size, Image.Resampling.NEAREST if width >= image.shape[1] else Image.Resampling.LANCZOS
@@ -115,7 +115,7 @@ def _fit(image: RGB, width: int) -> Image.Image:
 
 
 def png(image: RGB) -> bytes:
-    """A picture as a PNG file; up to 256 colours (a label map) become a palette, in a fifth of the bytes."""
+    """A picture as a PNG file, with a palette if it has at most 256 colours (a label map): a fifth of the bytes."""
     picture = Image.fromarray(image)
     if (colors := picture.getcolors(256)) is not None:
         picture = picture.quantize(max(2, len(colors)), dither=Image.Dither.NONE)
@@ -136,7 +136,7 @@ def confusion_picture(confusion: NDArray[np.integer], classes: Sequence[str]) ->
 
     Args:
         confusion: rows are labels, columns predictions. A row without pixels stays white.
-        classes: their names, written where there is room; so are the shares in percent.
+        classes: the names of the classes; they, and the shares in percent, are written where there is room.
     """
     shares = confusion / np.maximum(confusion.sum(1, keepdims=True), 1)
     cell = int(np.clip(MATRIX // len(classes), *CELL))

@@ -1,15 +1,20 @@
-"""A run directory: where it is, and what it holds. Reading a result needs no torch.
+"""A run directory: its path and its content. Reading a result needs no torch.
 
 runs/<recipe's stem>-<id>/seed<k>/
     recipe.yaml          the resolved recipe
     environment.json     versions, hardware, command
-    log.txt              everything that it reported, with times
-    metrics.jsonl        one line a report, with its step
+    log.txt              everything that the run reported, with times
+    metrics.jsonl        one line per report, with its step
     events.out.tfevents  TensorBoard
     checkpoints/         see kd.train.checkpoint
     teacher.json         the teacher's score on the same images
+<<<<<<< HEAD
     student.safetensors  the finished network's weights, see kd.parts.trained
     counts.npz           each image's counts in the final score
+=======
+    student.safetensors  the finished network's weights, see kd.trained
+    counts.npz           the counts of each image in the final score
+>>>>>>> e1
     result.json          the final score: every table is computed from it
 """
 
@@ -39,7 +44,7 @@ Counts = NDArray[np.int64]
 
 
 class MetricResult(NamedTuple):
-    """What a further metric of a recipe (`evaluate.metrics`) gives for a split."""
+    """The values of a further metric of a recipe (`evaluate.metrics`) on a split."""
 
     values: dict[str, float | None]  # by name; tables show the first
     unit: str  # "%": the values are shares from 0 to 1
@@ -52,7 +57,7 @@ class MetricResult(NamedTuple):
 
 
 class ImageCounts(NamedTuple):
-    """The pixels of every image of a split, by class; their sums over the images are sums of the confusion matrix."""
+    """The pixels of every image of a split, by class; summed over the images, they are sums of the confusion matrix."""
 
     names: tuple[str, ...]  # of the images, in the dataset's order
     counts: Counts  # int64 (images, K, 3): the intersection of labels and predictions, predicted, labelled
@@ -60,16 +65,16 @@ class ImageCounts(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class SplitResult:
-    """A network's score on one split: the confusion matrix, from which all scores follow, and further metrics."""
+    """A network's score on one split: the confusion matrix, from which scores are computed, and further metrics."""
 
     confusion: Counts  # int64 (K, K), rows are labels, columns predictions
     classes: list[str]
     images: int
     metrics: dict[str, MetricResult] = field(default_factory=dict)  # by the metric's label
-    per_image: ImageCounts | None = None  # of a network scored by this process; kept in counts.npz
+    per_image: ImageCounts | None = None  # of a network that this process scored; written to counts.npz
 
     def __eq__(self, other: object) -> bool:
-        """Whether both are the same score: all but `per_image`."""
+        """Whether both are the same score, apart from `per_image`."""
         return isinstance(other, SplitResult) and _plain(self) == _plain(other)
 
 
@@ -98,7 +103,7 @@ class Result:
     select: str  # "last" or "best": which step's weights were scored
     splits: dict[str, SplitResult]
     parameters: int
-    seconds: float  # spent in training, all sessions together
+    seconds: float  # of training, over all sessions
     images_per_second: float
     peak_memory: int  # bytes: CUDA's peak, or the process's resident peak on a CPU
     versions: dict[str, str]
@@ -106,19 +111,18 @@ class Result:
 
 
 def run_directory(recipe: Recipe, runs: Path, seed: int) -> Path:
-    """`runs/<stem>-<id>/seed<k>`, or where a recipe of another name and the same id already has its runs.
+    """`runs/<stem>-<id>/seed<k>`, or the directory of a recipe with another name and the same id, if it exists.
 
-    So distilled recipes that share their baseline train it once.
+    Distilled recipes that share a baseline therefore train it once.
     """
     name = f"{recipe.stem}-{recipe.id}"
     if not (runs / name).is_dir():
-        others = sorted(path.name for path in runs.glob(f"*-{recipe.id}"))
-        name = others[0] if others else name
+        name = min((path.name for path in runs.glob(f"*-{recipe.id}")), default=name)
     return runs / name / f"seed{seed}"
 
 
 def write_result(run_dir: Path, result: Result) -> None:
-    """Write `counts.npz`, then `result.json`; from here on the run counts as finished."""
+    """Write `counts.npz`, then `result.json`, with which the run is finished."""
     arrays: dict[str, NDArray[Any]] = {}
     for name, split in result.splits.items():
         if split.per_image is not None:
@@ -135,7 +139,7 @@ def write_result(run_dir: Path, result: Result) -> None:
 
 
 def is_finished(run_dir: Path) -> bool:
-    """Whether the run has its result."""
+    """Whether the run has a result."""
     return (run_dir / "result.json").is_file()
 
 
@@ -143,7 +147,7 @@ def read_result(run_dir: Path) -> Result:
     """Read a finished run's `result.json`.
 
     Raises:
-        StorageError: it is missing, damaged, or of a format that this version does not know.
+        StorageError: the file is missing, damaged, or of a format that this version cannot read.
     """
     file = run_dir / "result.json"
     content = read_json(file)
@@ -159,7 +163,7 @@ def read_result(run_dir: Path) -> Result:
 
 
 def read_counts(run_dir: Path) -> dict[str, ImageCounts]:
-    """Read each image's counts in a run's final score, by split; none where the run did not keep them.
+    """Read the counts of each image in a run's final score, by split; empty if the run has no `counts.npz`.
 
     Raises:
         StorageError: the file is damaged.
@@ -168,7 +172,7 @@ def read_counts(run_dir: Path) -> dict[str, ImageCounts]:
     if not file.is_file():
         return {}
     try:
-        with file.open("rb") as opened, np.load(opened) as content:
+        with file.open("rb") as binary, np.load(binary) as content:
             splits = [name for name in content.files if f"{name}/names" in content.files]
             return {name: ImageCounts(tuple(content[f"{name}/names"].tolist()), content[name]) for name in splits}
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
@@ -176,7 +180,7 @@ def read_counts(run_dir: Path) -> dict[str, ImageCounts]:
 
 
 def write_teacher_score(run_dir: Path, split: SplitResult) -> None:
-    """Write `teacher.json`: the teacher's score, taken once before the run trains."""
+    """Write `teacher.json`: the teacher's score, computed once before the run trains."""
     write_json(run_dir / "teacher.json", _plain(split))
 
 
@@ -189,7 +193,7 @@ def read_teacher_score(run_dir: Path) -> SplitResult:
     """Read a run's `teacher.json`.
 
     Raises:
-        StorageError: it is missing or damaged.
+        StorageError: the file is missing or damaged.
     """
     file = run_dir / "teacher.json"
     content = read_json(file)
@@ -200,7 +204,7 @@ def read_teacher_score(run_dir: Path) -> SplitResult:
 
 
 def _plain(split: SplitResult) -> dict[str, Any]:
-    """A score as JSON holds it; `metrics` only where the recipe asked for further ones."""
+    """A score as JSON stores it; `metrics` only if there are further metrics."""
     metrics = {name: metric._asdict() for name, metric in split.metrics.items()}
     plain = {"confusion": split.confusion.tolist(), "classes": list(split.classes), "images": split.images}
     return plain | ({"metrics": metrics} if metrics else {})
@@ -220,7 +224,7 @@ def _splits(content: dict[str, Any]) -> dict[str, SplitResult]:
 
 
 def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
-    """Read the lines of `metrics.jsonl`, oldest first; none where there is no file. A torn last line is left out.
+    """Read the lines of `metrics.jsonl`, oldest first; none without a file. An incomplete last line is left out.
 
     A damaged line is left out with a warning: a curve with a gap is still useful, and scores come from `result.json`.
     """
@@ -241,16 +245,16 @@ def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
 
 
 def read_run_recipe(run_dir: Path, *, trust: bool = False) -> Recipe:
-    """Read the recipe that a run directory keeps; no file that it names is opened.
+    """Read the recipe in a run directory; no file that it names is opened.
 
     Raises:
-        RecipeError: it is missing or wrong, or names code that is not trusted.
+        RecipeError: the recipe is missing or wrong, or names code that is not trusted.
     """
     return read_recipe(run_dir / "recipe.yaml", trust=trust, id=run_dir.parent.name.rpartition("-")[2])
 
 
 def teacher_directories(recipe: Recipe, runs: Path) -> list[Path]:
-    """The run directories of a recipe's teacher, one for each seed of its recipe; none for a teacher without a run."""
+    """The run directories of a recipe's teacher, one per seed of its recipe; none for a teacher without a run."""
     if recipe.teacher is None:
         return []
     if recipe.teacher.run is not None:
@@ -261,20 +265,21 @@ def teacher_directories(recipe: Recipe, runs: Path) -> list[Path]:
 
 @contextmanager
 def locked(run_dir: Path) -> Iterator[None]:
-    """Keep every other process out of a run directory.
+    """Lock a run directory against all other processes while the block runs.
 
     Raises:
-        LockedError: another process uses it; the message names that process.
-        StorageError: the directory cannot be made.
+        LockedError: another process uses the directory; the message names that process.
+        StorageError: the directory cannot be created.
     """
     owner = run_dir / ".owner"
     lock = FileLock(run_dir / ".lock")
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
+    except Timeout:
+        name = owner.read_text(encoding="utf-8") if owner.is_file() else "another process"
+        raise LockedError(f"{run_dir}: in use by {name}") from None
     except OSError as error:
-        if isinstance(error, Timeout):
-            raise LockedError(f"{run_dir}: in use by {_owner(owner)}") from None
         raise StorageError(f"{run_dir}: cannot be written ({error.strerror}); choose --runs DIR") from None
     try:
         owner.write_text(f"process {os.getpid()} on {os.uname().nodename}", encoding="utf-8")
@@ -282,7 +287,3 @@ def locked(run_dir: Path) -> Iterator[None]:
     finally:
         owner.unlink(missing_ok=True)
         lock.release()
-
-
-def _owner(file: Path) -> str:
-    return file.read_text(encoding="utf-8") if file.is_file() else "another process"

@@ -1,4 +1,4 @@
-"""Score a network on a split: training, comparison and exported files share this code."""
+"""Score a network on a split: training, comparison and `kd.evaluate` share this code."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
+from jaxtyping import Float, Int64, Integer, UInt8
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -19,7 +20,7 @@ from kd.machine import Precision
 from kd.metrics import Confusion, Metric
 from kd.recipe import EvaluateConfig, Recipe, Use
 from kd.runs import ImageCounts, MetricResult, SplitResult
-from kd.types import IGNORE, SegmentationDataset, as_classes, resize
+from kd.types import IGNORE, SegmentationDataset, as_classes, resize, size_of
 
 T = TypeVar("T")
 
@@ -27,32 +28,32 @@ WHOLE = EvaluateConfig()  # the whole image at once, at its own scale
 
 
 class Measure(NamedTuple):
-    """A further metric of a recipe, made for one evaluation."""
+    """A further metric of a recipe, built for one evaluation."""
 
     use: Use
     metric: Metric
 
-    def update(self, labels: Tensor, probabilities: Tensor) -> None:
+    def update(self, labels: Int64[Tensor, "H W"], probabilities: Float[Tensor, "K H W"]) -> None:
         """Add one image, as `Metric.update`."""
-        self._called(lambda: self.metric.update(labels, probabilities))
+        self._call(lambda: self.metric.update(labels, probabilities))
 
     def state(self) -> dict[str, NDArray[Any]]:
         """The metric's state on the images so far."""
-        return self._called(lambda: {name: np.asarray(array) for name, array in self.metric.state().items()})
+        return self._call(lambda: {name: np.asarray(array) for name, array in self.metric.state().items()})
 
     def result(self, states: Sequence[Mapping[str, NDArray[Any]]]) -> MetricResult:
-        """The values of all processes' states together."""
+        """The values of the summed states of all processes."""
 
         def compute() -> dict[str, float | None]:
             total = {name: np.sum([state[name] for state in states], axis=0) for name in states[0]}
             return {name: _number(value) for name, value in self.metric.value(total).items()}
 
-        values = self._called(compute)
+        values = self._call(compute)
         if not values:
             raise RecipeError(f"{self.use.where()}: {self.use.use}: value() is empty; give at least one number by name")
         return MetricResult(values, self.metric.unit, self.metric.direction)
 
-    def _called(self, call: Callable[[], T]) -> T:
+    def _call(self, call: Callable[[], T]) -> T:
         try:
             return call()
         except (Exception, SystemExit) as error:  # noqa: BLE001  # a bug of ours is raised as it is
@@ -60,10 +61,10 @@ class Measure(NamedTuple):
 
 
 def make_metrics(recipe: Recipe, num_classes: int) -> dict[str, Measure]:
-    """Make the further metrics of a recipe for one evaluation, by their labels.
+    """Build the further metrics of a recipe for one evaluation, by their labels.
 
     Raises:
-        RecipeError: one cannot be made, or is not a metric.
+        RecipeError: a component cannot be built, or is not a metric.
     """
     return {use.label: _make_metric(recipe, use, num_classes) for use in recipe.evaluate.metrics}
 
@@ -79,16 +80,16 @@ def _make_metric(recipe: Recipe, use: Use, num_classes: int) -> Measure:
     return Measure(use, metric)
 
 
-def check_metrics(recipe: Recipe, labels: Tensor, logits: Tensor) -> list[str]:
-    """Make and call each further metric of a recipe once.
+def check_metrics(recipe: Recipe, labels: Integer[Tensor, "H W"], logits: Float[Tensor, "K h w"]) -> list[str]:
+    """Build and call each further metric of a recipe once.
 
     Args:
         recipe: checked in shape and calls.
-        labels: integers (H, W): 0 … K-1 and IGNORE.
-        logits: (K, h, w), K >= 2.
+        labels: 0 … K-1 and IGNORE.
+        logits: of K >= 2 classes.
 
     Returns:
-        What is wrong with the metrics, a line each.
+        The mistakes in the metrics, one line each.
     """
     mistakes: list[str] = []
     for use in recipe.evaluate.metrics:
@@ -102,7 +103,7 @@ def check_metrics(recipe: Recipe, labels: Tensor, logits: Tensor) -> list[str]:
 
 
 class Share(NamedTuple):
-    """What one process has counted on its images: plain data that travels between processes."""
+    """The counts of one process on its images: plain data that processes can exchange."""
 
     confusion: NDArray[np.int64]  # (K, K)
     per_image: ImageCounts
@@ -111,7 +112,7 @@ class Share(NamedTuple):
 
 @dataclass(frozen=True)
 class Counted:
-    """What this process has counted, and how all processes' shares become one score."""
+    """The counts of this process, which make one score together with the shares of the other processes."""
 
     classes: tuple[str, ...]
     share: Share
@@ -121,7 +122,7 @@ class Counted:
         """The score of the whole split.
 
         Args:
-            shares: of all processes, by rank: image i of the dataset is in share i mod world.
+            shares: of all processes, by rank; image i of the dataset is in share i mod world.
         """
         length = sum(len(share.per_image.names) for share in shares)
         places = [(index % len(shares), index // len(shares)) for index in range(length)]
@@ -175,36 +176,35 @@ def score_beside(
 ) -> tuple[Counted, Counted | None]:
     """Score a network against the labels, and against the classes that a teacher predicts.
 
-    Both scores count the labelled pixels only. Images are resized to `size`; logits are resized (bilinear, half-pixel
-    centres) to each label map's own size before the argmax, so that the score does not depend on `size` being the
-    labels' own.
+    Both scores are over the labelled pixels only. Images are resized to `size`; logits are resized (bilinear,
+    half-pixel centres) to the size of each label map before the argmax, so that the labels are never resized.
 
     Args:
         network: keeps the `Network` contract; its training mode is restored afterwards.
-        teacher: likewise; without one the second score is None.
+        teacher: as `network`; without a teacher the second score is None.
         dataset: one split.
-        size: (H, W) of the images given to the networks.
+        size: (H, W) of the images that the networks receive.
         precision: where and how they run.
         how: window, scales and flip.
-        metrics: further metrics of the first score, made for this call; probabilities are computed for them only.
-        batch_size: images at once.
-        workers: processes that read images.
+        metrics: further metrics of the first score, built for this call; probabilities are computed for them only.
+        batch_size: images per batch.
+        workers: number of processes that read images.
         rank: of this process, 0 … world-1, which scores every `world`-th image.
-        world: processes.
+        world: number of processes.
         interrupt: called after each batch, equally often on every rank; may raise to stop.
-        waiting: called once a second while images are waited for; may raise to stop.
+        waiting: called once a second while waiting for images; may raise to stop.
     """
     classes, measures = dataset.class_names, metrics or {}
     by_labels, by_teacher = Confusion(len(classes)), Confusion(len(classes))
     names: list[str] = []
 
-    def count(labels: Tensor, logits: Tensor, *of_teacher: Tensor) -> None:
-        """Count one image: a function, so that its large maps (K, H, W) are freed before the next ones are made."""
-        taught = [full_size(each, labels.shape) for each in of_teacher]
+    def count(labels: Tensor, logits: Tensor, *teacher_logits: Tensor) -> None:
+        """Count one image: a function, so that its large maps (K, H, W) are freed before those of the next image."""
+        teacher_predictions = [full_size(maps, labels.shape) for maps in teacher_logits]  # (H, W) each
         logits = at_size(logits, labels.shape)
         labels, predictions = labels.to(logits.device), logits.argmax(0)
         by_labels.count(labels, predictions)
-        for classes_of_teacher in taught:
+        for classes_of_teacher in teacher_predictions:
             by_teacher.count(classes_of_teacher.masked_fill(labels == IGNORE, IGNORE), predictions)
         if measures:
             probabilities, integers = logits.softmax(0), labels.long()
@@ -213,19 +213,19 @@ def score_beside(
 
     networks = [network] if teacher is None else [network, teacher]
     with ExitStack() as modes:
-        for each in networks:
-            modes.enter_context(_evaluating(each))
+        for module in networks:
+            modes.enter_context(_evaluating(module))
         batches = evaluation_batches(
             dataset, size, batch_size=batch_size, rank=rank, world=world, workers=workers, waiting=waiting
         )
         for batch in batches:
-            maps = [predict(each, batch.images, precision, how) for each in networks]
-            for labels, *of_image in zip(batch.labels, *maps, strict=True):
-                count(labels, *of_image)
+            logits = [predict(module, batch.images, precision, how) for module in networks]
+            for labels, *logits_of_image in zip(batch.labels, *logits, strict=True):
+                count(labels, *logits_of_image)
             names += batch.names
             interrupt()
         if -(-len(names) // batch_size) < -(-len(range(0, len(dataset), world)) // batch_size):
-            interrupt()  # rank 0 has one batch more
+            interrupt()  # rank 0 has one more batch
     states = {label: measure.state() for label, measure in measures.items()}
     counted = Counted(classes, _share(by_labels, names, states), measures)
     return counted, None if teacher is None else Counted(classes, _share(by_teacher, names, {}), {})
@@ -239,63 +239,68 @@ def _number(value: float | None) -> float | None:
     return None if value is None or math.isnan(value) else float(value)
 
 
-def predict(network: nn.Module, images: Tensor, precision: Precision, how: EvaluateConfig = WHOLE) -> Tensor:
-    """Predict uint8 images (N, C, H, W), in float32.
+def predict(
+    network: nn.Module, images: UInt8[Tensor, "N C H W"], precision: Precision, how: EvaluateConfig = WHOLE
+) -> Float[Tensor, "N K _ _"]:
+    """Predict a batch of images, in float32.
 
     Returns:
-        Logits (N, K >= 2, h, w) at the head's own stride. With a window, several scales or the mirror image: the
+        Logits (N, K >= 2, h, w) at the stride of the head. With a window, several scales or the mirror image: the
         logarithm of the mean probability of all passes, (N, K, H, W).
     """
     whole = precision.images(images)
     if (how.window, how.scales, how.flip) == (None, (1.0,), False):
         return _logits(network, whole, precision)
-    size = (whole.shape[-2], whole.shape[-1])
+    size = size_of(whole)
     total = torch.zeros(())
     for scale in how.scales:
         scaled = resize(whole, (max(round(size[0] * scale), 1), max(round(size[1] * scale), 1)))
         for mirrored in (False, True) if how.flip else (False,):
-            probabilities = _slid(network, scaled.flip(3) if mirrored else scaled, precision, how.window)
+            probabilities = _in_windows(network, scaled.flip(3) if mirrored else scaled, precision, how.window)
             total = total.to(probabilities) + resize(probabilities.flip(3) if mirrored else probabilities, size)
     return (total / total.sum(1, keepdim=True)).clamp_min(1e-12).log()
 
 
-def _slid(network: nn.Module, images: Tensor, precision: Precision, window: tuple[int, int] | None) -> Tensor:
-    """Probabilities (N, K, h, w): of the whole image, or the mean over windows that overlap by at least a third."""
+def _in_windows(
+    network: nn.Module, images: Float[Tensor, "N C H W"], precision: Precision, window: tuple[int, int] | None
+) -> Float[Tensor, "N K _ _"]:
+    """Probabilities of the whole image, or their mean over windows that overlap by at least a third."""
     if window is None:
         return _logits(network, images, precision).softmax(1)
-    height, width = (min(side, length) for side, length in zip(window, images.shape[-2:], strict=True))
-    total, count = torch.zeros(()), torch.zeros(images.shape[-2:], device=images.device)
-    for top in _starts(images.shape[-2], height):
-        for left in _starts(images.shape[-1], width):
+    size = size_of(images)
+    height, width = (min(side, length) for side, length in zip(window, size, strict=True))
+    total, count = torch.zeros(()), torch.zeros(size, device=images.device)
+    for top in _starts(size[0], height):
+        for left in _starts(size[1], width):
             place = (..., slice(top, top + height), slice(left, left + width))
             part = images[place].contiguous(memory_format=precision.memory_format)
             probabilities = resize(_logits(network, part, precision), (height, width)).softmax(1)
             if total.ndim == 0:
-                total = probabilities.new_zeros(*probabilities.shape[:2], *images.shape[-2:])
+                total = probabilities.new_zeros(*probabilities.shape[:2], *size)
             total[place] += probabilities
             count[place] += 1
     return total / count
 
 
 def _starts(length: int, window: int) -> list[int]:
-    """The first cells of the windows on an axis, evenly spaced from edge to edge."""
+    """The first pixels of the windows on an axis, evenly spaced from edge to edge."""
     steps = -(-(length - window) // max(window * 2 // 3, 1))
     return [round(step * (length - window) / steps) for step in range(steps + 1)] if steps else [0]
 
 
-def _logits(network: nn.Module, images: Tensor, precision: Precision) -> Tensor:
+def _logits(network: nn.Module, images: Float[Tensor, "N C H W"], precision: Precision) -> Float[Tensor, "N K h w"]:
     with torch.no_grad(), precision.autocast():
         logits: Tensor = network(images).logits
     return as_classes(logits).float()
 
 
-def at_size(logits: Tensor, size: tuple[int, ...]) -> Tensor:
-    """One image's logits (K, h, w) at `size`: (K, H, W)."""
+def at_size(logits: Float[Tensor, "K h w"], size: tuple[int, ...]) -> Float[Tensor, "K H W"]:
+    """Resize the logits of one image to `size`, (H, W)."""
     return resize(logits[None], (size[0], size[1]))[0]
 
 
-def full_size(logits: Tensor, size: tuple[int, ...]) -> Tensor:
-    """Class indices (H, W) at `size` from one image's logits (K, h, w)."""
+def full_size(logits: Float[Tensor, "K h w"], size: tuple[int, ...]) -> Int64[Tensor, "H W"]:
+    """The predicted classes of one image at `size`, (H, W)."""
     return at_size(logits, size).argmax(0)
 
 
@@ -306,27 +311,27 @@ def _evaluating(network: nn.Module) -> Iterator[None]:
     try:
         yield
     finally:
-        for module, training in modes.items():  # each by itself: a frozen part stays in evaluation mode
+        for module, training in modes.items():  # not `train()`, which would reach a frozen part
             module.training = training
 
 
 def reestimate_batchnorm(network: nn.Module, batches: Iterator[Tensor], precision: Precision) -> None:
-    """Replace BatchNorm's running averages by the plain means over some batches.
+    """Replace BatchNorm's running averages by the means over some batches.
 
-    In a short training the running averages lag behind the weights; with torchvision's momentum of 0.01 a network that
-    fits its training data may score near zero for that reason alone. Modules in evaluation mode (a frozen part) keep
+    In a short training the running averages lag behind the weights: with torchvision's momentum of 0.01, a network that
+    fits its training data may score near zero for this reason alone. Modules in evaluation mode (a frozen part) keep
     their statistics.
 
     Args:
         network: in training mode; changed in place.
-        batches: uint8 images (N, C, H, W).
+        batches: images, uint8 (N, C, H, W).
         precision: where and how it runs.
     """
     norms = [module for module in network.modules() if isinstance(module, _BatchNorm) and module.training]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
-        norm.momentum = None  # a plain mean
+        norm.momentum = None  # the mean of all batches
     with torch.no_grad(), precision.autocast():
         for images in batches:
             network(precision.images(images))

@@ -166,5 +166,5 @@ def test_plateau_lowers_the_rate_and_resumes_exactly(tmp_path, monkeypatch):
 def test_a_run_ends_when_patience_does_and_resumes_exactly(tmp_path, monkeypatch, step):
     whole, said = cut_and_whole(tmp_path, monkeypatch, ["train.patience=2", "train.select=best"], METRICS[3:], step)
     assert max(line["step"] for line in read_metrics(whole)) == 4
-    assert "  ended at step 4 of 12: 2 evaluations brought no better mIoU" in said
+    assert "  ended at step 4 of 12: no better mIoU in 2 evaluations" in said
     assert read_result(whole).splits["val"].images == 12

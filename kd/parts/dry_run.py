@@ -216,7 +216,7 @@ def _shift_dependence(parts: Parts, name: str, student: Tapped, teacher: Tapped,
     values = []
     state = torch.get_rng_state()
     for given in (maps, moved if isinstance(maps, tuple) else moved[0]):
-        torch.set_rng_state(state)  # the same draws, and a copy: a loss with a memory would differ by that alone
+        torch.set_rng_state(state)  # the same random numbers, and a copy: a loss may have a memory
         term = replace(parts.terms[name], loss=copy.deepcopy(parts.terms[name].loss))
         values.append(term(name, student, teacher._replace(at=teacher.at | {name: given}), batch).item())
     if math.isclose(*values, rel_tol=1e-3, abs_tol=1e-5):

@@ -1,4 +1,4 @@
-"""The trained network of a run: its weights written, and loaded into the network of the run's recipe."""
+"""The trained network of a run: write its weights, and load them into the network of the run's recipe."""
 
 from pathlib import Path
 
@@ -33,9 +33,9 @@ def load_network(run_dir: Path, *, recipe: Recipe | None = None, trust: bool = F
     """Build the network of a finished run and load its weights: in evaluation mode, on the CPU.
 
     Args:
-        run_dir: of the run.
-        recipe: the run's, where it has been read already.
-        trust: whether the recipe that the run directory keeps may name code outside kd.
+        run_dir: the run directory.
+        recipe: the run's, if it has been read already.
+        trust: whether the recipe in the run directory may name code outside kd.
 
     Raises:
         StorageError: the run has no weights, or they do not fit the recipe's network.
@@ -53,7 +53,7 @@ def load_weights(run_dir: Path, network: nn.Module) -> None:
     """Load the weights of a finished run into a network.
 
     Raises:
-        StorageError: there are none, they are damaged, or they are those of another network.
+        StorageError: the weights are missing, damaged, or of another network.
     """
     file = run_dir / "student.safetensors"
     try:
@@ -61,8 +61,5 @@ def load_weights(run_dir: Path, network: nn.Module) -> None:
     except (OSError, SafetensorError) as error:
         raise StorageError(f"{file}: cannot be read ({error}); run the recipe again") from None
     except RuntimeError as error:
-        raise StorageError(f"{file}: does not fit {type(network).__name__} ({_in_one_line(error)})") from None
-
-
-def _in_one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
+        reason = " ".join(str(error).split())[:200]
+        raise StorageError(f"{file}: does not fit {type(network).__name__} ({reason})") from None

@@ -1,7 +1,7 @@
-"""Checkpoints that survive a crash: written whole, named by their own hash, verified before they are loaded.
+"""Checkpoints that survive a crash: written atomically, named by their hash, verified before they are loaded.
 
 checkpoints/step-<n>-<8 hex of SHA-256>.pt     the newest two and the best
-checkpoints/index.jsonl                        which is the best: the last line whose file is there
+checkpoints/index.jsonl                        names the best: the last line whose file exists
 """
 
 import hashlib
@@ -25,7 +25,7 @@ class Checkpoints:
     """The checkpoints of one run.
 
     Args:
-        folder: made at the first save.
+        folder: created by the first save.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -35,29 +35,29 @@ class Checkpoints:
         """Write a checkpoint, then remove those that are neither among the newest two nor the best.
 
         Args:
-            state: tensors, numbers, strings, and lists and dicts of them: what `weights_only` loads.
-            step: optimizer updates made.
-            best: whether this is the best one so far.
+            state: tensors, numbers, strings, and lists and dicts of them, as `weights_only` loads.
+            step: number of optimizer updates so far.
+            best: whether this is the best checkpoint so far.
 
         Raises:
-            StorageError: it cannot be written; the older ones are as they were.
+            StorageError: the checkpoint cannot be written; the older ones are unchanged.
         """
         buffer = io.BytesIO()
         torch.save(state, buffer)
         data = buffer.getbuffer()
         path = self.folder / f"step-{step}-{hashlib.sha256(data).hexdigest()[:8]}.pt"
-        if best:  # named before it is there: a kill between the two leaves the best before it
-            lines = [*self._bests(), path.name]
-            write_atomic(self._index, "".join(json.dumps({"best": name}) + "\n" for name in lines).encode())
+        if best:  # named before it exists: a kill between the two writes leaves the previous best
+            names = [*self._bests(), path.name]
+            write_atomic(self._index, "".join(json.dumps({"best": name}) + "\n" for name in names).encode())
         write_atomic(path, data)
         self._prune()
         return path
 
     def newest(self) -> tuple[dict[str, Any], list[str]] | None:
-        """The newest whole checkpoint, and a line for every damaged one that was passed over; None without any.
+        """The newest valid checkpoint, and a line for every damaged one that is newer; None without checkpoints.
 
         Raises:
-            NoCheckpointError: there are files, and all are damaged.
+            NoCheckpointError: all files are damaged.
         """
         sweep(self.folder)
         complaints: list[str] = []
@@ -74,18 +74,18 @@ class Checkpoints:
         return None
 
     def reached(self) -> int:
-        """The step of the newest checkpoint, whole or not; 0 without any."""
+        """The step of the newest checkpoint, valid or not; 0 without checkpoints."""
         files = self._files()
         match = _NAME.fullmatch(files[0].name) if files else None
         return int(match[1]) if match else 0
 
     def best(self) -> Path | None:
-        """The file of the best checkpoint, if one was marked."""
+        """The file of the best checkpoint, if there is one."""
         names = self._bests()
         return self.folder / names[-1] if names else None
 
     def remove(self) -> None:
-        """Remove them all; what cannot be removed is left for `kd clean`."""
+        """Remove all checkpoints; `kd clean` removes what cannot be removed now."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
     @property
@@ -93,16 +93,16 @@ class Checkpoints:
         return self.folder / "index.jsonl"
 
     def _bests(self) -> list[str]:
-        """The files that were ever the best and are there, the newest last; a damaged line names none."""
+        """The existing files that were the best at some time, the newest last; damaged lines are ignored."""
         text = self._index.read_text(encoding="utf-8", errors="replace") if self._index.is_file() else ""
         names = re.findall(rf'^{{"best": "({_NAME.pattern})"}}$', text, re.MULTILINE)
         return [name for name, *_ in names if (self.folder / name).is_file()]
 
     def _files(self) -> list[Path]:
         """Newest first."""
-        named = [(_NAME.fullmatch(path.name), path) for path in self.folder.glob("step-*.pt")]
-        found = [(int(match[1]), path.stat().st_mtime_ns, path) for match, path in named if match]
-        return [path for *_, path in sorted(found, reverse=True)]
+        matches = [(_NAME.fullmatch(path.name), path) for path in self.folder.glob("step-*.pt")]
+        files = [(int(match[1]), path.stat().st_mtime_ns, path) for match, path in matches if match]
+        return [path for *_, path in sorted(files, reverse=True)]
 
     def _prune(self) -> None:
         keep = {*self._files()[:2], self.best()}
@@ -115,10 +115,10 @@ class Checkpoints:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Load one checkpoint after checking it against the hash in its name.
+    """Load one checkpoint after verifying the hash in its name.
 
     Raises:
-        StorageError: it cannot be read, or it is not the file that was written.
+        StorageError: the file cannot be read, or is not the one that was written.
     """
     match = _NAME.fullmatch(path.name)
     try:
@@ -127,9 +127,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise StorageError(f"{path}: cannot be read ({os.strerror(error.errno or 0)})") from None
     digest = hashlib.sha256(data).hexdigest()[:8]
     if match is None or digest != match[2]:
-        raise StorageError(f"{path}: damaged (its SHA-256 begins {digest}, its name says {match and match[2]})")
+        raise StorageError(f"{path}: damaged (its SHA-256 begins with {digest}, its name has {match and match[2]})")
     try:
         state: dict[str, Any] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except Exception as error:  # noqa: BLE001  # a crafted pickle raises anything, and never gets a second chance
+    except Exception as error:  # noqa: BLE001  # a crafted pickle may raise anything
         raise StorageError(f"{path}: not a checkpoint of kd ({type(error).__name__})") from None
     return state

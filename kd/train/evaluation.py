@@ -1,4 +1,4 @@
-"""The scores of a run: its networks on the validation split, when they are due, and which was the best."""
+"""The evaluations of a run on the validation split: when they are due, their scores, and which is the best."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -29,19 +29,19 @@ from kd.types import parameter_count
 
 
 class Evaluations:
-    """Scores the networks of a run on the validation split, and remembers how that went.
+    """Scores the networks of a run on the validation split, and records the best evaluation.
 
     Args:
-        parts: of the run; None: nothing is evaluated.
+        parts: of the run; None: no evaluations.
         progress: where scores and pictures go.
-        every: steps between two evaluations; the last step is evaluated too; 0: only that one.
-        patience: evaluations without a better mIoU that end the run; None: none do.
-        stop: whether a signal has come.
+        every: steps between two evaluations; the last step is always evaluated; 0: only that one.
+        patience: the number of evaluations without a better mIoU that ends the run; None: no limit.
+        stop: whether a signal has arrived.
 
     Attributes:
         best: step and mIoU of the best evaluation so far.
         latest: step and score of the newest one.
-        pending: whether the evaluation of the step just made is still to come, because a signal came first.
+        pending: whether the last step still has to be evaluated, because a signal arrived first.
     """
 
     def __init__(
@@ -67,64 +67,64 @@ class Evaluations:
         return self._patience is not None and self._patience.has_run_out
 
     def is_due(self, run: TrainState) -> bool:
-        """Whether the step just made is to be evaluated."""
+        """Whether the last step is to be evaluated."""
         due = run.step == run.steps or (self._every > 0 and run.step % self._every == 0)
         return due and self._parts is not None
 
     def evaluate(self, run: TrainState) -> bool:
-        """Score the networks as they are; whether this is the best evaluation so far.
+        """Score the networks; return whether this is the best evaluation so far.
 
         Raises:
-            StoppedError: a signal came; the evaluation stays pending.
+            StoppedError: a signal arrived; the evaluation stays pending.
         """
         assert self._parts is not None
-        results = evaluation(self._parts, self._stop)
-        self.latest = (run.step, results["val"])
+        parts, results = self._parts, evaluation(self._parts, self._stop)
+        val = results["val"]
+        self.latest = (run.step, val)
         values: dict[str, float] = {}
         for name, result in results.items():
-            found = scores(result.confusion)
-            values |= {f"{name}/miou": found.miou, f"{name}/pixel_accuracy": found.pixel_accuracy}
+            score = scores(result.confusion)
+            values |= {f"{name}/miou": score.miou, f"{name}/pixel_accuracy": score.pixel_accuracy}
             further = {f"{name}/{label}": metric.headline for label, metric in result.metrics.items()}
             values |= {label: value for label, value in further.items() if value is not None}
         self._progress.scalars(run.step, values)
-        parts, shown = self._parts, results["val"]
-        self._progress.pictures(run.step, lambda: pictures(parts, shown, "val"))
+        self._progress.pictures(run.step, lambda: pictures(parts, val, "val"))
         self.pending = False
         miou = values["val/miou"]
-        for listener in self._told(run).values():
-            listener.update(miou)
+        for part in self._score_driven(run).values():
+            part.update(miou)
         if self.best is not None and miou <= self.best["miou"]:
             return False
         self._best_before, self.best = self.best, {"step": run.step, "miou": miou}
         return True
 
     def forget_best(self) -> None:
-        """The best evaluation's checkpoint could not be written: the best one is the one before."""
+        """Return to the previous best evaluation: the checkpoint of the best one could not be written."""
         self.best = self._best_before
 
     def state_dict(self, run: TrainState) -> dict[str, Any]:
-        """What a checkpoint holds of it."""
-        told = {name: listener.state_dict() for name, listener in self._told(run).items()}
-        return {"best": self.best, "pending": self.pending, "told": told}
+        """The state that a checkpoint keeps."""
+        score_driven = {name: part.state_dict() for name, part in self._score_driven(run).items()}
+        return {"best": self.best, "pending": self.pending, "told": score_driven}
 
     def load_state_dict(self, run: TrainState, state: dict[str, Any]) -> None:
-        """Put a checkpoint's state back."""
-        for name, listener in self._told(run).items():
-            listener.load_state_dict(state["told"][name])
+        """Restore the state of a checkpoint."""
+        for name, part in self._score_driven(run).items():
+            part.load_state_dict(state["told"][name])
         self.best, self.pending = state["best"], state["pending"]
 
-    def _told(self, run: TrainState) -> dict[str, ScoreDriven]:
-        """What depends on every evaluation's mIoU, by its name in checkpoints."""
-        candidates = {"schedule": run.phases.factor, "patience": self._patience}
-        return {name: listener for name, listener in candidates.items() if isinstance(listener, ScoreDriven)}
+    def _score_driven(self, run: TrainState) -> dict[str, ScoreDriven]:
+        """What depends on the mIoU of the evaluations, by its name in checkpoints."""
+        parts = {"schedule": run.phases.factor, "patience": self._patience}
+        return {name: part for name, part in parts.items() if isinstance(part, ScoreDriven)}
 
 
 def evaluation(parts: Parts, stop: Stop) -> dict[str, SplitResult]:
-    """Score a run's networks.
+    """Score the networks of a run.
 
     Returns:
-        "val": the network whose weights are the result. "val_student" or "val_ema": the other network, where there is a
-        moving average. "agreement": the first network with its teacher's classes in place of the labels.
+        "val": the network whose weights are the result. "val_student" or "val_ema": the other network, if there is a
+        moving average. "agreement": the first network, with the teacher's predictions as labels.
     """
     results: dict[str, SplitResult] = {}
     for name, (network, teacher) in parts.scored.items():
@@ -140,9 +140,9 @@ def score_network(parts: Parts, network: nn.Module, stop: Stop) -> SplitResult:
 
 def _score(parts: Parts, network: nn.Module, teacher: nn.Module | None, stop: Stop) -> dict[str, SplitResult]:
     """A network's score as "val", and its agreement with a teacher as "agreement"."""
-    counted = score_share(parts, network, teacher, interrupt=stop.check, waiting=stop.waiting)
-    named = zip(("val", "agreement"), counted, strict=True)
-    return {name: each.result(distributed.gathered(each.share)) for name, each in named if each is not None}
+    by_labels, by_teacher = score_share(parts, network, teacher, interrupt=stop.check, waiting=stop.waiting)
+    counts = {"val": by_labels} | ({} if by_teacher is None else {"agreement": by_teacher})
+    return {name: counted.result(distributed.gathered(counted.share)) for name, counted in counts.items()}
 
 
 def score_share(
@@ -153,7 +153,7 @@ def score_share(
     interrupt: Callable[[], None],
     waiting: Callable[[], None] = lambda: None,
 ) -> tuple[Counted, Counted | None]:
-    """Count with `score_beside` on this process's share of the validation images, as the recipe scores."""
+    """Run `score_beside` on this process's share of the validation images, with the recipe's settings."""
     recipe = parts.recipe
     return score_beside(
         network,
@@ -173,7 +173,7 @@ def score_share(
 
 
 def score_teacher(parts: Parts, run_dir: Path, stop: Stop, say: Say) -> TeacherResult | None:
-    """Score the teacher by the same code on the same images, once a run; None for an average, which is scored last."""
+    """Score the teacher by the same code on the same images, once per run; None for an average, scored at the end."""
     if parts.teacher is None or parts.averages_teach:
         return None
     recipe = parts.recipe
@@ -198,5 +198,5 @@ def score_teacher(parts: Parts, run_dir: Path, stop: Stop, say: Say) -> TeacherR
 
 
 def headline(split: SplitResult) -> str:
-    """The score in a line for the user."""
+    """The score as lines for the user show it."""
     return f"val mIoU {100 * scores(split.confusion).miou:.1f} %"

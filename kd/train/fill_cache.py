@@ -1,4 +1,4 @@
-"""`kd cache RECIPE`: compute a recipe's teacher ahead, once for every view of every image."""
+"""`kd cache RECIPE`: compute a recipe's teacher before training, once for every view of every image."""
 
 import shutil
 from pathlib import Path
@@ -19,7 +19,7 @@ from kd.units import data_size
 def fill_cache(recipe: Recipe, *, runs: Path, say: Say = print) -> list[Path]:
     """Fill the teacher cache for every seed of a recipe; its teacher is trained first if it has not been.
 
-    What is there already is checked and kept, so an interrupted call goes on.
+    Existing records are checked and kept, so the same call continues after an interruption.
 
     Args:
         recipe: checked in shape and calls.
@@ -27,15 +27,15 @@ def fill_cache(recipe: Recipe, *, runs: Path, say: Say = print) -> list[Path]:
         say: takes the lines for the user.
 
     Returns:
-        The folders, one a seed.
+        The folders, one per seed.
 
     Raises:
         RecipeError: the recipe has no cache, or no teacher.
         StorageError: the disk has too little space.
-        StoppedError: a signal came; the same call goes on.
+        StoppedError: a signal arrived; the same call continues.
     """
     if recipe.cache is None or recipe.teacher is None:
-        raise RecipeError(f"{recipe.file}: nothing to keep; it needs a `teacher`, and `cache: {{views: 4}}`")
+        raise RecipeError(f"{recipe.file}: nothing to cache; the recipe needs a `teacher`, and `cache: {{views: 4}}`")
     if recipe.teacher_recipe is not None:
         run_recipe(first_seed(recipe.teacher_recipe), runs=runs, role="teacher", say=say)
     return [_fill(recipe, runs, seed, say) for seed in recipe.train.seeds]
@@ -59,7 +59,7 @@ def _fill(recipe: Recipe, runs: Path, seed: int, say: Say) -> Path:
 
 
 def _announce(teacher: CachedTeacher, images: int, say: Say) -> None:
-    """Say what the cache costs; refuse what does not fit on the disk."""
+    """Print the size of the cache; refuse a cache that does not fit on the disk."""
     whole = teacher.records * teacher.record_bytes
     free = shutil.disk_usage(teacher.folder).free
     used = sum(file.stat().st_blocks * 512 for file in teacher.folder.iterdir())

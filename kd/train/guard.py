@@ -1,4 +1,4 @@
-"""A loss or gradient that is not finite: stop, skip the step, or go back to the last checkpoint."""
+"""A loss or gradient that is not finite: stop, skip the step, or return to the last checkpoint."""
 
 import io
 import warnings
@@ -18,17 +18,17 @@ SHOWN = 4  # images named in a message
 
 
 class Guard:
-    """Deals with a step whose update would spoil the parameters. Its batch is written to the run directory.
+    """Handles a step whose update would make the parameters NaN. Its batch is written to the run directory.
 
     Args:
-        policy: "stop"; "skip": the step leaves no trace in the student; "restore": student and optimizer go back to the
+        policy: "stop"; "skip": the step leaves no trace in the student; "restore": student and optimizer return to the
             last checkpoint, and the stream of images continues.
         at_most: steps that may be skipped or restored; one more stops the run.
         run_dir: where the batch is written; None: nowhere.
-        name: what a message calls the image of an index.
+        name: the name of an image in messages, by its index.
 
     Attributes:
-        count: such steps so far.
+        count: the number of such steps so far.
     """
 
     def __init__(
@@ -45,10 +45,10 @@ class Guard:
         self._buffers: dict[str, Tensor] = {}
 
     def leave_out(self, run: TrainState, trouble: NotFinite) -> None:
-        """Count a step that is left out, warn of it, and under "skip" undo what its forward pass changed.
+        """Count a step that is left out, warn of it, and with "skip" undo the changes of its forward pass.
 
         Raises:
-            DivergedError: by policy, or because this has happened too often.
+            DivergedError: the policy is "stop", or too many steps have been left out.
         """
         self.count += 1
         written = "" if self.run_dir is None else f"; {self._write(self.run_dir, run, trouble)}"
@@ -57,15 +57,15 @@ class Guard:
             raise DivergedError(f"{text}; {ADVICE}")
         if self.count > self.at_most:
             raise DivergedError(f"{text}; this is one more than train.nan_limit {self.at_most}; {ADVICE}")
-        done = "skipped" if self.policy == "skip" else "back to the last checkpoint's weights"
-        warnings.warn(f"{text}; {done} ({self.count} of at most {self.at_most})", stacklevel=2)
+        outcome = "skipped" if self.policy == "skip" else "back to the last checkpoint's weights"
+        warnings.warn(f"{text}; {outcome} ({self.count} of at most {self.at_most})", stacklevel=2)
         if self.policy == "skip":
             with torch.no_grad():
                 for name, buffer in distributed.bare(run.student).named_buffers():
                     buffer.copy_(self._buffers[name])
 
     def remember(self, student: nn.Module) -> None:
-        """Keep what a forward pass changes, for a skip: BatchNorm's statistics and the losses' queues."""
+        """Copy what a forward pass changes, to undo a skipped step: BatchNorm's statistics and the losses' queues."""
         if self.policy == "skip":
             self._buffers = {name: buffer.clone() for name, buffer in distributed.bare(student).named_buffers()}
 
@@ -75,7 +75,7 @@ class Guard:
         return f"images {', '.join(self._name(index) for index in indices[:SHOWN])}{more}"
 
     def _write(self, run_dir: Path, run: TrainState, trouble: NotFinite) -> str:
-        """Write the step's batches on this rank, losses and names, as `torch.load` reads them; where they are."""
+        """Write the step's batches on this rank, losses and names for `torch.load`; return a note with the file."""
         ranks = f"-rank{distributed.rank()}" if distributed.world() > 1 else ""
         file = run_dir / f"not-finite-step{run.step + 1}{ranks}.pt"
         content = {
@@ -89,6 +89,6 @@ class Guard:
         torch.save(content, buffer)
         try:
             write_atomic(file, buffer.getvalue())
-        except StorageError as error:  # what is wrong with the loss matters more
+        except StorageError as error:  # the message about the loss is more important
             return f"the batch: {error}"
         return f"the batch is in {file}"

@@ -17,15 +17,15 @@ from kd.types import Batch
 
 
 def train(run: TrainState, watch: Watch | None = None) -> None:
-    """Take a run from step `run.step` to step `run.steps`, or until its patience runs out.
+    """Train a run from step `run.step` to step `run.steps`, or until its patience runs out.
 
     Args:
         run: the state; advanced in place.
         watch: what happens between the steps; without it, nothing is reported, evaluated or saved.
 
     Raises:
-        DivergedError: a loss or the gradient is not finite; the parameters are still those of the step before.
-        StoppedError: a signal came; what is worth keeping is saved.
+        DivergedError: a loss or the gradient is not finite; the parameters are those of the previous step.
+        StoppedError: a signal arrived; the state is saved.
     """
     watch = watch or Watch()
     evaluations, signal, is_best = watch.evaluations, None, False
@@ -56,7 +56,7 @@ def train(run: TrainState, watch: Watch | None = None) -> None:
             try:
                 is_best = evaluations.evaluate(run)
                 watch.reports.pause()
-            except StoppedError as stopped:  # it is made up for when the run resumes
+            except StoppedError as stopped:  # the evaluation is repeated when the run resumes
                 signal = stopped.signal
         last = run.step == run.steps or evaluations.ended_early
         leaving = signal is not None and (evaluations.pending or not last)
@@ -68,29 +68,29 @@ def train(run: TrainState, watch: Watch | None = None) -> None:
 
 
 def accumulate_gradients(run: TrainState, batches: list[Batch]) -> list[dict[str, Tensor]]:
-    """Forward and backward of every micro-batch; their losses, detached."""
-    losses: list[dict[str, Tensor]] = []
+    """Run forward and backward passes on all micro-batches; return the losses of each, detached."""
+    all_losses: list[dict[str, Tensor]] = []
     for batch in batches:
-        with gradients_synced(run.student, len(losses) == run.accumulate - 1):
-            of_batch = distill_step(run, to_device(batch, run.precision))
-            (of_batch["total"] / run.accumulate).backward()  # type: ignore[no-untyped-call]
-        losses.append({name: value.detach() for name, value in of_batch.items()})
-    return losses
+        with gradients_synced(run.student, len(all_losses) == run.accumulate - 1):
+            losses = distill_step(run, to_device(batch, run.precision))
+            (losses["total"] / run.accumulate).backward()  # type: ignore[no-untyped-call]
+        all_losses.append({name: loss.detach() for name, loss in losses.items()})
+    return all_losses
 
 
 def is_finite(means: dict[str, Tensor]) -> bool:
     """Whether the loss and the gradient are finite on every rank."""
-    good = math.isfinite((means["gradient_norm"] + 0 * means["total"]).item())  # .item() waits for the device
-    return not distributed.largest(not good)
+    finite = math.isfinite((means["gradient_norm"] + 0 * means["total"]).item())  # .item() waits for the device
+    return not distributed.largest(not finite)
 
 
 def update_average(run: TrainState) -> None:
-    """Let the moving average follow the student's network."""
+    """Update the moving average of the student's network."""
     if run.ema is not None:
         run.ema.update_parameters(distributed.bare(run.student).get_submodule("network"))
 
 
 def gradients_synced(student: nn.Module, now: bool) -> AbstractContextManager[None]:
-    """Let DDP average gradients over the processes only when `now`; nothing in a single process."""
+    """Let DDP average gradients over the processes only if `now`; no effect in a single process."""
     no_sync = getattr(student, "no_sync", None)
     return nullcontext() if now or no_sync is None else no_sync()

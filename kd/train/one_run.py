@@ -1,4 +1,4 @@
-"""One run: from its newest checkpoint, or its first step, to its result."""
+"""One run: from its newest checkpoint, or from its first step, to its result."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -33,7 +33,7 @@ from kd.train.watch import Watch
 from kd.types import parameter_count
 from kd.units import as_steps, duration
 
-SLOW_SAVE = 10.0  # seconds; torchrun kills 30 s after it asks for a stop, and the step has to end first
+SLOW_SAVE = 10.0  # seconds; torchrun kills 30 s after a signal, and the step must end first
 
 
 def train_run(
@@ -51,24 +51,24 @@ def train_run(
 
     Args:
         parts: the recipe's objects.
-        run_dir: owned by this process.
+        run_dir: locked by this process.
         seed: of the images and of dropout.
-        role: what the result records that the network is for.
+        role: the role of the network that the result records.
         teacher: the teacher's scores, for the result.
-        stop: whether a signal has come.
+        stop: whether a signal has arrived.
         say: takes the lines for the user.
         quiet: no live line.
 
     Raises:
-        StoppedError: a signal came; the same call resumes.
+        StoppedError: a signal arrived; the same call resumes.
         DivergedError: the loss is not finite.
         NoCheckpointError: the checkpoints are damaged, or of another network.
-        StorageError: something cannot be written.
+        StorageError: a file cannot be written.
     """
     checkpoints = Checkpoints(run_dir / "checkpoints")
     state, complaints = distributed.first(checkpoints.newest) or (None, [])
     for line in complaints:
-        say(f"  {line}; using the one before")
+        say(f"  {line}; using the previous one")
     step = int(state["step"]) if state else 0
     if state:
         say(f"  resumes at step {step} of {parts.steps}")
@@ -78,7 +78,7 @@ def train_run(
         progress = Progress({})
     watch = _watch(parts, run_dir, checkpoints, progress, stop)
     run = start(parts, seed=seed, step=step, waiting=stop.waiting)
-    # Dropout: the same with and without distillation, whatever was drawn to build the parts.
+    # Dropout draws the same numbers with and without distillation, whatever was drawn to build the parts.
     torch.manual_seed(seed + 1 + (distributed.rank() << 32))
     for line in restore(run, watch, state) if state else []:
         say(f"  {line}")
@@ -86,13 +86,13 @@ def train_run(
         _begin(run, watch)
         if watch.save_seconds > SLOW_SAVE:
             say(
-                f"  a checkpoint takes {duration(watch.save_seconds)} to write, and torchrun kills 30 s after "
-                "it asks for a stop: ask early (Slurm: --signal=B:USR1@120), or choose a faster disk with --runs DIR"
+                f"  a checkpoint takes {duration(watch.save_seconds)} to write, and torchrun kills 30 s after a "
+                "signal: signal early (Slurm: --signal=B:USR1@120), or choose a faster disk with --runs DIR"
             )
         train(run, watch)
         if run.step < parts.steps:
             evaluations = f"{parts.recipe.train.patience} evaluations"
-            say(f"  ended at step {run.step} of {parts.steps}: {evaluations} brought no better mIoU")
+            say(f"  ended at step {run.step} of {parts.steps}: no better mIoU in {evaluations}")
         final = _final_score(parts, watch, run.step, seed)
         progress.scalars(run.step, {"final/miou": scores(final.confusion).miou})
         progress.pictures(run.step, lambda: pictures(parts, final, "final"))
@@ -103,13 +103,13 @@ def train_run(
         teacher = _average_as_teacher(parts, stop)
     result = _result(parts, run_dir, seed, role, teacher, final, run.step, watch.seconds())
     distributed.first(lambda: write_result(run_dir, result))
-    if parts.recipe.train.checkpoints == "unfinished":  # it has its weights and needs to be resumed no more
+    if parts.recipe.train.checkpoints == "unfinished":  # a finished run is not resumed
         distributed.first(checkpoints.remove)
     return result
 
 
 def _watch(parts: Parts, run_dir: Path, checkpoints: Checkpoints, progress: Progress, stop: Stop) -> Watch:
-    """What the recipe asks for between the steps."""
+    """What happens between the steps, as the recipe sets it."""
     recipe = parts.recipe
     return Watch(
         reports=Reports(
@@ -137,7 +137,7 @@ def _watch(parts: Parts, run_dir: Path, checkpoints: Checkpoints, progress: Prog
 
 
 def _begin(run: TrainState, watch: Watch) -> None:
-    """Before the first step of a session: a first checkpoint, or the evaluation that a signal cut short."""
+    """Before the first step of a session, write a first checkpoint or repeat the evaluation that a signal stopped."""
     watch.guard.remember(run.student)
     if run.step == 0:
         save(run, watch, best=False, needed=False)
@@ -146,7 +146,7 @@ def _begin(run: TrainState, watch: Watch) -> None:
 
 
 def _final_score(parts: Parts, watch: Watch, step: int, seed: int) -> SplitResult:
-    """The score of the weights that the recipe selects, BatchNorm re-estimated first where it says so."""
+    """The score of the weights that the recipe selects, after BatchNorm is re-estimated if the recipe sets it."""
     train, stop, latest = parts.recipe.train, watch.stop, watch.evaluations.latest
     if train.select == "best":
         assert watch.checkpoints is not None
@@ -156,8 +156,8 @@ def _final_score(parts: Parts, watch: Watch, step: int, seed: int) -> SplitResul
             parts.ema.load_state_dict(best["ema"])
     if train.reestimate_batchnorm:
         batches = stream(parts, seed=seed, steps=train.reestimate_batchnorm, alone=True)
-        for module, same in zip(parts.network.modules(), parts.student.network.modules(), strict=True):
-            module.training = same.training  # an average is frozen where the student is
+        for module, of_student in zip(parts.network.modules(), parts.student.network.modules(), strict=True):
+            module.training = of_student.training  # an average is frozen where the student is
         reestimate_batchnorm(parts.network, _checked((batch.images for batch in batches), stop), parts.precision)
     elif latest is not None and latest[0] == step and train.select == "last":
         return latest[1]
@@ -171,7 +171,7 @@ def _checked(images: Iterator[Tensor], stop: Stop) -> Iterator[Tensor]:
 
 
 def _average_as_teacher(parts: Parts, stop: Stop) -> TeacherResult:
-    """The score of the student's own moving average, which taught it."""
+    """The score of the student's moving average, which was its teacher."""
     assert parts.teacher is not None
     use, network = parts.recipe.student.use, parts.teacher.network
     return TeacherResult(

@@ -1,4 +1,4 @@
-"""What depends on the step alone: which modules are frozen, and the learning rate."""
+"""What depends only on the step: which modules are frozen, and the learning rate."""
 
 from bisect import bisect_right
 from collections.abc import Callable
@@ -15,18 +15,18 @@ from kd.recipe import Recipe
 class Phases:
     """The phases of a run and its schedule.
 
-    The optimizer holds all parameters from the start and passes over frozen ones: they have no gradient, so neither
-    momentum nor weight decay moves them.
+    The optimizer holds all parameters from the start. It skips frozen ones, which have no gradient: neither momentum
+    nor weight decay changes them.
 
     Args:
-        recipe: its `student.freeze` holds in every phase.
+        recipe: its `student.freeze` applies to every phase.
         student: the role.
-        optimizer: as `make_optimizer` made it.
+        optimizer: of `make_optimizer`.
         factor: step -> factor of each group's initial learning rate, >= 0.
-        steps: the run's length.
+        steps: the length of the run.
 
     Raises:
-        RecipeError: the phases do not follow one another; a module does not exist, or nothing would train.
+        RecipeError: a phase ends before the previous one, or after the run.
     """
 
     def __init__(
@@ -39,14 +39,14 @@ class Phases:
         self._entered = -1
 
     def enter(self, step: int, student: nn.Module) -> nn.Module:
-        """Freeze what the phase of a step freezes, and take its base learning rate; once a phase.
+        """Freeze the modules that the phase of a step freezes, and set its base learning rate; once per phase.
 
         Args:
-            step: the step that comes next.
-            student: the role as it has trained so far, wrapped by DDP under torchrun.
+            step: the next step.
+            student: the role that has trained so far, wrapped by DDP under torchrun.
 
         Returns:
-            The role as it trains from here on.
+            The role that trains from this step on.
         """
         index = bisect_right(self._ends, step)
         if index == self._entered or not self._phases:
@@ -57,10 +57,10 @@ class Phases:
         lr = self._optimizer.defaults["lr"] if lr is None else lr
         for group in self._optimizer.param_groups:
             group["initial_lr"] = lr * group["lr_factor"]
-        return distributed.wrapped(self._student)  # DDP looks at what trains once, when it is made
+        return distributed.wrapped(self._student)  # DDP reads `requires_grad` only when it wraps
 
     def forget(self) -> None:
-        """Enter the phase anew at the next step: another state was loaded, with the learning rates of its own phase."""
+        """Enter the phase again at the next step: the learning rates of another state were loaded."""
         self._entered = -1
 
     def set_learning_rate(self, step: int) -> None:

@@ -16,14 +16,14 @@ from kd.types import Batch
 
 
 class Reports:
-    """Hands the numbers of a step to the sinks, when a report is due.
+    """Passes the numbers of a step to the sinks, when a report is due.
 
     Args:
         progress: where numbers go.
-        every: steps between two reports; the last step is reported too; 0: no report.
-        parts: of the run; needed for `gradients_every` alone.
-        gradients_every: steps between two looks at the terms' gradients; 0: none.
-        batch_size: images a step, for the speed.
+        every: steps between two reports; the last step is always reported; 0: no reports.
+        parts: of the run; needed for `gradients_every` only.
+        gradients_every: steps between two reports on the terms' gradients; 0: no such reports.
+        batch_size: images per step, for the speed.
     """
 
     def __init__(
@@ -41,13 +41,13 @@ class Reports:
         self._speed_since: tuple[float, int] | None = None  # when and at which step the speed was last measured
 
     def write(self, run: TrainState, losses: Mapping[str, Tensor], batch: Batch, *, not_finite: int) -> None:
-        """Report a step that was made.
+        """Report a step.
 
         Args:
             run: after the step.
             losses: the means of its micro-batches by name, and `gradient_norm`.
             batch: one of its micro-batches.
-            not_finite: steps so far that were left out.
+            not_finite: the number of steps so far that were left out.
         """
         if self._every and (run.step % self._every == 0 or run.step == run.steps):
             self.progress.scalars(run.step, self._values(run, losses, not_finite))
@@ -58,13 +58,13 @@ class Reports:
             self.pause()
 
     def pause(self) -> None:
-        """Forget when the speed was last measured: what has just happened was no training."""
+        """Restart the measurement of the speed, after work that is not training."""
         self._speed_since = None
 
     def _values(self, run: TrainState, losses: Mapping[str, Tensor], not_finite: int) -> dict[str, float]:
         sums = distributed.summed(torch.stack([value.float() for value in losses.values()]).cpu())  # waits
         means = zip(losses, (sums / distributed.world()).tolist(), strict=True)
-        values = {n if n == "gradient_norm" else f"loss/{n}": v for n, v in means if math.isfinite(v)}
+        values = {k if k == "gradient_norm" else f"loss/{k}": mean for k, mean in means if math.isfinite(mean)}
         if not_finite:
             values["not_finite"] = not_finite
         for index, group in enumerate(run.optimizer.param_groups):

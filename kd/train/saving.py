@@ -1,4 +1,4 @@
-"""The state of a run in checkpoints: written, put back, and gone back to."""
+"""The state of a run in checkpoints: saved, restored, and returned to after a loss that is not finite."""
 
 import time
 import warnings
@@ -22,13 +22,13 @@ def save(run: TrainState, watch: Watch, *, best: bool, needed: bool) -> None:
 
     Args:
         run: the state, after a whole step.
-        watch: what a resumed run needs to know besides.
+        watch: the rest of what a resumed run needs.
         best: whether this is the best evaluation so far.
         needed: whether the run ends or stops here.
 
     Raises:
-        StorageError: it is needed and cannot be written.
-        DivergedError: a number in it is NaN.
+        StorageError: the checkpoint is needed and cannot be written.
+        DivergedError: the state contains NaN.
     """
     checkpoints = watch.checkpoints
     if checkpoints is None:
@@ -48,10 +48,10 @@ def save(run: TrainState, watch: Watch, *, best: bool, needed: bool) -> None:
         "not_finite": watch.guard.count,
         "save_seconds": watch.save_seconds,
     } | watch.evaluations.state_dict(run)
-    spoilt = [name for name in ("student", "optimizer", "ema") if _has_nan(state[name])]
-    if spoilt:
+    with_nan = [name for name in ("student", "optimizer", "ema") if _has_nan(state[name])]
+    if with_nan:
         raise DivergedError(
-            f"step {run.step}: the {' and the '.join(spoilt)} holds NaN and is not saved; "
+            f"step {run.step}: NaN in the {' and the '.join(with_nan)}, not saved; "
             f"the last checkpoint is good; {ADVICE}"
         )
     began = time.monotonic()
@@ -67,13 +67,13 @@ def save(run: TrainState, watch: Watch, *, best: bool, needed: bool) -> None:
 
 
 def restore(run: TrainState, watch: Watch, state: dict[str, Any]) -> list[str]:
-    """Put a checkpoint's state back into a run that starts at its step.
+    """Load a checkpoint's state into a run that starts at its step.
 
     Returns:
         Lines for the user.
 
     Raises:
-        NoCheckpointError: it is of another network.
+        NoCheckpointError: the checkpoint is of another network.
     """
     folder = watch.checkpoints.folder if watch.checkpoints else Path()
     if state["network"] != watch.network:
@@ -88,7 +88,7 @@ def restore(run: TrainState, watch: Watch, state: dict[str, Any]) -> list[str]:
     watch.guard.count = state["not_finite"]
     before, now = len(state["rng"]), distributed.world()
     if before != now:
-        return [f"the checkpoint is of {before} processes, this is {now}: resumes, but not with the same bits"]
+        return [f"saved by {before} processes, resumed by {now}: not bit-identical to an uninterrupted run"]
     rng = state["rng"][distributed.rank()]
     torch.set_rng_state(rng["cpu"])
     if "cuda" in rng and torch.cuda.is_available():
@@ -97,28 +97,28 @@ def restore(run: TrainState, watch: Watch, state: dict[str, Any]) -> list[str]:
 
 
 def go_back(run: TrainState, watch: Watch) -> None:
-    """Put the last checkpoint's weights back, and the optimizer's state; step and images continue.
+    """Load the weights and the optimizer's state of the last checkpoint; step and images continue.
 
     Raises:
-        NoCheckpointError: there is no valid one.
+        NoCheckpointError: no checkpoint is valid.
     """
     checkpoints = watch.checkpoints
-    found = None if checkpoints is None else distributed.first(checkpoints.newest)
-    if found is None:
+    newest = None if checkpoints is None else distributed.first(checkpoints.newest)
+    if newest is None:
         folder = f"{checkpoints.folder}: " if checkpoints else ""
-        raise NoCheckpointError(f"{folder}no checkpoint to go back to; use train.on_nan=stop")
-    _load(run, found[0])
+        raise NoCheckpointError(f"{folder}no checkpoint to return to; use train.on_nan=stop")
+    _load(run, newest[0])
 
 
 def load_best(checkpoints: Checkpoints) -> dict[str, Any]:
     """The state of the best checkpoint.
 
     Raises:
-        StorageError: there is none, or it is damaged.
+        StorageError: the file is missing or damaged.
     """
     path: Path | None = checkpoints.best()
     if path is None:
-        raise StorageError(f"{checkpoints.folder}: the best checkpoint is gone; use --fresh, or select: last")
+        raise StorageError(f"{checkpoints.folder}: the best checkpoint is missing; use --fresh, or select: last")
     return read_checkpoint(path)
 
 

@@ -30,8 +30,8 @@ from kd.train.sinks.log_file import logged
 from kd.types import IGNORE
 from kd.units import duration
 
-POLL = 1.0  # seconds between two looks at a run that another process trains
-LOOKS = 60  # looks between two lines that say so
+POLL = 1.0  # seconds between two attempts to lock a run that another process trains
+ATTEMPTS = 60  # attempts between two lines that report the wait
 
 
 def run_recipe(
@@ -46,26 +46,26 @@ def run_recipe(
     say: Say = console.say,
     quiet: bool = False,
 ) -> list[Path]:
-    """Train what a recipe asks for, or finish what an earlier call began; one of several processes under torchrun.
+    """Train the runs of a recipe, or resume them; under torchrun, this is one of several processes.
 
     Args:
         recipe: checked in shape and calls.
         runs: where run directories are.
-        fresh: move this recipe's own old directories aside first; its teacher's stay.
+        fresh: first move this recipe's old run directories aside; its teacher's stay.
         baseline: train the baseline too.
-        role: what the result records that the network is for; by default "student" with distillation, else "baseline".
-        wait: whether to wait while another process trains the teacher or the baseline that this recipe needs too.
-        smoke: batches to score, of a run that is only tried out: its teacher is taken as it is built.
+        role: the role of the network that the result records; None: "student" with distillation, else "baseline".
+        wait: whether to wait while another process trains the teacher or the baseline that this recipe needs.
+        smoke: number of batches to score in a trial run, which takes its teacher as it is built.
         say: takes the lines for the user.
         quiet: no live line.
 
     Returns:
-        The run directories of the recipe, one a seed; then the baseline's.
+        The run directories of the recipe, one per seed; then the baseline's.
 
     Raises:
-        LockedError: another process trains this recipe; or what it needs, and `wait` is False.
-        StoppedError: a signal came; the same call resumes.
-        PeerLostError: another of the processes under torchrun died.
+        LockedError: another process trains this recipe; or its teacher or baseline, and `wait` is False.
+        StoppedError: a signal arrived; the same call resumes.
+        PeerLostError: another process under torchrun died.
     """
     with session(recipe, runs=runs, smoke=smoke, say=say, quiet=quiet) as opened:
         return opened.train(recipe, fresh=fresh, baseline=baseline, role=role, wait=wait)
@@ -75,12 +75,12 @@ def run_recipe(
 def session(
     recipe: Recipe, *, runs: Path, smoke: int | None = None, say: Say = console.say, quiet: bool = False
 ) -> Iterator["Session"]:
-    """Join the other processes, and catch the signals that ask for a stop, while the block runs. As `run_recipe`."""
+    """Join the other processes and catch stop signals while the block runs; arguments as for `run_recipe`."""
     with distributed.joined(recipe.device), stopping() as stop:
-        speaks = distributed.rank() == 0
+        is_first = distributed.rank() == 0
         try:
             with deterministic(recipe.deterministic):
-                yield Session(runs, stop, say if speaks else _silent, quiet or not speaks, smoke)
+                yield Session(runs, stop, say if is_first else _silent, quiet or not is_first, smoke)
         except NotDeterministicError as error:
             raise RecipeError(
                 f"{recipe.at('deterministic')}: deterministic: {error}; replace the component that calls it, or set "
@@ -92,14 +92,14 @@ def session(
 
 @dataclass(frozen=True)
 class Session:
-    """The runs of one command: in order, each assembled and tried once, and then trained.
+    """The runs of one command, in order: each is assembled and dry-run once, then trained.
 
     Attributes:
         runs: where run directories are.
-        stop: whether a signal has come.
+        stop: whether a signal has arrived.
         say: takes the lines for the user.
         quiet: no live line.
-        smoke: batches to score, of runs that are only tried out.
+        smoke: number of batches to score in trial runs.
     """
 
     runs: Path
@@ -110,7 +110,7 @@ class Session:
     _prepared: dict[tuple[str, int], Parts] = field(default_factory=dict)  # by id and seed, until they are trained
 
     def prepare(self, recipe: Recipe, seed: int) -> Parts:
-        """The objects of a run that is still to be trained, after a dry run; an unfinished teacher as it is built.
+        """Assemble and dry-run the parts of a run before it is trained; an unfinished teacher is taken as it is built.
 
         Raises:
             RecipeError: the parts do not fit, or a term cannot teach.
@@ -124,7 +124,7 @@ class Session:
         return self._prepared[key]
 
     def with_epochs(self, recipe: Recipe, epochs: int) -> Recipe:
-        """The recipe with another length; what was prepared of it and of its baseline is kept."""
+        """The recipe with another length; the prepared parts of it and of its baseline are kept."""
         changed = recipe.changed(train=recipe.train.model_copy(update={"epochs": epochs, "steps": None}))
         for before, after in ((recipe, changed), (baseline_of(recipe), baseline_of(changed))):
             for key in [key for key in self._prepared if key[0] == before.id]:
@@ -141,22 +141,22 @@ class Session:
         wait: bool = True,
         needed: bool = False,
     ) -> list[Path]:
-        """The runs of a recipe, as `run_recipe`; `needed`: others may be training them for their own recipes too."""
-        if recipe.teacher_recipe is not None and self.smoke is None:  # its first seed teaches all of ours
+        """Train the runs of a recipe, as `run_recipe`; `needed` by another recipe, they may be trained elsewhere."""
+        if recipe.teacher_recipe is not None and self.smoke is None:  # its first seed teaches all seeds of this recipe
             teacher = first_seed(recipe.teacher_recipe)
             run_dirs = [run_directory(recipe, self.runs, seed) for seed in recipe.train.seeds]
             teacher_dir = run_directory(teacher, self.runs, teacher.train.seeds[0])
             if not distributed.first(lambda: is_finished(teacher_dir) or all(map(is_finished, run_dirs))):
-                # a mistake in this recipe must not wait until its teacher has trained for hours
+                # report mistakes in this recipe before its teacher trains for hours
                 self.prepare(recipe, recipe.train.seeds[0])
             self.train(teacher, role="teacher", wait=wait, needed=True)
-        done = [self._train_seed(recipe, seed, fresh, role, wait=wait and needed) for seed in recipe.train.seeds]
+        trained = [self._train_seed(recipe, seed, fresh, role, wait=wait and needed) for seed in recipe.train.seeds]
         if baseline and recipe.distill:
-            done += self.train(baseline_of(recipe), fresh=fresh, wait=wait, needed=True)
-        return done
+            trained += self.train(baseline_of(recipe), fresh=fresh, wait=wait, needed=True)
+        return trained
 
     def _train_seed(self, recipe: Recipe, seed: int, fresh: bool, role: str | None, *, wait: bool) -> Path:
-        """One run."""
+        """Train one run."""
         self.stop.check()
         run_dir = distributed.first(lambda: run_directory(recipe, self.runs, seed))
         if fresh and distributed.first(run_dir.exists):
@@ -164,22 +164,21 @@ class Session:
         if self._finished(run_dir):
             return run_dir
         if not wait and distributed.first(run_dir.exists):
-            with self._owned(run_dir, wait):
-                pass  # who comes second need not wait for the checks to hear it
+            with self._locked(run_dir, wait):
+                pass  # report a second process before the checks, which take time
         parts = self._take(recipe, seed)  # before anything is written: a recipe that cannot run leaves no directory
-        lines = parts.notes
+        lines = list(parts.notes)
         if self.smoke is None:
-            lines = [*lines, *summarize(survey(parts.train), survey(parts.val), parts.train.class_names)]
-        slow = slow_path(parts.precision, recipe.train.precision)
-        with self._owned(run_dir, wait):
+            lines += summarize(survey(parts.train), survey(parts.val), parts.train.class_names)
+        if (slow := slow_path(parts.precision, recipe.train.precision)) is not None:
+            lines.append(slow)
+        with self._locked(run_dir, wait):
             if wait and self._finished(run_dir):
                 return run_dir
             with self._logged(run_dir) as say:
                 processes = f", {distributed.world()} processes" if distributed.world() > 1 else ""
                 say(f"{run_dir}: {_title(recipe, seed)} on {parts.precision}{processes}")
-                for line in [*lines, *([slow] if slow else [])]:
-                    say(f"  {line}")
-                for line in distributed.first(lambda: _changed_versions(run_dir)):
+                for line in [*lines, *distributed.first(lambda: _changed_versions(run_dir))]:
                     say(f"  {line}")
                 distributed.first(lambda: _describe(parts, run_dir))
                 teacher = score_teacher(parts, run_dir, self.stop, say)
@@ -191,7 +190,7 @@ class Session:
         return run_dir
 
     def _take(self, recipe: Recipe, seed: int) -> Parts:
-        """The prepared objects of a run, its teacher trained; they are no longer kept for another run."""
+        """Take the prepared parts of a run, with its trained teacher, from those that are kept."""
         parts = self.prepare(recipe, seed)
         del self._prepared[recipe.id, seed]
         if self.smoke is not None:
@@ -201,29 +200,29 @@ class Session:
         return parts
 
     def _finished(self, run_dir: Path) -> bool:
-        """Whether a run needs nothing more; reports it."""
+        """Whether a run is finished; if so, this is reported."""
         if not distributed.first(lambda: is_finished(run_dir)):
             return False
         self.say(f"{run_dir}: finished ({headline(distributed.first(lambda: read_result(run_dir)).splits['val'])})")
         return True
 
     def _logged(self, run_dir: Path) -> AbstractContextManager[Say]:
-        """A `say` that rank 0 writes to the run's log too."""
+        """A `say` that writes to the run's log too, on rank 0."""
         return logged(run_dir, self.say) if distributed.rank() == 0 else nullcontext(self.say)
 
     @contextmanager
-    def _owned(self, run_dir: Path, wait: bool) -> Iterator[None]:
-        """Keep other processes out of the run, waiting until they have left it if `wait`."""
+    def _locked(self, run_dir: Path, wait: bool) -> Iterator[None]:
+        """Lock the run directory for the block; if `wait`, wait while another process has locked it."""
         with ExitStack() as lock:
-            for looks in count():
+            for attempts in count():
                 try:
                     distributed.first(lambda: lock.enter_context(locked(run_dir)))
                     break
                 except LockedError as error:
                     if not wait:
                         raise
-                    if looks % LOOKS == 0:
-                        self.say(f"{error.who}; waiting for it ({duration(looks * POLL)})")
+                    if attempts % ATTEMPTS == 0:
+                        self.say(f"{error.who}; waiting for it ({duration(attempts * POLL)})")
                 self.stop.check()
                 time.sleep(POLL)
             yield
@@ -242,7 +241,7 @@ def _out_of_memory(recipe: Recipe, error: Exception) -> str:
 
 
 def _describe(parts: Parts, run_dir: Path) -> None:
-    """Sweep up after a killed process, and write what is trained, and on what."""
+    """Remove the temporary files of a killed process; write the recipe and the environment."""
     sweep(run_dir)
     write_atomic(run_dir / "recipe.yaml", to_yaml(parts.recipe).encode())
     write_json(run_dir / "environment.json", _environment(parts))
@@ -253,7 +252,7 @@ def _silent(line: str) -> None:
 
 
 def _environment(parts: Parts) -> dict[str, Any]:
-    """What is trained on: versions, hardware, the state of the code, and the facts of the data."""
+    """The environment of a run: versions, hardware, the state of the code, and the facts of the data."""
     return {
         "command": shlex.join(["kd", *sys.argv[1:]]),
         "versions": versions(),
@@ -276,7 +275,7 @@ def _changed_versions(run_dir: Path) -> list[str]:
     except (StorageError, KeyError, TypeError):
         return []
     return [
-        f"{name} was {before[name]} and is {now}: resumes, but perhaps not with the same bits"
+        f"{name} was {before[name]} and is now {now}: perhaps not bit-identical to an uninterrupted run"
         for name, now in versions().items()
         if before.get(name, now) != now
     ]

@@ -1,4 +1,4 @@
-"""Asked to stop: finish the step, save, leave. A second signal ends the process at once."""
+"""Signals that stop a run after the step, once it is saved. A second signal ends the process immediately."""
 
 import signal
 import time
@@ -10,19 +10,19 @@ from kd import distributed
 from kd.errors import StoppedError
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
-PATIENCE = 8.0  # seconds after a signal for which data is still waited for
-ECHO = 2.0  # seconds in which torchrun passes on a signal that its processes may have got themselves
+PATIENCE = 8.0  # seconds for which a run still waits for data after a signal
+ECHO = 2.0  # seconds in which torchrun may forward a signal that its processes have received already
 
 
 class Stop:
-    """Whether a signal has come, here or in another process of the run."""
+    """Whether a signal has arrived, here or in another process of the run."""
 
     def __init__(self) -> None:
         self.signal: int | None = None
         self._since: float | None = None
 
-    def asked(self, number: int, frame: FrameType | None) -> None:
-        """The signal handler: note the first one; hand the second to the default action."""
+    def handle(self, number: int, frame: FrameType | None) -> None:
+        """Handle a signal: record the first one; let the second one take its default action."""
         now = time.monotonic()
         if self._since is not None:
             if distributed.world() > 1 and now - self._since < ECHO:
@@ -32,27 +32,27 @@ class Stop:
         self.signal, self._since = self.signal or number, now
 
     def agreed(self) -> int | None:
-        """The signal that any rank has got so far; every rank must ask equally often."""
+        """The signal that any rank has received so far; every rank must call this equally often."""
         self.signal = distributed.largest(self.signal or 0) or None
         return self.signal
 
     def check(self) -> None:
-        """Raise `StoppedError` if any rank has got a signal: for places with nothing to save."""
+        """Raise `StoppedError` if any rank has received a signal: where there is nothing to save."""
         number = self.agreed()
         if number is not None:
             raise StoppedError(number)
 
     def waiting(self) -> None:
-        """Raise `StoppedError` a few seconds after a signal: for waits that could last, with nothing new to save."""
+        """Raise `StoppedError` a few seconds after a signal: in waits that may be long, with nothing new to save."""
         if self.signal is not None and self._since is not None and time.monotonic() - self._since > PATIENCE:
             raise StoppedError(self.signal)
 
 
 @contextmanager
 def stopping() -> Iterator[Stop]:
-    """Catch the signals that ask for a stop while the block runs."""
+    """Catch the stop signals while the block runs."""
     stop = Stop()
-    before = {number: signal.signal(number, stop.asked) for number in SIGNALS}
+    before = {number: signal.signal(number, stop.handle) for number in SIGNALS}
     try:
         yield stop
     finally:

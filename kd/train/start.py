@@ -1,4 +1,4 @@
-"""Parts -> TrainState: the optimizer, the stream of images, and the teacher as a step asks it."""
+"""Parts -> TrainState: the optimizer, the stream of images, and the teacher that a step calls."""
 
 from collections.abc import Callable
 
@@ -18,10 +18,10 @@ def start(parts: Parts, *, seed: int, step: int = 0, waiting: Callable[[], None]
     """The state of a run before its step `step`, as this rank trains it.
 
     Args:
-        parts: the recipe's objects; compiled here if the recipe asks for it.
+        parts: the recipe's objects; compiled here if the recipe sets `train.compile`.
         seed: of the stream of images.
-        step: updates made so far; a checkpoint's state is loaded afterwards.
-        waiting: called while data are waited for; may raise to stop.
+        step: number of updates so far; a checkpoint's state is loaded afterwards.
+        waiting: called while waiting for data; may raise to stop.
     """
     recipe = parts.recipe
     _compile(parts)
@@ -45,7 +45,7 @@ def start(parts: Parts, *, seed: int, step: int = 0, waiting: Callable[[], None]
 
 
 def step_teacher(parts: Parts, seed: int) -> Callable[[Batch], Tapped | None]:
-    """What answers in a step: the teacher, through its cache where the recipe has one; None without a teacher."""
+    """The teacher that a step calls: the role, or its cache if the recipe has one; returns None without a teacher."""
     if parts.teaching is None:
         return lambda batch: None
     if parts.recipe.cache is None:
@@ -54,7 +54,7 @@ def step_teacher(parts: Parts, seed: int) -> Callable[[Batch], Tapped | None]:
 
 
 def _compile(parts: Parts) -> None:
-    """Compile the networks that the recipe names, once, on a batch of the training's shape."""
+    """Compile the networks that the recipe names, once, on a batch of the shape of training."""
     recipe = parts.recipe
     if recipe.train.compile == "off" or parts.student.taps.run is not parts.student.network:
         return

@@ -17,10 +17,10 @@ from kd.types import Batch, Tapped
 
 @dataclass
 class TrainState:
-    """A run while it trains: what learns, what teaches, and where the run is."""
+    """A run while it trains: the networks and losses, the optimizer, and the position of the run."""
 
     student: nn.Module  # all that trains; wrapped by DDP under torchrun
-    teacher: Callable[[Batch], Tapped | None]  # None without terms
+    teacher: Callable[[Batch], Tapped | None]  # returns None without distillation
     supervised: Supervised
     terms: Mapping[str, Term]
     optimizer: Optimizer
@@ -30,8 +30,8 @@ class TrainState:
     precision: Precision
     steps: int  # the length of the run
     accumulate: int  # micro-batches a step
-    clip_norm: float  # inf: measured only
-    step: int = 0  # optimizer updates made so far
+    clip_norm: float  # inf: only measured
+    step: int = 0  # optimizer updates so far
 
 
 def distill_step(run: TrainState, batch: Batch) -> dict[str, Tensor]:
@@ -57,21 +57,21 @@ def distill_step(run: TrainState, batch: Batch) -> dict[str, Tensor]:
 
 
 class NotFinite(NamedTuple):
-    """A step whose loss or gradient is no finite number, before the update: the parameters are still good."""
+    """A step whose loss or gradient is not finite, before the update: the parameters are still finite."""
 
     batches: list[Batch]  # the step's micro-batches, as the loader made them
-    losses: list[dict[str, Tensor]]  # of each
+    losses: list[dict[str, Tensor]]  # of each micro-batch
     norm: Tensor  # of the gradient
 
     def __str__(self) -> str:
-        """Which term it is, and all values; the first micro-batch that shows it."""
+        """The term that is not finite, and all losses, of the first such micro-batch."""
         values = {name: value.item() for name, value in self.losses[self.culprits()[0]].items()}
-        bad = [name for name, value in values.items() if not math.isfinite(value) and name != "total"]
+        terms = [name for name, value in values.items() if not math.isfinite(value) and name != "total"]
         listed = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
-        what = f"term '{bad[0]}' is {values[bad[0]]}" if bad else f"the gradient's norm is {self.norm.item()}"
+        what = f"term '{terms[0]}' is {values[terms[0]]}" if terms else f"the gradient's norm is {self.norm.item()}"
         return f"{what} ({listed})"
 
     def culprits(self) -> list[int]:
-        """The micro-batches with a loss that is not finite; all, if it is the gradient alone."""
-        bad = [i for i, one in enumerate(self.losses) if not all(math.isfinite(v.item()) for v in one.values())]
-        return bad or list(range(len(self.losses)))
+        """The micro-batches with a loss that is not finite; all, if only the gradient is not finite."""
+        finite = [all(math.isfinite(loss.item()) for loss in losses.values()) for losses in self.losses]
+        return [index for index in range(len(finite)) if not finite[index] or all(finite)]

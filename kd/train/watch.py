@@ -1,4 +1,4 @@
-"""What looks after a run between its steps: reports, evaluations, checkpoints, signals."""
+"""What happens between the steps of a run: reports, evaluations, checkpoints, signals."""
 
 import time
 from dataclasses import dataclass, field
@@ -12,18 +12,19 @@ from kd.train.signals import Stop
 
 @dataclass
 class Watch:
-    """What happens between the steps of a run; by default, nothing.
+    """What happens between the steps of a run; nothing by default.
 
     Attributes:
         reports: the numbers of the steps.
         evaluations: the scores so far, and when the next one is due.
-        guard: deals with losses that are not finite.
-        stop: whether a signal has come.
-        checkpoints: where the state goes; None: nowhere.
+        guard: handles losses that are not finite.
+        stop: whether a signal has arrived.
+        checkpoints: where the state is saved; None: nowhere.
         save_every: steps between two checkpoints; 0: only at the end.
-        network: the student's network type: a checkpoint of another one is refused.
-        seconds_before: spent in earlier sessions of this run.
+        network: the student's type of network; a checkpoint of another type is refused.
+        seconds_before: the time of earlier sessions of this run.
         save_seconds: the time that the last checkpoint took to write.
+        began: when this session began.
     """
 
     reports: Reports = field(default_factory=Reports)
@@ -38,9 +39,9 @@ class Watch:
     began: float = field(default_factory=time.monotonic)
 
     def saves_at(self, step: int) -> bool:
-        """Whether a checkpoint is due after a step, whatever else happens there."""
+        """Whether a checkpoint is due after a step by `save_every`."""
         return self.save_every > 0 and step % self.save_every == 0
 
     def seconds(self) -> float:
-        """Seconds of training, all sessions together."""
+        """Seconds of training, over all sessions."""
         return self.seconds_before + time.monotonic() - self.began

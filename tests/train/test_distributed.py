@@ -114,7 +114,7 @@ def test_another_number_of_processes_says_that_the_bits_differ(tmp_path, monkeyp
         at_each_step(patched, after=dies)
         assert statuses(start(2, kd(tmp_path))) == [9, 9]
     _, said = run(read(path), tmp_path / "runs")
-    assert "  the checkpoint is of 2 processes, this is 1: resumes, but not with the same bits" in said
+    assert "  saved by 2 processes, resumed by 1: not bit-identical to an uninterrupted run" in said
 
 
 def test_a_process_that_dies_ends_the_others_with_a_message(tmp_path, monkeypatch):

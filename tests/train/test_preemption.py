@@ -12,9 +12,8 @@ from kd.recipe import baseline_of
 from kd.runs import read_metrics, read_result
 from kd.scoring import predict
 from kd.train import evaluation as scoring
-from kd.train import loop, one_run
+from kd.train import loop, one_run, signals
 from kd.train import session as run_module
-from kd.train import signals as stop
 from kd.train.signals import Stop
 
 
@@ -101,7 +100,7 @@ def test_data_that_does_not_come_is_not_waited_for_long(tmp_path, monkeypatch):
     slow = "        if self.offset == 0 and key[1] >= 1:\n            import time\n            time.sleep(100)\n"
     nets.write_text(nets.read_text().replace("        generator = torch.Gen", slow + "        generator = torch.Gen"))
     recipe = baseline_of(read(path, "data.workers=1", "train.save_every=1"))
-    monkeypatch.setattr(stop, "PATIENCE", 0.5)
+    monkeypatch.setattr(signals, "PATIENCE", 0.5)
     saved = kill_once(loop.save, when=lambda: len(list(folder.rglob("*.pt"))) >= 2)
     monkeypatch.setattr(loop, "save", saved)
     monkeypatch.setattr("kd.train.signals.Stop.agreed", lambda self: None)  # the step sees it; the wait must too
@@ -117,7 +116,7 @@ def test_a_slow_save_is_said_at_the_start(tmp_path, monkeypatch, recipe):
     _, said = run(recipe, tmp_path / "runs")
     (line,) = [line for line in said if "a checkpoint takes" in line]
     assert line == (
-        "  a checkpoint takes 0 s to write, and torchrun kills 30 s after it asks for a stop: ask early "
+        "  a checkpoint takes 0 s to write, and torchrun kills 30 s after a signal: signal early "
         "(Slurm: --signal=B:USR1@120), or choose a faster disk with --runs DIR"
     )
     assert said.index(line) < len(said) - 1
@@ -127,8 +126,8 @@ def test_a_slow_save_is_said_at_the_start(tmp_path, monkeypatch, recipe):
 
 
 def test_an_echo_of_torchrun_is_not_a_second_signal(monkeypatch):
-    monkeypatch.setattr(stop.distributed, "world", lambda: 2)
-    asked = Stop()
-    asked.asked(signal.SIGTERM, None)
-    asked.asked(signal.SIGTERM, None)  # at once: would end this process
-    assert asked.signal == signal.SIGTERM
+    monkeypatch.setattr(signals.distributed, "world", lambda: 2)
+    stop = Stop()
+    stop.handle(signal.SIGTERM, None)
+    stop.handle(signal.SIGTERM, None)  # without the echo's time, it would end this process
+    assert stop.signal == signal.SIGTERM

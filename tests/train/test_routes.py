@@ -1,4 +1,4 @@
-"""The routes through the house: what one command opens and builds, and where the story of a step is told."""
+"""The routes through the code: what one command opens and builds, and which loop makes the steps."""
 
 import dataclasses
 import inspect

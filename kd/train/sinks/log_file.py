@@ -1,4 +1,4 @@
-"""`log.txt`: everything that a run reported, with the time of each line; a resumed run appends."""
+"""`log.txt`: everything that a run reports, with the time of each line; a resumed run appends."""
 
 import time
 import warnings
@@ -14,7 +14,7 @@ class LogFile:
     """The log of a run. A line that cannot be written is lost; training continues.
 
     Args:
-        run_dir: exists.
+        run_dir: the run directory, which exists.
     """
 
     def __init__(self, run_dir: Path) -> None:
@@ -33,12 +33,12 @@ class LogFile:
             self.write(f"step {step}: {', '.join(scores)}")
 
     def close(self) -> None:
-        """Every line is written at once."""
+        """Do nothing: every line is written immediately."""
 
 
 @contextmanager
 def logged(run_dir: Path, say: Say) -> Iterator[Say]:
-    """Write every line and every warning of the block to the log, as well as to `say` and the warnings' usual place."""
+    """Write the lines and warnings of the block to the log, in addition to `say` and the warnings' usual place."""
     log, show = LogFile(run_dir), warnings.showwarning
     failed = False
 

@@ -10,7 +10,7 @@ from kd.parts.assemble import Parts
 from kd.pictures import RGB, as_rgb, colourise, confusion_picture
 from kd.runs import SplitResult
 from kd.scoring import full_size, predict
-from kd.types import resize_labels
+from kd.types import resize_labels, size_of
 
 
 def pictures(parts: Parts, result: SplitResult, prefix: str) -> Iterator[tuple[str, RGB]]:
@@ -28,7 +28,7 @@ def _panels(parts: Parts) -> Iterator[tuple[str, RGB]]:
         batches = evaluation_batches(parts.val, parts.recipe.scored_size, batch_size=1)
         for batch in islice(batches, parts.recipe.log.panels):
             logits = predict(parts.network, batch.images, parts.precision, parts.recipe.evaluate)[0]
-            size = (batch.images.shape[-2], batch.images.shape[-1])
+            size = size_of(batch.images)
             labels, predictions = resize_labels(batch.labels[0][None], size)[0], full_size(logits, size).cpu()
             maps = [colourise(classes.numpy(), parts.val.colors) for classes in (labels, predictions)]
             yield batch.names[0], np.concatenate([as_rgb(batch.images[0].numpy()), *maps], axis=1)

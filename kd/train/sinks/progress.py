@@ -1,4 +1,4 @@
-"""Where a run's numbers go: terminal, metrics.jsonl, TensorBoard, W&B. A sink that fails never stops training."""
+"""Where a run's numbers go: terminal, metrics.jsonl, TensorBoard, W&B. A failing sink never stops training."""
 
 import warnings
 from collections.abc import Callable, Iterable, Mapping
@@ -16,7 +16,7 @@ from kd.train.sinks.wandb import WeightsAndBiases
 
 
 class Sink(Protocol):
-    """Takes a run's numbers."""
+    """A receiver of a run's numbers."""
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None: ...
 
@@ -24,14 +24,14 @@ class Sink(Protocol):
 
 
 @runtime_checkable
-class Shows(Sink, Protocol):
-    """Takes pictures too."""
+class PictureSink(Sink, Protocol):
+    """A sink that takes pictures too."""
 
     def image(self, step: int, name: str, picture: np.ndarray) -> None: ...
 
 
 class Progress:
-    """Hands every report to all sinks; one that raises is dropped with one warning.
+    """Passes every report to all sinks; a sink that raises is dropped with one warning.
 
     Args:
         sinks: name -> sink.
@@ -42,29 +42,29 @@ class Progress:
         self._draws = True
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """Numbers of one step, by name."""
+        """Report numbers of one step, by name."""
         self._all(lambda sink: sink.scalars(step, values))
 
     def pictures(self, step: int, draw: Callable[[], Iterable[tuple[str, np.ndarray]]]) -> None:
-        """Pictures by name, uint8 RGB (H, W, 3); drawn only for a sink that shows them."""
-        if not self._draws or not any(isinstance(sink, Shows) for sink in self._sinks.values()):
+        """Report pictures by name, uint8 RGB (H, W, 3); they are drawn only if a sink takes them."""
+        if not self._draws or not any(isinstance(sink, PictureSink) for sink in self._sinks.values()):
             return
         try:
             drawn = list(draw())
         except Exception as error:  # noqa: BLE001  # as below
             self._draws = False
-            warnings.warn(f"pictures: not drawn ({_why(error)}); training goes on", stacklevel=2)
+            warnings.warn(f"pictures: not drawn ({_why(error)}); training continues", stacklevel=2)
             return
 
         def show(sink: Sink) -> None:
-            if isinstance(sink, Shows):
+            if isinstance(sink, PictureSink):
                 for name, picture in drawn:
                     sink.image(step, name, picture)
 
         self._all(show)
 
     def close(self) -> None:
-        """Finish all sinks."""
+        """Close all sinks."""
         self._all(lambda sink: sink.close())
 
     def _all(self, call: Callable[[Sink], None]) -> None:
@@ -73,7 +73,7 @@ class Progress:
                 call(sink)
             except Exception as error:  # noqa: BLE001  # a full disk or a closed pipe must not cost a week of training
                 del self._sinks[name]
-                warnings.warn(f"{name}: stopped ({_why(error)}); training goes on", stacklevel=2)
+                warnings.warn(f"{name}: stopped ({_why(error)}); training continues", stacklevel=2)
 
 
 def _why(error: Exception) -> str:
@@ -81,26 +81,26 @@ def _why(error: Exception) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 
-def make_progress(run: Path, recipe: Recipe, *, seed: int, steps: int, start: int, quiet: bool = False) -> Progress:
-    """The sinks of a run that starts or goes on.
+def make_progress(run_dir: Path, recipe: Recipe, *, seed: int, steps: int, start: int, quiet: bool = False) -> Progress:
+    """The sinks of a run that starts or resumes.
 
     Args:
-        run: the run directory.
-        recipe: what is trained; `log` and `track` say where it is shown.
-        seed: of this run.
-        steps: its length.
-        start: the step that it starts from.
+        run_dir: the run directory.
+        recipe: of the run; `log` and `track` select the sinks.
+        seed: of the run.
+        steps: the length of the run.
+        start: the step at which it starts or resumes.
         quiet: no live line.
     """
     makers: dict[str, Callable[[], Sink]] = {}
     config = recipe.resolved() | {"seed": seed}
     if recipe.track is not None:
         track = recipe.track
-        makers["Weights & Biases"] = lambda: WeightsAndBiases(run, track, config)
-    makers["metrics.jsonl"] = lambda: JsonLines(run, start)
-    makers["log.txt"] = lambda: LogFile(run)
+        makers["Weights & Biases"] = lambda: WeightsAndBiases(run_dir, track, config)
+    makers["metrics.jsonl"] = lambda: JsonLines(run_dir, start)
+    makers["log.txt"] = lambda: LogFile(run_dir)
     if recipe.log.tensorboard:
-        makers["TensorBoard"] = lambda: TensorBoard(run, start, config)
+        makers["TensorBoard"] = lambda: TensorBoard(run_dir, start, config)
     if not quiet:
         makers["console"] = lambda: Terminal(recipe.stem, steps, start)
     sinks: dict[str, Sink] = {}
@@ -108,5 +108,5 @@ def make_progress(run: Path, recipe: Recipe, *, seed: int, steps: int, start: in
         try:
             sinks[name] = make()
         except Exception as error:  # noqa: BLE001  # as in Progress
-            warnings.warn(f"{name}: not written ({_why(error)}); training goes on", stacklevel=2)
+            warnings.warn(f"{name}: not written ({_why(error)}); training continues", stacklevel=2)
     return Progress(sinks)

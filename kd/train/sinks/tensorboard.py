@@ -13,18 +13,18 @@ class TensorBoard:
     """TensorBoard scalars, pictures and, with the final score, hparams; steps after the resumed one are replaced.
 
     Args:
-        run: the run directory.
+        run_dir: the run directory.
         step: where the run starts or resumes.
-        config: what the recipe says, plain data.
+        config: the resolved recipe and the seed, as plain data.
     """
 
-    def __init__(self, run: Path, step: int, config: Mapping[str, Any]) -> None:
-        self._writer = SummaryWriter(str(run), purge_step=step + 1)
+    def __init__(self, run_dir: Path, step: int, config: Mapping[str, Any]) -> None:
+        self._writer = SummaryWriter(str(run_dir), purge_step=step + 1)
         self._config = config
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         final = {name: value for name, value in values.items() if name.startswith("final/")}
-        if final:  # its scalars are among what this writes
+        if final:  # this writes its scalars too
             self._writer.add_hparams(dict(_leaves(self._config)), final, run_name=".", global_step=step)
         for name, value in values.items():
             if name not in final:
@@ -38,7 +38,7 @@ class TensorBoard:
 
 
 def _leaves(tree: Any, path: str = "") -> Iterator[tuple[str, str | float]]:
-    """The values of plain data by their dotted paths; null is none."""
+    """The values of plain data by their dotted paths; nulls are left out."""
     if isinstance(tree, Mapping) and tree:
         for key, value in tree.items():
             yield from _leaves(value, f"{path}.{key}" if path else str(key))

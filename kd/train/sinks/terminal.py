@@ -15,9 +15,9 @@ class Terminal:
     """One live line on a terminal, plain lines about every ten seconds when piped.
 
     Args:
-        title: what is trained, in front of each line.
-        steps: the run's length.
-        start: where it starts or resumes.
+        title: the start of each line.
+        steps: the length of the run.
+        start: the step at which it starts or resumes.
         console: where to write.
     """
 
@@ -38,7 +38,7 @@ class Terminal:
             self._live.update(Text(line, no_wrap=True, overflow="ellipsis"))
         elif evaluated or time.monotonic() - self._printed >= 10:  # the last step is evaluated
             self._printed = time.monotonic()
-            print(line, file=self._console.file, flush=True)  # rich would end the program when its pipe is closed
+            print(line, file=self._console.file, flush=True)  # rich would exit when the pipe is closed
 
     def close(self) -> None:
         if self._live:
@@ -47,9 +47,9 @@ class Terminal:
     def _line(self, step: int) -> str:
         spent = time.monotonic() - self._began
         left = spent / max(step - self._start, 1) * (self._steps - step)
-        terms = [n for n in self._latest if n.startswith("loss/")]
         parts = [f"{self._title} {step}/{self._steps}"]
-        parts += [f"{name.removeprefix('loss/')} {self._latest[name]:.3f}" for name in terms]
+        losses = {name: value for name, value in self._latest.items() if name.startswith("loss/")}
+        parts += [f"{name.removeprefix('loss/')} {value:.3f}" for name, value in losses.items()]
         if "val/miou" in self._latest:
             parts.append(f"val mIoU {100 * self._latest['val/miou']:.1f} %")
         if "speed/images_per_second" in self._latest:

@@ -1,4 +1,4 @@
-"""Weights & Biases: a run's numbers and pictures there too. The package is an extra, and asked for by `track:`."""
+"""Weights & Biases: tracks the numbers and pictures of a run. The package is an extra, which `track:` requires."""
 
 import os
 import secrets
@@ -12,68 +12,68 @@ from kd.recipe.schema import TrackConfig
 from kd.runs import read_metrics
 from kd.storage import read_json, write_json
 
-# Seconds that training waits, at the start for an answer, at the end for what is not uploaded yet: torchrun kills 30 s
-# after it asks for a stop. WANDB_INIT_TIMEOUT and WANDB_FINISH_TIMEOUT say otherwise.
+# Seconds that training waits for an answer at the start and for uploads at the end: torchrun kills 30 s after a signal.
+# WANDB_INIT_TIMEOUT and WANDB_FINISH_TIMEOUT override it.
 PATIENCE = "20"
 
 
 class WeightsAndBiases:
-    """One W&B run for all sessions of a run: its id lies in the run directory.
+    """One W&B run for all sessions of a run; its id is kept in the run directory.
 
-    A resumed run repeats the steps since its checkpoint. What W&B was told of them stays, and is not told again: on a
-    GPU the second time may differ. `step` is an axis of its own, because W&B's counts calls. The key, the mode
-    (`WANDB_MODE=offline`) and all else are taken from W&B's own settings and environment.
+    A resumed run repeats the steps after its checkpoint. Values that W&B has of these steps are kept and not logged
+    again, because on a GPU they may differ. `step` is a separate axis, because W&B's own step counts calls. The key,
+    the mode (`WANDB_MODE=offline`) and all other settings are W&B's own.
 
     Args:
-        run: the run directory; made before `metrics.jsonl` is cut back, which says what W&B knows.
-        track: which project.
-        config: what the recipe says, plain data.
+        run_dir: the run directory, whose `metrics.jsonl`, not yet cut to the resumed step, shows what W&B has.
+        track: the project.
+        config: the resolved recipe and the seed, as plain data.
 
     Raises:
-        Exception: whatever W&B raises: there is no key, or no answer.
+        Exception: whatever W&B raises, for example without a key or an answer.
     """
 
-    def __init__(self, run: Path, track: TrackConfig, config: Mapping[str, Any]) -> None:
+    def __init__(self, run_dir: Path, track: TrackConfig, config: Mapping[str, Any]) -> None:
         for end in ("INIT", "FINISH"):
             os.environ.setdefault(f"WANDB_{end}_TIMEOUT", PATIENCE)
         import wandb  # an extra, and slow to import
 
-        file = run / "wandb.json"
+        file = run_dir / "wandb.json"
         state: dict[str, Any] = {"id": secrets.token_hex(4), "told": {}}
         if file.is_file():
             state = read_json(file)
-            for line in read_metrics(run):
+            for line in read_metrics(run_dir):
                 state["told"] |= {name: max(line["step"], state["told"].get(name, 0)) for name in line}
         write_json(file, state)
-        self._told: dict[str, int] = state["told"]
+        self._last_steps: dict[str, int] = state["told"]  # name -> the last step at which an earlier session logged it
         self._picture = wandb.Image
         self._run = wandb.init(
             project=track.project,
             entity=track.entity,
             id=state["id"],
             resume="allow",
-            name=f"{run.parent.name}/{run.name}",
-            group=run.parent.name,
-            dir=str(run),
+            name=f"{run_dir.parent.name}/{run_dir.name}",
+            group=run_dir.parent.name,
+            dir=str(run_dir),
             config=dict(config),
             allow_val_change=True,  # a resumed run may have other machine settings
-            reinit="create_new",  # never an earlier run of this process, had it failed
+            reinit="create_new",  # never an earlier, failed run of this process
             settings=wandb.Settings(console="off"),  # the terminal is ours
         )
         self._run.define_metric("*", step_metric="step")
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        new = {name: value for name, value in values.items() if step > self._last(name)}
+        new = {name: value for name, value in values.items() if step > self._last_step(name)}
         if new:
             self._run.log({"step": step} | new)
 
     def image(self, step: int, name: str, picture: np.ndarray) -> None:
-        if step > self._last(f"{name.partition('/')[0]}/miou"):  # it belongs to this score
+        if step > self._last_step(f"{name.partition('/')[0]}/miou"):  # the score of the same evaluation
             self._run.log({"step": step, name: self._picture(picture)})
 
     def close(self) -> None:
         self._run.finish()
 
-    def _last(self, name: str) -> int:
-        """The last step at which W&B was told `name`; speeds are in no file and come with each report."""
-        return self._told.get("step" if name.startswith("speed/") else name, -1)
+    def _last_step(self, name: str) -> int:
+        """The last step at which an earlier session logged `name`; a speed, which no file keeps, with any report."""
+        return self._last_steps.get("step" if name.startswith("speed/") else name, -1)
