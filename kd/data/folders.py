@@ -88,8 +88,8 @@ class Folders:
         list_file = None if lists is None else folder / _below_root("lists", lists, split)
         pairs: Mapping[str, tuple[Path, Path | None]]
         if masks is None:
-            found = find_images(image_folder, folder, list_file, follow_links=follow_links)
-            pairs = {stem: (path, None) for stem, path in found.items()}
+            paths = find_images(image_folder, folder, list_file, follow_links=follow_links)
+            pairs = {stem: (path, None) for stem, path in paths.items()}
         else:
             mask_folder = folder / _below_root("masks", masks, split)
             pairs = find_pairs(

@@ -102,11 +102,11 @@ def plan(recipe: Recipe, session: Session, *, baseline: bool = False, fresh: boo
     remaining = []
     for role, trained, seeds in trainings:
         run_dirs = {seed: run_directory(trained, session.runs, seed) for seed in seeds}
-        again = fresh and role != "teacher"
+        starts_over = fresh and role != "teacher"
         unfinished = {
-            seed: run_dir / "fresh" if again else run_dir
+            seed: run_dir / "fresh" if starts_over else run_dir
             for seed, run_dir in run_dirs.items()
-            if again or not is_finished(run_dir)
+            if starts_over or not is_finished(run_dir)
         }
         if distributed.first(lambda run_dirs=unfinished: bool(run_dirs)):  # type: ignore[misc]
             remaining.append((role, trained, unfinished))
