@@ -122,7 +122,7 @@ def refused(recipe, *overrides):
 
 def test_a_good_recipe_says_what_would_be_trained(recipe):
     (line,) = check_recipe(read_recipe(recipe, trust=True), runs=recipe.parent / "runs")
-    assert line.startswith(f"{recipe}: ok: nets.py:Net (130 parameters), taught by 258 parameters, 8 steps on ")
+    assert line.startswith(f"{recipe}: ok: nets.py:Net (130 parameters), teacher with 258 parameters, 8 steps on ")
     assert not (recipe.parent / "runs").exists()
 
 
