@@ -127,7 +127,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise StorageError(f"{path}: cannot be read ({os.strerror(error.errno or 0)})") from None
     digest = hashlib.sha256(data).hexdigest()[:8]
     if match is None or digest != match[2]:
-        raise StorageError(f"{path}: damaged (its SHA-256 begins {digest}, its name says {match and match[2]})")
+        raise StorageError(f"{path}: damaged (its SHA-256 begins with {digest}, its name has {match and match[2]})")
     try:
         state: dict[str, Any] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:  # noqa: BLE001  # a crafted pickle raises anything, and never gets a second chance

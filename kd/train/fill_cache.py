@@ -19,7 +19,7 @@ from kd.units import data_size
 def fill_cache(recipe: Recipe, *, runs: Path, say: Say = print) -> list[Path]:
     """Fill the teacher cache for every seed of a recipe; its teacher is trained first if it has not been.
 
-    What is there already is checked and kept, so an interrupted call goes on.
+    What is there already is checked and kept, so an interrupted call continues.
 
     Args:
         recipe: checked in shape and calls.
@@ -32,10 +32,10 @@ def fill_cache(recipe: Recipe, *, runs: Path, say: Say = print) -> list[Path]:
     Raises:
         RecipeError: the recipe has no cache, or no teacher.
         StorageError: the disk has too little space.
-        StoppedError: a signal came; the same call goes on.
+        StoppedError: a signal came; the same call continues.
     """
     if recipe.cache is None or recipe.teacher is None:
-        raise RecipeError(f"{recipe.file}: nothing to keep; it needs a `teacher`, and `cache: {{views: 4}}`")
+        raise RecipeError(f"{recipe.file}: nothing to cache; add `teacher` and `cache: {{views: 4}}`")
     if recipe.teacher_recipe is not None:
         run_recipe(first_seed(recipe.teacher_recipe), runs=runs, role="teacher", say=say)
     return [_fill(recipe, runs, seed, say) for seed in recipe.train.seeds]

@@ -68,7 +68,7 @@ def train_run(
     checkpoints = Checkpoints(run_dir / "checkpoints")
     state, complaints = distributed.first(checkpoints.newest) or (None, [])
     for line in complaints:
-        say(f"  {line}; using the one before")
+        say(f"  {line}; using the previous one")
     step = int(state["step"]) if state else 0
     if state:
         say(f"  resumes at step {step} of {parts.steps}")
@@ -86,8 +86,9 @@ def train_run(
         _begin(run, watch)
         if watch.save_seconds > SLOW_SAVE:
             say(
-                f"  a checkpoint takes {duration(watch.save_seconds)} to write, and torchrun kills 30 s after "
-                "it asks for a stop: ask early (Slurm: --signal=B:USR1@120), or choose a faster disk with --runs DIR"
+                f"  a checkpoint takes {duration(watch.save_seconds)} to write, and torchrun kills processes 30 s "
+                "after it asks them to stop: ask early (Slurm: --signal=B:USR1@120), "
+                "or choose a faster disk with --runs DIR"
             )
         train(run, watch)
         if run.step < parts.steps:

@@ -51,7 +51,7 @@ def save(run: TrainState, watch: Watch, *, best: bool, needed: bool) -> None:
     spoilt = [name for name in ("student", "optimizer", "ema") if _has_nan(state[name])]
     if spoilt:
         raise DivergedError(
-            f"step {run.step}: the {' and the '.join(spoilt)} holds NaN and is not saved; "
+            f"step {run.step}: NaN in the {' and the '.join(spoilt)}, so nothing is saved; "
             f"the last checkpoint is good; {ADVICE}"
         )
     began = time.monotonic()
@@ -77,7 +77,7 @@ def restore(run: TrainState, watch: Watch, state: dict[str, Any]) -> list[str]:
     """
     folder = watch.checkpoints.folder if watch.checkpoints else Path()
     if state["network"] != watch.network:
-        raise NoCheckpointError(f"{folder}: holds {state['network']}, the recipe has {watch.network}; use --fresh")
+        raise NoCheckpointError(f"{folder}: holds {state['network']}, but the recipe has {watch.network}; use --fresh")
     try:
         _load(run, state)
         watch.evaluations.load_state_dict(run, state)
@@ -88,7 +88,9 @@ def restore(run: TrainState, watch: Watch, state: dict[str, Any]) -> list[str]:
     watch.guard.count = state["not_finite"]
     before, now = len(state["rng"]), distributed.world()
     if before != now:
-        return [f"the checkpoint is of {before} processes, this is {now}: resumes, but not with the same bits"]
+        return [
+            f"the checkpoint is from {before} processes, this run has {now}: it resumes, but not with the same bits"
+        ]
     rng = state["rng"][distributed.rank()]
     torch.set_rng_state(rng["cpu"])
     if "cuda" in rng and torch.cuda.is_available():

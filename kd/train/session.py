@@ -276,7 +276,7 @@ def _changed_versions(run_dir: Path) -> list[str]:
     except (StorageError, KeyError, TypeError):
         return []
     return [
-        f"{name} was {before[name]} and is {now}: resumes, but perhaps not with the same bits"
+        f"{name} was {before[name]} and is now {now}: the run resumes, but perhaps not with the same bits"
         for name, now in versions().items()
         if before.get(name, now) != now
     ]

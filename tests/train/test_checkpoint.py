@@ -50,7 +50,9 @@ def test_a_damaged_one_is_noticed_and_the_one_before_used(tmp_path, damage):
     assert state["step"] == 1
     digest = path.stem.split("-")[-1]
     assert re.fullmatch(
-        re.escape(f"{path}: damaged (its SHA-256 begins ") + r"[0-9a-f]{8}" + re.escape(f", its name says {digest})"),
+        re.escape(f"{path}: damaged (its SHA-256 begins with ")
+        + r"[0-9a-f]{8}"
+        + re.escape(f", its name has {digest})"),
         complaints[0],
     )
 

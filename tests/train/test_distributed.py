@@ -114,7 +114,7 @@ def test_another_number_of_processes_says_that_the_bits_differ(tmp_path, monkeyp
         at_each_step(patched, after=dies)
         assert statuses(start(2, kd(tmp_path))) == [9, 9]
     _, said = run(read(path), tmp_path / "runs")
-    assert "  the checkpoint is of 2 processes, this is 1: resumes, but not with the same bits" in said
+    assert "  the checkpoint is from 2 processes, this run has 1: it resumes, but not with the same bits" in said
 
 
 def test_a_process_that_dies_ends_the_others_with_a_message(tmp_path, monkeypatch):
@@ -140,8 +140,8 @@ def test_a_mistake_is_said_once(tmp_path):
     write_plain(tmp_path)
     assert statuses(start(2, kd(tmp_path, "train.batch_size=5", "teacher=null", "distill=null"))) == [2, 2]
     assert errors(tmp_path) == [
-        "<train.batch_size=5>: train.batch_size: 5 images do not divide among 2 processes × 1 micro-batches; "
-        "the nearest that do: 4 and 6\n",
+        "<train.batch_size=5>: train.batch_size: 5 is not divisible by 2 processes × 1 micro-batches; "
+        "the nearest multiples: 4 and 6\n",
         "",
     ]
 
@@ -151,8 +151,8 @@ def test_synchronized_batchnorm_is_for_gpus(tmp_path):
     arguments = ("train.sync_batchnorm=true", "teacher=null", "distill=null", "device=cpu")
     assert statuses(start(2, kd(tmp_path, *arguments))) == [2, 2]
     assert errors(tmp_path)[0] == (
-        "<train.sync_batchnorm=true>: train.sync_batchnorm: torch synchronizes BatchNorm on GPUs only, this run is on "
-        "the CPU; set it to false\n"
+        "<train.sync_batchnorm=true>: train.sync_batchnorm: torch synchronizes BatchNorm on GPUs only, and this run "
+        "is on the CPU; set it to false\n"
     )
 
 

@@ -78,4 +78,4 @@ def test_another_version_at_resume_is_said(tmp_path):
     file.write_text(json.dumps(found))
     _, said = run(recipe, tmp_path / "runs")
     now = versions()["torch"]
-    assert f"  torch was 1.0 and is {now}: resumes, but perhaps not with the same bits" in said
+    assert f"  torch was 1.0 and is now {now}: the run resumes, but perhaps not with the same bits" in said

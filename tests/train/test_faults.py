@@ -228,7 +228,7 @@ def test_damaged_checkpoints_are_all_noticed(rich, tmp_path):
         newest.write_bytes(damaged(whole, other, random.Random(seed)))
         state, (complaint,) = checkpoints.newest()
         assert state["step"] == right, seed
-        assert complaint.startswith(f"{newest}: damaged (its SHA-256 begins "), seed
+        assert complaint.startswith(f"{newest}: damaged (its SHA-256 begins with "), seed
 
 
 def damaged(data, other, draw):

@@ -127,7 +127,7 @@ def test_nan_in_the_student_is_never_saved(tmp_path, monkeypatch):
 
     monkeypatch.setattr(train, "distill_step", spoilt)
     with pytest.raises(
-        DivergedError, match="step 4: the student holds NaN and is not saved; the last checkpoint is good"
+        DivergedError, match="step 4: NaN in the student, so nothing is saved; the last checkpoint is good"
     ):
         run(recipe, tmp_path / "runs")
     (done,) = (tmp_path / "runs").glob("*/seed0")

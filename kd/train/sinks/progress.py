@@ -53,7 +53,7 @@ class Progress:
             drawn = list(draw())
         except Exception as error:  # noqa: BLE001  # as below
             self._draws = False
-            warnings.warn(f"pictures: not drawn ({_why(error)}); training goes on", stacklevel=2)
+            warnings.warn(f"pictures: not drawn ({_why(error)}); training continues", stacklevel=2)
             return
 
         def show(sink: Sink) -> None:
@@ -73,7 +73,7 @@ class Progress:
                 call(sink)
             except Exception as error:  # noqa: BLE001  # a full disk or a closed pipe must not cost a week of training
                 del self._sinks[name]
-                warnings.warn(f"{name}: stopped ({_why(error)}); training goes on", stacklevel=2)
+                warnings.warn(f"{name}: stopped ({_why(error)}); training continues", stacklevel=2)
 
 
 def _why(error: Exception) -> str:
@@ -82,7 +82,7 @@ def _why(error: Exception) -> str:
 
 
 def make_progress(run: Path, recipe: Recipe, *, seed: int, steps: int, start: int, quiet: bool = False) -> Progress:
-    """The sinks of a run that starts or goes on.
+    """The sinks of a run that starts or resumes.
 
     Args:
         run: the run directory.
@@ -108,5 +108,5 @@ def make_progress(run: Path, recipe: Recipe, *, seed: int, steps: int, start: in
         try:
             sinks[name] = make()
         except Exception as error:  # noqa: BLE001  # as in Progress
-            warnings.warn(f"{name}: not written ({_why(error)}); training goes on", stacklevel=2)
+            warnings.warn(f"{name}: not written ({_why(error)}); training continues", stacklevel=2)
     return Progress(sinks)

@@ -42,7 +42,7 @@ class Shown(Keeps):
 def test_a_sink_that_fails_is_dropped_with_one_warning_and_the_others_go_on():
     keeps = Keeps()
     progress = Progress({"disk": Fails(), "memory": keeps})
-    with pytest.warns(UserWarning, match=r"disk: stopped \(OSError: No space left on device\); training goes on"):
+    with pytest.warns(UserWarning, match=r"disk: stopped \(OSError: No space left on device\); training continues"):
         progress.scalars(1, {"a": 1.0})
     progress.scalars(2, {"a": 2.0})
     progress.close()
@@ -61,7 +61,7 @@ def test_pictures_are_drawn_for_those_who_show_them():
 def test_a_picture_that_cannot_be_drawn_costs_no_numbers():
     shows = Shown()
     progress = Progress({"window": shows})
-    with pytest.warns(UserWarning, match=r"pictures: not drawn \(ZeroDivisionError: .*\); training goes on"):
+    with pytest.warns(UserWarning, match=r"pictures: not drawn \(ZeroDivisionError: .*\); training continues"):
         progress.pictures(1, lambda: 1 / 0)
     progress.pictures(2, lambda: 1 / 0)
     progress.scalars(2, {"a": 1.0})
@@ -75,7 +75,7 @@ def test_a_sink_that_fails_at_a_picture_is_dropped_too():
 
     full = Full()
     progress = Progress({"disk": full})
-    with pytest.warns(UserWarning, match=r"disk: stopped \(OSError: No space left on device\); training goes on"):
+    with pytest.warns(UserWarning, match=r"disk: stopped \(OSError: No space left on device\); training continues"):
         progress.pictures(1, lambda: [("a", np.zeros((2, 3, 3), np.uint8))])
     progress.scalars(2, {"a": 2.0})
     assert full.seen == []

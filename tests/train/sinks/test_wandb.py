@@ -154,7 +154,7 @@ def test_when_it_fails_training_goes_on_after_one_warning(tmp_path, wandb, recip
     with pytest.warns(UserWarning, match="Weights & Biases") as caught:
         (cut,), _ = run(recipe, tmp_path / "runs")
     (warning,) = caught
-    assert str(warning.message) == f"Weights & Biases: {done} (OSError: no route to host); training goes on"
+    assert str(warning.message) == f"Weights & Biases: {done} (OSError: no route to host); training continues"
     (plain,), _ = run(baseline_of(read(tmp_path / "student.yaml")), tmp_path / "other")
     assert equal(weights(cut), weights(plain))
     assert (cut / "metrics.jsonl").read_bytes() == (plain / "metrics.jsonl").read_bytes()
