@@ -25,7 +25,7 @@ STATUSES = TRAINING
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The recipe, what else is trained, and for how long."""
     add_recipe(parser)
-    parser.add_argument("--baseline", action="store_true", help="train the same student without distillation too")
+    parser.add_argument("--baseline", action="store_true", help="also train the same student without distillation")
     parser.add_argument("--fresh", action="store_true", help="move this recipe's run directories aside and start over")
     parser.add_argument(
         "--smoke", action="store_true", help="train, resume, score and compare a few steps in a temporary folder"

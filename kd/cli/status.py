@@ -12,10 +12,10 @@ from kd.errors import DivergedError, LockedError, RecipeError, StoppedError
 
 MEANINGS = {
     0: "done",
-    1: "a bug of kd, with its traceback and how to report it",
+    1: "a bug in kd; the traceback and how to report it are printed",
     2: "a mistake in a recipe or on the command line",
     3: "images or labels are missing or wrong",
-    4: "the training diverged",
+    4: "training diverged",
     5: "no checkpoint is valid",
     6: "a file cannot be read or written",
     7: "another process uses the run directory",

@@ -56,7 +56,7 @@ def gather(
         results = [read_result(run_dir) for run_dir in group.run_dirs]
         if group.unfinished:
             seeds = ", ".join(map(str, group.unfinished))
-            line = f"{group.folder.name}: seed {seeds} has not finished; {group.command} finishes it"
+            line = f"{group.folder.name}: unfinished seeds: {seeds}; {group.command} finishes them"
             notes.append(Note("unfinished", line))
         if results[0].teacher is None:
             alone.append(_entry("alone", group.run_dirs, results))

@@ -128,7 +128,7 @@ class Maker:
         if "num_classes" in use.args and (stated, num_classes) != (1, 2):
             fix = "remove it, or state 1 for a single logit" if num_classes == 2 else "remove it"
             raise RecipeError(
-                f"{use.where('num_classes')}: num_classes is {stated!r}, the data have {num_classes}; {fix}"
+                f"{use.where('num_classes')}: num_classes is {stated!r}, but the data have {num_classes}; {fix}"
             )
         network = self.build(use, **network_facts(use, num_classes, in_channels))
         if not isinstance(network, nn.Module):

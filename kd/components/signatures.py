@@ -26,7 +26,8 @@ def misfits(use: Use, component: Any, supplied: Sequence[str] | Mapping[str, Any
             if name not in named and name not in given
         ]
         mistakes += [
-            f"{use.where()}: {use.use} takes no '{name}', which is given to every component in this place"
+            f"{use.where()}: {use.use} takes no '{name}', which kd passes to every component here; "
+            "add it, or use another component"
             for name in supplied
             if name not in named
         ]

@@ -75,7 +75,7 @@ class Folders:
                 'and masks: "{split}/masks"'
             )
         if not by_share and (val is not None or test is not None):
-            raise ValueError("Folders: val and test are shares of one folder; remove them, or lists and {split}")
+            raise ValueError("Folders: val and test are shares of one folder; remove them, or remove lists and {split}")
         known = read_classes(classes)
         self.class_names = known.names
         self.colors: tuple[Color, ...] = known.colors or distinct_colors(len(known.names))
@@ -167,7 +167,7 @@ def _why_empty(source: Path, total: int) -> str:
 def _below_root(argument: str, path: str, split: str) -> str:
     filled = path.replace("{split}", split)
     if PurePath(filled).is_absolute() or ".." in PurePath(filled).parts:
-        raise ValueError(f"Folders: {argument} '{path}' leads out of root; give a path below it")
+        raise ValueError(f"Folders: {argument} '{path}' leads out of root; give a path inside root")
     return filled
 
 

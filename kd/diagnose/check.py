@@ -20,7 +20,7 @@ def check_recipe(recipe: Recipe, *, runs: Path) -> list[str]:
     """
     parts = open_parts(recipe, runs=runs, trained=False)
     student = f"{recipe.student.use} ({parameter_count(parts.student.network):,} parameters)"
-    teacher = f", taught by {parameter_count(parts.teacher.network):,} parameters" if parts.teacher else ""
+    teacher = f", teacher with {parameter_count(parts.teacher.network):,} parameters" if parts.teacher else ""
     seeds = f" × {len(recipe.train.seeds)} seeds" if len(recipe.train.seeds) > 1 else ""
     ok = f"{recipe.file}: ok: {student}{teacher}, {parts.steps} steps{seeds} on {parts.precision}"
     return [ok, *parts.notes, *_memories(parts)]

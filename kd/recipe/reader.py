@@ -73,7 +73,7 @@ def _read_file(file: Path, overrides: tuple[str, ...], trust: bool, trusting: st
     """The recipe in one file; `trusting` is the command that runs the user's recipe with `--trust`."""
     root = yaml12.compose(yaml12.read_text(file), str(file))
     if not isinstance(root, yaml.MappingNode):
-        raise RecipeError(f"{file}: holds no mapping; a recipe starts with its sections, such as `student:`")
+        raise RecipeError(f"{file}: not a mapping; a recipe consists of sections such as `student:`")
     mistakes: list[Mistake] = []
     for text in overrides:
         mistakes += override(root, text, Recipe)
@@ -101,7 +101,7 @@ def _follow(recipe: Recipe, seen: tuple[Path, ...], trusting: str) -> Recipe:
         if not file.is_file():
             raise RecipeError(f"{where}: no file {file}")
         if file.resolve() in seen:
-            raise RecipeError(f"{where}: {file} leads back to itself; a teacher cannot need its own student")
+            raise RecipeError(f"{where}: {file} refers back to itself; a teacher cannot depend on its own student")
         teacher = _follow(_read_file(file, (), recipe.trust, trusting), (*seen, file.resolve()), trusting)
         recipe._teacher_recipe = with_machine_of(recipe, teacher)
     return recipe.changed()

@@ -69,7 +69,7 @@ class Recipe(Section):
     )
     deterministic: Annotated[Flag, Scope.MACHINE] = Field(
         default=False,
-        description="Whether a rerun on this machine gives the same bits; an error names the operation that cannot.",
+        description="Whether a rerun on this machine gives the same bits; an operation that prevents it is an error.",
     )
 
     _file: Path = PrivateAttr(default=Path("recipe.yaml"))

@@ -86,8 +86,9 @@ def train_run(
         _begin(run, watch)
         if watch.save_seconds > SLOW_SAVE:
             say(
-                f"  a checkpoint takes {duration(watch.save_seconds)} to write, and torchrun kills 30 s after a "
-                "signal: signal early (Slurm: --signal=B:USR1@120), or choose a faster disk with --runs DIR"
+                f"  a checkpoint takes {duration(watch.save_seconds)} to write, and torchrun kills processes 30 s "
+                "after it asks them to stop: ask early (Slurm: --signal=B:USR1@120), "
+                "or choose a faster disk with --runs DIR"
             )
         train(run, watch)
         if run.step < parts.steps:

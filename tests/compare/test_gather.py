@@ -191,7 +191,7 @@ def test_a_recipe_finds_its_runs_or_names_the_command_that_makes_them(made, tmp_
     assert comparison == gather([str(file)], runs=made.folder) == gather([file], runs=made.folder)
     assert comparison.of_role("student")[0].seeds == (0,)
     assert [note.text for note in comparison.notes[-2:]] == [
-        f"{folder.name}: seed 1 has not finished; kd run {file} --runs {made.folder} finishes it",
+        f"{folder.name}: unfinished seeds: 1; kd run {file} --runs {made.folder} finishes them",
         f"no baseline: the gain is unknown; kd run {file} --runs {made.folder} --baseline adds it (about 11 min)",
     ]
     with pytest.raises(RecipeError, match="no finished run in"):

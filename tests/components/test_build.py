@@ -116,7 +116,7 @@ def test_components_in_arguments_are_built_first_at_any_depth(folder: Path) -> N
         ("mine.py:Plain", {"size": 1, "name": 3}, {}, ["takes str | None as 'name', got 3"]),
         ("mine.py:Plain", {"size": 1, "rate": -1}, {}, ["rate must be at least 0, got -1"]),
         ("mine.py:function", {}, {"x": 1},
-         ["takes no 'x', which is given to every component in this place", "needs 'a'"]),
+         ["takes no 'x', which kd passes to every component here; add it, or use another component", "needs 'a'"]),
         ("mine.py:Open", {"path": "none.txt"}, {}, ["[Errno 2] No such file or directory: 'none.txt'"]),
         ("torch.optim.SGD", {"lr": "hot"}, {"params": []}, ["takes float | torch.Tensor as 'lr', got 'hot'"]),
         ("torch.optim.SGD", {"lr": -1.0}, {"params": [torch.zeros(1)]}, ["Invalid learning rate: -1.0"]),
@@ -304,7 +304,7 @@ def test_a_component_in_the_wrong_place(folder: Path) -> None:
         Maker(recipe("distill.cwd.adapter.use=kd.losses.CrossEntropy")).check()
     assert caught.value.mistakes == [
         f"r.yaml:10:5: distill.cwd.adapter: kd.losses.CrossEntropy takes no '{name}', "
-        "which is given to every component in this place"
+        "which kd passes to every component here; add it, or use another component"
         for name in ("in_channels", "out_channels")
     ]
 

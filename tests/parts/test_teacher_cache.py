@@ -108,7 +108,9 @@ def test_float16_that_is_too_small_says_so(tmp_path, recipe):
     parts, teacher = cached(read(tmp_path, "cache.dtype=float16"), tmp_path)
     parts.teacher.network.head.bias.data += 1e5
     (batch,) = batches(parts, 1)
-    with pytest.raises(RecipeError, match=r"cache.dtype: float16 ends at 65504, the teacher's 'logits' reaches 1e\+05"):
+    with pytest.raises(
+        RecipeError, match=r"cache.dtype: float16 holds at most 65504, but the teacher's 'logits' reaches 1e\+05"
+    ):
         teacher(batch)
 
 

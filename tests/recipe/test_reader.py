@@ -278,7 +278,8 @@ def test_a_wrong_teachers_recipe(folder: Path) -> None:
     ]
     Path("sub/t.yaml").write_text(WITH_TEACHER.replace("sub/t.yaml", "../r.yaml"))
     assert mistakes(WITH_TEACHER) == [
-        "sub/t.yaml:6:11: teacher.recipe: sub/../r.yaml leads back to itself; a teacher cannot need its own student"
+        "sub/t.yaml:6:11: teacher.recipe: sub/../r.yaml refers back to itself; "
+        "a teacher cannot depend on its own student"
     ]
 
 

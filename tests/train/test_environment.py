@@ -32,7 +32,7 @@ def test_an_operation_that_cannot_repeat_is_named(tmp_path):
     run(recipe, tmp_path / "runs")
     with pytest.raises(RecipeError) as caught:
         run(recipe_of_again(tmp_path), tmp_path / "other")
-    assert "deterministic: put_ has no implementation that repeats to the last bit" in str(caught.value)
+    assert "deterministic: put_ has no deterministic implementation" in str(caught.value)
 
 
 def recipe_of_again(folder):
