@@ -7,6 +7,7 @@ import os
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 from kd.errors import LockedError, StorageError
@@ -53,11 +54,11 @@ def test_a_result_survives_its_file(tmp_path):
     further = dataclasses.replace(a_result().splits["val"], metrics=metrics)
     for result in (a_result(), a_result(teacher=None, baseline=None), a_result(splits={"val": further})):
         write_result(tmp_path, result)
-        found = read_result(tmp_path)
-        assert found == result
-        assert found.splits["val"].confusion.dtype == np.int64
-    assert found != a_result()
-    assert found.splits["val"].metrics["BoundaryIoU"].headline == 0.25
+        read = read_result(tmp_path)
+        assert read == result
+        assert read.splits["val"].confusion.dtype == np.int64
+    assert read != a_result()
+    assert read.splits["val"].metrics["BoundaryIoU"].headline == 0.25
 
 
 OLD = {
@@ -90,10 +91,10 @@ def test_each_images_counts_survive_their_file(tmp_path):
     split = dataclasses.replace(a_result().splits["val"], per_image=ImageCounts(names, counts))
     write_result(tmp_path, a_result(splits={"val": split}))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["counts.npz", "result.json"]
-    (found,) = read_counts(tmp_path).items()
-    assert (found[0], found[1].names) == ("val", names)
-    assert np.array_equal(found[1].counts, counts)
-    assert found[1].counts.dtype == np.int64
+    ((name, per_image),) = read_counts(tmp_path).items()
+    assert (name, per_image.names) == ("val", names)
+    assert np.array_equal(per_image.counts, counts)
+    assert per_image.counts.dtype == np.int64
     assert read_result(tmp_path).splits["val"].per_image is None
     content = (tmp_path / "counts.npz").read_bytes()
     for damaged in (content[: len(content) // 2], b"", b"x" * 100, content.replace(b"PK", b"pk")):
@@ -137,7 +138,7 @@ def test_recipes_of_equal_meaning_share_their_runs(tmp_path):
     assert run_directory(changed, runs, 3) == runs / f"b-{changed.id}" / "seed3"
 
 
-def test_a_write_is_whole_or_not_at_all(tmp_path, monkeypatch):
+def test_a_write_is_complete_or_not_at_all(tmp_path, monkeypatch):
     path = tmp_path / "deep" / "file"
     write_atomic(path, b"old")
 
@@ -150,7 +151,7 @@ def test_a_write_is_whole_or_not_at_all(tmp_path, monkeypatch):
     ):
         write_atomic(path, b"new")
     assert path.read_bytes() == b"old"
-    assert [each.name for each in path.parent.iterdir()] == ["file"]
+    assert [file.name for file in path.parent.iterdir()] == ["file"]
 
 
 def test_a_torn_last_line_of_metrics_is_left_out(tmp_path):
@@ -199,12 +200,10 @@ def test_a_directory_has_one_owner(tmp_path):
 
 
 def test_weights_keep_the_networks_own_keys_and_tied_ones_twice(tmp_path):
-    from safetensors.torch import load_file
-
     network = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
     network[1].weight = network[0].weight
     write_weights(tmp_path, network)
-    found = load_file(tmp_path / "student.safetensors")
-    assert set(found) == {"0.weight", "0.bias", "1.weight", "1.bias"}
-    assert torch.equal(found["0.weight"], found["1.weight"])
-    assert json.loads(json.dumps(list(found)))  # plain strings
+    weights = load_file(tmp_path / "student.safetensors")
+    assert set(weights) == {"0.weight", "0.bias", "1.weight", "1.bias"}
+    assert torch.equal(weights["0.weight"], weights["1.weight"])
+    assert json.loads(json.dumps(list(weights)))  # plain strings

@@ -156,19 +156,19 @@ def test_a_window_larger_than_the_image_is_the_image():
 
 def test_the_mirror_image_removes_what_depends_on_the_side():
     network = Where(left=2.0)
-    found = predict(network, IMAGES, CPU, EvaluateConfig(flip=True)).exp()
+    averaged = predict(network, IMAGES, CPU, EvaluateConfig(flip=True)).exp()
     straight = predict(network, IMAGES, CPU).softmax(1)
     mirrored = predict(network, IMAGES.flip(3), CPU).softmax(1).flip(3)
-    torch.testing.assert_close(found, (straight + mirrored) / 2)
-    torch.testing.assert_close(predict(network, IMAGES.flip(3), CPU, EvaluateConfig(flip=True)).exp().flip(3), found)
+    torch.testing.assert_close(averaged, (straight + mirrored) / 2)
+    torch.testing.assert_close(predict(network, IMAGES.flip(3), CPU, EvaluateConfig(flip=True)).exp().flip(3), averaged)
 
 
 def test_scales_are_averaged_as_probabilities_at_the_images_size():
     network = Where()
-    found = predict(network, IMAGES, CPU, EvaluateConfig(scales=(0.5, 1.0)))
+    averaged = predict(network, IMAGES, CPU, EvaluateConfig(scales=(0.5, 1.0)))
     assert network.sizes == [(20, 25), (40, 50)]
-    assert found.shape == (2, 2, 40, 50)
-    torch.testing.assert_close(found.exp().sum(1), torch.ones(2, 40, 50))
+    assert averaged.shape == (2, 2, 40, 50)
+    torch.testing.assert_close(averaged.exp().sum(1), torch.ones(2, 40, 50))
     same = predict(network, IMAGES, CPU, EvaluateConfig(scales=(1.0, 1.0))).exp()
     torch.testing.assert_close(same, predict(network, IMAGES, CPU).softmax(1))
 
@@ -187,16 +187,16 @@ class AllBright(nn.Module):
 
 def beside(network, teacher):
     """The network's score, and its agreement with the teacher."""
-    counted = score_beside(network, teacher, Painted(), size=(16, 8), precision=CPU)
-    return [each.result([each.share]) for each in counted]
+    counts = score_beside(network, teacher, Painted(), size=(16, 8), precision=CPU)
+    return [counted.result([counted.share]) for counted in counts]
 
 
 def test_agreement_is_the_score_with_the_teachers_classes_as_labels():
-    right, alike = beside(Red(), AllBright())
-    assert right == score(Red(), Painted(), size=(16, 8), precision=CPU)
+    by_labels, by_teacher = beside(Red(), AllBright())
+    assert by_labels == score(Red(), Painted(), size=(16, 8), precision=CPU)
     pixels = (8 + 16 + 24 - 3) * 4  # each half of the labelled pixels
-    assert alike.confusion.tolist() == [[0, 0], [pixels, pixels]]
-    assert beside(Red(), Red())[1] == right
+    assert by_teacher.confusion.tolist() == [[0, 0], [pixels, pixels]]
+    assert beside(Red(), Red())[1] == by_labels
     assert score_beside(Red(), None, Painted(), size=(16, 8), precision=CPU)[1] is None
 
 
@@ -304,11 +304,11 @@ def test_a_metric_sees_each_image_at_its_labels_size_and_states_of_processes_add
     shares = []
     for rank in range(2):
         measures = make_metrics(recipe, 2)
-        mine, _ = score_beside(
+        counted, _ = score_beside(
             Red(), None, Painted(), size=(16, 8), precision=CPU, metrics=measures, rank=rank, world=2
         )
-        shares.append(pickle.loads(pickle.dumps(mine.share)))
-    together = mine.result(shares)
+        shares.append(pickle.loads(pickle.dumps(counted.share)))
+    together = counted.result(shares)
     assert together == whole
     assert together.per_image.names == whole.per_image.names
     assert np.array_equal(together.per_image.counts, whole.per_image.counts)
@@ -331,7 +331,7 @@ def test_further_metrics_change_no_confusion_matrix(tmp_path):
         ("Half", "my.py:Half has no state, value; see docs/add-a-metric.md"),
     ],
 )
-def test_a_metric_that_fails_is_one_line_before_training_and_in_a_score(tmp_path, name, fault):
+def test_a_metric_that_fails_is_reported_in_one_line_before_training_and_in_a_score(tmp_path, name, fault):
     recipe = recipe_with(tmp_path, f"my.py:{name}")
     (line,) = check_metrics(recipe, torch.zeros(8, 8, dtype=torch.uint8), torch.randn(2, 4, 4))
     assert re.fullmatch(rf"{tmp_path}/r\.yaml:7:22: evaluate\.metrics\.0: {fault}", line)
@@ -364,16 +364,16 @@ def test_the_call_of_a_metric_is_checked(tmp_path):
         assert line.endswith(fault)
 
 
-def test_metrics_make_another_id_and_none_leaves_it(tmp_path):
+def test_metrics_change_the_id_and_an_empty_list_does_not(tmp_path):
     ids = {recipe_with(tmp_path, *metrics).id for metrics in ([], ["kd.metrics.BoundaryIoU"], ["my.py:Seen"])}
     assert len(ids) == 3
     plain = recipe_with(tmp_path)
-    for others in ([], ["evaluate.flip=true"]):
-        one, other = (read_recipe(plain.file, [*others, *more]) for more in ([], ["evaluate.metrics=[]"]))
-        assert one.id == other.id
+    for overrides in ([], ["evaluate.flip=true"]):
+        without, empty = (read_recipe(plain.file, [*overrides, *more]) for more in ([], ["evaluate.metrics=[]"]))
+        assert without.id == empty.id
 
 
-def test_a_metric_is_given_once(tmp_path):
+def test_a_metric_is_listed_once(tmp_path):
     fault = "evaluate.metrics: each metric must be given once, got BoundaryIoU 2 times"
     with pytest.raises(RecipeError, match=fault):
         recipe_with(tmp_path, "kd.metrics.BoundaryIoU", "kd.metrics.BoundaryIoU")

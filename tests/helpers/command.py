@@ -1,4 +1,4 @@
-"""The command line, in this process or as one of its own."""
+"""The command line, in this process or in a separate one."""
 
 import os
 import subprocess
@@ -21,12 +21,12 @@ sys.exit(f"imported {', '.join(heavy)}" if heavy else status)
 
 
 def kd(*arguments: object) -> int:
-    """Run a command here; its exit status."""
+    """Run a command in this process; its exit status."""
     return main([str(argument) for argument in arguments])
 
 
 def process(*arguments: object, **options: Any) -> "subprocess.Popen[str]":
-    """Start a command as a process."""
+    """Start a command in a separate process."""
     command = [sys.executable, "-m", "kd", *map(str, arguments)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
 

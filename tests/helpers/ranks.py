@@ -1,4 +1,4 @@
-"""Several processes over Gloo, forked from this one as torchrun would start them."""
+"""Several processes over Gloo, forked from this process as torchrun would start them."""
 
 import os
 import socket
@@ -20,7 +20,7 @@ def write_plain(folder):
 
 
 def start(world, work):
-    """Fork `world` processes that call `work(rank)`; their ids. Each leaves by the status that `work` returns."""
+    """Fork `world` processes that call `work(rank)` and exit with the status that it returns; their ids."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -44,7 +44,7 @@ def statuses(children):
 
 
 def kd(folder, *arguments):
-    """Two processes run the command line; their statuses and what each wrote to stderr."""
+    """The work of a process that runs the command line: it appends to `out<rank>` and writes `err<rank>`."""
 
     def work(rank):
         with (folder / f"out{rank}").open("a") as out, (folder / f"err{rank}").open("w") as err:
@@ -57,5 +57,5 @@ def kd(folder, *arguments):
 
 
 def the_run(folder):
-    (found,) = (folder / "runs").glob("student-*/seed0")
-    return found
+    (run_dir,) = (folder / "runs").glob("student-*/seed0")
+    return run_dir

@@ -1,4 +1,4 @@
-"""Recipes in words, and what the reader makes of them: for the tests of all that reads recipes."""
+"""Recipes as text, and how they are read: for the tests of all code that reads recipes."""
 
 from pathlib import Path
 

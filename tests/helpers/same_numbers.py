@@ -3,9 +3,9 @@
     python tests/helpers/same_numbers.py record CHECKOUT FOLDER     # trains in FOLDER with the code of CHECKOUT
     python tests/helpers/same_numbers.py compare FOLDER FOLDER      # exit status 1 where a number differs
 
-The runs: distilled with an adapter, a moving average, phases and accumulation; two classes by one logit; and the first
-again, killed (SIGKILL) after a checkpoint and resumed. Weights must be equal bit for bit; so must every number of
-metrics.jsonl and result.json but times, memory, versions, paths and ids.
+The runs: distilled, with an adapter, a moving average, phases and accumulation; two classes with one logit; and the
+first again, killed (SIGKILL) after a checkpoint and resumed. Weights must be equal bit for bit; so must all numbers of
+metrics.jsonl and result.json except times, memory, versions, paths and ids.
 """
 
 import json
@@ -123,31 +123,34 @@ def _killed(command: list[str], folder: Path, environment: dict[str, str]) -> No
         os.killpg(process.pid, signal.SIGKILL)
 
 
-def compare(one: Path, other: Path) -> list[str]:
-    """What differs, a line each."""
-    runs, others = _runs(one), _runs(other)
-    found = [] if runs.keys() == others.keys() else [f"runs: {sorted(runs)} and {sorted(others)}"]
-    for key in sorted(runs.keys() & others.keys()):
+def compare(before: Path, after: Path) -> list[str]:
+    """The differences, one line each."""
+    runs = _runs(before), _runs(after)
+    differences = [] if runs[0].keys() == runs[1].keys() else [f"runs: {sorted(runs[0])} and {sorted(runs[1])}"]
+    for key in sorted(runs[0].keys() & runs[1].keys()):
+        run_dirs = [by_key[key] for by_key in runs]
+        weights, others = (load_file(run_dir / "student.safetensors") for run_dir in run_dirs)
+        lines, other_lines = ((run_dir / "metrics.jsonl").read_text() for run_dir in run_dirs)
+        result, other = (_numbers(json.loads((run_dir / "result.json").read_text())) for run_dir in run_dirs)
+        differ = [] if weights.keys() == others.keys() else ["student.safetensors: other names"]
+        shared = weights.keys() & others.keys()
+        differ += [f"{name} differs" for name in sorted(shared) if not torch.equal(weights[name], others[name])]
+        differ += [] if lines == other_lines else ["metrics.jsonl differs"]
+        differ += [f"result.json: {name} differs" for name in result if result[name] != other.get(name)]
         name = " ".join(key)
-        here, there = (load_file(run / "student.safetensors") for run in (runs[key], others[key]))
-        found += [] if here.keys() == there.keys() else [f"{name}: student.safetensors: other names"]
-        found += [f"{name}: {tensor} differs" for tensor in here if not torch.equal(here[tensor], there[tensor])]
-        lines = [(run / "metrics.jsonl").read_text() for run in (runs[key], others[key])]
-        found += [] if lines[0] == lines[1] else [f"{name}: metrics.jsonl differs"]
-        results = [_numbers(json.loads((run / "result.json").read_text())) for run in (runs[key], others[key])]
-        found += [f"{name}: result.json: {one} differs" for one in results[0] if results[0][one] != results[1].get(one)]
-        print(f"{name}: {len(here)} tensors, {len(lines[0].splitlines())} lines of metrics, {len(results[0])} results")
-    return found
+        differences += [f"{name}: {difference}" for difference in differ]
+        print(f"{name}: {len(weights)} tensors, {len(lines.splitlines())} lines of metrics, {len(result)} results")
+    return differences
 
 
 def _runs(folder: Path) -> dict[tuple[str, str, str], Path]:
     """Run directories by name, role and seed: the id in a directory's name may differ between versions."""
     results = {path.parent: json.loads(path.read_text()) for path in folder.glob("runs/*/seed*/result.json")}
-    return {(result["name"], result["role"], str(result["seed"])): run for run, result in results.items()}
+    return {(result["name"], result["role"], str(result["seed"])): run_dir for run_dir, result in results.items()}
 
 
 def _numbers(tree: Any, path: str = "") -> dict[str, Any]:
-    """Leaves by dotted path, without what may differ."""
+    """The leaves by dotted path, without those that may differ."""
     if isinstance(tree, dict):
         items = [(key, value) for key, value in tree.items() if key not in FREE]
         return {k: v for key, value in items for k, v in _numbers(value, f"{path}.{key}").items()}

@@ -1,4 +1,4 @@
-"""Samples and files of samples: for the tests of all that reads datasets."""
+"""Samples and files of samples: for the tests of all code that reads datasets."""
 
 import numpy as np
 import torch
@@ -21,10 +21,10 @@ class Fixed:
         return len(self.samples)
 
     def __getitem__(self, key):
-        found = self.samples[key[0]]
-        if isinstance(found, Exception):
-            raise found
-        return found
+        item = self.samples[key[0]]
+        if isinstance(item, Exception):
+            raise item
+        return item
 
 
 def sample(labels, name="a.png"):

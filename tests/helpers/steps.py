@@ -1,4 +1,4 @@
-"""A look at every step of a run."""
+"""Call a function at every step of a run."""
 
 from kd.train import one_run
 from kd.train.loop import train
@@ -8,7 +8,7 @@ from kd.train.watch import Watch
 
 
 def train_and_look(run, look=lambda run, losses: None):
-    """Train, and call `look(run, losses)` after each step, with the means of its micro-batches' losses."""
+    """Train, and call `look(run, losses)` after each step, with the mean losses of its micro-batches."""
     watch = Watch()
     watch.reports.write = lambda run, losses, batch, not_finite: look(run, losses)
     train(run, watch)
@@ -22,9 +22,9 @@ def losses_of(run):
 
 
 def at_each_step(monkeypatch, *, before=None, after=None):
-    """Call `before(recipe, step)` when a step of a run is made, ahead of its report, evaluation and checkpoint.
+    """Call `before(recipe, step)` after the update of a step, before its report, evaluation and checkpoint.
 
-    And `after(recipe, step)` when all of that is done.
+    And `after(recipe, step)` after the report, the evaluation and the checkpoint.
     """
     made = []
     write, enter, trains = Reports.write, Phases.enter, one_run.train

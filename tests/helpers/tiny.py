@@ -93,13 +93,14 @@ def read(path, *overrides):
 
 
 def run(recipe, runs, **options):
-    said = []
-    directories = run_recipe(recipe, runs=runs, say=said.append, quiet=True, **options)
-    return directories, said
+    """Run a recipe; its run directories, and the lines that it printed."""
+    lines = []
+    run_dirs = run_recipe(recipe, runs=runs, say=lines.append, quiet=True, **options)
+    return run_dirs, lines
 
 
 def cut_at(step, recipe, runs):
-    """Run until `step` has been reported, evaluated and, if it is its turn, saved; then die."""
+    """Run until `step` has been reported, evaluated and, if it is due, saved; then die."""
 
     def dies(recipe, at):
         if at == step:
@@ -111,16 +112,16 @@ def cut_at(step, recipe, runs):
             run(recipe, runs)
 
 
-def weights(directory):
-    return load_file(directory / "student.safetensors")
+def weights(run_dir):
+    return load_file(run_dir / "student.safetensors")
 
 
-def equal(one, other):
-    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+def equal(state, other):
+    return state.keys() == other.keys() and all(torch.equal(state[key], other[key]) for key in state)
 
 
 def forked(work):
-    """Run `work` in a forked process, which ends with status 0 after it, and with 99 if it raises; its id."""
+    """Run `work` in a forked process, whose exit status is 0, or 99 if it raises; its id."""
     child = os.fork()
     if child == 0:
         status = 99
@@ -133,10 +134,10 @@ def forked(work):
 
 
 def in_child(work):
-    """Run `work` in a forked process; how it ended: its status, or minus the signal's number."""
+    """Run `work` in a forked process; its exit status, or minus the number of the signal that killed it."""
     return os.waitstatus_to_exitcode(os.waitpid(forked(work), 0)[1])
 
 
 def tenth(whole):
-    """A count of faults: all under `slow`, a tenth by default."""
+    """The number of faults: all with `slow`, a tenth by default."""
     return [pytest.param(whole // 10, id="tenth"), pytest.param(whole, id="whole", marks=pytest.mark.slow)]

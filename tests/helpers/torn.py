@@ -1,4 +1,4 @@
-"""Stands between the toolkit and the disk: every write, fsync and rename is counted, and may fail."""
+"""Faults between the toolkit and the disk: every write, fsync and rename is counted, and may fail."""
 
 import os
 from io import FileIO
@@ -10,10 +10,10 @@ CALLS = ("fsync", "replace", "unlink", "open", "close", "chmod", "mkdir")  # of 
 
 
 class _File:
-    """A binary file whose writes ask; where it is `torn`, when half is written, otherwise first."""
+    """A binary file that calls `count` at every write: after half of the data if `torn`, otherwise before."""
 
-    def __init__(self, file, ask, torn=True):
-        self.file, self.ask, self.torn = file, ask, torn
+    def __init__(self, file, count, torn=True):
+        self.file, self.count, self.torn = file, count, torn
 
     def __enter__(self):
         return self
@@ -28,12 +28,12 @@ class _File:
         half = len(data) // 2 if self.torn else 0
         self.file.write(data[:half])
         self.file.flush()
-        self.ask("write")
+        self.count("write")
         return half + self.file.write(data[half:])
 
 
 def count_writes(monkeypatch, before, calls=("fsync", "replace")):
-    """Call `before(n)` ahead of the n-th write of a run's files, from 1; what it raises, the write raises.
+    """Call `before(n)` before the n-th write to a run's files, from 1; the write raises what it raises.
 
     Args:
         monkeypatch: pytest's.
@@ -41,31 +41,31 @@ def count_writes(monkeypatch, before, calls=("fsync", "replace")):
         calls: functions of `os` that count as writes.
 
     Returns:
-        What was asked for so far.
+        The calls so far.
     """
-    asked = []
+    writes = []
 
-    def ask(name):
-        asked.append(name)
-        before(len(asked))
+    def count(name):
+        writes.append(name)
+        before(len(writes))
 
-    def asking(name):
+    def counted(name):
         ordinary = getattr(os, name)
 
         def call(*arguments, **options):
-            ask(name)
+            count(name)
             return ordinary(*arguments, **options)
 
         return call
 
     for name in calls:
-        monkeypatch.setattr(os, name, asking(name))
-    monkeypatch.setattr(storage, "open", lambda *arguments: _File(os.fdopen(*arguments), ask), raising=False)
+        monkeypatch.setattr(os, name, counted(name))
+    monkeypatch.setattr(storage, "open", lambda *arguments: _File(os.fdopen(*arguments), count), raising=False)
     ordinary = Path.open
 
     def opened(path, *arguments, **options):
         file = ordinary(path, *arguments, **options)
-        return _File(file, ask, torn=False) if isinstance(file, FileIO) else file  # a raw write says what it has done
+        return _File(file, count, torn=False) if isinstance(file, FileIO) else file  # a raw write returns its length
 
     monkeypatch.setattr(Path, "open", opened)
-    return asked
+    return writes

@@ -37,7 +37,7 @@ class Toy(nn.Module):
 
 
 def batch(images: int = 8, size: int = 16, classes: int = 5) -> Batch:
-    """Noise and random labels, without ignored pixels, so that every part of it has equally many valid ones."""
+    """Noise and random labels without ignored pixels, so that all parts have equally many valid pixels."""
     generator = torch.Generator().manual_seed(1)
     return Batch(
         torch.randint(0, 256, (images, 3, size, size), generator=generator, dtype=torch.uint8),
@@ -48,7 +48,7 @@ def batch(images: int = 8, size: int = 16, classes: int = 5) -> Batch:
 
 
 def part(whole: Batch, where: slice) -> Batch:
-    return Batch(*(each[where] for each in whole))
+    return Batch(*(tensor[where] for tensor in whole))
 
 
 def toy_run(
@@ -61,7 +61,7 @@ def toy_run(
     dropout: float = 0.0,
     lr: float = 0.1,
 ) -> TrainState:
-    """A run with a KL term on the logits and an MSE term behind an adapter."""
+    """A run with a KL term on the logits and an MSE term after an adapter."""
     torch.manual_seed(0)
     losses = {"kl": PixelKL(4.0), "hint": MSE()}
     at = {"kl": "logits", "hint": "low"}

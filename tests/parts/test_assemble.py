@@ -1,4 +1,4 @@
-"""Where everything meets: what a loss is told, the losses in its arguments too."""
+"""How the parts fit together: the facts that a loss gets, and the losses in its arguments; weights and notes."""
 
 import argparse
 import datetime
@@ -15,7 +15,7 @@ from kd.parts.assemble import assemble
 from kd.recipe import read_recipe
 
 MEMORY = "{use: kd.losses.CIRKDMemory, args: {pixel_queue: 8, region_queue: 4}}"
-HINT = "at: {student: low, teacher: low}, adapter: {use: kd.adapters.Conv1x1}"
+FEATURES = "at: {student: low, teacher: low}, adapter: {use: kd.adapters.Conv1x1}"
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def folder(tmp_path):
     return tmp_path
 
 
-def assembled(folder, loss, rest=HINT):
+def assembled(folder, loss, rest=FEATURES):
     override = f"distill={{only: {{loss: {loss}{', ' + rest if rest else ''}}}}}"
     recipe = read_recipe(folder / "student.yaml", [override], trust=True)
     Maker(recipe).check()
@@ -39,7 +39,7 @@ def assembled(folder, loss, rest=HINT):
         f"{{use: kd.losses.Sampled, args: {{loss: {{use: kd.losses.Masked, args: {{near: 1, loss: {MEMORY}}}}}}}}}",
     ],
 )
-def test_a_loss_at_any_depth_is_told_the_classes_and_the_teachers_channels(folder, loss):
+def test_a_loss_at_any_depth_gets_the_classes_and_the_teachers_channels(folder, loss):
     built = assembled(folder, loss).terms["only"].loss
     while hasattr(built, "loss"):
         built = built.loss
@@ -99,16 +99,16 @@ def test_a_checkpoint_in_a_foreign_layout_is_loaded_into_both_and_the_line_is_pr
         assert torch.equal(role.network.conv.weight, foreign["conv.weight"])
         assert torch.equal(role.network.norm.running_var, foreign["norm.running_var"])
         assert len(role.network.head.weight) == 2
-    (directory,), said = run(recipe, folder / "runs")
-    assert [line for line in said if LOADED in line] == [f"  student: {LOADED}", f"  teacher: {LOADED}"]
-    again = read_recipe(directory / "recipe.yaml", trust=True)
-    assert (again.student.weights, again.id) == (recipe.student.weights, recipe.id)
+    (run_dir,), lines = run(recipe, folder / "runs")
+    assert [line for line in lines if LOADED in line] == [f"  student: {LOADED}", f"  teacher: {LOADED}"]
+    kept = read_recipe(run_dir / "recipe.yaml", trust=True)
+    assert (kept.student.weights, kept.id) == (recipe.student.weights, recipe.id)
     assert recipe.id != read_recipe("student.yaml", [*overrides, "student.weights.head=null"], trust=True).id
 
 
-def test_weights_that_do_not_fit_name_the_file_and_the_way_out(folder, foreign, monkeypatch):
+def test_weights_that_do_not_fit_name_the_file_and_the_fix(folder, foreign, monkeypatch):
     monkeypatch.chdir(folder)
-    for weights, says in (
+    for weights, message in (
         ("best.pth", "weights best.pth: the file holds weights under 'net' and 'ema'; choose one with key:"),
         (MAPPING.replace(", head: new", ""), "weights best.pth: head.weight is for 3 classes, the network for 2; "
          "`head: new` trains a new head"),
@@ -118,10 +118,10 @@ def test_weights_that_do_not_fit_name_the_file_and_the_way_out(folder, foreign, 
         with pytest.raises(RecipeError) as caught:
             check_recipe(read_recipe("student.yaml", [f"student={NET % weights}"], trust=True), runs=folder / "runs")
         (mistake,) = caught.value.mistakes
-        assert mistake.endswith(says)
+        assert mistake.endswith(message)
 
 
-def test_a_teacher_without_weights_is_said_to_be_random(folder):
+def test_a_teacher_without_weights_is_reported_as_random(folder):
     with (folder / "nets.py").open("a") as file:
         file.write("\n\ndef loaded(num_classes, in_channels):\n    torch.manual_seed(7)\n    return Net(num_classes)\n")
 

@@ -33,8 +33,8 @@ def test_compiled_networks_give_the_same_maps_and_move_nothing(parts):
         warnings.simplefilter("error")
         compile_roles([parts.student, parts.teacher], example_batch(parts, (32, 32), 4), parts.precision, "eager")
     assert parts.student.taps.run is not parts.student.network
-    for ours, theirs in zip(outputs(parts), expected, strict=True):
-        torch.testing.assert_close(ours, theirs)
+    for compiled, uncompiled in zip(outputs(parts), expected, strict=True):
+        torch.testing.assert_close(compiled, uncompiled)
     assert torch.equal(torch.get_rng_state(), rng)
     after = parts.student.state_dict()
     assert list(after) == list(before)
@@ -42,15 +42,15 @@ def test_compiled_networks_give_the_same_maps_and_move_nothing(parts):
     assert all(parameter.grad is None for parameter in parts.student.parameters())
 
 
-def test_a_compiler_that_fails_is_one_warning_and_training_goes_on(tmp_path, parts):
+def test_a_compiler_that_fails_is_one_warning_and_training_continues(tmp_path, parts):
     def broken(graph, inputs):
         raise RuntimeError("no compiler\nhere")
 
     with pytest.warns(
         UserWarning, match="train.compile: failed .*no compiler here.*; training continues uncompiled"
-    ) as seen:
+    ) as warned:
         compile_roles([parts.student, parts.teacher], example_batch(parts), parts.precision, broken)
-    assert len([one for one in seen if "train.compile" in str(one.message)]) == 1
+    assert sum("train.compile" in str(warning.message) for warning in warned) == 1
     assert parts.student.taps.run is parts.student.network
     assert parts.teacher.taps.run is parts.teacher.network
     run = start(parts, seed=0)
@@ -60,13 +60,13 @@ def test_a_compiler_that_fails_is_one_warning_and_training_goes_on(tmp_path, par
 
 
 @pytest.mark.parametrize(("which", "count"), [("off", 0), ("student", 1), ("all", 2)])
-def test_the_recipe_says_which(tmp_path, monkeypatch, which, count):
-    seen = []
-    monkeypatch.setattr("kd.train.start.compile_roles", lambda roles, batch, *_: seen.append((roles, batch)))
+def test_the_recipe_selects_the_networks(tmp_path, monkeypatch, which, count):
+    calls = []
+    monkeypatch.setattr("kd.train.start.compile_roles", lambda roles, batch, *_: calls.append((roles, batch)))
     recipe = read_recipe(write_recipes(tmp_path), [f"train.compile={which}", "data.crop=[32, 48]"], trust=True)
     start(assemble(recipe, runs=tmp_path, seed=0, trained=False), seed=0)
-    assert [len(roles) for roles, _ in seen] == ([count] if count else [])
-    assert all(batch.images.shape == (4, 3, 32, 48) for _, batch in seen)
+    assert [len(roles) for roles, _ in calls] == ([count] if count else [])
+    assert all(batch.images.shape == (4, 3, 32, 48) for _, batch in calls)
 
 
 @pytest.mark.slow

@@ -49,38 +49,34 @@ def norms(network):
     return [name for name, module in network.named_modules() if isinstance(module, nn.BatchNorm2d)]
 
 
-def test_the_copy_has_the_same_values_and_less_to_do(network):
-    twin, count = folded(network, [], IMAGES)
+def test_the_copy_has_the_same_values_and_fewer_layers(network):
+    copied, count = folded(network, [], IMAGES)
     assert count == 2
-    assert norms(twin) == ["alone"]
+    assert norms(copied) == ["alone"]
     assert norms(network) == ["norm", "other", "alone"]
-    other = torch.rand(3, 3, 20, 12, generator=torch.Generator().manual_seed(2))
-    for ours, theirs in zip(
-        (network(other).logits, network(other).features["maps"]),
-        (twin(other).logits, twin(other).features["maps"]),
-        strict=True,
-    ):
-        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
+    images = torch.rand(3, 3, 20, 12, generator=torch.Generator().manual_seed(2))
+    expected, output = network(images), copied(images)
+    torch.testing.assert_close(output.logits, expected.logits, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(output.features["maps"], expected.features["maps"], atol=1e-5, rtol=1e-5)
 
 
 def test_a_tapped_convolution_keeps_its_output_and_a_tapped_norm_too(network):
-    twin, count = folded(network, ["conv", "other"], IMAGES)
+    copied, count = folded(network, ["conv", "other"], IMAGES)
     assert count == 1
-    assert norms(twin) == ["norm", "alone"]
+    assert norms(copied) == ["norm", "alone"]
     for path in ("conv", "other"):
-        ours, theirs = (output_of(one, path) for one in (network, twin))
-        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(output_of(copied, path), output_of(network, path), atol=1e-5, rtol=1e-5)
 
 
 def output_of(network, path):
-    seen = []
-    handle = network.get_submodule(path).register_forward_hook(lambda module, inputs, output: seen.append(output))
+    outputs = []
+    handle = network.get_submodule(path).register_forward_hook(lambda module, inputs, output: outputs.append(output))
     network(IMAGES)
     handle.remove()
-    return seen[0]
+    return outputs[0]
 
 
-def test_a_convolution_that_something_else_reads_too_is_left_alone(network):
+def test_a_convolution_that_another_layer_reads_too_is_not_folded(network):
     network.shared = True
     assert folded(network, [], IMAGES) == (network, 0)
 

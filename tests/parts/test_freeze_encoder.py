@@ -31,7 +31,7 @@ def recipe(tmp_path: Path) -> Path:
     return tmp_path / "recipe.yaml"
 
 
-def test_not_one_bit_of_the_encoder_moves_in_ten_steps_and_then_it_trains(recipe: Path) -> None:
+def test_no_bit_of_the_encoder_changes_in_ten_steps_and_then_it_trains(recipe: Path) -> None:
     weights = f"student.weights={recipe.parent / 'student.safetensors'}"
     phases = "phases=[{until: 10, freeze: encoder}, {lr: 1e-5}]"
     parts = assemble(read_recipe(recipe, [weights, phases]), runs=recipe.parent, seed=0)

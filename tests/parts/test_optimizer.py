@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from steps import train_and_look
-from tiny import cut_at, write_recipes
+from tiny import cut_at, equal, run, weights, write_recipes
 from toy import flat
 
 from kd.diagnose.check import check_recipe
@@ -16,7 +16,6 @@ from kd.parts.assemble import assemble
 from kd.recipe import baseline_of, read_recipe
 from kd.runs import run_directory
 from kd.train.loop import train
-from kd.train.session import run_recipe
 from kd.train.start import start
 
 NAMES = [
@@ -62,23 +61,23 @@ def groups(parts, run):
     }
 
 
-def test_without_groups_there_is_one(recipe):
+def test_without_groups_all_parameters_are_in_one(recipe):
     parts, run = made(recipe)
     assert len(run.optimizer.param_groups) == 1
     assert list(groups(parts, run)) == NAMES
 
 
-def test_a_pattern_gives_its_parameters_a_rate_and_a_decay_of_their_own(recipe):
+def test_a_pattern_sets_the_rate_and_the_decay_of_its_parameters(recipe):
     parts, run = made(
         recipe,
         "optimizer.args.weight_decay=0.01",
         "optimizer.groups=[{match: 'network.head.*', lr: 10}, {match: 'network.*', lr: 0.1, weight_decay: 0.5}]",
     )
-    found = groups(parts, run)
-    assert sorted(found) == sorted(NAMES)
-    assert found["network.head.bias"] == (1.0, 0.01)
-    assert found["network.conv.weight"] == found["network.norm.bias"] == (pytest.approx(0.01), 0.5)
-    assert found["adapters.hint.conv.weight"] == (0.1, 0.01)
+    by_name = groups(parts, run)
+    assert sorted(by_name) == sorted(NAMES)
+    assert by_name["network.head.bias"] == (1.0, 0.01)
+    assert by_name["network.conv.weight"] == by_name["network.norm.bias"] == (pytest.approx(0.01), 0.5)
+    assert by_name["adapters.hint.conv.weight"] == (0.1, 0.01)
     run.steps = 1
     run.phases.factor = lambda step: 0.5
     train(run)
@@ -87,8 +86,8 @@ def test_a_pattern_gives_its_parameters_a_rate_and_a_decay_of_their_own(recipe):
 
 def test_norms_and_biases_can_go_without_decay(recipe):
     decay = ["optimizer.args.weight_decay=0.01", "optimizer.decay_norms_and_biases=false"]
-    found = groups(*made(recipe, *decay, "optimizer.groups=[{match: 'network.conv.*', weight_decay: 0.5}]"))
-    assert {name: decay for name, (_, decay) in found.items()} == {
+    by_name = groups(*made(recipe, *decay, "optimizer.groups=[{match: 'network.conv.*', weight_decay: 0.5}]"))
+    assert {name: decay for name, (_, decay) in by_name.items()} == {
         "network.conv.weight": 0.5,
         "network.conv.bias": 0.0,
         "network.norm.weight": 0.0,
@@ -99,7 +98,7 @@ def test_norms_and_biases_can_go_without_decay(recipe):
     }
 
 
-def test_a_pattern_that_names_nothing_is_an_error_with_the_closest_names(recipe):
+def test_a_pattern_that_matches_nothing_is_an_error_with_the_closest_names(recipe):
     with pytest.raises(RecipeError) as caught:
         made(recipe, "optimizer.groups=[{match: 'network.cnov.*'}, {match: 'network.*'}, {match: 'network.head.*'}]")
     first, second = caught.value.mistakes
@@ -110,14 +109,14 @@ def test_a_pattern_that_names_nothing_is_an_error_with_the_closest_names(recipe)
     )
 
 
-def test_the_twin_without_adapters_takes_the_same_groups(recipe):
-    both = "optimizer.groups=[{match: 'adapters.*', lr: 2}]"
-    twin = baseline_of(read_recipe(recipe, [both], trust=True))
-    run = start(assemble(twin, runs=recipe.parent, seed=0), seed=0)
+def test_the_baseline_without_adapters_accepts_the_same_groups(recipe):
+    groups = "optimizer.groups=[{match: 'adapters.*', lr: 2}]"
+    baseline = baseline_of(read_recipe(recipe, [groups], trust=True))
+    run = start(assemble(baseline, runs=recipe.parent, seed=0), seed=0)
     assert [group["lr"] for group in run.optimizer.param_groups] == [0.1]
 
 
-def test_an_optimizer_without_weight_decay_says_so(recipe):
+def test_weight_decay_for_an_optimizer_without_it_is_refused(recipe):
     rprop = ["optimizer={use: torch.optim.Rprop, groups: [{match: 'network.*', weight_decay: 0.1}]}"]
     with pytest.raises(RecipeError, match=r"torch.optim.Rprop has no weight decay; remove it from optimizer.groups"):
         made(recipe, *rprop)
@@ -130,7 +129,7 @@ def frozen(recipe):
     return [*FROZEN, f"student.weights={recipe.parent / 'start.safetensors'}"]
 
 
-def test_not_one_bit_of_a_frozen_part_moves_in_ten_steps(recipe):
+def test_no_bit_of_a_frozen_part_changes_in_ten_steps(recipe):
     parts, run = made(recipe, *frozen(recipe), "distill.hint=null", "train.reestimate_batchnorm=2")
     before = copy.deepcopy(parts.student.network.state_dict())
     train(run)
@@ -159,7 +158,7 @@ def test_freezing_random_weights_is_an_error(recipe):
         assembled(recipe, "phases=[{until: 50%, freeze: head}, {}]")
 
 
-def test_freezing_what_is_not_there_or_all_is_an_error(recipe):
+def test_freezing_an_unknown_module_or_everything_is_an_error(recipe):
     with pytest.raises(RecipeError, match=re.escape("freeze: the network has no module 'cnov'; did you mean 'conv'?")):
         assembled(recipe, "student.freeze=cnov")
     weights = f"student.weights={recipe.parent / 'start.safetensors'}"
@@ -169,10 +168,8 @@ def test_freezing_what_is_not_there_or_all_is_an_error(recipe):
 
 def test_the_check_for_pretrained_weights_draws_nothing(recipe):
     weights = f"student.weights={recipe.parent / 'start.safetensors'}"
-    plain, checked = (
-        assembled(recipe, weights),
-        assembled(recipe, weights, "student.freeze=[conv]", "distill.hint=null"),
-    )
+    plain = assembled(recipe, weights)
+    checked = assembled(recipe, weights, "student.freeze=[conv]", "distill.hint=null")
     assert torch.equal(flat(plain.student.network), flat(checked.student.network))
     hints = [
         assembled(recipe, weights, *more).student.adapters for more in ([], ["phases=[{until: 4, freeze: conv}, {}]"])
@@ -191,7 +188,7 @@ def phased(recipe):
     ]
 
 
-def test_a_phase_freezes_and_the_next_one_lets_go_at_its_own_rate(recipe):
+def test_a_phase_freezes_and_the_next_one_unfreezes_at_another_rate(recipe):
     parts, run = made(recipe, *phased(recipe), "schedule={use: kd.schedules.constant}")
     seen = []
 
@@ -206,7 +203,7 @@ def test_a_phase_freezes_and_the_next_one_lets_go_at_its_own_rate(recipe):
         moved = [not torch.equal(a[name], b[name]) for a, b in itertools.pairwise(states)]
         assert moved == [False] * 4 + [True] * 4, name
     assert all(not torch.equal(a["head.weight"], b["head.weight"]) for a, b in itertools.pairwise(states))
-    rates = [(found["network.head.weight"][0], found["network.conv.weight"][0]) for _, found in seen]
+    rates = [(by_name["network.head.weight"][0], by_name["network.conv.weight"][0]) for _, by_name in seen]
     assert rates[3] == pytest.approx((0.1, 0.01))
     assert rates[4] == pytest.approx((1e-5, 1e-6))
 
@@ -220,7 +217,7 @@ def test_phases_follow_one_another(recipe):
             assembled(recipe, f"phases={wrong}")
 
 
-def test_a_term_that_teaches_nothing_in_a_phase_is_said(recipe):
+def test_a_term_that_teaches_nothing_in_a_phase_is_reported(recipe):
     overrides = [*phased(recipe), "optimizer.groups=[]"]
     lines = check_recipe(read_recipe(recipe, overrides, trust=True), runs=recipe.parent / "runs")
     assert lines[1].startswith("student: start.safetensors: loaded ")
@@ -229,15 +226,12 @@ def test_a_term_that_teaches_nothing_in_a_phase_is_said(recipe):
 
 @pytest.mark.parametrize("step", [3, 4, 5])
 def test_resume_across_a_phase_boundary_is_exact(recipe, tmp_path, step):
-    from tiny import equal, weights
-
-    one = baseline_of(read_recipe(recipe, [*phased(recipe), "train.save_every=1"], trust=True))
-    (whole,) = run_recipe(one, runs=tmp_path / "whole", quiet=True, say=lambda line: None)
-    cut_at(step, one, tmp_path / "cut")
-    said = []
-    (resumed,) = run_recipe(one, runs=tmp_path / "cut", quiet=True, say=said.append)
-    assert f"  resumes at step {step} of 8" in said
-    assert resumed == run_directory(one, tmp_path / "cut", 0)
+    baseline = baseline_of(read_recipe(recipe, [*phased(recipe), "train.save_every=1"], trust=True))
+    (whole,), _ = run(baseline, tmp_path / "whole")
+    cut_at(step, baseline, tmp_path / "cut")
+    (resumed,), lines = run(baseline, tmp_path / "cut")
+    assert f"  resumes at step {step} of 8" in lines
+    assert resumed == run_directory(baseline, tmp_path / "cut", 0)
     assert equal(weights(resumed), weights(whole))
     assert os.path.getsize(resumed / "metrics.jsonl")
     assert (resumed / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()

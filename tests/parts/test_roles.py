@@ -8,14 +8,14 @@ from kd.parts.roles import Student, Teacher, to_device
 CPU = Precision(torch.device("cpu"), torch.float32, torch.contiguous_format)
 
 
-def test_train_cannot_wake_a_teacher():
+def test_train_leaves_a_teacher_in_evaluation_mode():
     teacher = Teacher(Toy(4, batch_norm=True, dropout=0.5), {"t": "logits"})
     teacher.train()
     nn.Sequential(teacher).train()
     assert not any(module.training for module in teacher.modules())
 
 
-def test_a_teacher_gives_no_gradient():
+def test_a_teacher_computes_no_gradient():
     teacher = Teacher(Toy(4), {"t": "low"})
     assert not teacher(to_device(batch(), CPU)).at["t"].requires_grad
 
@@ -39,4 +39,4 @@ def test_several_taps_have_one_adapter_each():
     adapters = nn.ModuleList([nn.Conv2d(4, 2, 1), nn.Conv2d(5, 3, 1)])
     student = Student(Toy(4), {"t": ("low", "logits")}, {"t": adapters}, {})
     maps = student(to_device(batch(), CPU).images).at["t"]
-    assert [each.shape[1] for each in maps] == [2, 3]
+    assert [single.shape[1] for single in maps] == [2, 3]

@@ -22,7 +22,7 @@ from kd.train.start import step_teacher
 
 @pytest.fixture
 def recipe(tmp_path, monkeypatch):
-    """A recipe whose cache lies in the current folder, in float32; its teacher is trained."""
+    """A recipe with a cache in the current folder, in float32; its teacher is trained."""
     monkeypatch.chdir(tmp_path)
     path = write_recipes(tmp_path)
     path.write_text(path.read_text() + "cache: {views: 2, dtype: float32}\n")
@@ -36,15 +36,15 @@ def read(folder, *overrides, teacher=False) -> Recipe:
 
 @pytest.fixture
 def calls(monkeypatch):
-    """How many images the teacher has worked on."""
+    """The number of images that the teacher has computed."""
     count = [0]
     ordinary = Teacher.forward
 
-    def counts(self, batch):
+    def counted(self, batch):
         count[0] += len(batch.images)
         return ordinary(self, batch)
 
-    monkeypatch.setattr(Teacher, "forward", counts)
+    monkeypatch.setattr(Teacher, "forward", counted)
     return count
 
 
@@ -57,22 +57,23 @@ def cached(recipe, folder):
     return parts, step_teacher(parts, 0)
 
 
-def same(one, other):
-    return torch.equal(one.logits, other.logits) and all(torch.equal(one.at[term], other.at[term]) for term in other.at)
+def same(output, other):
+    logits_equal = torch.equal(output.logits, other.logits)
+    return logits_equal and all(torch.equal(output.at[term], other.at[term]) for term in other.at)
 
 
 def test_with_float32_the_loss_curve_is_that_of_the_same_views_uncached(recipe, tmp_path, monkeypatch, calls):
     def train(name):
-        (done,) = run_recipe(recipe, runs=tmp_path / name, quiet=True, say=lambda line: None)
-        return done
+        (run_dir,) = run_recipe(recipe, runs=tmp_path / name, quiet=True, say=lambda line: None)
+        return run_dir
 
     for name in ("cold", "warm", "bare"):
         shutil.copytree(tmp_path / "runs", tmp_path / name)  # the trained teacher
     calls[0] = 0
     cold = train("cold")
-    worked, calls[0] = calls[0], 0
+    cold_calls, calls[0] = calls[0], 0
     warm = train("warm")
-    assert calls[0] == worked - 24  # the check's and the evaluation's images, and no training image
+    assert calls[0] == cold_calls - 24  # the images of the check and the evaluation, and no training image
     monkeypatch.setattr(starting, "step_teacher", lambda parts, seed: parts.teacher)
     bare = train("bare")
     for other in (warm, bare):
@@ -94,7 +95,7 @@ def test_every_view_is_computed_once_and_kept_for_later_runs(recipe, tmp_path, c
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-def test_half_types_round_and_answer_alike_from_the_start(tmp_path, recipe, dtype):
+def test_half_types_round_the_first_and_later_outputs_alike(tmp_path, recipe, dtype):
     parts, teacher = cached(read(tmp_path, f"cache.dtype={dtype}"), tmp_path)
     (batch,) = batches(parts, 1)
     first, again = teacher(batch), teacher(batch)
@@ -104,7 +105,7 @@ def test_half_types_round_and_answer_alike_from_the_start(tmp_path, recipe, dtyp
     assert torch.equal(first.logits, exact.to(getattr(torch, dtype)).float())
 
 
-def test_float16_that_is_too_small_says_so(tmp_path, recipe):
+def test_values_beyond_float16_are_an_error(tmp_path, recipe):
     parts, teacher = cached(read(tmp_path, "cache.dtype=float16"), tmp_path)
     parts.teacher.network.head.bias.data += 1e5
     (batch,) = batches(parts, 1)
@@ -127,7 +128,7 @@ def test_another_teacher_augmentation_or_seed_is_another_cache(recipe, tmp_path)
     assert {cached(read(tmp_path, change), tmp_path)[1].folder for change in others} == {teacher.folder}
 
 
-def test_an_image_that_has_changed_is_noticed(recipe, tmp_path, calls, monkeypatch):
+def test_an_image_that_has_changed_is_detected(recipe, tmp_path, calls, monkeypatch):
     parts, teacher = cached(recipe, tmp_path)
     (batch,) = batches(parts, 1)
     teacher(batch)
@@ -156,7 +157,7 @@ def test_an_image_that_has_changed_is_noticed(recipe, tmp_path, calls, monkeypat
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "zero"])
 @pytest.mark.parametrize("suffix", ["maps", "sums"])
-def test_a_damaged_file_is_noticed_and_rebuilt(recipe, tmp_path, calls, damage, suffix):
+def test_a_damaged_file_is_detected_and_rebuilt(recipe, tmp_path, calls, damage, suffix):
     parts, teacher = cached(recipe, tmp_path)
     (batch,) = batches(parts, 1)
     whole = teacher(batch)
@@ -178,7 +179,7 @@ def test_a_damaged_file_is_noticed_and_rebuilt(recipe, tmp_path, calls, damage, 
     assert calls[0] == 4
 
 
-def test_a_full_disk_ends_the_keeping_and_not_the_training(recipe, tmp_path, monkeypatch):
+def test_a_full_disk_stops_the_cache_and_not_the_training(recipe, tmp_path, monkeypatch):
     parts, teacher = cached(recipe, tmp_path)
 
     def full(*_):
@@ -187,22 +188,22 @@ def test_a_full_disk_ends_the_keeping_and_not_the_training(recipe, tmp_path, mon
     monkeypatch.setattr(os, "pwrite", full)
     batch, other = batches(parts, 2)
     with pytest.warns(UserWarning, match=r"is not written \(No space left on device\); training continues without"):
-        found = teacher(batch)
-    assert same(found, parts.teacher(batch))
+        output = teacher(batch)
+    assert same(output, parts.teacher(batch))
     with warnings.catch_warnings():
-        warnings.simplefilter("error")  # once is enough
+        warnings.simplefilter("error")  # no second warning
         assert same(teacher(other), parts.teacher(other))
 
 
-def test_filling_ahead_says_what_it_costs_and_leaves_nothing_to_compute(recipe, tmp_path, calls):
-    said = []
-    (folder,) = fill_cache(recipe, runs=tmp_path / "runs", say=said.append)
+def test_filling_before_training_reports_the_size_and_leaves_nothing_to_compute(recipe, tmp_path, calls):
+    lines = []
+    (folder,) = fill_cache(recipe, runs=tmp_path / "runs", say=lines.append)
     record = 4 * (2 + 8) * 8 * 8 + 2 * 16  # logits and low in float32, two sums each
     assert re.match(
         re.escape(f"{folder}: 12 images × 2 views, {record / 1000:.3g} kB each: {24 * record / 1000:.3g} kB on disk ("),
-        said[-2],
+        lines[-2],
     )
-    assert said[-1] == f"{folder}: full"
+    assert lines[-1] == f"{folder}: full"
     parts, teacher = cached(recipe, tmp_path)
     calls[0] = 0
     for batch in batches(parts, 8):
@@ -211,18 +212,18 @@ def test_filling_ahead_says_what_it_costs_and_leaves_nothing_to_compute(recipe, 
     assert sum(file.stat().st_size for file in folder.glob("*.[ms]*s")) == 24 * record
 
 
-def test_the_twin_sees_the_same_views_and_the_folder_is_no_choice(recipe, tmp_path):
-    twin = baseline_of(recipe)
-    assert (twin.cache.views, twin.cache.dtype) == (2, "float16")
+def test_the_baseline_sees_the_same_views_and_the_folder_does_not_change_the_id(recipe, tmp_path):
+    baseline = baseline_of(recipe)
+    assert (baseline.cache.views, baseline.cache.dtype) == (2, "float16")
     assert read(tmp_path, "cache.folder=elsewhere").id == recipe.id
     assert read(tmp_path, "cache.views=3").id != recipe.id
     assert read(tmp_path, "cache=null").id != recipe.id
-    ours, its = (list(stream(assemble(r, runs=tmp_path / "runs", seed=0), seed=0)) for r in (recipe, twin))
-    assert all(torch.equal(a.images, b.images) for a, b in zip(ours, its, strict=True))
-    assert {view for batch in ours for view in batch.keys[:, 1].tolist()} == {0, 1}
+    streams = [list(stream(assemble(r, runs=tmp_path / "runs", seed=0), seed=0)) for r in (recipe, baseline)]
+    assert all(torch.equal(batch.images, other.images) for batch, other in zip(*streams, strict=True))
+    assert {view for batch in streams[0] for view in batch.keys[:, 1].tolist()} == {0, 1}
 
 
-def test_an_average_that_teaches_is_not_kept(tmp_path, recipe):
+def test_an_average_that_teaches_is_not_cached(tmp_path, recipe):
     text = (tmp_path / "student.yaml").read_text().replace("teacher: {recipe: teacher.yaml}", "teacher: {ema: 0.9}")
     (tmp_path / "student.yaml").write_text(text)
     with pytest.raises(RecipeError, match="a teacher that is a moving average changes with every step; remove `cache`"):

@@ -34,7 +34,7 @@ def test_no_checkpoint_is_none(tmp_path):
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "zero"])
-def test_a_damaged_one_is_noticed_and_the_one_before_used(tmp_path, damage):
+def test_a_damaged_checkpoint_is_detected_and_the_previous_one_used(tmp_path, damage):
     checkpoints = Checkpoints(tmp_path)
     save(checkpoints, 1)
     path = save(checkpoints, 2)
@@ -55,14 +55,14 @@ def test_a_damaged_one_is_noticed_and_the_one_before_used(tmp_path, damage):
     )
 
 
-def test_all_damaged_says_so(tmp_path):
+def test_damage_to_all_checkpoints_is_an_error(tmp_path):
     checkpoints = Checkpoints(tmp_path)
     save(checkpoints, 1).write_bytes(b"")
     with pytest.raises(NoCheckpointError, match=r"no valid checkpoint among 1: .*; start over with --fresh"):
         checkpoints.newest()
 
 
-def test_a_full_disk_leaves_the_old_one_and_no_rubbish(tmp_path, monkeypatch):
+def test_a_full_disk_leaves_the_old_checkpoint_and_no_temporary_file(tmp_path, monkeypatch):
     checkpoints = Checkpoints(tmp_path)
     save(checkpoints, 1)
 
@@ -75,7 +75,7 @@ def test_a_full_disk_leaves_the_old_one_and_no_rubbish(tmp_path, monkeypatch):
     assert [path.name.split("-")[1] for path in tmp_path.iterdir()] == ["1"]
 
 
-def test_what_a_killed_save_left_is_swept(tmp_path):
+def test_temporary_files_of_a_killed_save_are_removed(tmp_path):
     (tmp_path / ".tmp-abc").write_bytes(b"half")
     save(Checkpoints(tmp_path), 1)
     Checkpoints(tmp_path).newest()

@@ -1,4 +1,4 @@
-"""Kills in the middle of a save, and what one costs. A tenth by default, all under `slow`; a failure names its seed."""
+"""Kills during a save, and the time of a save. A tenth by default, all with `slow`; a failure names its seed."""
 
 import os
 import random
@@ -19,7 +19,7 @@ from kd.train.checkpoint import Checkpoints, read_checkpoint
 from kd.train.watch import Watch
 from students import MobileNetV3SmallASPP
 
-pytestmark = pytest.mark.timeout(3600)  # the whole takes minutes of an idle core
+pytestmark = pytest.mark.timeout(3600)  # all faults take minutes of an idle core
 
 
 def save(checkpoints, step, *, best=False, size=5000):
@@ -27,12 +27,12 @@ def save(checkpoints, step, *, best=False, size=5000):
 
 
 def steps_in(checkpoints):
-    """The steps of the checkpoints that are there, all whole."""
+    """The steps of the existing checkpoints, all of which are valid."""
     return sorted(read_checkpoint(path)["step"] for path in checkpoints.folder.glob("step-*.pt"))
 
 
 def test_killed_at_every_operation_of_a_save(tmp_path, monkeypatch):
-    """Never fewer whole checkpoints than before, and the best is there; nothing is left behind after the next start."""
+    """Never fewer valid checkpoints than before, the best among them; no temporary files after the next start."""
     for operation in range(1, 100):
         checkpoints = Checkpoints(tmp_path / str(operation))
         for step in (1, 2, 3):
@@ -54,7 +54,7 @@ def test_killed_at_every_operation_of_a_save(tmp_path, monkeypatch):
         assert len(steps_in(checkpoints)) >= (2 if best == 4 else 3)
         save(checkpoints, 5)
         assert steps_in(checkpoints) == sorted({best, newest["step"], 5})
-        if status == 0:  # the save had no such operation any more
+        if status == 0:  # the save has fewer operations
             break
     assert operation > 14
 
@@ -94,7 +94,7 @@ def test_a_checkpoint_with_momentum_and_adapters_takes_less_than_a_second(tmp_pa
     watch = Watch(checkpoints=Checkpoints(tmp_path), network="MobileNetV3SmallASPP")
     run, seconds = replace(toy_run(), student=student, optimizer=optimizer), []
     for _ in range(3):
-        began = time.process_time()  # what other programs take of the machine is not counted
+        began = time.process_time()  # without the time of other programs
         saving.save(run, watch, best=False, needed=True)
         seconds.append(time.process_time() - began)
         run.step += 1

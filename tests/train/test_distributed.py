@@ -1,4 +1,4 @@
-"""Two processes over Gloo, forked from this one as torchrun would start them; a real torchrun under `slow`."""
+"""Two processes over Gloo, forked from this process as torchrun would start them; a real torchrun with `slow`."""
 
 import contextlib
 import os
@@ -25,8 +25,8 @@ def errors(folder):
     return [(folder / f"err{rank}").read_text() for rank in range(2)]
 
 
-def close(one, other):
-    return max((one[key] - other[key]).abs().max().item() for key in one)
+def distance(state, other):
+    return max((state[key] - other[key]).abs().max().item() for key in state)
 
 
 def test_two_processes_equal_one_with_the_same_batch_through_a_stop_too(tmp_path, monkeypatch):
@@ -35,16 +35,15 @@ def test_two_processes_equal_one_with_the_same_batch_through_a_stop_too(tmp_path
     write_plain(tmp_path / "two")
     assert statuses(start(2, kd(tmp_path / "two"))) == [0, 0]
     two = the_run(tmp_path / "two")
-    assert close(weights(two), weights(alone)) < 1e-5
+    assert distance(weights(two), weights(alone)) < 1e-5
     assert read_result(two).splits["val"].images == 12
-    for mine, theirs in zip(read_metrics(two), read_metrics(alone), strict=True):
-        assert mine.keys() == theirs.keys()
-        assert all(mine[key] == pytest.approx(theirs[key], abs=1e-4) for key in mine)
+    for line, expected in zip(read_metrics(two), read_metrics(alone), strict=True):
+        assert line == pytest.approx(expected, abs=1e-4)
 
     cut = tmp_path / "cut"
     write_plain(cut)
 
-    def signalled(recipe, step):  # one rank alone gets the signal; both must leave, at the same step
+    def signalled(recipe, step):  # only one rank receives the signal; both must stop, at the same step
         if step == 5 and distributed.rank() == 1 and recipe.stem == "student":
             os.kill(os.getpid(), signal.SIGUSR1)
 
@@ -62,7 +61,7 @@ def test_two_processes_equal_one_with_the_same_batch_through_a_stop_too(tmp_path
 
 
 def phased(start_from):
-    """Overrides: the first half of the steps trains the head alone; then all does, at another rate."""
+    """Overrides: the first half of the steps trains only the head; then everything trains, at another rate."""
     return (
         "phases=[{until: 50%, freeze: [conv, norm]}, {lr: 0.05}]",
         f"student.weights={start_from}",
@@ -72,13 +71,13 @@ def phased(start_from):
 
 
 def start_weights(folder):
-    """The run directory of a student to start from: what rests must have been trained."""
-    (found,), _ = run(baseline_of(read(write_plain(folder))), folder / "runs")
-    return found
+    """The run directory of a student to start from: frozen modules must have been trained."""
+    (run_dir,), _ = run(baseline_of(read(write_plain(folder))), folder / "runs")
+    return run_dir
 
 
 def test_a_phase_that_unfreezes_is_shared_by_two_processes_through_a_kill_too(tmp_path, monkeypatch):
-    """DDP looks at what trains when it wraps: without another wrap, each rank would train the rest by itself."""
+    """DDP reads `requires_grad` when it wraps: if it did not wrap again, the ranks would not average all gradients."""
     first = start_weights(tmp_path / "first")
     overrides = (*phased(first), "train.save_every=3")
     (alone,), _ = run(read(write_plain(tmp_path / "one"), *overrides), tmp_path / "one" / "runs")
@@ -86,7 +85,7 @@ def test_a_phase_that_unfreezes_is_shared_by_two_processes_through_a_kill_too(tm
     assert statuses(start(2, kd(tmp_path / "two", *overrides))) == [0, 0]
     two = the_run(tmp_path / "two")
     assert not torch.equal(weights(two)["conv.weight"], weights(first)["conv.weight"])
-    assert close(weights(two), weights(alone)) < 1e-5
+    assert distance(weights(two), weights(alone)) < 1e-5
 
     write_plain(tmp_path / "cut")
 
@@ -103,7 +102,7 @@ def test_a_phase_that_unfreezes_is_shared_by_two_processes_through_a_kill_too(tm
     assert (the_run(tmp_path / "cut") / "metrics.jsonl").read_bytes() == (two / "metrics.jsonl").read_bytes()
 
 
-def test_another_number_of_processes_says_that_the_bits_differ(tmp_path, monkeypatch):
+def test_another_number_of_processes_is_reported_as_not_bit_identical(tmp_path, monkeypatch):
     path = write_plain(tmp_path)
 
     def dies(recipe, step):
@@ -113,8 +112,8 @@ def test_another_number_of_processes_says_that_the_bits_differ(tmp_path, monkeyp
     with monkeypatch.context() as patched:
         at_each_step(patched, after=dies)
         assert statuses(start(2, kd(tmp_path))) == [9, 9]
-    _, said = run(read(path), tmp_path / "runs")
-    assert "  saved by 2 processes, resumed by 1: not bit-identical to an uninterrupted run" in said
+    _, lines = run(read(path), tmp_path / "runs")
+    assert "  saved by 2 processes, resumed by 1: not bit-identical to an uninterrupted run" in lines
 
 
 def test_a_process_that_dies_ends_the_others_with_a_message(tmp_path, monkeypatch):
@@ -136,7 +135,7 @@ def test_a_process_that_dies_ends_the_others_with_a_message(tmp_path, monkeypatc
     )
 
 
-def test_a_mistake_is_said_once(tmp_path):
+def test_a_mistake_is_reported_once(tmp_path):
     write_plain(tmp_path)
     assert statuses(start(2, kd(tmp_path, "train.batch_size=5", "teacher=null", "distill=null"))) == [2, 2]
     assert errors(tmp_path) == [
@@ -156,7 +155,7 @@ def test_synchronized_batchnorm_is_for_gpus(tmp_path):
     )
 
 
-def test_what_rank_0_raises_is_raised_everywhere(tmp_path):
+def test_every_rank_raises_what_rank_0_raises(tmp_path):
     def work(rank):
         with distributed.joined("cpu"):
             assert distributed.gathered(rank) == [0, 1]
@@ -189,7 +188,7 @@ def torchrun(folder, *arguments):
 
 
 def ended(job):
-    """The status of a job at its end."""
+    """The exit status of a job, after it ends."""
     job.communicate(timeout=200)
     return job.returncode
 
@@ -202,7 +201,7 @@ def uncut(folder, *arguments):
 
 
 def at_step(folder, step):
-    """Wait until the student's run has made `step` steps."""
+    """Wait until the student's run has reached step `step`."""
     deadline = time.monotonic() + 100
     while time.monotonic() < deadline:
         files = (folder / "runs").glob("student-*/seed0/metrics.jsonl")
@@ -212,41 +211,44 @@ def at_step(folder, step):
     raise AssertionError(f"no step {step} within 100 s")
 
 
+def signal_rank_1(job, number):
+    children = Path(f"/proc/{job.pid}/task/{job.pid}/children").read_text().split()
+    os.kill(int(children[1]), number)
+
+
+def stopped_and_resumed(folder, step, *arguments):
+    """The student's weights after a run that torchrun stops at `step` and that another call resumes."""
+    job = torchrun(folder, *arguments)
+    at_step(folder, step)
+    job.send_signal(signal.SIGTERM)
+    _, err = job.communicate(timeout=60)
+    assert "stopped by SIGTERM" in err
+    assert ended(torchrun(folder, *arguments)) == 0
+    return weights(the_run(folder))
+
+
 @pytest.mark.slow
-def test_a_real_torchrun_stops_and_goes_on(tmp_path):
-    """One rank gets the signal, and later torchrun itself; the third call ends the run with the uncut run's bits."""
+def test_a_real_torchrun_stops_and_resumes(tmp_path):
+    """One rank receives the signal, and later torchrun; after the third call, the weights are those of an uncut run."""
     long = ("train.steps=600", "train.evaluate_every=0", "train.save_every=0")
     whole = uncut(tmp_path / "whole", *long)
     write_plain(tmp_path / "cut")
-    first = torchrun(tmp_path / "cut", *long)
+    job = torchrun(tmp_path / "cut", *long)
     at_step(tmp_path / "cut", 20)
-    children = Path(f"/proc/{first.pid}/task/{first.pid}/children").read_text().split()
-    os.kill(int(children[1]), signal.SIGUSR2)
-    _, err = first.communicate(timeout=60)
-    go_on = "torchrun --standalone --nproc-per-node 2 -m kd run"
-    assert f"stopped by SIGUSR2; the same command resumes the run: {go_on}" in err
-    second = torchrun(tmp_path / "cut", *long)
-    at_step(tmp_path / "cut", 100)
-    second.send_signal(signal.SIGTERM)
-    _, err = second.communicate(timeout=60)
-    assert "stopped by SIGTERM" in err
-    assert ended(torchrun(tmp_path / "cut", *long)) == 0
-    assert equal(weights(the_run(tmp_path / "cut")), whole)
+    signal_rank_1(job, signal.SIGUSR2)
+    _, err = job.communicate(timeout=60)
+    command = "torchrun --standalone --nproc-per-node 2 -m kd run"
+    assert f"stopped by SIGUSR2; the same command resumes the run: {command}" in err
+    assert equal(stopped_and_resumed(tmp_path / "cut", 100, *long), whole)
 
 
 @pytest.mark.slow
 def test_a_real_torchrun_goes_through_phases_and_a_stop_in_the_second(tmp_path):
-    """It goes on in the phase where it was stopped, and ends with the bits of the run that was not."""
+    """It resumes in the phase in which it was stopped, and ends with the weights of an uncut run."""
     long = (*phased(start_weights(tmp_path / "first")), "train.steps=600", "train.save_every=0")
     whole = uncut(tmp_path / "whole", *long)
     write_plain(tmp_path / "cut")
-    job = torchrun(tmp_path / "cut", *long)
-    at_step(tmp_path / "cut", 320)
-    job.send_signal(signal.SIGTERM)
-    _, err = job.communicate(timeout=60)
-    assert "stopped by SIGTERM" in err
-    assert ended(torchrun(tmp_path / "cut", *long)) == 0
-    assert equal(weights(the_run(tmp_path / "cut")), whole)
+    assert equal(stopped_and_resumed(tmp_path / "cut", 320, *long), whole)
 
 
 @pytest.mark.slow
@@ -254,8 +256,7 @@ def test_a_real_torchrun_ends_within_30_s_of_a_death(tmp_path):
     write_plain(tmp_path)
     job = torchrun(tmp_path, "train.steps=100000", "train.save_every=10")
     at_step(tmp_path, 20)
-    children = Path(f"/proc/{job.pid}/task/{job.pid}/children").read_text().split()
-    os.kill(int(children[1]), signal.SIGKILL)
+    signal_rank_1(job, signal.SIGKILL)
     began = time.monotonic()
     _, err = job.communicate(timeout=60)
     assert time.monotonic() - began < 30
@@ -296,4 +297,4 @@ def test_the_slurm_block_saves_and_asks_to_be_queued_again(tmp_path):
     assert not (the_run(tmp_path) / "result.json").exists()
     assert ended(submit()) == 0
     assert (the_run(tmp_path) / "result.json").exists()
-    assert (tmp_path / "requeued").read_text() == "requeue 41\n"  # once: the second job ended by itself
+    assert (tmp_path / "requeued").read_text() == "requeue 41\n"  # once: the second job finished

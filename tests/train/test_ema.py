@@ -3,13 +3,12 @@ import copy
 import pytest
 import torch
 from steps import train_and_look
-from tiny import RECIPE, cut_at, equal, weights, write_recipes
+from tiny import RECIPE, cut_at, equal, read, run, weights, write_recipes
 
 from kd.errors import RecipeError
 from kd.parts.assemble import assemble
-from kd.recipe import baseline_of, read_recipe
+from kd.recipe import baseline_of
 from kd.runs import read_metrics, read_result
-from kd.train.session import run_recipe
 from kd.train.start import start
 
 TAUGHT = """
@@ -20,19 +19,15 @@ distill: {kl: {loss: {use: kd.losses.PixelKL}}, hint: {loss: {use: kd.losses.MSE
 
 @pytest.fixture
 def recipe(tmp_path):
-    """A student that its own average teaches."""
+    """A student whose moving average is its teacher."""
     write_recipes(tmp_path)
     (tmp_path / "student.yaml").write_text(RECIPE + TAUGHT)
     return tmp_path / "student.yaml"
 
 
-def read(path, *overrides):
-    return read_recipe(path, overrides, trust=True)
-
-
-def run(recipe, runs):
-    (done,) = run_recipe(recipe, runs=runs, quiet=True, say=lambda line: None)
-    return done
+def trained(recipe, runs):
+    (run_dir,), _ = run(recipe, runs)
+    return run_dir
 
 
 def by_hand(states, decay):
@@ -47,10 +42,10 @@ def test_the_average_follows_the_student_and_nothing_else(recipe):
     parts = assemble(read(recipe, "train.ema=0.5"), runs=recipe.parent, seed=0)
     states = []
     train_and_look(start(parts, seed=0), lambda *_: states.append(copy.deepcopy(parts.student.network.state_dict())))
-    found = parts.ema.module.state_dict()
+    average = parts.ema.module.state_dict()
     for name, value in by_hand(states, 0.5).items():
-        torch.testing.assert_close(found[name], value, atol=1e-6, rtol=1e-5)
-    assert set(found) == set(parts.student.network.state_dict())
+        torch.testing.assert_close(average[name], value, atol=1e-6, rtol=1e-5)
+    assert set(average) == set(parts.student.network.state_dict())
     assert not any(parameter.requires_grad for parameter in parts.ema.parameters())
 
 
@@ -74,41 +69,45 @@ def test_the_teacher_is_the_average_after_each_step(recipe):
 
 
 def test_the_result_is_the_averages_and_both_are_scored(recipe, tmp_path):
-    plain = baseline_of(read(recipe))
-    averaged = baseline_of(read(recipe, "train.ema=0.5"))
-    one, other = run(plain, tmp_path / "runs"), run(averaged, tmp_path / "runs")
-    assert not equal(weights(one), weights(other))
-    state = torch.load(sorted((other / "checkpoints").glob("step-8-*.pt"))[0], weights_only=True)
-    assert equal(weights(other), {k.removeprefix("module."): v for k, v in state["ema"].items() if k != "n_averaged"})
+    plain = trained(baseline_of(read(recipe)), tmp_path / "runs")
+    averaged = trained(baseline_of(read(recipe, "train.ema=0.5")), tmp_path / "runs")
+    assert not equal(weights(plain), weights(averaged))
+    state = torch.load(sorted((averaged / "checkpoints").glob("step-8-*.pt"))[0], weights_only=True)
+    assert equal(
+        weights(averaged), {k.removeprefix("module."): v for k, v in state["ema"].items() if k != "n_averaged"}
+    )
     student = {k.removeprefix("network."): v for k, v in state["student"].items()}
-    assert equal(weights(one), student)  # an average alone changes nothing in the training
-    last = next(line for line in read_metrics(other) if line["step"] == 8 and "val/miou" in line)
-    alone = next(line for line in read_metrics(one) if line["step"] == 8 and "val/miou" in line)
-    assert last["val_student/miou"] == alone["val/miou"]
-    assert "val_student/miou" not in alone
+    assert equal(weights(plain), student)  # an average that does not teach changes nothing in the training
+    scores, plain_scores = (
+        next(line for line in read_metrics(run_dir) if line["step"] == 8 and "val/miou" in line)
+        for run_dir in (averaged, plain)
+    )
+    assert scores["val_student/miou"] == plain_scores["val/miou"]
+    assert "val_student/miou" not in plain_scores
 
 
 def test_an_average_that_only_teaches_is_not_the_result(recipe, tmp_path):
-    done = run(read(recipe), tmp_path / "runs")
-    state = torch.load(sorted((done / "checkpoints").glob("step-8-*.pt"))[0], weights_only=True)
-    assert equal(weights(done), {k.removeprefix("network."): v for k, v in state["student"].items() if "network." in k})
-    result = read_result(done)
+    run_dir = trained(read(recipe), tmp_path / "runs")
+    state = torch.load(sorted((run_dir / "checkpoints").glob("step-8-*.pt"))[0], weights_only=True)
+    student = {name.removeprefix("network."): v for name, v in state["student"].items() if "network." in name}
+    assert equal(weights(run_dir), student)
+    result = read_result(run_dir)
     assert (result.teacher.name, result.teacher.run) == ("average of nets.py:Net", None)
     assert result.teacher.splits["val"].images == 12
-    assert any("val_ema/miou" in line for line in read_metrics(done))
+    assert any("val_ema/miou" in line for line in read_metrics(run_dir))
 
 
 @pytest.mark.parametrize("step", [1, 5])
 def test_resume_is_exact(recipe, tmp_path, step):
-    one = read(recipe, "train.ema=0.5", "train.select=best", "train.reestimate_batchnorm=1")
-    whole = run(one, tmp_path / "whole")
-    cut_at(step, one, tmp_path / "cut")
-    resumed = run(one, tmp_path / "cut")
+    averaged = read(recipe, "train.ema=0.5", "train.select=best", "train.reestimate_batchnorm=1")
+    whole = trained(averaged, tmp_path / "whole")
+    cut_at(step, averaged, tmp_path / "cut")
+    resumed = trained(averaged, tmp_path / "cut")
     assert equal(weights(resumed), weights(whole))
     assert (resumed / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
 
 
-def test_there_is_one_average(recipe):
+def test_two_averages_are_refused(recipe):
     with pytest.raises(RecipeError, match=r"ema 0.9 and teacher.ema 0.5 are decays of the same moving average; make"):
         read(recipe, "train.ema=0.9")
     with pytest.raises(RecipeError, match="give one of recipe, run, use and ema, got recipe and ema"):

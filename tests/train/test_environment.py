@@ -16,43 +16,39 @@ def recipe_of(folder, *overrides):
 
 def test_deterministic_runs_are_bit_equal_and_torch_is_as_before(tmp_path):
     recipe = recipe_of(tmp_path, "deterministic=true", "data.workers=0")
-    (one,), _ = run(recipe, tmp_path / "one")
-    (two,), _ = run(recipe, tmp_path / "two")
-    assert equal(weights(one), weights(two))
-    assert (one / "metrics.jsonl").read_bytes() == (two / "metrics.jsonl").read_bytes()
-    assert json.loads((one / "environment.json").read_text())["deterministic"] is True
+    (first,), _ = run(recipe, tmp_path / "first")
+    (second,), _ = run(recipe, tmp_path / "second")
+    assert equal(weights(first), weights(second))
+    assert (first / "metrics.jsonl").read_bytes() == (second / "metrics.jsonl").read_bytes()
+    assert json.loads((first / "environment.json").read_text())["deterministic"] is True
     assert not torch.are_deterministic_algorithms_enabled()
 
 
-def test_an_operation_that_cannot_repeat_is_named(tmp_path):
+def test_an_operation_that_is_not_deterministic_is_named(tmp_path):
     recipe = recipe_of(tmp_path)
     nets = (tmp_path / "nets.py").read_text()
     put = "        images = images.clone().put_(torch.tensor([0]), torch.tensor([0.5]))\n        low ="
     (tmp_path / "nets.py").write_text(nets.replace("        low =", put))
     run(recipe, tmp_path / "runs")
     with pytest.raises(RecipeError) as caught:
-        run(recipe_of_again(tmp_path), tmp_path / "other")
+        run(baseline_of(read(tmp_path / "student.yaml", "deterministic=true")), tmp_path / "other")
     assert "deterministic: put_ has no deterministic implementation" in str(caught.value)
 
 
-def recipe_of_again(folder):
-    return baseline_of(read(folder / "student.yaml", "deterministic=true"))
-
-
-def test_deterministic_is_no_part_of_the_id(tmp_path):
+def test_deterministic_is_not_part_of_the_id(tmp_path):
     assert recipe_of(tmp_path).id == recipe_of(tmp_path, "deterministic=true").id
 
 
 def test_environment_has_versions_hardware_code_and_command(tmp_path, monkeypatch):
     monkeypatch.setattr("sys.argv", ["kd", "run", "a recipe.yaml"])
-    (done,), _ = run(recipe_of(tmp_path), tmp_path / "runs")
-    found = json.loads((done / "environment.json").read_text())
-    assert found["versions"] == versions()
-    assert found["hardware"]["cores"] >= 1
-    assert found["hardware"]["processor"]
-    assert found["command"] == "kd run 'a recipe.yaml'"
-    assert found["processes"] == 1
-    assert set(found["git"]) == {"here", "kd"}
+    (run_dir,), _ = run(recipe_of(tmp_path), tmp_path / "runs")
+    environment = json.loads((run_dir / "environment.json").read_text())
+    assert environment["versions"] == versions()
+    assert environment["hardware"]["cores"] >= 1
+    assert environment["hardware"]["processor"]
+    assert environment["command"] == "kd run 'a recipe.yaml'"
+    assert environment["processes"] == 1
+    assert set(environment["git"]) == {"here", "kd"}
 
 
 def test_the_state_of_a_checkout(tmp_path):
@@ -68,14 +64,14 @@ def test_the_state_of_a_checkout(tmp_path):
     assert git_state(tmp_path) == f"{commit} with changes"
 
 
-def test_another_version_at_resume_is_said(tmp_path):
+def test_another_version_at_resume_is_reported(tmp_path):
     recipe = recipe_of(tmp_path)
-    (done,), _ = run(recipe, tmp_path / "runs")
-    (done / "result.json").unlink()
-    file = done / "environment.json"
-    found = json.loads(file.read_text())
-    found["versions"]["torch"] = "1.0"
-    file.write_text(json.dumps(found))
-    _, said = run(recipe, tmp_path / "runs")
+    (run_dir,), _ = run(recipe, tmp_path / "runs")
+    (run_dir / "result.json").unlink()
+    file = run_dir / "environment.json"
+    environment = json.loads(file.read_text())
+    environment["versions"]["torch"] = "1.0"
+    file.write_text(json.dumps(environment))
+    _, lines = run(recipe, tmp_path / "runs")
     now = versions()["torch"]
-    assert f"  torch was 1.0 and is now {now}: perhaps not bit-identical to an uninterrupted run" in said
+    assert f"  torch was 1.0 and is now {now}: perhaps not bit-identical to an uninterrupted run" in lines

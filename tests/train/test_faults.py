@@ -1,6 +1,6 @@
-"""The fault suite: a tenth of every count in the default run, the whole under `slow`. A failure names its seed.
+"""The fault suite: a tenth of all faults by default, all with `slow`. A failure names its seed.
 
-A run is disturbed again and again, and goes on each time: what one resume gets wrong is wrong in the end.
+A run is disturbed repeatedly and resumes each time: an error in any resume shows in the final weights.
 """
 
 import contextlib
@@ -34,7 +34,7 @@ from kd.train import session as run_module
 from kd.train.checkpoint import Checkpoints, read_checkpoint
 from kd.train.sinks import tensorboard, terminal
 
-pytestmark = pytest.mark.timeout(3600)  # the whole takes minutes of an idle core
+pytestmark = pytest.mark.timeout(3600)  # all faults take minutes of an idle core
 
 MEMORY = """
   memory:
@@ -60,25 +60,25 @@ class Rich(NamedTuple):
         return read(self.path, *self.arguments(workers=workers))
 
     def of(self, count):
-        """So many faults, or a tenth."""
+        """The number of faults: `count`, or a tenth."""
         return count if self.steps == 60 else count // 10
 
     def spread(self, count):
-        """So many steps, or a tenth, evenly over the run; from 0."""
+        """`count` steps, or a tenth, evenly spread over the run; from 0."""
         return [index * self.steps // self.of(count) for index in range(self.of(count))]
 
     def ends_the_same(self, runs):
-        """Let the run of this recipe in `runs` go on to its end, and remove it if that is the undisturbed run's."""
-        (done,), _ = run(self.recipe(), runs)
-        assert equal(weights(done), weights(self.whole)), runs
-        assert (done / "metrics.jsonl").read_bytes() == (self.whole / "metrics.jsonl").read_bytes(), runs
-        assert not list(done.rglob(".tmp-*")), runs
+        """Finish the run of this recipe in `runs`, compare it with the undisturbed run, and remove it."""
+        (run_dir,), _ = run(self.recipe(), runs)
+        assert equal(weights(run_dir), weights(self.whole)), runs
+        assert (run_dir / "metrics.jsonl").read_bytes() == (self.whole / "metrics.jsonl").read_bytes(), runs
+        assert not list(run_dir.rglob(".tmp-*")), runs
         shutil.rmtree(runs)
 
 
 @pytest.fixture(autouse=True)
 def _unchecked(monkeypatch):
-    """Without the check before a run, which leaves nothing behind and takes a good part of so short a run."""
+    """Without the dry run, which changes nothing and takes a large part of so short a run."""
     monkeypatch.setattr(run_module, "dry_run", lambda parts: [])
 
 
@@ -125,7 +125,7 @@ def die_at(monkeypatch, step):
 
 
 def test_killed_at_random_moments(rich, tmp_path):
-    """Up to four times in each run, wherever it is then: also in a save, an evaluation, a start."""
+    """Up to four times in each run, at any place: also in a save, an evaluation or a start."""
     died, span = 0, rich.seconds / 2
     for seed in itertools.count():
         draw, runs = random.Random(seed), tmp_path / f"seed{seed}"
@@ -134,7 +134,7 @@ def test_killed_at_random_moments(rich, tmp_path):
             time.sleep(draw.uniform(0, span))
             os.kill(child, signal.SIGKILL)
             status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-            if status == 0:  # it was faster
+            if status == 0:  # it finished before the kill
                 span *= 0.9
                 break
             assert status == -signal.SIGKILL, seed
@@ -158,7 +158,7 @@ def test_signals_at_random_moments(rich, tmp_path):
             os.kill(child, number)
             status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
             assert time.monotonic() - began < 10, seed
-            if status in (0, -number):  # it was faster: nobody listens any more
+            if status in (0, -number):  # it finished before the signal: nothing handles it any more
                 assert is_finished(next(runs.glob("student-*/seed0"))), seed
                 span *= 0.9
                 break
@@ -171,7 +171,7 @@ def test_signals_at_random_moments(rich, tmp_path):
 
 
 def listening(overrides, path, runs):
-    """`kd run` in a process that has begun to listen to signals; its id."""
+    """`kd run` in a process that handles signals already; its id."""
     reader, writer = os.pipe()
     ordinary = run_module.stopping
 
@@ -196,7 +196,7 @@ def listening(overrides, path, runs):
 
 @pytest.mark.parametrize("where", ["loss", "gradient", "teacher", "student"])
 def test_nan_anywhere_leaves_the_state_before_it(rich, tmp_path, monkeypatch, where):
-    """At one step after the other in one run: a passing fault, after which the same command goes on."""
+    """At one step after another in one run: a passing fault, after which the same command resumes."""
     runs = tmp_path / "runs"
     for step in rich.spread(50):
         with monkeypatch.context() as patched:
@@ -218,7 +218,7 @@ def has_nan(state):
     return state != state
 
 
-def test_damaged_checkpoints_are_all_noticed(rich, tmp_path):
+def test_all_damaged_checkpoints_are_detected(rich, tmp_path):
     shutil.copytree(rich.whole / "checkpoints", tmp_path / "checkpoints")
     checkpoints = Checkpoints(tmp_path / "checkpoints")
     newest, before = sorted(checkpoints.folder.glob("step-*.pt"), key=lambda path: -int(path.name.split("-")[1]))[:2]
@@ -259,7 +259,7 @@ def plain(tmp_path_factory):
 @pytest.mark.parametrize("writes", tenth(60))
 @pytest.mark.parametrize("lasting", [False, True], ids=["for-a-moment", "for-good"])
 def test_a_disk_that_is_full_at_the_nth_write(plain, tmp_path, monkeypatch, lasting, writes):
-    """What was whole stays whole; the run ends with the same bits, or with a StorageError and the same bits later."""
+    """Valid files stay valid; the run ends with the same weights, or with a StorageError and resumes to them."""
     recipe, whole = plain
     for number in range(60 // writes, 61, 60 // writes):
         runs, seen = tmp_path / f"{number}", {}
@@ -278,18 +278,18 @@ def test_a_disk_that_is_full_at_the_nth_write(plain, tmp_path, monkeypatch, last
         assert all(path.read_bytes() == data for path, data in seen.items() if path.exists()), number
         assert len(list(runs.rglob("checkpoints/step-*.pt"))) >= min(len(seen), 2), number
         assert not list(runs.rglob(".tmp-*")), number
-        (done,), _ = run(recipe, runs)
-        assert is_finished(done)
-        assert equal(weights(done), weights(whole)), number
+        (run_dir,), _ = run(recipe, runs)
+        assert is_finished(run_dir)
+        assert equal(weights(run_dir), weights(whole)), number
         if not lasting:
-            assert (done / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes(), number
+            assert (run_dir / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes(), number
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # TensorBoard writes in a thread
 @pytest.mark.parametrize("count", tenth(30))
 @pytest.mark.parametrize("sink", ["console", "TensorBoard"])
 def test_a_sink_that_fails_changes_nothing(tmp_path, monkeypatch, sink, count):
-    """Nobody reads the console any more, or TensorBoard's disk is full, from one step on."""
+    """The console is not read any more, or TensorBoard's disk is full, from one step on."""
     path = write_recipes(tmp_path)
     recipe = baseline_of(read(path, "train.steps=30", "train.evaluate_every=0", "log.tensorboard=true"))
     (whole,), _ = run(recipe, tmp_path / "whole")
@@ -297,14 +297,14 @@ def test_a_sink_that_fails_changes_nothing(tmp_path, monkeypatch, sink, count):
         with monkeypatch.context() as patched, warnings.catch_warnings(record=True) as warned:
             warnings.simplefilter("always")
             (console_breaks if sink == "console" else tensorboard_breaks)(patched, step)
-            (done,) = run_module.run_recipe(recipe, runs=tmp_path / f"{step}")
-        assert len([one for one in warned if str(one.message).startswith(f"{sink}: stopped (")]) == 1, step
-        assert equal(weights(done), weights(whole)), step
-        assert (done / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes(), step
+            (run_dir,) = run_module.run_recipe(recipe, runs=tmp_path / f"{step}")
+        assert sum(str(warning.message).startswith(f"{sink}: stopped (") for warning in warned) == 1, step
+        assert equal(weights(run_dir), weights(whole)), step
+        assert (run_dir / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes(), step
 
 
 def console_breaks(monkeypatch, step):
-    """`kd run … | head`: a pipe without a reader is standard output from here on."""
+    """`kd run … | head`: from one step on, standard output is a pipe without a reader."""
     ordinary = terminal.Terminal.scalars
     reader, writer = os.pipe()
     monkeypatch.setattr(sys, "stdout", os.fdopen(writer, "w", buffering=1))
@@ -336,7 +336,7 @@ def tensorboard_breaks(monkeypatch, step):
 
 
 @pytest.mark.parametrize("streams", [[1], [1, 2]], ids=["kd run | head", "kd run 2>&1 | head"])
-def test_a_run_that_nobody_reads_goes_on(plain, tmp_path, streams):
+def test_a_run_whose_output_is_not_read_continues(plain, tmp_path, streams):
     recipe, whole = plain
 
     def unread():
@@ -351,13 +351,13 @@ def test_a_run_that_nobody_reads_goes_on(plain, tmp_path, streams):
         sys.stdout.flush()  # as Python does when it ends
 
     assert in_child(unread) == 0
-    (done,) = tmp_path.glob("*/seed0")
-    assert equal(weights(done), weights(whole))
+    (run_dir,) = tmp_path.glob("*/seed0")
+    assert equal(weights(run_dir), weights(whole))
 
 
 @pytest.mark.parametrize("starts", tenth(100))
 def test_simultaneous_starts_have_one_winner(plain, tmp_path, monkeypatch, starts):
-    """And when the winner is killed, the next start goes on at once."""
+    """And when the winner is killed, the next start resumes immediately."""
     recipe, _ = plain
     (reader, writer), (gate, opener) = os.pipe(), os.pipe()
 
@@ -376,10 +376,10 @@ def test_simultaneous_starts_have_one_winner(plain, tmp_path, monkeypatch, start
             os._exit(7)
 
     children = [forked(starts_too) for _ in range(starts)]
-    said = b"".join(os.read(reader, 1) for _ in range(starts))  # every one has won or lost before the winner leaves
+    outcomes = b"".join(os.read(reader, 1) for _ in range(starts))  # all have won or lost before the winner leaves
     os.close(opener)
     statuses = sorted(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children)
-    assert sorted(said) == sorted(b"l" * (starts - 1) + b"w")
+    assert sorted(outcomes) == sorted(b"l" * (starts - 1) + b"w")
     assert statuses == [-signal.SIGKILL] + [7] * (starts - 1)
-    (done,), _ = run(recipe, tmp_path / "runs")
-    assert is_finished(done)
+    (run_dir,), _ = run(recipe, tmp_path / "runs")
+    assert is_finished(run_dir)

@@ -21,8 +21,8 @@ def recipe_of(folder, *overrides):
     return read(write_recipes(folder), *overrides)
 
 
-def checkpoints(run):
-    return [torch.load(path, weights_only=True) for path in sorted((run / "checkpoints").glob("step-*.pt"))]
+def checkpoints(run_dir):
+    return [torch.load(path, weights_only=True) for path in sorted((run_dir / "checkpoints").glob("step-*.pt"))]
 
 
 def no_nan(state):
@@ -30,7 +30,7 @@ def no_nan(state):
 
 
 @pytest.mark.parametrize("where", ["loss", "gradient", "teacher", "student"])
-def test_it_stops_and_says_step_term_and_images(tmp_path, monkeypatch, where):
+def test_it_stops_and_names_step_term_and_images(tmp_path, monkeypatch, where):
     recipe = recipe_of(tmp_path)
     run(recipe.teacher_recipe, tmp_path / "runs")
     poison(monkeypatch, where, 5)
@@ -56,14 +56,14 @@ def test_a_skipped_step_leaves_no_trace(tmp_path, monkeypatch, where):
     recipe = baseline_of(recipe_of(tmp_path, "train.on_nan=skip", "train.steps=3", "train.save_every=1"))
     poison(monkeypatch, where, 1)
     with pytest.warns(UserWarning, match=r"step 2: .*; skipped \(1 of at most 10\)"):
-        (done,), _ = run(recipe, tmp_path / "runs")
+        (run_dir,), _ = run(recipe, tmp_path / "runs")
     assert equal(*kept(tmp_path, 1, 2))
-    assert all(value.isfinite().all() for value in weights(done).values())
-    assert {line["not_finite"] for line in read_metrics(done) if line["step"] >= 2 and "lr" in line} == {1}
+    assert all(value.isfinite().all() for value in weights(run_dir).values())
+    assert {line["not_finite"] for line in read_metrics(run_dir) if line["step"] >= 2 and "lr" in line} == {1}
 
 
 def kept(folder, *steps):
-    """The students after these steps."""
+    """The student's state after each of these steps."""
     return (torch.load(folder / f"kept{step}.pt", weights_only=True)["student"] for step in steps)
 
 
@@ -89,7 +89,7 @@ def test_restore_goes_back_to_the_last_checkpoint_and_on_with_the_next_images(tm
     assert all(torch.equal(keys[0][i]["momentum_buffer"], keys[1][i]["momentum_buffer"]) for i in keys[0])
 
 
-def test_only_so_many_are_skipped(tmp_path, monkeypatch):
+def test_steps_beyond_the_limit_are_not_skipped(tmp_path, monkeypatch):
     recipe = baseline_of(recipe_of(tmp_path, "train.on_nan=skip", "train.nan_limit=2"))
     poison(monkeypatch, "loss", *range(1, 8))
     with pytest.warns(UserWarning, match="skipped"), pytest.raises(DivergedError) as caught:
@@ -108,8 +108,8 @@ def test_skipping_survives_a_resume(tmp_path, monkeypatch):
         patched.setattr(train, "distill_step", lambda run, batch: 1 / 0 if run.step == 7 else spoilt(run, batch))
         with pytest.raises(ZeroDivisionError), pytest.warns(UserWarning, match="skipped"):
             run(recipe, tmp_path / "cut")
-    (cut,), said = run(recipe, tmp_path / "cut")
-    assert "  resumes at step 6 of 8" in said
+    (cut,), lines = run(recipe, tmp_path / "cut")
+    assert "  resumes at step 6 of 8" in lines
     assert equal(weights(cut), weights(whole))
     assert (cut / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
 
@@ -121,16 +121,16 @@ def test_nan_in_the_student_is_never_saved(tmp_path, monkeypatch):
     def spoilt(run, batch):
         losses = ordinary(run, batch)
         if run.step == 3:
-            mean = run.student.network.norm.running_mean  # seen by no loss in training mode
+            mean = run.student.network.norm.running_mean  # no loss reads it in training mode
             run.optimizer.register_step_post_hook(lambda *_: mean.fill_(float("nan")))
         return losses
 
     monkeypatch.setattr(train, "distill_step", spoilt)
     with pytest.raises(DivergedError, match="step 4: NaN in the student, not saved; the last checkpoint is good"):
         run(recipe, tmp_path / "runs")
-    (done,) = (tmp_path / "runs").glob("*/seed0")
-    assert max(state["step"] for state in checkpoints(done)) == 3
-    assert all(map(no_nan, checkpoints(done)))
+    (run_dir,) = (tmp_path / "runs").glob("*/seed0")
+    assert max(state["step"] for state in checkpoints(run_dir)) == 3
+    assert all(map(no_nan, checkpoints(run_dir)))
 
 
 def full_disk_at(monkeypatch, *saves):
@@ -157,31 +157,31 @@ def test_a_save_that_fails_is_a_warning_and_the_next_one_tries_again(tmp_path, m
         again,
         pytest.warns(UserWarning, match=r"step-4-\w+\.pt: cannot be written \(No space .*; the next save tries again"),
     ):
-        (done,), _ = run(recipe, tmp_path / "runs")
-    assert equal(weights(done), weights(whole))
-    assert sorted(state["step"] for state in checkpoints(done)) == [6, 8]
+        (run_dir,), _ = run(recipe, tmp_path / "runs")
+    assert equal(weights(run_dir), weights(whole))
+    assert sorted(state["step"] for state in checkpoints(run_dir)) == [6, 8]
 
 
-def test_a_last_save_that_fails_ends_the_run_with_the_older_ones_as_they_were(tmp_path, monkeypatch):
+def test_a_last_save_that_fails_ends_the_run_and_keeps_the_older_checkpoints(tmp_path, monkeypatch):
     recipe = baseline_of(recipe_of(tmp_path, "train.evaluate_every=0"))
     full_disk_at(monkeypatch, 5)
     with pytest.raises(StorageError, match="step-8-"):
         run(recipe, tmp_path / "runs")
-    (done,) = (tmp_path / "runs").glob("*/seed0")
-    assert sorted(state["step"] for state in checkpoints(done)) == [4, 6]
-    assert not (done / "result.json").exists()
+    (run_dir,) = (tmp_path / "runs").glob("*/seed0")
+    assert sorted(state["step"] for state in checkpoints(run_dir)) == [4, 6]
+    assert not (run_dir / "result.json").exists()
     monkeypatch.undo()
-    _, said = run(recipe, tmp_path / "runs")
-    assert "  resumes at step 6 of 8" in said
+    _, lines = run(recipe, tmp_path / "runs")
+    assert "  resumes at step 6 of 8" in lines
 
 
-def test_a_best_that_could_not_be_saved_is_not_the_best(tmp_path, monkeypatch):
+def test_an_evaluation_whose_checkpoint_could_not_be_saved_is_not_the_best(tmp_path, monkeypatch):
     recipe = baseline_of(recipe_of(tmp_path, "train.select=best", "train.evaluate_every=1", "train.save_every=0"))
     full_disk_at(monkeypatch, 2)
     with pytest.warns(UserWarning, match="the next save tries again"):
-        (done,), _ = run(recipe, tmp_path / "runs")
-    final = next(line["final/miou"] for line in read_metrics(done) if "final/miou" in line)
-    later = [line["val/miou"] for line in read_metrics(done) if "val/miou" in line and line["step"] > 1]
+        (run_dir,), _ = run(recipe, tmp_path / "runs")
+    final = next(line["final/miou"] for line in read_metrics(run_dir) if "final/miou" in line)
+    later = [line["val/miou"] for line in read_metrics(run_dir) if "val/miou" in line and line["step"] > 1]
     assert final == pytest.approx(max(later), abs=1e-12)
 
 

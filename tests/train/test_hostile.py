@@ -1,4 +1,4 @@
-"""Strangers' recipes and checkpoints: refused, and nothing of them runs. A tenth by default, all under `slow`."""
+"""Hostile recipes and checkpoints are refused, and none of their code runs. A tenth by default, all with `slow`."""
 
 import hashlib
 import io
@@ -103,7 +103,7 @@ class Call:
 
 
 def hostile_checkpoints(folder):
-    """Pickles that call, raw and inside torch's own container, in every protocol; and what only looks like a file."""
+    """Pickles that call functions, raw and in torch's container, in every protocol; and files that only look right."""
     canary, secret = str(folder / "canary"), str(folder / "secret")
     calls = [
         (os.mkdir, canary),

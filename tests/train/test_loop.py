@@ -11,10 +11,10 @@ from kd.errors import DivergedError
 from kd.train.loop import train
 
 
-def test_the_teacher_is_bit_equal_after_training():
+def test_the_teacher_does_not_change_in_training():
     run = toy_run(batch_norm=True)
     before = copy.deepcopy(run.teacher.state_dict())
-    run.teacher.train()  # must not reach the network
+    run.teacher.train()  # must not change the mode of the network
     train(run)
     after = run.teacher.state_dict()
     assert all(torch.equal(before[key], after[key]) for key in before)

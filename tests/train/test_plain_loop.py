@@ -12,7 +12,7 @@ from kd.data.loader import order
 from kd.data.split import Split
 from kd.parts.assemble import assemble
 
-ASKED = (
+OVERRIDES = (
     "train.precision=fp32",
     "train.steps=12",
     "schedule={use: kd.schedules.poly, args: {power: 0.9}}",
@@ -23,7 +23,7 @@ ASKED = (
 
 
 def by_hand(student, adapter, teacher, images):
-    """12 steps of 4 images: cross entropy + PixelKL at T = 4 + 2 · MSE behind an adapter, SGD on a poly schedule."""
+    """12 steps of 4 images: cross entropy + PixelKL at T = 4 + 2 · MSE after an adapter, SGD with a poly schedule."""
     parameters = [*student.parameters(), *adapter.parameters()]
     optimizer = torch.optim.SGD(parameters, lr=0.1, momentum=0.9, weight_decay=1e-2)
     positions = ((int(index), epoch) for epoch in range(4) for index in order(0, epoch, len(images)))
@@ -31,14 +31,14 @@ def by_hand(student, adapter, teacher, images):
         items = [images[position] for position in itertools.islice(positions, 4)]
         batch = torch.stack([item.image for item in items]) / 255
         labels = torch.stack([item.labels for item in items])
-        ours = student(batch)
+        output = student(batch)
         with torch.no_grad():
-            theirs = teacher(batch)
-        full = F.interpolate(ours.logits, labels.shape[1:], mode="bilinear", align_corners=False)
-        told = F.kl_div((ours.logits / 4).log_softmax(1), (theirs.logits / 4).softmax(1), reduction="none").sum(1)
-        hint = F.mse_loss(adapter(ours.features["low"]), theirs.features["low"])
+            target = teacher(batch)
+        full = F.interpolate(output.logits, labels.shape[1:], mode="bilinear", align_corners=False)
+        kl = F.kl_div((output.logits / 4).log_softmax(1), (target.logits / 4).softmax(1), reduction="none").sum(1)
+        mse = F.mse_loss(adapter(output.features["low"]), target.features["low"])
         optimizer.zero_grad()
-        (F.cross_entropy(full, labels) + 16 * told.mean() + 2 * hint).backward()
+        (F.cross_entropy(full, labels) + 16 * kl.mean() + 2 * mse).backward()
         for group in optimizer.param_groups:
             group["lr"] = 0.1 * (1 - step / 12) ** 0.9
         optimizer.step()
@@ -47,17 +47,17 @@ def by_hand(student, adapter, teacher, images):
 def test_a_run_ends_where_a_plain_loop_ends(tmp_path):
     path = write_recipes(tmp_path)
     nets = tmp_path / "nets.py"
-    nets.write_text(nets.read_text().replace("nn.Dropout(0.2)", "nn.Identity()"))  # its draws are the engine's own
-    recipe = read(path, *ASKED)
-    (found,), _ = run(recipe, tmp_path / "runs")
-    parts = assemble(recipe, runs=tmp_path / "runs", seed=0)  # what the run began with
+    nets.write_text(nets.read_text().replace("nn.Dropout(0.2)", "nn.Identity()"))  # the engine draws other numbers
+    recipe = read(path, *OVERRIDES)
+    (run_dir,), _ = run(recipe, tmp_path / "runs")
+    parts = assemble(recipe, runs=tmp_path / "runs", seed=0)  # the state in which the run began
     student, adapter, teacher = (
-        copy.deepcopy(each)
-        for each in (parts.student.network, parts.student.adapters["hint"], parts.teacher.network.eval())
+        copy.deepcopy(module)
+        for module in (parts.student.network, parts.student.adapters["hint"], parts.teacher.network.eval())
     )
     start = copy.deepcopy(student.state_dict())
     by_hand(student.train(), adapter, teacher, Split(parts.train, (32, 32), augment=[RandomFlip()]))
-    trained = weights(found)
+    trained = weights(run_dir)
     for name, value in student.state_dict().items():
         torch.testing.assert_close(trained[name], value, rtol=1e-5, atol=1e-6)
         assert not torch.equal(value, start[name]), name

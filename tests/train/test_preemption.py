@@ -1,4 +1,4 @@
-"""Signals wherever they come: the run leaves soon, has lost nothing, and ends as if nothing had happened."""
+"""Signals at any time: the run stops soon, loses nothing, and in the end equals an uninterrupted run."""
 
 import os
 import signal
@@ -18,7 +18,7 @@ from kd.train.signals import Stop
 
 
 def kill_once(before, number=signal.SIGUSR1, when=lambda: True):
-    """`before`, with a signal to this process in front of its first call that `when` likes."""
+    """`before`, with a signal to this process before its first call for which `when` is true."""
     sent = []
 
     def killing(*arguments, **options):
@@ -40,7 +40,7 @@ def same(cut, whole):
     assert read_result(cut).splits == read_result(whole).splits
 
 
-def test_a_signal_in_an_evaluation_ends_it_and_the_evaluation_is_made_up_for(tmp_path, monkeypatch, recipe):
+def test_a_signal_ends_an_evaluation_which_is_repeated_after_the_resume(tmp_path, monkeypatch, recipe):
     (whole,), _ = run(recipe, tmp_path / "whole")
     calls = []
 
@@ -57,20 +57,20 @@ def test_a_signal_in_an_evaluation_ends_it_and_the_evaluation_is_made_up_for(tmp
     assert len(calls) == 1
     (cut,) = (tmp_path / "cut").glob("*/seed0")
     assert not [line for line in read_metrics(cut) if "val/miou" in line]  # step 4's is cut short
-    _, said = run(recipe, tmp_path / "cut")
-    assert "  resumes at step 4 of 8" in said
+    _, lines = run(recipe, tmp_path / "cut")
+    assert "  resumes at step 4 of 8" in lines
     same(cut, whole)
 
 
-def test_a_signal_in_the_last_evaluation_is_no_loss_either(tmp_path, monkeypatch):
+def test_a_signal_in_the_last_evaluation_loses_nothing_either(tmp_path, monkeypatch):
     recipe = baseline_of(read(write_recipes(tmp_path), "train.evaluate_every=0", "train.save_every=0"))
     (whole,), _ = run(recipe, tmp_path / "whole")
     with monkeypatch.context() as patched:
         patched.setattr("kd.scoring.predict", kill_once(predict))
         with pytest.raises(StoppedError):
             run(recipe, tmp_path / "cut")
-    (cut,), said = run(recipe, tmp_path / "cut")
-    assert "  resumes at step 8 of 8" in said
+    (cut,), lines = run(recipe, tmp_path / "cut")
+    assert "  resumes at step 8 of 8" in lines
     same(cut, whole)
 
 
@@ -93,7 +93,7 @@ def test_no_run_begins_after_a_signal(tmp_path, monkeypatch, recipe):
     assert not list((tmp_path / "runs").glob("*/seed1"))
 
 
-def test_data_that_does_not_come_is_not_waited_for_long(tmp_path, monkeypatch):
+def test_a_stopped_run_does_not_wait_long_for_data(tmp_path, monkeypatch):
     folder = tmp_path / "r"
     path = write_recipes(folder)
     nets = folder / "nets.py"
@@ -103,7 +103,7 @@ def test_data_that_does_not_come_is_not_waited_for_long(tmp_path, monkeypatch):
     monkeypatch.setattr(signals, "PATIENCE", 0.5)
     saved = kill_once(loop.save, when=lambda: len(list(folder.rglob("*.pt"))) >= 2)
     monkeypatch.setattr(loop, "save", saved)
-    monkeypatch.setattr("kd.train.signals.Stop.agreed", lambda self: None)  # the step sees it; the wait must too
+    monkeypatch.setattr("kd.train.signals.Stop.agreed", lambda self: None)  # only the wait sees the signal
     began = time.monotonic()
     with pytest.raises(StoppedError):
         run(recipe, folder / "runs")
@@ -111,23 +111,23 @@ def test_data_that_does_not_come_is_not_waited_for_long(tmp_path, monkeypatch):
     assert list(folder.rglob("step-*.pt"))
 
 
-def test_a_slow_save_is_said_at_the_start(tmp_path, monkeypatch, recipe):
+def test_a_slow_save_is_reported_at_the_start(tmp_path, monkeypatch, recipe):
     monkeypatch.setattr(one_run, "SLOW_SAVE", 0.0)
-    _, said = run(recipe, tmp_path / "runs")
-    (line,) = [line for line in said if "a checkpoint takes" in line]
+    _, lines = run(recipe, tmp_path / "runs")
+    (line,) = [line for line in lines if "a checkpoint takes" in line]
     assert line == (
         "  a checkpoint takes 0 s to write, and torchrun kills processes 30 s after it asks them to stop: ask early "
         "(Slurm: --signal=B:USR1@120), or choose a faster disk with --runs DIR"
     )
-    assert said.index(line) < len(said) - 1
+    assert lines.index(line) < len(lines) - 1
     monkeypatch.setattr(one_run, "SLOW_SAVE", 10.0)
-    _, said = run(recipe, tmp_path / "other")
-    assert not [line for line in said if "a checkpoint takes" in line]
+    _, lines = run(recipe, tmp_path / "other")
+    assert not [line for line in lines if "a checkpoint takes" in line]
 
 
-def test_an_echo_of_torchrun_is_not_a_second_signal(monkeypatch):
+def test_a_signal_that_torchrun_forwards_is_not_a_second_signal(monkeypatch):
     monkeypatch.setattr(signals.distributed, "world", lambda: 2)
     stop = Stop()
     stop.handle(signal.SIGTERM, None)
-    stop.handle(signal.SIGTERM, None)  # without the echo's time, it would end this process
+    stop.handle(signal.SIGTERM, None)  # later, a second signal would end this process
     assert stop.signal == signal.SIGTERM

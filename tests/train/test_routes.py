@@ -35,7 +35,7 @@ def test_one_command_reads_each_recipe_once_and_builds_each_network_once_a_run(t
     assert main(arguments) == 0
     assert opened == {"student.yaml": 1, "teacher.yaml": 1}
     built = Counter(sys.modules[importable(nets)].BUILT)
-    # channels 8: the teacher's own run, and the teacher of each seed; 4: the student and the baseline of each seed
+    # channels 8: the teacher's run, and the teacher of each seed; 4: the student and the baseline of each seed
     assert built == {8: 1 + 2, 4: 2 + 2}
 
 
@@ -53,11 +53,11 @@ def test_a_dry_run_leaves_weights_buffers_and_random_state_as_they_were(tmp_path
     assert torch.equal(random, torch.get_rng_state())
 
 
-def test_the_loop_is_one_function_that_a_reader_follows():
+def test_the_loop_is_one_short_function_that_shows_every_part_of_a_step():
     source = inspect.getsource(train)
     body = source.replace(f'"""{train.__doc__}"""', "")
     assert len(body.splitlines()) <= 45
-    story = [
+    shown = [
         "phases.enter",
         "set_learning_rate",
         "accumulate_gradients",
@@ -65,8 +65,8 @@ def test_the_loop_is_one_function_that_a_reader_follows():
         "optimizer.step",
         "update_average",
     ]
-    story += ["guard.leave_out", "reports.write", "evaluations.evaluate", "ended_early", "save("]
-    assert [name for name in story if name not in body] == []
+    shown += ["guard.leave_out", "reports.write", "evaluations.evaluate", "ended_early", "save("]
+    assert [name for name in shown if name not in body] == []
 
 
 def test_the_state_of_a_run_is_data():
@@ -74,13 +74,13 @@ def test_the_state_of_a_run_is_data():
     assert functions == {"teacher"}
 
 
-def test_there_are_no_import_circles():
+def test_imports_have_no_cycles():
     """Imports inside functions and for type checkers count too."""
     graph = grimp.build_graph("kd", "teachers", "students", exclude_type_checking_imports=False)
-    graph.remove_module("kd")  # the face imports everything, and nothing imports it but through it
-    circles, seen = [], set()
+    graph.remove_module("kd")  # the package's face imports everything
+    cycles, seen = [], set()
     for module in sorted(graph.modules):
         for imported in graph.find_modules_directly_imported_by(module):
             if module in graph.find_downstream_modules(module) and (imported, module) not in seen:
-                circles.append((module, imported))
-    assert circles == []
+                cycles.append((module, imported))
+    assert cycles == []

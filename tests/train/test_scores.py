@@ -20,7 +20,7 @@ def by_hand(network, images, starts):
     """Probabilities (N, 2, 48, 64) by plain loops: every scale, straight and mirrored, every window.
 
     Args:
-        starts: scale -> where windows of 32 × 32 begin, down and across.
+        starts: scale -> the first rows and columns of the windows of 32 × 32.
     """
     size, total = (48, 64), 0
     for scale, (tops, lefts) in starts.items():
@@ -50,17 +50,17 @@ def test_the_result_is_what_size_windows_scales_and_mirror_images_give_by_hand(t
     options = "evaluate={size: [48, 64], window: [32, 32], scales: [1.0, 1.5], flip: true}"
     recipe = baseline_of(read(write_recipes(tmp_path), options))
     with torch.enable_grad():
-        (done,), _ = run(recipe, tmp_path / "runs")
+        (run_dir,), _ = run(recipe, tmp_path / "runs")
         (plain,), _ = run(baseline_of(read(tmp_path / "student.yaml")), tmp_path / "runs")
-    assert equal(weights(done), weights(plain))  # scoring changes no training
-    network, val = load_network(done, trust=True), Maker(recipe).dataset("val")
+    assert equal(weights(run_dir), weights(plain))  # scoring changes no training
+    network, val = load_network(run_dir, trust=True), Maker(recipe).dataset("val")
     starts = {1.0: ((0, 16), (0, 16, 32)), 1.5: ((0, 20, 40), (0, 16, 32, 48, 64))}  # overlapping by a third at least
     expected = torch.zeros(2, 2, dtype=torch.int64)
     for batch in evaluation_batches(val, (48, 64), batch_size=4):
         logs = by_hand(network, batch.images.float() / 255, starts).log()
-        found = F.interpolate(logs, (32, 32), mode="bilinear", antialias=True).argmax(1)
-        expected += sum(counted(labels, one) for labels, one in zip(batch.labels, found, strict=True))
-    result = torch.from_numpy(read_result(done).splits["val"].confusion)
+        predictions = F.interpolate(logs, (32, 32), mode="bilinear", antialias=True).argmax(1)
+        expected += sum(counted(*maps) for maps in zip(batch.labels, predictions, strict=True))
+    result = torch.from_numpy(read_result(run_dir).splits["val"].confusion)
     assert (result - expected).abs().sum() <= 4  # of 12 · 32 · 32 pixels: two may be near a tie
     assert (torch.from_numpy(read_result(plain).splits["val"].confusion) - expected).abs().sum() > 40
 
@@ -69,14 +69,15 @@ def test_the_result_is_what_size_windows_scales_and_mirror_images_give_by_hand(t
 def test_agreement_is_the_share_of_pixels_that_both_predict_alike(tmp_path):
     recipe = read(write_recipes(tmp_path), "train.steps=30", "train.evaluate_every=30")
     with torch.enable_grad():
-        (done,), _ = run(recipe, tmp_path / "runs")
-    networks = [load_network(one, trust=True) for one in (done, Path(read_result(done).teacher.run))]
+        (run_dir,), _ = run(recipe, tmp_path / "runs")
+    teacher_dir = Path(read_result(run_dir).teacher.run)
+    networks = [load_network(folder, trust=True) for folder in (run_dir, teacher_dir)]
     same = pixels = 0
     for batch in evaluation_batches(Maker(recipe).dataset("val"), (32, 32), batch_size=4):
         logits = [network(batch.images.float() / 255).logits for network in networks]
         student, teacher = (F.interpolate(maps, (32, 32), mode="bilinear").argmax(1) for maps in logits)
         same, pixels = same + (student == teacher).sum().item(), pixels + student.numel()
-    (line,) = [line for line in read_metrics(done) if "agreement/pixel_accuracy" in line]
+    (line,) = [line for line in read_metrics(run_dir) if "agreement/pixel_accuracy" in line]
     assert line["agreement/pixel_accuracy"] == pytest.approx(same / pixels, abs=4 / pixels)
     assert 0.5 < same / pixels < 1
 
@@ -91,9 +92,9 @@ def test_each_images_counts_are_kept_and_two_processes_keep_the_same(tmp_path):
     (batch,) = evaluation_batches(val, (32, 32), batch_size=7)
     expected = []
     for image, labels in zip(batch.images, batch.labels, strict=True):
-        found = F.interpolate(network(image[None].float() / 255).logits, (32, 32), mode="bilinear")[0].argmax(0)
-        of_class = [((found == k) & (labels == k), found == k, labels == k) for k in (0, 1)]
-        expected.append([[int(where.sum()) for where in places] for places in of_class])
+        predicted = F.interpolate(network(image[None].float() / 255).logits, (32, 32), mode="bilinear")[0].argmax(0)
+        masks = [((predicted == k) & (labels == k), predicted == k, labels == k) for k in (0, 1)]
+        expected.append([[int(mask.sum()) for mask in of_class] for of_class in masks])
     names, counts = read_counts(alone)["val"]
     assert names == tuple(f"stripes {index}" for index in range(7))
     assert counts.tolist() == expected
@@ -105,7 +106,7 @@ def test_each_images_counts_are_kept_and_two_processes_keep_the_same(tmp_path):
     assert (np.abs(two.counts - counts).sum(axis=(0, 1)) <= 8).all()  # weights that differ in the last digits
     split = result.splits["val"]
     sums = (split.confusion.diagonal(), split.confusion.sum(0), split.confusion.sum(1))
-    assert two.counts.sum(0).T.tolist() == [one.tolist() for one in sums]
+    assert two.counts.sum(0).T.tolist() == [counts.tolist() for counts in sums]
     for scored in (split, result.teacher.splits["val"]):
         assert list(scored.metrics) == ["BoundaryIoU", "BoundaryIoU(ratio=0.1)"]
         assert all(0 <= metric.headline <= 1 for metric in scored.metrics.values())

@@ -8,7 +8,7 @@ from kd.train.signals import stopping
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2])
-def test_the_first_signal_is_noted(number):
+def test_the_first_signal_is_recorded(number):
     before = signal.getsignal(number)
     with stopping() as stop:
         os.kill(os.getpid(), number)
@@ -18,7 +18,7 @@ def test_the_first_signal_is_noted(number):
     assert signal.getsignal(number) == before
 
 
-def test_the_second_signal_acts_at_once():
+def test_the_second_signal_ends_the_process():
     child = os.fork()
     if child == 0:
         with stopping():

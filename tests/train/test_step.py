@@ -5,7 +5,7 @@ from kd.types import Batch, Tapped
 
 
 class Spy:
-    """A loss that keeps what it was given."""
+    """A loss that keeps its arguments."""
 
     compares = "either"
 
@@ -31,14 +31,14 @@ def call(labels, student, teacher, logits=None, inside=None, **options):
     return spy.seen
 
 
-def test_the_students_map_comes_to_the_teachers_size():
+def test_the_students_map_is_resized_to_the_teachers_size():
     student, teacher, labels = call(torch.zeros(1, 8, 8).long(), torch.rand(1, 2, 2, 2), torch.rand(1, 2, 4, 4))
     assert (student.shape, teacher.shape, labels.shape) == ((1, 2, 4, 4), (1, 2, 4, 4), (1, 4, 4))
 
 
-def test_resize_teacher_turns_it_round():
+def test_resize_teacher_does_the_reverse():
     seen = call(torch.zeros(1, 8, 8).long(), torch.rand(1, 2, 2, 2), torch.rand(1, 2, 4, 4), resized="teacher")
-    assert [tuple(each.shape[-2:]) for each in seen] == [(2, 2)] * 3
+    assert [tuple(tensor.shape[-2:]) for tensor in seen] == [(2, 2)] * 3
 
 
 def test_labels_are_read_under_the_centre_of_a_cell():
@@ -63,32 +63,32 @@ def test_pixels_all_and_unlabelled_take_the_teachers_argmax_but_never_padding():
 def test_several_taps_give_the_loss_tuples_at_each_pairs_size():
     pair = (torch.rand(1, 2, 2, 2), torch.rand(1, 3, 4, 4))
     student, teacher, labels = call(torch.zeros(1, 8, 8).long(), pair, pair)
-    assert [each.shape[-1] for each in labels] == [2, 4]
+    assert [single.shape[-1] for single in labels] == [2, 4]
     assert len(student) == len(teacher) == 2
 
 
-def test_auxiliary_heads_count_with_their_weight():
-    ones = Tapped(torch.zeros(1, 2, 2, 2), {"a": torch.zeros(1, 2, 1, 1), "b": torch.zeros(1, 2, 1, 1)}, {})
+def test_auxiliary_heads_are_added_with_their_weight():
+    student = Tapped(torch.zeros(1, 2, 2, 2), {"a": torch.zeros(1, 2, 1, 1), "b": torch.zeros(1, 2, 1, 1)}, {})
     sizes = []
 
     def loss(logits, labels):
         sizes.append(tuple(logits.shape[-2:]))
         return torch.ones(())
 
-    total = Supervised(loss, 0.4)(ones, torch.zeros(1, 4, 4).long())
+    total = Supervised(loss, 0.4)(student, torch.zeros(1, 4, 4).long())
     assert total.item() == torch.tensor(1.8).item()
     assert sizes == [(4, 4)] * 3
 
 
-def test_a_teacher_of_some_classes_is_compared_on_those_alone():
-    ours, theirs = torch.rand(1, 4, 1, 5), torch.rand(1, 4, 1, 5)
-    student, teacher, labels = call([[[0, 1, 2, 3, 255]]], ours, theirs, known=(3, 1))
-    assert torch.equal(student, ours[:, [3, 1]])
-    assert torch.equal(teacher, theirs[:, [3, 1]])
+def test_a_teacher_of_some_classes_is_compared_on_those_only():
+    student_map, teacher_map = torch.rand(1, 4, 1, 5), torch.rand(1, 4, 1, 5)
+    student, teacher, labels = call([[[0, 1, 2, 3, 255]]], student_map, teacher_map, known=(3, 1))
+    assert torch.equal(student, student_map[:, [3, 1]])
+    assert torch.equal(teacher, teacher_map[:, [3, 1]])
     assert labels.tolist() == [[[255, 1, 255, 0, 255]]]
 
 
-def test_pixels_without_a_label_count_by_the_teachers_known_answer():
+def test_pixels_without_a_label_take_the_teachers_known_class():
     logits = torch.tensor([[[[0.0, 1.0]], [[5.0, 0.0]], [[0.0, 0.0]]]])  # class 1, then class 0
     _, _, labels = call([[[255, 255]]], logits, logits, logits, pixels="all", known=(0, 1))
     assert labels.tolist() == [[[1, 0]]]

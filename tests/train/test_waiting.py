@@ -1,4 +1,4 @@
-"""Several runs, one teacher: one trains it, the others wait for it and use it."""
+"""Several runs with one teacher: one process trains it, the others wait and then use it."""
 
 import os
 import re
@@ -25,38 +25,38 @@ def test_three_that_start_together_train_the_teacher_once(tmp_path):
         if child == 0:
             status = 99
             try:
-                _, said = run(read(path, f"optimizer.args.lr={lr}"), tmp_path / "runs")
-                (tmp_path / f"said{lr}").write_text("\n".join(said))
+                _, lines = run(read(path, f"optimizer.args.lr={lr}"), tmp_path / "runs")
+                (tmp_path / f"lines{lr}").write_text("\n".join(lines))
                 status = 0
             finally:
                 os._exit(status)
         children.append(child)
     assert [os.waitpid(child, 0)[1] for child in children] == [0, 0, 0]
-    said = [(tmp_path / f"said{lr}").read_text() for lr in (0.1, 0.05, 0.02)]
-    assert sum("nets.py:Net, from labels alone" in one for one in said) == 1
-    assert sum(bool(re.search(r"teacher-\w+/seed0: finished", one)) for one in said) == 2
+    texts = [(tmp_path / f"lines{lr}").read_text() for lr in (0.1, 0.05, 0.02)]
+    assert sum("nets.py:Net, from labels alone" in text for text in texts) == 1
+    assert sum(bool(re.search(r"teacher-\w+/seed0: finished", text)) for text in texts) == 2
     assert len(list((tmp_path / "runs").glob("student-*/seed0/result.json"))) == 3
 
 
-def test_the_wait_is_said_once_a_minute(tmp_path, monkeypatch):
+def test_the_wait_is_reported_once_a_minute(tmp_path, monkeypatch):
     recipe = read(write_recipes(tmp_path))
     teacher = run_directory(recipe.teacher_recipe, tmp_path / "runs", 0)
     monkeypatch.setattr(run_module, "POLL", 1.0)
-    said, looks = [], []
+    lines, sleeps = [], []
 
     def sleep(seconds):
-        looks.append(seconds)
-        if len(looks) == 130:
+        sleeps.append(seconds)
+        if len(sleeps) == 130:
             raise KeyboardInterrupt
 
     monkeypatch.setattr(run_module.time, "sleep", sleep)
     with locked(teacher), pytest.raises(KeyboardInterrupt):
-        run_module.run_recipe(recipe, runs=tmp_path / "runs", say=said.append, quiet=True)
+        run_module.run_recipe(recipe, runs=tmp_path / "runs", say=lines.append, quiet=True)
     owner = f"{teacher}: in use by process {os.getpid()} on {os.uname().nodename}; waiting for it"
-    assert said == [f"{owner} (0 s)", f"{owner} (60 s)", f"{owner} (2 min)"]
+    assert lines == [f"{owner} (0 s)", f"{owner} (60 s)", f"{owner} (2 min)"]
 
 
-def test_no_wait_is_status_7(tmp_path, capsys):
+def test_without_waiting_the_status_is_7(tmp_path, capsys):
     path = write_recipes(tmp_path)
     recipe = read(path)
     teacher = run_directory(recipe.teacher_recipe, tmp_path / "runs", 0)
@@ -73,7 +73,7 @@ def test_a_run_itself_is_never_waited_for(tmp_path):
         run(recipe, tmp_path / "runs")
 
 
-def test_a_teacher_whose_training_died_is_trained_on_by_the_one_who_waited(tmp_path, monkeypatch):
+def test_a_teacher_whose_training_died_is_resumed_by_the_process_that_waited(tmp_path, monkeypatch):
     recipe = read(write_recipes(tmp_path))
     ordinary = run_module.train_run
 

@@ -39,7 +39,7 @@ class Shown(Keeps):
         self.seen.append((step, name, picture.shape))
 
 
-def test_a_sink_that_fails_is_dropped_with_one_warning_and_the_others_go_on():
+def test_a_sink_that_fails_is_dropped_with_one_warning_and_the_others_continue():
     keeps = Keeps()
     progress = Progress({"disk": Fails(), "memory": keeps})
     with pytest.warns(UserWarning, match=r"disk: stopped \(OSError: No space left on device\); training continues"):
@@ -49,7 +49,7 @@ def test_a_sink_that_fails_is_dropped_with_one_warning_and_the_others_go_on():
     assert keeps.seen == [(1, {"a": 1.0}), (2, {"a": 2.0})]
 
 
-def test_pictures_are_drawn_for_those_who_show_them():
+def test_pictures_are_drawn_only_for_sinks_that_take_them():
     picture = np.zeros((2, 3, 3), np.uint8)
     Progress({"lines": Keeps()}).pictures(1, lambda: 1 / 0)
     shows, keeps = Shown(), Keeps()
@@ -94,7 +94,7 @@ def test_lines_after_the_resumed_step_are_cut(tmp_path):
     assert read_metrics(tmp_path) == [{"step": 1, "loss": 0.5}, {"step": 2, "loss": 1.0}, {"step": 3, "loss": 9.0}]
 
 
-def test_a_run_goes_on_behind_a_damaged_line_and_writes_the_file_without_it(tmp_path):
+def test_a_run_resumes_after_a_damaged_line_and_writes_the_file_without_it(tmp_path):
     (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n{"st\n{"step": 2}\n')
     with pytest.warns(
         UserWarning, match=r"metrics\.jsonl:2: not a line of metrics \(the file is damaged\); line skipped"
@@ -130,7 +130,7 @@ def events(folder):
     return EventAccumulator(str(folder), size_guidance={"images": 0, "scalars": 0}).Reload()
 
 
-def test_tensorboard_gets_all_there_is_to_see(tmp_path):
+def test_tensorboard_gets_all_numbers_and_pictures(tmp_path):
     overrides = (
         "log.tensorboard=true",
         "log.gradients=4",
@@ -138,23 +138,23 @@ def test_tensorboard_gets_all_there_is_to_see(tmp_path):
         "data.args={count: 5}",
     )
     recipe = read(write_recipes(tmp_path), *overrides)
-    (done,), _ = run(recipe, tmp_path / "runs")
-    found, lines = events(done), read_metrics(done)
-    tags = found.Tags()
+    (run_dir,), _ = run(recipe, tmp_path / "runs")
+    written, lines = events(run_dir), read_metrics(run_dir)
+    tags = written.Tags()
     kept = {name for line in lines for name in line} - {"step"}
     assert set(tags["scalars"]) == kept | {"speed/images_per_second"}
     assert kept >= {"loss/supervised", "loss/kl", "loss/hint", "loss/total", "gradient_norm", "lr", "lr/1"}
     assert kept >= {"val/miou", "agreement/miou", "final/miou"}
     assert {name for name in kept if "kl" in name} > {"loss/kl"}  # log.gradients
     for name in kept:
-        told = [(event.step, event.value) for event in found.Scalars(name)]
-        assert told == [(line["step"], pytest.approx(line[name], rel=1e-6)) for line in lines if name in line], name
-    rates = {name: [event.value for event in found.Scalars(name)] for name in ("lr", "lr/1")}
+        logged = [(event.step, event.value) for event in written.Scalars(name)]
+        assert logged == [(line["step"], pytest.approx(line[name], rel=1e-6)) for line in lines if name in line], name
+    rates = {name: [event.value for event in written.Scalars(name)] for name in ("lr", "lr/1")}
     assert rates["lr/1"] == pytest.approx([10 * rate for rate in rates["lr"]])
     panels = [f"{when}/stripes {index}" for when in ("final", "val") for index in range(4)]
     assert sorted(tags["images"]) == sorted([*panels, "val/confusion", "final/confusion"])
-    assert [event.step for event in found.Images("val/confusion")] == [4, 8]
-    first = found.Images("val/stripes 0")[0]
+    assert [event.step for event in written.Images("val/confusion")] == [4, 8]
+    first = written.Images("val/stripes 0")[0]
     assert (first.height, first.width) == (32, 96)  # image, labels, prediction
 
 
@@ -162,16 +162,16 @@ def test_tensorboards_hparams_are_the_recipe_beside_the_final_score(tmp_path):
     from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
     recipe = baseline_of(read(write_recipes(tmp_path), "log.tensorboard=true", "log.panels=0", "train.seeds=[3]"))
-    (done,), _ = run(recipe, tmp_path / "runs")
-    found = events(done)
-    plugin = found.summary_metadata["_hparams_/session_start_info"].plugin_data
+    (run_dir,), _ = run(recipe, tmp_path / "runs")
+    written = events(run_dir)
+    plugin = written.summary_metadata["_hparams_/session_start_info"].plugin_data
     chosen = HParamsPluginData.FromString(plugin.content).session_start_info.hparams
     assert (chosen["seed"].number_value, chosen["train.batch_size"].number_value) == (3, 4)
     assert chosen["student.use"].string_value.endswith("nets.py:Net")
     assert chosen["data.size"].string_value == "[32, 32]"
     assert "teacher" not in chosen
-    experiment = found.summary_metadata["_hparams_/experiment"].plugin_data
+    experiment = written.summary_metadata["_hparams_/experiment"].plugin_data
     (metric,) = HParamsPluginData.FromString(experiment.content).experiment.metric_infos
     assert metric.name.tag == "final/miou"
-    (score,) = found.Scalars("final/miou")
-    assert (score.step, score.value) == (8, pytest.approx(read_metrics(done)[-1]["final/miou"]))
+    (score,) = written.Scalars("final/miou")
+    assert (score.step, score.value) == (8, pytest.approx(read_metrics(run_dir)[-1]["final/miou"]))

@@ -1,4 +1,4 @@
-"""Weights & Biases: with a stand-in that keeps what it is told; with the package itself, offline, where it is there."""
+"""Weights & Biases: with a stand-in that records its calls; with the package itself, offline, if it is installed."""
 
 import json
 import os
@@ -24,7 +24,7 @@ TRACK = "track={project: shapes, entity: team}"
 
 
 class StandIn(ModuleType):
-    """The part of `wandb` that is used; every session's arguments and log."""
+    """The part of `wandb` that is used; it records the arguments and the log of every session."""
 
     def __init__(self):
         super().__init__("wandb")
@@ -75,7 +75,7 @@ def recipe(tmp_path):
 
 
 def numbers(*sessions):
-    """Every (step, name) that was told, in order, and its value; no times."""
+    """Every (step, name) that was logged, in order, and its value; without times."""
     return [
         ((line["step"], name), value)
         for session in sessions
@@ -85,47 +85,49 @@ def numbers(*sessions):
     ]
 
 
-def test_a_run_is_told_with_its_recipe_and_changes_by_nothing(tmp_path, wandb, recipe):
-    (done,), _ = run(recipe, tmp_path / "runs")
+def test_a_run_is_logged_with_its_recipe_and_does_not_change(tmp_path, wandb, recipe):
+    (run_dir,), _ = run(recipe, tmp_path / "runs")
     (session,) = wandb.sessions
     arguments = session.arguments
     assert (arguments["project"], arguments["entity"], arguments["resume"]) == ("shapes", "team", "allow")
-    assert (arguments["name"], arguments["group"]) == (f"{done.parent.name}/seed0", done.parent.name)
-    assert arguments["dir"] == str(done)
+    assert (arguments["name"], arguments["group"]) == (f"{run_dir.parent.name}/seed0", run_dir.parent.name)
+    assert arguments["dir"] == str(run_dir)
     assert arguments["config"] == recipe.resolved() | {"seed": 0}
     assert "mode" not in arguments  # WANDB_MODE's
     assert (os.environ["WANDB_INIT_TIMEOUT"], os.environ["WANDB_FINISH_TIMEOUT"]) == ("20", "20")
     assert session.metrics == {"*": "step"}
     assert session.finished
-    told = [({"step": step} | {name: value}) for (step, name), value in numbers(session)]
-    kept = [{"step": line["step"], name: line[name]} for line in read_metrics(done) for name in line if name != "step"]
-    assert told == kept
+    logged = [({"step": step} | {name: value}) for (step, name), value in numbers(session)]
+    kept = [
+        {"step": line["step"], name: line[name]} for line in read_metrics(run_dir) for name in line if name != "step"
+    ]
+    assert logged == kept
     assert any("speed/images_per_second" in line for line in session.logged)
-    assert json.loads((done / "wandb.json").read_text()) == {"id": arguments["id"], "told": {}}
+    assert json.loads((run_dir / "wandb.json").read_text()) == {"id": arguments["id"], "told": {}}
     untracked = baseline_of(read(tmp_path / "student.yaml"))
     assert untracked.id == recipe.id
     (plain,), _ = run(untracked, tmp_path / "other")
-    assert equal(weights(done), weights(plain))
-    assert (done / "metrics.jsonl").read_bytes() == (plain / "metrics.jsonl").read_bytes()
+    assert equal(weights(run_dir), weights(plain))
+    assert (run_dir / "metrics.jsonl").read_bytes() == (plain / "metrics.jsonl").read_bytes()
 
 
-def test_a_resumed_run_is_the_same_one_and_tells_no_number_twice(tmp_path, wandb):
+def test_a_resumed_run_keeps_its_id_and_logs_no_number_twice(tmp_path, wandb):
     recipe = baseline_of(read(write_recipes(tmp_path), TRACK, "train.save_every=4"))
     run(recipe, tmp_path / "whole")
     whole = wandb.sessions.pop()
-    for step in (7, 5):  # the second time it dies before it is where the first had been
+    for step in (7, 5):  # the second session dies before it reaches the last step of the first
         cut_at(step, recipe, tmp_path / "cut")
     run(recipe, tmp_path / "cut")
     first, second, third = wandb.sessions
     assert first.arguments["id"] == second.arguments["id"] == third.arguments["id"] != whole.arguments["id"]
-    assert second.logged == []  # steps 5: told before
+    assert second.logged == []  # step 5: logged by the first session
     assert min(line["step"] for line in third.logged) == 8
     assert numbers(first, second, third) == numbers(whole)
     assert all(session.finished for session in wandb.sessions)
 
 
-def test_an_evaluation_that_a_kill_cut_off_is_told_later(tmp_path, wandb):
-    """Each name goes on from its own last step: the report of step 4 was told, its score was not."""
+def test_an_evaluation_that_a_kill_cut_off_is_logged_later(tmp_path, wandb):
+    """Each name continues after its own last step: the report of step 4 was logged, its score was not."""
     (tmp_path / "wandb.json").write_text('{"id": "one", "told": {}}')
     (tmp_path / "metrics.jsonl").write_text('{"step": 2, "val/miou": 0.5}\n{"step": 4, "loss/total": 1.0}\n')
     sink = WeightsAndBiases(tmp_path, TrackConfig(project="shapes"), {})
@@ -139,7 +141,7 @@ def test_an_evaluation_that_a_kill_cut_off_is_told_later(tmp_path, wandb):
     assert {line["step"] for line in session.logged} == {4}
 
 
-def test_a_fresh_run_is_another_one(tmp_path, wandb, recipe):
+def test_a_fresh_run_has_another_id(tmp_path, wandb, recipe):
     run(recipe, tmp_path / "runs")
     run(recipe, tmp_path / "runs", fresh=True)
     first, second = wandb.sessions
@@ -148,13 +150,13 @@ def test_a_fresh_run_is_another_one(tmp_path, wandb, recipe):
 
 
 @pytest.mark.parametrize("where", ["init", 3])
-def test_when_it_fails_training_goes_on_after_one_warning(tmp_path, wandb, recipe, where):
+def test_when_it_fails_training_continues_after_one_warning(tmp_path, wandb, recipe, where):
     wandb.broken_at = where
-    done = "not written" if where == "init" else "stopped"
+    outcome = "not written" if where == "init" else "stopped"
     with pytest.warns(UserWarning, match="Weights & Biases") as caught:
         (cut,), _ = run(recipe, tmp_path / "runs")
     (warning,) = caught
-    assert str(warning.message) == f"Weights & Biases: {done} (OSError: no route to host); training continues"
+    assert str(warning.message) == f"Weights & Biases: {outcome} (OSError: no route to host); training continues"
     (plain,), _ = run(baseline_of(read(tmp_path / "student.yaml")), tmp_path / "other")
     assert equal(weights(cut), weights(plain))
     assert (cut / "metrics.jsonl").read_bytes() == (plain / "metrics.jsonl").read_bytes()
@@ -189,7 +191,7 @@ def test_a_missing_package_is_a_line_before_anything_is_trained(tmp_path, monkey
 
 
 def test_of_several_processes_rank_0_alone_tracks(tmp_path, monkeypatch):
-    """The stand-in of each forked process says by a file that it was asked."""
+    """The stand-in of each forked process creates a file when it is called."""
     write_plain(tmp_path)
     module = StandIn()
     ordinary = module.init
@@ -240,22 +242,22 @@ def test_the_package_itself_offline_through_a_resume(tmp_path, monkeypatch, capf
         monkeypatch.setenv(f"WANDB_{name}", value)
     recipe = baseline_of(read(write_recipes(tmp_path), TRACK, "train.save_every=4", "log.tensorboard=true"))
     cut_at(7, recipe, tmp_path / "runs")
-    (done,), _ = run(recipe, tmp_path / "runs")
-    found = list(records(done))
-    runs = [record.run for record in found if record.WhichOneof("record_type") == "run"]
-    assert {one.run_id for one in runs} == {json.loads((done / "wandb.json").read_text())["id"]}
-    assert {(one.project, one.entity, one.run_group) for one in runs} == {("shapes", "team", done.parent.name)}
-    axes = {r.metric.glob_name: r.metric.step_metric for r in found if r.WhichOneof("record_type") == "metric"}
+    (run_dir,), _ = run(recipe, tmp_path / "runs")
+    written = list(records(run_dir))
+    runs = [record.run for record in written if record.WhichOneof("record_type") == "run"]
+    assert {run.run_id for run in runs} == {json.loads((run_dir / "wandb.json").read_text())["id"]}
+    assert {(run.project, run.entity, run.run_group) for run in runs} == {("shapes", "team", run_dir.parent.name)}
+    axes = {r.metric.glob_name: r.metric.step_metric for r in written if r.WhichOneof("record_type") == "metric"}
     assert axes["*"] == "step"
-    kept = {(line["step"], name): line[name] for line in read_metrics(done) for name in line if name != "step"}
-    told, names = [], {name for _, name in kept}
-    for record in found:
+    kept = {(line["step"], name): line[name] for line in read_metrics(run_dir) for name in line if name != "step"}
+    logged, names = [], {name for _, name in kept}
+    for record in written:
         if record.WhichOneof("record_type") == "history":
             line = {item.key or item.nested_key[0]: json.loads(item.value_json) for item in record.history.item}
-            told += [((line["step"], name), line[name]) for name in line if name in names]
-    assert len(told) == len(kept)  # each once
-    assert dict(told) == kept
-    assert len(list(done.glob("wandb/offline-run-*"))) == 2
+            logged += [((line["step"], name), line[name]) for name in line if name in names]
+    assert len(logged) == len(kept)  # each once
+    assert dict(logged) == kept
+    assert len(list(run_dir.glob("wandb/offline-run-*"))) == 2
     assert not [file for file in Path.cwd().glob("wandb") if file.is_dir()]
     (plain,), _ = run(baseline_of(read(tmp_path / "student.yaml", "train.save_every=4")), tmp_path / "other")
-    assert equal(weights(done), weights(plain))
+    assert equal(weights(run_dir), weights(plain))
