@@ -137,16 +137,17 @@ def to_device(batch: Batch, precision: Precision) -> Batch:
 @contextmanager
 def restored(precision: Precision, *modules: nn.Module) -> Iterator[None]:
     """Restore the parameters and buffers of these modules, and the random state, after the block."""
-    device = precision.device
-    before = [tensor.detach().clone() for tensor in _tensors(modules)]
+    device, tree = precision.device, nn.ModuleList(modules)
+    before = {name: tensor.detach().clone() for name, tensor in _tensors(tree)}
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         yield
     with torch.no_grad():
-        for tensor, value in zip(_tensors(modules), before, strict=True):  # a loss may have replaced its buffers
-            tensor.copy_(value)
+        for name, tensor in _tensors(tree):
+            value = before.get(name, tensor)
+            if value.shape == tensor.shape:  # a loss may replace, add or enlarge its buffers
+                tensor.copy_(value)
 
 
-def _tensors(modules: Iterable[nn.Module]) -> Iterator[Tensor]:
-    for module in modules:
-        yield from module.parameters()
-        yield from module.buffers()
+def _tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    yield from module.named_parameters()
+    yield from module.named_buffers()

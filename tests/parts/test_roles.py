@@ -3,7 +3,7 @@ from torch import nn
 from toy import Toy, batch
 
 from kd.machine import Precision
-from kd.parts.roles import Student, Teacher, to_device
+from kd.parts.roles import Student, Teacher, restored, to_device
 
 CPU = Precision(torch.device("cpu"), torch.float32, torch.contiguous_format)
 
@@ -40,3 +40,20 @@ def test_several_taps_have_one_adapter_each():
     student = Student(Toy(4), {"t": ("low", "logits")}, {"t": adapters}, {})
     maps = student(to_device(batch(), CPU).images).at["t"]
     assert [single.shape[1] for single in maps] == [2, 3]
+
+
+def test_weights_buffers_and_random_state_are_restored_and_new_buffers_left():
+    module = nn.BatchNorm2d(2)
+    module.register_buffer("memory", torch.zeros(3))
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    random_state = torch.get_rng_state()
+    with restored(CPU, module):
+        module(torch.randn(4, 2, 3, 3))
+        module.weight.data += 1
+        module.memory = torch.ones(3)  # replaced, not changed in place
+        module.register_buffer("bank", torch.ones(2))
+    after = module.state_dict()
+    assert torch.equal(after.pop("bank"), torch.ones(2))
+    assert after.keys() == before.keys()
+    assert all(torch.equal(after[name], before[name]) for name in before)
+    assert torch.equal(torch.get_rng_state(), random_state)
