@@ -202,7 +202,7 @@ def test_filling_ahead_says_what_it_costs_and_leaves_nothing_to_compute(recipe, 
         re.escape(f"{folder}: 12 images × 2 views, {record / 1000:.3g} kB each: {24 * record / 1000:.3g} kB on disk ("),
         said[-2],
     )
-    assert said[-1] == f"{folder}: full"
+    assert said[-1] == f"{folder}: complete"
     parts, teacher = cached(recipe, tmp_path)
     calls[0] = 0
     for batch in batches(parts, 8):
