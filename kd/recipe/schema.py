@@ -91,7 +91,7 @@ class TeacherConfig(Section):
     """The network that teaches: exactly one of `recipe`, `run`, `use` and `ema`."""
 
     recipe: Text | None = Field(
-        default=None, description="Its recipe, relative to this one; trained first if it is not finished."
+        default=None, description="The teacher's recipe, relative to this one; trained first if it has no finished run."
     )
     run: Text | None = Field(default=None, description="A finished run directory, relative to the current folder.")
     use: ComponentPath | None = Field(
@@ -236,7 +236,7 @@ class TermConfig(Section):
     """One distillation term."""
 
     loss: Use = Field(description="The loss, called with the student's map, the teacher's map and the labels.")
-    at: AtConfig | None = Field(default=None, description="The taps that it reads; null: the logits of both.")
+    at: AtConfig | None = Field(default=None, description="The taps that the loss reads; null: the logits of both.")
     adapter: Use | None = Field(
         default=None, description="Maps the student's channels to the teacher's; trained with the student."
     )
@@ -383,7 +383,7 @@ class EvaluateConfig(Section):
     scales: Scales = Field(
         default=(1.0,), description="Factors of the size; the probabilities of all passes are averaged."
     )
-    flip: Flag = Field(default=False, description="Whether the mirrored image is a further pass.")
+    flip: Flag = Field(default=False, description="Whether a pass over the mirrored image is added.")
     agreement: Flag = Field(
         default=True, description="Whether evaluations in training report how much student and teacher agree."
     )

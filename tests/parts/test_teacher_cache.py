@@ -203,7 +203,7 @@ def test_filling_before_training_reports_the_size_and_leaves_nothing_to_compute(
         re.escape(f"{folder}: 12 images × 2 views, {record / 1000:.3g} kB each: {24 * record / 1000:.3g} kB on disk ("),
         lines[-2],
     )
-    assert lines[-1] == f"{folder}: full"
+    assert lines[-1] == f"{folder}: complete"
     parts, teacher = cached(recipe, tmp_path)
     calls[0] = 0
     for batch in batches(parts, 8):
