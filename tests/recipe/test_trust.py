@@ -62,7 +62,8 @@ def test_one_line_lists_all_untrusted_components(folder: Path) -> None:
     assert mistakes(text, "data.args.root=a b") == [
         "r.yaml:2:11: student.use: 'students.deep.MobileNetV3SmallASPP' (did you mean "
         "'students.MobileNetV3SmallASPP'?), 'my loss.py:AT', 'kd.loses.PixelKL' (did you mean 'kd.losses.PixelKL'?) "
-        "would be imported, but is not part of kd; if you trust this recipe: kd run r.yaml 'data.args.root=a b' --trust"
+        "would be imported, but are not part of kd; if you trust this recipe: "
+        "kd run r.yaml 'data.args.root=a b' --trust"
     ]
 
 
