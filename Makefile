@@ -5,7 +5,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 LONG := $(patsubst %,tests/test_%.py,demo docs methods readme recipes)
 FAST := $(patsubst %,tests/%,compare losses metrics networks recipe) $(filter-out $(LONG),$(wildcard tests/test_*.py))
 
-.PHONY: help demo test test-fast lint format typecheck docs clean
+.PHONY: help demo test test-fast lint format typecheck docs generated clean
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +34,10 @@ typecheck: .venv/installed-dev  ## mypy, strict
 docs: .venv/installed-dev  ## the pages and the API reference as HTML, offline: build/docs/index.html
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --conf-dir docs . build
 	@echo "build/docs/index.html"
+
+generated: .venv/installed-dev  ## the files written from the code: the JSON Schema and the table of losses
+	$(BIN)/kd schema > recipes/recipe.schema.json
+	$(BIN)/python docs/losses_table.py
 
 clean:  ## remove .venv and everything that tools wrote
 	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

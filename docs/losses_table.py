@@ -1,6 +1,6 @@
 """Write the table of docs/losses.md: one row per loss, from the code and the pages of docs/methods.
 
-Run `python docs/losses_table.py` after adding a loss; a test compares the page with this script's output.
+Run `make generated` after adding a loss; a test compares the page with this script's output.
 """
 
 import inspect

@@ -1,6 +1,6 @@
 """Knowledge distillation for semantic segmentation.
 
-`import kd` is instant: each name below is imported when it is first used, and torch with it.
+`import kd` is instant: what its names need is imported when they are first used, torch too.
 
     import kd
 
@@ -9,16 +9,22 @@
     network = kd.load_student(result.run_dirs[0])
 """
 
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kd.constants import IGNORE, __version__
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from kd import adapters, data, errors, losses, metrics, schedules
-    from kd.api import RunResult, evaluate, load_student, run
     from kd.compare import compare
     from kd.recipe import read_recipe
+    from kd.runs import Result, SplitResult
 
 __all__ = [
     "IGNORE",
@@ -37,20 +43,136 @@ __all__ = [
     "schedules",
 ]
 
-_HOMES = {
-    "RunResult": "kd.api",
-    "evaluate": "kd.api",
-    "load_student": "kd.api",
-    "read_recipe": "kd.recipe",
-    "run": "kd.api",
-}
+
+@dataclass(frozen=True)
+class RunResult:
+    """The finished runs of one recipe.
+
+    Attributes:
+        run_dirs: the run directories, one a seed, in the recipe's order of seeds.
+        results: the content of each one's `result.json`.
+        baseline_dirs: the run directories of the baseline; empty without `baseline=True`.
+        baseline_results: the content of each one's `result.json`.
+    """
+
+    run_dirs: tuple[Path, ...]
+    results: "tuple[Result, ...]"
+    baseline_dirs: tuple[Path, ...]
+    baseline_results: "tuple[Result, ...]"
+
+
+def run(
+    recipe: str | os.PathLike[str],
+    overrides: Iterable[str] = (),
+    *,
+    trust: bool = False,
+    runs: str | os.PathLike[str] = "runs",
+    baseline: bool = False,
+    fresh: bool = False,
+    quiet: bool = False,
+) -> RunResult:
+    """Train the runs of a recipe, its teacher first; the same call resumes runs that an earlier one left unfinished.
+
+    Args:
+        recipe: a recipe file, or one that ships with kd (`shapes/mobilenetv3_kl_cwd.yaml`).
+        overrides: `path=value` texts in YAML syntax, such as `train.epochs=2`.
+        trust: whether the recipe may import components from outside kd, a file beside it included.
+        runs: where run directories are.
+        baseline: train the same student without its teacher too.
+        fresh: move this recipe's run directories aside and start over; the teacher's stay.
+        quiet: print nothing.
+
+    Returns:
+        The run directories and their results, one a seed. Finished runs are not trained again.
+
+    Raises:
+        RecipeError: the recipe is wrong; the message lists every mistake with its place.
+        DataError: the data cannot be read.
+        DivergedError: a loss is not finite.
+        StoppedError: a signal stopped the run; the same call resumes it.
+        StorageError: something cannot be read or written.
+        LockedError: another process trains this recipe.
+    """
+    from kd import console
+    from kd.components import Maker
+    from kd.recipe import read_recipe
+    from kd.runs import read_result
+    from kd.train.session import run_recipe
+
+    checked = read_recipe(Path(recipe), overrides, trust=trust)
+    Maker(checked).check()
+    say = _silent if quiet else console.say
+    run_dirs = run_recipe(checked, runs=Path(runs), baseline=baseline, fresh=fresh, say=say, quiet=quiet)
+    results = tuple(map(read_result, run_dirs))
+    seeds = len(checked.train.seeds)
+    return RunResult(tuple(run_dirs[:seeds]), results[:seeds], tuple(run_dirs[seeds:]), results[seeds:])
+
+
+def evaluate(run_dir: str | os.PathLike[str], split: str = "val", *, trust: bool = False) -> "SplitResult":
+    """Score a finished run's network on its recipe's data, as the recipe scores: size, window, scales and flip.
+
+    Args:
+        run_dir: the run directory of one seed.
+        split: "train", "val" or "test".
+        trust: whether the run's recipe may import components from outside kd.
+
+    Returns:
+        The confusion matrix, the classes, the counts of every image, and the recipe's further metrics.
+
+    Raises:
+        RecipeError: the run's recipe names code that is not trusted.
+        DataError: the data cannot be read.
+        StorageError: the run has no weights or no result, or they do not fit its recipe.
+    """
+    from kd.components import Maker
+    from kd.machine import choose
+    from kd.parts.trained import load_network
+    from kd.runs import read_run_recipe
+    from kd.scoring import make_metrics, score
+
+    recipe = read_run_recipe(Path(run_dir), trust=trust)
+    network = load_network(Path(run_dir), recipe=recipe)
+    dataset = Maker(recipe).dataset(split)
+    precision = choose(recipe.device, recipe.train.precision, recipe.train.memory_format)
+    return score(
+        network.to(precision.device).to(memory_format=precision.memory_format),
+        dataset,
+        size=recipe.scored_size,
+        precision=precision,
+        how=recipe.evaluate,
+        metrics=make_metrics(recipe, len(dataset.class_names)),
+        batch_size=recipe.train.batch_size,
+    )
+
+
+def load_student(run_dir: str | os.PathLike[str], *, trust: bool = False) -> "nn.Module":
+    """Load the network that a finished run trained, in evaluation mode on the CPU.
+
+    Args:
+        run_dir: the run directory of one seed.
+        trust: whether the run's recipe may import components from outside kd.
+
+    Returns:
+        A network whose `network(images).logits` are (N, K, h, w) for images (N, C, H, W), float in [0, 1].
+
+    Raises:
+        RecipeError: the run's recipe names code that is not trusted.
+        StorageError: the run has no weights, or they do not fit its recipe's network.
+    """
+    from kd.parts.trained import load_network
+
+    return load_network(Path(run_dir), trust=trust)
+
+
+def _silent(line: str) -> None:
+    """Print nothing."""
 
 
 def __getattr__(name: str) -> Any:
-    """Import a name of `__all__` when it is first used: a function from its home, or else the sub-package."""
+    """Import a name of `__all__` when it is first used."""
     if name not in __all__:
         raise AttributeError(f"module 'kd' has no attribute '{name}'")
-    value = getattr(import_module(_HOMES[name]), name) if name in _HOMES else import_module(f"kd.{name}")
+    value = import_module("kd.recipe").read_recipe if name == "read_recipe" else import_module(f"kd.{name}")
     globals()[name] = value
     return value
 

@@ -46,7 +46,7 @@ def joined(device: str) -> Iterator[None]:
         local, devices = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
         if local >= devices:
             raise ValueError(
-                f"torchrun: no CUDA device for process {local} of this machine, it has {devices}; "
+                f"torchrun: no CUDA device for process {local}: this machine has {devices}; "
                 f"use --nproc-per-node {devices}, or device=cpu"
             )
         torch.cuda.set_device(local)
@@ -57,8 +57,8 @@ def joined(device: str) -> Iterator[None]:
         if not _lost_a_peer(error):
             raise
         raise PeerLostError(
-            f"process {rank()} of {world()}: another process of this run has died, see its message; "
-            "the same command resumes at the last checkpoint"
+            f"process {rank()} of {world()}: another process of this run has died (see its message); "
+            "the same command resumes from the last checkpoint"
         ) from error
     else:
         distributed.destroy_process_group()

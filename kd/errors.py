@@ -110,7 +110,7 @@ class NotDeterministicError(RuntimeError):
     """
 
     def __init__(self, operation: str) -> None:
-        super().__init__(f"{operation} has no implementation that repeats to the last bit")
+        super().__init__(f"{operation} has no deterministic implementation")
         self.operation = operation
 
 

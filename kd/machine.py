@@ -117,7 +117,7 @@ def slow_path(chosen: Precision, precision: str) -> str | None:
     if chosen.dtype == torch.bfloat16 and not native:
         return f"precision: bf16 is emulated on this {chosen.device.type} and far slower than fp32; set precision: auto"
     if chosen.dtype == torch.float32 and native and precision == "fp32":
-        return f"precision: fp32 is set; this {chosen.device.type} computes bf16 natively, which is usually faster"
+        return f"precision: fp32 is set, but this {chosen.device.type} computes bf16 natively, which is usually faster"
     return None
 
 

@@ -8,8 +8,13 @@ runs/<recipe's stem>-<id>/seed<k>/
     events.out.tfevents  TensorBoard
     checkpoints/         see kd.train.checkpoint
     teacher.json         the teacher's score on the same images
+<<<<<<< HEAD
+    student.safetensors  the finished network's weights, see kd.parts.trained
+    counts.npz           each image's counts in the final score
+=======
     student.safetensors  the finished network's weights, see kd.trained
     counts.npz           the counts of each image in the final score
+>>>>>>> e1
     result.json          the final score: every table is computed from it
 """
 
@@ -154,7 +159,7 @@ def read_result(run_dir: Path) -> Result:
             return Result(**(content | {"teacher": teacher, "splits": _splits(content["splits"])}))
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise StorageError(f"{file}: is not a result of kd ({error}); delete the file and run again") from None
-    raise StorageError(f"{file}: has format {content['format']}, this version reads {FORMAT}; update kd")
+    raise StorageError(f"{file}: has format {content['format']}, but this version reads {FORMAT}; update kd")
 
 
 def read_counts(run_dir: Path) -> dict[str, ImageCounts]:
@@ -233,7 +238,7 @@ def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
             if not isinstance(content["step"], int):
                 raise TypeError
         except (ValueError, TypeError, KeyError):
-            warnings.warn(f"{file}:{number}: not a line of metrics, the file is damaged; left out", stacklevel=2)
+            warnings.warn(f"{file}:{number}: not a line of metrics (the file is damaged); line skipped", stacklevel=2)
         else:
             lines.append(content)
     return lines

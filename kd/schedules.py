@@ -110,7 +110,7 @@ def one_cycle(*, steps: int, climb: int | str = "30%", start: float = 0.04, end:
     """
     top = as_steps(climb, steps) - 1
     if not 0 < top < steps - 1:
-        raise ValueError(f"climb: {top + 1} of {steps} steps; use at least 2, and leave at least 1 for the way down")
+        raise ValueError(f"climb: {top + 1} of {steps} steps; use at least 2, and leave at least 1 for the descent")
 
     def factor(step: int) -> float:
         low, progress = (start, 1 - step / top) if step <= top else (end, (step - top) / (steps - 1 - top))

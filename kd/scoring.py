@@ -50,7 +50,9 @@ class Measure(NamedTuple):
 
         values = self._call(compute)
         if not values:
-            raise RecipeError(f"{self.use.where()}: {self.use.use}: value() is empty; give at least one number by name")
+            raise RecipeError(
+                f"{self.use.where()}: {self.use.use}: value() returned no numbers; return at least one, by name"
+            )
         return MetricResult(values, self.metric.unit, self.metric.direction)
 
     def _call(self, call: Callable[[], T]) -> T:

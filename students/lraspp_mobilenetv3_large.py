@@ -9,7 +9,7 @@ from kd.types import SegmentationOutput, Tap
 
 
 class LRASPPMobileNetV3Large(nn.Module):
-    """torchvision's LR-ASPP: a light head on MobileNetV3-Large's maps at strides 8 and 16.
+    """Torchvision's LR-ASPP: a light head on MobileNetV3-Large's maps at strides 8 and 16.
 
     Taps: `low` 24 channels at stride 4, `mid` 40 at 8, `high` 112 at 16, `encoder` 960 at 16; the head reads
     `block4`, 40 at 8, and `encoder`. State-dict keys are torchvision's, so

@@ -68,8 +68,8 @@ class ClassMapped(nn.Module):
         if len(matrix) != num_classes or any(len(row) != network.num_classes for row in matrix):
             widths = sorted({len(row) for row in matrix})
             raise ValueError(
-                f"{len(matrix)} × {', '.join(map(str, widths))} classes are given, the data have {num_classes} and the "
-                f"teacher has {network.num_classes}; name each class once, in the order of the channels"
+                f"{len(matrix)} × {', '.join(map(str, widths))} classes are given, but the data have {num_classes} and "
+                f"the teacher has {network.num_classes}; name each class once, in the order of the channels"
             )
         if not all(0 <= share < math.inf for row in matrix for share in row):
             raise ValueError("matrix: a number is below 0 or not finite; give 0 where a class has no part")

@@ -90,7 +90,7 @@ class Wrapped(nn.Module):
         self.train(training)
         if output.logits.shape[1] != self.num_classes:
             raise ValueError(
-                f"{type(self.network).__name__} has {output.logits.shape[1]} classes, the data have "
+                f"{type(self.network).__name__} has {output.logits.shape[1]} classes, but the data have "
                 f"{self.num_classes}; set its number of classes, or map them with teachers.ClassMapped"
             )
         return {

@@ -35,7 +35,7 @@ def test_cuda_without_a_gpu_is_refused_in_one_line():
         (True, "auto", None),
         (False, "auto", None),
         (False, "bf16", "precision: bf16 is emulated on this cpu and far slower than fp32; set precision: auto"),
-        (True, "fp32", "precision: fp32 is set; this cpu computes bf16 natively, which is usually faster"),
+        (True, "fp32", "precision: fp32 is set, but this cpu computes bf16 natively, which is usually faster"),
     ],
 )
 def test_a_slow_precision_is_reported(monkeypatch, native, precision, message):

@@ -18,10 +18,10 @@ from kd.data.split import Split
 from kd.machine import choose
 from kd.parts.assemble import assemble
 from kd.parts.dry_run import dry_run
+from kd.parts.trained import write_weights
 from kd.recipe import Use, read_recipe
 from kd.scoring import reestimate_batchnorm
 from kd.train.start import start
-from kd.trained import write_weights
 from teachers import DeepLabV3Plus
 
 METHODS = Path(__file__).resolve().parents[1] / "docs" / "methods"

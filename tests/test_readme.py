@@ -1,4 +1,4 @@
-"""README's blocks do what they say. What a test shortens is the training, never the command."""
+"""README's blocks do what README states. Tests shorten the training, never the command."""
 
 import re
 import shlex
@@ -21,12 +21,12 @@ SHORT = ("train.steps=2", "train.epochs=null", "train.batch_size=2", "data.args.
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """One folder for all blocks, as a reader has it."""
+    """One folder for all blocks, as a reader would have."""
     return tmp_path_factory.mktemp("reader")
 
 
 def type_in(folder, monkeypatch, capsys, block, *short):
-    """Run the block's `kd` lines in the folder; all they printed."""
+    """Run the block's `kd` lines in the folder; their output."""
     monkeypatch.chdir(folder)
     for line in block.splitlines():
         program, *arguments = shlex.split(line, comments=True)
@@ -45,12 +45,12 @@ def test_every_block_is_known():
 def test_run_a_recipe_then_compare(folder, monkeypatch, capsys):
     monkeypatch.chdir(folder)
     block = BLOCKS["run", "bash"]
-    copy, rest = block.split("\n", 1)
+    copy, check_and_run = block.split("\n", 1)
     type_in(folder, monkeypatch, capsys, copy)
-    teacher = folder / "shapes/teacher_deeplabv3plus.yaml"  # overrides do not reach it: it is another recipe
+    teacher = folder / "shapes/teacher_deeplabv3plus.yaml"  # another recipe: overrides do not apply to it
     shortened = re.sub(r"steps: \d+, batch_size: \d+", "steps: 2, batch_size: 2", teacher.read_text())
     teacher.write_text(shortened.replace("count: 2000", "count: 4"))
-    out = type_in(folder, monkeypatch, capsys, rest, *SHORT)
+    out = type_in(folder, monkeypatch, capsys, check_and_run, *SHORT)
     assert "mobilenetv3_kl_cwd.yaml: ok: " in out
     assert "distilled, seed 0" in out
     assert "from labels alone, seed 0" in out
@@ -60,7 +60,7 @@ def test_run_a_recipe_then_compare(folder, monkeypatch, capsys):
         assert word in out
 
 
-def test_a_loss_of_ones_own(folder, monkeypatch, capsys):
+def test_a_users_loss(folder, monkeypatch, capsys):
     (folder / "shapes/my_loss.py").write_text(BLOCKS["loss my_loss.py", "python"])
     assert len(BLOCKS["loss my_loss.py", "python"].split("class ")[1].splitlines()) <= 10
     out = type_in(folder, monkeypatch, capsys, BLOCKS["loss", "bash"], *SHORT)
@@ -68,7 +68,7 @@ def test_a_loss_of_ones_own(folder, monkeypatch, capsys):
     assert "distilled, seed 0" in out
 
 
-def test_ones_own_images(folder, monkeypatch, capsys):
+def test_a_users_images(folder, monkeypatch, capsys):
     random = np.random.default_rng(0)
     for name in ("images", "masks"):
         (folder / "mine" / name).mkdir(parents=True)
@@ -99,4 +99,4 @@ def test_links_lead_somewhere():
     for target in re.findall(r"\]\(([^)#]+)\)", text):
         if "://" not in target:
             assert (README.parent / target).exists(), target
-    assert sys.version_info >= (3, 11)  # as README says
+    assert sys.version_info >= (3, 11)  # as README states

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from kd.errors import LockedError, StorageError
+from kd.parts.trained import write_weights
 from kd.recipe import read_recipe
 from kd.runs import (
     ImageCounts,
@@ -29,7 +30,6 @@ from kd.runs import (
     write_teacher_score,
 )
 from kd.storage import write_atomic
-from kd.trained import write_weights
 
 RECIPE = """
 student: {use: students.MobileNetV3SmallASPP}
@@ -107,7 +107,7 @@ def test_each_images_counts_survive_their_file(tmp_path):
     ("text", "message"),
     [
         ("{", "is not valid JSON"),
-        ('{"format": 2}', "has format 2, this version reads 1; update kd"),
+        ('{"format": 2}', "has format 2, but this version reads 1; update kd"),
         ('{"format": 1, "teacher": null}', "is not a result of kd"),
         ("[]", "is not a result of kd"),
         (json.dumps(OLD | {"splits": {"val": {"confusion": [[1], [2, 3]]}}}), "is not a result of kd"),
@@ -170,7 +170,7 @@ def test_a_damaged_line_of_metrics_is_named_and_left_out(tmp_path, damaged):
     with pytest.warns(UserWarning, match="metrics") as caught:
         assert read_metrics(tmp_path) == [{"step": 1}, {"step": 3}]
     (warning,) = caught
-    assert str(warning.message) == f"{file}:2: not a line of metrics, the file is damaged; left out"
+    assert str(warning.message) == f"{file}:2: not a line of metrics (the file is damaged); line skipped"
 
 
 def _try_lock(path, queue):

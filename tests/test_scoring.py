@@ -326,7 +326,7 @@ def test_further_metrics_change_no_confusion_matrix(tmp_path):
     [
         ("Raises", r"my.py:Raises raised ZeroDivisionError: division by zero \(my.py:28\)"),
         ("Refuses", "my.py:Refuses: nothing was seen"),
-        ("Empty", r"my.py:Empty: value\(\) is empty; give at least one number by name"),
+        ("Empty", r"my.py:Empty: value\(\) returned no numbers; return at least one, by name"),
         ("Sideways", "my.py:Sideways: direction must be 'higher' or 'lower', got 'left'"),
         ("Half", "my.py:Half has no state, value; see docs/add-a-metric.md"),
     ],

@@ -1,1 +1,1 @@
-"""Benchmarks: ratios taken side by side in one process."""
+"""Benchmarks: ratios of times, measured side by side in one process."""

@@ -1,4 +1,4 @@
-"""`kd bench --losses`: time and memory of every loss beside a teacher's forward pass on images of matching size."""
+"""`kd bench --losses`: time and memory of every loss, and a teacher's forward pass on images of matching size."""
 
 import statistics
 import time
@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import kd.losses
+from kd.bench.clock import seconds, wait
 from kd.components import Maker
 from kd.errors import RecipeError
 from kd.machine import Precision, choose
@@ -20,15 +21,15 @@ from kd.types import IGNORE
 
 TEACHER = "teachers.DeepLabV3ResNet50"
 STRIDE = 8  # of the teacher's map, in pixels of its image
-ENOUGH = 2.0  # seconds of rounds: nothing is timed again beyond
+ENOUGH = 2.0  # seconds of rounds after which a loss is not timed again
 OF_LOGITS = Use(use="kd.losses.PixelKL")
 OF_PAIRS = Use(use="kd.losses.CIRKDMiniBatch")
-ARGS: dict[str, list[dict[str, Any]]] = {  # where the defaults do not build a loss, or are not all
+ARGS: dict[str, list[dict[str, Any]]] = {  # of losses with required or further arguments
     "CIRKDMiniBatch": [{}, {"pool": 4}],
     "Masked": [{"loss": OF_LOGITS, "right": True, "entropy": 0.9, "near": 1}],
     "Sampled": [{"loss": OF_PAIRS, "pixels": 1024}],
 }
-TAPS = {"DSD": ("features", "logits")}  # what a loss of several taps reads
+TAPS = {"DSD": ("features", "logits")}  # of losses that read several taps
 
 
 class Sizes(NamedTuple):
@@ -46,25 +47,25 @@ class Sizes(NamedTuple):
 
 
 class Cost(NamedTuple):
-    """What one call of a loss takes."""
+    """The cost of one call of a loss."""
 
-    loss: str  # its name, and arguments that are no defaults
+    loss: str  # its name and its non-default arguments
     maps: str  # "logits", "features", or both
     forward: float  # seconds
     both: float  # seconds, forward and backward
-    memory: int  # bytes at the peak of both, the maps themselves not counted
+    memory: int  # bytes at the peak of both, without the maps themselves
 
 
 def losses_command(names: Sequence[str], sizes: Sizes, rounds: int) -> None:
-    """Print the cost of losses, alone and as a share of the teacher's forward pass: each row as it is measured.
+    """Print the cost of losses, also as a share of the teacher's forward pass; each row when it is measured.
 
     Args:
-        names: such as CWD; all losses if there are none.
+        names: such as CWD; all losses if empty.
         sizes: of the maps.
-        rounds: timed rounds, at most; the median counts.
+        rounds: maximum number of timed rounds, of which the table shows the median.
 
     Raises:
-        RecipeError: there is no such loss.
+        RecipeError: a loss does not exist.
     """
     unknown = sorted(set(names) - set(kd.losses.__all__))
     if unknown:
@@ -73,7 +74,7 @@ def losses_command(names: Sequence[str], sizes: Sizes, rounds: int) -> None:
         )
     precision = choose()
     print(f"logits {_times(sizes.of('logits'))}, features {_times(sizes.of('features'))}, float32")
-    print(f"median of {rounds} rounds, of fewer where they take more than {ENOUGH:g} s", flush=True)
+    print(f"median of {rounds} rounds, or of fewer if they take more than {ENOUGH:g} s", flush=True)
     teacher = teacher_seconds(sizes, precision)
     image = _times((sizes.images, 3, STRIDE * sizes.height, STRIDE * sizes.width))
     print(f"{TEACHER} forward on {image}: {teacher:.2f} s ({precision}, {torch.get_num_threads()} threads)")
@@ -89,11 +90,11 @@ def _times(shape: Sequence[int]) -> str:
 
 
 def teacher_seconds(sizes: Sizes, precision: Precision) -> float:
-    """Seconds of one forward pass of the teacher as it runs in training; image by image where memory is not a GPU's."""
+    """Seconds of one forward pass of the teacher as in training; on a CPU, one image at a time to save memory."""
     network: nn.Module = Maker().build(Use(use=TEACHER), num_classes=sizes.classes, in_channels=3)
     network.eval().to(precision.device).to(memory_format=precision.memory_format)
-    each = sizes.images if precision.device.type == "cuda" else 1
-    shape = (each, 3, STRIDE * sizes.height, STRIDE * sizes.width)
+    batch_size = sizes.images if precision.device.type == "cuda" else 1
+    shape = (batch_size, 3, STRIDE * sizes.height, STRIDE * sizes.width)
     images = precision.images(torch.randint(0, 256, shape, dtype=torch.uint8))
 
     def forward() -> None:
@@ -101,11 +102,11 @@ def teacher_seconds(sizes: Sizes, precision: Precision) -> float:
             network(images)
 
     forward()
-    return statistics.median(_seconds(forward, precision.device) for _ in range(3)) * sizes.images / each
+    return statistics.median(seconds(forward, precision.device) for _ in range(3)) * sizes.images / batch_size
 
 
 def costs(sizes: Sizes, rounds: int, device: torch.device, only: Sequence[str] = kd.losses.__all__) -> Iterator[Cost]:
-    """The cost of each of these losses: distillation losses on the maps they compare, supervised ones on logits."""
+    """The cost of each loss in `only`: distillation losses on the maps that they compare, supervised ones on logits."""
     generator = torch.Generator().manual_seed(0)
     labels = torch.randint(0, sizes.classes, (sizes.images, sizes.height, sizes.width), generator=generator)
     labels[:, : sizes.height // 16] = IGNORE
@@ -118,7 +119,7 @@ def costs(sizes: Sizes, rounds: int, device: torch.device, only: Sequence[str] =
         maps.requires_grad_()
     for name in only:
         for args in ARGS.get(name, [{}]):
-            for taps in _places(name, args, sizes):
+            for taps in _taps_of(name, args, sizes):
                 loss = _built(name, args, sizes, taps[-1]).to(device)
                 call = _call(loss, [student[tap] for tap in taps], [teacher[tap] for tap in taps], labels)
                 inputs = [*(student[tap] for tap in taps), *loss.parameters()]
@@ -141,7 +142,7 @@ def _built(name: str, args: dict[str, Any], sizes: Sizes, tap: str) -> nn.Module
     return loss
 
 
-def _places(name: str, args: dict[str, Any], sizes: Sizes) -> list[tuple[str, ...]]:
+def _taps_of(name: str, args: dict[str, Any], sizes: Sizes) -> list[tuple[str, ...]]:
     """The taps of each row of a loss."""
     if name in TAPS:
         return [TAPS[name]]
@@ -162,51 +163,43 @@ def _measured(
 ) -> tuple[float, float, int]:
     """Median seconds of the forward pass and of both, and the bytes at the peak.
 
-    The first round counts the bytes. Its time counts only where it is so long that what counting takes is nothing
-    beside it: a slow loss is called once.
+    The first round counts the bytes. Its time is used only if it exceeds `ENOUGH`, which makes the cost of counting
+    negligible: a slow loss is called once.
     """
-    taken: list[tuple[float, float]] = []
+    times: list[tuple[float, float]] = []
 
     def once() -> None:
         began = time.perf_counter()
         loss = call()
-        _wait(device)
+        wait(device)
         forward = time.perf_counter() - began
         torch.autograd.grad(loss, inputs, allow_unused=True)
-        _wait(device)
-        taken.append((forward, time.perf_counter() - began))
+        wait(device)
+        times.append((forward, time.perf_counter() - began))
 
     peak = _peak(once, device)
-    while taken[0][1] < ENOUGH and len(taken) <= rounds and sum(both for _, both in taken) < ENOUGH + taken[0][1]:
+    while times[0][1] < ENOUGH and len(times) <= rounds and sum(both for _, both in times) < ENOUGH + times[0][1]:
         once()
-    forward, both = zip(*(taken[1:] or taken), strict=True)
+    forward, both = zip(*(times[1:] or times), strict=True)
     return statistics.median(forward), statistics.median(both), peak
 
 
-def _seconds(job: Callable[[], object], device: torch.device) -> float:
-    _wait(device)
-    began = time.perf_counter()
-    job()
-    _wait(device)
-    return time.perf_counter() - began
-
-
 def _peak(job: Callable[[], object], device: torch.device) -> int:
-    """Bytes that a job holds at its peak beyond what was held before it."""
+    """Bytes that a job holds at its peak, beyond those held before it."""
     if device.type == "cuda":
         before = torch.cuda.memory_allocated(device)
         torch.cuda.reset_peak_memory_stats(device)
         job()
-        _wait(device)
+        wait(device)
         return int(torch.cuda.max_memory_allocated(device) - before)
-    held = _Held()
-    with held:
+    live = _LiveBytes()
+    with live:
         job()
-    return held.peak
+    return live.peak
 
 
-class _Held(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts the bytes of the tensors that operations make while they live: a CPU's allocator keeps no peak."""
+class _LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts the bytes of the tensors that operations make, until they are freed: a CPU's allocator records no peak."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -214,11 +207,11 @@ class _Held(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._known: dict[int, weakref.ref[UntypedStorage]] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        before = {each.untyped_storage()._cdata for each in tree_leaves((args, kwargs)) if isinstance(each, Tensor)}
+        before = {storage._cdata for storage in _storages((args, kwargs))}
         result = func(*args, **(kwargs or {}))
-        for each in tree_leaves(result):
-            if isinstance(each, Tensor) and each.untyped_storage()._cdata not in before:
-                self._count(each.untyped_storage())
+        for storage in _storages(result):
+            if storage._cdata not in before:
+                self._count(storage)
         return result
 
     def _count(self, storage: UntypedStorage) -> None:
@@ -235,6 +228,5 @@ class _Held(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.peak = max(self.peak, self.now)
 
 
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+def _storages(tree: Any) -> Iterator[UntypedStorage]:
+    return (leaf.untyped_storage() for leaf in tree_leaves(tree) if isinstance(leaf, Tensor))

@@ -5,7 +5,6 @@ import importlib
 import inspect
 import multiprocessing
 import statistics
-import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -16,6 +15,7 @@ from rich.table import Table
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from kd.bench.clock import seconds
 from kd.components import Maker
 from kd.console import stdout
 from kd.errors import RecipeError
@@ -45,10 +45,10 @@ def bench_networks_command(
     threads: int | None = None,
     rounds: int = 5,
 ) -> None:
-    """Print a table of what networks cost at 256×256 and 512×512, or at `size`.
+    """Print a table of the cost of networks at 256×256 and 512×512, or at `size`.
 
     Args:
-        names: such as students.MobileNetV2UNet; () means all networks that need no further arguments.
+        names: such as students.MobileNetV2UNet; () means all networks without further required arguments.
         size: (H, W) in pixels.
         threads: of torch on a CPU; None keeps the current number.
         rounds: timed rounds; the table shows their median.
@@ -57,7 +57,7 @@ def bench_networks_command(
         RecipeError: a network does not exist, or a number is too small.
     """
     if size is not None and min(size) < 64:
-        raise RecipeError(f"kd bench: --size {size[0]} {size[1]}: networks take at least 64 pixels")
+        raise RecipeError(f"kd bench: --size {size[0]} {size[1]}: networks need at least 64 pixels")
     if rounds < 1 or (threads is not None and threads < 1):
         raise RecipeError(f"kd bench: --threads {threads}, --rounds {rounds}: both must be at least 1")
     names = names or all_networks()
@@ -87,7 +87,7 @@ def bench_networks_command(
 
 
 def all_networks() -> list[str]:
-    """All students and teachers that need no argument but the number of classes."""
+    """All students and teachers whose only required argument is the number of classes."""
     names = [
         f"{module}.{name}" for module in ("students", "teachers") for name in importlib.import_module(module).__all__
     ]
@@ -110,7 +110,7 @@ def _alone(
 
 
 def measure(name: str, size: tuple[int, int], *, threads: int | None = None, rounds: int = 5) -> Cost:
-    """The cost of a network at a size; `memory` is right only in a process that measured nothing else."""
+    """The cost of a network at a size; `memory` is right only in a process that measures nothing else."""
     if threads is not None:
         torch.set_num_threads(threads)
     precision = choose()
@@ -153,24 +153,12 @@ def _step(network: nn.Module, images: torch.Tensor, optimizer: torch.optim.Optim
 
 def _median(job: Callable[[], None], precision: Precision, rounds: int) -> float:
     """The median seconds of a job, after two rounds of warm-up."""
-    seconds = []
-    for _ in range(rounds + 2):
-        _wait(precision)
-        began = time.perf_counter()
-        job()
-        _wait(precision)
-        seconds.append(time.perf_counter() - began)
-    return statistics.median(seconds[2:])
+    return statistics.median([seconds(job, precision.device) for _ in range(rounds + 2)][2:])
 
 
 def _peak(precision: Precision) -> int:
-    """Peak memory in bytes. Linux passes `ru_maxrss` on to a started process, so a CPU's comes from VmHWM."""
+    """Peak memory in bytes. On a CPU it is VmHWM, because a started process inherits `ru_maxrss` under Linux."""
     status = Path("/proc/self/status")
     if precision.device.type == "cuda" or not status.is_file():
         return peak_memory(precision.device)
     return next(int(line.split()[1]) * 1024 for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
-
-
-def _wait(precision: Precision) -> None:
-    if precision.device.type == "cuda":
-        torch.cuda.synchronize(precision.device)

@@ -1,9 +1,8 @@
-"""`kd bench RECIPE`: the distillation step against its unavoidable parts, round-robin in one process."""
+"""`kd bench RECIPE`: the distillation step compared with its unavoidable parts, in turn in one process."""
 
 import statistics
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from contextlib import closing, suppress
 from dataclasses import replace
@@ -12,6 +11,7 @@ from pathlib import Path
 import torch
 from rich.table import Table
 
+from kd.bench.clock import seconds
 from kd.console import stdout
 from kd.machine import peak_memory
 from kd.parts.assemble import Parts
@@ -33,32 +33,32 @@ CACHED, LOOP = "with a full cache", "in the training loop"
 
 
 def bench_command(recipe: Recipe, *, runs: Path, rounds: int = 10) -> None:
-    """Print seconds a step of teacher forward, student step and distillation step, and their ratios."""
+    """Print the seconds per step of teacher forward, student step and distillation step, and their ratios."""
     recipe = in_this_process(recipe)
     parts = open_parts(recipe, runs=runs, trained=False)
     with tempfile.TemporaryDirectory() as folder:
-        seconds = time_step(parts, rounds, Path(folder))
+        medians = time_step(parts, rounds, Path(folder))
     table = Table(title=f"{parts.precision}, {torch.get_num_threads()} threads, median of {rounds}")
     for name in ("part", "s/step", "images/s"):
         table.add_column(name, justify="left" if name == "part" else "right")
-    for name, value in seconds.items():
+    for name, value in medians.items():
         table.add_row(name, f"{value:.3f}", f"{recipe.train.batch_size / recipe.train.accumulate / value:.1f}")
     console = stdout()
     console.print(table)
-    base = STEP if STEP in seconds else STUDENT
-    for part, of in ((STEP, (TEACHER, STUDENT)), (CACHED, (STUDENT,)), (LOOP, (base,))):
-        if part in seconds:
-            name = of[0] if len(of) == 1 else f"({' + '.join(of)})"
-            console.print(f"{part} / {name} = {seconds[part] / sum(seconds[one] for one in of):.3f}")
+    step = STEP if STEP in medians else STUDENT
+    for part, divisors in ((STEP, (TEACHER, STUDENT)), (CACHED, (STUDENT,)), (LOOP, (step,))):
+        if part in medians:
+            name = divisors[0] if len(divisors) == 1 else f"({' + '.join(divisors)})"
+            console.print(f"{part} / {name} = {medians[part] / sum(medians[divisor] for divisor in divisors):.3f}")
     console.print(f"peak memory {peak_memory(parts.precision.device) / 2**20:.0f} MB")
 
 
 def time_step(parts: Parts, rounds: int, folder: Path) -> dict[str, float]:
     """Median seconds of each part over `rounds` rounds, after two rounds of warm-up.
 
-    Every round runs every part once, so a drift of the machine's speed meets all of them alike. Each step is a whole
-    update (forward, backward, optimizer) on the same micro-batch, without reading data. The training loop adds what it
-    does between evaluations and checkpoints; a recipe's cache is filled in `folder`, not in its own.
+    Every round runs every part once, so that a drift of the machine's speed affects all parts alike. Each step is a
+    whole update (forward, backward, optimizer) on the same micro-batch, without reading data. The training loop adds
+    its work between evaluations and checkpoints; a recipe's cache is filled in `folder`, not in its own folder.
     """
     recipe = parts.recipe
     uncached = replace(parts, recipe=recipe.changed(cache=None))
@@ -72,8 +72,8 @@ def time_step(parts: Parts, rounds: int, folder: Path) -> dict[str, float]:
         jobs = {TEACHER: lambda: _teach(run, batch), **jobs, STEP: lambda: _update(run, batch)}
     if recipe.cache is not None:
         cache = recipe.cache.model_copy(update={"folder": str(folder / "cache")})
-        kept = replace(parts, recipe=recipe.changed(cache=cache))
-        cached = replace(run, teacher=step_teacher(kept, seed=0))
+        cached_parts = replace(parts, recipe=recipe.changed(cache=cache))
+        cached = replace(run, teacher=step_teacher(cached_parts, seed=0))
         jobs[CACHED] = lambda: _update(cached, batch)
     untracked = recipe.changed(track=None)
     progress = make_progress(folder, untracked, seed=0, steps=sys.maxsize, start=0, quiet=True)
@@ -83,21 +83,17 @@ def time_step(parts: Parts, rounds: int, folder: Path) -> dict[str, float]:
         guard=Guard(recipe.train.on_nan, recipe.train.nan_limit),
     )
     jobs[LOOP] = lambda: _train_on(loop, watch, loaded, parts.steps)
-    taken: dict[str, list[float]] = {name: [] for name in jobs}
+    times: dict[str, list[float]] = {name: [] for name in jobs}
     with closing(progress):
         for _ in range(rounds + 2):
             for name, job in jobs.items():
-                _wait(run)
-                began = time.perf_counter()
-                job()
-                _wait(run)
-                taken[name].append(time.perf_counter() - began)
-    return {name: statistics.median(values[2:]) for name, values in taken.items()}
+                times[name].append(seconds(job, run.precision.device))
+    return {name: statistics.median(values[2:]) for name, values in times.items()}
 
 
 def _train_on(loop: TrainState, watch: Watch, batch: Batch, steps: int) -> None:
-    """One step of the training loop, without evaluations and checkpoints: it ends where there is no second batch."""
-    loop.step, loop.batches = loop.step % steps, iter([batch])  # a short recipe ends before the rounds do
+    """One step of the training loop, without evaluation or checkpoint: the loop ends for lack of a second batch."""
+    loop.step, loop.batches = loop.step % steps, iter([batch])  # a recipe may have fewer steps than there are rounds
     with suppress(StopIteration):
         train(loop, watch)
 
@@ -111,8 +107,3 @@ def _update(run: TrainState, batch: Batch) -> None:
     distill_step(run, batch)["total"].backward()  # type: ignore[no-untyped-call]
     run.optimizer.step()
     run.optimizer.zero_grad()
-
-
-def _wait(run: TrainState) -> None:
-    if run.precision.device.type == "cuda":
-        torch.cuda.synchronize(run.precision.device)

@@ -9,17 +9,20 @@ Example:
 import argparse
 
 from kd.cli.options import add_recipe, open_recipes
+from kd.cli.status import MEASURING
+
+STATUSES = MEASURING
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What is timed, at which sizes, how often."""
+    """What is timed, at which sizes and how often."""
     add_recipe(parser, optional=True)
     parser.add_argument("--rounds", type=int, default=10, help="number of timed rounds (default 10)")
     parser.add_argument(
         "--losses",
         nargs="*",
         metavar="NAME",
-        help="time these losses (such as CWD; default all) beside a teacher's forward pass",
+        help="time these losses (such as CWD; default all) relative to a teacher's forward pass",
     )
     parser.add_argument(
         "--sizes",
@@ -43,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="height and width of the images for --networks (default 256 256 and 512 512)",
     )
     parser.add_argument(
-        "--threads", type=int, metavar="N", help="torch's threads for --networks (default: torch's own number)"
+        "--threads", type=int, metavar="N", help="number of torch threads for --networks (default: torch's own)"
     )
 
 
@@ -54,7 +57,7 @@ def run(arguments: argparse.Namespace) -> None:
     given = {"--rounds": [arguments.rounds], "--sizes": arguments.sizes, "--size": arguments.size or [1]}
     for name, values in (given | {"--threads": [arguments.threads or 1]}).items():
         if min(values) < 1:
-            raise RecipeError(f"kd bench: {name} has {min(values)}; it must be 1 or more")
+            raise RecipeError(f"kd bench: {name}: must be at least 1, got {min(values)}")
     if arguments.networks is arguments.losses is arguments.recipe is None:
         raise RecipeError("kd bench: no recipe; name one, or give --losses or --networks")
     recipes = open_recipes(arguments)

@@ -1,6 +1,6 @@
-"""Propose weights of the terms from the size of their gradients.
+"""Propose weights for the terms from the size of their gradients.
 
-Prints a fragment of a recipe to paste.
+Prints a fragment to paste into the recipe.
 
 Example:
     kd calibrate shapes/mobilenetv3_kl_cwd.yaml --ratio 0.5
@@ -9,10 +9,13 @@ Example:
 import argparse
 
 from kd.cli.options import add_recipe, open_recipes
+from kd.cli.status import MEASURING
+
+STATUSES = MEASURING
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The recipe, and what the gradients are measured on and brought to."""
+    """The recipe, the number of batches, and the ratio."""
     add_recipe(parser)
     parser.add_argument("--batches", type=int, default=4, help="number of batches to average over (default 4)")
     parser.add_argument(

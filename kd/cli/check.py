@@ -10,13 +10,16 @@ Example:
 import argparse
 
 from kd.cli.options import add_files, open_recipes
+from kd.cli.status import MEASURING
+
+STATUSES = MEASURING
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The recipes, and how far the check goes."""
     add_files(parser, "RECIPE", "recipe files; `path=value` overrides all of them")
     parser.add_argument(
-        "--plan", action="store_true", help="measure for 20 s what the runs, the baseline's too, will cost"
+        "--plan", action="store_true", help="measure for 20 s what the runs will cost, including the baseline"
     )
     parser.add_argument(
         "--imports", action="store_true", help="only list the components that the recipes name; nothing is imported"

@@ -1,6 +1,6 @@
-"""List what no run needs any more, with sizes, and free it with --yes.
+"""List the files that no run needs any more, with sizes, and remove them with --yes.
 
-That is: checkpoints of finished runs, unless the recipe says `train.checkpoints: all`;
+These are: checkpoints of finished runs, unless the recipe sets `train.checkpoints: all`;
 directories without a result that `kd run --fresh` moved aside; temporary files of killed
 processes. Results, weights and metrics of runs stay.
 
@@ -11,6 +11,10 @@ Example:
 
 import argparse
 from pathlib import Path
+
+from kd.cli.status import READING
+
+STATUSES = READING
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """List it, and remove it with `--yes`."""
+    """List them, and remove them with `--yes`."""
     from kd.diagnose.clean import clean_command
 
     clean_command(arguments.runs, yes=arguments.yes)

@@ -10,28 +10,40 @@ Example:
 import argparse
 from pathlib import Path
 
-from kd.cli.options import add_files, open_recipes
+from kd.cli.options import add_files
+from kd.cli.status import READING
+
+STATUSES = READING
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What is compared, and the form of the result."""
+    """What is compared, and the form of the output."""
     add_files(parser, "TARGET", "recipes, run directories, and `path=value`")
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
     page = parser.add_mutually_exclusive_group()
-    page.add_argument("--html", type=Path, metavar="FILE", help="where the page goes (default: the run directory)")
-    page.add_argument("--no-page", action="store_true", help="write no page; needs no torch and answers at once")
+    page.add_argument(
+        "--html", type=Path, metavar="FILE", help="the page's file (default: report.html in the run directory)"
+    )
+    page.add_argument("--no-page", action="store_true", help="write no page; torch is not imported")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the comparison and write its page."""
+    from kd.recipe import read_recipe
+
+    targets = [
+        Path(target) if Path(target).is_dir() else read_recipe(target, arguments.overrides, trust=arguments.trust)
+        for target in arguments.files
+    ]
     if arguments.html or not (arguments.no_page or arguments.json):  # the page shows predictions, made with torch
-        open_recipes(arguments, [target for target in arguments.files if not Path(target).is_dir()])
+        from kd.components import check_torch
+
+        check_torch()
     from kd.compare import compare_command
 
     return compare_command(
-        arguments.files,
+        targets,
         runs=arguments.runs,
-        overrides=arguments.overrides,
         trust=arguments.trust,
         as_json=arguments.json,
         html=arguments.html,

@@ -1,6 +1,6 @@
 """List the components that come with kd, as a recipe writes them.
 
-For losses it lists what each reads: logits, features, either of them, or labels.
+For each loss it shows what the loss reads: logits, features, either of them, or labels.
 
 Example:
     kd components losses
@@ -8,6 +8,9 @@ Example:
 
 import argparse
 
+from kd.cli.status import PLAIN
+
+STATUSES = PLAIN
 FAMILIES = ("losses", "networks", "datasets", "metrics", "adapters", "schedules", "transforms")
 
 
@@ -23,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Print a table a family; that of the losses shows what each reads."""
+    """Print a table for each family; that of the losses shows what they read."""
     from kd.console import print_lines
     from kd.recipe.catalogue import entries
 
@@ -31,8 +34,8 @@ def run(arguments: argparse.Namespace) -> None:
     for index, family in enumerate(families):
         if index:
             print()
-        found = entries(family)
+        listed = entries(family)
         if family == "losses":
-            print_lines((family, "reads", "what"), found, whole=2)
+            print_lines((family, "reads", "what"), listed, whole=2)
         else:
-            print_lines((family, "what"), [(entry.name, entry.summary) for entry in found], whole=1)
+            print_lines((family, "what"), [(entry.name, entry.summary) for entry in listed], whole=1)

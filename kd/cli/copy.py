@@ -1,6 +1,6 @@
-"""List the recipes that come with kd, or copy one with all that it names.
+"""List the recipes that come with kd, or copy one with all files that it names.
 
-The teacher's recipe and the JSON Schema for editors come with it. Nothing is overwritten.
+The teacher's recipe and the JSON Schema for editors are copied too. Nothing is overwritten.
 
 Example:
     kd copy
@@ -9,6 +9,10 @@ Example:
 
 import argparse
 from pathlib import Path
+
+from kd.cli.status import READING
+
+STATUSES = READING
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

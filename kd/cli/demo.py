@@ -9,8 +9,11 @@ Example:
 import argparse
 
 from kd.cli.options import add_runs as add_arguments
+from kd.cli.status import TRAINING
 
-__all__ = ["add_arguments", "run"]
+__all__ = ["STATUSES", "add_arguments", "run"]
+
+STATUSES = TRAINING
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -23,6 +26,6 @@ def run(arguments: argparse.Namespace) -> int:
     from kd.compare import compare_command
     from kd.train.session import run_recipe
 
-    recipe = shipped_recipes() / "shapes" / "mobilenetv3_kl_cwd.yaml"
-    run_recipe(read_recipe(recipe), runs=arguments.runs, baseline=True)
-    return compare_command([str(recipe)], runs=arguments.runs)
+    recipe = read_recipe(shipped_recipes() / "shapes" / "mobilenetv3_kl_cwd.yaml")
+    run_recipe(recipe, runs=arguments.runs, baseline=True)
+    return compare_command([recipe], runs=arguments.runs)

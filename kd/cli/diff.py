@@ -1,6 +1,6 @@
 """Show key by key what differs between two recipes or run directories.
 
-Of run directories it also compares versions, hardware and results.
+For run directories it also compares versions, hardware and results.
 
 Example:
     kd diff camvid/mobilenetv3_aspp_kl.yaml camvid/mobilenetv3_aspp_kl_cwd.yaml
@@ -8,6 +8,10 @@ Example:
 
 import argparse
 from pathlib import Path
+
+from kd.cli.status import READING
+
+STATUSES = READING
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

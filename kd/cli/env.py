@@ -6,6 +6,10 @@ Example:
 
 import argparse
 
+from kd.cli.status import PLAIN
+
+STATUSES = PLAIN
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """None."""

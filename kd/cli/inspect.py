@@ -8,7 +8,9 @@ import argparse
 
 from kd.cli.options import add_recipe as add_arguments
 from kd.cli.options import open_recipes
+from kd.cli.status import MEASURING
 
+STATUSES = MEASURING
 __all__ = ["add_arguments", "run"]
 
 

@@ -7,8 +7,11 @@ Example:
 import argparse
 
 from kd.cli.options import add_runs as add_arguments
+from kd.cli.status import PLAIN
 
-__all__ = ["add_arguments", "run"]
+__all__ = ["STATUSES", "add_arguments", "run"]
+
+STATUSES = PLAIN
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -1,4 +1,4 @@
-"""The command line: parse, call, and turn what is raised into an exit status."""
+"""The command line: parse, call, and turn an exception into an exit status."""
 
 import argparse
 import os
@@ -7,32 +7,20 @@ import sys
 import warnings
 from collections.abc import Iterable, Sequence
 from importlib import import_module
+from pkgutil import iter_modules
 
 from kd.cli import status
 from kd.cli.options import sort_out
-from kd.cli.status import MEASURING, PLAIN, READING, TRAINING
 from kd.constants import __version__
 
-# The commands, in the order of `kd --help`, and how each may end. A command is the module of kd.cli that has its name
-# (docs/add-a-command.md), and imports what it runs only when it runs: none waits for what it does not need.
-COMMANDS = {
-    "demo": TRAINING,
-    "copy": READING,
-    "check": MEASURING,
-    "run": TRAINING,
-    "cache": TRAINING,
-    "list": PLAIN,
-    "compare": READING,
-    "diff": READING,
-    "clean": READING,
-    "doctor": MEASURING,
-    "inspect": MEASURING,
-    "calibrate": MEASURING,
-    "bench": MEASURING,
-    "components": PLAIN,
-    "schema": PLAIN,
-    "env": PLAIN,
-}
+FIRST = ("demo", "copy", "check", "run", "compare")  # in `kd --help`: a newcomer's way; the others follow by name
+SHARED = ("main", "options", "status")  # the modules of kd.cli that are no commands
+
+
+def commands() -> list[str]:
+    """The names of all commands: the modules of kd.cli (docs/add-a-command.md)."""
+    names = {module.name for module in iter_modules(import_module("kd.cli").__path__)} - {*FIRST, *SHARED}
+    return [*FIRST, *sorted(names)]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -55,8 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
-    """Parse, with `path=value` allowed after options too: argparse alone takes positionals in one piece."""
-    parser = make_parser(argv[:1] if argv and argv[0] in COMMANDS else COMMANDS)
+    """Parse, with `path=value` allowed after options too: argparse alone takes all positionals together."""
+    parser = make_parser(argv[:1] if argv and argv[0] in commands() else commands())
     arguments, rest = parser.parse_known_args(argv)
     if any("=" not in text or text.startswith("-") for text in rest) or (rest and not hasattr(arguments, "overrides")):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
@@ -65,22 +53,22 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def make_parser(names: Iterable[str]) -> argparse.ArgumentParser:
-    """The parser of these commands."""
+    """The parser of these commands; a command imports its code when it runs, so none waits for another's imports."""
     parser = argparse.ArgumentParser(
         prog="kd",
         description="Knowledge distillation for semantic segmentation.",
         epilog="`kd COMMAND --help` shows a command's options, an example and its exit statuses.",
     )
     parser.add_argument("--version", action="version", version=f"kd {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name in names:
         module = import_module(f"kd.cli.{name}")
         description, _, example = (module.__doc__ or "").partition("\n\nExample:\n")
-        command = commands.add_parser(
+        command = subparsers.add_parser(
             name,
             help=description.partition("\n")[0],
             description=description,
-            epilog=f"example:\n{example}\n{status.listed(COMMANDS[name])}\n\nmore: docs/commands.md",
+            epilog=f"example:\n{example}\n{status.listed(module.STATUSES)}\n\nmore: docs/commands.md",
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         module.add_arguments(command)
@@ -89,4 +77,4 @@ def make_parser(names: Iterable[str]) -> argparse.ArgumentParser:
 
 
 def _one_line(message: Warning | str, *_: object, **__: object) -> None:
-    status.tell(f"warning: {message}")
+    status.print_error(f"warning: {message}")

@@ -1,8 +1,7 @@
-"""The options that several commands share, and the opening of the recipes that they name."""
+"""The options that several commands share, and the reading of the recipes that they name."""
 
 import argparse
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,23 +45,19 @@ def _add_trust(parser: argparse.ArgumentParser) -> None:
         "--trust",
         action="store_true",
         default=os.environ.get("KD_TRUST") == "1",
-        help="import components that are not kd's (also: KD_TRUST=1)",
+        help="allow components from outside kd (also: KD_TRUST=1)",
     )
 
 
 def sort_out(arguments: argparse.Namespace, rest: list[str]) -> None:
-    """Split what stands on the command line into `files` and `overrides`; `path=value` may stand anywhere."""
+    """Split the positional arguments into `files` and `overrides`; `path=value` may be anywhere among them."""
     texts = [text for text in getattr(arguments, "files", [getattr(arguments, "recipe", None)]) if text]
     arguments.files = [text for text in texts if "=" not in text]
     arguments.overrides = [*(text for text in texts if "=" in text), *getattr(arguments, "overrides", []), *rest]
 
 
-def open_recipes(arguments: argparse.Namespace, files: Sequence[str] | None = None) -> "list[Recipe]":
-    """Read recipes, then check that torch works: a mistake in a recipe is reported before torch is imported.
-
-    Args:
-        arguments: the command line.
-        files: the recipes; by default all that the command line names.
+def open_recipes(arguments: argparse.Namespace) -> "list[Recipe]":
+    """Read the recipes of a command line, then check torch: a mistake in a recipe is reported before torch is imported.
 
     Raises:
         RecipeError: a recipe, or its teacher's, is wrong or not trusted.
@@ -70,8 +65,7 @@ def open_recipes(arguments: argparse.Namespace, files: Sequence[str] | None = No
     """
     from kd.recipe import read_recipe
 
-    files = arguments.files if files is None else files
-    recipes = [read_recipe(file, arguments.overrides, trust=arguments.trust) for file in files]
+    recipes = [read_recipe(file, arguments.overrides, trust=arguments.trust) for file in arguments.files]
     from kd.components import check_torch
 
     check_torch()

@@ -14,15 +14,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kd.cli.options import add_recipe, open_recipes
+from kd.cli.status import TRAINING
 
 if TYPE_CHECKING:
     from kd.recipe import Recipe
 
+STATUSES = TRAINING
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The recipe, and what else is trained, for how long and where."""
+    """The recipe, what else is trained, and for how long."""
     add_recipe(parser)
-    parser.add_argument("--baseline", action="store_true", help="train the same student without distillation too")
+    parser.add_argument("--baseline", action="store_true", help="also train the same student without distillation")
     parser.add_argument("--fresh", action="store_true", help="move this recipe's run directories aside and start over")
     parser.add_argument(
         "--smoke", action="store_true", help="train, resume, score and compare a few steps in a temporary folder"
@@ -36,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-wait",
         action="store_true",
-        help="exit with status 7 where it would wait for another process to train the teacher or the baseline",
+        help="exit with status 7 instead of waiting for another process that trains the teacher or the baseline",
     )
 
 
@@ -73,11 +76,11 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _smoke(recipe: "Recipe") -> None:
-    """Try a recipe out in a folder that is removed."""
+    """Try a recipe in a temporary folder."""
     from kd.compare import compare_command
     from kd.diagnose.smoke import smoke
 
     with tempfile.TemporaryDirectory(prefix="kd-smoke-") as folder:
         run_dir = smoke(recipe, runs=Path(folder))
-        compare_command([str(run_dir)], runs=Path(folder), trust=recipe.trust)
+        compare_command([run_dir], runs=Path(folder), trust=recipe.trust)
     print(f"{recipe.file}: trains, saves, resumes with the same bits, scores and reports; {folder} is removed")

@@ -7,6 +7,10 @@ Example:
 import argparse
 import json
 
+from kd.cli.status import PLAIN
+
+STATUSES = PLAIN
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """None."""

@@ -1,4 +1,4 @@
-"""How a command ends: its exit status, and what a user reads of an error."""
+"""How a command ends: its exit status, and the message of an error."""
 
 import os
 import shlex
@@ -12,10 +12,10 @@ from kd.errors import DivergedError, LockedError, RecipeError, StoppedError
 
 MEANINGS = {
     0: "done",
-    1: "a bug of kd, with its traceback and how to report it",
+    1: "a bug in kd; the traceback and how to report it are printed",
     2: "a mistake in a recipe or on the command line",
     3: "images or labels are missing or wrong",
-    4: "the training diverged",
+    4: "training diverged",
     5: "no checkpoint is valid",
     6: "a file cannot be read or written",
     7: "another process uses the run directory",
@@ -30,16 +30,16 @@ TRAINING = tuple(status for status in MEANINGS if status != 1)
 
 
 def listed(statuses: Sequence[int]) -> str:
-    """The exit statuses of a command, as its help prints them; a bug may end any of them."""
+    """The exit statuses of a command, as its help prints them; a bug may end every command."""
     return "exit status:\n" + "\n".join(f"  {number:>3}  {MEANINGS[number]}" for number in sorted({*statuses, 1}))
 
 
 def report(error: Exception, settled: Sequence[str] | None) -> int:
-    """Print what a user reads of an error, once under torchrun.
+    """Print the message of an error, once under torchrun.
 
     Args:
-        error: what ended the command.
-        settled: the overrides that a budget was turned into, if there was one.
+        error: the exception that ended the command.
+        settled: the overrides that replace a budget; None without one.
 
     Returns:
         The exit status.
@@ -48,18 +48,18 @@ def report(error: Exception, settled: Sequence[str] | None) -> int:
     exit_status: int | None = getattr(error, "exit_status", None)
     if exit_status is not None:
         if rank == 0:
-            tell(f"{error}: {command_again(settled)}" if isinstance(error, StoppedError) else str(error))
+            print_error(f"{error}: {command_again(settled)}" if isinstance(error, StoppedError) else str(error))
         elif not isinstance(error, (StoppedError, RecipeError, LockedError, DivergedError)):  # the same on every rank
-            tell(f"process {rank}: {error}")
+            print_error(f"process {rank}: {error}")
         return exit_status
-    tell(
+    print_error(
         f"{''.join(traceback.format_exception(error))}\n"
         f"kd {__version__}: this is a bug. Please report it with the lines above, the recipe, and what `kd env` prints."
     )
     return 1
 
 
-def tell(text: str) -> None:
+def print_error(text: str) -> None:
     """Print to standard error; a run and its exit status do not depend on whether it is open."""
     with suppress(OSError):
         print(text, file=sys.stderr)

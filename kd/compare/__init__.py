@@ -11,7 +11,7 @@ from rich.console import Console
 
 from kd.compare import tables
 from kd.compare.comparison import Comparison
-from kd.compare.gather import gather
+from kd.compare.gather import Target, gather
 from kd.compare.listing import list_runs
 from kd.console import stdout
 
@@ -19,27 +19,27 @@ __all__ = ["Comparison", "compare", "compare_command", "gather", "list_command",
 
 
 def compare(
-    *targets: str | os.PathLike[str],
+    *targets: Target,
     runs: str | os.PathLike[str] = "runs",
     overrides: Sequence[str] = (),
     trust: bool = False,
 ) -> Comparison:
-    """Compare finished runs: each student with its baseline and its teacher.
+    """Compare finished runs: each student with its baseline and teacher.
 
     Args:
         targets: recipes; or run directories, of one seed (`runs/x-1234abcd/seed0`) or of all (`runs/x-1234abcd`).
         runs: where the runs of recipes are.
         overrides: `path=value` texts, for every recipe among the targets.
-        trust: whether recipes may name components from outside kd.
+        trust: whether the recipes may name components from outside kd.
 
     Returns:
-        The networks with their scores, and what follows from them.
+        The networks with their scores, gains and notes.
 
     Raises:
         RecipeError: a recipe is wrong, a run is missing, or the runs were not scored on the same images and classes.
         StorageError: a result cannot be read.
     """
-    return gather([os.fspath(target) for target in targets], runs=Path(runs), overrides=overrides, trust=trust)
+    return gather(targets, runs=Path(runs), overrides=overrides, trust=trust)
 
 
 class _Callable(ModuleType):
@@ -52,10 +52,9 @@ sys.modules[__name__].__class__ = _Callable
 
 
 def compare_command(
-    targets: Sequence[str],
+    targets: Sequence[Target],
     *,
     runs: Path = Path("runs"),
-    overrides: Sequence[str] = (),
     trust: bool = False,
     as_json: bool = False,
     html: Path | None = None,
@@ -67,11 +66,10 @@ def compare_command(
     Args:
         targets: recipes or run directories.
         runs: where the runs of recipes are.
-        overrides: `path=value`, for the recipes.
         trust: whether recipes, and networks whose predictions the page shows, may name code outside kd.
         as_json: print JSON and nothing else; the page is then written only if `html` is given.
-        html: where the page goes; by default `report.html` in the first student's run directory.
-        page: False writes no page, and then torch is not needed.
+        html: the page's file; by default `report.html` in the first student's run directory.
+        page: whether the page is written; without it, torch is not needed.
         console: where to print, by default standard output.
 
     Returns:
@@ -82,7 +80,7 @@ def compare_command(
         StorageError: a result cannot be read, or the page cannot be written.
     """
     console = console or stdout()
-    comparison = gather(targets, runs=runs, overrides=overrides, trust=trust)
+    comparison = gather(targets, runs=runs, trust=trust)
     file = html or (None if as_json else _default_page(comparison)) if page else None
     if file is not None:
         from kd.compare.report import write_report  # imports torch, for the predictions in its pictures
@@ -122,4 +120,4 @@ def list_command(runs: Path = Path("runs"), *, console: Console | None = None) -
 
 def _default_page(comparison: Comparison) -> Path | None:
     students = comparison.of_role("student")
-    return students[0].runs[0] / "report.html" if students else None
+    return students[0].run_dirs[0] / "report.html" if students else None

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import NamedTuple
 
-MARKED = 30  # a curve of at most so many points marks each of them
+MARKED = 30  # curves of at most this many points have a mark at each
 
 
 class Line(NamedTuple):
@@ -116,7 +116,7 @@ def line_chart(title: str, lines: Sequence[Line], x_label: str, y_label: str) ->
 
 
 def ticks(low: float, high: float, about: int = 5) -> list[float]:
-    """Round numbers 1, 2 or 5 × 10ⁿ apart that lie in [low, high], about `about` of them."""
+    """Round numbers 1, 2 or 5 × 10ⁿ apart in [low, high], about `about` of them."""
     span = high - low
     if span <= 0:
         return [low]

@@ -1,4 +1,4 @@
-"""The data of a comparison: networks that were scored on the same images, and what follows from their scores."""
+"""The data of a comparison: networks that were scored on the same images, their gains and the notes."""
 
 import math
 import statistics
@@ -12,7 +12,7 @@ from kd.errors import RecipeError
 from kd.metrics import Scores, scores
 from kd.runs import Result, SplitResult, TeacherResult
 
-# "alone": trained from labels, and not the baseline of a distilled network in the same comparison.
+# "alone": trained from labels alone, and not the baseline of a student in the same comparison.
 Role = Literal["teacher", "baseline", "alone", "student"]
 ORDER: tuple[Role, ...] = ("teacher", "baseline", "alone", "student")
 SPLIT = "val"
@@ -63,13 +63,13 @@ class Note(NamedTuple):
 class Entry:
     """One network of a comparison: one row, all its seeds together."""
 
-    key: str  # `<stem>-<id>`, or the network's name where there is no run: unique in a comparison
+    key: str  # `<stem>-<id>`, or the network's name if it has no run; unique in a comparison
     role: Role
     name: str  # the recipe's stem
     network: str
     splits: tuple[SplitResult, ...]  # one a seed
     parameters: int
-    runs: tuple[Path, ...] = ()  # finished run directories, one a seed; none for a teacher without a run
+    run_dirs: tuple[Path, ...] = ()  # finished run directories, one a seed; none for a teacher without a run
     seeds: tuple[int, ...] = ()
     seconds: float | None = None  # of training, the mean over seeds
     images_per_second: float | None = None  # in training, the mean over seeds
@@ -102,13 +102,13 @@ class Entry:
     @cached_property
     def metrics(self) -> dict[str, MetricFigures]:
         """The further metrics that every seed was scored with, by label."""
-        found: dict[str, MetricFigures] = {}
+        by_label: dict[str, MetricFigures] = {}
         for label, first in self.splits[0].metrics.items():
             if all(label in split.metrics for split in self.splits):
                 seeds = [split.metrics[label].values for split in self.splits]
                 figures = {name: _figure([values.get(name) for values in seeds]) for name in first.values}
-                found[label] = MetricFigures(first.unit, first.direction, figures)
-        return found
+                by_label[label] = MetricFigures(first.unit, first.direction, figures)
+        return by_label
 
     @property
     def megabytes(self) -> float:
@@ -149,12 +149,12 @@ class Comparison:
         return None if teacher is None else entry.miou - teacher.miou
 
     def label(self, entry: Entry) -> str:
-        """The shortest text that tells an entry from the others: its role, or its recipe's stem."""
+        """The shortest text that distinguishes an entry: its role, or its recipe's stem."""
         return entry.role if len(self.of_role(entry.role)) == 1 else entry.name
 
     @property
     def metrics(self) -> dict[str, MetricFigures]:
-        """The further metrics of all entries by label, each as one of the entries has it."""
+        """The further metrics of all entries by label, each with the figures of one entry."""
         return {label: metric for entry in self.entries for label, metric in entry.metrics.items()}
 
     @property
@@ -168,7 +168,7 @@ def val(result: Result | TeacherResult, run_dir: Path) -> SplitResult:
     """The score of a run, or of its teacher, on the split that is compared.
 
     Raises:
-        RecipeError: there is none.
+        RecipeError: that split was not scored.
     """
     if SPLIT not in result.splits:
         scored = ", ".join(result.splits) or "nothing"

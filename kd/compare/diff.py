@@ -42,13 +42,13 @@ def diff_command(a: str | Path, b: str | Path, *, console: Console | None = None
 
 
 def facts(path: Path) -> dict[str, str]:
-    """What a recipe or a run directory holds: dotted key -> text."""
+    """The content of a recipe or a run directory: dotted key -> text."""
     if not path.is_dir():
         return dict(_flat(_recipe(read_recipe(path, trust=True)), "recipe"))
     recipe = dict(_flat(_recipe(read_run_recipe(path, trust=True)), "recipe"))
-    kept = recipe | dict(_flat(read_json(path / "environment.json"), "environment"))
+    facts_of_run = recipe | dict(_flat(read_json(path / "environment.json"), "environment"))
     if not is_finished(path):
-        return kept | {"result": "unfinished"}
+        return facts_of_run | {"result": "unfinished"}
     result = read_result(path)
     numbers: dict[str, Any] = {
         "seed": result.seed,
@@ -61,7 +61,7 @@ def facts(path: Path) -> dict[str, str]:
         score = scores(split.confusion)
         numbers[name] = {"images": split.images, "miou": score.miou, "pixel_accuracy": score.pixel_accuracy}
         numbers[name] |= {label: metric.headline for label, metric in split.metrics.items()}
-    return kept | dict(_flat(numbers, "result"))
+    return facts_of_run | dict(_flat(numbers, "result"))
 
 
 def _recipe(recipe: Recipe) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """From recipes or run directories to a comparison: its networks, their scores, and the notes on them."""
 
+import os
 import shlex
 import statistics
 from collections.abc import Mapping, Sequence
@@ -10,57 +11,60 @@ from typing import Any
 from kd.compare.comparison import ORDER, SPLIT, Comparison, Entry, Note, Role, labelled, val
 from kd.compare.listing import by_seed
 from kd.errors import RecipeError
-from kd.recipe import read_recipe
+from kd.recipe import Recipe, read_recipe
+from kd.recipe.shipped import name_of
 from kd.runs import Result, SplitResult, TeacherResult, is_finished, read_result, run_directory
 from kd.storage import read_json
 from kd.units import duration
+
+Target = str | os.PathLike[str] | Recipe  # a recipe or its file; or a run directory, of one seed or of all
 
 
 @dataclass
 class _Group:
     """The finished runs of one recipe, and the command that makes the others."""
 
-    runs: list[Path]
+    run_dirs: list[Path]
     command: str  # the `kd run …` of this recipe
     unfinished: tuple[int, ...]  # further seeds of the recipe
 
     @property
     def folder(self) -> Path:
-        return self.runs[0].parent
+        return self.run_dirs[0].parent
 
 
 def gather(
-    targets: Sequence[str], *, runs: Path = Path("runs"), overrides: Sequence[str] = (), trust: bool = False
+    targets: Sequence[Target], *, runs: Path = Path("runs"), overrides: Sequence[str] = (), trust: bool = False
 ) -> Comparison:
     """Find the runs to compare, with the teachers and the baselines that belong to them.
 
     Args:
         targets: recipes; or run directories, of one seed (`runs/x-1234abcd/seed0`) or of all (`runs/x-1234abcd`).
         runs: where the runs of recipes are.
-        overrides: `path=value`, for every recipe among the targets.
-        trust: whether recipes may name code outside kd.
+        overrides: `path=value`, for every recipe that is read here.
+        trust: whether those recipes, and the recipes in run directories, may name code outside kd.
 
     Raises:
         RecipeError: a target has no finished run; the runs were not scored on the same images or classes.
         StorageError: a run's result cannot be read.
     """
-    groups = _groups(targets, Path(runs), overrides, trust)
+    groups = _groups(targets, runs, overrides, trust)
     entries: dict[str, Entry] = {}
     alone: list[Entry] = []
     notes: list[Note] = []
     for group in groups:
-        results = [read_result(run_dir) for run_dir in group.runs]
+        results = [read_result(run_dir) for run_dir in group.run_dirs]
         if group.unfinished:
             seeds = ", ".join(map(str, group.unfinished))
-            line = f"{group.folder.name}: seed {seeds} has not finished; {group.command} finishes it"
+            line = f"{group.folder.name}: unfinished seeds: {seeds}; {group.command} finishes them"
             notes.append(Note("unfinished", line))
         if results[0].teacher is None:
-            alone.append(_entry("alone", group.runs, results))
+            alone.append(_entry("alone", group.run_dirs, results))
             continue
         teacher = _teacher(results, group.folder, entries)
         baseline = _baseline(results, group, groups, entries)
         student = replace(
-            _entry("student", group.runs, results), teacher=teacher.key, baseline=baseline.key if baseline else None
+            _entry("student", group.run_dirs, results), teacher=teacher.key, baseline=baseline.key if baseline else None
         )
         entries |= {entry.key: entry for entry in (teacher, student, baseline) if entry}
         notes += _notes_on_baseline(student, baseline, group.command)
@@ -74,36 +78,41 @@ def gather(
     return replace(comparison, notes=tuple(notes))
 
 
-def _groups(targets: Sequence[str], runs: Path, overrides: Sequence[str], trust: bool) -> list[_Group]:
+def _groups(targets: Sequence[Target], runs: Path, overrides: Sequence[str], trust: bool) -> list[_Group]:
     """The groups of runs that the targets name; two seeds of one recipe are one group."""
     groups: dict[Path, _Group] = {}
     for target in targets:
-        group = _of_directory(Path(target)) if Path(target).is_dir() else _of_recipe(target, runs, overrides, trust)
+        if isinstance(target, Recipe):
+            group = _of_recipe(target, runs)
+        elif Path(target).is_dir():
+            group = _of_directory(Path(target))
+        else:
+            group = _of_recipe(read_recipe(Path(target), overrides, trust=trust), runs)
         known = groups.setdefault(group.folder.resolve(), group)
-        names = {run_dir.name for run_dir in known.runs}
-        known.runs += [run_dir for run_dir in group.runs if run_dir.name not in names]
+        names = {run_dir.name for run_dir in known.run_dirs}
+        known.run_dirs += [run_dir for run_dir in group.run_dirs if run_dir.name not in names]
     if not groups:
         raise RecipeError("nothing to compare: name a recipe or a run directory")
     return list(groups.values())
 
 
 def _of_directory(path: Path) -> _Group:
-    runs = [path] if is_finished(path) else _finished(path)
-    if not runs:
+    run_dirs = [path] if is_finished(path) else _finished(path)
+    if not run_dirs:
         raise RecipeError(f"{path}: holds no finished run (no result.json); kd list shows all runs")
-    return _Group(runs, _command_of(runs[0]), ())
+    return _Group(run_dirs, _command_of(run_dirs[0]), ())
 
 
-def _of_recipe(target: str, runs: Path, overrides: Sequence[str], trust: bool) -> _Group:
-    recipe = read_recipe(target, overrides, trust=trust)
-    options = [] if runs == Path("runs") else ["--runs", str(runs)]
-    command = shlex.join(["kd", "run", target, *overrides, *options, *(["--trust"] if trust else [])])
-    directories = {seed: run_directory(recipe, runs, seed) for seed in recipe.train.seeds}
-    finished = [run_dir for run_dir in directories.values() if is_finished(run_dir)]
+def _of_recipe(recipe: Recipe, runs: Path) -> _Group:
+    name = str(name_of(recipe.file))
+    options = [*([] if runs == Path("runs") else ["--runs", str(runs)]), *(["--trust"] if recipe.trust else [])]
+    command = shlex.join(["kd", "run", name, *recipe.overrides, *options])
+    run_dirs = {seed: run_directory(recipe, runs, seed) for seed in recipe.train.seeds}
+    finished = [run_dir for run_dir in run_dirs.values() if is_finished(run_dir)]
     if not finished:
-        folder = next(iter(directories.values())).parent
-        raise RecipeError(f"{target}: no finished run in {folder}; {command} trains it")
-    return _Group(finished, command, tuple(seed for seed, run_dir in directories.items() if run_dir not in finished))
+        folder = next(iter(run_dirs.values())).parent
+        raise RecipeError(f"{name}: no finished run in {folder}; {command} trains it")
+    return _Group(finished, command, tuple(seed for seed, run_dir in run_dirs.items() if run_dir not in finished))
 
 
 def _finished(folder: Path) -> list[Path]:
@@ -112,7 +121,7 @@ def _finished(folder: Path) -> list[Path]:
 
 
 def _command_of(run_dir: Path) -> str:
-    """The command that made a run, if its directory holds one that can be repeated; else one made from its name."""
+    """The `kd run` that trained a run, from its directory; or one made from its name, if another command trained it."""
     file = run_dir / "environment.json"
     words = shlex.split(str(read_json(file).get("command", ""))) if file.is_file() else []
     if words[:2] == ["kd", "run"]:
@@ -120,15 +129,15 @@ def _command_of(run_dir: Path) -> str:
     return f"kd run {read_result(run_dir).name}.yaml"
 
 
-def _entry(role: Role, runs: Sequence[Path], results: Sequence[Result]) -> Entry:
+def _entry(role: Role, run_dirs: Sequence[Path], results: Sequence[Result]) -> Entry:
     return Entry(
-        key=runs[0].parent.name,
+        key=run_dirs[0].parent.name,
         role=role,
         name=results[0].name,
         network=results[0].network,
-        runs=tuple(runs),
+        run_dirs=tuple(run_dirs),
         seeds=tuple(result.seed for result in results),
-        splits=tuple(val(result, run_dir) for result, run_dir in zip(results, runs, strict=True)),
+        splits=tuple(val(result, run_dir) for result, run_dir in zip(results, run_dirs, strict=True)),
         parameters=results[0].parameters,
         seconds=statistics.fmean(result.seconds for result in results),
         images_per_second=statistics.fmean(result.images_per_second for result in results),
@@ -140,7 +149,7 @@ def _entry(role: Role, runs: Sequence[Path], results: Sequence[Result]) -> Entry
 def _baseline(
     results: Sequence[Result], group: _Group, groups: Sequence[_Group], entries: Mapping[str, Entry]
 ) -> Entry | None:
-    """The baseline of a student, found by its id: another recipe may have trained it under another name."""
+    """The baseline of a student, found by id, since another recipe may have trained it under another name."""
     name = results[0].baseline
     if name is None:
         return None
@@ -149,21 +158,21 @@ def _baseline(
         if entry.role == "baseline" and entry.key.endswith(f"-{identifier}"):
             return entry
     parent = group.folder.parent
-    given = {other.folder.resolve(): other.runs for other in groups}
+    named = {target.folder.resolve(): target.run_dirs for target in groups}
     for folder in (parent / name, *sorted(parent.glob(f"*-{identifier}"))):
-        if runs := given.get(folder.resolve()) or _finished(folder):
-            return _entry("baseline", runs, [read_result(run_dir) for run_dir in runs])
+        if run_dirs := named.get(folder.resolve()) or _finished(folder):
+            return _entry("baseline", run_dirs, [read_result(run_dir) for run_dir in run_dirs])
     return None
 
 
 def _teacher(results: Sequence[Result], folder: Path, entries: Mapping[str, Entry]) -> Entry:
-    """The teacher, with its scores from this student's runs and all else from its own run."""
+    """The teacher, with the scores in this student's runs; times and memory from its own run."""
     by_run: dict[str, TeacherResult] = {}
     for result in results:
         if result.teacher is not None:
             by_run.setdefault(result.teacher.run or result.teacher.name, result.teacher)
     teachers = list(by_run.values())
-    runs = [run_dir for teacher in teachers if (run_dir := _run_of(teacher, folder)) is not None]
+    run_dirs = [run_dir for teacher in teachers if (run_dir := _run_dir_of(teacher, folder)) is not None]
     first = teachers[0]
     scored: dict[str, Any] = {
         "name": first.name,
@@ -171,23 +180,23 @@ def _teacher(results: Sequence[Result], folder: Path, entries: Mapping[str, Entr
         "splits": tuple(val(teacher, folder) for teacher in teachers),
         "parameters": first.parameters,
     }
-    if runs:
-        entry = replace(_entry("teacher", runs, [read_result(run_dir) for run_dir in runs]), **scored)
+    if run_dirs:
+        entry = replace(_entry("teacher", run_dirs, [read_result(run_dir) for run_dir in run_dirs]), **scored)
     else:
         entry = Entry(key=first.name, role="teacher", **scored)
     same = [
-        other
-        for other in entries.values()
-        if other.role == "teacher" and (other.name, other.runs) == (entry.name, entry.runs)
+        known
+        for known in entries.values()
+        if known.role == "teacher" and (known.name, known.run_dirs) == (entry.name, entry.run_dirs)
     ]
-    for other in same:
-        if abs(other.miou - entry.miou) < 5e-4:  # scored at the same size; on a GPU the last digits may differ
-            return other
+    for known in same:
+        if abs(known.miou - entry.miou) < 5e-4:  # scored at the same size; on a GPU the last digits may differ
+            return known
     return replace(entry, key=f"{entry.key} for {folder.name}") if same else entry
 
 
-def _run_of(teacher: TeacherResult, folder: Path) -> Path | None:
-    """The teacher's run directory: at its path from the current folder, or beside the student's if both were moved."""
+def _run_dir_of(teacher: TeacherResult, folder: Path) -> Path | None:
+    """The teacher's run directory: at the stored path, or beside the student's if both were moved."""
     if teacher.run is None:
         return None
     run_dir = Path(teacher.run)
@@ -196,21 +205,21 @@ def _run_of(teacher: TeacherResult, folder: Path) -> Path | None:
 
 
 def _comparable(entries: Sequence[Entry]) -> None:
-    """Refuse scores of different classes or images: their difference would mean nothing.
+    """Refuse scores on different classes or images: their difference has no meaning.
 
     The labelled pixels of each class distinguish two sets of equally many images.
     """
     (reference, expected), *others = [(entry, split) for entry in entries for split in entry.splits]
     for entry, split in others:
-        for what, value, other in (
+        for what, wanted, value in (
             ("classes", expected.classes, split.classes),
             ("images", expected.images, split.images),
             ("labelled pixels of each class", labelled(expected), labelled(split)),
         ):
-            if value != other:
+            if value != wanted:
                 raise RecipeError(
                     f"{reference.key} and {entry.key} cannot be compared: their {SPLIT} {what} differ "
-                    f"({_short(value)} and {_short(other)}); compare runs that were scored on the same data"
+                    f"({_short(wanted)} and {_short(value)}); compare runs that were scored on the same data"
                 )
 
 
@@ -223,18 +232,21 @@ def _short(value: object) -> str:
 def _notes_on_baseline(student: Entry, baseline: Entry | None, command: str) -> list[Note]:
     if baseline is None:
         assert student.seconds is not None
-        spent = duration(student.seconds * len(student.seeds))
-        line = f"no baseline: the gain is unknown; {command} --baseline adds it (about {spent})"
+        needed = duration(student.seconds * len(student.seeds))
+        line = f"no baseline: the gain is unknown; {command} --baseline adds it (about {needed})"
         return [Note("no baseline", line)]
     if set(baseline.seeds) != set(student.seeds):
-        own, other = (", ".join(map(str, entry.seeds)) for entry in (student, baseline))
-        line = f"{student.key} has seeds {own}, its baseline {other}; {command} --baseline trains the missing seeds"
+        seeds, baseline_seeds = (", ".join(map(str, entry.seeds)) for entry in (student, baseline))
+        line = (
+            f"{student.key} has seeds {seeds}, its baseline {baseline_seeds}; "
+            f"{command} --baseline trains the missing seeds"
+        )
         return [Note("seeds differ", line)]
     return []
 
 
 def _notes_on_scores(comparison: Comparison) -> list[Note]:
-    """The answers to a sceptical reader's questions about the scores."""
+    """What a sceptical reader asks about the scores."""
     notes: list[Note] = []
     if comparison.absent:
         notes.append(Note("absent", f"absent: no {SPLIT} pixel is labelled {', '.join(comparison.absent)}"))
@@ -242,13 +254,13 @@ def _notes_on_scores(comparison: Comparison) -> list[Note]:
         label = comparison.label(entry)
         scored = {name for name, iou in zip(comparison.classes, entry.iou, strict=True) if iou is not None}
         if wrong := [name for name in comparison.absent if name in scored]:
-            line = f"{label} predicts {', '.join(wrong)}, which is absent: an IoU of 0 in its mIoU"
+            line = f"{label} predicts {', '.join(wrong)}, which is absent: its IoU of 0 lowers the mIoU"
             notes.append(Note("absent", line))
         if only := {names[0] for split in entry.splits if len(names := _predicted(split)) == 1}:
             line = f"{label} predicts only {' or '.join(sorted(only))}: it has learned almost nothing"
             notes.append(Note("one class", line))
     if best := [comparison.label(entry) for entry in comparison.entries if entry.select == "best"]:
-        line = f"select: best ({', '.join(best)}): the step was chosen on these images, the score is optimistic"
+        line = f"select: best ({', '.join(best)}): the step was chosen on these images, so the score is optimistic"
         notes.append(Note("best step", line))
     if comparison.of_role("student") and all(len(entry.seeds) <= 1 for entry in comparison.entries):
         line = "one seed per network: the spread over seeds is unknown; train.seeds=[0,1,2] shows it"

@@ -25,16 +25,16 @@ class RunLine(NamedTuple):
 
 
 def by_seed(paths: Iterable[Path]) -> list[Path]:
-    """The run directories among them, `seed<k>` by k; not those that `--fresh` moved aside."""
-    directories = (path for path in paths if re.fullmatch(r"seed\d+", path.name))
-    return sorted(directories, key=lambda path: int(path.name.removeprefix("seed")))
+    """The run directories `seed<k>` among `paths`, by k; not those that `--fresh` moved aside."""
+    run_dirs = (path for path in paths if re.fullmatch(r"seed\d+", path.name))
+    return sorted(run_dirs, key=lambda path: int(path.name.removeprefix("seed")))
 
 
 def list_runs(runs: Path) -> list[RunLine]:
     """Every run in a folder of runs, by name and seed."""
-    directories = [path for path in by_seed(runs.glob("*-*/seed*")) if path.is_dir()]
+    run_dirs = [path for path in by_seed(runs.glob("*-*/seed*")) if path.is_dir()]
     results: dict[Path, Result | None] = {}
-    for run_dir in directories:
+    for run_dir in run_dirs:
         try:
             results[run_dir] = read_result(run_dir) if is_finished(run_dir) else None
         except StorageError:
@@ -42,7 +42,7 @@ def list_runs(runs: Path) -> list[RunLine]:
     finished = [result for result in results.values() if result]
     baselines = {result.baseline.rpartition("-")[2] for result in finished if result.baseline}
     teachers = {Path(result.teacher.run).parent.name for result in finished if result.teacher and result.teacher.run}
-    lines = [_line(run_dir, results[run_dir], teachers, baselines) for run_dir in directories]
+    lines = [_line(run_dir, results[run_dir], teachers, baselines) for run_dir in run_dirs]
     return sorted(lines, key=lambda line: (line.name, line.id, line.seed))
 
 

@@ -15,14 +15,14 @@ from kd.data.dataset import read, resize_image
 from kd.errors import DataError, RecipeError, StorageError
 from kd.machine import Precision, choose
 from kd.networks.weights import load_into
+from kd.parts.trained import load_network
 from kd.pictures import RGB, as_rgb
 from kd.recipe import Recipe
 from kd.runs import read_run_recipe
 from kd.scoring import full_size, predict
-from kd.trained import load_network
 from kd.types import IGNORE, Sample, SegmentationDataset
 
-CANDIDATES = 24  # images among which those to show are chosen
+CANDIDATES = 24  # images from which the shown ones are chosen
 
 Map = NDArray[np.uint8]
 Predict = Callable[[Sample], Map]
@@ -50,15 +50,15 @@ class Pictures:
 def pictures(comparison: Comparison, *, count: int = 6) -> Pictures:
     """Choose images and predict them.
 
-    Half of the images are spread evenly over the split. The others are those, of up to 24 images spread evenly, in
-    which the first student and its baseline differ most. Every network is that of its first seed. Missing weights or
-    data are reported and left out.
+    Half of the images are spread evenly over the split. The others are those of up to 24 evenly spread images in which
+    the first student and its baseline differ most. Every network is that of its first seed. Missing weights or data are
+    reported and left out.
     """
-    subject = next(iter(comparison.of_role("student") or [e for e in comparison.entries if e.runs]), None)
+    subject = next(iter(comparison.of_role("student") or [e for e in comparison.entries if e.run_dirs]), None)
     if subject is None:
-        return Pictures((), (), ("no run directory, and so no network to predict with",))
+        return Pictures((), (), ("there is no run directory, and so no network for predictions",))
     try:
-        recipe = read_run_recipe(subject.runs[0], trust=comparison.trust)
+        recipe = read_run_recipe(subject.run_dirs[0], trust=comparison.trust)
         dataset = Maker(recipe).dataset(SPLIT)
         samples = {index: read(dataset, index) for index in spread(len(dataset), CANDIDATES)}
     except (RecipeError, DataError, StorageError) as error:
@@ -90,7 +90,7 @@ class _Predictor:
     network: nn.Module
     recipe: Recipe
     precision: Precision
-    predicted: dict[str, Map] = field(default_factory=dict)  # by image: predicted once, to choose and to show
+    predicted: dict[str, Map] = field(default_factory=dict)  # by image: predicted once for choosing and showing
 
     def __call__(self, sample: Sample) -> Map:
         """Classes (H, W) at the image's own size, predicted as for the scores."""
@@ -145,8 +145,8 @@ def _networks(
 
 
 def _network(comparison: Comparison, entry: Entry, recipe: Recipe, dataset: SegmentationDataset) -> nn.Module:
-    if entry.runs:
-        return load_network(entry.runs[0], trust=comparison.trust)
+    if entry.run_dirs:
+        return load_network(entry.run_dirs[0], trust=comparison.trust)
     use = recipe.teacher.network if recipe.teacher else None
     if use is None or use.use != entry.network or recipe.teacher is None or recipe.teacher.weights is None:
         raise StorageError("it has no run directory")
@@ -156,7 +156,7 @@ def _network(comparison: Comparison, entry: Entry, recipe: Recipe, dataset: Segm
     return network.eval()
 
 
-def run_texts(runs: Sequence[Path]) -> list[tuple[str, str]]:
+def run_texts(run_dirs: Sequence[Path]) -> list[tuple[str, str]]:
     """The recipes and environments of runs, as (path, text)."""
-    files = [run_dir / name for run_dir in runs for name in ("recipe.yaml", "environment.json")]
+    files = [run_dir / name for run_dir in run_dirs for name in ("recipe.yaml", "environment.json")]
     return [(str(file), file.read_text(encoding="utf-8")) for file in files if file.is_file()]

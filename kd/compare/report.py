@@ -17,7 +17,7 @@ from kd.pictures import changes, colourise, differences, jpeg, png
 from kd.runs import read_metrics
 from kd.storage import write_atomic
 
-CURVE_POINTS = 120  # a loss curve of more reports shows the means of as many equal parts
+CURVE_POINTS = 120  # a longer loss curve shows the means of this many equal parts
 
 
 def write_report(comparison: Comparison, path: Path) -> None:
@@ -44,10 +44,10 @@ def render(comparison: Comparison, shown: Pictures) -> str:
         _section("Sources", _sources(comparison)),
     )
     names = ", ".join(entry.name for entry in comparison.of_role("student")) or "comparison"
-    here = files("kd.compare")
-    return Template(here.joinpath("page.html").read_text(encoding="utf-8")).substitute(
+    folder = files("kd.compare")
+    return Template(folder.joinpath("page.html").read_text(encoding="utf-8")).substitute(
         title=escape(f"{names}: the effect of distillation"),
-        style=here.joinpath("page.css").read_text(encoding="utf-8"),
+        style=folder.joinpath("page.css").read_text(encoding="utf-8"),
         body="\n".join(sections),
         version=__version__,
     )
@@ -162,7 +162,7 @@ def _swatch(color: tuple[int, int, int]) -> str:
 
 def _curves(comparison: Comparison) -> str:
     trained = [entry for entry in comparison.entries if entry.role != "teacher"]
-    metrics = {entry.key: [read_metrics(run_dir) for run_dir in entry.runs] for entry in comparison.entries}
+    metrics = {entry.key: [read_metrics(run_dir) for run_dir in entry.run_dirs] for entry in comparison.entries}
     scores = []
     for entry in trained:
         for lines in metrics[entry.key]:
@@ -184,10 +184,10 @@ def _curves(comparison: Comparison) -> str:
 
 def _loss_chart(entry: Entry, metrics: dict[str, list[list[dict[str, float]]]]) -> str:
     """The student's loss terms, unweighted, with its baseline's supervised loss; of the first seed."""
-    own = metrics[entry.key][0]
-    names = dict.fromkeys(name for line in own for name in line if name.startswith("loss/") and name != "loss/total")
+    log = metrics[entry.key][0]
+    names = dict.fromkeys(name for line in log for name in line if name.startswith("loss/") and name != "loss/total")
     lines = [
-        Line(name.removeprefix("loss/"), f"var(--term{index % 4})", _thinned(_points(own, name)))
+        Line(name.removeprefix("loss/"), f"var(--term{index % 4})", _thinned(_points(log, name)))
         for index, name in enumerate(names)
     ]
     if entry.baseline is not None and metrics[entry.baseline]:
@@ -231,15 +231,15 @@ def _picture(comparison: Comparison, picture: Picture, colors: Sequence[tuple[in
         if entry.key in predictions:
             columns.append((comparison.label(entry), png(colourise(predictions[entry.key], colors))))
     for student in comparison.of_role("student"):
-        own = predictions.get(student.key)
-        if own is None:
+        predicted = predictions.get(student.key)
+        if predicted is None:
             continue
         name = comparison.label(student)
-        columns.append((f"{name} ≠ labels", png(differences(image, own, labels))))
+        columns.append((f"{name} ≠ labels", png(differences(image, predicted, labels))))
         if (teacher := predictions.get(student.teacher or "")) is not None:
-            columns.append((f"{name} ≠ teacher", png(differences(image, own, teacher))))
+            columns.append((f"{name} ≠ teacher", png(differences(image, predicted, teacher))))
         if (baseline := predictions.get(student.baseline or "")) is not None:
-            columns.append((f"{name} against baseline", png(changes(image, baseline, own, labels))))
+            columns.append((f"{name} against baseline", png(changes(image, baseline, predicted, labels))))
     small = ' class="pixels"' if image.shape[1] < 160 else ""
     cells = "".join(
         f'<figure><img{small} src="{_data_uri(data)}" alt="{escape(f"{title} of {picture.name}")}" '
@@ -258,11 +258,11 @@ def _data_uri(data: bytes) -> str:
 
 
 def _sources(comparison: Comparison) -> str:
-    directories = [run_dir for entry in comparison.entries for run_dir in entry.runs]
-    firsts = [entry.runs[0] for entry in comparison.entries if entry.runs]
-    listed = "".join(f"<li><code>{escape(str(run_dir))}</code></li>" for run_dir in directories)
+    run_dirs = [run_dir for entry in comparison.entries for run_dir in entry.run_dirs]
+    first_seeds = [entry.run_dirs[0] for entry in comparison.entries if entry.run_dirs]
+    listed = "".join(f"<li><code>{escape(str(run_dir))}</code></li>" for run_dir in run_dirs)
     texts = "".join(
         f"<details><summary><code>{escape(path)}</code></summary><pre>{escape(text)}</pre></details>"
-        for path, text in run_texts(firsts)
+        for path, text in run_texts(first_seeds)
     )
     return f"<ul>{listed}</ul>{texts}"

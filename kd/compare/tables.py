@@ -90,7 +90,7 @@ def _sentence(comparison: Comparison, student: Entry, *, name: bool) -> str:
     if baseline is None:
         reached = f"{student.name if name else 'The student'} reaches {percent(student.miou)} % mIoU"
         below = "" if teacher is None else f", the teacher {percent(teacher.miou)} %"
-        return f"{reached}{below}; without a baseline, what distillation gave is unknown"
+        return f"{reached}{below}; without a baseline, the effect of distillation is unknown"
     distillation = f"{student.name}: distillation" if name else "Distillation"
     numbers = f"({percent(baseline.miou)} → {percent(student.miou)} % mIoU)"
     gain = in_points(student.miou - baseline.miou)
@@ -154,8 +154,8 @@ def class_rows(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
 def class_gain(comparison: Comparison, entry: Entry, index: int) -> float | None:
     """IoU of one class above the baseline's, a share; None where either has none."""
     baseline = comparison.get(entry.baseline)
-    own, before = entry.iou[index], None if baseline is None else baseline.iou[index]
-    return None if own is None or before is None else own - before
+    iou, baseline_iou = entry.iou[index], None if baseline is None else baseline.iou[index]
+    return None if iou is None or baseline_iou is None else iou - baseline_iou
 
 
 def as_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1, title: str | None = None) -> Table:
@@ -200,7 +200,7 @@ def _entry_json(comparison: Comparison, entry: Entry) -> dict[str, Any]:
         "role": entry.role,
         "name": entry.name,
         "network": entry.network,
-        "runs": [str(run_dir) for run_dir in entry.runs],
+        "runs": [str(run_dir) for run_dir in entry.run_dirs],
         "seeds": list(entry.seeds),
         "select": entry.select,
         **{name: _figure_json(entry.figure(name)) for name in SCORES},

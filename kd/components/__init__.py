@@ -1,4 +1,4 @@
-"""`use` + `args` -> object: found, trusted, its call checked before it is made."""
+"""From `use` and `args` to an object; trust and the call are checked first."""
 
 from kd.components.build import Maker, check_torch, refused_by
 from kd.components.user_files import importable

@@ -1,4 +1,4 @@
-"""`use` + `args` -> object: found, trusted, and the call checked before it is made."""
+"""From `use` and `args` to an object; trust and the call are checked first."""
 
 import importlib
 import importlib.util
@@ -23,27 +23,23 @@ REFUSED = {
     "Muon": "it takes matrices only, and convolutions have four dimensions",
     "SparseAdam": "it takes sparse gradients only",
 }
-
-
-ZOO = {  # module -> package: collections of networks for `teachers.Wrapped`, not needed otherwise
+ZOO = {  # module -> package: optional collections of networks for `teachers.Wrapped`
     "segmentation_models_pytorch": "segmentation-models-pytorch",
     "timm": "timm",
     "transformers": "transformers",
 }
 NOT_INSTALLED = "(not installed)"
-OFFERED = ("num_classes", "channels", "label_counts")  # facts that a loss gets if its constructor names them
-
-
+OFFERED = ("num_classes", "channels", "label_counts")  # facts that a loss receives if its constructor names them
 OFFERED_TO_METRICS = OFFERED[:1]
 
 
-def asked(component: Any, offered: Iterable[str] = OFFERED) -> list[str]:
-    """Which of the `offered` facts a component's constructor names."""
+def _accepted(component: Any, offered: Iterable[str]) -> list[str]:
+    """The `offered` facts that a component's constructor names."""
     return [name for name in offered if name in (parameters(component) or ())]
 
 
 class Maker:
-    """Makes the components of one recipe: datasets, networks, losses and all others.
+    """Builds the components of one recipe: datasets, networks, losses and all others.
 
     Args:
         recipe: gives the folder that `file.py:Name` is relative to, and whether code outside `TRUSTED` is allowed.
@@ -83,22 +79,22 @@ class Maker:
         return component
 
     def build(self, use: Use, *, facts: Mapping[str, Callable[[], Any]] | None = None, **supplied: Any) -> Any:
-        """Call the component that `use` names with its `args` and what the engine supplies; components in `args` first.
+        """Call the component that `use` names with its `args` and the engine's arguments; components in `args` first.
 
         Args:
             use: the component.
-            facts: `OFFERED` name -> function that finds the fact; for this component and those in its `args`, where
-                they name it.
+            facts: name in `OFFERED` -> function that computes the fact; for this component and those in its `args`,
+                where their constructors name it.
             **supplied: arguments that only the engine knows (channels, parameters); a recipe must not give them.
 
         Raises:
-            RecipeError: there is no such component, it does not take these arguments, or it refuses their values
+            RecipeError: the component does not exist, does not take these arguments, or refuses their values
                 (ValueError, TypeError or OSError, which is then the cause); or a user's component raises anything.
             DataError: it is a dataset whose files are missing or wrong.
         """
         component = self.find(use)
         if facts is not None:
-            supplied |= {name: facts[name]() for name in asked(component, facts)}
+            supplied |= {name: facts[name]() for name in _accepted(component, facts)}
         if mistakes := misfits(use, component, supplied):
             raise RecipeError(mistakes)
         args = self._built(use.args, facts)
@@ -126,13 +122,13 @@ class Maker:
         two.
 
         Raises:
-            RecipeError: the recipe states another number of classes; there is no such network, or it is not a network.
+            RecipeError: the recipe states another number of classes; the network does not exist, or is not a network.
         """
         stated = use.args.get("num_classes", num_classes)
         if "num_classes" in use.args and (stated, num_classes) != (1, 2):
             fix = "remove it, or state 1 for a single logit" if num_classes == 2 else "remove it"
             raise RecipeError(
-                f"{use.where('num_classes')}: num_classes is {stated!r}, the data have {num_classes}; {fix}"
+                f"{use.where('num_classes')}: num_classes is {stated!r}, but the data have {num_classes}; {fix}"
             )
         network = self.build(use, **network_facts(use, num_classes, in_channels))
         if not isinstance(network, nn.Module):
@@ -150,14 +146,13 @@ class Maker:
         mistakes: list[str] = []
         if recipe.track is not None and _version("wandb") == NOT_INSTALLED:
             mistakes.append(f"{recipe.at('track')}: track: {_missing('wandb', 'wandb')}, or track=null")
-        for use, supplied in _roles(recipe):
+        for use, given, offered in _roles(recipe):
             try:
                 component = self.find(use)
             except RecipeError as error:
                 mistakes += error.mistakes
             else:
-                offered = supplied in (OFFERED, OFFERED_TO_METRICS)
-                mistakes += misfits(use, component, asked(component, supplied) if offered else supplied)
+                mistakes += misfits(use, component, [*given, *_accepted(component, offered)])
         if mistakes:
             raise RecipeError(dict.fromkeys(mistakes))
 
@@ -172,13 +167,13 @@ class Maker:
 
 
 def network_facts(use: Use, num_classes: int, in_channels: int) -> dict[str, Any]:
-    """What the engine gives a network: what the data say, but `num_classes` only where the recipe states none."""
+    """The engine's arguments of a network: `in_channels`, and `num_classes` unless the recipe states it."""
     facts = {"num_classes": num_classes, "in_channels": in_channels}
     return {name: fact for name, fact in facts.items() if name == "in_channels" or name not in use.args}
 
 
 def refused_by(use: Use, error: BaseException) -> BaseException:
-    """What a component raised when it was used, as the user reads it; itself where it is a bug of ours."""
+    """What to raise for the error of a component in use: a RecipeError, or `error` itself if it is a bug of ours."""
     if isinstance(error, ValueError):
         return RecipeError(f"{use.where()}: {use.use}: {error}")
     return error if is_trusted(use.use) else RecipeError(f"{use.where()}: {use.use} raised {raised(error)}")
@@ -225,7 +220,7 @@ def _module(name: str, where: str) -> types.ModuleType:
     except Exception as error:
         if name in TRUSTED:
             raise  # our own module: a bug, or a torch that check_torch explains
-        raise RecipeError(f"{where}: importing {name} failed: {_last_words(error, None)}") from error
+        raise RecipeError(f"{where}: importing {name} failed: {_import_error(error, None)}") from error
 
 
 def _module_of_file(file: Path, where: str) -> types.ModuleType:
@@ -233,12 +228,12 @@ def _module_of_file(file: Path, where: str) -> types.ModuleType:
         raise RecipeError(f"{where}: no file {file}")
     try:
         return files.load(file)
-    except (Exception, SystemExit) as error:  # a user's file may raise anything, and is theirs to mend
-        raise RecipeError(f"{where}: importing {file} failed: {_last_words(error, file)}") from error
+    except (Exception, SystemExit) as error:  # a user's file may raise anything
+        raise RecipeError(f"{where}: importing {file} failed: {_import_error(error, file)}") from error
 
 
-def _last_words(error: BaseException, file: Path | None) -> str:
-    """An error of a user's module in one line, with the last line of `file` on its way."""
+def _import_error(error: BaseException, file: Path | None) -> str:
+    """The error of a module in one line, with the last line of `file` in its traceback."""
     line = error.lineno if isinstance(error, SyntaxError) else None
     trace = error.__traceback__
     while file is not None and trace is not None:
@@ -250,16 +245,16 @@ def _last_words(error: BaseException, file: Path | None) -> str:
 
 
 def _refuse_shadow(module: str, where: str) -> None:
-    """`teachers` and `students` are ours, not a folder of that name which comes first on the import path."""
+    """Refuse another folder named `teachers` or `students` that comes before ours on the import path."""
     top = module.partition(".")[0]
     if top not in ("teachers", "students"):
         return
     ours = Path(__file__).resolve().parents[2] / top
     spec = importlib.util.find_spec(top)
-    found = [Path(folder).resolve() for folder in (spec.submodule_search_locations or [])] if spec else []
-    if spec is not None and found[:1] != [ours]:
-        stranger = found[0] if found else spec.origin
-        raise RecipeError(f"{where}: {stranger} shadows {ours}; rename it, or run from another folder")
+    folders = [Path(folder).resolve() for folder in (spec.submodule_search_locations or [])] if spec else []
+    if spec is not None and folders[:1] != [ours]:
+        shadow = folders[0] if folders else spec.origin
+        raise RecipeError(f"{where}: {shadow} shadows {ours}; rename it, or run from another folder")
 
 
 def _public(module: types.ModuleType, source: str) -> list[str]:
@@ -270,22 +265,21 @@ def _public(module: types.ModuleType, source: str) -> list[str]:
     return [n for n in vars(module) if not n.startswith("_")] if listed is None else list(listed)
 
 
-def _roles(recipe: Recipe) -> Iterator[tuple[Use, Sequence[str]]]:
-    """Every component of a recipe with the names of the arguments that the engine gives it."""
+def _roles(recipe: Recipe) -> Iterator[tuple[Use, Sequence[str], Sequence[str]]]:
+    """Every component of a recipe, with the names of the engine's arguments and of the facts that it may take."""
     networks = (recipe.teacher.network if recipe.teacher else None, recipe.student.network)
-    roles: list[tuple[Use | None, Sequence[str]]] = [
-        *((use, tuple(network_facts(use, 0, 0))) for use in networks if use is not None),
-        (recipe.data.dataset, ("split",)),
-        *((transform, ()) for transform in recipe.data.augment),
-        (recipe.supervised.loss, OFFERED),
-        *((metric, OFFERED_TO_METRICS) for metric in recipe.evaluate.metrics),
+    roles: list[tuple[Use | None, Sequence[str], Sequence[str]]] = [
+        *((use, tuple(network_facts(use, 0, 0)), ()) for use in networks if use is not None),
+        (recipe.data.dataset, ("split",), ()),
+        *((transform, (), ()) for transform in recipe.data.augment),
+        (recipe.supervised.loss, (), OFFERED),
+        *((metric, (), OFFERED_TO_METRICS) for metric in recipe.evaluate.metrics),
     ]
     for term in recipe.distill.values():
-        roles += [(term.loss, OFFERED), (term.adapter, ("in_channels", "out_channels"))]
-        roles += [(term.weight, ("steps",))] if isinstance(term.weight, Use) else []
-    roles += [(recipe.optimizer.factory, ("params",)), (recipe.schedule, ("steps",))]
-    for use, supplied in roles:
+        roles += [(term.loss, (), OFFERED), (term.adapter, ("in_channels", "out_channels"), ())]
+        roles += [(term.weight, ("steps",), ())] if isinstance(term.weight, Use) else []
+    roles += [(recipe.optimizer.factory, ("params",), ()), (recipe.schedule, ("steps",), ())]
+    for use, given, offered in roles:
         if use is not None:
-            yield use, supplied
-            offered = supplied in (OFFERED, OFFERED_TO_METRICS)
-            yield from ((inner, supplied if offered else ()) for inner in components(use.args))
+            yield use, given, offered
+            yield from ((inner, (), offered) for inner in components(use.args))

@@ -1,4 +1,4 @@
-"""Whether a call fits the real signature, found out before it is made."""
+"""Check a call against the component's signature before it is made."""
 
 import inspect
 import types
@@ -11,7 +11,7 @@ from kd.recipe.schema import Use
 
 
 def misfits(use: Use, component: Any, supplied: Sequence[str] | Mapping[str, Any]) -> list[str]:
-    """What is wrong with calling `component` with the recipe's arguments and those of the engine."""
+    """The mistakes in a call of `component` with the recipe's arguments and those of the engine."""
     given = [n for n in use.args if n in supplied]
     mistakes = [f"{use.where(name)}: '{name}' is set by the engine; remove it" for name in given]
     known = parameters(component)
@@ -26,7 +26,8 @@ def misfits(use: Use, component: Any, supplied: Sequence[str] | Mapping[str, Any
             if name not in named and name not in given
         ]
         mistakes += [
-            f"{use.where()}: {use.use} takes no '{name}', which is given to every component in this place"
+            f"{use.where()}: {use.use} takes no '{name}', which kd passes to every component here; "
+            "add it, or use another component"
             for name in supplied
             if name not in named
         ]
@@ -35,17 +36,17 @@ def misfits(use: Use, component: Any, supplied: Sequence[str] | Mapping[str, Any
         for name, parameter in named.items()
         if parameter.default is parameter.empty and name not in use.args and name not in supplied
     ]
-    kinds = _annotations(component)
+    annotations = _annotations(component)
     mistakes += [
-        f"{use.where(name)}: {use.use} takes {_said(kinds[name])} as '{name}', got {shown(value)}"
+        f"{use.where(name)}: {use.use} takes {_type_name(annotations[name])} as '{name}', got {shown(value)}"
         for name, value in use.args.items()
-        if name in named and name in kinds and name not in given and not _fits(value, kinds[name])
+        if name in named and name in annotations and name not in given and not _fits(value, annotations[name])
     ]
     return mistakes
 
 
 def parameters(component: Any) -> Mapping[str, inspect.Parameter] | None:
-    """The parameters of a call; None for what is written in C and tells nothing."""
+    """The parameters of a call; None if it is written in C and does not show them."""
     try:
         return inspect.signature(component).parameters
     except (ValueError, TypeError):
@@ -53,7 +54,7 @@ def parameters(component: Any) -> Mapping[str, inspect.Parameter] | None:
 
 
 def _takes_any(component: Any) -> bool:
-    """Whether a call takes any keyword: itself, or a wrapper that shows the narrower signature of what it wraps."""
+    """Whether a call takes any keyword; a wrapper may show the narrower signature of the function that it wraps."""
     signatures = (inspect.signature(component, follow_wrapped=followed) for followed in (True, False))
     return any(p.kind is p.VAR_KEYWORD for signature in signatures for p in signature.parameters.values())
 
@@ -72,7 +73,7 @@ def _fits(value: Any, kind: Any) -> bool:
     if isinstance(value, Use) or kind is Any:
         return True
     if origin in (Union, types.UnionType):
-        return any(_fits(value, one) for one in inner)
+        return any(_fits(value, option) for option in inner)
     if origin is Literal:
         return value in inner
     if kind is None or kind is type(None):
@@ -92,9 +93,9 @@ def _fits(value: Any, kind: Any) -> bool:
         return isinstance(value, dict) and (
             not inner or all(_fits(k, inner[0]) and _fits(v, inner[1]) for k, v in value.items())
         )
-    # a plain value is no tensor and no module; of other classes nothing is certain
+    # a plain value is neither a tensor nor a module; about other classes nothing is certain
     return not (isinstance(kind, type) and kind.__module__.partition(".")[0] == "torch")
 
 
-def _said(kind: Any) -> str:
+def _type_name(kind: Any) -> str:
     return kind.__name__ if isinstance(kind, type) and not typing.get_args(kind) else str(kind).replace("typing.", "")

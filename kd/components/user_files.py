@@ -1,8 +1,8 @@
 """Modules from `file.py`, importable in every process, so that a user's dataset can be pickled to workers.
 
-A class is pickled by its module's name, and a fresh process (`spawn`, `forkserver`) imports that name. So the name
-tells where the file is: `kd.components.user_files.<path>`, dots and percent signs of the path written as %2E and %25.
-Importing it imports this module first, which installs the finder that reads the name: a new process needs no set-up.
+A class is pickled by its module's name, and a fresh process (`spawn`, `forkserver`) imports that name. Therefore the
+name contains the file's path: `kd.components.user_files.<path>`, with dots and percent signs written as %2E and %25.
+Importing it imports this module first, which installs the finder that reads the name; a new process needs no set-up.
 """
 
 import importlib
@@ -23,7 +23,7 @@ def importable(file: str | Path) -> str:
         file: a `.py` file, anywhere.
 
     Returns:
-        A name for `importlib.import_module`; the file's folder does not get onto the import path.
+        A name for `importlib.import_module`; the file's folder is not added to the import path.
     """
     path = str(Path(file).resolve())
     return f"{__name__}.{path.replace('%', '%25').replace('.', '%2E')}"
@@ -44,7 +44,7 @@ sys.meta_path.append(_Finder)
 
 
 def load(file: str | Path) -> ModuleType:
-    """The module in a file; run once a process.
+    """The module in a file; the file runs once in a process.
 
     Raises:
         Exception: whatever the file raises.

@@ -136,7 +136,7 @@ def _csv_rows(text: str, path: Path) -> list[tuple[str, Marker]]:
         if not name or (number == 1 and (has_titles or name == "name")):
             continue  # an empty line, or the header
         if len(numbers) not in (0, 1, 3) or not all(cell.isdecimal() for cell in numbers):
-            raise DataError(f"{path}:{number}: '{delimiter.join(cells)[:80]}' is not name,r,g,b")
+            raise DataError(f"{path}:{number}: expected name,r,g,b, got '{delimiter.join(cells)[:80]}'")
         values = tuple(int(cell) for cell in numbers)
         rows.append((name, values if len(values) == 3 else values[0] if values else None))
     return rows

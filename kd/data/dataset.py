@@ -53,7 +53,7 @@ def read(dataset: SegmentationDataset, index: int, view: int = 0) -> Sample:
         if labels.dtype != torch.uint8 or labels.shape != image.shape[1:]:
             raise DataError(
                 f"{sample.name}: the labels are {type_and_shape(labels)}; "
-                f"expected uint8 {tuple(image.shape[1:])}, as the image"
+                f"expected uint8 {tuple(image.shape[1:])}, the image's size"
             )
         check_labels(labels, len(dataset.class_names), sample.name)
     return sample

@@ -75,7 +75,7 @@ class Folders:
                 'and masks: "{split}/masks"'
             )
         if not by_share and (val is not None or test is not None):
-            raise ValueError("Folders: val and test are shares of one folder; remove them, or lists and {split}")
+            raise ValueError("Folders: val and test are shares of one folder; remove them, or remove lists and {split}")
         known = read_classes(classes)
         self.class_names = known.names
         self.colors: tuple[Color, ...] = known.colors or distinct_colors(len(known.names))
@@ -88,8 +88,8 @@ class Folders:
         list_file = None if lists is None else folder / _below_root("lists", lists, split)
         pairs: Mapping[str, tuple[Path, Path | None]]
         if masks is None:
-            found = find_images(image_folder, folder, list_file, follow_links=follow_links)
-            pairs = {stem: (path, None) for stem, path in found.items()}
+            paths = find_images(image_folder, folder, list_file, follow_links=follow_links)
+            pairs = {stem: (path, None) for stem, path in paths.items()}
         else:
             mask_folder = folder / _below_root("masks", masks, split)
             pairs = find_pairs(
@@ -167,7 +167,7 @@ def _why_empty(source: Path, total: int) -> str:
 def _below_root(argument: str, path: str, split: str) -> str:
     filled = path.replace("{split}", split)
     if PurePath(filled).is_absolute() or ".." in PurePath(filled).parts:
-        raise ValueError(f"Folders: {argument} '{path}' leads out of root; give a path below it")
+        raise ValueError(f"Folders: {argument} '{path}' leads out of root; give a path inside root")
     return filled
 
 

@@ -109,7 +109,7 @@ def _opened(path: Path) -> Image.Image:
     if image.width * image.height > MAX_PIXELS:
         image.close()
         size = size_text((image.height, image.width))
-        raise DataError(f"{path}: {size} pixels, the limit is {MAX_PIXELS} in total; cut it into tiles")
+        raise DataError(f"{path}: {size} pixels; the limit is {MAX_PIXELS} in total; cut the image into tiles")
     return image
 
 

@@ -68,12 +68,12 @@ def training_batches(
         waiting: called once a second while waiting for the workers; may raise to stop.
 
     Raises:
-        ValueError: the batch does not divide among ranks and micro-batches.
+        ValueError: the batch size is not divisible by the numbers of ranks and micro-batches.
         DataError: the split is empty; a sample cannot be read; a worker died or hangs. Names the samples being read.
     """
     if batch_size < 1 or batch_size % (world * accumulate):
         raise ValueError(
-            f"batch_size {batch_size} does not divide among {world} processes × {accumulate} micro-batches; "
+            f"batch_size {batch_size} is not divisible by {world} processes × {accumulate} micro-batches; "
             f"use a multiple of {world * accumulate}"
         )
     if len(split) == 0:

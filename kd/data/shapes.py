@@ -64,7 +64,7 @@ class Shapes:
         """The image `index`; all views are the same."""
         index = key[0]
         if not 0 <= index < self.length:
-            raise IndexError(f"Shapes: no image {index}, there are {self.length}")
+            raise IndexError(f"Shapes: no image {index}; there are {self.length}")
         if index not in self.drawn:
             self.drawn[index] = self._sample(index)
         return self.drawn[index]

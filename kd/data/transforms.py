@@ -63,7 +63,7 @@ class RandomFlip:
 
 
 class RandomRotate:
-    """Rotate around the centre by a uniformly drawn angle; the size stays, the corners become padding.
+    """Rotate around the centre by a uniformly drawn angle; the size is unchanged, and the corners become padding.
 
     Args:
         degrees: largest angle in either direction, 0 … 180.
@@ -87,7 +87,7 @@ class RandomRotate:
 
 
 class ColorJitter:
-    """Change brightness, contrast, saturation and hue of the image, in random order; the mask stays.
+    """Change brightness, contrast, saturation and hue of the image, in random order; the mask is unchanged.
 
     Args:
         brightness: the factor is drawn from 1 ± `brightness`, >= 0; likewise for contrast and saturation.
@@ -118,7 +118,7 @@ class ColorJitter:
 
 
 class RandomBlur:
-    """Blur the image with a Gaussian; the mask stays.
+    """Blur the image with a Gaussian; the mask is unchanged.
 
     Args:
         p: probability, 0 … 1.

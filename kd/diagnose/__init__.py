@@ -1,1 +1,1 @@
-"""Commands that look at a recipe without a full training."""
+"""Commands that examine a recipe without training it in full."""

@@ -1,4 +1,4 @@
-"""`kd calibrate`: how hard and which way each term pulls, and the weights to match."""
+"""`kd calibrate`: size and direction of each term's gradient, and weights that balance the terms."""
 
 import math
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ from kd.recipe import Recipe, yaml12
 def calibrate_command(
     recipe: Recipe, *, runs: Path, batches: int = 4, ratio: float = 1.0, console: Console | None = None
 ) -> None:
-    """Print each term's pull on some batches, and the terms with the weights that bring it to `ratio`.
+    """Print each term's pull on some batches, and the terms with weights at which it is `ratio`.
 
     Raises:
         RecipeError: the recipe has no terms, or its teacher is not trained; `batches` is below 1, or `ratio` is not
@@ -32,11 +32,10 @@ def calibrate_command(
     if not 0 < ratio < math.inf:
         raise RecipeError(f"kd calibrate: --ratio is {ratio:g}; it must be above 0")
     if not recipe.distill:
-        raise RecipeError(f"{recipe.file}: there is no term to calibrate; add `teacher` and `distill`")
+        raise RecipeError(f"{recipe.file}: has no term to calibrate; add `teacher` and `distill`")
     parts = open_parts(in_this_process(recipe), runs=runs)
-    seen = islice(stream(parts, seed=recipe.train.seeds[0], steps=batches), batches)
-    of_batches = [pulls(parts, batch) for batch in seen]
-    means = {name: Pull(*map(fmean, zip(*(found[name] for found in of_batches), strict=True))) for name in parts.terms}
+    measured = [pulls(parts, b) for b in islice(stream(parts, seed=recipe.train.seeds[0], steps=batches), batches)]
+    means = {name: Pull(*map(fmean, zip(*(terms[name] for terms in measured), strict=True))) for name in parts.terms}
     console = console or stdout()
     console.print(_table(parts, means, batches))
     weights = {name: proposed(pull, ratio) for name, pull in means.items()}
@@ -50,8 +49,8 @@ def proposed(pull: Pull, ratio: float) -> float:
         RecipeError: the term or the supervised loss has no gradient on these batches.
     """
     if not pull.norm or not pull.supervised:
-        who = "the term" if not pull.norm else "the supervised loss"
-        raise RecipeError(f"kd calibrate: {who} has no gradient on these batches; take more with --batches")
+        loss = "the term" if not pull.norm else "the supervised loss"
+        raise RecipeError(f"kd calibrate: {loss} has no gradient on these batches; take more with --batches")
     return float(f"{ratio * pull.supervised / pull.norm:.3g}")
 
 

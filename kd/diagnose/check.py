@@ -1,4 +1,4 @@
-"""`kd check`: whether a recipe can be trained, and what it would train."""
+"""`kd check`: whether a recipe trains, and what it would train."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ def check_recipe(recipe: Recipe, *, runs: Path) -> list[str]:
     """Check everything about a recipe but its shape, which reading it has checked.
 
     Returns:
-        Lines for the user: what would be trained, which weights were loaded, and what the losses remember.
+        Lines for the user: what would be trained, which weights were loaded, and the size of the losses' memories.
 
     Raises:
         RecipeError: with all mistakes of the first stage that finds any.
@@ -20,14 +20,14 @@ def check_recipe(recipe: Recipe, *, runs: Path) -> list[str]:
     """
     parts = open_parts(recipe, runs=runs, trained=False)
     student = f"{recipe.student.use} ({parameter_count(parts.student.network):,} parameters)"
-    teacher = f", taught by {parameter_count(parts.teacher.network):,} parameters" if parts.teacher else ""
+    teacher = f", teacher with {parameter_count(parts.teacher.network):,} parameters" if parts.teacher else ""
     seeds = f" × {len(recipe.train.seeds)} seeds" if len(recipe.train.seeds) > 1 else ""
     ok = f"{recipe.file}: ok: {student}{teacher}, {parts.steps} steps{seeds} on {parts.precision}"
     return [ok, *parts.notes, *_memories(parts)]
 
 
 def _memories(parts: Parts) -> list[str]:
-    """A line for every loss that remembers more than a few numbers."""
+    """A line for every loss whose buffers hold more than a few numbers."""
     sizes = {
         name: sum(buffer.numel() * buffer.element_size() for buffer in loss.buffers())
         for name, loss in parts.student.losses.items()

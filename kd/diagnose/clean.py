@@ -1,4 +1,4 @@
-"""`kd clean`: free what no run needs any more. Results, weights and metrics stay."""
+"""`kd clean`: remove files that no run needs any more. Results, weights and metrics stay."""
 
 import re
 import shlex
@@ -10,11 +10,11 @@ from typing import NamedTuple
 
 from kd.console import print_lines
 from kd.errors import LockedError, RecipeError, StorageError
-from kd.recipe import yaml12 as nodes
+from kd.recipe import yaml12
 from kd.runs import locked, read_result
 from kd.units import data_size
 
-STALE = 3600  # seconds; a file is written within this time, or its writer is gone
+STALE = 3600  # seconds: no process takes longer to write a file
 
 
 class Removal(NamedTuple):
@@ -32,22 +32,22 @@ class Removal(NamedTuple):
 
 
 def clean_command(runs: Path, *, yes: bool = False) -> None:
-    """List what can be freed, and free it if `yes`.
+    """List what can be removed, and remove it if `yes`.
 
     Raises:
         StorageError: something cannot be removed.
     """
-    found = removals(runs)
-    if not found:
+    removable = removals(runs)
+    if not removable:
         print(f"{runs}: nothing to free")
         return
-    sizes = [removal.size for removal in found]
-    rows = [(data_size(size), str(path), why) for size, (path, why, _) in zip(sizes, found, strict=True)]
+    sizes = [removal.size for removal in removable]
+    rows = [(data_size(size), str(path), why) for size, (path, why, _) in zip(sizes, removable, strict=True)]
     print_lines(("size", "what", "why"), rows, whole=3)
     if not yes:
         print(f"{data_size(sum(sizes))} in all; {shlex.join(['kd', 'clean', str(runs), '--yes'])} frees it")
         return
-    freed = sum(size for size, removal in zip(sizes, found, strict=True) if _remove(removal))
+    freed = sum(size for size, removal in zip(sizes, removable, strict=True) if _remove(removal))
     print(f"freed {data_size(freed)}")
 
 
@@ -69,7 +69,7 @@ def _of_run(run_dir: Path) -> Iterator[Removal]:
         yield Removal(run_dir, "moved aside by --fresh, without a result", run_dir)
         return
     checkpoints = run_dir / "checkpoints"
-    done = _are_ours(checkpoints) and _has_its_result(run_dir) and not _keeps_all(run_dir)
+    done = _are_ours(checkpoints) and _is_complete(run_dir) and not _keeps_all(run_dir)
     if done:
         yield Removal(checkpoints, f"checkpoints of a finished run{' that was moved aside' if aside else ''}", run_dir)
     oldest = time.time() - STALE
@@ -80,14 +80,14 @@ def _of_run(run_dir: Path) -> Iterator[Removal]:
 
 
 def _are_ours(checkpoints: Path) -> bool:
-    """Whether it is a folder that holds nothing but what training writes there."""
+    """Whether it is a folder that holds only files that training writes."""
     ours = re.compile(r"step-\d+-[0-9a-f]{8}\.pt|index\.jsonl|\.tmp-.*")
     is_folder = checkpoints.is_dir() and not checkpoints.is_symlink()
     return is_folder and all(ours.fullmatch(file.name) for file in checkpoints.iterdir())
 
 
-def _has_its_result(run_dir: Path) -> bool:
-    """Whether the result is sound and the weights are there: else the checkpoints can still give them."""
+def _is_complete(run_dir: Path) -> bool:
+    """Whether a run has a valid result and its weights; if not, `kd run` can still make them from the checkpoints."""
     try:
         read_result(run_dir)
     except StorageError:
@@ -99,16 +99,16 @@ def _keeps_all(run_dir: Path) -> bool:
     """Whether the run's recipe keeps its checkpoints, or cannot be read."""
     file = run_dir / "recipe.yaml"
     try:
-        root = nodes.compose(nodes.read_text(file), str(file))
+        root = yaml12.compose(yaml12.read_text(file), str(file))
     except RecipeError:
         return True
-    recipe = nodes.plain(root)[0] if root is not None else None
+    recipe = yaml12.plain(root)[0] if root is not None else None
     train = recipe.get("train") if isinstance(recipe, dict) else None
     return not isinstance(train, dict) or train.get("checkpoints") == "all"
 
 
 def _remove(removal: Removal) -> bool:
-    """Remove it unless a process is in its run directory; whether it is gone."""
+    """Remove it, unless a process uses its run directory; whether it was removed."""
     path = removal.path
     try:
         with locked(removal.run_dir):

@@ -1,4 +1,4 @@
-"""`kd inspect`: what every term reads, and how strongly it pulls, on one batch of the real data."""
+"""`kd inspect`: what every term reads, its value and its gradient, on one batch of the training data."""
 
 from pathlib import Path
 

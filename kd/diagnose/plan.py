@@ -1,4 +1,4 @@
-"""What a recipe will cost, measured before its first step: time, memory, disk; and the epochs that a budget allows."""
+"""The cost of a recipe, measured before its first step: time, memory, disk; and the epochs that a budget allows."""
 
 import contextlib
 import io
@@ -32,150 +32,156 @@ from kd.train.start import start, step_teacher
 from kd.train.step import TrainState
 from kd.units import as_steps, duration
 
-SECONDS = 20.0  # that all measuring together may take; a step that has begun is ended
+SECONDS = 20.0  # for all measurements together; a step that has started is completed
 MOST_STEPS = 31
-WARM_UP = 1  # steps that are not counted: they allocate memory, choose algorithms, start the workers, fill a cache
+WARM_UP = 1  # steps left out: they allocate memory, choose algorithms, start the workers, fill a cache
 LONGEST = 10**6  # epochs
 
 
-class _EnoughError(Exception):
-    """Measured for long enough."""
+class _TimeUpError(Exception):
+    """The time for a measurement is over."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """The unfinished runs of one recipe, and what was measured of it."""
+    """The unfinished runs of one recipe, with its measurements."""
 
     recipe: Recipe
     role: str
     runs: int
     steps: int  # of one run
-    left: int  # steps of all runs together
+    left: int  # remaining steps of all runs together
     step: float  # seconds
-    evaluation: float  # seconds, of all networks that are scored
+    evaluation: float  # seconds, for all scored networks
     evaluations: int  # of one run
     memory: int  # bytes
     checkpoint: int  # bytes
     images: int  # in the training split
-    cached: float | None = None  # seconds of a step that finds the teacher in its cache; None: there is no cache
-    cached_left: int = 0  # of the steps that are left, those that will
+    cached: float | None = None  # seconds of a step that reads the teacher from its cache; None: no cache
+    cached_left: int = 0  # remaining steps that read it from there
     cache: int = 0  # bytes of one run's cache
 
     @property
     def every(self) -> int:
-        """Steps between evaluations, where the recipe fixes them; 0: their number is fixed, whatever the length."""
+        """Steps between evaluations if the recipe gives steps; 0 if it gives a share, which fixes their number."""
         amount = self.recipe.train.evaluate_every
         return amount if isinstance(amount, int) else 0
 
-    def lasting(self, epochs: float) -> float:
-        """Seconds of one run of so many epochs, its cache empty at first."""
+    def seconds_of(self, epochs: float) -> float:
+        """Seconds of one run of this many epochs that starts with an empty cache."""
         steps = epochs * self.images / self.recipe.train.batch_size
-        found = 0.0 if self.cached is None else max(steps - _filling(self.recipe, self.images), 0.0)
+        cached = 0.0 if self.cached is None else max(steps - _filling(self.recipe, self.images), 0.0)
         evaluations = steps / self.every if self.every else self.evaluations
-        return (steps - found) * self.step + found * (self.cached or 0.0) + evaluations * self.evaluation
+        return self._seconds_of_steps(steps, cached) + evaluations * self.evaluation
 
     def seconds(self, *, cached: bool = True) -> float:
-        """What is left to do; not `cached`: as if there were no cache."""
+        """Seconds of all remaining steps and evaluations; not `cached`: without the cache."""
         share = self.left / max(self.runs * self.steps, 1)
-        found = self.cached_left if cached and self.cached is not None else 0
-        steps = (self.left - found) * self.step + found * (self.cached or 0.0)
+        steps = self._seconds_of_steps(self.left, self.cached_left if cached and self.cached is not None else 0)
         return steps + share * self.runs * self.evaluations * self.evaluation
+
+    def _seconds_of_steps(self, steps: float, cached: float) -> float:
+        """Seconds of steps of which `cached` read the teacher from its cache."""
+        return (steps - cached) * self.step + cached * (self.cached or 0.0)
 
 
 def plan(recipe: Recipe, session: Session, *, baseline: bool = False, fresh: bool = False) -> list[Job]:
     """Measure what `kd run` would train: the teacher, the student's seeds, its baseline's; finished runs are left out.
 
-    Nothing that is written stays, and the session keeps the objects that were measured, as they were. A teacher that
-    is still to be trained is measured as it is built.
+    It leaves no file behind, and the session keeps the measured objects, unchanged. An untrained teacher is measured
+    with its initial weights.
 
     Raises:
         RecipeError: the parts do not fit.
         DataError: the data cannot be read.
     """
-    asked = [("teacher", first_seed(teacher), teacher.train.seeds[:1]) for teacher in reversed(teachers(recipe))]
-    asked.append(("student" if recipe.distill else "baseline", recipe, recipe.train.seeds))
+    trainings = [("teacher", first_seed(teacher), teacher.train.seeds[:1]) for teacher in reversed(teachers(recipe))]
+    trainings.append(("student" if recipe.distill else "baseline", recipe, recipe.train.seeds))
     if baseline and recipe.distill:
-        asked.append(("baseline", baseline_of(recipe), recipe.train.seeds))
-    wanted = []
-    for role, trained, seeds in asked:
+        trainings.append(("baseline", baseline_of(recipe), recipe.train.seeds))
+    remaining = []
+    for role, trained, seeds in trainings:
         run_dirs = {seed: run_directory(trained, session.runs, seed) for seed in seeds}
-        again = fresh and role != "teacher"
+        starts_over = fresh and role != "teacher"
         unfinished = {
-            seed: run_dir / "fresh" if again else run_dir
+            seed: run_dir / "fresh" if starts_over else run_dir
             for seed, run_dir in run_dirs.items()
-            if again or not is_finished(run_dir)
+            if starts_over or not is_finished(run_dir)
         }
-        if distributed.first(lambda found=unfinished: bool(found)):  # type: ignore[misc]
-            wanted.append((role, trained, unfinished))
-    share = SECONDS / max(len(wanted), 1)
-    return [_measure(role, session.prepare(trained, next(iter(left))), left, share) for role, trained, left in wanted]
+        if distributed.first(lambda run_dirs=unfinished: bool(run_dirs)):  # type: ignore[misc]
+            remaining.append((role, trained, unfinished))
+    share = SECONDS / max(len(remaining), 1)
+    return [
+        _measure(role, session.prepare(trained, next(iter(run_dirs))), run_dirs, share)
+        for role, trained, run_dirs in remaining
+    ]
 
 
 def lines(jobs: list[Job], *, now: float | None = None) -> list[str]:
     """The plan as text: a line for each recipe, then the sum with its end."""
     if not jobs:
-        return ["plan: all is finished"]
+        return ["plan: everything is finished"]
     text = []
     for job in jobs:
         epochs = job.steps * job.recipe.train.batch_size / job.images
         in_epoch = job.images / job.recipe.train.batch_size
-        kept = f" ({job.cached * in_epoch:.3g} s from the cache)" if job.cached is not None else ""
+        cached = f" ({job.cached * in_epoch:.3g} s from the cache)" if job.cached is not None else ""
         done = 1 - job.left / max(job.runs * job.steps, 1)
         text.append(
             f"plan: {job.role} {job.recipe.stem}: {job.runs} run{'s' if job.runs > 1 else ''} × {epochs:.3g} epochs × "
-            f"{job.step * in_epoch:.3g} s{kept} + {job.evaluations} evaluations × {job.evaluation:.3g} s = "
+            f"{job.step * in_epoch:.3g} s{cached} + {job.evaluations} evaluations × {job.evaluation:.3g} s = "
             + duration(job.seconds())
-            + (f" ({100 * done:.0f} % are done)" if done > 0 else "")
+            + (f" ({100 * done:.0f} % done)" if done > 0 else "")
         )
     total = sum(job.seconds() for job in jobs)
     end = time.strftime("%Y-%m-%d %H:%M", time.localtime((time.time() if now is None else now) + total))
-    disk = sum(job.runs * 4 * job.checkpoint for job in jobs)  # the newest two, the best, and one that is being written
+    disk = sum(job.runs * 4 * job.checkpoint for job in jobs)  # the newest two, the best, one being written
     cache = sum(job.runs * job.cache for job in jobs)
     memory = max(job.memory for job in jobs)
-    without, kept = "", ""
+    without_cache, for_cache = "", ""
     if any(job.cached is not None for job in jobs):
-        without = f" ({duration(sum(job.seconds(cached=False) for job in jobs))} without the cache)"
-        kept = f" and {cache / 1e6:.1f} MB for the cache"
+        without_cache = f" ({duration(sum(job.seconds(cached=False) for job in jobs))} without the cache)"
+        for_cache = f" and {cache / 1e6:.1f} MB for the cache"
     text.append(
-        f"plan: {duration(total)}{without}, until about {end}; peak memory {memory / 2**20:.0f} MB; "
-        f"disk at most {disk / 1e6:.1f} MB{kept}"
+        f"plan: {duration(total)}{without_cache}, until about {end}; peak memory {memory / 2**20:.0f} MB; "
+        f"disk at most {disk / 1e6:.1f} MB{for_cache}"
     )
     return text
 
 
 def epochs_within(jobs: list[Job], budget: float, where: str) -> int:
-    """The epochs for the student and its twin, the same for both, so that all jobs end within `budget` seconds.
+    """The epochs of the student and of its baseline, equal, with which all jobs end within `budget` seconds.
 
     Args:
-        jobs: a plan; its teachers keep the lengths that their own recipes give them.
+        jobs: a plan; its teachers keep the lengths of their own recipes.
         budget: seconds.
-        where: how the message of a budget that is too short begins.
+        where: the beginning of the message for a budget that is too short.
 
     Raises:
-        RecipeError: it is not enough for one epoch.
+        RecipeError: the budget is too short for one epoch.
     """
     teaching = sum(job.seconds() for job in jobs if job.role == "teacher")
     students = [job for job in jobs if job.role != "teacher"]
     fixed = sum(job.runs * job.evaluations * job.evaluation for job in students if not job.every)
 
-    def lasting(epochs: int) -> float:
-        return teaching + sum(job.runs * job.lasting(epochs) for job in students)
+    def total(epochs: int) -> float:
+        return teaching + sum(job.runs * job.seconds_of(epochs) for job in students)
 
-    epochs = bisect_right(range(1, LONGEST), budget, key=lasting) if students else 0
+    epochs = bisect_right(range(1, LONGEST), budget, key=total) if students else 0
     if students and epochs < 1:
-        epoch = lasting(1) - teaching - fixed
+        epoch = total(1) - teaching - fixed
         raise RecipeError(
             f"{where}: not enough for one epoch: {duration(epoch)} an epoch, {duration(fixed)} for evaluations, "
-            f"{duration(teaching)} for teachers; give more time, fewer seeds, or train the teacher first"
+            f"{duration(teaching)} for teachers; give more time or fewer seeds, or train the teacher first"
         )
     return epochs
 
 
 def _measure(role: str, parts: Parts, unfinished: Mapping[int, Path], seconds: float) -> Job:
-    """Time the objects of one run, for all that is left of its recipe: seed -> run directory."""
+    """Time the objects of one run, for all unfinished runs of its recipe: seed -> run directory."""
     recipe, cache = parts.recipe, parts.recipe.cache
     with untouched(parts):
-        uncached = replace(parts, recipe=recipe.changed(cache=None))  # measuring must not fill it
+        uncached = replace(parts, recipe=recipe.changed(cache=None))  # measuring must not fill the cache
         run = start(uncached, seed=0)
         step = _time_steps(run, seconds / 2)
         evaluation = _time_evaluation(parts, seconds / 4)
@@ -208,51 +214,50 @@ def _measure(role: str, parts: Parts, unfinished: Mapping[int, Path], seconds: f
 
 
 def _filling(recipe: Recipe, images: int) -> float:
-    """Steps until every view of every image was seen once."""
+    """Steps after which every view of every image is in the cache."""
     return (recipe.cache.views if recipe.cache else 0) * images / recipe.train.batch_size
 
 
 def _time_steps(run: TrainState, seconds: float) -> float:
     """Median seconds of a step on the real data, reading included."""
-    taken: list[float] = []
-    began, whole = time.monotonic(), run.steps
+    step_seconds: list[float] = []
+    began, most = time.monotonic(), min(run.steps, MOST_STEPS)
     try:
-        while run.step < min(whole, MOST_STEPS) and not distributed.largest(time.monotonic() - began > seconds):
+        while run.step < most and not distributed.largest(time.monotonic() - began > seconds):
             before, run.steps = time.monotonic(), run.step + 1
             train(run)
-            taken.append(time.monotonic() - before)
-    except DivergedError:  # what the recipe does about it is the run's own business
+            step_seconds.append(time.monotonic() - before)
+    except DivergedError:  # the run itself does what `on_nan` sets
         run.optimizer.zero_grad()
     finally:
         close: Callable[[], None] | None = getattr(run.batches, "close", None)  # stops the workers
         if close is not None:
             close()
-    return statistics.median(taken[WARM_UP:] or taken or [time.monotonic() - began])
+    return statistics.median(step_seconds[WARM_UP:] or step_seconds or [time.monotonic() - began])
 
 
 def _time_cached(parts: Parts, run: TrainState, cache: CacheConfig, seconds: float) -> tuple[float, int]:
-    """Seconds of a step that finds the teacher in its cache, and the bytes that it keeps of one view of one image.
+    """Seconds of a step that reads the teacher from its cache, and the cache's bytes per view of an image.
 
-    One batch of images is seen again and again; the first time fills a cache that is removed.
+    All steps see the same batch of images; the first one fills a temporary cache.
     """
     with tempfile.TemporaryDirectory(prefix="kd-plan-") as folder:
-        kept = cache.model_copy(update={"folder": folder, "views": 1})
-        recipe = parts.recipe.changed(cache=kept)
-        few = replace(parts, recipe=recipe, train=FirstImages(parts.train, recipe.train.batch_size))
-        teacher = step_teacher(few, seed=0)
+        recipe = parts.recipe.changed(cache=cache.model_copy(update={"folder": folder, "views": 1}))
+        one_batch = replace(parts, recipe=recipe, train=FirstImages(parts.train, recipe.train.batch_size))
+        teacher = step_teacher(one_batch, seed=0)
         assert isinstance(teacher, CachedTeacher)
-        again = replace(run, step=0, steps=parts.steps, teacher=teacher, batches=stream(few, seed=0))
-        return _time_steps(again, seconds), teacher.record_bytes
+        cached = replace(run, step=0, steps=parts.steps, teacher=teacher, batches=stream(one_batch, seed=0))
+        return _time_steps(cached, seconds), teacher.record_bytes
 
 
 def _time_evaluation(parts: Parts, seconds: float) -> float:
-    """Seconds of an evaluation: of every network that it scores."""
+    """Seconds of an evaluation, for every network that it scores."""
     scored = parts.scored.values()
     return sum(_time_score(parts, network, teacher, seconds / len(scored)) for network, teacher in scored)
 
 
 def _time_score(parts: Parts, network: nn.Module, teacher: nn.Module | None, seconds: float) -> float:
-    """Seconds of a score on the whole validation split, from its first batches."""
+    """Seconds of a score on the whole validation split, estimated from its first batches."""
     began = time.monotonic()
     batches = 0
 
@@ -260,13 +265,13 @@ def _time_score(parts: Parts, network: nn.Module, teacher: nn.Module | None, sec
         nonlocal batches
         batches += 1
         if distributed.largest(time.monotonic() - began > seconds):
-            raise _EnoughError
+            raise _TimeUpError
 
-    with contextlib.suppress(_EnoughError):
+    with contextlib.suppress(_TimeUpError):
         score_share(parts, network, teacher, interrupt=interrupt)
     spent, world = time.monotonic() - began, distributed.world()
-    whole = math.ceil(math.ceil(len(parts.val) / world) / (parts.recipe.train.batch_size // world))
-    return spent / max(batches, 1) * whole
+    all_batches = math.ceil(math.ceil(len(parts.val) / world) / (parts.recipe.train.batch_size // world))
+    return spent / max(batches, 1) * all_batches
 
 
 __all__ = ["Job", "epochs_within", "lines", "plan"]

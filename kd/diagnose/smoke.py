@@ -1,4 +1,4 @@
-"""`kd run R --smoke`: every part of a run once, in seconds, before a week of it is asked for."""
+"""`kd run R --smoke`: every part of a run once, within seconds, before it trains for days."""
 
 from pathlib import Path
 
@@ -21,26 +21,26 @@ def shortened(recipe: Recipe) -> Recipe:
             "epochs": None,
             "seeds": recipe.train.seeds[:1],
             "save_every": 1,
-            "checkpoints": "all",  # the last one is lost on purpose, then the run resumes
+            "checkpoints": "all",  # the last one is removed on purpose; then the run resumes
             "evaluate_every": steps,
         }
     )
     return recipe.changed(
         train=train,
         log=recipe.log.model_copy(update={"every": 1, "panels": min(recipe.log.panels, 1)}),
-        phases=_a_step_each(recipe.phases),
-        schedule=_warmed_in(recipe.schedule, steps),
+        phases=_one_step_each(recipe.phases),
+        schedule=_warmed_up_within(recipe.schedule, steps),
         track=None,
     )
 
 
-def _a_step_each(phases: tuple[PhaseConfig, ...]) -> tuple[PhaseConfig, ...]:
+def _one_step_each(phases: tuple[PhaseConfig, ...]) -> tuple[PhaseConfig, ...]:
     ends = [*range(1, len(phases)), None]
     return tuple(phase.model_copy(update={"until": end}) for phase, end in zip(phases, ends, strict=False))
 
 
-def _warmed_in(schedule: Use, steps: int) -> Use:
-    """The schedule with a warm-up that is no longer than the run."""
+def _warmed_up_within(schedule: Use, steps: int) -> Use:
+    """The schedule, its warm-up at most as long as the run."""
     warmup = schedule.args.get("warmup", 0)
     if not isinstance(warmup, int) or warmup <= steps:
         return schedule
@@ -48,35 +48,35 @@ def _warmed_in(schedule: Use, steps: int) -> Use:
 
 
 def smoke(recipe: Recipe, *, runs: Path, say: Say = print) -> Path:
-    """Train a few steps, score two batches, save; then lose the last step, resume, and end with the same bytes.
+    """Train a few steps, score two batches, save; then remove the last step, resume, and compare the weights.
 
-    An untrained teacher teaches as it is built.
+    An untrained teacher teaches with its initial weights.
 
     Args:
         recipe: checked in shape and calls.
         runs: an empty folder.
-        say: takes the lines for the user.
+        say: prints a line for the user.
 
     Returns:
         The run directory.
 
     Raises:
-        StorageError: the resumed run ended with other weights.
+        StorageError: the resumed run ends with other weights.
     """
     short = shortened(recipe)
     if recipe.cache is not None:
         cache = recipe.cache.model_copy(update={"folder": str(runs / "teacher-cache")})
         short = short.changed(cache=cache)
-    (run,) = run_recipe(short, runs=runs, say=say, quiet=True, smoke=BATCHES)
-    file = run / "student.safetensors"
-    whole = file.read_bytes()
-    (run / "result.json").unlink()
-    for checkpoint in (run / "checkpoints").glob(f"step-{short.train.steps}-*.pt"):
+    (run_dir,) = run_recipe(short, runs=runs, say=say, quiet=True, smoke=BATCHES)
+    file = run_dir / "student.safetensors"
+    uninterrupted = file.read_bytes()
+    (run_dir / "result.json").unlink()
+    for checkpoint in (run_dir / "checkpoints").glob(f"step-{short.train.steps}-*.pt"):
         checkpoint.unlink()
     run_recipe(short, runs=runs, say=say, quiet=True, smoke=BATCHES)
-    if file.read_bytes() != whole:
+    if file.read_bytes() != uninterrupted:
         raise StorageError(
-            f"{run}: a resumed run ends with other weights than one that was not stopped: a component draws random "
-            "numbers of its own, or an operation does not repeat; try deterministic=true"
+            f"{run_dir}: the resumed run ends with other weights than the uninterrupted one: a component draws its own "
+            "random numbers, or an operation is not deterministic; try deterministic=true"
         )
-    return run
+    return run_dir

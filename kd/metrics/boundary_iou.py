@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class BoundaryIoU:
-    """IoU of the pixels near a class's boundary: it sees contours that the IoU of large objects hides.
+    """IoU of the pixels near a class's boundary: it shows contour errors that the IoU of large objects hides.
 
         IoU_c = |(G_c ∩ band(G_c)) ∩ (P_c ∩ band(P_c))| / |(G_c ∩ band(G_c)) ∪ (P_c ∩ band(P_c))|
 

@@ -58,7 +58,7 @@ def resnet(name: str, in_channels: int, output_stride: int = 32) -> Stages:
         ValueError: `name` or `output_stride` is not one of these.
     """
     if name not in EXPANSION:
-        raise ValueError(f"backbone: must be {', '.join(EXPANSION)}, got '{name}'")
+        raise ValueError(f"backbone: must be one of {', '.join(EXPANSION)}, got '{name}'")
     network = getattr(torchvision.models, name)(weights=None)
     if in_channels != 3:
         network.conv1 = _with_channels(network.conv1, in_channels)

@@ -64,7 +64,7 @@ def read_weights(source: str, key: str | None) -> tuple[dict[str, Tensor], str]:
     if path.is_dir():
         path = path / "student.safetensors"
     if not path.is_file():
-        raise ValueError(f"no file {path}; give imagenet, a torchvision name, a run's folder or a file")
+        raise ValueError(f"no file {path}; give imagenet, a torchvision name, a run directory or a file")
     if path.suffix == ".safetensors":
         try:
             return load_file(path), path.name

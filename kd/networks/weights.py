@@ -82,10 +82,10 @@ def _imagenet(network: nn.Module) -> tuple[dict[str, Tensor], str]:
 
 def _without_prefixes(state: dict[str, Tensor], network: nn.Module) -> tuple[dict[str, Tensor], list[str]]:
     """The state without the prefixes whose removal makes more names fit, and these prefixes."""
-    own = network.state_dict()
+    expected = network.state_dict()
 
     def fitting(state: Mapping[str, Tensor]) -> int:
-        return sum(_place(name, own) is not None for name in state)
+        return sum(_place(name, expected) is not None for name in state)
 
     best, best_stripped, stripped = state, list[str](), list[str]()
     while prefix := next((p for p in PREFIXES if any(name.startswith(p) for name in state)), None):
@@ -96,35 +96,35 @@ def _without_prefixes(state: dict[str, Tensor], network: nn.Module) -> tuple[dic
     return best, best_stripped
 
 
-def _place(name: str, own: Mapping[str, Tensor]) -> str | None:
+def _place(name: str, expected: Mapping[str, Tensor]) -> str | None:
     """The network's name for a tensor of the file: the same, or inside its backbone, or inside what it wraps."""
     choices = (name, ENCODER.sub("backbone.", name), f"network.{name}")
-    return next((choice for choice in choices if choice in own), None)
+    return next((choice for choice in choices if choice in expected), None)
 
 
 def _placed(network: nn.Module, state: Mapping[str, Tensor], new_head: bool) -> tuple[dict[str, Tensor], list[str]]:
     """The tensors of the file by the network's names, and the names in the file that have no place in the network."""
-    own = network.state_dict()
+    expected = network.state_dict()
     classes, channels = (network.num_classes, network.in_channels) if isinstance(network, Network) else (-1, -1)
     loaded, unused, wrong = dict[str, Tensor](), list[str](), list[str]()
     for name, tensor in state.items():
-        place = _place(name, own)
+        place = _place(name, expected)
         if place is None or place in loaded:
             unused.append(name)
             continue
-        shape, own_shape = tuple(tensor.shape), tuple(own[place].shape)
-        if shape == own_shape:
+        shape, wanted = tuple(tensor.shape), tuple(expected[place].shape)
+        if shape == wanted:
             loaded[place] = tensor
-        elif len(own_shape) == 4 and own_shape[1] == channels and shape == (own_shape[0], 3, *own_shape[2:]):
-            loaded[place] = tensor.sum(1, keepdim=True).expand(own_shape) / channels
-        elif own_shape[:1] == (classes,) and shape[1:] == own_shape[1:]:
+        elif len(wanted) == 4 and wanted[1] == channels and shape == (wanted[0], 3, *wanted[2:]):
+            loaded[place] = tensor.sum(1, keepdim=True).expand(wanted) / channels
+        elif wanted[:1] == (classes,) and shape[1:] == wanted[1:]:
             if not new_head:
                 raise ValueError(
                     f"{place} is for {shape[0]} classes, the network for {classes}; `head: new` trains a new head"
                 )
             unused.append(name)
-        elif len(shape) == len(own_shape):
-            wrong.append(f"{place} is {shape} in the file and {own_shape} in the network")
+        elif len(shape) == len(wanted):
+            wrong.append(f"{place} is {shape} in the file and {wanted} in the network")
         else:
             unused.append(name)
     if wrong:
@@ -134,10 +134,10 @@ def _placed(network: nn.Module, state: Mapping[str, Tensor], new_head: bool) -> 
 
 
 def _loaded(network: nn.Module, loaded: Mapping[str, Tensor]) -> str:
-    own = list(filter(_is_reported, network.state_dict()))
-    missing = [name for name in own if name not in loaded]
-    text = f"loaded {len(own) - len(missing)} of {len(own)} tensors"
-    return f"{text}; from scratch: {_grouped(missing, own)}" if missing else text
+    expected = list(filter(_is_reported, network.state_dict()))
+    missing = [name for name in expected if name not in loaded]
+    text = f"loaded {len(expected) - len(missing)} of {len(expected)} tensors"
+    return f"{text}; from scratch: {_grouped(missing, expected)}" if missing else text
 
 
 def _grouped(names: list[str], among: list[str]) -> str:

@@ -15,9 +15,9 @@ from kd.parts.networks import folded_copy, freeze, moving_average, student_netwo
 from kd.parts.objective import Supervised, Term
 from kd.parts.roles import Student, Teacher, to_device
 from kd.parts.terms import addresses, make_loss, make_terms, refused_taps, weight_by_step
+from kd.parts.trained import load_weights
 from kd.recipe import Recipe
 from kd.runs import teacher_directories
-from kd.trained import load_weights
 from kd.types import IGNORE, Batch, SegmentationDataset
 from kd.units import multiples_near
 
@@ -88,7 +88,8 @@ def assemble(recipe: Recipe, *, runs: Path, seed: int, trained: bool = True) -> 
     train, val = (maker.dataset(split) for split in ("train", "val"))
     if train.class_names != val.class_names:
         raise RecipeError(
-            f"{recipe.data.dataset.at()}: train has the classes {train.class_names}, val has {val.class_names}"
+            f"{recipe.data.dataset.at()}: train has the classes {train.class_names}, "
+            f"but val has {val.class_names}; give both the same"
         )
     precision, steps, notes = _precision(recipe), total_steps(recipe, len(train)), list[str]()
     torch.manual_seed(seed)
@@ -185,8 +186,8 @@ def _check_batch_size(recipe: Recipe) -> None:
     parts = processes * accumulate
     if size % parts:
         raise RecipeError(
-            f"{recipe.at('train', 'batch_size')}: train.batch_size: {size} images do not divide among {processes} "
-            f"processes × {accumulate} micro-batches; the nearest that do: {multiples_near(size, parts)}"
+            f"{recipe.at('train', 'batch_size')}: train.batch_size: {size} is not divisible by {processes} "
+            f"processes × {accumulate} micro-batches; the nearest multiples: {multiples_near(size, parts)}"
         )
 
 

@@ -48,17 +48,17 @@ class Recast(nn.Module):
 
     Args:
         network: takes images in [0, 1].
-        own: the form that the network brings images into.
+        stated: the form that the network brings images into.
         other: the form that its first layer receives instead.
     """
 
-    def __init__(self, network: nn.Module, own: Preprocess, other: Preprocess) -> None:
+    def __init__(self, network: nn.Module, stated: Preprocess, other: Preprocess) -> None:
         super().__init__()
-        self.network, self.own, self.other = network, own, other
+        self.network, self.stated, self.other = network, stated, other
 
     def forward(self, images: Tensor) -> SegmentationOutput:
         """Images in [0, 1] to the network's output for the other form."""
-        output: SegmentationOutput = self.network(self.own.undo(self.other.apply(images.float())))
+        output: SegmentationOutput = self.network(self.stated.undo(self.other.apply(images.float())))
         return output
 
 
@@ -107,12 +107,12 @@ def examine(
         return score(network, dataset, size=size, precision=precision, batch_size=batch_size).confusion
 
     trials = [Trial("as stated", "", confusion(network, size))]
-    own, from_recipe = declared_form(network, dataset.in_channels)
-    if own is not None:
+    stated, from_recipe = declared_form(network, dataset.in_channels)
+    if stated is not None:
         for what, form in usual_forms(dataset.in_channels):
-            if form != own:
+            if form != stated:
                 fix = str(form) if from_recipe else f"the network takes {form}; wrap its own code in teachers.Wrapped"
-                trials.append(Trial(what, fix, confusion(Recast(network, own, form), size)))
+                trials.append(Trial(what, fix, confusion(Recast(network, stated, form), size)))
     if training_size != size:
         what, fix = f"at {training_size[0]}×{training_size[1]}, {why}", f"data.size: {list(training_size)}"
         trials.append(Trial(what, fix, confusion(network, training_size)))

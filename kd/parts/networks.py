@@ -15,9 +15,9 @@ from kd.networks.weights import load_into
 from kd.parts.folding import folded
 from kd.parts.optimizer import frozen_in, phase_ends
 from kd.parts.roles import Student, frozen_path
+from kd.parts.trained import load_network
 from kd.recipe import Recipe, Use, WeightsConfig
 from kd.runs import is_finished, teacher_directories
-from kd.trained import load_network
 from kd.types import Network, SegmentationDataset, as_tuple, traits
 
 
@@ -73,7 +73,7 @@ def _synchronized(recipe: Recipe, network: nn.Module, precision: Precision) -> n
     if precision.device.type == "cpu":
         raise RecipeError(
             f"{recipe.at('train', 'sync_batchnorm')}: train.sync_batchnorm: torch synchronizes BatchNorm on GPUs only, "
-            "this run is on the CPU; set it to false"
+            "and this run is on the CPU; set it to false"
         )
     synchronized: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
     return synchronized
@@ -158,14 +158,14 @@ def _check_teacher_fits(recipe: Recipe, network: nn.Module, where: str, data: Se
     if stated not in ((classes, channels), (1 if classes == 2 else classes, channels)):  # one logit is for two classes
         raise RecipeError(
             f"{recipe.file}: the teacher ({where}) has {stated[0]} classes and {stated[1]} image channels, "
-            f"the data have {classes} and {channels}; train a teacher on these data"
+            f"but the data have {classes} and {channels}; train a teacher on these data"
         )
     names = traits(network).class_names  # in another order, the logits would be of other classes
     if names is not None and len(names) == classes:
         for number, (name, expected) in enumerate(zip(names, data.class_names, strict=True)):
             if name.casefold() != expected.casefold():
                 raise RecipeError(
-                    f"{where}: teacher.args.target: class {number} is '{name}', in the data it is '{expected}'; "
+                    f"{where}: teacher.args.target: class {number} is '{name}', but '{expected}' in the data; "
                     f"set target: [{', '.join(data.class_names)}]"
                 )
 

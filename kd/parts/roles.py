@@ -91,7 +91,7 @@ class Student(nn.Module):
         for parameter in self._held:
             parameter.requires_grad_(False)
         if self._held and not any(parameter.requires_grad for parameter in self.network.parameters()):
-            raise ValueError(f"freeze: {', '.join(paths)}: nothing of the network is left to train; freeze less")
+            raise ValueError(f"freeze: {', '.join(paths)}: no part of the network is left to train; freeze less")
         self.train(self.training)
 
     def train(self, mode: bool = True) -> "Student":

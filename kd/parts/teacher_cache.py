@@ -113,8 +113,8 @@ class CachedTeacher:
             if self._dtype == torch.float16 and bool((kept.isinf() & exact.isfinite()).any()):
                 largest = exact.abs().max().item()
                 raise RecipeError(
-                    f"{self.recipe.at('cache', 'dtype')}: cache.dtype: float16 ends at 65504, "
-                    f"the teacher's '{address}' reaches {largest:.4g}; use bfloat16"
+                    f"{self.recipe.at('cache', 'dtype')}: cache.dtype: float16 holds at most 65504, "
+                    f"but the teacher's '{address}' reaches {largest:.4g}; use bfloat16"
                 )
             self._keep(address, records, sums, kept)
             rounded[address] = kept.float()  # the values that later reads return
@@ -137,7 +137,9 @@ class CachedTeacher:
         if not self._failed:
             self._failed = True
             reason = error.strerror if isinstance(error, OSError) else error
-            warnings.warn(f"cache: {self.folder} is not written ({reason}); training continues without", stacklevel=2)
+            warnings.warn(
+                f"cache: {self.folder} is not written ({reason}); training continues without it", stacklevel=2
+            )
 
 
 class _Store:

@@ -51,10 +51,10 @@ FAMILIES = {
 def entries(family: str) -> tuple[Entry, ...]:
     """The components of a family of `FAMILIES`, by module and name."""
     modules, belongs = FAMILIES[family]
-    found = ((f"{module}.{name}", _definition(module, name)) for module in modules for name in _public(module))
+    definitions = ((f"{module}.{name}", _definition(module, name)) for module in modules for name in _public(module))
     return tuple(
         Entry(name, _reads(definition) if family == "losses" else "", _summary(definition))
-        for name, definition in found
+        for name, definition in definitions
         if definition is not None and belongs(definition)
     )
 
@@ -107,14 +107,14 @@ def offer_names(schema: dict[str, Any]) -> None:
     losses = [entry.name for entry in entries("losses") if entry.reads != "labels"]
     supervised = [entry.name for entry in entries("losses") if entry.reads == "labels"]
     names = {family: [entry.name for entry in entries(family)] for family in FAMILIES}
-    own = {
+    of_sections = {
         "StudentConfig": names["networks"],
         "TeacherConfig": names["networks"],
         "DataConfig": names["datasets"],
         "SupervisedConfig": supervised,
         "OptimizerConfig": [f"torch.optim.{name}" for name in OPTIMIZERS],
     }
-    for section, known in own.items():
+    for section, known in of_sections.items():
         _offer(sections[section]["properties"]["use"], known)
     plain = schema["$defs"].pop("Use")
     for definition, known, places in (

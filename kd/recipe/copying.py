@@ -25,15 +25,15 @@ class Summary(NamedTuple):
 
 def summaries() -> list[Summary]:
     """Every shipped recipe, by name."""
-    found = []
+    recipes = []
     for name in list_recipes():
         recipe = read_recipe(shipped_recipes() / name)
         text = recipe.file.read_text(encoding="utf-8")
         comments = [line.removeprefix("#").strip() for line in text.splitlines() if line.startswith("#")]
         what = next(line for line in comments if not line.startswith("yaml-language-server"))
         result = next(line.removeprefix("Result").strip() for line in comments if line.startswith("Result"))
-        found.append(Summary(name, recipe.data.use.rpartition(".")[2], what, result))
-    return found
+        recipes.append(Summary(name, recipe.data.use.rpartition(".")[2], what, result))
+    return recipes
 
 
 def copy_recipe(path: str | Path, folder: Path) -> Path:

@@ -29,11 +29,11 @@ _MESSAGES = {
 
 
 def explained(error: ValidationError, model: type[BaseModel], positions: Mapping[Path_, Position]) -> list[Mistake]:
-    """The mistakes behind a ValidationError; a list with wrong items is not reported as too short as well."""
+    """The mistakes in a ValidationError; a list with wrong items is not also reported as too short."""
     errors = error.errors(include_url=False)
     parents = {details["loc"][:depth] for details in errors for depth in range(len(details["loc"]))}
-    kept = (details for details in errors if not (details["type"] == "too_short" and details["loc"] in parents))
-    return [_mistake(details, model, positions) for details in kept]
+    reported = (details for details in errors if not (details["type"] == "too_short" and details["loc"] in parents))
+    return [_mistake(details, model, positions) for details in reported]
 
 
 def _mistake(error: Mapping[str, Any], model: type[BaseModel], positions: Mapping[Path_, Position]) -> Mistake:

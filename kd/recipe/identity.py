@@ -1,7 +1,7 @@
 """Which recipes are the same: the scope of a key, recipes as plain data, and the id that names a recipe's runs.
 
-The id is the beginning of the SHA-256 of a recipe without defaults, seeds and machine settings. A teacher's recipe
-counts by its own id, a component of `file.py` by the file's SHA-256.
+The id is the beginning of the SHA-256 of a recipe without defaults, seeds and machine settings. It includes a teacher's
+recipe as that recipe's id, and a component of `file.py` as the file's SHA-256.
 """
 
 import hashlib
@@ -10,21 +10,21 @@ from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
 from typing import Any, TypeVar
 
-from kd.recipe.moved import first_path
+from kd.recipe.moved import first_names
 from kd.recipe.section import Component, Section
 
 S = TypeVar("S", bound=Section)
 
 
 class Scope(Enum):
-    """What a key belongs to if it is not part of the recipe's meaning; marks a field: `Annotated[Flag, Scope.MACHINE]`.
+    """What a key belongs to if not to the recipe's meaning; marks a field: `Annotated[Flag, Scope.MACHINE]`.
 
-    Two recipes that differ in such keys only have one id. Arguments of a component are marked by the class of its
-    section, in `machine_args`.
+    Recipes that differ only in such keys have the same id. The class of a section marks arguments of its component in
+    `machine_args`.
     """
 
-    MACHINE = "machine"  # where a run is computed and shown; a teacher's recipe takes it from its student's
-    RUN = "run"  # one run of the recipe
+    MACHINE = "machine"  # where a run is computed and shown; a student's recipe sets it for its teacher's
+    RUN = "run"  # a single run of the recipe
 
 
 def plain(
@@ -69,11 +69,11 @@ def with_machine_settings(section: S, source: S) -> S:
     """
     update: dict[str, Any] = {}
     for name, field in type(section).model_fields.items():
-        own, other = getattr(section, name), getattr(source, name)
+        value, source_value = getattr(section, name), getattr(source, name)
         if Scope.MACHINE in field.metadata:
-            update[name] = other
-        elif isinstance(own, Section) and type(own) is type(other):
-            update[name] = with_machine_settings(own, other)
+            update[name] = source_value
+        elif isinstance(value, Section) and type(value) is type(source_value):
+            update[name] = with_machine_settings(value, source_value)
     if isinstance(section, Component) and isinstance(source, Component) and section.use == source.use:
         copied = {key: source.args[key] for key in section.machine_args if key in source.args}
         update |= {"args": section.args | copied} if copied else {}
@@ -91,12 +91,12 @@ def identity(recipe: Section, digests: Mapping[str, str], teacher_id: str | None
 
     def component(text: str) -> str:
         file, colon, name = text.rpartition(":")
-        return f"{digests.get(file, file)}:{name}" if colon else first_path(text)
+        return f"{digests.get(file, file)}:{name}" if colon else text
 
     tree = plain(recipe, component, defaults=False, without=Scope)
     if teacher_id is not None:
         tree["teacher"] = {"recipe": teacher_id}
-    return hashlib.sha256(json.dumps(_canonical(tree), sort_keys=True).encode()).hexdigest()[:8]
+    return hashlib.sha256(json.dumps(_canonical(first_names(tree)), sort_keys=True).encode()).hexdigest()[:8]
 
 
 def _canonical(value: Any) -> Any:

@@ -1,4 +1,7 @@
-"""Moved components: recipes of an earlier version can be read, and find their finished runs."""
+"""Names of version 0.1.0 in recipes: they are read with a warning, and ids are still computed from them.
+
+So a recipe of that version, and the same recipe with today's names, find the runs that either has made.
+"""
 
 import warnings
 from collections.abc import Mapping
@@ -8,36 +11,55 @@ from typing import Any
 
 from kd.errors import Path_, Position
 
-MOVED = {"kd.engine.schedule": "kd.schedules"}  # module in version 0.1.0 -> present module
+MODULES = {"kd.engine.schedule": "kd.schedules"}  # of components: then -> now
+CONVENTIONS = {"house": "default"}  # of the losses below: then -> now
+RENAMED = ("kd.losses.DSD", "kd.losses.ICKD", "kd.losses.IFVD")
 
 
 def update(data: Any, positions: Mapping[Path_, Position], *, warn: bool) -> None:
-    """Replace moved paths of components in a recipe's plain data; one warning per file lists them.
+    """Replace the names of version 0.1.0 in a recipe's plain data; one warning per file lists them.
 
     Args:
         data: the recipe, not yet checked; changed in place.
         positions: of every key in it.
         warn: whether to warn.
     """
-    replaced: dict[str, str] = {}
-    first = positions[()]
+    replaced: dict[str, Position] = {}
     for path in positions:
         if path[-1:] != ("use",):
             continue
         section = reduce(getitem, path[:-1], data)
-        old = section["use"]
-        module, _, name = old.rpartition(".") if isinstance(old, str) else ("", "", "")
-        if module in MOVED:
-            section["use"] = f"{MOVED[module]}.{name}"
-            replaced[old] = section["use"]
-            first = positions[path] if len(replaced) == 1 else first
+        renamed = _renamed(section, MODULES, CONVENTIONS)
+        if renamed == section:
+            continue
+        if renamed["use"] != section["use"]:
+            text = f"{section['use']} is now {renamed['use']}"
+        else:
+            text = f"convention {section['args']['convention']} is now {renamed['args']['convention']}"
+        replaced.setdefault(text, positions[path])
+        section.update(renamed)
     if replaced and warn:
-        listed = ", ".join(f"{old} is now {new}" for old, new in replaced.items())
-        warnings.warn(f"{first}: {listed}; update the recipe", stacklevel=2)
+        first = next(iter(replaced.values()))
+        warnings.warn(f"{first}: {', '.join(replaced)}; update the recipe", stacklevel=2)
 
 
-def first_path(component: str) -> str:
-    """The path of a component in version 0.1.0, which ids are computed from: moving a file must not change an id."""
-    module, _, name = component.rpartition(".")
-    old = next((old for old, new in MOVED.items() if new == module), module)
-    return f"{old}.{name}" if name and module else component
+def first_names(tree: Any) -> Any:
+    """A recipe's plain data with the names of version 0.1.0, which ids are computed from."""
+    if isinstance(tree, dict):
+        section = {key: first_names(value) for key, value in tree.items()}
+        modules, conventions = ({new: old for old, new in names.items()} for names in (MODULES, CONVENTIONS))
+        return _renamed(section, modules, conventions)
+    return [first_names(value) for value in tree] if isinstance(tree, list) else tree
+
+
+def _renamed(section: Any, modules: Mapping[str, str], conventions: Mapping[str, str]) -> Any:
+    """A section that names a component, under other names; any other value as it is."""
+    use = section.get("use")
+    if not isinstance(use, str):
+        return section
+    module, _, name = use.rpartition(".")
+    renamed = section | {"use": f"{modules[module]}.{name}"} if module in modules else dict(section)
+    args = section.get("args")
+    if use in RENAMED and isinstance(args, dict) and args.get("convention") in conventions:
+        renamed["args"] = args | {"convention": conventions[args["convention"]]}
+    return renamed

@@ -36,28 +36,29 @@ def read_recipe(path: str | Path, overrides: Iterable[str] = (), *, trust: bool 
         RecipeError: with every mistake in it; or a file that it names cannot be read.
     """
     file, overrides = shipped.find(path), tuple(overrides)
-    recipe = _read_file(file, overrides, trust, asked=(file, overrides))
+    trusting = shlex.join(["kd", "run", str(file), *overrides, "--trust"])
+    recipe = _read_file(file, overrides, trust, trusting, warn=not id)  # nobody mends a run directory's
     if id:
         recipe._id = id
         return recipe
-    return _follow(recipe, () if overrides else (file.resolve(),), asked=(file, overrides))
+    return _follow(recipe, () if overrides else (file.resolve(),), trusting)
 
 
 def imports(path: str | Path) -> list[str]:
     """Every component that a recipe names, its teacher's recipe included; nothing is imported.
 
-    `kd.recipe.trust.is_trusted` tells which of them need `--trust`.
+    `kd.recipe.trust.is_trusted` decides which of them need `--trust`.
 
     Raises:
         RecipeError: the recipe is wrong.
     """
     first = read_recipe(path, trust=True)
-    found = []
+    paths = []
     for recipe in (first, *teachers(first)):
         folder = os.path.relpath(recipe.folder, first.folder)
         named = (use.use for use in components(recipe))
-        found += [os.path.normpath(f"{folder}/{name}") if ":" in name else name for name in named]
-    return list(dict.fromkeys(found))
+        paths += [os.path.normpath(f"{folder}/{name}") if ":" in name else name for name in named]
+    return list(dict.fromkeys(paths))
 
 
 def json_schema() -> dict[str, Any]:
@@ -68,23 +69,23 @@ def json_schema() -> dict[str, Any]:
     return schema
 
 
-def _read_file(file: Path, overrides: tuple[str, ...], trust: bool, asked: tuple[Path, tuple[str, ...]]) -> Recipe:
-    """The recipe in one file; `asked` are the file and overrides that the user named."""
+def _read_file(file: Path, overrides: tuple[str, ...], trust: bool, trusting: str, *, warn: bool = True) -> Recipe:
+    """The recipe in one file; `trusting` is the command that runs the user's recipe with `--trust`."""
     root = yaml12.compose(yaml12.read_text(file), str(file))
     if not isinstance(root, yaml.MappingNode):
-        raise RecipeError(f"{file}: holds no mapping; a recipe starts with its sections, such as `student:`")
+        raise RecipeError(f"{file}: not a mapping; a recipe consists of sections such as `student:`")
     mistakes: list[Mistake] = []
     for text in overrides:
         mistakes += override(root, text, Recipe)
-    data, positions, found = yaml12.plain(root)
-    mistakes += found
-    moved.update(data, positions, warn=True)
+    data, positions, yaml_mistakes = yaml12.plain(root)
+    mistakes += yaml_mistakes
+    moved.update(data, positions, warn=warn)
     if not trust:
-        mistakes += untrusted(data, positions, shlex.join(["kd", "run", str(asked[0]), *asked[1], "--trust"]))
+        mistakes += untrusted(data, positions, trusting)
     try:
         recipe = Recipe.model_validate(data)
     except ValidationError as error:
-        known = {mistake.path for mistake in found}
+        known = {mistake.path for mistake in yaml_mistakes}
         mistakes += [m for m in explained(error, Recipe, positions) if m.path not in known]
     fail(mistakes)
     recipe._file, recipe._trust, recipe._overrides = file, trust, overrides
@@ -92,24 +93,25 @@ def _read_file(file: Path, overrides: tuple[str, ...], trust: bool, asked: tuple
     return recipe
 
 
-def _follow(recipe: Recipe, seen: tuple[Path, ...], asked: tuple[Path, tuple[str, ...]]) -> Recipe:
-    """Read what a recipe names, and give it its id; `seen` are the recipes on the way to it."""
+def _follow(recipe: Recipe, seen: tuple[Path, ...], trusting: str) -> Recipe:
+    """Read the files that a recipe names, and set its id; `seen` are the recipes whose teachers lead to it."""
     recipe._digests = _digests(recipe)
     if recipe.teacher is not None and recipe.teacher.recipe is not None:
         where, file = f"{recipe.at('teacher', 'recipe')}: teacher.recipe", recipe.folder / recipe.teacher.recipe
         if not file.is_file():
             raise RecipeError(f"{where}: no file {file}")
         if file.resolve() in seen:
-            raise RecipeError(f"{where}: {file} leads back to itself; a teacher cannot need its own student")
-        teacher = _follow(_read_file(file, (), recipe.trust, asked), (*seen, file.resolve()), asked)
+            raise RecipeError(f"{where}: {file} refers back to itself; a teacher cannot depend on its own student")
+        teacher = _follow(_read_file(file, (), recipe.trust, trusting), (*seen, file.resolve()), trusting)
         recipe._teacher_recipe = with_machine_of(recipe, teacher)
     return recipe.changed()
 
 
 def _digests(recipe: Recipe) -> dict[str, str]:
-    """The SHA-256 of every `file.py` that a recipe names, in hex digits; without those that cannot be read.
+    """The SHA-256 of every `file.py` that a recipe names, in hex digits.
 
-    They are reported when the component is checked: a recipe can be listed and copied without them.
+    A file that cannot be read is left out, and reported when its component is checked: a recipe can be listed and
+    copied without it.
     """
     digests: dict[str, str] = {}
     for use in components(recipe):
@@ -121,7 +123,7 @@ def _digests(recipe: Recipe) -> dict[str, str]:
 
 
 def _locate(value: Any, positions: dict[Path_, Position], path: Path_) -> None:
-    """Tell every section its place in the file."""
+    """Give every section its place in the file."""
     if isinstance(value, Section) and path in positions:  # a default has none
         value._positions, value._path = positions, path
     for key, item in held(value):

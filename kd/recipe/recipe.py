@@ -1,4 +1,4 @@
-"""A recipe, and the recipes that follow from it: its teacher's, its baseline's, the same with other values."""
+"""A recipe, and the recipes derived from it: its teacher's, its baseline's, the same with other values."""
 
 import os
 from collections.abc import Iterable, Mapping
@@ -32,7 +32,7 @@ from kd.recipe.schema import (
 
 
 class Recipe(Section):
-    """One experiment."""
+    """A recipe: networks, data, losses, and how to train."""
 
     teacher: TeacherConfig | None = Field(
         default=None, description="The network that teaches; without it, the student learns alone."
@@ -48,26 +48,28 @@ class Recipe(Section):
     cache: CacheConfig | None = Field(
         default=None, description="Keep the teacher's outputs in files instead of computing them in every epoch."
     )
-    optimizer: OptimizerConfig = Field(description="An optimizer of torch.optim; it gets the parameters.")
+    optimizer: OptimizerConfig = Field(description="An optimizer of torch.optim; it receives the parameters.")
     schedule: Use = Field(
         default=Use(use="kd.schedules.poly", args={"power": 0.9}),
-        description="Factor of the learning rate by step; it gets the number of steps.",
+        description="Factor of the learning rate by step; it receives the number of steps.",
     )
     phases: tuple[PhaseConfig, ...] = Field(
         default=(),
-        description="Parts of the run in order, each until a step, with its frozen modules and rate.",
+        description="Parts of the run in order, each with its last step, frozen modules and learning rate.",
     )
-    train: TrainConfig = Field(description="How long, how much at a time, and how.")
+    train: TrainConfig = Field(description="How long and how the student trains.")
     evaluate: EvaluateConfig = Field(default=EvaluateConfig(), description="How images are scored.")
     log: Annotated[LogConfig, Scope.MACHINE] = Field(default=LogConfig(), description="What is shown and logged.")
     track: Annotated[TrackConfig | None, Scope.MACHINE] = Field(
-        default=None, description="The Weights & Biases project that gets the curves too; keys and mode are W&B's own."
+        default=None,
+        description="The Weights & Biases project that also receives the curves; W&B itself reads its key and mode.",
     )
     device: Annotated[Literal["auto", "cpu", "cuda"], Scope.MACHINE] = Field(
-        default="auto", description="`auto`: the GPU if there is one."
+        default="auto", description="`auto`: the GPU, or the CPU on a machine without one."
     )
     deterministic: Annotated[Flag, Scope.MACHINE] = Field(
-        default=False, description="Whether a rerun on this machine gives the same bits; an error names what cannot."
+        default=False,
+        description="Whether a rerun on this machine gives the same bits; an operation that prevents it is an error.",
     )
 
     _file: Path = PrivateAttr(default=Path("recipe.yaml"))
@@ -93,19 +95,19 @@ class Recipe(Section):
     def _lasting(cls, cache: CacheConfig | None, info: ValidationInfo) -> CacheConfig | None:
         teacher = info.data.get("teacher")
         if cache is not None and teacher is not None and teacher.ema is not None:
-            raise ValueError("an average that teaches changes with every step and cannot be kept; remove `cache`")
+            raise ValueError("a teacher that is a moving average changes with every step; remove `cache`")
         return cache
 
     @field_validator("train")
     @classmethod
     def _one_average(cls, train: TrainConfig, info: ValidationInfo) -> TrainConfig:
         teacher = info.data.get("teacher")
-        taught = teacher.ema if teacher is not None else None
-        if train.fold_batchnorm and taught is not None:
-            raise ValueError("fold_batchnorm: an average that teaches changes with every step; remove fold_batchnorm")
-        if None not in (train.ema, taught) and train.ema != taught:
+        teacher_ema = teacher.ema if teacher is not None else None
+        if train.fold_batchnorm and teacher_ema is not None:
+            raise ValueError("a teacher that is a moving average changes with every step; remove fold_batchnorm")
+        if None not in (train.ema, teacher_ema) and train.ema != teacher_ema:
             raise ValueError(
-                f"ema {train.ema} and teacher.ema {taught}: there is one moving average; give both one decay"
+                f"ema {train.ema} and teacher.ema {teacher_ema} are decays of the same moving average; make them equal"
             )
         return train
 
@@ -153,7 +155,7 @@ class Recipe(Section):
 
     @property
     def id(self) -> str:
-        """8 hex digits that name its runs."""
+        """The 8 hex digits that name its runs."""
         return self._id
 
     @property
@@ -167,7 +169,7 @@ class Recipe(Section):
         return self.evaluate.size or self.data.size
 
     def changed(self, **sections: Any) -> Self:
-        """The same recipe with other values in some sections, and the id that follows; nothing is checked."""
+        """The same recipe with other values in some sections, and the resulting id; nothing is checked."""
         copy = self.model_copy(update=sections)
         if copy.teacher is None:
             copy._teacher_recipe = None
@@ -176,7 +178,7 @@ class Recipe(Section):
         return copy
 
     def resolved(self, without: Iterable[Scope] = ()) -> dict[str, Any]:
-        """Plain data with the defaults, readable from any folder; read again it gives an equal recipe.
+        """Plain data with the defaults, readable from any folder; reading it gives an equal recipe.
 
         Args:
             without: the scopes whose keys are left out.
@@ -189,15 +191,15 @@ class Recipe(Section):
 
 def teachers(recipe: Recipe) -> list[Recipe]:
     """The recipe of the teacher, of the teacher's teacher, and so on."""
-    found = []
+    chain = []
     while recipe.teacher_recipe is not None:
         recipe = recipe.teacher_recipe
-        found.append(recipe)
-    return found
+        chain.append(recipe)
+    return chain
 
 
 def first_seed(recipe: Recipe) -> Recipe:
-    """The recipe with the first of its seeds alone: the one that teaches, whatever else was trained."""
+    """The recipe with its first seed only: the seed whose network teaches, however many were trained."""
     return recipe.changed(train=recipe.train.model_copy(update={"seeds": recipe.train.seeds[:1]}))
 
 

@@ -65,7 +65,8 @@ class WeightsConfig(Section):
         default_factory=dict, description="Prefixes of the file's names with their replacements: `{'old.': 'new.'}`."
     )
     head: Literal["new"] | None = Field(
-        default=None, description="`new`: train a new classifier for another number of classes; null: an error."
+        default=None,
+        description="`new`: train a new classifier if the number of classes differs; null: report an error.",
     )
 
     def options(self) -> dict[str, Any]:
@@ -90,7 +91,7 @@ class TeacherConfig(Section):
     """The network that teaches: exactly one of `recipe`, `run`, `use` and `ema`."""
 
     recipe: Text | None = Field(
-        default=None, description="Its recipe, relative to this one; trained first if it is not finished."
+        default=None, description="The teacher's recipe, relative to this one; trained first if it has no finished run."
     )
     run: Text | None = Field(default=None, description="A finished run directory, relative to the current folder.")
     use: ComponentPath | None = Field(
@@ -217,7 +218,7 @@ class AtConfig(Section):
             sides = (info.data["student"], teacher)
             counts = [len(side) if isinstance(side, tuple) else "one name" for side in sides]
             if counts[0] != counts[1]:
-                raise ValueError(f"must have as many taps as the student: {counts[0]} and {counts[1]}")
+                raise ValueError(f"must have as many taps as the student: {counts[0]}, got {counts[1]}")
         return teacher
 
 
@@ -235,7 +236,7 @@ class TermConfig(Section):
     """One distillation term."""
 
     loss: Use = Field(description="The loss, called with the student's map, the teacher's map and the labels.")
-    at: AtConfig | None = Field(default=None, description="The taps that it reads; null: the logits of both.")
+    at: AtConfig | None = Field(default=None, description="The taps that the loss reads; null: the logits of both.")
     adapter: Use | None = Field(
         default=None, description="Maps the student's channels to the teacher's; trained with the student."
     )
@@ -255,7 +256,8 @@ class CacheConfig(Section):
     """Cached outputs of the teacher."""
 
     views: Whole = Field(
-        ge=1, description="Augmented views of each image, used in turn; the only key in effect without a teacher."
+        ge=1,
+        description="Augmented views of each image, used in turn; without a teacher, the other keys have no effect.",
     )
     dtype: Literal["float16", "bfloat16", "float32"] = Field(
         default="float16", description="Number format of the cached maps; `float32` is lossless."
@@ -269,7 +271,8 @@ class PhaseConfig(Section):
     """A part of the run, by steps."""
 
     until: Amount | None = Field(
-        default=None, description="The step, or share of all steps, at which it ends; null for the last phase only."
+        default=None,
+        description="The step, or share of all steps, at which the phase ends; null in the last phase only.",
     )
     freeze: Names = Field(default=(), description="Modules of the student's network that are frozen in this phase.")
     lr: Number | None = Field(
@@ -380,7 +383,7 @@ class EvaluateConfig(Section):
     scales: Scales = Field(
         default=(1.0,), description="Factors of the size; the probabilities of all passes are averaged."
     )
-    flip: Flag = Field(default=False, description="Whether the mirrored image is a further pass.")
+    flip: Flag = Field(default=False, description="Whether a pass over the mirrored image is added.")
     agreement: Flag = Field(
         default=True, description="Whether evaluations in training report how much student and teacher agree."
     )

@@ -19,6 +19,13 @@ def list_recipes() -> list[str]:
     return sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*.yaml"))
 
 
+def name_of(file: Path) -> Path:
+    """The short name under which `find` returns a shipped recipe's file; any other file as it is."""
+    shipped = shipped_recipes()
+    name = file.relative_to(shipped) if file.is_relative_to(shipped) else file
+    return file if name.exists() else name
+
+
 def find(path: str | Path) -> Path:
     """Return `path` if it exists, else the shipped recipe of that name.
 

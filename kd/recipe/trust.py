@@ -56,5 +56,6 @@ def untrusted(data: Any, positions: Mapping[Path_, Position], command: str) -> l
     hints = {text: nearly_trusted(text) for text in foreign.values()}
     listed = ", ".join(f"'{shorten(text)}'" + (f" ({hint})" if hint else "") for text, hint in hints.items())
     first = next(iter(foreign))
-    what = f"{listed} would be imported, but is not part of kd; if you trust this recipe: {command}"
+    are = "is" if len(hints) == 1 else "are"
+    what = f"{listed} would be imported, but {are} not part of kd; if you trust this recipe: {command}"
     return [Mistake(positions[first], first, what)]

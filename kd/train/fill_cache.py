@@ -54,7 +54,7 @@ def _fill(recipe: Recipe, runs: Path, seed: int, say: Say) -> Path:
             if not announced:
                 announced = True
                 _announce(teacher, len(parts.train), say)
-    say(f"{teacher.folder}: full")
+    say(f"{teacher.folder}: complete")
     return teacher.folder
 
 

@@ -14,6 +14,7 @@ from kd.machine import peak_memory, versions
 from kd.metrics import scores
 from kd.parts.assemble import Parts
 from kd.parts.stream import stream
+from kd.parts.trained import write_weights
 from kd.recipe import baseline_of
 from kd.runs import Result, SplitResult, TeacherResult, run_directory, write_result
 from kd.scoring import reestimate_batchnorm
@@ -29,7 +30,6 @@ from kd.train.sinks.progress import Progress, make_progress
 from kd.train.start import start
 from kd.train.step import TrainState
 from kd.train.watch import Watch
-from kd.trained import write_weights
 from kd.types import parameter_count
 from kd.units import as_steps, duration
 
@@ -86,8 +86,9 @@ def train_run(
         _begin(run, watch)
         if watch.save_seconds > SLOW_SAVE:
             say(
-                f"  a checkpoint takes {duration(watch.save_seconds)} to write, and torchrun kills 30 s after a "
-                "signal: signal early (Slurm: --signal=B:USR1@120), or choose a faster disk with --runs DIR"
+                f"  a checkpoint takes {duration(watch.save_seconds)} to write, and torchrun kills processes 30 s "
+                "after it asks them to stop: ask early (Slurm: --signal=B:USR1@120), "
+                "or choose a faster disk with --runs DIR"
             )
         train(run, watch)
         if run.step < parts.steps:

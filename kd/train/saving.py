@@ -77,7 +77,7 @@ def restore(run: TrainState, watch: Watch, state: dict[str, Any]) -> list[str]:
     """
     folder = watch.checkpoints.folder if watch.checkpoints else Path()
     if state["network"] != watch.network:
-        raise NoCheckpointError(f"{folder}: holds {state['network']}, the recipe has {watch.network}; use --fresh")
+        raise NoCheckpointError(f"{folder}: holds {state['network']}, but the recipe has {watch.network}; use --fresh")
     try:
         _load(run, state)
         watch.evaluations.load_state_dict(run, state)

@@ -1,4 +1,4 @@
-"""What a loss costs: every loss has its rows, and the peak is counted right."""
+"""The cost of losses: every loss has its rows, and the peak is correct."""
 
 import time
 
@@ -44,7 +44,7 @@ def test_the_arguments_of_a_row_are_shown(rows):
     assert "Sampled(loss=CIRKDMiniBatch, pixels=1024)" in names
 
 
-def test_the_peak_counts_what_is_held_at_once():
+def test_the_peak_counts_tensors_that_are_held_at_once():
     maps = torch.zeros(1000, requires_grad=True)  # 4000 bytes a tensor
     assert _peak(lambda: maps * 2, CPU) == 4000
     assert _peak(lambda: (maps * 2).view(10, 100).exp(), CPU) == 8000  # a view holds nothing of its own
@@ -104,7 +104,7 @@ def test_a_slow_loss_is_called_once(monkeypatch):
     assert peak >= 4000
 
 
-def test_a_fast_loss_is_timed_in_rounds_without_the_one_that_counts_bytes():
+def test_the_times_of_a_fast_loss_leave_out_the_round_that_counts_bytes():
     maps, calls = torch.zeros(10, requires_grad=True), []
 
     def slow_at_first():

@@ -23,7 +23,7 @@ def test_macs_are_those_of_the_convolutions():
 
 
 def test_macs_of_a_network_are_the_published_ones():
-    weights = ResNet18_Weights.IMAGENET1K_V1  # its card says 1.814 (billions, at 224×224)
+    weights = ResNet18_Weights.IMAGENET1K_V1  # its card gives 1.814 (billions, at 224×224)
     assert count_macs(resnet18(weights=None), (224, 224)) == pytest.approx(weights.meta["_ops"] * 1e9, rel=1e-3)
 
 
@@ -55,7 +55,7 @@ def test_an_unknown_network_is_refused():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--size", "32", "64"], "kd bench: --size 32 64: networks take at least 64 pixels"),
+        (["--size", "32", "64"], "kd bench: --size 32 64: networks need at least 64 pixels"),
         (["--threads", "0"], "kd bench: --threads 0, --rounds 10: both must be at least 1"),
     ],
 )

@@ -17,5 +17,5 @@ log: {tensorboard: false}
 def test_a_recipe_of_fewer_steps_than_rounds_is_timed(tmp_path: Path) -> None:
     (tmp_path / "recipe.yaml").write_text(RECIPE)
     parts = assemble(read_recipe(tmp_path / "recipe.yaml"), runs=tmp_path, seed=0)
-    taken = time_step(parts, 3, tmp_path)  # five rounds: poly has no value behind the last step
-    assert taken[LOOP] > 0
+    seconds = time_step(parts, 3, tmp_path)  # five rounds: poly has no value after the last step
+    assert seconds[LOOP] > 0

@@ -4,7 +4,7 @@ import pytest
 from command import kd
 
 
-def test_bench_prints_the_ratios_and_leaves_nothing_behind(recipe, capsys):
+def test_bench_prints_the_ratios_and_leaves_no_files(recipe, capsys):
     cache = recipe.parent / "cache"
     assert kd("bench", recipe, "--trust", "--rounds", "2", f"cache={{views: 1, folder: {cache}}}") == 0
     out = capsys.readouterr().out
@@ -29,12 +29,12 @@ def test_bench_times_the_losses_or_a_recipe(tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--rounds", "0"], "--rounds has 0"),
-        (["--losses", "--sizes", "8", "19", "-1", "4", "4"], "--sizes has -1"),
-        (["--networks", "--size", "0", "64"], "--size has 0"),
-        (["--networks", "--threads", "-2"], "--threads has -2"),
+        (["--rounds", "0"], "--rounds: must be at least 1, got 0"),
+        (["--losses", "--sizes", "8", "19", "-1", "4", "4"], "--sizes: must be at least 1, got -1"),
+        (["--networks", "--size", "0", "64"], "--size: must be at least 1, got 0"),
+        (["--networks", "--threads", "-2"], "--threads: must be at least 1, got -2"),
     ],
 )
 def test_bench_measures_at_least_one(capsys, arguments, message):
     assert kd("bench", *arguments) == 2
-    assert capsys.readouterr().err == f"kd bench: {message}; it must be 1 or more\n"
+    assert capsys.readouterr().err == f"kd bench: {message}\n"

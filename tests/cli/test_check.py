@@ -3,7 +3,7 @@
 from command import kd
 
 
-def test_overrides_may_stand_anywhere(recipe, capsys):
+def test_overrides_may_be_anywhere_on_the_command_line(recipe, capsys):
     assert kd("check", recipe, "train.steps=5", "--trust", "train.batch_size=2") == 0
     assert "5 steps" in capsys.readouterr().out
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from command import kd
 
-from kd.cli.status import MEANINGS, PLAIN
+from kd.cli.status import MEANINGS
 
 program = import_module("kd.cli.main")  # `from kd.cli import main` is the function
 
@@ -21,9 +21,13 @@ FENCE = r"^```{}\n(.*?)^```"
 
 def parser_of(name: str) -> argparse.ArgumentParser:
     [choices] = [
-        action.choices for action in program.make_parser(program.COMMANDS)._actions if action.dest == "command"
+        action.choices for action in program.make_parser(program.commands())._actions if action.dest == "command"
     ]
     return choices[name]
+
+
+def statuses_of(name: str) -> list[int]:
+    return sorted({1, *import_module(f"kd.cli.{name}").STATUSES})
 
 
 def options_of(parser: argparse.ArgumentParser) -> list[argparse.Action]:
@@ -64,10 +68,10 @@ def check_section(name: str, section: str) -> None:
     examples = [line.strip() + "\n" for line in example.splitlines()]
     assert re.findall(FENCE.format("bash"), section, re.DOTALL | re.MULTILINE) == ["".join(examples)]
     assert table(section) == [row for row in rows(options_of(parser)) if row not in shared_rows()]
-    assert section.rstrip().endswith(f"Exit statuses: {', '.join(map(str, sorted({1, *program.COMMANDS[name]})))}.")
+    assert section.rstrip().endswith(f"Exit statuses: {', '.join(map(str, statuses_of(name)))}.")
 
 
-@pytest.mark.parametrize("name", program.COMMANDS)
+@pytest.mark.parametrize("name", program.commands())
 def test_help_has_an_example_the_statuses_and_the_page(name, capsys):
     with pytest.raises(SystemExit) as caught:
         kd(name, "--help")
@@ -76,13 +80,13 @@ def test_help_has_an_example_the_statuses_and_the_page(name, capsys):
     summary = import_module(f"kd.cli.{name}").__doc__.partition("\n")[0]
     assert f"\n\n{summary}\n" in out
     assert f"\nexample:\n    kd {name}" in out
-    for number in (0, 1, *program.COMMANDS[name]):
+    for number in statuses_of(name):
         assert f"\n  {number:>3}  {MEANINGS[number]}\n" in out
     assert out.endswith("\nmore: docs/commands.md\n")
     assert all(action.help for action in options_of(parser_of(name)))
 
 
-@pytest.mark.parametrize("name", program.COMMANDS)
+@pytest.mark.parametrize("name", program.commands())
 def test_examples_are_commands(name):
     example = import_module(f"kd.cli.{name}").__doc__.partition("Example:\n")[2]
     for line in example.splitlines():
@@ -92,10 +96,10 @@ def test_examples_are_commands(name):
 
 
 def test_the_page_has_every_command_in_order():
-    assert list(sections(PAGE)) == list(program.COMMANDS)
+    assert list(sections(PAGE)) == program.commands()
 
 
-@pytest.mark.parametrize("name", program.COMMANDS)
+@pytest.mark.parametrize("name", program.commands())
 def test_the_page_agrees_with_the_program(name):
     check_section(name, sections(PAGE)[name])
 
@@ -109,15 +113,18 @@ def test_the_page_has_the_shared_options_and_the_statuses():
 
 def test_the_worked_example_of_a_new_command(folder, monkeypatch, capsys):
     page = (DOCS / "add-a-command.md").read_text(encoding="utf-8")
-    module, line, test = re.findall(FENCE.format("python"), page, re.DOTALL | re.MULTILINE)
+    module, test = re.findall(FENCE.format("python"), page, re.DOTALL | re.MULTILINE)
     [section] = re.findall(r"^````markdown\n(.*?)^````", page, re.DOTALL | re.MULTILINE)
-    (folder / "where.py").write_text(module)
-    monkeypatch.setattr("kd.cli.__path__", [*import_module("kd.cli").__path__, str(folder)])
-    monkeypatch.setattr(program, "COMMANDS", program.COMMANDS | eval(f"{{{line}}}", {"PLAIN": PLAIN}))
+    added = folder / "added"
+    added.mkdir()
+    (added / "where.py").write_text(module)
+    monkeypatch.setattr("kd.cli.__path__", [*import_module("kd.cli").__path__, str(added)])
+    (folder / "sitecustomize.py").write_text(f"import kd.cli\nkd.cli.__path__.append({str(added)!r})\n")
+    monkeypatch.setenv("PYTHONPATH", str(folder))  # the same in processes
     names: dict = {}
     exec(test, names)
     tests = [value for name, value in names.items() if name.startswith("test_")]
-    assert len(tests) == 2
+    assert len(tests) == 3
     for function in tests:
         function(folder, capsys)
     check_section("where", sections(section)["where"])

@@ -1,4 +1,4 @@
-"""The command line in this process, and a few times as one of its own."""
+"""The command line, in this process and as a child process."""
 
 import json
 import os
@@ -81,9 +81,9 @@ def test_a_diverging_run_is_status_4(recipe, capsys):
 
 def test_damaged_checkpoints_are_status_5(recipe, capsys):
     assert kd("run", recipe, "--trust", "teacher=null", "distill=null") == 0
-    (run,) = (recipe.parent / "runs").glob("*/seed0")
-    (run / "result.json").unlink()
-    for path in (run / "checkpoints").glob("*.pt"):
+    (run_dir,) = (recipe.parent / "runs").glob("*/seed0")
+    (run_dir / "result.json").unlink()
+    for path in (run_dir / "checkpoints").glob("*.pt"):
         path.write_bytes(path.read_bytes()[:-1])
     assert kd("run", recipe, "--trust", "teacher=null", "distill=null") == 5
     assert "no valid checkpoint among" in capsys.readouterr().err
@@ -124,22 +124,22 @@ def test_a_signal_stops_a_real_run_after_a_checkpoint(recipe):
     _, err = child.communicate(timeout=60)
     assert child.returncode == 143
     assert "stopped by SIGTERM; the same command resumes the run" in err
-    (run,) = (recipe.parent / "runs").glob("*/seed0")
-    assert list((run / "checkpoints").glob("step-*.pt"))
-    assert not (run / "result.json").exists()
+    (run_dir,) = (recipe.parent / "runs").glob("*/seed0")
+    assert list((run_dir / "checkpoints").glob("step-*.pt"))
+    assert not (run_dir / "result.json").exists()
 
 
 def test_a_run_directory_in_use_is_status_7(recipe):
     from kd.recipe import baseline_of, read_recipe
     from kd.runs import locked, run_directory
 
-    run = run_directory(baseline_of(read_recipe(recipe, trust=True)), recipe.parent / "runs", 0)
-    with locked(run):
+    run_dir = run_directory(baseline_of(read_recipe(recipe, trust=True)), recipe.parent / "runs", 0)
+    with locked(run_dir):
         child = process("run", recipe, "--trust", "teacher=null", "distill=null", cwd=recipe.parent)
         _, err = child.communicate(timeout=120)
     assert child.returncode == 7
     assert err.splitlines() == [
-        f"runs/{run.parent.name}/seed0: in use by process {os.getpid()} on {os.uname().nodename}; "
+        f"runs/{run_dir.parent.name}/seed0: in use by process {os.getpid()} on {os.uname().nodename}; "
         "wait for it, or stop it first"
     ]
 

@@ -1,4 +1,4 @@
-"""Run directories as the engine leaves them, made by the same writers."""
+"""Run directories as training leaves them, made by the same writers."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from kd.runs import MetricResult, Result, SplitResult, TeacherResult, write_result
 from kd.storage import write_json
 
-CLASSES = ["sky", "road", "sign"]  # sign never occurs
+CLASSES = ["sky", "road", "sign"]  # no pixel is labelled sign
 
 
 def confusion(right: int) -> NDArray[np.int64]:
-    """Two classes of 100 pixels each, `right` of them hit: IoU right / (200 - right), accuracy right / 100."""
+    """Two classes of 100 pixels each, `right` of them correct: IoU right / (200 - right), accuracy right / 100."""
     wrong = 100 - right
     return np.array([[right, wrong, 0], [wrong, right, 0], [0, 0, 0]])
 
@@ -40,7 +40,7 @@ class Runs:
         metrics: dict[str, MetricResult] | None = None,
         **changed: Any,
     ) -> Path:
-        run = self.folder / name / f"seed{seed}"
+        run_dir = self.folder / name / f"seed{seed}"
         stem, _, identifier = name.rpartition("-")
         content: dict[str, Any] = {
             "id": identifier,
@@ -58,9 +58,11 @@ class Runs:
             "peak_memory": 10**9,
             "versions": {"kd": "0"},
         }
-        write_json(run / "environment.json", {"command": f"kd run recipes/{stem}.yaml --baseline", "in_channels": 3})
-        write_result(run, Result(**(content | changed)))
-        return run
+        write_json(
+            run_dir / "environment.json", {"command": f"kd run recipes/{stem}.yaml --baseline", "in_channels": 3}
+        )
+        write_result(run_dir, Result(**(content | changed)))
+        return run_dir
 
     def teacher(self, right: int = 95) -> Path:
         return self.write("big-aaaaaaaa", right, network="teachers.Big", parameters=40_000_000, seconds=60.0)

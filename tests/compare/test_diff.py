@@ -48,15 +48,15 @@ def test_a_recipe_does_not_differ_from_itself(folder, capsys):
 
 
 def test_runs_differ_in_versions_and_results_too(folder):
-    (one,), _ = run(baseline_of(read("student.yaml")), folder / "runs")
-    (two,), _ = run(baseline_of(read("student.yaml", "train.steps=4")), folder / "runs")
-    environment = json.loads((two / "environment.json").read_text())
+    (first,), _ = run(baseline_of(read("student.yaml")), folder / "runs")
+    (second,), _ = run(baseline_of(read("student.yaml", "train.steps=4")), folder / "runs")
+    environment = json.loads((second / "environment.json").read_text())
     environment["versions"]["torch"] = "1.0"
-    (two / "environment.json").write_text(json.dumps(environment))
-    _, rows = printed(one, two)
+    (second / "environment.json").write_text(json.dumps(environment))
+    _, rows = printed(first, second)
     assert rows["recipe.train.steps"] == ("8", "4")
     assert rows["environment.versions.torch"][1] == "1.0"
     assert "result.val.miou" in rows
     assert "environment.versions.numpy" not in rows
-    (two / "result.json").unlink()
-    assert printed(one, two)[1]["result"] == ("–", "unfinished")
+    (second / "result.json").unlink()
+    assert printed(first, second)[1]["result"] == ("–", "unfinished")

@@ -91,7 +91,7 @@ def test_two_students_share_a_teacher_and_a_baseline_that_another_recipe_trained
     assert not any(note.kind == "no baseline" for note in comparison.notes)
 
 
-def test_a_teacher_that_scores_otherwise_for_another_student_is_a_row_of_its_own(made, trio):
+def test_a_teacher_with_another_score_for_another_student_is_a_row_of_its_own(made, trio):
     first, second = trio(), made.student(85, name="small_cwd-dddddddd", taught=94)
     comparison = gather([str(first), str(second)])
     assert [entry.key for entry in comparison.of_role("teacher")] == [
@@ -102,7 +102,7 @@ def test_a_teacher_that_scores_otherwise_for_another_student_is_a_row_of_its_own
     assert comparison.to_teacher(students[1]) == pytest.approx(85 / 115 - 94 / 106)
 
 
-def test_a_teacher_given_by_hand_does_not_appear_twice(made, trio):
+def test_a_teacher_among_the_targets_is_one_row(made, trio):
     comparison = gather([str(made.folder / "big-aaaaaaaa"), str(trio())])
     assert [entry.role for entry in comparison.entries] == ["teacher", "baseline", "student"]
 
@@ -112,18 +112,18 @@ def test_runs_without_a_teacher_are_alone(made):
     assert [entry.role for entry in comparison.entries] == ["alone", "alone"]
 
 
-def test_moved_runs_still_find_their_teacher(made, trio, tmp_path):
+def test_moved_runs_find_their_teacher(made, trio, tmp_path):
     trio()
     shutil.move(made.folder, tmp_path / "elsewhere")
     comparison = gather([str(tmp_path / "elsewhere" / "small_kl-cccccccc")])
-    assert comparison.entries[0].runs == (tmp_path / "elsewhere" / "big-aaaaaaaa" / "seed0",)
+    assert comparison.entries[0].run_dirs == (tmp_path / "elsewhere" / "big-aaaaaaaa" / "seed0",)
 
 
 def test_a_teacher_without_a_run_has_scores_and_no_times(made, trio):
     trio()
     shutil.rmtree(made.folder / "big-aaaaaaaa")
     teacher = gather([str(made.folder / "small_kl-cccccccc")]).entries[0]
-    assert (teacher.key, teacher.runs, teacher.seconds) == ("big", (), None)
+    assert (teacher.key, teacher.run_dirs, teacher.seconds) == ("big", (), None)
     assert teacher.miou == pytest.approx(95 / 105)
 
 
@@ -138,7 +138,7 @@ def test_a_teacher_without_a_run_has_scores_and_no_times(made, trio):
         ),
     ],
 )
-def test_other_data_are_refused(made, trio, changed, what):
+def test_scores_on_other_data_are_refused(made, trio, changed, what):
     student = trio()
     val = {
         "confusion": np.array([[90, 10, 0], [10, 90, 0], [0, 0, 0]]),
@@ -159,8 +159,8 @@ def test_predicting_an_absent_class_and_choosing_on_the_same_images_are_noted(ma
     matrix = np.array([[90, 5, 5], [10, 90, 0], [0, 0, 0]])
     made.student(0, select="best", val=SplitResult(matrix, ["sky", "road", "sign"], 4))
     notes = gather([str(student)]).notes
-    assert Note("absent", "student predicts sign, which is absent: an IoU of 0 in its mIoU") in notes
-    line = "select: best (student): the step was chosen on these images, the score is optimistic"
+    assert Note("absent", "student predicts sign, which is absent: its IoU of 0 lowers the mIoU") in notes
+    line = "select: best (student): the step was chosen on these images, so the score is optimistic"
     assert Note("best step", line) in notes
 
 
@@ -168,8 +168,8 @@ def test_a_network_that_predicts_one_class_only_is_named(made, trio):
     sky = SplitResult(np.array([[100, 0, 0], [100, 0, 0], [0, 0, 0]]), ["sky", "road", "sign"], 4)
     student = trio()
     made.baseline(val=sky)
-    found = [note.text for note in gather([str(student)]).notes if note.kind == "one class"]
-    assert found == ["baseline predicts only sky: it has learned almost nothing"]
+    notes = [note.text for note in gather([str(student)]).notes if note.kind == "one class"]
+    assert notes == ["baseline predicts only sky: it has learned almost nothing"]
 
 
 def test_a_folder_without_results_is_one_line(tmp_path):
@@ -183,14 +183,15 @@ def test_a_recipe_finds_its_runs_or_names_the_command_that_makes_them(made, tmp_
     file.write_text(RECIPE)
     recipe = read_recipe(file)
     with pytest.raises(RecipeError) as caught:
-        gather([str(file)], runs=made.folder)
+        gather([recipe], runs=made.folder)
     folder = run_directory(recipe, made.folder, 0).parent
     assert str(caught.value) == (f"{file}: no finished run in {folder}; kd run {file} --runs {made.folder} trains it")
     made.student(name=folder.name, baseline=run_directory(baseline_of(recipe), made.folder, 0).parent.name)
-    comparison = gather([str(file)], runs=made.folder)
+    comparison = gather([recipe], runs=made.folder)
+    assert comparison == gather([str(file)], runs=made.folder) == gather([file], runs=made.folder)
     assert comparison.of_role("student")[0].seeds == (0,)
     assert [note.text for note in comparison.notes[-2:]] == [
-        f"{folder.name}: seed 1 has not finished; kd run {file} --runs {made.folder} finishes it",
+        f"{folder.name}: unfinished seeds: 1; kd run {file} --runs {made.folder} finishes them",
         f"no baseline: the gain is unknown; kd run {file} --runs {made.folder} --baseline adds it (about 11 min)",
     ]
     with pytest.raises(RecipeError, match="no finished run in"):

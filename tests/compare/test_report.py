@@ -14,10 +14,10 @@ from kd.compare.report import render, write_report
 from kd.components import Maker
 from kd.machine import choose
 from kd.metrics import confusion_matrix
+from kd.parts.trained import load_network, write_weights
 from kd.recipe import read_recipe, to_yaml
 from kd.runs import SplitResult
 from kd.scoring import score
-from kd.trained import load_network, write_weights
 from kd.types import IGNORE, Sample
 
 NETWORK = """
@@ -81,12 +81,12 @@ def drawn(maps):
 
 
 def test_the_page_opens_with_the_answer_and_loads_nothing(made, trio):
-    run = trio()
-    (run / "recipe.yaml").write_text("# <script>alert(1)</script> & more\n")
-    (run / "metrics.jsonl").write_text(
+    run_dir = trio()
+    (run_dir / "recipe.yaml").write_text("# <script>alert(1)</script> & more\n")
+    (run_dir / "metrics.jsonl").write_text(
         '{"step": 1, "loss/supervised": 2.0, "loss/kl": 0.5, "loss/total": 2.5}\n{"step": 2, "val/miou": 0.5}\n'
     )
-    comparison = gather([str(run)])
+    comparison = gather([str(run_dir)])
     maps = {entry.key: np.full((8, 8), index, np.uint8) for index, entry in enumerate(comparison.entries)}
     html = render(comparison, Pictures((drawn(maps),), COLORS, ("a problem <b>",)))
     page = Page(html)
@@ -118,25 +118,25 @@ def test_the_page_opens_with_the_answer_and_loads_nothing(made, trio):
 
 
 def test_the_page_names_missing_weights_and_data(made, trio):
-    run = trio()
-    assert compare_command([str(run)]) == 0
-    text = Page((run / "report.html").read_text()).text
-    assert f"the val images cannot be read: {run / 'recipe.yaml'}" in text
+    run_dir = trio()
+    assert compare_command([str(run_dir)]) == 0
+    text = Page((run_dir / "report.html").read_text()).text
+    assert f"the val images cannot be read: {run_dir / 'recipe.yaml'}" in text
     assert "No metrics.jsonl with scores: no curves." in text
-    assert not [file for file in run.iterdir() if file.name.startswith(".tmp-")]
+    assert not [file for file in run_dir.iterdir() if file.name.startswith(".tmp-")]
 
 
 def test_a_warning_is_above_the_headline(made):
     made.teacher()
     made.baseline()
-    run = made.student(taught=70)
-    html = render(gather([str(run)]), Pictures((), (), ()))
+    run_dir = made.student(taught=70)
+    html = render(gather([str(run_dir)]), Pictures((), (), ()))
     assert 0 < html.index("is not better than the baseline") < html.index("<h1>")
 
 
-def test_networks_alone_differ_in_colour_and_their_names_stay_inside(made):
-    runs = [made.write("a_network_of_a_long_name-aaaaaaaa", 95), made.write("small-bbbbbbbb", 80)]
-    html = render(gather([str(run) for run in runs]), Pictures((), (), ()))
+def test_networks_without_a_teacher_differ_in_colour_and_long_names_stay_inside(made):
+    run_dirs = [made.write("a_network_of_a_long_name-aaaaaaaa", 95), made.write("small-bbbbbbbb", 80)]
+    html = render(gather(run_dirs), Pictures((), (), ()))
     assert {f"var(--alone{i})" for i in range(2)} <= set(re.findall(r"var\(--alone\d\)", html))
     assert all(f"--alone{i}:" in html for i in range(3))
     assert 'text-anchor="end">a_network_of_a_long_name 90.5<' in html  # the best, at the right edge
@@ -150,38 +150,38 @@ def test_scores_that_are_shown_equal_are_not_drawn_apart(made):
         return SplitResult(confusion=confusion, classes=["sky", "road", "sign"], images=4)
 
     made.baseline(val=nearly(8000))
-    run = made.student(val=nearly(8001))  # the teacher's as well: 66.68 % beside 66.67 %
-    html = render(gather([str(run)]), Pictures((), (), ()))
+    run_dir = made.student(val=nearly(8001))  # the teacher's as well: 66.68 % beside 66.67 %
+    html = render(gather([str(run_dir)]), Pictures((), (), ()))
     assert "the teacher (66.7 % mIoU) is not better than the baseline (66.7 %)" in html
     assert '<svg class="ruler"' not in html
 
 
 @pytest.fixture(scope="module")
 def networks(tmp_path_factory):
-    """A dataset, and two untrained networks for it: the files of a run that its predictions need."""
+    """A dataset, and two run directories with untrained networks: the files that predictions need."""
     folder = tmp_path_factory.mktemp("networks")
     (folder / "tiny.py").write_text(NETWORK)
     (folder / "small.yaml").write_text(RECIPE)
     recipe = read_recipe(folder / "small.yaml", trust=True)
     dataset = Maker(recipe).dataset("val")
-    files = []
+    run_dirs = []
     for seed in range(2):
         torch.manual_seed(seed)
-        run = folder / str(seed)
-        run.mkdir()
-        (run / "recipe.yaml").write_text(to_yaml(recipe))
-        write_weights(run, Maker(recipe).network(recipe.student.network, len(dataset.class_names), 3))
-        files.append(run)
-    return dataset, files
+        run_dir = folder / str(seed)
+        run_dir.mkdir()
+        (run_dir / "recipe.yaml").write_text(to_yaml(recipe))
+        write_weights(run_dir, Maker(recipe).network(recipe.student.network, len(dataset.class_names), 3))
+        run_dirs.append(run_dir)
+    return dataset, run_dirs
 
 
-def put(source, run):
+def put(source, run_dir):
     for name in ("recipe.yaml", "student.safetensors"):
-        (run / name).write_bytes((source / name).read_bytes())
+        (run_dir / name).write_bytes((source / name).read_bytes())
 
 
 class Only:
-    """Of a dataset, the images that are shown."""
+    """The shown images of a dataset."""
 
     def __init__(self, dataset, shown):
         self.class_names, self.colors, self.in_channels = dataset.class_names, dataset.colors, dataset.in_channels
@@ -196,13 +196,13 @@ class Only:
 
 
 def test_the_pictures_are_predicted_as_the_scores_were_taken(made, networks, monkeypatch):
-    dataset, (one, two) = networks
+    dataset, (first, second) = networks
     monkeypatch.setattr(predictions, "CANDIDATES", 6)
     classes = list(dataset.class_names)
     val = SplitResult(np.ones((len(classes), len(classes)), np.int64), classes, len(dataset))
-    put(one, made.baseline(val=val))
+    put(first, made.baseline(val=val))
     student = made.student(val=val)
-    put(two, student)
+    put(second, student)
     comparison = gather([str(student)], trust=True)
     shown = predictions.pictures(comparison, count=4)
     assert len(shown.pictures) == 4
@@ -212,8 +212,10 @@ def test_the_pictures_are_predicted_as_the_scores_were_taken(made, networks, mon
         load_network(student, trust=True), Only(dataset, shown.pictures), size=(64, 64), precision=choose("cpu")
     )
     total = sum(
-        confusion_matrix(torch.from_numpy(each.labels), torch.from_numpy(each.predictions[student.parent.name]), 6)
-        for each in shown.pictures
+        confusion_matrix(
+            torch.from_numpy(picture.labels), torch.from_numpy(picture.predictions[student.parent.name]), 6
+        )
+        for picture in shown.pictures
     )
     assert total.tolist() == scored.confusion.tolist()
     write_report(comparison, made.folder / "page.html")
@@ -224,14 +226,14 @@ def test_the_pictures_are_predicted_as_the_scores_were_taken(made, networks, mon
 
 
 def test_a_teacher_without_a_run_is_loaded_as_in_its_recipe(networks):
-    dataset, (one, _) = networks
-    expected = load_file(one / "student.safetensors")
-    save_file({f"old.{name}": value for name, value in expected.items()}, one / "theirs.safetensors")
-    weights = f"{{file: {one / 'theirs.safetensors'}, rename: {{'old.': ''}}}}"
+    dataset, (run_dir, _) = networks
+    expected = load_file(run_dir / "student.safetensors")
+    save_file({f"old.{name}": value for name, value in expected.items()}, run_dir / "renamed.safetensors")
+    weights = f"{{file: {run_dir / 'renamed.safetensors'}, rename: {{'old.': ''}}}}"
     teacher = f"teacher={{use: 'tiny.py:Tiny', weights: {weights}}}"
     terms = "distill={kl: {loss: {use: kd.losses.PixelKL}}}"
-    recipe = read_recipe(one.parent / "small.yaml", [teacher, terms], trust=True)
-    entry = SimpleNamespace(runs=(), network="tiny.py:Tiny")
+    recipe = read_recipe(run_dir.parent / "small.yaml", [teacher, terms], trust=True)
+    entry = SimpleNamespace(run_dirs=(), network="tiny.py:Tiny")
     network = predictions._network(SimpleNamespace(trust=True), entry, recipe, dataset)
     assert all(torch.equal(value, expected[name]) for name, value in network.state_dict().items())
 
@@ -259,7 +261,8 @@ def test_half_of_the_pictures_are_those_in_which_student_and_baseline_differ_mos
     assert predictions.choose_shown(samples, 4, more_in_the_later, None) == [1, 4, 7, 10]
     assert predictions.choose_shown({5: sample(5)}, 4, more_in_the_later, nothing) == [5]
     unlabelled = {
-        index: each._replace(labels=torch.full((4, 4), IGNORE, dtype=torch.uint8)) for index, each in samples.items()
+        index: sample._replace(labels=torch.full((4, 4), IGNORE, dtype=torch.uint8))
+        for index, sample in samples.items()
     }
     assert predictions.choose_shown(unlabelled, 4, more_in_the_later, nothing) == [0, 1, 3, 9]
 

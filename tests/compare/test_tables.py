@@ -20,8 +20,8 @@ def printed(call, *args, width=140, **keywords):
 
 
 def test_the_terminal_shows_sentence_tables_page_and_notes(made, trio):
-    run = trio()
-    lines = printed(compare_command, [str(run)], html=made.folder / "page.html")
+    run_dir = trio()
+    lines = printed(compare_command, [str(run_dir)], html=made.folder / "page.html")
     assert lines == [
         "Distillation bought +15.2 points of the 23.8 between baseline and teacher (66.7 → 81.8 % mIoU)",
         "val: 4 images, 3 classes; scores in percent, differences in points of mIoU",
@@ -45,19 +45,19 @@ def test_the_terminal_shows_sentence_tables_page_and_notes(made, trio):
 def test_a_teacher_no_better_than_the_baseline_is_the_first_line(made):
     made.teacher()
     made.baseline(80)
-    run = made.student(78, taught=80)
-    assert printed(compare_command, [str(run)])[:2] == [
+    run_dir = made.student(78, taught=80)
+    assert printed(compare_command, [str(run_dir)])[:2] == [
         "warning: the teacher (66.7 % mIoU) is not better than the baseline (66.7 %); train a better teacher first",
         "Distillation cost 2.7 points (66.7 → 63.9 % mIoU)",
     ]
-    assert (run / "report.html").is_file()
+    assert (run_dir / "report.html").is_file()
 
 
 def test_without_a_baseline_the_last_line_has_the_command(made):
     made.teacher()
     lines = printed(compare_command, [str(made.student())])
     assert lines[0] == (
-        "The student reaches 81.8 % mIoU, the teacher 90.5 %; without a baseline, what distillation gave is unknown"
+        "The student reaches 81.8 % mIoU, the teacher 90.5 %; without a baseline, the effect of distillation is unknown"
     )
     assert lines[-1] == (
         "no baseline: the gain is unknown; kd run recipes/small_kl.yaml --baseline adds it (about 11 min)"
@@ -103,9 +103,9 @@ def test_several_students_get_a_sentence_each_by_name(made, trio):
 
 
 def test_json_is_the_comparison_and_nothing_else(made, trio):
-    run = trio()
-    content = json.loads("\n".join(printed(compare_command, [str(run)], as_json=True, width=20)))
-    assert not (run / "report.html").exists()
+    run_dir = trio()
+    content = json.loads("\n".join(printed(compare_command, [str(run_dir)], as_json=True, width=20)))
+    assert not (run_dir / "report.html").exists()
     assert content["report"] is None
     assert content["units"]["scores"] == "percent"
     assert content["absent"] == ["sign"]
@@ -155,8 +155,8 @@ def test_the_list_of_runs(made, trio):
     ]
 
 
-def boundary(share, each=None):
-    return {"BoundaryIoU": MetricResult({"mean": share, "class 0": each}, "%", "higher")}
+def boundary(mean, class_0=None):
+    return {"BoundaryIoU": MetricResult({"mean": mean, "class 0": class_0}, "%", "higher")}
 
 
 def test_further_metrics_are_columns_over_seeds_in_table_json_and_page(made):
@@ -164,13 +164,13 @@ def test_further_metrics_are_columns_over_seeds_in_table_json_and_page(made):
     made.teacher()
     made.baseline(metrics=boundary(0.5))
     made.student(metrics=boundary(0.61, 0.25) | {"my(reach=3)": px}, seed=0)
-    run = made.student(80, metrics=boundary(0.65) | {"my(reach=3)": px._replace(values={"distance": 14.0})}, seed=1)
+    run_dir = made.student(80, metrics=boundary(0.65) | {"my(reach=3)": px._replace(values={"distance": 14.0})}, seed=1)
     page = made.folder / "page.html"
-    lines = printed(compare_command, [str(run.parent)], html=page, width=180)
+    lines = printed(compare_command, [str(run_dir.parent)], html=page, width=180)
     header, *rows = (re.split(r"  +", line.strip()) for line in lines[3:7])
     assert header[2:6] == ["pixel acc. %", "BoundaryIoU %", "my(reach=3) px ↓", "vs baseline"]
     assert [row[4:6] for row in rows] == [["–", "–"], ["50.0", "–"], ["63.0 ± 2.8", "13.2 ± 1.17"]]
-    content = json.loads("\n".join(printed(compare_command, [str(run.parent)], as_json=True)))
+    content = json.loads("\n".join(printed(compare_command, [str(run_dir.parent)], as_json=True)))
     teacher, baseline, student = (network["metrics"] for network in content["networks"])
     assert teacher == {}
     assert list(baseline) == ["BoundaryIoU"]

@@ -1,17 +1,11 @@
-"""`kd list`, `kd diff` and `kd compare --no-page` read results and need no torch."""
+"""`kd list`, `kd diff` and `kd compare --no-page` read results and do not import torch."""
 
 import subprocess
 import sys
 
 import pytest
+from recipe_text import ALONE
 
-RECIPE = """
-student: {use: students.MobileNetV3SmallASPP}
-data: {use: kd.data.Shapes, args: {count: 4}, size: [64, 64]}
-supervised: {use: kd.losses.CrossEntropy}
-optimizer: {use: torch.optim.SGD, args: {lr: 0.1}}
-train: {epochs: 1, batch_size: 2}
-"""
 CALLS = {
     "list": "from kd.compare import list_command; list_command(runs)",
     "diff": "from kd.compare.diff import diff_command; diff_command(student, baseline)",
@@ -28,8 +22,8 @@ CALLS = {
 def test_no_torch_is_imported(made, trio, name):
     student = trio()
     baseline = made.folder / "small_kl-bbbbbbbb" / "seed0"
-    for run in (student, baseline):
-        (run / "recipe.yaml").write_text(RECIPE)
+    for run_dir in (student, baseline):
+        (run_dir / "recipe.yaml").write_text(ALONE)
     lines = [
         "import sys",
         "from pathlib import Path",

@@ -1,4 +1,4 @@
-"""Components from recipes: which are found and trusted, and what a wrong call is told before it is made."""
+"""Components from recipes: which are found and trusted, and the messages for wrong calls."""
 
 import importlib
 import importlib.metadata
@@ -59,7 +59,7 @@ number = 3
 """
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The current folder, which is a recipe's too, with a file of components."""
     (tmp_path / "mine.py").write_text(COMPONENTS)
@@ -83,7 +83,7 @@ def refused(name: str, args: dict[str, Any] | None = None, **supplied: Any) -> l
     return caught.value.mistakes
 
 
-def test_a_component_is_called_with_its_arguments_and_the_engines(folder: Path) -> None:
+def test_a_component_receives_its_arguments_and_the_engines(folder: Path) -> None:
     built = made("mine.py:Plain", {"rate": 1, "name": "x"}, size=7)
     assert (built.size, built.rate, built.name, built.inner) == (7, 1, "x", None)
     assert made("mine.py:function", {"a": 1}) == 3
@@ -116,7 +116,7 @@ def test_components_in_arguments_are_built_first_at_any_depth(folder: Path) -> N
         ("mine.py:Plain", {"size": 1, "name": 3}, {}, ["takes str | None as 'name', got 3"]),
         ("mine.py:Plain", {"size": 1, "rate": -1}, {}, ["rate must be at least 0, got -1"]),
         ("mine.py:function", {}, {"x": 1},
-         ["takes no 'x', which is given to every component in this place", "needs 'a'"]),
+         ["takes no 'x', which kd passes to every component here; add it, or use another component", "needs 'a'"]),
         ("mine.py:Open", {"path": "none.txt"}, {}, ["[Errno 2] No such file or directory: 'none.txt'"]),
         ("torch.optim.SGD", {"lr": "hot"}, {"params": []}, ["takes float | torch.Tensor as 'lr', got 'hot'"]),
         ("torch.optim.SGD", {"lr": -1.0}, {"params": [torch.zeros(1)]}, ["Invalid learning rate: -1.0"]),
@@ -125,26 +125,26 @@ def test_components_in_arguments_are_built_first_at_any_depth(folder: Path) -> N
 def test_a_wrong_call(
     folder: Path, name: str, args: dict[str, Any], supplied: dict[str, Any], expected: list[str]
 ) -> None:
-    found = [line.removeprefix(f"{name}: {name}").lstrip(": ") for line in refused(name, args, **supplied)]
-    assert found == expected
+    mistakes = [line.removeprefix(f"{name}: {name}").lstrip(": ") for line in refused(name, args, **supplied)]
+    assert mistakes == expected
 
 
-def test_what_the_engine_sets_a_recipe_may_not(folder: Path) -> None:
+def test_a_recipe_must_not_give_an_argument_of_the_engine(folder: Path) -> None:
     assert refused("mine.py:Plain", {"size": 1}, size=2) == ["mine.py:Plain: 'size' is set by the engine; remove it"]
 
 
-def test_any_name_fits_where_any_is_taken(folder: Path) -> None:
+def test_a_component_with_keyword_arguments_takes_any_name(folder: Path) -> None:
     Path("a.txt").write_text("hello")
     assert made("mine.py:Open", {"path": "a.txt", "more": 1}, split="val").options == {"more": 1, "split": "val"}
 
 
-def test_whose_errors_pass_unchanged(folder: Path) -> None:
+def test_recipe_and_data_errors_of_a_component_pass_unchanged(folder: Path) -> None:
     assert refused("mine.py:refuses") == ["a line of its own"]
     with pytest.raises(DataError, match=r"^x.png: unreadable$"):
         made("mine.py:has_no_data")
 
 
-def test_what_a_users_component_raises_is_one_line_with_its_place(folder: Path) -> None:
+def test_an_error_of_a_users_component_is_one_line_with_its_place(folder: Path) -> None:
     (line,) = refused("mine.py:buggy")
     assert re.fullmatch(r"mine\.py:buggy: mine\.py:buggy raised KeyError: 'key' \(mine\.py:\d+\)", line)
 
@@ -175,7 +175,7 @@ def test_what_a_users_component_raises_is_one_line_with_its_place(folder: Path) 
         ("mine.py:number", "mine.py:number is a int, not a class or function"),
     ],
 )  # fmt: skip
-def test_what_is_not_found(folder: Path, name: str, expected: str) -> None:
+def test_a_component_that_is_not_found(folder: Path, name: str, expected: str) -> None:
     with pytest.raises(RecipeError) as caught:
         maker().find(Use(use=name))
     [line] = caught.value.mistakes
@@ -183,7 +183,7 @@ def test_what_is_not_found(folder: Path, name: str, expected: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["mine.py:Plain", "os.system", "kd.cli.main", "torch.optim.sgd.SGD"])
-def test_trust_is_asked_for_again(folder: Path, name: str) -> None:
+def test_an_untrusted_component_is_refused_again_when_it_is_built(folder: Path, name: str) -> None:
     with pytest.raises(RecipeError) as caught:
         maker(trust=False).find(Use(use=name))
     assert caught.value.mistakes == [f"{name}: '{name}' is not part of kd; if you trust it, add --trust"]
@@ -266,11 +266,11 @@ def recipe(*overrides: str) -> Recipe:
     return read_recipe("r.yaml", overrides, trust=True)
 
 
-def test_a_recipe_whose_calls_are_right(folder: Path) -> None:
+def test_a_recipe_with_correct_calls_passes(folder: Path) -> None:
     Maker(recipe()).check()
 
 
-def test_all_wrong_calls_of_a_recipe_at_once_and_where_they_stand(folder: Path) -> None:
+def test_all_wrong_calls_of_a_recipe_are_reported_at_once_with_their_places(folder: Path) -> None:
     wrong = recipe("student.args.in_channels=3", "distill.cwd.weight.args.steps=3")
     Path("r.yaml").write_text(
         RECIPE.replace("temperature: 4.0", "temperatur: 4.0").replace("RandomFlip}", "RandomFlop}")
@@ -304,13 +304,13 @@ def test_a_component_in_the_wrong_place(folder: Path) -> None:
         Maker(recipe("distill.cwd.adapter.use=kd.losses.CrossEntropy")).check()
     assert caught.value.mistakes == [
         f"r.yaml:10:5: distill.cwd.adapter: kd.losses.CrossEntropy takes no '{name}', "
-        "which is given to every component in this place"
+        "which kd passes to every component here; add it, or use another component"
         for name in ("in_channels", "out_channels")
     ]
 
 
 def _run(code: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    """Python in a fresh process, in `folder`, which stands before our checkout on the import path."""
+    """Python in a fresh process, in `folder`, which precedes our checkout on the import path."""
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (folder, ROOT)))}
     command = [sys.executable, "-c", code]
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
@@ -324,12 +324,12 @@ def test_a_folder_that_shadows_ours_is_named(folder: Path) -> None:
         "try: Maker().find(Use(use='teachers.FCNResNet50'))\n"
         "except ValueError as error: print(error)"
     )
-    run = _run(code, folder)
+    done = _run(code, folder)
     expected = (
         f"teachers.FCNResNet50: {folder.resolve() / 'teachers'} shadows {ROOT.resolve() / 'teachers'}; "
         "rename it, or run from another folder\n"
     )
-    assert (run.stdout, run.returncode) == (expected, 0), run.stderr
+    assert (done.stdout, done.returncode) == (expected, 0), done.stderr
 
 
 def test_a_torchvision_of_another_torch_is_one_line_with_the_fix(folder: Path) -> None:
@@ -342,9 +342,9 @@ def test_a_torchvision_of_another_torch_is_one_line_with_the_fix(folder: Path) -
         "try: check_torch()\n"
         "except ValueError as error: print(error)"
     )  # fmt: skip
-    run = _run(code, folder)
+    done = _run(code, folder)
     versions = [importlib.metadata.version(name) for name in ("torch", "torchvision")]
-    assert run.stdout == (
+    assert done.stdout == (
         f"torch {versions[0]} and torchvision {versions[1]} do not work together (operator torchvision::nms does not "
         "exist); pip install --upgrade torch torchvision\n"
-    ), run.stderr
+    ), done.stderr

@@ -1,4 +1,4 @@
-"""A file of a user's as a module: by a name that every process can import."""
+"""A user's file as a module, under a name that every process can import."""
 
 import importlib
 import os
@@ -11,8 +11,7 @@ import pytest
 from recipe_text import ALONE
 
 from kd.components import Maker
-from kd.components import user_files as files
-from kd.components.user_files import importable
+from kd.components.user_files import importable, load
 from kd.data.loader import training_batches
 from kd.data.split import Split
 from kd.recipe import read_recipe
@@ -67,14 +66,14 @@ def maker_in(folder: Path) -> Maker:
     return Maker(read_recipe(folder / "recipe.yaml", trust=True))
 
 
-def test_an_object_of_a_users_file_is_its_pickle_alone(tmp_path: Path) -> None:
+def test_an_object_of_a_users_file_unpickles_in_a_fresh_process(tmp_path: Path) -> None:
     (tmp_path / "small.py").write_text("class Small:\n    def __init__(self, size):\n        self.size = size\n")
     pickled = pickle.dumps(maker_in(tmp_path).build(Use(use="small.py:Small", args={"size": 7})))
     code = f"import pickle; print(pickle.loads({pickled!r}).size)"
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", code]
-    run = subprocess.run(command, cwd="/", env=environment, capture_output=True, text=True, check=False)
-    assert run.stdout == "7\n", run.stderr
+    done = subprocess.run(command, cwd="/", env=environment, capture_output=True, text=True, check=False)
+    assert done.stdout == "7\n", done.stderr
 
 
 def test_the_name_of_a_file_as_a_module(tmp_path: Path) -> None:
@@ -84,10 +83,10 @@ def test_the_name_of_a_file_as_a_module(tmp_path: Path) -> None:
     name = importable(odd / "c d.py")
     assert name.startswith("kd.components.user_files.")
     assert name.count(".") == 3
-    assert files.load(odd / "c d.py").value == 1
-    assert importlib.import_module(name) is files.load(odd / "../a.b%2E/c d.py")
+    assert load(odd / "c d.py").value == 1
+    assert importlib.import_module(name) is load(odd / "../a.b%2E/c d.py")
     assert str(tmp_path) not in sys.path
     with pytest.raises(FileNotFoundError):
-        files.load(tmp_path / "none.py")
+        load(tmp_path / "none.py")
     with pytest.raises(ModuleNotFoundError):
         importlib.import_module("kd.nothing")

@@ -42,11 +42,11 @@ def test_files(tmp_path, name, text, expected):
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("a.csv", "name,r,g,b\nsky,0,0,x\nroad,9,9,9\n", ":2: 'sky,0,0,x' is not name,r,g,b"),
-        ("a.csv", "sky,0,0,x\nroad,9,9,9\n", ":1: 'sky,0,0,x' is not name,r,g,b"),
-        ("a.csv", "sky;0;0;255\nroad;9;9\n", ":2: 'road;9;9' is not name,r,g,b"),
-        ("a.csv", "sky,0,0,255\nroad,9,9\n", ":2: 'road,9,9' is not name,r,g,b"),
-        ("a.csv", "sky,0,0,255\nroad,9,9,x\n", ":2: 'road,9,9,x' is not name,r,g,b"),
+        ("a.csv", "name,r,g,b\nsky,0,0,x\nroad,9,9,9\n", ":2: expected name,r,g,b, got 'sky,0,0,x'"),
+        ("a.csv", "sky,0,0,x\nroad,9,9,9\n", ":1: expected name,r,g,b, got 'sky,0,0,x'"),
+        ("a.csv", "sky;0;0;255\nroad;9;9\n", ":2: expected name,r,g,b, got 'road;9;9'"),
+        ("a.csv", "sky,0,0,255\nroad,9,9\n", ":2: expected name,r,g,b, got 'road,9,9'"),
+        ("a.csv", "sky,0,0,255\nroad,9,9,x\n", ":2: expected name,r,g,b, got 'road,9,9,x'"),
         ("a.csv", "sky,0,0,255\nroad,9,9,256\n", ": road: [9, 9, 256] is not a colour; write [r, g, b], each 0 … 255"),
         ("a.yaml", "sky: blue\nroad: 1\n", ":1: 'blue' is not an integer, 0 or above"),
         ("a.yaml", "sky: 1\nroad: [[1]]\n", ":2: expected one word, got a list or a mapping"),

@@ -20,11 +20,11 @@ from kd.types import Sample, resize_labels
         ),
         (
             Sample(torch.zeros(3, 4, 4, dtype=torch.uint8), torch.zeros(4, 5, dtype=torch.uint8), "x.png"),
-            "x.png: the labels are uint8 (4, 5); expected uint8 (4, 4), as the image",
+            "x.png: the labels are uint8 (4, 5); expected uint8 (4, 4), the image's size",
         ),
         (
             Sample(torch.zeros(3, 4, 4, dtype=torch.uint8), torch.zeros(4, 4, dtype=torch.int64), "x.png"),
-            "x.png: the labels are int64 (4, 4); expected uint8 (4, 4), as the image",
+            "x.png: the labels are int64 (4, 4); expected uint8 (4, 4), the image's size",
         ),
         (
             sample([[0, 3], [3, 1]], "x.png"),

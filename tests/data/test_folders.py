@@ -85,7 +85,7 @@ def test_arguments_do_not_leave_root(tmp_path, argument, path):
     (tmp_path / "train.txt").write_text("01\n")
     with pytest.raises(ValueError, match="leads out of root") as error:
         Folders(str(tmp_path), "train", **({"classes": NAMES, "lists": "train.txt"} | {argument: path}))
-    assert str(error.value) == f"Folders: {argument} '{path}' leads out of root; give a path below it"
+    assert str(error.value) == f"Folders: {argument} '{path}' leads out of root; give a path inside root"
 
 
 def test_suffix_of_masks(tmp_path):
@@ -283,7 +283,7 @@ def test_empty_split(tmp_path):
         ),
         (
             {"val": 0.2, "lists": "a.txt"},
-            "Folders: val and test are shares of one folder; remove them, or lists and {split}",
+            "Folders: val and test are shares of one folder; remove them, or remove lists and {split}",
         ),
         ({"val": 20}, "Folders: val must be a share of the images, such as 0.2 or 20%, got 20"),
         ({"val": "a fifth"}, "Folders: val must be a share of the images, such as 0.2 or 20%, got 'a fifth'"),

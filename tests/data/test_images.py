@@ -139,7 +139,10 @@ def test_bombs_are_refused_by_their_header(tmp_path, edge):
     assert str(error.value).startswith(f"{path}: ")
     assert "pixels" in str(error.value)
     if edge < 13000:  # above it Pillow refuses by itself, in its own words
-        assert str(error.value) == f"{path}: {edge}×{edge} pixels, the limit is 67108864 in total; cut it into tiles"
+        assert (
+            str(error.value)
+            == f"{path}: {edge}×{edge} pixels; the limit is 67108864 in total; cut the image into tiles"
+        )
 
 
 def outcome(read, *args):

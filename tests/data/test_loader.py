@@ -229,10 +229,10 @@ def test_a_workers_death_does_not_raise_elsewhere():
 
 @pytest.mark.parametrize(("world", "accumulate"), [(1, 3), (2, 2), (3, 1)])
 def test_a_batch_that_does_not_divide(world, accumulate):
-    with pytest.raises(ValueError, match=r"^batch_size 10 does not divide") as error:
+    with pytest.raises(ValueError, match=r"^batch_size 10 is not divisible") as error:
         training_batches(Split(Numbered(8), (4, 4)), steps=1, batch_size=10, world=world, accumulate=accumulate)
     assert str(error.value) == (
-        f"batch_size 10 does not divide among {world} processes × {accumulate} micro-batches; "
+        f"batch_size 10 is not divisible by {world} processes × {accumulate} micro-batches; "
         f"use a multiple of {world * accumulate}"
     )
 

@@ -1,4 +1,4 @@
-"""How hard each term pulls: against gradients by hand, at no cost to the run, and the weights that follow."""
+"""Each term's pull: compared with gradients by hand, without effect on the run, and the weights that follow."""
 
 import json
 
@@ -38,28 +38,28 @@ def test_norms_and_cosine_are_those_of_the_whole_gradients(trained):
     parts = parts_of(trained, "student.args.channels=5")
     parts.student.network.drop.p = 0.0  # a dropout mask would differ between the two computations
     batch = next(stream(parts, seed=0))
-    found = pulls(parts, batch)
-    ready = to_device(batch, parts.precision)
+    measured = pulls(parts, batch)
+    batch = to_device(batch, parts.precision)
     parts.student.train()
-    teacher, output = parts.teacher(ready), parts.student(ready.images)
-    losses = {"supervised": parts.supervised(output, ready.labels)}
-    losses |= {name: term(name, output, teacher, ready) for name, term in parts.terms.items()}
+    teacher, student = parts.teacher(batch), parts.student(batch.images)
+    losses = {"supervised": parts.supervised(student, batch.labels)}
+    losses |= {name: term(name, student, teacher, batch) for name, term in parts.terms.items()}
 
     def flat(loss, names):
         parameters = [dict(parts.student.network.named_parameters())[name] for name in names]
         return torch.cat([g.flatten() for g in torch.autograd.grad(losses[loss], parameters, retain_graph=True)])
 
     every = [name for name, _ in parts.student.network.named_parameters()]
-    body = [name for name in every if not name.startswith("head")]  # `hint` reads the map in front of the head
+    body = [name for name in every if not name.startswith("head")]  # `hint` reads the map before the head
     for term, shared in (("kl", every), ("hint", body)):
-        mine, its = flat(term, shared), flat("supervised", shared)
-        assert found[term].norm == pytest.approx(mine.norm().item(), rel=1e-4)
-        assert found[term].supervised == pytest.approx(its.norm().item(), rel=1e-4)
-        assert found[term].cosine == pytest.approx(torch.cosine_similarity(mine, its, 0).item(), abs=1e-4)
+        gradient, supervised = flat(term, shared), flat("supervised", shared)
+        assert measured[term].norm == pytest.approx(gradient.norm().item(), rel=1e-4)
+        assert measured[term].supervised == pytest.approx(supervised.norm().item(), rel=1e-4)
+        assert measured[term].cosine == pytest.approx(torch.cosine_similarity(gradient, supervised, 0).item(), abs=1e-4)
 
 
-def test_the_supervised_loss_as_a_term_pulls_alike(trained):
-    """A term with the supervised gradient has the ratio 1 and the cosine 1; turned round, -1."""
+def test_the_supervised_loss_as_a_term_has_its_own_gradient(trained):
+    """A term with the supervised gradient has ratio 1 and cosine 1; with the opposite gradient, cosine -1."""
     (trained.parent / "same.py").write_text(
         "from torch.nn import functional as F\n"
         "def plus():\n"
@@ -71,12 +71,12 @@ def test_the_supervised_loss_as_a_term_pulls_alike(trained):
     parts = parts_of(trained, f"distill={terms}")
     # the term's maps have the teacher's size; full-size logits make both losses one
     parts.student.network.conv.stride, parts.teacher.network.conv.stride = (1, 1), (1, 1)
-    found = pulls(parts, next(stream(parts, seed=0)))
-    assert (found["plus"].ratio, found["plus"].cosine) == (pytest.approx(1), pytest.approx(1))
-    assert (found["minus"].ratio, found["minus"].cosine) == (pytest.approx(2), pytest.approx(-1))
+    measured = pulls(parts, next(stream(parts, seed=0)))
+    assert (measured["plus"].ratio, measured["plus"].cosine) == (pytest.approx(1), pytest.approx(1))
+    assert (measured["minus"].ratio, measured["minus"].cosine) == (pytest.approx(2), pytest.approx(-1))
 
 
-def test_looking_changes_nothing(trained):
+def test_measuring_changes_nothing(trained):
     memory = "{use: kd.losses.CIRKDMemory, args: {pixel_queue: 8, region_queue: 4}}"
     override = f"distill.hint.loss={memory}"
     parts = parts_of(trained, override)
@@ -129,11 +129,11 @@ def test_a_fragment_keeps_what_is_not_default(trained):
     [
         ([], {"batches": 0}, "kd calibrate: --batches is 0; it must be 1 or more"),
         ([], {"ratio": 0.0}, "kd calibrate: --ratio is 0; it must be above 0"),
-        (["teacher=null", "distill=null"], {}, "there is no term to calibrate; add `teacher` and `distill`"),
+        (["teacher=null", "distill=null"], {}, "has no term to calibrate; add `teacher` and `distill`"),
         (["teacher={recipe: teacher.yaml}"], {"runs": "elsewhere"}, "has no result.json; train it: kd run "),
     ],
 )
-def test_what_cannot_be_calibrated_is_one_line(trained, tmp_path, overrides, options, expected):
+def test_a_recipe_that_cannot_be_calibrated_is_one_line(trained, tmp_path, overrides, options, expected):
     options = {"runs": trained.parent / "runs"} | options
     options["runs"] = tmp_path / options["runs"]
     with pytest.raises(RecipeError) as caught:
@@ -142,14 +142,14 @@ def test_what_cannot_be_calibrated_is_one_line(trained, tmp_path, overrides, opt
     assert expected in mistake
 
 
-def test_figures_in_training_leave_it_as_it_was(trained, tmp_path):
-    """The same losses with and without, and figures at every second step."""
+def test_figures_in_training_do_not_change_it(trained, tmp_path):
+    """The losses are the same with and without them; they come at every second step."""
     lines = {}
     for gradients in (0, 2):
-        overrides = [f"log.gradients={gradients}", f"teacher={{run: {teacher_run(trained)}}}"]
+        overrides = [f"log.gradients={gradients}", f"teacher={{run: {teacher_run_dir(trained)}}}"]
         recipe = read_recipe(trained, overrides, trust=True)
-        (run,) = run_recipe(recipe, runs=tmp_path / str(gradients), quiet=True, say=lambda line: None)
-        lines[gradients] = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+        (run_dir,) = run_recipe(recipe, runs=tmp_path / str(gradients), quiet=True, say=lambda line: None)
+        lines[gradients] = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
     figures = [line for line in lines[2] if "gradient/kl" in line]
     assert [line["step"] for line in figures] == [2, 4, 6, 8]
     names = {f"{kind}/{term}" for kind in ("gradient", "gradient_ratio", "cosine") for term in ("kl", "hint")}
@@ -157,6 +157,6 @@ def test_figures_in_training_leave_it_as_it_was(trained, tmp_path):
     assert [line for line in lines[2] if line not in figures] == lines[0]
 
 
-def teacher_run(student):
+def teacher_run_dir(student):
     (result,) = (student.parent / "runs").rglob("result.json")
     return result.parent

@@ -44,7 +44,7 @@ def files(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
-def test_it_lists_and_frees_only_with_yes(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_files_are_listed_and_removed_only_with_yes(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     finished = write(Path("runs/a-01234567/seed0"))
     aside = write(Path("runs/a-01234567/seed0-before-20250102-030405"), finished=False)
     unfinished = write(Path("runs/b-01234567/seed0"), finished=False)
@@ -71,7 +71,7 @@ def test_it_lists_and_frees_only_with_yes(folder: Path, capsys: pytest.CaptureFi
     assert capsys.readouterr().out == "runs: nothing to free\n"
 
 
-def test_what_moved_aside_keeps_its_result(folder: Path) -> None:
+def test_a_run_moved_aside_keeps_its_result(folder: Path) -> None:
     aside = write(Path("runs/a-01234567/seed0-before-20250102-030405"))
     assert [(removal.path, removal.why) for removal in removals(Path("runs"))] == [
         (aside / "checkpoints", "checkpoints of a finished run that was moved aside")
@@ -99,7 +99,7 @@ def test_checkpoints_stay_while_they_may_be_needed(folder: Path) -> None:
     assert removals(Path("runs")) == []
 
 
-def test_what_is_not_kds_stays(folder: Path) -> None:
+def test_files_that_are_not_kds_stay(folder: Path) -> None:
     run_dir = write(Path("runs/a-01234567/seed0"))
     (run_dir / "checkpoints/mine.pt").write_text("")
     write(Path("runs/a-01234567/copy of seed0"))

@@ -1,4 +1,4 @@
-"""A teacher is trained, then damaged in all ways that the doctor looks for: it must find each damage."""
+"""A teacher is trained, then given each fault that the doctor looks for, which it must find."""
 
 import itertools
 import re
@@ -169,7 +169,7 @@ def test_a_network_that_does_not_normalize_is_taken_as_it_is(learned):
     )
 
 
-def test_the_form_of_members_is_theirs_if_they_agree():
+def test_members_that_agree_have_one_form():
     plain, half = Normalize(3), Normalize(3, [0.5] * 3, from_recipe=True)
     members = [nn.Sequential(normalize, nn.Conv2d(3, 5, 1)) for normalize in (plain, plain, half)]
     assert declared_form(nn.ModuleList(members[:2]), 3) == (plain.preprocess, False)
@@ -225,10 +225,10 @@ def test_the_command_prints_a_table_and_one_line(tmp_path, capsys, monkeypatch):
     assert lines[0] == f"the teacher of {recipe} on at most 40 validation images"
     assert any("at 32×32, the training size" in line for line in lines)
     assert lines[-1].startswith("as stated ")
-    with pytest.raises(RecipeError, match="it has no teacher; `kd doctor` looks at the teacher of a recipe"):
+    with pytest.raises(RecipeError, match="has no teacher; `kd doctor` examines a recipe's teacher"):
         doctor_command(read_recipe(tmp_path / "teacher.yaml", trust=True), runs=tmp_path / "runs")
     average = ["teacher={ema: 0.9}", "distill.hint=null"]
-    with pytest.raises(RecipeError, match="its teacher is the average of its own student; there is none to look at"):
+    with pytest.raises(RecipeError, match="its teacher is the student's moving average, which does not exist before "):
         doctor_command(read_recipe(recipe, average, trust=True), runs=tmp_path / "runs")
     assert main(["doctor", str(recipe), "--trust", "--runs", str(tmp_path / "runs")]) == 0
 

@@ -40,21 +40,21 @@ def test_the_plan_is_runs_times_epochs_times_seconds(recipe):
     assert total == "plan: 3 min, until about 2030-01-02 12:02; peak memory 1 MB; disk at most 8.0 MB"
 
 
-def test_what_is_done_is_left_out(recipe):
+def test_finished_steps_are_left_out(recipe):
     half = job(recipe, left=30)
     assert half.seconds() == 80
-    assert lines([half])[0].endswith(" = 80 s (50 % are done)")
+    assert lines([half])[0].endswith(" = 80 s (50 % done)")
 
 
 CACHED = {"cached": 0.25, "cached_left": 2 * (30 - 6), "cache": 3 * 10**6}  # 2 views: 6 steps fill it
 
 
-def test_a_plan_with_a_cache_says_what_it_would_be_without(recipe, tmp_path):
+def test_a_plan_with_a_cache_shows_its_time_without_it(recipe, tmp_path):
     with_cache = read(tmp_path / "student.yaml", "train.steps=null", "train.epochs=10", "cache={views: 2}")
-    one = job(with_cache, **CACHED)
-    assert (one.seconds(), one.seconds(cached=False)) == (2 * (6 + 24 * 0.25 + 50), 2 * (30 + 50))
+    student = job(with_cache, **CACHED)
+    assert (student.seconds(), student.seconds(cached=False)) == (2 * (6 + 24 * 0.25 + 50), 2 * (30 + 50))
     noon = time.mktime((2030, 1, 2, 12, 0, 0, 0, 0, -1))
-    first, total = lines([one], now=noon)
+    first, total = lines([student], now=noon)
     assert first == (
         "plan: student student: 2 runs × 10 epochs × 3 s (0.75 s from the cache) + 5 evaluations × 10 s = 2 min"
     )
@@ -64,27 +64,27 @@ def test_a_plan_with_a_cache_says_what_it_would_be_without(recipe, tmp_path):
     )
 
 
-def test_a_budget_knows_that_epochs_from_the_cache_are_short(recipe, tmp_path):
-    one = job(read(tmp_path / "student.yaml", "cache={views: 2}", "train.evaluate_every=20%"), runs=1, **CACHED)
-    assert one.lasting(4) == 6 + 6 * 0.25 + 50
-    assert one.lasting(1) == 3 + 50  # still filling
-    assert [epochs_within([one], budget, "x") for budget in (58.2, 58.25)] == [4, 5]
+def test_a_budget_accounts_for_the_cache(recipe, tmp_path):
+    student = job(read(tmp_path / "student.yaml", "cache={views: 2}", "train.evaluate_every=20%"), runs=1, **CACHED)
+    assert student.seconds_of(4) == 6 + 6 * 0.25 + 50
+    assert student.seconds_of(1) == 3 + 50  # still filling
+    assert [epochs_within([student], budget, "x") for budget in (58.2, 58.25)] == [4, 5]
 
 
-def test_a_budget_gives_student_and_twin_the_same_epochs(recipe):
-    twin = job(baseline_of(recipe), "baseline", step=0.5)
+def test_a_budget_gives_student_and_baseline_the_same_epochs(recipe):
+    baseline = job(baseline_of(recipe), "baseline", step=0.5)
     teacher = job(recipe, "teacher", runs=1, left=30)  # 30 + 50 s
     # 2 · 50 s + 2 · 50 s of evaluations, 2 · 3 s + 2 · 1.5 s an epoch
-    assert epochs_within([teacher, job(recipe), twin], 80 + 200 + 9 * 7 + 8, "x") == 7
+    assert epochs_within([teacher, job(recipe), baseline], 80 + 200 + 9 * 7 + 8, "x") == 7
     with pytest.raises(RecipeError) as caught:
-        epochs_within([teacher, job(recipe), twin], 80 + 200 + 8, "--budget")
+        epochs_within([teacher, job(recipe), baseline], 80 + 200 + 8, "--budget")
     assert str(caught.value) == (
         "--budget: not enough for one epoch: 9 s an epoch, 3 min for evaluations, 80 s for teachers; "
-        "give more time, fewer seeds, or train the teacher first"
+        "give more time or fewer seeds, or train the teacher first"
     )
 
 
-def test_evaluations_every_so_many_steps_grow_with_the_epochs(tmp_path):
+def test_evaluations_at_a_fixed_interval_grow_with_the_epochs(tmp_path):
     often = read(write_recipes(tmp_path), "train.evaluate_every=3")
     assert epochs_within([job(often, runs=1)], 13 * 4 + 1, "x") == 4  # 3 steps and one evaluation an epoch
 
@@ -95,7 +95,7 @@ def test_times(text, seconds):
 
 
 @pytest.mark.parametrize("text", ["6", "h", "0h", "-1h", "6 h", "six"])
-def test_what_is_no_time(text):
+def test_other_texts_are_not_times(text):
     with pytest.raises(ValueError, match=re.escape(f"must be a time such as 6h, 90m or 2d, got '{text}'")):
         as_seconds(text)
 
@@ -105,7 +105,7 @@ def planned(recipe, folder, **options):
         return plan(recipe, opened, **options)
 
 
-def test_measuring_is_close_writes_nothing_and_knows_what_is_finished(tmp_path, monkeypatch):
+def test_measuring_is_close_writes_nothing_and_leaves_out_finished_runs(tmp_path, monkeypatch):
     path = write_recipes(tmp_path)
     slow = "        import time; time.sleep(0.01)\n        generator ="
     nets = (tmp_path / "nets.py").read_text()
@@ -113,17 +113,17 @@ def test_measuring_is_close_writes_nothing_and_knows_what_is_finished(tmp_path, 
     recipe = read(path, "train.steps=30", "train.evaluate_every=0")
     jobs = planned(recipe, tmp_path, baseline=True)
     assert not (tmp_path / "runs").exists()
-    assert [(one.role, one.runs, one.steps) for one in jobs] == [
+    assert [(job.role, job.runs, job.steps) for job in jobs] == [
         ("teacher", 1, 8),
         ("student", 1, 30),
         ("baseline", 1, 30),
     ]
-    assert all(0.04 < one.step < 0.4 for one in jobs)  # four images of 10 ms each
-    assert all(0.12 < one.evaluation < 1.5 for one in jobs)  # twelve
+    assert all(0.04 < job.step < 0.4 for job in jobs)  # four images of 10 ms each
+    assert all(0.12 < job.evaluation < 1.5 for job in jobs)  # twelve
     run(baseline_of(recipe), tmp_path / "runs")
     run(recipe, tmp_path / "runs")
     assert planned(recipe, tmp_path, baseline=True) == []
-    assert lines([]) == ["plan: all is finished"]
+    assert lines([]) == ["plan: everything is finished"]
     assert len(planned(recipe, tmp_path, fresh=True)) == 1
 
 
@@ -136,8 +136,8 @@ def test_the_cache_is_measured_with_one_batch_and_leaves_nothing(tmp_path, monke
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
     (tmp_path / "temporary").mkdir()
     jobs = planned(read(path, "cache={views: 2}", "train.steps=30"), tmp_path, baseline=True)
-    teacher, student, twin = jobs
-    assert (teacher.cached, twin.cached, twin.cached_left) == (None, None, 0)
+    teacher, student, baseline = jobs
+    assert (teacher.cached, baseline.cached, baseline.cached_left) == (None, None, 0)
     assert student.step - student.cached == pytest.approx(0.1, abs=0.05)
     assert student.cached_left == 30 - 6  # 2 views of 12 images in batches of 4
     # of a view of an image: 2 logits and 8 channels on 8 × 8 pixels in float16, each with two sums
@@ -155,8 +155,8 @@ def test_the_cache_is_measured_with_one_batch_and_leaves_nothing(tmp_path, monke
         (["teacher={ema: 0.5}"], ["student beside average", "average"]),
     ],
 )
-def test_an_evaluation_is_measured_as_it_is_made(tmp_path, monkeypatch, overrides, expected):
-    """With an average there are two networks to score; each is timed, and training scores just these."""
+def test_an_evaluation_is_measured_with_the_networks_that_it_scores(tmp_path, monkeypatch, overrides, expected):
+    """With a moving average there are two networks to score; both are timed, and training scores the same two."""
     recipe = read(write_recipes(tmp_path), "distill.hint=null", *overrides)
     if recipe.teacher_recipe is not None:
         run(recipe.teacher_recipe, tmp_path / "runs")
@@ -165,9 +165,9 @@ def test_an_evaluation_is_measured_as_it_is_made(tmp_path, monkeypatch, override
     names |= {parts.ema.module: "average"} if parts.ema else {}
     ordinary, seen = scoring.score_beside, []
 
-    def watched(one, other, *arguments, **options):
-        seen.append(names[one] + (f" beside {names[other]}" if other else ""))
-        return ordinary(one, other, *arguments, **options)
+    def watched(network, teacher, *arguments, **options):
+        seen.append(names[network] + (f" beside {names[teacher]}" if teacher else ""))
+        return ordinary(network, teacher, *arguments, **options)
 
     monkeypatch.setattr(scoring, "score_beside", watched)
     planning._time_evaluation(parts, 9.0)
@@ -179,9 +179,9 @@ def test_an_evaluation_is_measured_as_it_is_made(tmp_path, monkeypatch, override
 
 def test_measuring_ends_in_time(tmp_path, monkeypatch):
     monkeypatch.setattr(planning, "SECONDS", 0.0)
-    (one,) = planned(baseline_of(read(write_recipes(tmp_path))), tmp_path)
-    assert one.step > 0
-    assert math.isfinite(one.evaluation)
+    (baseline,) = planned(baseline_of(read(write_recipes(tmp_path))), tmp_path)
+    assert baseline.step > 0
+    assert math.isfinite(baseline.evaluation)
 
 
 def test_the_command_line_prints_the_plan_and_keeps_to_the_budget(tmp_path, monkeypatch, capsys):
@@ -217,19 +217,20 @@ def test_smoke_tries_everything_and_leaves_nothing(tmp_path, monkeypatch, capsys
 def test_smoke_enters_every_phase_and_warms_up_within_its_steps(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     path = write_recipes(tmp_path)
-    (first,), _ = run(baseline_of(read(path)), tmp_path / "runs")
+    (run_dir,), _ = run(baseline_of(read(path)), tmp_path / "runs")
     entered, ordinary = [], phases.Phases.enter
 
     def enter(self, step, student):
         student = ordinary(self, step, student)
-        trains = {name.split(".")[0] for name, one in self._student.network.named_parameters() if one.requires_grad}
+        named = self._student.network.named_parameters()
+        trains = {name.split(".")[0] for name, parameter in named if parameter.requires_grad}
         entered.append((step, sorted({"conv", "norm", "head"} - trains)))
         return student
 
     monkeypatch.setattr(phases.Phases, "enter", enter)
     overrides = [
         "phases=[{until: 5, freeze: [conv, norm]}, {until: 90%, freeze: conv}, {lr: 1e-3}]",
-        f"student.weights={first}",
+        f"student.weights={run_dir}",
         "distill.hint=null",
         "schedule={use: kd.schedules.poly, args: {warmup: 500}}",
         "train.steps=100000",
@@ -243,8 +244,8 @@ def test_smoke_tries_the_cache_in_its_own_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     recipe = read(write_recipes(tmp_path), "cache={views: 2}")
     smoke(recipe, runs=tmp_path / "trial", say=lambda line: None)
-    (kept,) = (tmp_path / "trial" / "teacher-cache").glob("*/logits-*.sums")
-    sums = torch.frombuffer(bytearray(kept.read_bytes()), dtype=torch.int64).view(12 * 2, 2)
+    (file,) = (tmp_path / "trial" / "teacher-cache").glob("*/logits-*.sums")
+    sums = torch.frombuffer(bytearray(file.read_bytes()), dtype=torch.int64).view(12 * 2, 2)
     assert (sums[:, 1] != 0).sum() == 2 * 4  # two steps of four images
     assert not (tmp_path / "teacher-cache").exists()
 
@@ -255,4 +256,4 @@ def test_smoke_finds_a_resume_that_is_not_exact(tmp_path, monkeypatch, capsys):
     random = "        import os; images = images + os.urandom(1)[0] / 255\n        low ="
     (tmp_path / "nets.py").write_text(nets.replace("        low =", random))
     assert main(["run", str(path), "--trust", "--smoke"]) == 6
-    assert "a resumed run ends with other weights than one that was not stopped" in capsys.readouterr().err
+    assert "the resumed run ends with other weights than the uninterrupted one" in capsys.readouterr().err

@@ -1,10 +1,23 @@
 """The command line, in this process or in a separate one."""
 
+import os
 import subprocess
 import sys
 from typing import Any
 
 from kd.cli import main
+
+SECONDS = 2.0  # of CPU time, for a small command; about 0.4 on an idle machine, several with torch
+WITHOUT_TORCH = """\
+import sys
+from kd.cli import main
+try:
+    status = main(sys.argv[1:])
+except SystemExit as end:
+    status = end.code
+heavy = [name for name in ("torch", "torchvision", "matplotlib") if name in sys.modules]
+sys.exit(f"imported {', '.join(heavy)}" if heavy else status)
+"""
 
 
 def kd(*arguments: object) -> int:
@@ -16,3 +29,14 @@ def process(*arguments: object, **options: Any) -> "subprocess.Popen[str]":
     """Start a command in a separate process."""
     command = [sys.executable, "-m", "kd", *map(str, arguments)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+
+
+def check_small(call: str, exit_status: int = 0) -> None:
+    """Run a command as a process that may import neither torch nor matplotlib, and must be quick."""
+    before = os.times()
+    command = [sys.executable, "-c", WITHOUT_TORCH, *call.split()]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    after = os.times()
+    assert (done.returncode, done.stderr.count("\n")) == (exit_status, 1 if exit_status else 0), done.stderr
+    used = after.children_user + after.children_system - before.children_user - before.children_system
+    assert used < SECONDS

@@ -46,7 +46,7 @@ def test_the_recipe_runs(folder: Path, capsys: pytest.CaptureFixture[str]) -> No
         (folder / name).write_text(BLOCKS[name], encoding="utf-8")
     copy, rest = COMMANDS
     assert main(shlex.split(copy)[1:]) == 0
-    teacher = folder / "teacher_deeplabv3plus.yaml"  # overrides do not reach it: it is another recipe
+    teacher = folder / "shapes" / "teacher_deeplabv3plus.yaml"  # overrides do not reach it: it is another recipe
     text = re.sub(r"steps: \d+, batch_size: \d+", "steps: 2, batch_size: 2", teacher.read_text(encoding="utf-8"))
     teacher.write_text(text.replace("count: 2000", "count: 4"), encoding="utf-8")
     for line in rest.splitlines():

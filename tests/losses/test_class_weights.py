@@ -59,9 +59,9 @@ def test_rarer_classes_have_larger_weights_and_absent_classes_zero(method: str) 
             "weight 'median' is unknown; known: median_frequency, inverse_log, effective_number, "
             "or one factor per class",
         ),
-        ([1, -2], "inverse_log", "label counts are [1.0, -2.0]; they must be >= 0, and one of them above 0"),
-        ([0, 0], "inverse_log", "label counts are [0.0, 0.0]; they must be >= 0, and one of them above 0"),
-        ([], "inverse_log", "label counts are []; they must be >= 0, and one of them above 0"),
+        ([1, -2], "inverse_log", "label counts are [1.0, -2.0]; they must be >= 0, and at least one above 0"),
+        ([0, 0], "inverse_log", "label counts are [0.0, 0.0]; they must be >= 0, and at least one above 0"),
+        ([], "inverse_log", "label counts are []; they must be >= 0, and at least one above 0"),
     ],
 )
 def test_bad_arguments(counts: list, method: str, message: str) -> None:

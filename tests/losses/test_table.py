@@ -9,7 +9,7 @@ TEXT = (DOCS / "losses.md").read_text(encoding="utf-8")
 
 
 def test_the_table_is_up_to_date() -> None:
-    assert runpy.run_path(str(DOCS / "losses_table.py"))["page"]() == TEXT, "run python docs/losses_table.py"
+    assert runpy.run_path(str(DOCS / "losses_table.py"))["page"]() == TEXT, "run make generated"
 
 
 def test_every_case_of_published_code_is_counted() -> None:

@@ -11,9 +11,9 @@ from tiny import write_recipes
 from kd.cli import main
 from kd.components import Maker
 from kd.data.loader import evaluation_batches
+from kd.parts.trained import load_network
 from kd.recipe import read_recipe
 from kd.runs import read_result
-from kd.trained import load_network
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "add-a-metric.md").read_text(encoding="utf-8")
 

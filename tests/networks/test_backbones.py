@@ -49,7 +49,9 @@ def test_dilated_basic_blocks() -> None:
 
 
 def test_unknown_backbone_and_stride() -> None:
-    with pytest.raises(ValueError, match=r"^backbone: must be resnet18, resnet34, resnet50, resnet101, got 'vgg'$"):
+    with pytest.raises(
+        ValueError, match=r"^backbone: must be one of resnet18, resnet34, resnet50, resnet101, got 'vgg'$"
+    ):
         resnet("vgg", 3)
     with pytest.raises(ValueError, match=r"^output_stride: must be 8, 16 or 32, got 4$"):
         mobilenet_v2(3, 4)

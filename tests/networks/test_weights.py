@@ -255,7 +255,7 @@ def test_no_weights_in_the_file(tmp_path: Path, content: object, message: str) -
 def test_unreadable_files(tmp_path: Path) -> None:
     refuses(
         str(tmp_path / "no.pt"),
-        f"no file {tmp_path / 'no.pt'}; give imagenet, a torchvision name, a run's folder or a file",
+        f"no file {tmp_path / 'no.pt'}; give imagenet, a torchvision name, a run directory or a file",
     )
     (tmp_path / "a.onnx").touch()
     refuses(

@@ -112,8 +112,8 @@ def test_weights_that_do_not_fit_name_the_file_and_the_fix(folder, foreign, monk
         ("best.pth", "weights best.pth: the file holds weights under 'net' and 'ema'; choose one with key:"),
         (MAPPING.replace(", head: new", ""), "weights best.pth: head.weight is for 3 classes, the network for 2; "
          "`head: new` trains a new head"),
-        ("{file: worst.pth}", "weights worst.pth: no file worst.pth; give imagenet, a torchvision name, a run's folder "
-         "or a file"),
+        ("{file: worst.pth}", "weights worst.pth: no file worst.pth; give imagenet, a torchvision name, a run "
+         "directory or a file"),
     ):  # fmt: skip
         with pytest.raises(RecipeError) as caught:
             check_recipe(read_recipe("student.yaml", [f"student={NET % weights}"], trust=True), runs=folder / "runs")

@@ -122,7 +122,7 @@ def refused(recipe, *overrides):
 
 def test_a_good_recipe_reports_what_would_be_trained(recipe):
     (line,) = check_recipe(read_recipe(recipe, trust=True), runs=recipe.parent / "runs")
-    assert line.startswith(f"{recipe}: ok: nets.py:Net (130 parameters), taught by 258 parameters, 8 steps on ")
+    assert line.startswith(f"{recipe}: ok: nets.py:Net (130 parameters), teacher with 258 parameters, 8 steps on ")
     assert not (recipe.parent / "runs").exists()
 
 
@@ -246,7 +246,7 @@ def test_a_teacher_of_other_classes(recipe):
     teacher.write_text(teacher.read_text().replace("nets.py:Stripes", "nets.py:Three"))
     (mistake,) = refused(recipe)
     assert mistake == (
-        f"{recipe}: the teacher ({teacher}) has 3 classes and 3 image channels, the data have 2 and 3; "
+        f"{recipe}: the teacher ({teacher}) has 3 classes and 3 image channels, but the data have 2 and 3; "
         "train a teacher on these data"
     )
 
@@ -364,7 +364,7 @@ def test_the_classes_of_a_mapped_teacher_are_in_the_order_of_the_data(recipe):
         source: [night, day], target: [bright, dark], merge: {bright: [day], dark: [night]}}}"""
     (mistake,) = refused(recipe, f"teacher={teacher}")
     assert mistake.endswith(
-        "teacher.args.target: class 0 is 'bright', in the data it is 'dark'; set target: [dark, bright]"
+        "teacher.args.target: class 0 is 'bright', but 'dark' in the data; set target: [dark, bright]"
     )
 
 

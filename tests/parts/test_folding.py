@@ -97,5 +97,5 @@ def test_the_copy_teaches_and_the_teacher_itself_is_scored(tmp_path):
 def test_an_average_that_teaches_is_not_folded(tmp_path):
     path = write_recipes(tmp_path)
     path.write_text(path.read_text().replace("teacher: {recipe: teacher.yaml}", "teacher: {ema: 0.9}"))
-    with pytest.raises(RecipeError, match="fold_batchnorm: an average that teaches changes with every step; remove"):
+    with pytest.raises(RecipeError, match="a teacher that is a moving average changes with every step; remove fold"):
         read_recipe(path, ["train.fold_batchnorm=true"], trust=True)

@@ -10,9 +10,9 @@ import students
 from kd.errors import RecipeError
 from kd.parts.assemble import assemble
 from kd.parts.dry_run import dry_run
+from kd.parts.trained import write_weights
 from kd.recipe import read_recipe
 from kd.train.start import start
-from kd.trained import write_weights
 
 RECIPE = """
 student: {use: students.MobileNetV2UNet}

@@ -15,8 +15,8 @@ from kd.errors import RecipeError
 from kd.parts.assemble import assemble
 from kd.parts.dry_run import dry_run
 from kd.parts.examine import diagnose
+from kd.parts.trained import load_network
 from kd.runs import read_result
-from kd.trained import load_network
 
 PATH = "student.args.num_classes"
 
@@ -89,9 +89,9 @@ def test_one_logit_starts_from_a_run_of_one_logit_and_not_from_one_of_two(tmp_pa
 @pytest.mark.parametrize(
     ("stated", "fault"),
     [
-        ("5", "num_classes is 5, the data have 2; remove it, or state 1 for a single logit"),
-        ("2", "num_classes is 2, the data have 2; remove it, or state 1 for a single logit"),
-        ("0", "num_classes is 0, the data have 2; remove it, or state 1 for a single logit"),
+        ("5", "num_classes is 5, but the data have 2; remove it, or state 1 for a single logit"),
+        ("2", "num_classes is 2, but the data have 2; remove it, or state 1 for a single logit"),
+        ("0", "num_classes is 0, but the data have 2; remove it, or state 1 for a single logit"),
         ("one", "nets.py:Net takes int as 'num_classes', got 'one'"),
         ("true", "nets.py:Net takes int as 'num_classes', got true"),
     ],
@@ -109,7 +109,7 @@ def test_one_logit_for_more_than_two_classes_is_refused(tmp_path):
     with pytest.raises(RecipeError) as caught:
         check_recipe(read(path, *shapes, f"{PATH}=1"), runs=tmp_path / "runs")
     classes = len(assemble(read(path, *shapes), runs=tmp_path, seed=0).train.class_names)
-    assert caught.value.mistakes == [f"<{PATH}=1>: {PATH}: num_classes is 1, the data have {classes}; remove it"]
+    assert caught.value.mistakes == [f"<{PATH}=1>: {PATH}: num_classes is 1, but the data have {classes}; remove it"]
 
 
 def test_the_recipe_cannot_set_the_channels_of_the_images(tmp_path):

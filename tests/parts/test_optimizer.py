@@ -162,7 +162,7 @@ def test_freezing_an_unknown_module_or_everything_is_an_error(recipe):
     with pytest.raises(RecipeError, match=re.escape("freeze: the network has no module 'cnov'; did you mean 'conv'?")):
         assembled(recipe, "student.freeze=cnov")
     weights = f"student.weights={recipe.parent / 'start.safetensors'}"
-    with pytest.raises(RecipeError, match="freeze: conv, norm, head: nothing of the network is left to train; freeze"):
+    with pytest.raises(RecipeError, match="freeze: conv, norm, head: no part of the network is left to train; freeze"):
         assembled(recipe, weights, "student.freeze=[conv, norm, head]")
 
 

@@ -109,7 +109,9 @@ def test_values_beyond_float16_are_an_error(tmp_path, recipe):
     parts, teacher = cached(read(tmp_path, "cache.dtype=float16"), tmp_path)
     parts.teacher.network.head.bias.data += 1e5
     (batch,) = batches(parts, 1)
-    with pytest.raises(RecipeError, match=r"cache.dtype: float16 ends at 65504, the teacher's 'logits' reaches 1e\+05"):
+    with pytest.raises(
+        RecipeError, match=r"cache.dtype: float16 holds at most 65504, but the teacher's 'logits' reaches 1e\+05"
+    ):
         teacher(batch)
 
 
@@ -201,7 +203,7 @@ def test_filling_before_training_reports_the_size_and_leaves_nothing_to_compute(
         re.escape(f"{folder}: 12 images × 2 views, {record / 1000:.3g} kB each: {24 * record / 1000:.3g} kB on disk ("),
         lines[-2],
     )
-    assert lines[-1] == f"{folder}: full"
+    assert lines[-1] == f"{folder}: complete"
     parts, teacher = cached(recipe, tmp_path)
     calls[0] = 0
     for batch in batches(parts, 8):
@@ -224,7 +226,7 @@ def test_the_baseline_sees_the_same_views_and_the_folder_does_not_change_the_id(
 def test_an_average_that_teaches_is_not_cached(tmp_path, recipe):
     text = (tmp_path / "student.yaml").read_text().replace("teacher: {recipe: teacher.yaml}", "teacher: {ema: 0.9}")
     (tmp_path / "student.yaml").write_text(text)
-    with pytest.raises(RecipeError, match="an average that teaches changes with every step and cannot be kept"):
+    with pytest.raises(RecipeError, match="a teacher that is a moving average changes with every step; remove `cache`"):
         read(tmp_path)
 
 

@@ -35,13 +35,13 @@ def test_names_and_summaries_are_those_of_the_imported_components(family: str) -
     "families", [["losses"], ["networks"], ["datasets", "transforms"], ["adapters"], ["schedules"]]
 )
 def test_no_component_is_left_out(families: list[str]) -> None:
-    found = sorted(entry.name for family in families for entry in entries(family))
+    listed = sorted(entry.name for family in families for entry in entries(family))
     public = [
         f"{module}.{name}"
         for module in FAMILIES[families[0]].modules
         for name in importlib.import_module(module).__all__
     ]
-    assert found == sorted(public)
+    assert listed == sorted(public)
 
 
 def test_metrics_are_the_classes_that_score() -> None:

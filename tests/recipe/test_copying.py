@@ -12,7 +12,7 @@ from kd.recipe.copying import copy_recipe, summaries
 from kd.recipe.shipped import list_recipes, shipped_recipes
 
 
-def test_a_copied_recipe_brings_what_it_names(folder: Path) -> None:
+def test_a_recipe_is_copied_with_the_files_that_it_names(folder: Path) -> None:
     Path("from/sub").mkdir(parents=True)
     Path("from/sub/t.yaml").write_text(ALONE)
     Path("from/mine.py").write_text("Loss = 1")
@@ -49,7 +49,7 @@ def test_a_copy_never_overwrites(folder: Path) -> None:
     assert Path("to/from/sub/t.yaml").read_text() == "mine"
 
 
-def test_what_cannot_be_copied(folder: Path) -> None:
+def test_a_missing_file_or_one_outside_the_folder_is_not_copied(folder: Path) -> None:
     Path("from/sub").mkdir(parents=True)
     Path("from/sub/t.yaml").write_text(ALONE)
     Path("from/r.yaml").write_text(WITH_TEACHER.replace("kd.losses.PixelKL", "mine.py:Loss"))
@@ -80,13 +80,13 @@ def test_a_changed_copy_is_not_mistaken_for_the_shipped_recipe(folder: Path) -> 
 
 
 def test_every_shipped_recipe_has_a_summary() -> None:
-    found = {summary.name: summary for summary in summaries()}
-    assert list(found) == list_recipes()
-    for summary in found.values():
+    by_name = {summary.name: summary for summary in summaries()}
+    assert list(by_name) == list_recipes()
+    for summary in by_name.values():
         assert summary.what.endswith(".")
         assert not summary.what.startswith(("Run", "Result", "yaml"))
         assert "mIoU" in summary.result or summary.result == "not yet measured"
-    demo = found["shapes/mobilenetv3_kl_cwd.yaml"]
+    demo = by_name["shapes/mobilenetv3_kl_cwd.yaml"]
     assert demo.data == "Shapes"
     assert demo.what.startswith("The demo: pixel-wise KL and CWD on the logits.")
 

@@ -106,10 +106,10 @@ MISTAKES = [
         "r.yaml:15:5: distill.kl.wieght: unknown key; did you mean 'weight'?"
     ]),
     ("teacher: [layer1, layer4]", "teacher: [layer1]", [
-        "r.yaml:17:32: distill.cwd.at.teacher: must have as many taps as the student: 2 and 1"
+        "r.yaml:17:32: distill.cwd.at.teacher: must have as many taps as the student: 2, got 1"
     ]),
     ("teacher: [layer1, layer4]", "teacher: layer4", [
-        "r.yaml:17:32: distill.cwd.at.teacher: must have as many taps as the student: 2 and one name"
+        "r.yaml:17:32: distill.cwd.at.teacher: must have as many taps as the student: 2, got one name"
     ]),
     ("student: [low, high]", "student: [low, 4]", [
         "r.yaml:17:10: distill.cwd.at.student: must be a tap ('logits', 'high', a module's path) or a list of them, "
@@ -145,8 +145,8 @@ MISTAKES = [
     (TEXT, ALONE + "teacher: {use: teachers.FCNResNet50}\n", [
         "r.yaml:1:1: a teacher needs at least one term; add `distill`, or remove `teacher`"
     ]),
-    (TEXT, "", ["r.yaml: holds no mapping; a recipe starts with its sections, such as `student:`"]),
-    (TEXT, "- a\n", ["r.yaml: holds no mapping; a recipe starts with its sections, such as `student:`"]),
+    (TEXT, "", ["r.yaml: not a mapping; a recipe consists of sections such as `student:`"]),
+    (TEXT, "- a\n", ["r.yaml: not a mapping; a recipe consists of sections such as `student:`"]),
     (TEXT, "student: {use: a\n", [
         "r.yaml:2:1: not YAML: while parsing a flow mapping expected ',' or '}', but got '<stream end>'"
     ]),
@@ -179,8 +179,8 @@ def test_a_misspelt_key_is_found_at_its_line_and_the_right_one_is_proposed(folde
             continue
         line = before.count("\n") + 1
         typo = word[:-2] + word[-1] + word[-2] if word[-1] != word[-2] else word + "x"
-        found = mistakes(before + typo + TEXT[match.end(1) :])
+        lines = mistakes(before + typo + TEXT[match.end(1) :])
         wanted = re.compile(rf"r\.yaml:{line}:\d+: [\w.]*{typo}: unknown key; did you mean '{word}'\?")
-        assert any(wanted.fullmatch(text) for text in found), (typo, found)
+        assert any(wanted.fullmatch(text) for text in lines), (typo, lines)
         checked += 1
     assert checked > 35

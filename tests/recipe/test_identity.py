@@ -39,21 +39,21 @@ def test_the_meaning_is_without_machine_settings_seeds_and_defaults():
     }
     train = {"steps": 5, "batch_size": 2, "seeds": [1, 2]}
     elsewhere = small(**ELSEWHERE, train=train)
-    here = small(cache={"views": 2})
-    assert elsewhere != here
-    assert plain(elsewhere, without=Scope) == plain(here, without=Scope)
+    same_meaning = small(cache={"views": 2})
+    assert elsewhere != same_meaning
+    assert plain(elsewhere, without=Scope) == plain(same_meaning, without=Scope)
     assert plain(elsewhere, without=[Scope.MACHINE])["train"]["seeds"] == [1, 2]
     assert plain(elsewhere)["data"]["args"] == {"root": "b"}
 
 
-def test_components_are_replaced_wherever_they_are():
+def test_components_are_replaced_at_any_depth():
     data = {"use": "kd.data.CamVid", "size": [64, 64], "augment": [{"use": "a.py:A", "args": {"then": {"use": "b.B"}}}]}
     tree = plain(small(data=data), str.upper, defaults=False)["data"]
     assert tree["use"] == "KD.DATA.CAMVID"
     assert tree["augment"] == [{"use": "A.PY:A", "args": {"then": {"use": "B.B"}}}]
 
 
-def test_another_key_of_a_section_with_machine_settings_is_meaning():
+def test_other_keys_of_a_section_with_machine_settings_are_meaning():
     assert plain(small(cache={"views": 3}), defaults=False, without=Scope)["cache"] == {"views": 3}
 
 

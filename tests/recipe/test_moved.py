@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from recipe_text import ALONE, read
 
-from kd.recipe.moved import first_path
+from kd.recipe import read_recipe
+from kd.recipe.moved import first_names
 
 OLD = "schedule: {use: kd.engine.schedule.cosine, args: {warmup: 5%}}\n"
 NEW = OLD.replace("kd.engine.schedule", "kd.schedules")
@@ -33,7 +34,32 @@ def test_a_run_keeps_its_id(folder: Path) -> None:
     assert default.id == read(ALONE).id
 
 
-def test_only_what_moved_has_another_first_path() -> None:
-    assert first_path("kd.schedules.poly") == "kd.engine.schedule.poly"
-    assert first_path("kd.losses.CWD") == "kd.losses.CWD"
-    assert first_path("Name") == "Name"
+def test_a_renamed_convention_is_read_and_keeps_the_id(folder: Path) -> None:
+    ickd = "{use: kd.losses.ICKD, args: {convention: house}}"
+    term = f"{{loss: {{use: kd.losses.Masked, args: {{near: 1, loss: {ickd}}}}}, at: {{student: low, teacher: low}}}}"
+    text = ALONE + f"teacher: {{use: teachers.FCNResNet50}}\ndistill: {{ickd: {term}}}\n"
+    with pytest.warns(UserWarning, match="is now") as seen:
+        old = read(text)
+    assert [str(warning.message) for warning in seen] == [
+        "r.yaml:7:71: convention house is now default; update the recipe"
+    ]
+    assert old.distill["ickd"].loss.args["loss"].args == {"convention": "default"}
+    assert read(text.replace("house", "default")).id == old.id == "9f4a78fe"  # as version 0.1.0 computed it
+
+
+def test_the_recipe_of_a_run_directory_is_read_without_a_warning(folder: Path) -> None:
+    Path("r.yaml").write_text(ALONE + OLD)
+    assert read_recipe("r.yaml", id="aed46b8c").schedule.use == "kd.schedules.cosine"
+
+
+def test_only_renamed_components_have_other_first_names() -> None:
+    assert first_names({"schedule": {"use": "kd.schedules.poly"}}) == {"schedule": {"use": "kd.engine.schedule.poly"}}
+    for same in (
+        {"use": "kd.losses.CWD", "args": None},
+        {"use": "kd.losses.CWD"},
+        {"use": "Name"},
+        {"use": 3},
+        ["kd.schedules.poly"],
+        "kd.schedules.poly",
+    ):
+        assert first_names(same) == same

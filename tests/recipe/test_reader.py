@@ -1,4 +1,4 @@
-"""A recipe as a whole: its fields, resolved form, id, teacher and baseline, and 10,000 mutants of it."""
+"""A whole recipe: its fields, resolved form, id, teacher and baseline, and 10,000 mutants."""
 
 import gc
 import hashlib
@@ -83,7 +83,7 @@ def _mutate(text: str, rng: random.Random) -> str:
     """The text with one to three edits of the kinds that hands and editors make, and some that only malice makes."""
     for _ in range(rng.randint(1, 3)):
         if not re.search(r"\w", text):
-            return text  # an edit before left nothing to edit
+            return text  # an earlier edit left nothing to edit
         lines = text.split("\n")
         at, row = rng.randrange(len(text) + 1), rng.randrange(len(lines))
         kind = rng.randrange(9)
@@ -122,7 +122,7 @@ def _check_mutants(count: int, seed: int) -> None:
     file = Path("m.yaml")
     valid, worst = 0, 0.0
     read(TEXT)  # whatever is only slow once
-    gc.freeze()  # what other tests have left behind is not looked through again while a recipe is timed
+    gc.freeze()  # the garbage collector ignores the objects of other tests while a recipe is timed
     for number in range(count):
         text = _mutate(rng.choice((TEXT, TEXT, ALONE)), rng)
         file.write_bytes(text.encode(errors="surrogatepass"))
@@ -180,8 +180,8 @@ def test_the_resolved_recipe_reads_back_equal_from_another_folder(folder: Path) 
 
 
 def test_what_changes_a_recipes_id_and_what_does_not(folder: Path) -> None:
-    one = read(ALONE).id
-    assert re.fullmatch("[0-9a-f]{8}", one)
+    first = read(ALONE).id
+    assert re.fullmatch("[0-9a-f]{8}", first)
     same = (
         ("train.seeds=[3, 4]",),
         ("data.workers=7",),
@@ -192,16 +192,16 @@ def test_what_changes_a_recipes_id_and_what_does_not(folder: Path) -> None:
         ("schedule={use: kd.schedules.poly, args: {power: 0.9}}",),
     )
     for overrides in same:
-        assert read(ALONE, *overrides).id == one, overrides
-    assert read("\n".join(reversed(ALONE.strip().split("\n"))), name="other.yaml").id == one
-    other = ("train.steps=11", "optimizer.args.lr=0.02", "data.size=[64, 96]", "student.args.a=1",
+        assert read(ALONE, *overrides).id == first, overrides
+    assert read("\n".join(reversed(ALONE.strip().split("\n"))), name="other.yaml").id == first
+    different = ("train.steps=11", "optimizer.args.lr=0.02", "data.size=[64, 96]", "student.args.a=1",
              "train.select=best", "supervised.aux_weight=0.5", "data.args.n=3", "schedule.args.power=1.0",
              "student.weights=w.pt")  # fmt: skip
-    ids = {one, *(read(ALONE, override).id for override in other)}
-    assert len(ids) == len(other) + 1
+    ids = {first, *(read(ALONE, override).id for override in different)}
+    assert len(ids) == len(different) + 1
 
 
-def test_the_id_is_the_hash_of_what_was_chosen(folder: Path) -> None:
+def test_the_id_is_the_hash_of_the_recipe_without_defaults(folder: Path) -> None:
     chosen = {
         "student": {"use": "students.MobileNetV3SmallASPP"},
         "data": {"use": "kd.data.Shapes", "size": [64, 64]},
@@ -233,16 +233,16 @@ def test_a_teachers_recipe_gets_the_machine_settings_and_nothing_else(folder: Pa
     recipe = read(
         WITH_TEACHER, "data.args.root=here", "data.workers=0", "device=cpu", "log.every=3", "train.steps=5", trust=True
     )
-    found = recipe.teacher_recipe
-    assert found is not None
-    assert (found.file, found.trust) == (Path("sub/t.yaml"), True)
-    assert found.data.args == {"root": "here", "n": 5}
-    assert (found.data.workers, found.device, found.log.every) == (0, "cpu", 3)
-    assert (found.train.steps, found.train.seeds) == (20, (3,))
-    assert found.id == read_recipe("sub/t.yaml").id
+    taught_by = recipe.teacher_recipe
+    assert taught_by is not None
+    assert (taught_by.file, taught_by.trust) == (Path("sub/t.yaml"), True)
+    assert taught_by.data.args == {"root": "here", "n": 5}
+    assert (taught_by.data.workers, taught_by.device, taught_by.log.every) == (0, "cpu", 3)
+    assert (taught_by.train.steps, taught_by.train.seeds) == (20, (3,))
+    assert taught_by.id == read_recipe("sub/t.yaml").id
     other = read(WITH_TEACHER.replace("kd.data.Shapes", "kd.data.CamVid"), "data.args.root=here").teacher_recipe
     assert other is not None
-    assert other.data.args["root"] == "there"  # of another dataset: not where that one lies
+    assert other.data.args["root"] == "there"  # the root belongs to another dataset
     assert read(ALONE).teacher_recipe is None
 
 
@@ -278,7 +278,8 @@ def test_a_wrong_teachers_recipe(folder: Path) -> None:
     ]
     Path("sub/t.yaml").write_text(WITH_TEACHER.replace("sub/t.yaml", "../r.yaml"))
     assert mistakes(WITH_TEACHER) == [
-        "sub/t.yaml:6:11: teacher.recipe: sub/../r.yaml leads back to itself; a teacher cannot need its own student"
+        "sub/t.yaml:6:11: teacher.recipe: sub/../r.yaml refers back to itself; "
+        "a teacher cannot depend on its own student"
     ]
 
 
@@ -286,10 +287,10 @@ def test_reading_a_recipe_does_not_import_torch(folder: Path) -> None:
     Path("r.yaml").write_text(TEXT)
     code = "import sys, kd, kd.recipe; kd.recipe.read_recipe('r.yaml').id; print('torch' in sys.modules)"
     root = Path(__file__).parents[2]
-    run = subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(root)!r}); {code}"],
         capture_output=True,
         text=True,
         check=True,
     )
-    assert run.stdout.strip() == "False"
+    assert done.stdout.strip() == "False"

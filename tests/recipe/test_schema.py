@@ -81,14 +81,14 @@ def test_the_place_of_a_component(folder: Path) -> None:
 
 def _nodes_of(data: object, path: Path_ = ()) -> list[Path_]:
     items = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ()
-    return [path, *(found for key, value in items for found in _nodes_of(value, (*path, key)))]
+    return [path, *(inner for key, value in items for inner in _nodes_of(value, (*path, key)))]
 
 
 def _data(text: str) -> tuple[Any, set[Path_]]:
     root = yaml12.compose(text, "t")
     assert root is not None
-    data, positions, found = yaml12.plain(root)
-    assert found == []
+    data, positions, mistakes = yaml12.plain(root)
+    assert mistakes == []
     return data, set(positions)
 
 
@@ -111,9 +111,9 @@ def test_every_location_of_500_mutants_is_a_node() -> None:
                 del place[key]
             elif isinstance(place, dict):
                 place[f"{key}x"] = place.pop(key)
-        found = set(_nodes_of(mutant))
-        if number % 20 == 0:  # the reader's positions are these nodes; a file's worth of it takes time
-            assert _data(yaml12.dump(mutant)) == (mutant, found)
+        nodes = set(_nodes_of(mutant))
+        if number % 20 == 0:  # the reader's positions are these nodes; comparing every mutant takes too long
+            assert _data(yaml12.dump(mutant)) == (mutant, nodes)
         try:
             Recipe.model_validate(mutant)
         except ValidationError as caught:
@@ -121,6 +121,6 @@ def test_every_location_of_500_mutants_is_a_node() -> None:
                 errors += 1
                 loc = tuple(key for key in error["loc"] if key != "[key]")
                 # a missing key, and a default that its neighbours make wrong, have no node: their parents do
-                absent = error["type"] == "missing" or (error["type"] == "value_error" and loc not in found)
-                assert (loc[:-1] if absent else loc) in found, error
+                absent = error["type"] == "missing" or (error["type"] == "value_error" and loc not in nodes)
+                assert (loc[:-1] if absent else loc) in nodes, error
     assert errors > 500

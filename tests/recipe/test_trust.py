@@ -33,7 +33,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize("component", REFUSED)
-def test_without_trust_nothing_else_is_named(folder: Path, component: str) -> None:
+def test_without_trust_any_other_component_is_refused(folder: Path, component: str) -> None:
     assert len(set(REFUSED)) >= 50
     text = ALONE.replace("students.MobileNetV3SmallASPP", f"'{component}'")
     [line] = mistakes(text)
@@ -47,7 +47,7 @@ def test_without_trust_nothing_else_is_named(folder: Path, component: str) -> No
     ["CWD", "kd..CWD", ".CWD", "kd.losses.", "", "loss.py:", ":Loss", "loss.txt:Loss", "loss.py:a.b", "loss.py:a()",
      "kd.losses.CWD()", "kd.losses.CWD\\n", "kd.losses.1", "a.b;c", "lo\\nss.py:X", "kd losses.CWD"],
 )  # fmt: skip
-def test_what_is_not_a_component_is_refused_with_trust_too(folder: Path, component: str) -> None:
+def test_a_text_that_is_not_a_component_is_refused_even_with_trust(folder: Path, component: str) -> None:
     Path("r.yaml").write_text(ALONE.replace("students.MobileNetV3SmallASPP", f'"{component}"'))
     for trust in (False, True):
         with pytest.raises(RecipeError) as caught:
@@ -56,13 +56,14 @@ def test_what_is_not_a_component_is_refused_with_trust_too(folder: Path, compone
         assert re.match(r"r.yaml:1:11: student.use: must (be package.module.Name or file.py:Name|not be empty)", line)
 
 
-def test_one_line_lists_all_that_would_be_imported(folder: Path) -> None:
+def test_one_line_lists_all_untrusted_components(folder: Path) -> None:
     text = TEXT.replace("kd.losses.AT", "my loss.py:AT").replace("kd.losses.PixelKL", "kd.loses.PixelKL")
     text = text.replace("kd.data.RandomFlip", "my loss.py:AT").replace("students.Mo", "students.deep.Mo")
     assert mistakes(text, "data.args.root=a b") == [
         "r.yaml:2:11: student.use: 'students.deep.MobileNetV3SmallASPP' (did you mean "
         "'students.MobileNetV3SmallASPP'?), 'my loss.py:AT', 'kd.loses.PixelKL' (did you mean 'kd.losses.PixelKL'?) "
-        "would be imported, but is not part of kd; if you trust this recipe: kd run r.yaml 'data.args.root=a b' --trust"
+        "would be imported, but are not part of kd; if you trust this recipe: "
+        "kd run r.yaml 'data.args.root=a b' --trust"
     ]
 
 

@@ -164,8 +164,8 @@ def test_an_unreadable_file_is_one_line(folder: Path) -> None:
     ):
         with pytest.raises(RecipeError) as caught:
             read_recipe(path)
-        [found] = caught.value.mistakes
-        assert found.startswith(line), path
+        [mistake] = caught.value.mistakes
+        assert mistake.startswith(line), path
 
 
 def test_a_byte_order_mark_is_not_part_of_the_text(folder: Path) -> None:

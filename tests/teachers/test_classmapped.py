@@ -77,7 +77,7 @@ def test_unknown_classes_are_never_predicted_and_finite() -> None:
         ),
         (
             {"source": SOURCE[1:], "target": TARGET},
-            "3 × 3 classes are given, the data have 3 and the teacher has 4; "
+            "3 × 3 classes are given, but the data have 3 and the teacher has 4; "
             "name each class once, in the order of the channels",
         ),
         (

@@ -115,7 +115,8 @@ def test_the_mode_stays() -> None:
     [
         (
             {"num_classes": 5},
-            "Foreign has 2 classes, the data have 5; set its number of classes, or map them with teachers.ClassMapped",
+            "Foreign has 2 classes, but the data have 5; "
+            "set its number of classes, or map them with teachers.ClassMapped",
         ),
         ({"taps": {"low": "stam"}}, "taps: low: Foreign has no module 'stam'"),
         ({"preprocess": {"order": "rbg"}}, "preprocess: order must be rgb or bgr, got 'rbg'"),

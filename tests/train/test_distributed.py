@@ -130,8 +130,8 @@ def test_a_process_that_dies_ends_the_others_with_a_message(tmp_path, monkeypatc
     assert statuses(children[:1]) == [8]
     assert time.monotonic() - began < 30
     assert errors(tmp_path)[0] == (
-        "process 0 of 2: another process of this run has died, see its message; "
-        "the same command resumes at the last checkpoint\n"
+        "process 0 of 2: another process of this run has died (see its message); "
+        "the same command resumes from the last checkpoint\n"
     )
 
 
@@ -139,8 +139,8 @@ def test_a_mistake_is_reported_once(tmp_path):
     write_plain(tmp_path)
     assert statuses(start(2, kd(tmp_path, "train.batch_size=5", "teacher=null", "distill=null"))) == [2, 2]
     assert errors(tmp_path) == [
-        "<train.batch_size=5>: train.batch_size: 5 images do not divide among 2 processes × 1 micro-batches; "
-        "the nearest that do: 4 and 6\n",
+        "<train.batch_size=5>: train.batch_size: 5 is not divisible by 2 processes × 1 micro-batches; "
+        "the nearest multiples: 4 and 6\n",
         "",
     ]
 
@@ -150,8 +150,8 @@ def test_synchronized_batchnorm_is_for_gpus(tmp_path):
     arguments = ("train.sync_batchnorm=true", "teacher=null", "distill=null", "device=cpu")
     assert statuses(start(2, kd(tmp_path, *arguments))) == [2, 2]
     assert errors(tmp_path)[0] == (
-        "<train.sync_batchnorm=true>: train.sync_batchnorm: torch synchronizes BatchNorm on GPUs only, this run is on "
-        "the CPU; set it to false\n"
+        "<train.sync_batchnorm=true>: train.sync_batchnorm: torch synchronizes BatchNorm on GPUs only, and this run "
+        "is on the CPU; set it to false\n"
     )
 
 
@@ -175,7 +175,7 @@ def test_more_processes_than_devices_is_a_line(monkeypatch):
     monkeypatch.setenv("LOCAL_RANK", "1")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    text = "torchrun: no CUDA device for process 1 of this machine, it has 1; use --nproc-per-node 1, or device=cpu"
+    text = "torchrun: no CUDA device for process 1: this machine has 1; use --nproc-per-node 1, or device=cpu"
     with pytest.raises(ValueError, match=re.escape(text)), distributed.joined("auto"):
         pass
 

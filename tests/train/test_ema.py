@@ -108,7 +108,7 @@ def test_resume_is_exact(recipe, tmp_path, step):
 
 
 def test_two_averages_are_refused(recipe):
-    with pytest.raises(RecipeError, match=r"ema 0.9 and teacher.ema 0.5: there is one moving average; give both one"):
+    with pytest.raises(RecipeError, match=r"ema 0.9 and teacher.ema 0.5 are decays of the same moving average; make"):
         read(recipe, "train.ema=0.9")
     with pytest.raises(RecipeError, match="give one of recipe, run, use and ema, got recipe and ema"):
         read(recipe, "teacher.recipe=teacher.yaml")

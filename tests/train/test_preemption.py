@@ -116,7 +116,7 @@ def test_a_slow_save_is_reported_at_the_start(tmp_path, monkeypatch, recipe):
     _, lines = run(recipe, tmp_path / "runs")
     (line,) = [line for line in lines if "a checkpoint takes" in line]
     assert line == (
-        "  a checkpoint takes 0 s to write, and torchrun kills 30 s after a signal: signal early "
+        "  a checkpoint takes 0 s to write, and torchrun kills processes 30 s after it asks them to stop: ask early "
         "(Slurm: --signal=B:USR1@120), or choose a faster disk with --runs DIR"
     )
     assert lines.index(line) < len(lines) - 1

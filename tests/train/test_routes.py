@@ -1,4 +1,4 @@
-"""The routes through the code: what one command opens and builds, and what the training loop shows."""
+"""The routes through the code: what one command opens and builds, and which loop makes the steps."""
 
 import dataclasses
 import inspect

@@ -11,9 +11,9 @@ from tiny import equal, read, run, weights, write_recipes
 
 from kd.components import Maker
 from kd.data.loader import evaluation_batches
+from kd.parts.trained import load_network
 from kd.recipe import baseline_of
 from kd.runs import read_counts, read_metrics, read_result
-from kd.trained import load_network
 
 
 def by_hand(network, images, starts):

@@ -42,7 +42,7 @@ def class_weights(counts: Sequence[float], method: str, *, beta: float | None = 
     counts = [float(count) for count in counts]
     total = sum(counts)
     if min(counts, default=0.0) < 0 or not 0 < total < math.inf:
-        raise ValueError(f"label counts are {counts}; they must be >= 0, and one of them above 0")
+        raise ValueError(f"label counts are {counts}; they must be >= 0, and at least one above 0")
     if beta is not None and not 0 <= beta < 1:
         raise ValueError(f"beta is {beta}; it must be in [0, 1)")
     present = sorted(count for count in counts if count > 0)

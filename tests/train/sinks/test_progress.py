@@ -96,7 +96,9 @@ def test_lines_after_the_resumed_step_are_cut(tmp_path):
 
 def test_a_run_resumes_after_a_damaged_line_and_writes_the_file_without_it(tmp_path):
     (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n{"st\n{"step": 2}\n')
-    with pytest.warns(UserWarning, match=r"metrics\.jsonl:2: not a line of metrics, the file is damaged; left out"):
+    with pytest.warns(
+        UserWarning, match=r"metrics\.jsonl:2: not a line of metrics \(the file is damaged\); line skipped"
+    ):
         JsonLines(tmp_path, 2).close()
     assert (tmp_path / "metrics.jsonl").read_text() == '{"step": 1}\n{"step": 2}\n'
 
