@@ -60,6 +60,7 @@ def _renamed(section: Any, modules: Mapping[str, str], conventions: Mapping[str,
     module, _, name = use.rpartition(".")
     renamed = section | {"use": f"{modules[module]}.{name}"} if module in modules else dict(section)
     args = section.get("args")
-    if use in RENAMED and isinstance(args, dict) and args.get("convention") in conventions:
-        renamed["args"] = args | {"convention": conventions[args["convention"]]}
+    convention = args.get("convention") if isinstance(args, dict) else None
+    if use in RENAMED and isinstance(convention, str) and convention in conventions:
+        renamed["args"] = args | {"convention": conventions[convention]}
     return renamed

@@ -56,6 +56,7 @@ def test_only_renamed_components_have_other_first_names() -> None:
     assert first_names({"schedule": {"use": "kd.schedules.poly"}}) == {"schedule": {"use": "kd.engine.schedule.poly"}}
     for same in (
         {"use": "kd.losses.CWD", "args": None},
+        {"use": "kd.losses.DSD", "args": {"convention": ["default"]}},  # a mistake, which is reported later
         {"use": "kd.losses.CWD"},
         {"use": "Name"},
         {"use": 3},
