@@ -83,10 +83,10 @@ class Evaluations:
         self.latest = (run.step, val)
         values: dict[str, float] = {}
         for name, result in results.items():
-            score = scores(result.confusion)
-            values |= {f"{name}/miou": score.miou, f"{name}/pixel_accuracy": score.pixel_accuracy}
             further = {f"{name}/{label}": metric.headline for label, metric in result.metrics.items()}
             values |= {label: value for label, value in further.items() if value is not None}
+            score = scores(result.confusion)  # after the others: a user's metric may be named miou
+            values |= {f"{name}/miou": score.miou, f"{name}/pixel_accuracy": score.pixel_accuracy}
         self._progress.scalars(run.step, values)
         self._progress.pictures(run.step, lambda: pictures(parts, val, "val"))
         self.pending = False

@@ -13,7 +13,7 @@ from kd.components import Maker
 from kd.data.loader import evaluation_batches
 from kd.parts.trained import load_network
 from kd.recipe import read_recipe
-from kd.runs import read_result
+from kd.runs import read_metrics, read_result
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "add-a-metric.md").read_text(encoding="utf-8")
 
@@ -40,6 +40,9 @@ def test_the_example_is_checked_trained_with_and_compared(recipe, capsys):
     assert re.split(r"  +", header.strip())[2:5] == ["pixel acc. %", "Brier ↓", "BoundaryIoU(ratio=0.05) %"]
     (run_dir,) = Path("runs").glob("recipe-*/seed0")
     result = read_result(run_dir)
+    values = result.splits["val"].metrics["Brier"].values["brier"]
+    curve = [line["val/Brier"] for line in read_metrics(run_dir) if "val/Brier" in line]
+    assert curve[-1] == pytest.approx(values)
     read = read_recipe(recipe, trust=True)
     for split, directory in ((result.splits["val"], run_dir), (result.teacher.splits["val"], Path(result.teacher.run))):
         total = pixels = 0
