@@ -86,7 +86,7 @@ def to_rst(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: lis
 
 
 def _comment(owner: str, field: str) -> str:
-    """The comment behind the field of a NamedTuple, which has no docstring."""
+    """The comment after the field of a NamedTuple, which has no docstring."""
     found = re.search(rf"^    {field}: [^#\n]+# (.+)", inspect.getsource(locate(owner)), re.MULTILINE)
     return found[1] if found else ""
 

@@ -44,7 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
     """Parse, with `path=value` allowed after options too: argparse alone takes all positionals together."""
-    parser = make_parser(argv[:1] if argv and argv[0] in commands() else commands())
+    names = commands()
+    parser = make_parser(argv[:1] if argv and argv[0] in names else names)
     arguments, rest = parser.parse_known_args(argv)
     if any("=" not in text or text.startswith("-") for text in rest) or (rest and not hasattr(arguments, "overrides")):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
