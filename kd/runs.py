@@ -8,13 +8,8 @@ runs/<recipe's stem>-<id>/seed<k>/
     events.out.tfevents  TensorBoard
     checkpoints/         see kd.train.checkpoint
     teacher.json         the teacher's score on the same images
-<<<<<<< HEAD
     student.safetensors  the finished network's weights, see kd.parts.trained
     counts.npz           each image's counts in the final score
-=======
-    student.safetensors  the finished network's weights, see kd.trained
-    counts.npz           the counts of each image in the final score
->>>>>>> e1
     result.json          the final score: every table is computed from it
 """
 
