@@ -1,7 +1,6 @@
 """Any folder of images and masks."""
 
 from collections.abc import Mapping, Sequence
-from hashlib import blake2b
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -12,6 +11,7 @@ from kd.data.classes import Color, class_of_values, distinct_colors, read_classe
 from kd.data.files import find_images, find_pairs, nearest_content
 from kd.data.images import SUFFIXES, is_grey, read_image, read_mask
 from kd.data.labels import pack, translate
+from kd.data.shares import Share, by_share, share_of
 from kd.errors import DataError
 from kd.types import IGNORE, Sample
 
@@ -60,22 +60,15 @@ class Folders:
         masks: str | None = "masks",
         mask_suffix: str = "",
         lists: str | None = None,
-        val: float | str | None = None,
-        test: float | str | None = None,
+        val: Share = None,
+        test: Share = None,
         values: Mapping[int, str] | None = None,
         channels: int = 3,
         follow_links: bool = False,
     ) -> None:
         if channels not in (1, 3):
             raise ValueError(f"Folders: channels must be 1 or 3, got {channels}")
-        by_share = lists is None and "{split}" not in images
-        if by_share and val is None:
-            raise ValueError(
-                'Folders: no split is defined; write val: 20%, or lists: "{split}.txt", or images: "{split}/images" '
-                'and masks: "{split}/masks"'
-            )
-        if not by_share and (val is not None or test is not None):
-            raise ValueError("Folders: val and test are shares of one folder; remove them, or remove lists and {split}")
+        shares = by_share(images, lists, val, test)
         known = read_classes(classes)
         self.class_names = known.names
         self.colors: tuple[Color, ...] = known.colors or distinct_colors(len(known.names))
@@ -96,9 +89,8 @@ class Folders:
                 image_folder, mask_folder, folder, list_file, mask_suffix=mask_suffix, follow_links=follow_links
             )
         total = len(pairs)
-        if by_share:
-            stems = _share_of(list(pairs), split, _share("val", val), _share("test", test))
-            pairs = {stem: pairs[stem] for stem in stems}
+        if shares:
+            pairs = {stem: pairs[stem] for stem in share_of(list(pairs), split, val, test)}
         if not pairs:
             raise DataError(f"Folders: the split {split} is empty: {_why_empty(list_file or image_folder, total)}")
         self.pairs = list(pairs.values())
@@ -169,24 +161,3 @@ def _below_root(argument: str, path: str, split: str) -> str:
     if PurePath(filled).is_absolute() or ".." in PurePath(filled).parts:
         raise ValueError(f"Folders: {argument} '{path}' leads out of root; give a path inside root")
     return filled
-
-
-def _share(name: str, value: float | str | None) -> float:
-    try:
-        share = float(value[:-1]) / 100 if isinstance(value, str) and value.endswith("%") else float(value or 0)
-    except ValueError:
-        share = -1.0
-    if not 0 <= share < 1:
-        raise ValueError(f"Folders: {name} must be a share of the images, such as 0.2 or 20%, got {value!r}")
-    return share
-
-
-def _share_of(stems: list[str], split: str, val: float, test: float) -> list[str]:
-    """The stems of a split, in their order; when images are added, few of the others change split."""
-    if val + test >= 1:
-        raise ValueError(f"Folders: val {val:g} and test {test:g} leave no image for training; lower them")
-    drawn = sorted(stems, key=lambda stem: blake2b(stem.encode()).digest())
-    val_end = round(val * len(stems))
-    test_end = val_end + round(test * len(stems))
-    chosen = set({"val": drawn[:val_end], "test": drawn[val_end:test_end]}.get(split, drawn[test_end:]))
-    return [stem for stem in stems if stem in chosen]
