@@ -30,10 +30,12 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from kd.errors import LockedError, StorageError
+from kd.reading import check_file, read_bytes, read_text
 from kd.recipe import Recipe, read_recipe
 from kd.storage import read_json, write_atomic, write_json
 
 FORMAT = 1  # of result.json
+MAX_METRICS = 1_000_000_000  # bytes of metrics.jsonl: a run of some million steps
 
 Counts = NDArray[np.int64]
 
@@ -166,6 +168,7 @@ def read_counts(run_dir: Path) -> dict[str, ImageCounts]:
     file = run_dir / "counts.npz"
     if not file.is_file():
         return {}
+    check_file(file, "the counts of a run", StorageError, inside=run_dir)
     try:
         with file.open("rb") as binary, np.load(binary) as content:
             splits = [name for name in content.files if f"{name}/names" in content.files]
@@ -226,16 +229,21 @@ def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
     file = run_dir / "metrics.jsonl"
     if not file.is_file():
         return []
+    try:
+        content = read_bytes(file, "the metrics of a run", StorageError, limit=MAX_METRICS, inside=run_dir)
+    except StorageError as error:
+        warnings.warn(f"{error}; its curves are left out", stacklevel=2)
+        return []
     lines = []
-    for number, line in enumerate(file.read_bytes().split(b"\n")[:-1], start=1):
+    for number, line in enumerate(content.split(b"\n")[:-1], start=1):
         try:
-            content = json.loads(line)
-            if not isinstance(content["step"], int):
+            values = json.loads(line)
+            if not isinstance(values["step"], int):
                 raise TypeError
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, RecursionError):
             warnings.warn(f"{file}:{number}: not a line of metrics (the file is damaged); line skipped", stacklevel=2)
         else:
-            lines.append(content)
+            lines.append(values)
     return lines
 
 
@@ -272,7 +280,7 @@ def locked(run_dir: Path) -> Iterator[None]:
         run_dir.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
     except Timeout:
-        name = owner.read_text(encoding="utf-8") if owner.is_file() else "another process"
+        name = read_text(owner, "the name of a process", StorageError) if owner.is_file() else "another process"
         raise LockedError(f"{run_dir}: in use by {name}") from None
     except OSError as error:
         raise StorageError(f"{run_dir}: cannot be written ({error.strerror}); choose --runs DIR") from None

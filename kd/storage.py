@@ -2,31 +2,34 @@
 
 import json
 import os
-import tempfile
+import secrets
 from pathlib import Path
+from stat import S_IMODE
 from typing import Any
 
 from kd.errors import StorageError
+from kd.reading import MAX_DATA, read_text
 
 
 def write_atomic(path: Path, data: bytes | memoryview) -> None:
-    """Write a file atomically: temporary file, fsync, rename, fsync of the folder.
+    """Write a file atomically: temporary file, fsync, rename, fsync of the folder. The mode of an old file is kept.
 
     Raises:
         StorageError: the file cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(prefix=".tmp-", dir=path.parent)
+        temporary = path.parent / f".tmp-{secrets.token_hex(8)}"
         try:
-            with open(descriptor, "wb") as file:
+            with temporary.open("xb") as file:  # with the mode that the umask gives a new file
+                if path.is_file() and not path.is_symlink():
+                    os.chmod(temporary, S_IMODE(path.stat().st_mode))
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            os.chmod(name, 0o644)  # mkstemp creates 0600, which other users cannot read
-            os.replace(name, path)
+            os.replace(temporary, path)
         except BaseException:
-            Path(name).unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
             raise
         _sync_folder(path.parent)
     except OSError as error:
@@ -59,9 +62,8 @@ def read_json(path: Path) -> Any:
     Raises:
         StorageError: it is missing or damaged.
     """
+    text = read_text(path, "a JSON file of a run", StorageError, limit=MAX_DATA, inside=path.parent)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise StorageError(f"{path}: cannot be read ({error.strerror})") from None
-    except ValueError as error:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
         raise StorageError(f"{path}: is not valid JSON ({error}); delete the file and run the command again") from None

@@ -17,6 +17,7 @@ from kd.machine import Precision, choose
 from kd.networks.weights import load_into
 from kd.parts.trained import load_network
 from kd.pictures import RGB, as_rgb
+from kd.reading import read_text
 from kd.recipe import Recipe
 from kd.runs import read_run_recipe
 from kd.scoring import full_size, predict
@@ -157,6 +158,12 @@ def _network(comparison: Comparison, entry: Entry, recipe: Recipe, dataset: Segm
 
 
 def run_texts(run_dirs: Sequence[Path]) -> list[tuple[str, str]]:
-    """The recipes and environments of runs, as (path, text)."""
-    files = [run_dir / name for run_dir in run_dirs for name in ("recipe.yaml", "environment.json")]
-    return [(str(file), file.read_text(encoding="utf-8")) for file in files if file.is_file()]
+    """The recipes and environments of runs, as (path, text); of a file that cannot be read, why."""
+    files = [(run_dir, run_dir / name) for run_dir in run_dirs for name in ("recipe.yaml", "environment.json")]
+    texts = []
+    for run_dir, file in files:
+        try:
+            texts.append((str(file), read_text(file, "a page of text", StorageError, inside=run_dir)))
+        except StorageError as error:
+            texts.append((str(file), str(error)))
+    return texts

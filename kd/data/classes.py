@@ -4,7 +4,7 @@ import colorsys
 import csv
 import io
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import NamedTuple
@@ -12,9 +12,9 @@ from typing import NamedTuple
 import yaml
 
 from kd.errors import DataError, did_you_mean
+from kd.reading import read_text
 from kd.types import IGNORE
 
-MAX_BYTES = 256 * 1024
 MAX_CLASSES = 254
 MAX_DEPTH = 8  # nested brackets; a class map needs two
 
@@ -45,12 +45,7 @@ def read_classes(classes: Sequence[str] | Mapping[str, Sequence[int] | int] | st
     if not isinstance(classes, str):
         return _checked(_rows(classes), "classes")
     path = Path(classes)
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise DataError(f"{path}: {path.stat().st_size} bytes; a class map has at most {MAX_BYTES}")
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: classes cannot be read: {error}") from error
+    text = read_text(path, "a class map", DataError)
     rows = _csv_rows(text, path) if path.suffix.lower() == ".csv" else _yaml_rows(text, path)
     try:
         return _checked(rows, str(path))
@@ -130,7 +125,7 @@ def _csv_rows(text: str, path: Path) -> list[tuple[str, Marker]]:
     rows: list[tuple[str, Marker]] = []
     header = text.strip().partition("\n")[0]
     delimiter = next((sign for sign in ",;\t" if sign in header), ",")  # Excel writes the locale's
-    for number, cells in enumerate(csv.reader(io.StringIO(text), delimiter=delimiter), 1):
+    for number, cells in enumerate(_cells(text, delimiter, path), 1):
         name, *numbers = [cell.strip() for cell in cells] or [""]
         has_titles = numbers and not any(cell.isdecimal() for cell in numbers)
         if not name or (number == 1 and (has_titles or name == "name")):
@@ -140,6 +135,14 @@ def _csv_rows(text: str, path: Path) -> list[tuple[str, Marker]]:
         values = tuple(int(cell) for cell in numbers)
         rows.append((name, values if len(values) == 3 else values[0] if values else None))
     return rows
+
+
+def _cells(text: str, delimiter: str, path: Path) -> Iterator[list[str]]:
+    reader = csv.reader(io.StringIO(text), delimiter=delimiter)
+    try:
+        yield from reader
+    except csv.Error as error:  # a cell of more than 131,072 characters, as after a quote that is never closed
+        raise DataError(f"{path}:{reader.line_num}: not CSV: {error}; close the quotes, or use YAML") from None
 
 
 def _yaml_rows(text: str, path: Path) -> list[tuple[str, Marker]]:

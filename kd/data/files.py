@@ -5,6 +5,7 @@ from pathlib import Path
 
 from kd.data.images import SUFFIXES, image_size, size_text
 from kd.errors import DataError
+from kd.reading import MAX_DATA, read_text
 
 MAX_LINES = 10  # of one DataError
 
@@ -107,10 +108,7 @@ def read_list(path: Path) -> list[str]:
     Raises:
         DataError: the file cannot be read as text; a name occurs twice.
     """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: not a list of names: {error}") from error
+    lines = read_text(path, "a list of names", DataError, limit=MAX_DATA).splitlines()
     line_of: dict[str, int] = {}
     for number, line in enumerate(lines, 1):
         if not line.strip():

@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from kd.errors import DataError
+from kd.reading import check_file
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 MAX_PIXELS = 64 * 2**20
@@ -98,8 +99,7 @@ def size_text(size: Iterable[int]) -> str:
 
 
 def _opened(path: Path) -> Image.Image:
-    if not path.is_file():
-        raise DataError(f"{path}: {'a folder, not an image' if path.is_dir() else 'no such file'}")
+    check_file(path, "an image", DataError)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # MAX_PIXELS is lower

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from kd.errors import RecipeError, StorageError
-from kd.recipe import json_schema, read_recipe, teachers
+from kd.reading import read_bytes
+from kd.recipe import json_schema, read_recipe, teachers, yaml12
 from kd.recipe.schema import components
 from kd.recipe.shipped import list_recipes, shipped_recipes
 
@@ -28,7 +29,7 @@ def summaries() -> list[Summary]:
     recipes = []
     for name in list_recipes():
         recipe = read_recipe(shipped_recipes() / name)
-        text = recipe.file.read_text(encoding="utf-8")
+        text = yaml12.read_text(recipe.file)
         comments = [line.removeprefix("#").strip() for line in text.splitlines() if line.startswith("#")]
         what = next(line for line in comments if not line.startswith("yaml-language-server"))
         result = next(line.removeprefix("Result").strip() for line in comments if line.startswith("Result"))
@@ -75,9 +76,6 @@ def copy_recipe(path: str | Path, folder: Path) -> Path:
 
 def _content(file: Path, schema: str) -> bytes:
     """What the copy of a file holds: a recipe names the schema that editors read, relative to itself."""
-    try:
-        content = file.read_bytes()
-    except OSError as error:
-        raise RecipeError(f"{file}: cannot be read ({error.strerror})") from None
+    content = read_bytes(file, "a recipe or a Python file", RecipeError)
     pattern = rb"(?m)^(# yaml-language-server: \$schema=)\S*" + re.escape(SCHEMA.encode())
     return content if file.suffix == ".py" else re.sub(pattern, rb"\g<1>" + schema.encode(), content)

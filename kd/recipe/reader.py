@@ -15,6 +15,7 @@ import yaml
 from pydantic import ValidationError
 
 from kd.errors import Mistake, Path_, Position, RecipeError, fail
+from kd.reading import read_bytes
 from kd.recipe import catalogue, moved, shipped, yaml12
 from kd.recipe.explain import explained
 from kd.recipe.overrides import override
@@ -37,7 +38,8 @@ def read_recipe(path: str | Path, overrides: Iterable[str] = (), *, trust: bool 
     """
     file, overrides = shipped.find(path), tuple(overrides)
     trusting = shlex.join(["kd", "run", str(file), *overrides, "--trust"])
-    recipe = _read_file(file, overrides, trust, trusting, warn=not id)  # nobody mends a run directory's
+    inside = file.parent if id else None
+    recipe = _read_file(file, overrides, trust, trusting, inside=inside, warn=not id)  # nobody mends a run directory's
     if id:
         recipe._id = id
         return recipe
@@ -69,9 +71,11 @@ def json_schema() -> dict[str, Any]:
     return schema
 
 
-def _read_file(file: Path, overrides: tuple[str, ...], trust: bool, trusting: str, *, warn: bool = True) -> Recipe:
+def _read_file(
+    file: Path, overrides: tuple[str, ...], trust: bool, trusting: str, *, inside: Path | None = None, warn: bool = True
+) -> Recipe:
     """The recipe in one file; `trusting` is the command that runs the user's recipe with `--trust`."""
-    root = yaml12.compose(yaml12.read_text(file), str(file))
+    root = yaml12.compose(yaml12.read_text(file, inside=inside), str(file))
     if not isinstance(root, yaml.MappingNode):
         raise RecipeError(f"{file}: not a mapping; a recipe consists of sections such as `student:`")
     mistakes: list[Mistake] = []
@@ -117,8 +121,9 @@ def _digests(recipe: Recipe) -> dict[str, str]:
     for use in components(recipe):
         file, colon, _ = use.use.rpartition(":")
         if colon and file not in digests:
-            with suppress(OSError):
-                digests[file] = hashlib.sha256((recipe.folder / file).read_bytes()).hexdigest()
+            with suppress(RecipeError):
+                content = read_bytes(recipe.folder / file, "a Python file", RecipeError)
+                digests[file] = hashlib.sha256(content).hexdigest()
     return digests
 
 

@@ -8,43 +8,23 @@ import re
 import reprlib
 import unicodedata
 from pathlib import Path
-from stat import S_ISDIR, S_ISREG
 from typing import Any
 
 import yaml
 
-from kd.errors import Mistake, Path_, Position, RecipeError, shorten
+from kd import reading
+from kd.errors import Mistake, Path_, Position, RecipeError
 
-MAX_BYTES, MAX_DEPTH, MAX_EVENTS, MAX_SCALAR = 256_000, 32, 20_000, 4_096
+MAX_DEPTH, MAX_EVENTS, MAX_SCALAR = 32, 20_000, 4_096
 
 
-def read_text(file: Path) -> str:
-    """Read a regular UTF-8 file of at most `MAX_BYTES`.
+def read_text(file: Path, *, inside: Path | None = None) -> str:
+    """Read a recipe file, as `kd.reading.read_text`.
 
     Raises:
         RecipeError: it is not such a file, or cannot be read.
     """
-    try:
-        mode = file.stat().st_mode
-        if not S_ISREG(mode):  # opening a pipe would block
-            raise RecipeError(f"{file}: {'a folder' if S_ISDIR(mode) else 'not a regular file'}; name a recipe file")
-        with file.open("rb") as stream:
-            raw = stream.read(MAX_BYTES + 1)
-    except FileNotFoundError:
-        raise RecipeError(f"{file}: no such file") from None
-    except RecipeError:
-        raise
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        raise RecipeError(f"{shorten(str(file))}: {getattr(error, 'strerror', None) or error}") from None
-    if len(raw) > MAX_BYTES:
-        raise RecipeError(f"{file}: larger than {MAX_BYTES:,} bytes; a recipe is a page of text")
-    try:
-        return raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = raw.count(b"\n", 0, error.start) + 1
-        column = error.start - raw.rfind(b"\n", 0, error.start)
-        what = f"not UTF-8 text (byte 0x{raw[error.start]:02x}); save it as UTF-8"
-        raise RecipeError(f"{file}:{line}:{column}: {what}") from None
+    return reading.read_text(file, "a recipe", RecipeError, inside=inside)
 
 
 class _Loader(yaml.SafeLoader):

@@ -7,15 +7,16 @@ checkpoints/index.jsonl                        names the best: the last line who
 import hashlib
 import io
 import json
-import os
 import re
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from kd.errors import NoCheckpointError, StorageError
+from kd.reading import read_bytes
 from kd.storage import sweep, write_atomic
 
 _NAME = re.compile(r"step-(\d+)-([0-9a-f]{8})\.pt")
@@ -94,7 +95,8 @@ class Checkpoints:
 
     def _bests(self) -> list[str]:
         """The existing files that were the best at some time, the newest last; damaged lines are ignored."""
-        text = self._index.read_text(encoding="utf-8", errors="replace") if self._index.is_file() else ""
+        data = read_bytes(self._index, "a list of checkpoints", StorageError) if self._index.is_file() else b""
+        text = data.decode(errors="replace")
         names = re.findall(rf'^{{"best": "({_NAME.pattern})"}}$', text, re.MULTILINE)
         return [name for name, *_ in names if (self.folder / name).is_file()]
 
@@ -121,10 +123,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         StorageError: the file cannot be read, or is not the one that was written.
     """
     match = _NAME.fullmatch(path.name)
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise StorageError(f"{path}: cannot be read ({os.strerror(error.errno or 0)})") from None
+    data = read_bytes(path, "a checkpoint", StorageError, limit=sys.maxsize, inside=path.parent)
     digest = hashlib.sha256(data).hexdigest()[:8]
     if match is None or digest != match[2]:
         raise StorageError(f"{path}: damaged (its SHA-256 begins with {digest}, its name has {match and match[2]})")

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 from command import kd
@@ -16,9 +17,9 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> Counter[Path]:
     counts: Counter[Path] = Counter()
     read_text = yaml12.read_text
 
-    def counted(file: Path) -> str:
+    def counted(file: Path, **how: Any) -> str:
         counts[file.resolve()] += 1
-        return read_text(file)
+        return read_text(file, **how)
 
     monkeypatch.setattr(yaml12, "read_text", counted)
     return counts

@@ -85,10 +85,10 @@ def test_tags_in_yaml_build_nothing(tmp_path):
 
 
 def test_a_file_that_is_missing_or_too_large(tmp_path):
-    with pytest.raises(DataError, match=r"none\.csv: classes cannot be read: .*No such file"):
+    with pytest.raises(DataError, match=r"none\.csv: no such file$"):
         read_classes(str(tmp_path / "none.csv"))
     (tmp_path / "large.csv").write_bytes(b"a\n" * 200_000)
-    with pytest.raises(DataError, match=r"large\.csv: 400000 bytes; a class map has at most 262144"):
+    with pytest.raises(DataError, match=r"large\.csv: larger than 256,000 bytes, the limit for a class map$"):
         read_classes(str(tmp_path / "large.csv"))
 
 

@@ -73,7 +73,7 @@ def test_odd_names_in_a_list_are_names(tmp_path, content):
 def test_a_list_that_is_not_text(tmp_path):
     path = tmp_path / "train.txt"
     path.write_bytes(b"\xff\xfe\n")
-    with pytest.raises(DataError, match=rf"^{path}: not a list of names: "):
+    with pytest.raises(DataError, match=rf"^{path}:1:1: not UTF-8 text \(byte 0xff\)"):
         read_list(path)
 
 

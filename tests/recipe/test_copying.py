@@ -53,7 +53,7 @@ def test_a_missing_file_or_one_outside_the_folder_is_not_copied(folder: Path) ->
     Path("from/sub").mkdir(parents=True)
     Path("from/sub/t.yaml").write_text(ALONE)
     Path("from/r.yaml").write_text(WITH_TEACHER.replace("kd.losses.PixelKL", "mine.py:Loss"))
-    with pytest.raises(RecipeError, match=r"from/mine.py: cannot be read \(No such file or directory\)$"):
+    with pytest.raises(RecipeError, match=r"from/mine.py: no such file$"):
         copy_recipe("from/r.yaml", Path("to"))
     Path("from/r.yaml").write_text(WITH_TEACHER.replace("sub/t.yaml", "../t.yaml"))
     Path("t.yaml").write_text(ALONE)

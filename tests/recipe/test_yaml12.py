@@ -136,7 +136,7 @@ def test_a_hostile_file_is_refused_in_lines_and_at_once(folder: Path, name: str)
         ("brackets", "r.yaml:1:33: nested deeper than 32 levels"),
         ("events", "r.yaml:1:39995: more than 20,000 YAML events; a recipe is a page of text"),
         ("long scalar", "r.yaml:1:4: a value longer than 4,096 characters"),
-        ("big file", "r.yaml: larger than 256,000 bytes; a recipe is a page of text"),
+        ("big file", "r.yaml: larger than 256,000 bytes, the limit for a recipe"),
         ("nul", "r.yaml:1:4: a control character; a recipe is plain text"),
         ("nul escape", "r.yaml:1:4: a control character in a value; write plain text"),
         ("surrogate", "r.yaml:1:4: a control character in a value; write plain text"),
@@ -154,13 +154,13 @@ def test_the_message_gives_place_and_reason(folder: Path, name: str, line: str) 
 def test_an_unreadable_file_is_one_line(folder: Path) -> None:
     Path("folder.yaml").mkdir()
     for path, line in (
-        ("folder.yaml", "folder.yaml: a folder; name a recipe file"),
-        ("/dev/zero", "/dev/zero: not a regular file; name a recipe file"),
+        ("folder.yaml", "folder.yaml: a folder, not a recipe"),
+        ("/dev/zero", "/dev/zero: a device, not a recipe"),
         ("none.yaml", "none.yaml: no such file, here or among the shipped recipes"),
         ("../none.yaml", "../none.yaml: no such file"),
-        ("a" * 300, "a" * 63 + "…: File name too long"),
+        ("a" * 300, "a" * 255 + "…: cannot be read (File name too long)"),
         ("a\0b", "a\\x00b: "),
-        ("", ".: a folder; name a recipe file"),
+        ("", ".: a folder, not a recipe"),
     ):
         with pytest.raises(RecipeError) as caught:
             read_recipe(path)

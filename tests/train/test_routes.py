@@ -30,7 +30,9 @@ def test_one_command_reads_each_recipe_once_and_builds_each_network_once_a_run(t
     )
     opened = Counter()
     ordinary = yaml12.read_text
-    monkeypatch.setattr(yaml12, "read_text", lambda file: opened.update([Path(file).name]) or ordinary(file))
+    monkeypatch.setattr(
+        yaml12, "read_text", lambda file, **how: opened.update([Path(file).name]) or ordinary(file, **how)
+    )
     arguments = ["run", str(path), "--trust", "--baseline", "--runs", str(tmp_path / "runs"), "train.seeds=[0, 1]"]
     assert main(arguments) == 0
     assert opened == {"student.yaml": 1, "teacher.yaml": 1}

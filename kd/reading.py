@@ -1,0 +1,87 @@
+"""Files that may be a stranger's: only regular ones are opened, and no more than a stated size is read."""
+
+import os
+from pathlib import Path
+from stat import S_ISBLK, S_ISCHR, S_ISDIR, S_ISFIFO, S_ISREG
+
+MAX_TEXT = 256_000  # bytes: a page that a person writes
+MAX_NAME = 255  # characters of a path that cannot be opened
+MAX_DATA = 64_000_000  # bytes: what programs write, such as the names of a million images
+
+_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+_KINDS = {S_ISDIR: "a folder", S_ISFIFO: "a pipe", S_ISCHR: "a device", S_ISBLK: "a device"}
+
+
+def check_file(path: Path, what: str, error: type[Exception], *, inside: Path | None = None) -> None:
+    """Refuse what is not a regular file before it is opened: opening a pipe blocks, and a device never ends.
+
+    Args:
+        path: the file, or a link to it.
+        what: what the file should be, with its article, for the message: "a class map".
+        error: the type of the exception.
+        inside: a folder that links must not lead out of.
+
+    Raises:
+        error: there is no such file, it is not a regular one, or it is outside `inside`. One line.
+    """
+    try:
+        mode = path.stat().st_mode
+        outside = inside is not None and not path.resolve().is_relative_to(inside.resolve())
+    except FileNotFoundError:
+        raise error(f"{path}: no such file") from None
+    except (
+        OSError,
+        ValueError,
+        RuntimeError,
+    ) as problem:  # ValueError: a NUL in the name; RuntimeError: a loop of links
+        raise error(_unreadable(path, problem)) from None
+    if not S_ISREG(mode):
+        kind = next((name for is_kind, name in _KINDS.items() if is_kind(mode)), "a special file")
+        raise error(f"{path}: {kind}, not {what}")
+    if outside:
+        raise error(f"{path}: a link that leads out of {inside}; put the file itself there")
+
+
+def read_bytes(
+    path: Path, what: str, error: type[Exception], *, limit: int = MAX_DATA, inside: Path | None = None
+) -> bytes:
+    """Read a regular file of at most `limit` bytes; the other arguments are those of `check_file`.
+
+    Raises:
+        error: as `check_file`; or the file is larger, or cannot be read.
+    """
+    check_file(path, what, error, inside=inside)
+    try:
+        with open(os.open(path, _FLAGS), "rb") as file:
+            size = os.fstat(file.fileno()).st_size or MAX_TEXT  # a file of /proc has no size
+            content = file.read(min(size, limit + 1))
+    except OSError as problem:
+        raise error(_unreadable(path, problem)) from None
+    if len(content) > limit:
+        raise error(f"{path}: larger than {limit:,} bytes, the limit for {what}")
+    return content
+
+
+def read_text(
+    path: Path, what: str, error: type[Exception], *, limit: int = MAX_TEXT, inside: Path | None = None
+) -> str:
+    r"""Read a UTF-8 file, with or without a byte order mark, as `read_bytes`; lines end with `\n`.
+
+    Raises:
+        error: as `read_bytes`; or the file is not UTF-8.
+    """
+    content = read_bytes(path, what, error, limit=limit, inside=inside)
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as problem:
+        line = content.count(b"\n", 0, problem.start) + 1
+        column = problem.start - content.rfind(b"\n", 0, problem.start)
+        byte = f"byte 0x{content[problem.start]:02x}"
+        raise error(f"{path}:{line}:{column}: not UTF-8 text ({byte}); save it as UTF-8") from None
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _unreadable(path: Path, problem: Exception) -> str:
+    name = str(path)
+    shown = name if len(name) <= MAX_NAME else f"{name[:MAX_NAME]}…"
+    return f"{shown}: cannot be read ({getattr(problem, 'strerror', None) or problem})"

@@ -1,0 +1,39 @@
+"""Files are written whole, with the mode that the user's umask gives."""
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from kd.storage import write_atomic
+
+
+@pytest.mark.parametrize(("umask", "file_mode", "folder_mode"), [(0o022, 0o644, 0o755), (0o077, 0o600, 0o700)])
+def test_new_files_and_folders_keep_the_umask(tmp_path: Path, umask: int, file_mode: int, folder_mode: int) -> None:
+    before = os.umask(umask)
+    try:
+        write_atomic(tmp_path / "run" / "a", b"1")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "run" / "a").stat().st_mode) == file_mode
+    assert stat.S_IMODE((tmp_path / "run").stat().st_mode) == folder_mode
+
+
+def test_a_file_keeps_its_mode_when_it_is_written_again(tmp_path: Path) -> None:
+    file = tmp_path / "a"
+    write_atomic(file, b"1")
+    file.chmod(0o640)
+    write_atomic(file, b"2")
+    assert file.read_bytes() == b"2"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o640
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_link_is_replaced_and_its_target_left_alone(tmp_path: Path) -> None:
+    private = tmp_path / "private"
+    private.write_bytes(b"mine")
+    (tmp_path / "a").symlink_to(private)
+    write_atomic(tmp_path / "a", b"1")
+    assert private.read_bytes() == b"mine"
+    assert not (tmp_path / "a").is_symlink()
