@@ -84,6 +84,20 @@ def bare(student: nn.Module) -> nn.Module:
     return student.module if isinstance(student, DistributedDataParallel) else student
 
 
+def share_buffers(module: nn.Module) -> None:
+    """Give every rank the buffers of rank 0: BatchNorm's statistics come from each rank's own images."""
+    if world() == 1:
+        return
+    alike: dict[tuple[torch.dtype, torch.device], list[Tensor]] = {}  # one message for each
+    for buffer in module.buffers():
+        alike.setdefault((buffer.dtype, buffer.device), []).append(buffer.detach())
+    for buffers in alike.values():
+        flat = torch.cat([buffer.flatten() for buffer in buffers])
+        distributed.broadcast(flat, src=0)
+        for buffer, values in zip(buffers, flat.split([buffer.numel() for buffer in buffers]), strict=True):
+            buffer.copy_(values.view_as(buffer))
+
+
 def first(work: Callable[[], T]) -> T:
     """Call `work` on rank 0 alone; every rank returns, or raises, what it did."""
     if world() == 1:

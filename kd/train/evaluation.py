@@ -78,6 +78,7 @@ class Evaluations:
             StoppedError: a signal arrived; the evaluation stays pending.
         """
         assert self._parts is not None
+        distributed.share_buffers(run.student)  # all ranks score the network that rank 0 saves
         parts, results = self._parts, evaluation(self._parts, self._stop)
         val = results["val"]
         self.latest = (run.step, val)

@@ -85,9 +85,11 @@ def is_finite(means: dict[str, Tensor]) -> bool:
 
 
 def update_average(run: TrainState) -> None:
-    """Update the moving average of the student's network."""
+    """Update the moving average of the student's network; on every rank, it averages the buffers of rank 0."""
     if run.ema is not None:
-        run.ema.update_parameters(distributed.bare(run.student).get_submodule("network"))
+        network = distributed.bare(run.student).get_submodule("network")
+        distributed.share_buffers(network)
+        run.ema.update_parameters(network)
 
 
 def gradients_synced(student: nn.Module, now: bool) -> AbstractContextManager[None]:

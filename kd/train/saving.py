@@ -33,6 +33,7 @@ def save(run: TrainState, watch: Watch, *, best: bool, needed: bool) -> None:
     checkpoints = watch.checkpoints
     if checkpoints is None:
         return
+    distributed.share_buffers(run.student)  # what a resumed run loads on every rank
     rng = {"cpu": torch.get_rng_state()}
     if run.precision.device.type == "cuda":
         rng["cuda"] = torch.cuda.get_rng_state()
@@ -108,6 +109,8 @@ def go_back(run: TrainState, watch: Watch) -> None:
         folder = f"{checkpoints.folder}: " if checkpoints else ""
         raise NoCheckpointError(f"{folder}no checkpoint to return to; use train.on_nan=stop")
     _load(run, newest[0])
+    run.student = run.phases.enter(run.step, run.student)
+    run.phases.set_learning_rate(run.step)  # the report of this step shows its own, not the checkpoint's
 
 
 def load_best(checkpoints: Checkpoints) -> dict[str, Any]:
