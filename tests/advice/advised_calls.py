@@ -1,6 +1,6 @@
-"""Components called from Python or a recipe's `args`: a refused call, its message, and the call that the message asks for.
+"""Components in Python: a refused call, its message, and the call that follows the message.
 
-`Row.message` is the whole message. tests/advice/test_complete.py reads these rows to find messages without one.
+`Row.message` is the whole message; test_complete.py reads the rows to find messages that have none.
 """
 
 from collections.abc import Callable
