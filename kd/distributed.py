@@ -94,7 +94,7 @@ def share_buffers(module: nn.Module) -> None:
     for buffers in alike.values():
         flat = torch.cat([buffer.flatten() for buffer in buffers])
         distributed.broadcast(flat, src=0)
-        for buffer, values in zip(buffers, flat.split([buffer.numel() for buffer in buffers]), strict=True):
+        for buffer, values in zip(buffers, torch.split(flat, [buffer.numel() for buffer in buffers]), strict=True):
             buffer.copy_(values.view_as(buffer))
 
 
