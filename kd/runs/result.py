@@ -1,41 +1,21 @@
-"""A run directory: its path and its content. Reading a result needs no torch.
-
-runs/<recipe's stem>-<id>/seed<k>/
-    recipe.yaml          the resolved recipe
-    environment.json     versions, hardware, command
-    log.txt              everything that the run reported, with times
-    metrics.jsonl        one line per report, with its step
-    events.out.tfevents  TensorBoard
-    checkpoints/         see kd.train.checkpoint
-    teacher.json         the teacher's score on the same images
-    student.safetensors  the finished network's weights, see kd.parts.trained
-    counts.npz           each image's counts in the final score
-    result.json          the final score: every table is computed from it
-"""
+"""What a run has scored: its result, each image's counts, and its teacher's score."""
 
 import io
-import json
-import os
-import warnings
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from kd.errors import LockedError, StorageError
-from kd.reading import check_file, read_bytes, read_text
-from kd.recipe import Recipe, read_recipe
+from kd.errors import StorageError
+from kd.reading import check_file
 from kd.storage import read_json, write_atomic, write_json
 
 FORMAT = 1  # of result.json
-MAX_METRICS = 1_000_000_000  # bytes of metrics.jsonl: a run of some million steps
 
 Counts = NDArray[np.int64]
 
@@ -107,17 +87,6 @@ class Result:
     format: int = FORMAT
 
 
-def run_directory(recipe: Recipe, runs: Path, seed: int) -> Path:
-    """`runs/<stem>-<id>/seed<k>`, or the directory of a recipe with another name and the same id, if it exists.
-
-    Distilled recipes that share a baseline therefore train it once.
-    """
-    name = f"{recipe.stem}-{recipe.id}"
-    if not (runs / name).is_dir():
-        name = min((path.name for path in runs.glob(f"*-{recipe.id}")), default=name)
-    return runs / name / f"seed{seed}"
-
-
 def write_result(run_dir: Path, result: Result) -> None:
     """Write `counts.npz`, then `result.json`, with which the run is finished."""
     arrays: dict[str, NDArray[Any]] = {}
@@ -133,11 +102,6 @@ def write_result(run_dir: Path, result: Result) -> None:
     if teacher is not None:
         content |= {"teacher": vars(teacher) | {"splits": _plain_splits(teacher.splits)}}
     write_json(run_dir / "result.json", content)
-
-
-def is_finished(run_dir: Path) -> bool:
-    """Whether the run has a result."""
-    return (run_dir / "result.json").is_file()
 
 
 def read_result(run_dir: Path) -> Result:
@@ -219,74 +183,3 @@ def _split(content: dict[str, Any]) -> SplitResult:
 
 def _splits(content: dict[str, Any]) -> dict[str, SplitResult]:
     return {name: _split(split) for name, split in content.items()}
-
-
-def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
-    """Read the lines of `metrics.jsonl`, oldest first; none without a file. An incomplete last line is left out.
-
-    A damaged line is left out with a warning: a curve with a gap is still useful, and scores come from `result.json`.
-    """
-    file = run_dir / "metrics.jsonl"
-    if not file.is_file():
-        return []
-    try:
-        content = read_bytes(file, "the metrics of a run", StorageError, limit=MAX_METRICS, inside=run_dir)
-    except StorageError as error:
-        warnings.warn(f"{error}; its curves are left out", stacklevel=2)
-        return []
-    lines = []
-    for number, line in enumerate(content.split(b"\n")[:-1], start=1):
-        try:
-            values = json.loads(line)
-            if not isinstance(values["step"], int):
-                raise TypeError
-        except (ValueError, TypeError, KeyError, RecursionError):
-            warnings.warn(f"{file}:{number}: not a line of metrics (the file is damaged); line skipped", stacklevel=2)
-        else:
-            lines.append(values)
-    return lines
-
-
-def read_run_recipe(run_dir: Path, *, trust: bool = False) -> Recipe:
-    """Read the recipe in a run directory; no file that it names is opened.
-
-    Raises:
-        RecipeError: the recipe is missing or wrong, or names code that is not trusted.
-    """
-    return read_recipe(run_dir / "recipe.yaml", trust=trust, id=run_dir.parent.name.rpartition("-")[2])
-
-
-def teacher_directories(recipe: Recipe, runs: Path) -> list[Path]:
-    """The run directories of a recipe's teacher, one per seed of its recipe; none for a teacher without a run."""
-    if recipe.teacher is None:
-        return []
-    if recipe.teacher.run is not None:
-        return [Path(recipe.teacher.run)]
-    teacher = recipe.teacher_recipe
-    return [run_directory(teacher, runs, seed) for seed in teacher.train.seeds] if teacher else []
-
-
-@contextmanager
-def locked(run_dir: Path) -> Iterator[None]:
-    """Lock a run directory against all other processes while the block runs.
-
-    Raises:
-        LockedError: another process uses the directory; the message names that process.
-        StorageError: the directory cannot be created.
-    """
-    owner = run_dir / ".owner"
-    lock = FileLock(run_dir / ".lock")
-    try:
-        run_dir.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=0)
-    except Timeout:
-        name = read_text(owner, "the name of a process", StorageError) if owner.is_file() else "another process"
-        raise LockedError(f"{run_dir}: in use by {name}") from None
-    except OSError as error:
-        raise StorageError(f"{run_dir}: cannot be written ({error.strerror}); choose --runs DIR") from None
-    try:
-        owner.write_text(f"process {os.getpid()} on {os.uname().nodename}", encoding="utf-8")
-        yield
-    finally:
-        owner.unlink(missing_ok=True)
-        lock.release()

@@ -1,0 +1,50 @@
+"""A run directory: its path and its content. Reading a result needs no torch.
+
+runs/<recipe's stem>-<id>/seed<k>/
+    recipe.yaml          the resolved recipe
+    environment.json     versions, hardware, command
+    log.txt              everything that the run reported, with times
+    metrics.jsonl        one line per report, with its step
+    events.out.tfevents  TensorBoard
+    checkpoints/         see kd.train.checkpoint
+    teacher.json         the teacher's score on the same images
+    student.safetensors  the finished network's weights, see kd.parts.trained
+    counts.npz           each image's counts in the final score
+    result.json          the final score: every table is computed from it
+"""
+
+from kd.runs.directory import is_finished, locked, read_run_recipe, run_directory, teacher_directories
+from kd.runs.metrics import read_metrics
+from kd.runs.result import (
+    ImageCounts,
+    MetricResult,
+    Result,
+    SplitResult,
+    TeacherResult,
+    has_teacher_score,
+    read_counts,
+    read_result,
+    read_teacher_score,
+    write_result,
+    write_teacher_score,
+)
+
+__all__ = [
+    "ImageCounts",
+    "MetricResult",
+    "Result",
+    "SplitResult",
+    "TeacherResult",
+    "has_teacher_score",
+    "is_finished",
+    "locked",
+    "read_counts",
+    "read_metrics",
+    "read_result",
+    "read_run_recipe",
+    "read_teacher_score",
+    "run_directory",
+    "teacher_directories",
+    "write_result",
+    "write_teacher_score",
+]

@@ -1,0 +1,73 @@
+"""The path of a run directory, its lock and its recipe."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from kd.errors import LockedError, StorageError
+from kd.reading import read_text
+from kd.recipe import Recipe, read_recipe
+
+
+def run_directory(recipe: Recipe, runs: Path, seed: int) -> Path:
+    """`runs/<stem>-<id>/seed<k>`, or the directory of a recipe with another name and the same id, if it exists.
+
+    Distilled recipes that share a baseline therefore train it once.
+    """
+    name = f"{recipe.stem}-{recipe.id}"
+    if not (runs / name).is_dir():
+        name = min((path.name for path in runs.glob(f"*-{recipe.id}")), default=name)
+    return runs / name / f"seed{seed}"
+
+
+def is_finished(run_dir: Path) -> bool:
+    """Whether the run has a result."""
+    return (run_dir / "result.json").is_file()
+
+
+def read_run_recipe(run_dir: Path, *, trust: bool = False) -> Recipe:
+    """Read the recipe in a run directory; no file that it names is opened.
+
+    Raises:
+        RecipeError: the recipe is missing or wrong, or names code that is not trusted.
+    """
+    return read_recipe(run_dir / "recipe.yaml", trust=trust, id=run_dir.parent.name.rpartition("-")[2])
+
+
+def teacher_directories(recipe: Recipe, runs: Path) -> list[Path]:
+    """The run directories of a recipe's teacher, one per seed of its recipe; none for a teacher without a run."""
+    if recipe.teacher is None:
+        return []
+    if recipe.teacher.run is not None:
+        return [Path(recipe.teacher.run)]
+    teacher = recipe.teacher_recipe
+    return [run_directory(teacher, runs, seed) for seed in teacher.train.seeds] if teacher else []
+
+
+@contextmanager
+def locked(run_dir: Path) -> Iterator[None]:
+    """Lock a run directory against all other processes while the block runs.
+
+    Raises:
+        LockedError: another process uses the directory; the message names that process.
+        StorageError: the directory cannot be created.
+    """
+    owner = run_dir / ".owner"
+    lock = FileLock(run_dir / ".lock")
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout:
+        name = read_text(owner, "the name of a process", StorageError) if owner.is_file() else "another process"
+        raise LockedError(f"{run_dir}: in use by {name}") from None
+    except OSError as error:
+        raise StorageError(f"{run_dir}: cannot be written ({error.strerror}); choose --runs DIR") from None
+    try:
+        owner.write_text(f"process {os.getpid()} on {os.uname().nodename}", encoding="utf-8")
+        yield
+    finally:
+        owner.unlink(missing_ok=True)
+        lock.release()
