@@ -4,7 +4,6 @@ import os
 import platform
 import re
 import resource
-import subprocess
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
@@ -133,21 +132,6 @@ def peak_memory(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-def git_state(folder: Path) -> str | None:
-    """`<commit>`, or `<commit> with changes`, of the checkout around a folder; None without a checkout or git."""
-    # A file system monitor is a program that the configuration of the checkout names.
-    git = ["git", "-c", "core.fsmonitor=false", "-C", str(folder)]
-    commands = [[*git, "rev-parse", "HEAD"], [*git, "status", "--porcelain", "--untracked-files=no"]]
-    try:
-        commit, changes = (
-            subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
-            for command in commands
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return commit + (" with changes" if changes else "")
 
 
 @contextmanager

@@ -13,11 +13,12 @@ from typing import Any
 import torch
 
 from kd import console, distributed
+from kd.checkout import commit_of, state_of_kd
 from kd.console import Say
 from kd.data.dataset import FirstImages
 from kd.data.survey import summarize, survey
 from kd.errors import LockedError, NotDeterministicError, RecipeError, StorageError
-from kd.machine import deterministic, git_state, hardware, slow_path, versions
+from kd.machine import deterministic, hardware, slow_path, versions
 from kd.parts.assemble import Parts, assemble, with_length_of, with_trained_teacher
 from kd.parts.dry_run import dry_run
 from kd.recipe import Recipe, baseline_of, first_seed, to_yaml
@@ -261,7 +262,7 @@ def _environment(parts: Parts) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "precision": str(parts.precision),
         "deterministic": torch.are_deterministic_algorithms_enabled(),
-        "git": {"here": git_state(Path.cwd()), "kd": git_state(Path(__file__).parent)},
+        "git": {"here": commit_of(Path.cwd()), "kd": state_of_kd()},
         "in_channels": parts.train.in_channels,
         "classes": list(parts.train.class_names),
         "ignore": IGNORE,

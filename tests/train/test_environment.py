@@ -1,12 +1,11 @@
 import json
-import subprocess
 
 import pytest
 import torch
 from tiny import equal, read, run, weights, write_recipes
 
 from kd.errors import RecipeError
-from kd.machine import git_state, versions
+from kd.machine import versions
 from kd.recipe import baseline_of
 
 
@@ -49,19 +48,6 @@ def test_environment_has_versions_hardware_code_and_command(tmp_path, monkeypatc
     assert environment["command"] == "kd run 'a recipe.yaml'"
     assert environment["processes"] == 1
     assert set(environment["git"]) == {"here", "kd"}
-
-
-def test_the_state_of_a_checkout(tmp_path):
-    assert git_state(tmp_path) is None
-    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
-    subprocess.run([*git, "init", "-q"], check=True)
-    (tmp_path / "a").write_text("1")
-    subprocess.run([*git, "add", "a"], check=True)
-    subprocess.run([*git, "commit", "-qm", "a"], check=True)
-    commit = git_state(tmp_path)
-    assert len(commit) == 40
-    (tmp_path / "a").write_text("2")
-    assert git_state(tmp_path) == f"{commit} with changes"
 
 
 def test_another_version_at_resume_is_reported(tmp_path):
