@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from kd.errors import PeerLostError
+from kd.errors import PeerLostError, RecipeError
 
 T = TypeVar("T")
 
@@ -32,20 +32,22 @@ def joined(device: str) -> Iterator[None]:
     """Join the process group if torchrun started this process.
 
     Args:
-        device: of the recipe: auto, cpu or cuda.
+        device: of the recipe: auto, cpu, cuda or mps.
 
     Raises:
-        ValueError: there are more processes on this machine than CUDA devices.
+        RecipeError: there are more processes on this machine than CUDA devices; DDP cannot use the device.
         PeerLostError: another process died while this one waited for it.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or distributed.is_initialized():
         yield
         return
+    if device == "mps":
+        raise RecipeError("torchrun: device: mps trains in one process; use kd run without torchrun, or device=cpu")
     use_cuda = device != "cpu" and torch.cuda.is_available()
     if use_cuda:
         local, devices = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
         if local >= devices:
-            raise ValueError(
+            raise RecipeError(
                 f"torchrun: no CUDA device for process {local}: this machine has {devices}; "
                 f"use --nproc-per-node {devices}, or device=cpu"
             )

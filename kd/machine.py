@@ -3,8 +3,7 @@
 import os
 import platform
 import re
-import resource
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from importlib import metadata
@@ -30,9 +29,13 @@ class Precision(NamedTuple):
             return nullcontext()
         return torch.autocast(self.device.type, self.dtype)
 
+    def moved(self, tensor: torch.Tensor) -> torch.Tensor:
+        """A tensor on the device; on CUDA, the host does not wait for the copy."""
+        return tensor.to(self.device, non_blocking=self.device.type == "cuda")
+
     def images(self, images: torch.Tensor) -> torch.Tensor:
         """uint8 (N, C, H, W) as float32 in [0, 1] on the device, in the networks' memory format."""
-        moved = images.to(self.device, non_blocking=True)
+        moved = self.moved(images)
         return (moved.float() / 255).contiguous(memory_format=self.memory_format)
 
     def __str__(self) -> str:
@@ -45,18 +48,21 @@ def choose(device: str = "auto", precision: str = "auto", memory_format: str = "
     """The fastest precision that this machine computes natively, or the recipe's choice.
 
     Args:
-        device: auto, cpu or cuda.
+        device: auto, cpu, cuda or mps; `auto` is CUDA if torch finds a device, else the CPU.
         precision: auto, bf16 or fp32. `auto` is bf16 where the hardware multiplies it natively (AMX or AVX512-BF16,
             Ampere and later), else fp32: emulated bf16 was 15 times slower than fp32 on a processor with AVX2 alone.
-        memory_format: auto, channels_last or contiguous; `auto` is channels-last.
+            On mps, kd computes in fp32.
+        memory_format: auto, channels_last or contiguous; `auto` is channels-last, but contiguous on mps.
 
     Raises:
-        ValueError: `device` is cuda, and torch finds no CUDA device.
+        ValueError: torch does not find the device, or the device does not have the precision.
     """
     if device == "cuda" and not torch.cuda.is_available():
         raise ValueError(
             "device: cuda, but torch sees no CUDA device; set device: cpu, or install a CUDA build of torch"
         )
+    if device == "mps":
+        return _mps(precision, memory_format)
     use_cuda = device == "cuda" or (device == "auto" and torch.cuda.is_available())
     chosen = torch.device("cuda", torch.cuda.current_device()) if use_cuda else torch.device("cpu")
     native = has_native_bfloat16(chosen)
@@ -65,10 +71,43 @@ def choose(device: str = "auto", precision: str = "auto", memory_format: str = "
     return Precision(chosen, dtype, layout)
 
 
+def _mps(precision: str, memory_format: str) -> Precision:
+    """The GPU of an Apple computer, in float32."""
+    if not torch.backends.mps.is_available():
+        raise ValueError(
+            "device: mps, but torch sees no Apple GPU; set device: cpu, or install torch for macOS on Apple silicon"
+        )
+    if precision == "bf16":
+        raise ValueError("train.precision: bf16, but kd computes in float32 on mps; set train.precision: fp32")
+    layout = torch.channels_last if memory_format == "channels_last" else torch.contiguous_format
+    return Precision(torch.device("mps"), torch.float32, layout)
+
+
+def random_state(device: torch.device) -> dict[str, torch.Tensor]:
+    """The states of torch's random generators, on the CPU and on a device, by the type of device."""
+    states = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state(device)
+    elif device.type == "mps":
+        states["mps"] = torch.mps.get_rng_state()
+    return states
+
+
+def set_random_state(device: torch.device, states: Mapping[str, torch.Tensor]) -> None:
+    """Restore what `random_state` returned; states of other types of devices are ignored."""
+    torch.set_rng_state(states["cpu"])
+    if device.type == "cuda" and "cuda" in states:
+        torch.cuda.set_rng_state(states["cuda"], device)
+    elif device.type == "mps" and "mps" in states:
+        torch.mps.set_rng_state(states["mps"])
+
+
 def has_native_bfloat16(device: torch.device) -> bool:
     """Whether the hardware multiplies bfloat16 natively."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
+    if device.type == "mps":
+        return False
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
@@ -85,7 +124,7 @@ def describe() -> str:
 
 def hardware(device: torch.device) -> dict[str, str | int]:
     """The device, the processor and the number of cores that this process may use."""
-    cores = len(os.sched_getaffinity(0))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     names: dict[str, str | int] = {"processor": _processor(), "cores": cores, "system": platform.platform()}
     if device.type == "cuda":
         return {"gpu": torch.cuda.get_device_name(device), "cuda": torch.version.cuda or "none"} | names
@@ -125,13 +164,6 @@ def versions() -> dict[str, str]:
     """The versions that a result depends on."""
     names = ("torch", "torchvision", "numpy", "pillow")
     return {"kd": __version__, "python": platform.python_version()} | {name: metadata.version(name) for name in names}
-
-
-def peak_memory(device: torch.device) -> int:
-    """Bytes: CUDA's peak allocation, or the process's peak resident size on a CPU."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 @contextmanager

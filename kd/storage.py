@@ -38,6 +38,8 @@ def write_atomic(path: Path, data: bytes | memoryview) -> None:
 
 def _sync_folder(folder: Path) -> None:
     """Make the folder's new entry survive a power cut."""
+    if os.name == "nt":  # Windows does not open folders
+        return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,8 +1,10 @@
+import contextlib
+
 import pytest
 import torch
 
 from kd import machine
-from kd.machine import choose, describe, slow_path
+from kd.machine import Precision, choose, describe, hardware, random_state, set_random_state, slow_path
 
 
 @pytest.mark.parametrize(("native", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
@@ -47,3 +49,59 @@ def test_a_bug_report_has_versions_and_hardware():
     text = describe()
     assert f"torch {torch.__version__}".split("+")[0] in text
     assert "precision: auto is cpu" in text or "precision: auto is cuda" in text
+
+
+@pytest.fixture
+def apple(monkeypatch):
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+
+def test_an_apple_gpu_is_used_on_request_in_float32(apple):
+    chosen = choose("mps")
+    assert str(chosen) == "mps, float32, contiguous"
+    assert isinstance(chosen.autocast(), contextlib.nullcontext)
+    assert choose("mps", "fp32", "channels_last").memory_format == torch.channels_last
+    assert choose("auto", "fp32") == choose("cpu", "fp32")
+    assert slow_path(chosen, "auto") is None
+    with pytest.raises(ValueError, match="bf16, but kd computes in float32 on mps; set train"):
+        choose("mps", "bf16")
+
+
+def test_mps_without_an_apple_gpu_is_refused_in_one_line(monkeypatch):
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(ValueError, match="device: mps, but torch sees no Apple GPU; set device: cpu, or install torch"):
+        choose("mps")
+
+
+def test_copies_are_asynchronous_on_cuda_alone():
+    """Elsewhere, a copy that the host does not wait for may be read before it is whole."""
+
+    class Sent:
+        def to(self, device, non_blocking):
+            return device.type, non_blocking
+
+    devices = [torch.device(name) for name in ("cpu", "cuda", "mps")]
+    moved = [Precision(device, torch.float32, torch.contiguous_format).moved(Sent()) for device in devices]
+    assert moved == [("cpu", False), ("cuda", True), ("mps", False)]
+
+
+def test_the_random_state_holds_the_generators_of_the_device_too(monkeypatch):
+    kept = {"mps": torch.tensor([1])}
+    monkeypatch.setattr(torch.mps, "get_rng_state", lambda: kept["mps"])
+    monkeypatch.setattr(torch.mps, "set_rng_state", lambda state: kept.update(mps=state))
+    mps = torch.device("mps")
+    states = random_state(mps)
+    drawn = torch.rand(3)
+    kept["mps"] = torch.tensor([2])
+    set_random_state(mps, states)
+    assert torch.equal(torch.rand(3), drawn)
+    assert kept["mps"] == 1
+    set_random_state(torch.device("cpu"), states)  # saved on another device
+    assert random_state(torch.device("cpu")).keys() == {"cpu"}
+
+
+def test_the_cores_are_counted_where_no_process_can_be_bound_to_some(monkeypatch):
+    monkeypatch.delattr("os.sched_getaffinity")
+    monkeypatch.setattr("os.cpu_count", lambda: 6)
+    assert hardware(torch.device("cpu"))["cores"] == 6

@@ -19,3 +19,5 @@ def wait(device: torch.device) -> None:
     """Wait until the device has finished its work; a CPU's calls return when it has."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()

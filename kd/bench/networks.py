@@ -7,7 +7,6 @@ import multiprocessing
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -19,7 +18,8 @@ from kd.bench.clock import seconds
 from kd.components import Maker
 from kd.console import stdout
 from kd.errors import RecipeError
-from kd.machine import Precision, choose, peak_memory
+from kd.machine import Precision, choose
+from kd.memory import peak_memory
 from kd.recipe import Use
 from kd.types import as_classes, parameter_count
 
@@ -157,8 +157,4 @@ def _median(job: Callable[[], None], precision: Precision, rounds: int) -> float
 
 
 def _peak(precision: Precision) -> int:
-    """Peak memory in bytes. On a CPU it is VmHWM, because a started process inherits `ru_maxrss` under Linux."""
-    status = Path("/proc/self/status")
-    if precision.device.type == "cuda" or not status.is_file():
-        return peak_memory(precision.device)
-    return next(int(line.split()[1]) * 1024 for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+    return peak_memory(precision.device) or 0

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from kd.bench.clock import seconds
 from kd.console import stdout
-from kd.machine import peak_memory
+from kd.memory import peak_memory, restart_peak
 from kd.parts.assemble import Parts
 from kd.parts.dry_run import open_parts
 from kd.parts.roles import to_device
@@ -36,6 +36,7 @@ def bench_command(recipe: Recipe, *, runs: Path, rounds: int = 10) -> None:
     """Print the seconds per step of teacher forward, student step and distillation step, and their ratios."""
     recipe = in_this_process(recipe)
     parts = open_parts(recipe, runs=runs, trained=False)
+    restart_peak(parts.precision.device)
     with tempfile.TemporaryDirectory() as folder:
         medians = time_step(parts, rounds, Path(folder))
     table = Table(title=f"{parts.precision}, {torch.get_num_threads()} threads, median of {rounds}")
@@ -50,7 +51,9 @@ def bench_command(recipe: Recipe, *, runs: Path, rounds: int = 10) -> None:
         if part in medians:
             name = divisors[0] if len(divisors) == 1 else f"({' + '.join(divisors)})"
             console.print(f"{part} / {name} = {medians[part] / sum(medians[divisor] for divisor in divisors):.3f}")
-    console.print(f"peak memory {peak_memory(parts.precision.device) / 2**20:.0f} MB")
+    peak = peak_memory(parts.precision.device)
+    if peak is not None:
+        console.print(f"peak memory {peak / 2**20:.0f} MB")
 
 
 def time_step(parts: Parts, rounds: int, folder: Path) -> dict[str, float]:

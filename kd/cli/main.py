@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import signal
 import sys
 import warnings
 from collections.abc import Iterable, Sequence
@@ -37,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     except BrokenPipeError:  # `kd list | head`: keep the interpreter from flushing into the closed pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + signal.SIGPIPE
+        return 141  # 128 + SIGPIPE, which not every system has
     except Exception as error:  # noqa: BLE001  # the last resort: a bug of ours gets its traceback and status 1
         return status.report(error, getattr(arguments, "settled", None))
 

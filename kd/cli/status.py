@@ -20,7 +20,9 @@ MEANINGS = {
     6: "a file cannot be read or written",
     7: "another process uses the run directory",
     8: "another process of the same run died (under torchrun)",
+    129: "stopped by SIGHUP (its terminal was closed); a run has saved a checkpoint, and the same command resumes it",
     130: "stopped by SIGINT (Ctrl-C); a run has saved a checkpoint, and the same command resumes it",
+    131: "stopped by SIGQUIT (Ctrl-\\); a run has saved a checkpoint, and the same command resumes it",
     143: "stopped by SIGTERM; a run has saved a checkpoint, and the same command resumes it",
 }
 PLAIN = (0, 2)  # of a command that reads recipes or prints what kd knows

@@ -141,7 +141,7 @@ def _entry(role: Role, run_dirs: Sequence[Path], results: Sequence[Result]) -> E
         parameters=results[0].parameters,
         seconds=statistics.fmean(result.seconds for result in results),
         images_per_second=statistics.fmean(result.images_per_second for result in results),
-        peak_memory=max(result.peak_memory for result in results),
+        peak_memory=max((result.peak_memory for result in results if result.peak_memory is not None), default=None),
         select=results[0].select,
     )
 

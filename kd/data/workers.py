@@ -98,7 +98,7 @@ def read_batches(
             batch = _checked(reader.__getitems__(batch_keys))
             yield Batch(*(part.pin_memory() for part in batch)) if pin_memory else batch
         return
-    handler = signal.getsignal(signal.SIGCHLD)
+    handler = signal.getsignal(signal.SIGCHLD) if hasattr(signal, "SIGCHLD") else None  # Windows has no such signal
     loader = DataLoader(
         reader,
         batch_sampler=keys,

@@ -17,7 +17,7 @@ from torch import nn
 from kd import distributed
 from kd.data.dataset import FirstImages
 from kd.errors import DivergedError, RecipeError
-from kd.machine import peak_memory
+from kd.memory import peak_memory, restart_peak
 from kd.parts.assemble import Parts
 from kd.parts.dry_run import untouched
 from kd.parts.stream import stream
@@ -54,7 +54,7 @@ class Job:
     step: float  # seconds
     evaluation: float  # seconds, for all scored networks
     evaluations: int  # of one run
-    memory: int  # bytes
+    memory: int | None  # bytes at the peak
     checkpoint: int  # bytes
     images: int  # in the training split
     cached: float | None = None  # seconds of a step that reads the teacher from its cache; None: no cache
@@ -137,13 +137,14 @@ def lines(jobs: list[Job], *, now: float | None = None) -> list[str]:
     end = time.strftime("%Y-%m-%d %H:%M", time.localtime((time.time() if now is None else now) + total))
     disk = sum(job.runs * 4 * job.checkpoint for job in jobs)  # the newest two, the best, one being written
     cache = sum(job.runs * job.cache for job in jobs)
-    memory = max(job.memory for job in jobs)
+    peaks = [job.memory for job in jobs if job.memory is not None]
+    memory = f"peak memory {max(peaks) / 2**20:.0f} MB; " if peaks else ""
     without_cache, for_cache = "", ""
     if any(job.cached is not None for job in jobs):
         without_cache = f" ({duration(sum(job.seconds(cached=False) for job in jobs))} without the cache)"
         for_cache = f" and {cache / 1e6:.1f} MB for the cache"
     text.append(
-        f"plan: {duration(total)}{without_cache}, until about {end}; peak memory {memory / 2**20:.0f} MB; "
+        f"plan: {duration(total)}{without_cache}, until about {end}; {memory}"
         f"disk at most {disk / 1e6:.1f} MB{for_cache}"
     )
     return text
@@ -180,6 +181,7 @@ def epochs_within(jobs: list[Job], budget: float, where: str) -> int:
 def _measure(role: str, parts: Parts, unfinished: Mapping[int, Path], seconds: float) -> Job:
     """Time the objects of one run, for all unfinished runs of its recipe: seed -> run directory."""
     recipe, cache = parts.recipe, parts.recipe.cache
+    restart_peak(parts.precision.device)
     with untouched(parts):
         uncached = replace(parts, recipe=recipe.changed(cache=None))  # measuring must not fill the cache
         run = start(uncached, seed=0)

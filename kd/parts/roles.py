@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from kd.machine import Precision
+from kd.machine import Precision, random_state, set_random_state
 from kd.networks.taps import Address, Taps
 from kd.types import Batch, Maps, SegmentationOutput, Tapped, as_classes, as_tuple
 
@@ -128,8 +128,8 @@ def to_device(batch: Batch, precision: Precision) -> Batch:
     """The batch on the device, its images float32 in [0, 1]; keys stay on the CPU."""
     return Batch(
         images=precision.images(batch.images),
-        labels=batch.labels.to(precision.device, non_blocking=True),
-        inside=batch.inside.to(precision.device, non_blocking=True),
+        labels=precision.moved(batch.labels),
+        inside=precision.moved(batch.inside),
         keys=batch.keys,
     )
 
@@ -137,10 +137,12 @@ def to_device(batch: Batch, precision: Precision) -> Batch:
 @contextmanager
 def restored(precision: Precision, *modules: nn.Module) -> Iterator[None]:
     """Restore the parameters and buffers of these modules, and the random state, after the block."""
-    device, tree = precision.device, nn.ModuleList(modules)
+    tree, states = nn.ModuleList(modules), random_state(precision.device)
     before = {name: tensor.detach().clone() for name, tensor in _tensors(tree)}
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    try:
         yield
+    finally:
+        set_random_state(precision.device, states)
     with torch.no_grad():
         for name, tensor in _tensors(tree):
             value = before.get(name, tensor)

@@ -64,8 +64,8 @@ class Recipe(Section):
         default=None,
         description="The Weights & Biases project that also receives the curves; W&B itself reads its key and mode.",
     )
-    device: Annotated[Literal["auto", "cpu", "cuda"], Scope.MACHINE] = Field(
-        default="auto", description="`auto`: the GPU, or the CPU on a machine without one."
+    device: Annotated[Literal["auto", "cpu", "cuda", "mps"], Scope.MACHINE] = Field(
+        default="auto", description="`auto`: the CUDA GPU, or the CPU; `mps`: an Apple GPU, in float32."
     )
     deterministic: Annotated[Flag, Scope.MACHINE] = Field(
         default=False,

@@ -1,6 +1,7 @@
 """The path of a run directory, its lock and its recipe."""
 
 import os
+import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -66,7 +67,7 @@ def locked(run_dir: Path) -> Iterator[None]:
     except OSError as error:
         raise StorageError(f"{run_dir}: cannot be written ({error.strerror}); choose --runs DIR") from None
     try:
-        owner.write_text(f"process {os.getpid()} on {os.uname().nodename}", encoding="utf-8")
+        owner.write_text(f"process {os.getpid()} on {platform.node()}", encoding="utf-8")
         yield
     finally:
         owner.unlink(missing_ok=True)

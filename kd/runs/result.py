@@ -82,7 +82,7 @@ class Result:
     parameters: int
     seconds: float  # of training, over all sessions
     images_per_second: float
-    peak_memory: int  # bytes: CUDA's peak, or the process's resident peak on a CPU
+    peak_memory: int | None  # bytes, over all sessions, see kd.memory; None where it is not measured
     versions: dict[str, str]
     format: int = FORMAT
 

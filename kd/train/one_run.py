@@ -10,7 +10,7 @@ from torch import Tensor
 from kd import distributed
 from kd.console import Say
 from kd.data.dataset import sample_name
-from kd.machine import peak_memory, versions
+from kd.machine import versions
 from kd.metrics import scores
 from kd.parts.assemble import Parts
 from kd.parts.stream import stream
@@ -102,7 +102,7 @@ def train_run(
     distributed.first(lambda: write_weights(run_dir, parts.network))
     if parts.averages_teach:
         teacher = _average_as_teacher(parts, stop)
-    result = _result(parts, run_dir, seed, role, teacher, final, run.step, watch.seconds())
+    result = _result(parts, run_dir, seed, role, teacher, final, run.step, watch)
     distributed.first(lambda: write_result(run_dir, result))
     if parts.recipe.train.checkpoints == "unfinished":  # a finished run is not resumed
         distributed.first(checkpoints.remove)
@@ -192,9 +192,9 @@ def _result(
     teacher: TeacherResult | None,
     final: SplitResult,
     steps: int,
-    seconds: float,
+    watch: Watch,
 ) -> Result:
-    recipe = parts.recipe
+    recipe, seconds = parts.recipe, watch.seconds()
     return Result(
         id=recipe.id,
         name=recipe.stem,
@@ -208,6 +208,6 @@ def _result(
         parameters=parameter_count(parts.student.network),
         seconds=seconds,
         images_per_second=steps * recipe.train.batch_size / max(seconds, 1e-9),
-        peak_memory=peak_memory(parts.precision.device),
+        peak_memory=watch.peak_memory(parts.precision.device),
         versions=versions(),
     )

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from kd import distributed
 from kd.errors import DivergedError, NoCheckpointError, StorageError
+from kd.machine import random_state, set_random_state
 from kd.train.checkpoint import Checkpoints, read_checkpoint
 from kd.train.guard import ADVICE
 from kd.train.step import TrainState
@@ -34,9 +34,6 @@ def save(run: TrainState, watch: Watch, *, best: bool, needed: bool) -> None:
     if checkpoints is None:
         return
     distributed.share_buffers(run.student)  # what a resumed run loads on every rank
-    rng = {"cpu": torch.get_rng_state()}
-    if run.precision.device.type == "cuda":
-        rng["cuda"] = torch.cuda.get_rng_state()
     state = {
         "format": 1,
         "network": watch.network,
@@ -44,8 +41,9 @@ def save(run: TrainState, watch: Watch, *, best: bool, needed: bool) -> None:
         "student": distributed.bare(run.student).state_dict(),
         "optimizer": run.optimizer.state_dict(),
         "ema": None if run.ema is None else run.ema.state_dict(),
-        "rng": distributed.gathered(rng),
+        "rng": distributed.gathered(random_state(run.precision.device)),
         "seconds": watch.seconds(),
+        "peak_memory": watch.peak_memory(run.precision.device),
         "not_finite": watch.guard.count,
         "save_seconds": watch.save_seconds,
     } | watch.evaluations.state_dict(run)
@@ -86,14 +84,12 @@ def restore(run: TrainState, watch: Watch, state: dict[str, Any]) -> list[str]:
         first = " ".join(str(error).split())[:200]
         raise NoCheckpointError(f"{folder}: does not fit this recipe ({first}); use --fresh") from None
     watch.seconds_before, watch.save_seconds = state["seconds"], state["save_seconds"]
+    watch.peak_before = state.get("peak_memory")  # checkpoints of kd 0.2 have none
     watch.guard.count = state["not_finite"]
     before, now = len(state["rng"]), distributed.world()
     if before != now:
         return [f"saved by {before} processes, resumed by {now}: not bit-identical to an uninterrupted run"]
-    rng = state["rng"][distributed.rank()]
-    torch.set_rng_state(rng["cpu"])
-    if "cuda" in rng and torch.cuda.is_available():
-        torch.cuda.set_rng_state(rng["cuda"])
+    set_random_state(run.precision.device, state["rng"][distributed.rank()])
     return []
 
 

@@ -19,6 +19,7 @@ from kd.data.dataset import FirstImages
 from kd.data.survey import summarize, survey
 from kd.errors import LockedError, NotDeterministicError, RecipeError, StorageError
 from kd.machine import deterministic, hardware, slow_path, versions
+from kd.memory import restart_peak
 from kd.parts.assemble import Parts, assemble, with_length_of, with_trained_teacher
 from kd.parts.dry_run import dry_run
 from kd.recipe import Recipe, baseline_of, first_seed, to_yaml
@@ -182,6 +183,7 @@ class Session:
                 for line in [*lines, *distributed.first(lambda: _changed_versions(run_dir))]:
                     say(f"  {line}")
                 distributed.first(lambda: _describe(parts, run_dir))
+                restart_peak(parts.precision.device)
                 teacher = score_teacher(parts, run_dir, self.stop, say)
                 role = role or ("student" if recipe.distill else "baseline")
                 result = train_run(

@@ -9,7 +9,8 @@ from types import FrameType
 from kd import distributed
 from kd.errors import StoppedError
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGBREAK")  # no system has all
+SIGNALS = tuple(signal.Signals[name] for name in NAMES if hasattr(signal, name))
 PATIENCE = 8.0  # seconds for which a run still waits for data after a signal
 ECHO = 2.0  # seconds in which torchrun may forward a signal that its processes have received already
 
@@ -53,9 +54,11 @@ class Stop:
 
 @contextmanager
 def stopping() -> Iterator[Stop]:
-    """Catch the stop signals while the block runs."""
+    """Catch the stop signals while the block runs; a SIGHUP that is ignored, as `nohup` asks, stays ignored."""
     stop = Stop()
-    before = {number: signal.signal(number, stop.handle) for number in SIGNALS}
+    nohup = [signal.SIGHUP] if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_IGN else []
+    caught = [number for number in SIGNALS if number not in nohup]
+    before = {number: signal.signal(number, stop.handle) for number in caught}
     try:
         yield stop
     finally:

@@ -3,6 +3,9 @@
 import time
 from dataclasses import dataclass, field
 
+import torch
+
+from kd import memory
 from kd.train.checkpoint import Checkpoints
 from kd.train.evaluation import Evaluations
 from kd.train.guard import Guard
@@ -23,6 +26,7 @@ class Watch:
         save_every: steps between two checkpoints; 0: only at the end.
         network: the student's type of network; a checkpoint of another type is refused.
         seconds_before: the time of earlier sessions of this run.
+        peak_before: the peak memory of earlier sessions, in bytes.
         save_seconds: the time that the last checkpoint took to write.
         began: when this session began.
     """
@@ -35,6 +39,7 @@ class Watch:
     save_every: int = 0
     network: str = ""
     seconds_before: float = 0.0
+    peak_before: int | None = None
     save_seconds: float = 0.0
     began: float = field(default_factory=time.monotonic)
 
@@ -45,3 +50,8 @@ class Watch:
     def seconds(self) -> float:
         """Seconds of training, over all sessions."""
         return self.seconds_before + time.monotonic() - self.began
+
+    def peak_memory(self, device: torch.device) -> int | None:
+        """Bytes of this process at the peak, over all sessions; None where they are not measured."""
+        peaks = [peak for peak in (self.peak_before, memory.peak_memory(device)) if peak is not None]
+        return max(peaks, default=None)

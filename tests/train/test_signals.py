@@ -8,15 +8,28 @@ from kd.errors import StoppedError
 from kd.train.signals import Stop, stopping
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2])
-def test_the_first_signal_is_recorded(number):
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2"])
+def test_the_first_signal_is_recorded(name):
+    number = signal.Signals[name]
     before = signal.getsignal(number)
     with stopping() as stop:
         os.kill(os.getpid(), number)
         assert stop.signal == number
-        with pytest.raises(StoppedError, match=f"stopped by {signal.Signals(number).name}; the same command resumes"):
+        with pytest.raises(StoppedError, match=f"stopped by {name}; the same command resumes") as stopped:
             stop.check()
+    assert stopped.value.exit_status == 128 + number
     assert signal.getsignal(number) == before
+
+
+def test_nohup_keeps_a_run_alive_when_its_terminal_is_closed():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with stopping() as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert stop.agreed() is None
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_a_signal_during_the_agreement_of_the_ranks_is_kept_for_the_next(monkeypatch):

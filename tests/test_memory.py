@@ -1,0 +1,88 @@
+"""Peak memory: of the work since the last restart, in bytes on every system."""
+
+import re
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from tiny import cut_at, read, run, write_recipes
+
+from kd import memory
+from kd.memory import peak_memory, restart_peak
+from kd.recipe import baseline_of
+from kd.runs import read_result, run_directory
+
+CPU, MB = torch.device("cpu"), 2**20
+linux = pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="only Linux can restart the peak")
+
+
+@linux
+def test_a_restart_forgets_the_peak_before_it():
+    restart_peak(CPU)
+    before = peak_memory(CPU)
+    large = torch.ones(64 * MB // 4)
+    assert 60 * MB < peak_memory(CPU) - before < 80 * MB
+    del large
+    assert peak_memory(CPU) - before > 60 * MB
+    restart_peak(CPU)
+    assert peak_memory(CPU) - before < 20 * MB
+
+
+def test_without_proc_the_unit_is_that_of_the_system(monkeypatch, tmp_path):
+    """`ru_maxrss` is in KiB, but in bytes on macOS; Windows has none."""
+    monkeypatch.setattr(memory, "_PROCESS", tmp_path)
+    usage = SimpleNamespace(RUSAGE_SELF=0, getrusage=lambda who: SimpleNamespace(ru_maxrss=3000))
+    monkeypatch.setitem(sys.modules, "resource", usage)
+    restart_peak(CPU)
+    monkeypatch.setattr(sys, "platform", "freebsd")
+    assert peak_memory(CPU) == 3000 * 1024
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert peak_memory(CPU) == 3000
+    monkeypatch.setitem(sys.modules, "resource", None)
+    assert peak_memory(CPU) is None
+    assert peak_memory(torch.device("mps")) is None
+
+
+HUNGRY = "self.head(self.drop(low + 0 * torch.ones(self.taps['low'].channels * 2**19)[0]))"  # 2 MB a channel
+
+
+@linux
+def test_each_run_of_a_command_has_its_own_peak(tmp_path):
+    """Teacher, student and baseline in one process: the first is the largest."""
+    path = write_recipes(tmp_path)
+    file = tmp_path / "nets.py"
+    file.write_text(file.read_text().replace("self.head(self.drop(low))", HUNGRY))
+    teacher = tmp_path / "teacher.yaml"
+    teacher.write_text(teacher.read_text().replace("channels: 8", "channels: 40"))
+    recipe = read(path, "train.steps=2", "distill.hint=null")
+    run(recipe, tmp_path / "runs", baseline=True)
+    recipes = (recipe.teacher_recipe, recipe, baseline_of(recipe))
+    large, distilled, plain = (read_result(run_directory(each, tmp_path / "runs", 0)).peak_memory for each in recipes)
+    assert large - plain > 50 * MB  # 80 MB against 8
+    assert distilled - plain > 50 * MB  # the teacher runs in every step
+
+
+def test_the_peak_of_a_resumed_run_is_the_highest_of_its_sessions(tmp_path, monkeypatch):
+    recipe = baseline_of(read(write_recipes(tmp_path)))
+    monkeypatch.setattr(memory, "peak_memory", lambda device: 3000)
+    cut_at(4, recipe, tmp_path / "runs")
+    monkeypatch.setattr(memory, "peak_memory", lambda device: 20)
+    (run_dir,), _ = run(recipe, tmp_path / "runs")
+    assert read_result(run_dir).peak_memory == 3000
+
+
+def test_where_memory_is_not_measured_nothing_is_shown(tmp_path, monkeypatch, capsys):
+    from kd.cli import main
+
+    monkeypatch.setattr(memory, "peak_memory", lambda device: None)
+    monkeypatch.setattr("kd.diagnose.plan.peak_memory", lambda device: None)
+    path = write_recipes(tmp_path)
+    runs = ["--runs", str(tmp_path / "runs")]
+    assert main(["run", str(path), "--trust", "teacher=null", "distill=null", *runs]) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"plan: .*, until about [\d: -]+; disk at most ", out)
+    (run_dir,) = (tmp_path / "runs").glob("*/seed0")
+    assert read_result(run_dir).peak_memory is None
+    assert main(["compare", str(run_dir), "--no-page"]) == 0
