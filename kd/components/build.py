@@ -15,6 +15,7 @@ from kd.components.signatures import misfits, parameters
 from kd.errors import DataError, RecipeError, did_you_mean, raised
 from kd.recipe import Recipe, Use
 from kd.recipe.schema import components
+from kd.recipe.sources import Code
 from kd.recipe.trust import TRUSTED, is_trusted
 from kd.types import SegmentationDataset
 
@@ -64,7 +65,8 @@ class Maker:
         if not source:
             raise RecipeError(f"{where}: must be package.module.Name or file.py:Name, got '{use.use}'")
         if colon == ":":
-            module = _module_of_file(self._folder / source, where)
+            code = None if self._recipe is None else self._recipe.sources.code.get(source)
+            module = _module_of_file(self._folder / source, code, where)
         else:
             _refuse_shadow(source, where)
             module = _module(source, where)
@@ -163,6 +165,8 @@ class Maker:
             return {key: self._built(item, facts) for key, item in value.items()}
         if isinstance(value, list):
             return [self._built(item, facts) for item in value]
+        if isinstance(value, str) and self._recipe is not None:
+            self._recipe.sources.check(value)
         return value
 
 
@@ -223,11 +227,12 @@ def _module(name: str, where: str) -> types.ModuleType:
         raise RecipeError(f"{where}: importing {name} failed: {_import_error(error, None)}") from error
 
 
-def _module_of_file(file: Path, where: str) -> types.ModuleType:
-    if not file.is_file():
+def _module_of_file(file: Path, code: Code | None, where: str) -> types.ModuleType:
+    """The module of a file that a recipe names, from its `code` as the recipe holds it."""
+    if code is None and not file.is_file():
         raise RecipeError(f"{where}: no file {file}")
     try:
-        return files.load(file)
+        return files.load(code or file)
     except (Exception, SystemExit) as error:  # a user's file may raise anything
         raise RecipeError(f"{where}: importing {file} failed: {_import_error(error, file)}") from error
 

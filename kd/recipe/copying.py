@@ -38,7 +38,7 @@ def summaries() -> list[Summary]:
 
 
 def copy_recipe(path: str | Path, folder: Path) -> Path:
-    """Copy a recipe and the files that it names (its teacher's recipe, `file.py`) into a folder, with their schema.
+    """Copy a recipe, its teacher's, and their `file.py` with what it imports beside it into a folder, with the schema.
 
     They come into a folder named as theirs, `shapes/x.yaml` into `folder/shapes/`, so recipes of two collections never
     meet. A shipped recipe of this name comes before a file.
@@ -57,7 +57,9 @@ def copy_recipe(path: str | Path, folder: Path) -> Path:
     contents = {folder / SCHEMA: json.dumps(json_schema(), indent=2).encode() + b"\n"}
     for recipe in (first, *teachers(first)):
         named = [recipe.folder / use.use.rpartition(":")[0] for use in components(recipe) if ":" in use.use]
-        for file in (recipe.file, *named):
+        for name, code in recipe.sources.code.items():
+            named += [(recipe.folder / name).parent / module for module in code.modules]
+        for file in (recipe.file, *dict.fromkeys(named)):
             if not file.resolve().is_relative_to(source):
                 raise RecipeError(f"{recipe.file}: {file} is outside {source}; copy it by hand")
             copy = target / file.resolve().relative_to(source)

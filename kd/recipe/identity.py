@@ -1,17 +1,18 @@
 """Which recipes are the same: the scope of a key, recipes as plain data, and the id that names a recipe's runs.
 
-The id is the beginning of the SHA-256 of a recipe without defaults, seeds and machine settings. It includes a teacher's
-recipe as that recipe's id, and a component of `file.py` as the file's SHA-256.
+The id is the beginning of the SHA-256 of a recipe's meaning: without defaults, seeds and machine settings, with the
+order of mappings such as `classes`, and with the content of every file that it names instead of the file's place. It
+includes a teacher's recipe as that recipe's id.
 """
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from enum import Enum
 from typing import Any, TypeVar
 
-from kd.recipe.moved import first_names
 from kd.recipe.section import Component, Section
+from kd.recipe.sources import Sources
 
 S = TypeVar("S", bound=Section)
 
@@ -27,39 +28,64 @@ class Scope(Enum):
     RUN = "run"  # a single run of the recipe
 
 
+class Named(Enum):
+    """What the text of a key may name; marks a field, as `Scope` does. Arguments of components may name files too."""
+
+    FILE = "file"  # weights: a file or a run directory, which counts by its content and not by its place
+
+
 def plain(
     value: Any,
     component: Callable[[str], str] = str,
+    file: Callable[[str], str] = str,
     *,
     defaults: bool = True,
     without: Iterable[Scope] = (),
+    ordered: bool = False,
 ) -> Any:
     """A section, or a value in one, as plain data.
 
     Args:
         value: the section or value.
         component: replaces the path of each component.
+        file: replaces each text that may name a file.
         defaults: whether values equal to their default are kept.
         without: the scopes whose keys are left out; `Scope` for all, which leaves the meaning.
+        ordered: whether mappings whose order may mean something (`classes`) become lists of pairs; the keys of
+            sections, the names of arguments and those of terms have no order.
     """
     scopes = frozenset(without)
-    if isinstance(value, Section):
-        tree = {}
-        for name, field in type(value).model_fields.items():
+
+    def section_of(section: Section) -> dict[str, Any]:
+        tree: dict[str, Any] = {}
+        for name, field in type(section).model_fields.items():
             if any(mark in scopes for mark in field.metadata if isinstance(mark, Scope)):
                 continue
-            item = getattr(value, name)
-            if name == "args" and isinstance(value, Component) and Scope.MACHINE in scopes:
-                item = {key: argument for key, argument in item.items() if key not in value.machine_args}
-            if defaults or field.is_required() or item != field.get_default(call_default_factory=True):
-                is_path = name == "use" and item
-                tree[name] = component(item) if is_path else plain(item, component, defaults=defaults, without=scopes)
+            item, is_args = getattr(section, name), name == "args"
+            if is_args and isinstance(section, Component) and Scope.MACHINE in scopes:
+                item = {key: argument for key, argument in item.items() if key not in section.machine_args}
+            if not (defaults or field.is_required() or item != field.get_default(call_default_factory=True)):
+                continue
+            names_files = is_args or Named.FILE in field.metadata
+            if name == "use" and item:
+                tree[name] = component(item)
+            elif isinstance(item, dict) and (is_args or any(isinstance(part, Section) for part in item.values())):
+                tree[name] = {key: value_of(part, names_files) for key, part in item.items()}
+            else:
+                tree[name] = value_of(item, names_files)
         return tree
-    if isinstance(value, dict):
-        return {key: plain(item, component, defaults=defaults, without=scopes) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(item, component, defaults=defaults, without=scopes) for item in value]
-    return value
+
+    def value_of(value: Any, names_files: bool) -> Any:
+        if isinstance(value, Section):
+            return section_of(value)
+        if isinstance(value, dict):
+            items = {key: value_of(item, names_files) for key, item in value.items()}
+            return [list(pair) for pair in items.items()] if ordered else items
+        if isinstance(value, (list, tuple)):
+            return [value_of(item, names_files) for item in value]
+        return file(value) if names_files and isinstance(value, str) else value
+
+    return value_of(value, False)
 
 
 def with_machine_settings(section: S, source: S) -> S:
@@ -80,27 +106,27 @@ def with_machine_settings(section: S, source: S) -> S:
     return section.model_copy(update=update)
 
 
-def identity(recipe: Section, digests: Mapping[str, str], teacher_id: str | None) -> str:
+def named_files(section: Section) -> list[str]:
+    """The texts in a section that may name a file: weights, and arguments of components at any depth."""
+    texts: list[str] = []
+
+    def note(text: str) -> str:
+        texts.append(text)
+        return text
+
+    plain(section, file=note)
+    return texts
+
+
+def identity(recipe: Section, sources: Sources, teacher_id: str | None) -> str:
     """8 hex digits that name the runs of a recipe.
 
     Args:
         recipe: checked in shape.
-        digests: of each `file.py` that it names, as it names it, the SHA-256 in hex digits.
+        sources: the files that it names.
         teacher_id: the id of its teacher's recipe; None without one.
     """
-
-    def component(text: str) -> str:
-        file, colon, name = text.rpartition(":")
-        return f"{digests.get(file, file)}:{name}" if colon else text
-
-    tree = plain(recipe, component, defaults=False, without=Scope)
+    tree = plain(recipe, sources.component, sources.content, defaults=False, without=Scope, ordered=True)
     if teacher_id is not None:
         tree["teacher"] = {"recipe": teacher_id}
-    return hashlib.sha256(json.dumps(_canonical(first_names(tree)), sort_keys=True).encode()).hexdigest()[:8]
-
-
-def _canonical(value: Any) -> Any:
-    """`value` with text keys only, so that JSON can sort them."""
-    if isinstance(value, dict):
-        return {k if isinstance(k, str) else f"!{k!r}": _canonical(v) for k, v in value.items()}
-    return [_canonical(v) for v in value] if isinstance(value, list) else value
+    return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:8]

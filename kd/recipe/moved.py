@@ -1,8 +1,7 @@
-"""Names of version 0.1.0 in recipes: they are read with a warning, and ids are still computed from them.
+"""Recipes of versions 0.1 and 0.2: old names are read with a warning, and runs are found by their old ids."""
 
-So a recipe of that version, and the same recipe with today's names, find the runs that either has made.
-"""
-
+import hashlib
+import json
 import warnings
 from collections.abc import Mapping
 from functools import reduce
@@ -10,6 +9,9 @@ from operator import getitem
 from typing import Any
 
 from kd.errors import Path_, Position
+from kd.recipe.identity import Scope, plain
+from kd.recipe.section import Section
+from kd.recipe.sources import Sources
 
 MODULES = {"kd.engine.schedule": "kd.schedules"}  # of components: then -> now
 CONVENTIONS = {"house": "default"}  # of the losses below: then -> now
@@ -43,8 +45,35 @@ def update(data: Any, positions: Mapping[Path_, Position], *, warn: bool) -> Non
         warnings.warn(f"{first}: {', '.join(replaced)}; update the recipe", stacklevel=2)
 
 
+def old_identity(recipe: Section, sources: Sources, teacher_id: str | None) -> str:
+    """The id that versions 0.1 and 0.2 gave to a recipe: without the order of mappings and the content of most files.
+
+    Args:
+        recipe: checked in shape.
+        sources: the files that it names.
+        teacher_id: the old id of its teacher's recipe; None without one.
+    """
+
+    def component(text: str) -> str:
+        file, colon, name = text.rpartition(":")
+        code = sources.code.get(file) if colon else None
+        return text if code is None else f"{hashlib.sha256(code.modules[code.file.name]).hexdigest()}:{name}"
+
+    tree = plain(recipe, component, defaults=False, without=Scope)
+    if teacher_id is not None:
+        tree["teacher"] = {"recipe": teacher_id}
+    return hashlib.sha256(json.dumps(_with_text_keys(first_names(tree)), sort_keys=True).encode()).hexdigest()[:8]
+
+
+def _with_text_keys(value: Any) -> Any:
+    """`value` with text keys only, so that JSON can sort them."""
+    if isinstance(value, dict):
+        return {k if isinstance(k, str) else f"!{k!r}": _with_text_keys(v) for k, v in value.items()}
+    return [_with_text_keys(v) for v in value] if isinstance(value, list) else value
+
+
 def first_names(tree: Any) -> Any:
-    """A recipe's plain data with the names of version 0.1.0, which ids are computed from."""
+    """A recipe's plain data with the names of version 0.1.0, which its ids were computed from."""
     if isinstance(tree, dict):
         section = {key: first_names(value) for key, value in tree.items()}
         modules, conventions = ({new: old for old, new in names.items()} for names in (MODULES, CONVENTIONS))

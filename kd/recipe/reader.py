@@ -1,9 +1,8 @@
 """Read a recipe: every mistake as `file:line:column: path: what`, all of a file at once.
 
-Nothing that a recipe names is imported here. The recipe, its teacher's and every `file.py` are opened once.
+Nothing that a recipe names is imported here. The recipe, its teacher's and every file that it names are opened once.
 """
 
-import hashlib
 import os
 import shlex
 from collections.abc import Iterable
@@ -15,16 +14,24 @@ import yaml
 from pydantic import ValidationError
 
 from kd.errors import Mistake, Path_, Position, RecipeError, fail
-from kd.reading import read_bytes
 from kd.recipe import catalogue, moved, shipped, yaml12
 from kd.recipe.explain import explained
+from kd.recipe.identity import named_files
 from kd.recipe.overrides import override
 from kd.recipe.recipe import Recipe, teachers, with_machine_of
 from kd.recipe.schema import Section, components, held
+from kd.recipe.sources import Sources, digest_of, read_code
 from kd.recipe.trust import untrusted
 
 
-def read_recipe(path: str | Path, overrides: Iterable[str] = (), *, trust: bool = False, id: str = "") -> Recipe:
+def read_recipe(
+    path: str | Path,
+    overrides: Iterable[str] = (),
+    *,
+    trust: bool = False,
+    id: str = "",
+    sources: Sources | None = None,
+) -> Recipe:
     """Read and check one recipe file, and the recipe of its teacher.
 
     Args:
@@ -32,6 +39,7 @@ def read_recipe(path: str | Path, overrides: Iterable[str] = (), *, trust: bool 
         overrides: `path=value` texts in YAML syntax, list items by index; `null` takes a term or an optional value out.
         trust: whether it may name code outside `kd.recipe.trust.TRUSTED`. Nothing is imported here in any case.
         id: of a recipe kept in a run directory: no other file is opened, and `teacher_recipe` is None.
+        sources: with `id`, the files that the recipe names as the run directory keeps them.
 
     Raises:
         RecipeError: with every mistake in it; or a file that it names cannot be read.
@@ -41,13 +49,15 @@ def read_recipe(path: str | Path, overrides: Iterable[str] = (), *, trust: bool 
     inside = file.parent if id else None
     recipe = _read_file(file, overrides, trust, trusting, inside=inside, warn=not id)  # nobody mends a run directory's
     if id:
-        recipe._id = id
+        recipe._id, recipe._sources = id, sources or Sources()
         return recipe
     return _follow(recipe, () if overrides else (file.resolve(),), trusting)
 
 
 def imports(path: str | Path) -> list[str]:
-    """Every component that a recipe names, its teacher's recipe included; nothing is imported.
+    """Every component that a recipe names, its teacher's included, and the files beside `file.py` that it imports.
+
+    Nothing is imported.
 
     `kd.recipe.trust.is_trusted` decides which of them need `--trust`.
 
@@ -60,6 +70,9 @@ def imports(path: str | Path) -> list[str]:
         folder = os.path.relpath(recipe.folder, first.folder)
         named = (use.use for use in components(recipe))
         paths += [os.path.normpath(f"{folder}/{name}") if ":" in name else name for name in named]
+        for name, code in recipe.sources.code.items():
+            modules = sorted(code.modules.keys() - {code.file.name})
+            paths += [os.path.normpath(f"{folder}/{name}/../{module}") for module in modules]
     return list(dict.fromkeys(paths))
 
 
@@ -99,7 +112,7 @@ def _read_file(
 
 def _follow(recipe: Recipe, seen: tuple[Path, ...], trusting: str) -> Recipe:
     """Read the files that a recipe names, and set its id; `seen` are the recipes whose teachers lead to it."""
-    recipe._digests = _digests(recipe)
+    recipe._sources = _sources(recipe)
     if recipe.teacher is not None and recipe.teacher.recipe is not None:
         where, file = f"{recipe.at('teacher', 'recipe')}: teacher.recipe", recipe.folder / recipe.teacher.recipe
         if not file.is_file():
@@ -111,20 +124,18 @@ def _follow(recipe: Recipe, seen: tuple[Path, ...], trusting: str) -> Recipe:
     return recipe.changed()
 
 
-def _digests(recipe: Recipe) -> dict[str, str]:
-    """The SHA-256 of every `file.py` that a recipe names, in hex digits.
+def _sources(recipe: Recipe) -> Sources:
+    """The files that a recipe names, read now.
 
-    A file that cannot be read is left out, and reported when its component is checked: a recipe can be listed and
-    copied without it.
+    Code that cannot be read is left out, and reported when its component is checked: a recipe can be listed and copied
+    without it.
     """
-    digests: dict[str, str] = {}
-    for use in components(recipe):
-        file, colon, _ = use.use.rpartition(":")
-        if colon and file not in digests:
-            with suppress(RecipeError):
-                content = read_bytes(recipe.folder / file, "a Python file", RecipeError)
-                digests[file] = hashlib.sha256(content).hexdigest()
-    return digests
+    code = {}
+    for file in dict.fromkeys(use.use.rpartition(":")[0] for use in components(recipe) if ":" in use.use):
+        with suppress(RecipeError):
+            code[file] = read_code(recipe.folder / file)
+    digests = {text: digest_of(text) for text in dict.fromkeys(named_files(recipe))}
+    return Sources(code, {text: digest for text, digest in digests.items() if digest is not None})
 
 
 def _locate(value: Any, positions: dict[Path_, Position], path: Path_) -> None:

@@ -1,7 +1,7 @@
 """A recipe, and the recipes derived from it: its teacher's, its baseline's, the same with other values."""
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field, PrivateAttr, ValidationInfo, field_v
 from kd.errors import nearest
 from kd.recipe import yaml12
 from kd.recipe.identity import Scope, identity, plain, with_machine_settings
+from kd.recipe.moved import old_identity
 from kd.recipe.schema import (
     CacheConfig,
     DataConfig,
@@ -29,6 +30,7 @@ from kd.recipe.schema import (
     Use,
     term_name,
 )
+from kd.recipe.sources import Sources
 
 
 class Recipe(Section):
@@ -77,7 +79,8 @@ class Recipe(Section):
     _overrides: tuple[str, ...] = PrivateAttr(default=())
     _id: str = PrivateAttr(default="")
     _teacher_recipe: "Recipe | None" = PrivateAttr(default=None)
-    _digests: Mapping[str, str] = PrivateAttr(default_factory=dict)  # `file.py` as a recipe names it -> its SHA-256
+    _old_id: str = PrivateAttr(default="")
+    _sources: Sources = PrivateAttr(default_factory=Sources)
 
     @field_validator("distill")
     @classmethod
@@ -159,6 +162,16 @@ class Recipe(Section):
         return self._id
 
     @property
+    def old_id(self) -> str:
+        """The id that versions 0.1 and 0.2 gave it."""
+        return self._old_id
+
+    @property
+    def sources(self) -> Sources:
+        """The files that it names, as they were when it was read."""
+        return self._sources
+
+    @property
     def teacher_recipe(self) -> "Recipe | None":
         """The recipe of its teacher, with the machine settings and trust of this one."""
         return self._teacher_recipe
@@ -174,7 +187,8 @@ class Recipe(Section):
         if copy.teacher is None:
             copy._teacher_recipe = None
         teacher = copy._teacher_recipe
-        copy._id = identity(copy, self._digests, None if teacher is None else teacher.id)
+        copy._id = identity(copy, self._sources, None if teacher is None else teacher.id)
+        copy._old_id = old_identity(copy, self._sources, None if teacher is None else teacher.old_id)
         return copy
 
     def resolved(self, without: Iterable[Scope] = ()) -> dict[str, Any]:

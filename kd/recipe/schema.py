@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
 
-from kd.recipe.identity import Scope
+from kd.recipe.identity import Named, Scope
 from kd.recipe.section import Arguments, Component, Section, Use, held
 from kd.recipe.values import (
     Address,
@@ -55,7 +55,7 @@ __all__ = [
 class WeightsConfig(Section):
     """Weights, and how to read them where the file alone does not determine it."""
 
-    file: Text = Field(
+    file: Annotated[Text, Named.FILE] = Field(
         description="`imagenet`, a torchvision name, a run directory or a file, relative to the current folder."
     )
     key: Text | None = Field(
@@ -93,7 +93,9 @@ class TeacherConfig(Section):
     recipe: Text | None = Field(
         default=None, description="The teacher's recipe, relative to this one; trained first if it has no finished run."
     )
-    run: Text | None = Field(default=None, description="A finished run directory, relative to the current folder.")
+    run: Annotated[Text | None, Named.FILE] = Field(
+        default=None, description="A finished run directory, relative to the current folder."
+    )
     use: ComponentPath | None = Field(
         default=None, description="A network that needs no run; num_classes and in_channels come from the data."
     )
@@ -102,7 +104,7 @@ class TeacherConfig(Section):
         description="The student's own moving average teaches, with this decay; no other teacher is needed.",
     )
     args: Arguments = Field(default_factory=dict, description="Keyword arguments of the network; only with `use`.")
-    weights: Weights | None = Field(
+    weights: Annotated[Weights | None, Named.FILE] = Field(
         default=None,
         description="Trained weights: a file, relative to the current folder, or a name; only with `use`.",
         validate_default=True,
@@ -128,7 +130,9 @@ class TeacherConfig(Section):
 class StudentConfig(Component):
     """The network that learns."""
 
-    weights: Weights | None = Field(default=None, description="Initial weights: `imagenet`, or as for the teacher.")
+    weights: Annotated[Weights | None, Named.FILE] = Field(
+        default=None, description="Initial weights: `imagenet`, or as for the teacher."
+    )
     freeze: Names = Field(
         default=(),
         description="Modules of the network that do not train: weights and statistics stay as loaded, dropout is off.",

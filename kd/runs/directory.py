@@ -16,12 +16,15 @@ from kd.recipe import Recipe, read_recipe
 def run_directory(recipe: Recipe, runs: Path, seed: int) -> Path:
     """`runs/<stem>-<id>/seed<k>`, or the directory of a recipe with another name and the same id, if it exists.
 
-    Distilled recipes that share a baseline therefore train it once.
+    Distilled recipes that share a baseline therefore train it once. A run of version 0.1 or 0.2 is found by its old id.
     """
     name = f"{recipe.stem}-{recipe.id}"
     if not (runs / name).is_dir():
         name = min((path.name for path in runs.glob(f"*-{recipe.id}")), default=name)
-    return runs / name / f"seed{seed}"
+    run_dir = runs / name / f"seed{seed}"
+    if run_dir.is_dir() or not recipe.old_id:
+        return run_dir
+    return min(runs.glob(f"*-{recipe.old_id}/seed{seed}"), default=run_dir)
 
 
 def is_finished(run_dir: Path) -> bool:

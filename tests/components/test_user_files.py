@@ -14,6 +14,7 @@ from kd.components import Maker
 from kd.components.user_files import importable, load
 from kd.data.loader import training_batches
 from kd.data.split import Split
+from kd.errors import RecipeError
 from kd.recipe import read_recipe
 from kd.recipe.schema import Use
 
@@ -82,11 +83,71 @@ def test_the_name_of_a_file_as_a_module(tmp_path: Path) -> None:
     (odd / "c d.py").write_text("value = 1")
     name = importable(odd / "c d.py")
     assert name.startswith("kd.components.user_files.")
-    assert name.count(".") == 3
-    assert load(odd / "c d.py").value == 1
-    assert importlib.import_module(name) is load(odd / "../a.b%2E/c d.py")
+    assert name.count(".") == 4
+    module = load(odd / "c d.py")
+    assert module.value == 1
+    assert module.__file__ == str(odd / "c d.py")  # what it reads beside itself is beside the original
+    assert importlib.import_module(name) is load(odd / "../a.b%2E/c d.py") is module
     assert str(tmp_path) not in sys.path
-    with pytest.raises(FileNotFoundError):
+    assert [path.name for path in odd.iterdir()] == ["c d.py"]  # no bytecode
+    with pytest.raises(RecipeError, match=r"none\.py: no such file"):
         load(tmp_path / "none.py")
     with pytest.raises(ModuleNotFoundError):
         importlib.import_module("kd.nothing")
+
+
+def test_code_runs_as_it_was_when_the_recipe_was_read(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text("import part\n\ndef value():\n    return part.number\n")
+    (tmp_path / "part.py").write_text("number = 1\n")
+    (tmp_path / "r.yaml").write_text(ALONE.replace("kd.losses.CrossEntropy", "mine.py:value"))
+    before = read_recipe(tmp_path / "r.yaml", trust=True)
+    (tmp_path / "part.py").write_text("number = 2\n")
+    after = read_recipe(tmp_path / "r.yaml", trust=True)
+    file.unlink()
+    (tmp_path / "part.py").unlink()
+    values = [Maker(recipe).find(recipe.supervised.loss)() for recipe in (before, after, before)]
+    assert values == [1, 2, 1]
+    assert before.id != after.id
+
+
+SIBLINGS = """\
+from __future__ import annotations
+
+import random  # Python's, although there is a random.py here
+import lib.deep
+import lib.deep as deep
+import part as renamed, math
+from lib import deep as also
+from lib.deep import number
+from . import part
+
+
+def values():
+    import part as late
+
+    same = lib.deep is deep is also and renamed is part is late
+    return same, number, part.doubled, random.random() < 1, math.pi > 3, late.__file__
+"""
+
+
+def test_a_file_imports_those_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "mine.py").write_text(SIBLINGS)
+    (tmp_path / "random.py").write_text("raise RuntimeError")
+    (tmp_path / "part.py").write_text("from lib.deep import number\n\ndoubled = 2 * number\n")
+    (tmp_path / "lib/__init__.py").write_text("")
+    (tmp_path / "lib/deep.py").write_text("from .other import number\nimport part\n")
+    (tmp_path / "lib/other.py").write_text("number = 3\n")
+    module = load(tmp_path / "mine.py")
+    assert module.values() == (True, 3, 6, True, True, str(tmp_path / "part.py"))
+    assert not {"part", "lib"} & sys.modules.keys()
+    assert module.__name__ == importable(tmp_path / "mine.py")
+
+
+def test_two_folders_have_modules_of_the_same_name(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "part.py").write_text(f"name = {name!r}")
+        (tmp_path / name / "mine.py").write_text("from part import name")
+    assert [load(tmp_path / name / "mine.py").name for name in ("a", "b")] == ["a", "b"]

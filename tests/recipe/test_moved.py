@@ -25,10 +25,12 @@ def test_an_old_path_is_read_with_one_line_that_gives_the_new_one(folder: Path) 
     assert recipe.distill["kl"].weight.use == "kd.schedules.linear"
 
 
-def test_a_run_keeps_its_id(folder: Path) -> None:
+def test_a_recipe_with_an_old_name_has_the_same_ids(folder: Path) -> None:
     with pytest.warns(UserWarning, match="is now"):
         old = read(ALONE + OLD)
-    assert read(ALONE + NEW).id == old.id == "aed46b8c"  # as version 0.1.0 computed it
+    new = read(ALONE + NEW)
+    assert new.id == old.id
+    assert new.old_id == old.old_id == "aed46b8c"  # as version 0.1.0 computed it
     with pytest.warns(UserWarning, match="is now"):
         default = read(ALONE + "schedule: {use: kd.engine.schedule.poly, args: {power: 0.9}}\n")
     assert default.id == read(ALONE).id
@@ -44,7 +46,9 @@ def test_a_renamed_convention_is_read_and_keeps_the_id(folder: Path) -> None:
         "r.yaml:7:71: convention house is now default; update the recipe"
     ]
     assert old.distill["ickd"].loss.args["loss"].args == {"convention": "default"}
-    assert read(text.replace("house", "default")).id == old.id == "9f4a78fe"  # as version 0.1.0 computed it
+    new = read(text.replace("house", "default"))
+    assert new.id == old.id
+    assert new.old_id == old.old_id == "9f4a78fe"  # as version 0.1.0 computed it
 
 
 def test_the_recipe_of_a_run_directory_is_read_without_a_warning(folder: Path) -> None:
@@ -64,3 +68,19 @@ def test_only_renamed_components_have_other_first_names() -> None:
         "kd.schedules.poly",
     ):
         assert first_names(same) == same
+
+
+def test_the_old_id_knows_neither_order_nor_content(folder: Path) -> None:
+    """So a run of an old version is found, whatever its inputs were; it is not used again without a line."""
+    Path("classes.csv").write_text("sky\nroad\n")
+    Path("mine.py").write_text("import helper\nLoss = 1")
+    Path("helper.py").write_text("")
+    text = ALONE.replace("kd.data.Shapes", "kd.data.Folders, args: {classes: classes.csv, values: {0: sky, 1: road}}")
+    text = text.replace("kd.losses.CrossEntropy", "mine.py:Loss")
+    first = read(text, trust=True)
+    Path("classes.csv").write_text("road\nsky\n")
+    Path("helper.py").write_text("edited = True")
+    turned = read(text.replace("0: sky, 1: road", "1: road, 0: sky"), trust=True)
+    assert (turned.old_id, turned.id == first.id) == (first.old_id, False)
+    Path("mine.py").write_text("import helper\nLoss = 2")
+    assert read(text, trust=True).old_id != first.old_id

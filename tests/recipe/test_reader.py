@@ -3,6 +3,7 @@
 import gc
 import hashlib
 import json
+import os
 import random
 import re
 import subprocess
@@ -199,6 +200,72 @@ def test_what_changes_a_recipes_id_and_what_does_not(folder: Path) -> None:
              "student.weights=w.pt")  # fmt: skip
     ids = {first, *(read(ALONE, override).id for override in different)}
     assert len(ids) == len(different) + 1
+
+
+ORDERED = ALONE.replace("Shapes, ", "Shapes, args: {classes: {sky: 0, road: 1}, n: 3}, ")
+
+
+def test_the_order_of_a_mapping_in_args_is_meaning_and_that_of_keys_is_not(folder: Path) -> None:
+    first = read(ORDERED).id
+    assert read(ORDERED, "data.args.classes={sky: 0, road: 1}").id == first
+    assert read(ORDERED.replace("{sky: 0, road: 1}", "{'sky': 0x0, \"road\": 1}")).id == first
+    assert read(ORDERED.replace("classes: {sky: 0, road: 1}, n: 3", "n: 3, classes: {sky: 0, road: 1}")).id == first
+    assert read(ORDERED, "data.args.classes={road: 1, sky: 0}").id != first
+    assert (
+        read(ORDERED, "data.args.classes={0: sky, 1: road}").id
+        != read(ORDERED, "data.args.classes={'0': sky, '1': road}").id
+    )
+    terms = ["kl: {loss: {use: kd.losses.PixelKL}}", "cwd: {loss: {use: kd.losses.CWD}}"]
+    taught = [
+        f"{ALONE}teacher: {{use: teachers.FCNResNet50}}\ndistill: {{{', '.join(t)}}}\n" for t in (terms, terms[::-1])
+    ]
+    assert read(taught[0]).id == read(taught[1]).id
+    weights = ["'a.': 'b.', 'b.': 'c.'", "'b.': 'c.', 'a.': 'b.'"]  # replaced one after the other
+    ids = {read(ALONE, f"student.weights={{file: w.pt, rename: {{{rename}}}}}").id for rename in weights}
+    assert len(ids) == 2
+
+
+def test_files_count_by_their_content_wherever_they_are(folder: Path) -> None:
+    Path("a").mkdir()
+    Path("a/w.pt").write_bytes(b"weights")
+    Path("a/classes.csv").write_text("sky\nroad\n")
+    overrides = ("student.weights=a/w.pt", "data.args.classes=a/classes.csv")
+    first = read(ALONE, *overrides).id
+    Path("a").rename("b")
+    moved = read(ALONE, "student.weights={file: b/w.pt}", "data.args.classes=b/classes.csv")
+    assert read(ALONE, "student.weights=b/w.pt", "data.args.classes=b/classes.csv").id == first
+    assert moved.sources.files.keys() == {"b/w.pt", "b/classes.csv"}
+    assert read(ALONE, *overrides).id != first  # they are gone
+    for file in ("b/w.pt", "b/classes.csv"):
+        before = Path(file).read_bytes()
+        Path(file).write_bytes(before + b"\n")
+        assert read(ALONE, "student.weights=b/w.pt", "data.args.classes=b/classes.csv").id != first
+        Path(file).write_bytes(before)
+    Path("run").mkdir()
+    Path("run/student.safetensors").write_bytes(b"weights")
+    assert read(ALONE, "student.weights=run", "data.args.classes=b/classes.csv").id == first
+
+
+def test_what_is_no_regular_file_is_a_plain_text(folder: Path) -> None:
+    os.mkfifo("pipe.csv")
+    Path("folder.csv").mkdir()
+    Path("plain").write_text("a file without a suffix")
+    for text in ("pipe.csv", "folder.csv", "plain", "none.csv", "/dev/zero", "a\\0.csv"):
+        assert read(ALONE, f"data.args.classes='{text}'").sources.files == {}
+
+
+def test_an_edit_beside_a_file_is_another_recipe(folder: Path) -> None:
+    text = ALONE.replace("kd.losses.CrossEntropy", "mine.py:Loss")
+    Path("mine.py").write_text("def late():\n    from lib import part\n")
+    Path("lib").mkdir()
+    for file in ("lib/__init__.py", "lib/part.py", "unused.py"):
+        Path(file).write_text("")
+    first = read(text, trust=True)
+    assert [*first.sources.code["mine.py"].modules] == ["mine.py", "lib/part.py", "lib/__init__.py"]
+    Path("unused.py").write_text("edited = True")
+    assert read(text, trust=True).id == first.id
+    Path("lib/part.py").write_text("edited = True")
+    assert read(text, trust=True).id != first.id
 
 
 def test_the_id_is_the_hash_of_the_recipe_without_defaults(folder: Path) -> None:
