@@ -1,4 +1,4 @@
-"""A teacher's outputs, computed once for every view of every image and kept in memory-mapped files.
+"""A teacher's outputs, computed once for every view of every image and kept in files.
 
 <folder>/<16 hex digits of the key>/
     key.json                            what the key is computed from: teacher, data, augmentation, size, versions
@@ -15,6 +15,7 @@ import os
 import re
 import warnings
 import zlib
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from kd.storage import write_json
 from kd.types import Batch, Maps, Tapped, as_tuple
 
 _DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
+SUMS = 16  # bytes of a record's two sums
 _PRESENT = 1 << 32  # added to a checksum, so that an empty record differs from every full one
 
 
@@ -61,8 +63,9 @@ class CachedTeacher:
         digest = hashlib.sha256(json.dumps(self._key, sort_keys=True).encode()).hexdigest()
         self.folder = Path(recipe.cache.folder) / digest[:16]
         self._dtype_name, self._dtype = recipe.cache.dtype, _DTYPES[recipe.cache.dtype]
+        self._precision = precision
         self._stores: dict[str, _Store] = {}
-        self._failed = False
+        self.failed = ""  # why no further maps are kept
         self._addresses = dict.fromkeys(
             address for term in ("logits", *teacher.taps.addresses.values()) for address in as_tuple(term)
         )
@@ -71,10 +74,7 @@ class CachedTeacher:
         indices, views, sums = batch.keys.T.tolist()
         records = [index * self.views + view for index, view in zip(indices, views, strict=True)]
         self._open()
-        maps: dict[str, Tensor] = {}  # by address
-        for address, store in self._stores.items():
-            if (kept := store.read(records, sums)) is not None:
-                maps[address] = kept.to(batch.images.device, torch.float32, non_blocking=True)
+        maps = self._kept(records, sums)
         if maps.keys() < self._addresses.keys():
             maps = self._computed(batch, records, sums)
         at: dict[str, Maps] = {}
@@ -85,12 +85,12 @@ class CachedTeacher:
     @property
     def record_bytes(self) -> int:
         """The bytes of one view of one image on disk; 0 before the first call."""
-        return sum(store.map_bytes + 16 for store in self._stores.values())
+        return sum(store.map_bytes + SUMS for store in self._stores.values())
 
     def _open(self) -> None:
         """Open the files of earlier runs."""
         for address in self._addresses:
-            if address not in self._stores and self.folder.is_dir() and not self._failed:
+            if address not in self._stores and self.folder.is_dir() and not self.failed:
                 name = re.compile(rf"{re.escape(address)}-([\dx]+)-{self._dtype_name}\.maps")
                 for match in filter(None, (name.fullmatch(file.name) for file in self.folder.iterdir())):
                     self._open_store(address, tuple(map(int, match[1].split("x"))))
@@ -100,7 +100,19 @@ class CachedTeacher:
         try:
             self._stores[address] = _Store(stem, self.records, shape, self._dtype)
         except OSError as error:
-            self._give_up(error)
+            self._give_up("opened", error)
+
+    def _kept(self, records: list[int], sums: list[int]) -> dict[str, Tensor]:
+        """The maps of a batch that are kept, by address."""
+        maps: dict[str, Tensor] = {}
+        try:
+            for address, store in self._stores.items():
+                if (kept := store.read(records, sums)) is not None:
+                    maps[address] = self._precision.moved(kept).float()
+        except OSError as error:
+            self._give_up("read", error)
+            self._stores.clear()
+        return maps
 
     def _computed(self, batch: Batch, records: list[int], sums: list[int]) -> dict[str, Tensor]:
         output = self.teacher(batch)
@@ -121,7 +133,7 @@ class CachedTeacher:
         return rounded
 
     def _keep(self, address: str, records: list[int], sums: list[int], maps: Tensor) -> None:
-        if self._failed:
+        if self.failed:
             return
         try:
             if not self._stores:
@@ -131,19 +143,21 @@ class CachedTeacher:
             if address in self._stores:
                 self._stores[address].write(records, sums, maps.cpu().contiguous())
         except (OSError, StorageError) as error:
-            self._give_up(error)
+            self._give_up("written", error)
 
-    def _give_up(self, error: Exception) -> None:
-        if not self._failed:
-            self._failed = True
+    def _give_up(self, what: str, error: Exception) -> None:
+        """Keep no further maps."""
+        if not self.failed:
             reason = error.strerror if isinstance(error, OSError) else error
-            warnings.warn(
-                f"cache: {self.folder} is not written ({reason}); training continues without it", stacklevel=2
-            )
+            self.failed = f"{self.folder} is not {what} ({reason})"
+            warnings.warn(f"cache: {self.failed}; training continues without it", stacklevel=2)
 
 
 class _Store:
-    """The maps at one address: read through a memory map, written by `pwrite`, which can fail without killing.
+    """The maps at one address, read and written through files that are open but never mapped.
+
+    A page of a memory map that the disk has no room for, or that a damaged disk does not give, kills the process;
+    reading and writing raise an OSError.
 
     Args:
         stem: path without suffix.
@@ -153,22 +167,31 @@ class _Store:
     """
 
     def __init__(self, stem: Path, records: int, shape: tuple[int, ...], dtype: torch.dtype) -> None:
-        numbers = torch.Size(shape).numel()
-        self.map_bytes = numbers * dtype.itemsize
-        self._name = stem.name
-        paths = [stem.with_name(stem.name + suffix) for suffix in (".maps", ".sums")]
-        sizes = (records * self.map_bytes, records * 16)
-        self._files = [_sized(path, size) for path, size in zip(paths, sizes, strict=True)]
-        maps, sums = map(str, paths)
-        self._maps = torch.from_file(maps, shared=True, size=records * numbers, dtype=dtype).view(records, *shape)
-        self._sums = torch.from_file(sums, shared=True, size=records * 2, dtype=torch.int64).view(records, 2)
+        self.map_bytes = torch.Size(shape).numel() * dtype.itemsize
+        self._name, self._shape, self._dtype = stem.name, shape, dtype
+        self._maps = _sized(stem.with_name(stem.name + ".maps"), records * self.map_bytes)
+        self._sums = _sized(stem.with_name(stem.name + ".sums"), records * SUMS)
         self._sound = torch.zeros(records, dtype=torch.bool)  # checked by this process
 
+    def __del__(self) -> None:
+        for file in vars(self).values():
+            if isinstance(file, FileIO):
+                file.close()
+
     def read(self, records: list[int], sums: list[int]) -> Tensor | None:
-        """The maps of these records (N, C, h, w), if all are present, undamaged and of these images."""
-        if not all(self._is_valid(*record) for record in zip(records, sums, strict=True)):
+        """The maps of these records (N, C, h, w), if all are present, undamaged and of these images.
+
+        Raises:
+            OSError: they cannot be read.
+        """
+        if not all(self._has(*record) for record in zip(records, sums, strict=True)):
             return None
-        return self._maps[torch.tensor(records)]
+        maps = torch.empty(len(records), *self._shape, dtype=self._dtype)
+        for record, single in zip(records, maps, strict=True):
+            _read(self._maps, single, record * self.map_bytes)
+            if not self._is_sound(record, single):
+                return None
+        return maps
 
     def write(self, records: list[int], sums: list[int], maps: Tensor) -> None:
         """Keep maps that are not kept yet.
@@ -177,33 +200,33 @@ class _Store:
             OSError: they cannot be written.
         """
         for record, image_sum, single in zip(records, sums, maps, strict=True):
-            if self._is_valid(record, image_sum):
+            if self._has(record, image_sum) and self._sound[record]:
                 continue
-            row = torch.tensor([image_sum, _checksum(single)])
-            _write(self._files[0], _bytes(single), record * self.map_bytes)
-            _write(self._files[1], _bytes(row), record * 16)
+            _write(self._maps, single, record * self.map_bytes)
+            _write(self._sums, torch.tensor([image_sum, _checksum(single)]), record * SUMS)
             self._sound[record] = True
 
-    def close(self) -> None:
-        """Close the files."""
-        for file in self._files:
-            os.close(file)
-
-    __del__ = close
-
-    def _is_valid(self, record: int, image_sum: int) -> bool:
-        kept_sum, checksum = self._sums[record].tolist()
-        if checksum == 0:
-            return False
-        if kept_sum != image_sum:
+    def _has(self, record: int, image_sum: int) -> bool:
+        """Whether a map of this image was kept."""
+        kept_sum, checksum = self._sums_of(record)
+        if checksum and kept_sum != image_sum:
             self._warn("belong to other images")
-            return False
+        return checksum != 0 and kept_sum == image_sum
+
+    def _is_sound(self, record: int, single: Tensor) -> bool:
+        """Whether a map that was read is the one that was kept; checked once per process."""
         if not self._sound[record]:
-            if _checksum(self._maps[record]) != checksum:
+            if _checksum(single) != self._sums_of(record)[1]:
                 self._warn("are damaged")
                 return False
             self._sound[record] = True
         return True
+
+    def _sums_of(self, record: int) -> list[int]:
+        """The sum of a record's image, and the checksum of its map; 0 where nothing was kept."""
+        sums = torch.zeros(2, dtype=torch.int64)
+        _read(self._sums, sums, record * SUMS)
+        return sums.tolist()
 
     def _warn(self, what: str) -> None:
         warnings.warn(f"cache: maps in {self._name} {what}; they are computed again", stacklevel=2)
@@ -228,11 +251,12 @@ def cache_key(teacher: Teacher, recipe: Recipe, images: int, seed: int, precisio
     }
 
 
-def _sized(path: Path, size: int) -> int:
+def _sized(path: Path, size: int) -> FileIO:
     """Open a file for writing and cut or extend it to this size; its checksums show which records remain valid."""
-    file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    if os.fstat(file).st_size != size:
-        os.ftruncate(file, size)
+    path.touch()
+    file = FileIO(path, "r+")
+    if os.fstat(file.fileno()).st_size != size:
+        file.truncate(size)
     return file
 
 
@@ -244,7 +268,16 @@ def _checksum(single: Tensor) -> int:
     return zlib.crc32(_bytes(single)) + _PRESENT
 
 
-def _write(file: int, data: memoryview, offset: int) -> None:
+def _read(file: FileIO, into: Tensor, offset: int) -> None:
+    """Fill a contiguous tensor; what lies beyond the end of the file stays as it is."""
+    file.seek(offset)
+    data = _bytes(into)
+    while data and (count := file.readinto(data)):
+        data = data[count:]
+
+
+def _write(file: FileIO, value: Tensor, offset: int) -> None:
+    file.seek(offset)
+    data = _bytes(value)
     while data:
-        written = os.pwrite(file, data, offset)
-        data, offset = data[written:], offset + written
+        data = data[file.write(data) :]

@@ -51,6 +51,8 @@ def _fill(recipe: Recipe, runs: Path, seed: int, say: Say) -> Path:
         for batch in stream(parts, seed=seed, steps=steps, waiting=stop.waiting):
             stop.check()
             teacher(to_device(batch, parts.precision))
+            if teacher.failed:
+                raise StorageError(f"{teacher.failed}; free space, and the same command continues")
             if not announced:
                 announced = True
                 _announce(teacher, len(parts.train), say)
@@ -62,7 +64,7 @@ def _announce(teacher: CachedTeacher, images: int, say: Say) -> None:
     """Print the size of the cache; refuse a cache that does not fit on the disk."""
     whole = teacher.records * teacher.record_bytes
     free = shutil.disk_usage(teacher.folder).free
-    used = sum(file.stat().st_blocks * 512 for file in teacher.folder.iterdir())
+    used = sum(_on_disk(file) for file in teacher.folder.iterdir())
     say(
         f"{teacher.folder}: {images} images × {teacher.views} views, {data_size(teacher.record_bytes)} each: "
         f"{data_size(whole)} on disk ({data_size(free)} free)"
@@ -72,3 +74,9 @@ def _announce(teacher: CachedTeacher, images: int, say: Say) -> None:
             f"{teacher.folder}: {data_size(whole)} needed, {data_size(free)} free; "
             "use fewer cache.views, cache.dtype float16, or another cache.folder"
         )
+
+
+def _on_disk(file: Path) -> int:
+    """The bytes that a file takes; Windows does not count blocks."""
+    status = file.stat()
+    return int(getattr(status, "st_blocks", status.st_size / 512) * 512)

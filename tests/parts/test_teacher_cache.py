@@ -6,14 +6,17 @@ import warnings
 
 import pytest
 import torch
-from tiny import equal, weights, write_recipes
+from disk import fill, small_disk
+from tiny import equal, in_child, weights, write_recipes
 
 from kd.data.split import pixel_sum
-from kd.errors import RecipeError
+from kd.errors import RecipeError, StorageError
+from kd.parts import teacher_cache
 from kd.parts.assemble import assemble
 from kd.parts.roles import Teacher, to_device
 from kd.parts.stream import stream
 from kd.recipe import Recipe, baseline_of, read_recipe
+from kd.storage import write_json
 from kd.train import start as starting
 from kd.train.fill_cache import fill_cache
 from kd.train.session import run_recipe
@@ -185,7 +188,7 @@ def test_a_full_disk_stops_the_cache_and_not_the_training(recipe, tmp_path, monk
     def full(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(os, "pwrite", full)
+    monkeypatch.setattr(teacher_cache, "_write", full)
     batch, other = batches(parts, 2)
     with pytest.warns(UserWarning, match=r"is not written \(No space left on device\); training continues without"):
         output = teacher(batch)
@@ -193,6 +196,69 @@ def test_a_full_disk_stops_the_cache_and_not_the_training(recipe, tmp_path, monk
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # no second warning
         assert same(teacher(other), parts.teacher(other))
+
+
+def test_a_full_file_system_neither_kills_nor_stops_the_training(recipe, tmp_path):
+    """A file has its whole length and no page: what is not there can be read, but not through a memory map."""
+    with small_disk(tmp_path / "small", kilobytes=64) as disk:
+        _, teacher = cached(read(tmp_path, f"cache.folder={disk}"), tmp_path)
+        write_json(teacher.folder / "key.json", {})
+        for name in ("logits-2x8x8", "low-8x8x8"):
+            for suffix, size in (("maps", 4 * 64 * int(name.split("-")[1][0])), ("sums", 16)):
+                file = teacher.folder / f"{name}-float32.{suffix}"
+                file.touch()
+                os.truncate(file, 24 * size)
+        fill(disk)
+
+        def train():
+            with warnings.catch_warnings(record=True) as warned:
+                warnings.simplefilter("always")
+                run_recipe(
+                    read(tmp_path, f"cache.folder={disk}"), runs=tmp_path / "runs", quiet=True, say=lambda line: None
+                )
+            assert [str(warning.message) for warning in warned] == [
+                f"cache: {teacher.folder} is not written (No space left on device); training continues without it"
+            ]
+
+        assert in_child(train) == 0
+    assert list((tmp_path / "runs").glob("student-*/seed0/result.json"))
+
+
+def test_a_disk_that_cannot_be_read_is_one_line_and_the_teacher_computes(recipe, tmp_path, monkeypatch):
+    parts, teacher = cached(recipe, tmp_path)
+    (batch,) = batches(parts, 1)
+    first = teacher(batch)
+
+    def broken(*_):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(teacher_cache, "_read", broken)
+        with pytest.warns(UserWarning, match=r"is not read \(Input/output error\); training continues without it"):
+            output = teacher(batch)
+    assert same(output, parts.teacher(batch))
+    assert same(teacher(batch), first)
+
+
+def test_filling_a_disk_that_becomes_full_is_an_error_and_continues_later(recipe, tmp_path, calls, monkeypatch):
+    ordinary, written = teacher_cache._write, []
+
+    def full(*arguments):
+        written.append(arguments)
+        if len(written) > 20:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        ordinary(*arguments)
+
+    monkeypatch.setattr(teacher_cache, "_write", full)
+    with pytest.warns(UserWarning, match="is not written"), pytest.raises(StorageError) as caught:
+        fill_cache(recipe, runs=tmp_path / "runs", say=lambda line: None)
+    assert str(caught.value).endswith(
+        " is not written (No space left on device); free space, and the same command continues"
+    )
+    calls[0] = 0
+    monkeypatch.setattr(teacher_cache, "_write", ordinary)
+    fill_cache(recipe, runs=tmp_path / "runs", say=lambda line: None)
+    assert calls[0] == 2 + 20  # a dry pass of the taps; of 24 images, the 4 of the first batch were kept
 
 
 def test_filling_before_training_reports_the_size_and_leaves_nothing_to_compute(recipe, tmp_path, calls):
