@@ -14,6 +14,7 @@ The number is the `exit_status` of the command that the error ends; any other ex
 
 import reprlib
 import signal
+import sysconfig
 import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
@@ -21,6 +22,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 MAX_WORD, MAX_MISTAKES = 64, 50
+_ROOT = Path(__file__).resolve().parents[1]
+_PYTHON = sysconfig.get_path("stdlib")
+_PACKAGES = ("torch", "torchvision", "numpy", "PIL", "pydantic", "yaml", "safetensors", "jaxtyping", "beartype")
 
 Path_ = tuple[str | int, ...]
 
@@ -180,11 +184,34 @@ def dotted(path: Sequence[str | int]) -> str:
 
 
 def raised(error: BaseException) -> str:
-    """An exception of a user's code in one line, with the file and line of the deepest frame outside libraries."""
-    frames = traceback.extract_tb(error.__traceback__)
-    frame = ([frame for frame in frames if "site-packages" not in frame.filename] or frames)[-1]
-    what = ": ".join(filter(None, [type(error).__name__, " ".join(str(error).split())]))
-    return f"{what} ({Path(frame.filename).name}:{frame.lineno})"
+    """An exception of a user's code in one line, with the file and line of `user_frame`."""
+    return ": ".join(filter(None, [type(error).__name__, " ".join(str(error).split())])) + place(error)
+
+
+def place(error: BaseException) -> str:
+    """` (file.py:line)` of an exception's `user_frame`; an empty text if it has none."""
+    frame = user_frame(error)
+    return "" if frame is None else f" ({Path(frame.filename).name}:{frame.lineno})"
+
+
+def user_frame(error: BaseException) -> traceback.FrameSummary | None:
+    """The deepest frame of an exception in code of the user's; or else in a package that kd does not depend on.
+
+    None: only code of kd, of Python and of the packages that kd depends on ran.
+    """
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not _is_known(frame.filename)]
+    own = [frame for frame in frames if "site-packages" not in Path(frame.filename).parts]
+    return next(reversed(own or frames), None)
+
+
+def _is_known(file: str) -> bool:
+    """Whether a file belongs to kd, to Python, or to a package that kd depends on."""
+    path = Path(file)
+    if file.startswith("<") or any(path.is_relative_to(_ROOT / folder) for folder in ("kd", "teachers", "students")):
+        return True
+    if "site-packages" in path.parts:
+        return path.parts[path.parts.index("site-packages") + 1] in _PACKAGES
+    return path.is_relative_to(_PYTHON)
 
 
 def shorten(text: str) -> str:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from kd.components import Maker, refused_by
+from kd.components import Maker, check_has, refused_by
 from kd.data.loader import evaluation_batches
 from kd.errors import RecipeError
 from kd.machine import Precision
@@ -74,9 +74,7 @@ def make_metrics(recipe: Recipe, num_classes: int) -> dict[str, Measure]:
 def _make_metric(recipe: Recipe, use: Use, num_classes: int) -> Measure:
     facts = {"num_classes": lambda: num_classes}
     metric = Maker(recipe).build(use, facts=facts)
-    missing = [name for name in ("unit", "direction", "update", "state", "value") if not hasattr(metric, name)]
-    if missing:
-        raise RecipeError(f"{use.where()}: {use.use} has no {', '.join(missing)}; see docs/add-a-metric.md")
+    check_has(use, metric, ("unit", "direction", "update", "state", "value"), "docs/add-a-metric.md")
     if metric.direction not in ("higher", "lower"):
         raise RecipeError(f"{use.where()}: {use.use}: direction must be 'higher' or 'lower', got {metric.direction!r}")
     return Measure(use, metric)
@@ -216,7 +214,7 @@ def score_beside(
     networks = [network] if teacher is None else [network, teacher]
     with ExitStack() as modes:
         for module in networks:
-            modes.enter_context(_evaluating(module))
+            modes.enter_context(evaluating(module))
         batches = evaluation_batches(
             dataset, size, batch_size=batch_size, rank=rank, world=world, workers=workers, waiting=waiting
         )
@@ -307,7 +305,8 @@ def full_size(logits: Float[Tensor, "K h w"], size: tuple[int, ...]) -> Int64[Te
 
 
 @contextmanager
-def _evaluating(network: nn.Module) -> Iterator[None]:
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """Put a network into evaluation mode for the block; each module's own mode is restored."""
     modes = {module: module.training for module in network.modules()}
     network.eval()
     try:

@@ -325,10 +325,10 @@ def test_further_metrics_change_no_confusion_matrix(tmp_path):
     ("name", "fault"),
     [
         ("Raises", r"my.py:Raises raised ZeroDivisionError: division by zero \(my.py:28\)"),
-        ("Refuses", "my.py:Refuses: nothing was seen"),
+        ("Refuses", r"my.py:Refuses: nothing was seen \(my.py:33\)"),
         ("Empty", r"my.py:Empty: value\(\) returned no numbers; return at least one, by name"),
         ("Sideways", "my.py:Sideways: direction must be 'higher' or 'lower', got 'left'"),
-        ("Half", "my.py:Half has no state, value; see docs/add-a-metric.md"),
+        ("Half", r"my.py:Half has no state, value \(my.py:45\); see docs/add-a-metric.md"),
     ],
 )
 def test_a_metric_that_fails_is_reported_in_one_line_before_training_and_in_a_score(tmp_path, name, fault):

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from kd.constants import __version__
-from kd.errors import DivergedError, LockedError, RecipeError, StoppedError
+from kd.errors import DivergedError, LockedError, RecipeError, StoppedError, raised, user_frame
 
 MEANINGS = {
     0: "done",
@@ -54,6 +54,10 @@ def report(error: Exception, settled: Sequence[str] | None) -> int:
         elif not isinstance(error, (StoppedError, RecipeError, LockedError, DivergedError)):  # the same on every rank
             print_error(f"process {rank}: {error}")
         return exit_status
+    frame = user_frame(error)
+    if frame is not None:  # every call of a user's code is guarded at the check, but it may also fail later
+        print_error(f"{frame.filename}:{frame.lineno}: {raised(error)}; this code is not part of kd: correct it")
+        return RecipeError.exit_status
     print_error(
         f"{''.join(traceback.format_exception(error))}\n"
         f"kd {__version__}: this is a bug. Please report it with the lines above, the recipe, and what `kd env` prints."

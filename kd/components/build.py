@@ -11,8 +11,9 @@ from typing import Any
 from torch import nn
 
 from kd.components import user_files as files
+from kd.components.faults import check_dataset, is_users, refusal, refused_by
 from kd.components.signatures import misfits, parameters
-from kd.errors import DataError, RecipeError, did_you_mean, raised
+from kd.errors import DataError, RecipeError, did_you_mean
 from kd.recipe import Recipe, Use
 from kd.recipe.schema import components
 from kd.recipe.sources import Code
@@ -105,16 +106,23 @@ class Maker:
         except (RecipeError, DataError):
             raise
         except (ValueError, TypeError, OSError) as error:
-            raise RecipeError(f"{use.where()}: {use.use}: {error}") from error
+            raise RecipeError(f"{use.where()}: {refusal(use, error)}") from error
         except (Exception, SystemExit) as error:
-            if is_trusted(use.use):
-                raise  # a bug of ours
-            raise RecipeError(f"{use.where()}: {use.use} raised {raised(error)}") from error
+            if not is_users(use, error):
+                raise
+            raise refused_by(use, error) from error
 
     def dataset(self, split: str) -> SegmentationDataset:
-        """One split of the recipe's dataset."""
+        """One split of the recipe's dataset.
+
+        Raises:
+            RecipeError: it does not exist, or has no class names, colours or channels.
+            DataError: its files are missing or wrong.
+        """
         assert self._recipe is not None
-        dataset: SegmentationDataset = self.build(self._recipe.data.dataset, split=split)
+        use = self._recipe.data.dataset
+        dataset: SegmentationDataset = self.build(use, split=split)
+        check_dataset(use, dataset)
         return dataset
 
     def network(self, use: Use, num_classes: int, in_channels: int) -> nn.Module:
@@ -174,13 +182,6 @@ def network_facts(use: Use, num_classes: int, in_channels: int) -> dict[str, Any
     """The engine's arguments of a network: `in_channels`, and `num_classes` unless the recipe states it."""
     facts = {"num_classes": num_classes, "in_channels": in_channels}
     return {name: fact for name, fact in facts.items() if name == "in_channels" or name not in use.args}
-
-
-def refused_by(use: Use, error: BaseException) -> BaseException:
-    """What to raise for the error of a component in use: a RecipeError, or `error` itself if it is a bug of ours."""
-    if isinstance(error, ValueError):
-        return RecipeError(f"{use.where()}: {use.use}: {error}")
-    return error if is_trusted(use.use) else RecipeError(f"{use.where()}: {use.use} raised {raised(error)}")
 
 
 def check_torch() -> None:

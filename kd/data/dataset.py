@@ -44,7 +44,15 @@ def read(dataset: SegmentationDataset, index: int, view: int = 0) -> Sample:
         raise
     except Exception as error:
         raise DataError(f"{component_name(dataset)}: sample {index} cannot be read: {raised(error)}") from error
+    if not (isinstance(sample, tuple) and all(hasattr(sample, field) for field in Sample._fields)):
+        raise DataError(
+            f"{component_name(dataset)}: sample {index} is a {type(sample).__name__}; "
+            "return kd.types.Sample(image, labels, name)"
+        )
     image, labels = sample.image, sample.labels
+    for what, value in (("image", image), ("labels", labels)):
+        if not (isinstance(value, Tensor) or (value is None and what == "labels")):
+            raise DataError(f"{sample.name}: the {what} must be a torch tensor, not {type(value).__name__}")
     if image.dtype != torch.uint8 or image.ndim != 3 or image.shape[0] != dataset.in_channels:
         raise DataError(
             f"{sample.name}: the image is {type_and_shape(image)}; expected uint8 ({dataset.in_channels}, H, W)"

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 from torchvision import tv_tensors
 
 from kd.data.dataset import component_name, read, resize_image, type_and_shape
-from kd.errors import DataError, raised
+from kd.errors import DataError, RecipeError, raised, user_frame
 from kd.types import IGNORE, Sample, SegmentationDataset, resize_labels
 
 Transform = Callable[[tv_tensors.Image, tv_tensors.Mask], tuple[tv_tensors.Image, tv_tensors.Mask]]
@@ -46,7 +46,8 @@ class Split(Dataset[Item]):
 
     Raises:
         ValueError: the dataset has too many classes for 8-bit labels.
-        DataError: (by item) the sample cannot be read or breaks the dataset contract; a transform fails on it.
+        DataError: (by item) the sample cannot be read or breaks the dataset contract; a transform of kd fails on it.
+        RecipeError: (by item) a transform of the user's fails on it.
     """
 
     def __init__(
@@ -100,12 +101,14 @@ class Split(Dataset[Item]):
             where = f"{sample.name}: {component_name(transform)}"
             try:
                 image, mask = transform(image, mask)
+                fits = image.shape[-2:] == mask.shape and image.dtype == mask.dtype == torch.uint8
+                result = "" if fits else f"an image {type_and_shape(image)} and a mask {type_and_shape(mask)}"
             except Exception as error:
-                raise DataError(f"{where} failed: {raised(error)}") from error
-            if image.shape[-2:] != mask.shape or image.dtype != torch.uint8 or mask.dtype != torch.uint8:
+                kind = DataError if user_frame(error) is None else RecipeError
+                raise kind(f"{where} failed: {raised(error)}") from error
+            if result:
                 raise DataError(
-                    f"{where} returned an image {type_and_shape(image)} and a mask {type_and_shape(mask)}; "
-                    "a transform returns uint8 (C, H, W) and uint8 (H, W) of one size"
+                    f"{where} returned {result}; a transform returns uint8 (C, H, W) and uint8 (H, W) of one size"
                 )
         return image.as_subclass(Tensor), mask.as_subclass(Tensor)
 

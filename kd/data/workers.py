@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from kd.data.dataset import sample_name
-from kd.errors import DataError
+from kd.errors import DataError, RecipeError
 from kd.types import Batch, SegmentationDataset
 
 Key = tuple[int, int]  # index, view
@@ -27,8 +27,9 @@ class Source(Protocol):
 
 
 class _Failure(NamedTuple):
-    """A DataError as a value: DataLoader would wrap an exception in a traceback."""
+    """An error as a value: DataLoader would wrap an exception in a traceback."""
 
+    kind: type[DataError] | type[RecipeError]
     text: str
 
 
@@ -56,8 +57,8 @@ class Reader(Dataset[Any]):
             for key in keys:
                 reading[1] = key[0]
                 items.append(self.source[key])
-        except DataError as error:
-            return _Failure(str(error))
+        except (DataError, RecipeError) as error:
+            return _Failure(type(error), str(error))
         finally:
             reading[1] = -1
         return self.collate(items)
@@ -92,6 +93,7 @@ def read_batches(
 
     Raises:
         DataError: a sample cannot be read; a worker died or hangs. Names the samples being read.
+        RecipeError: a transform of the user's fails.
     """
     if workers == 0:
         for batch_keys in keys:
@@ -135,18 +137,20 @@ def _next(batches: Iterator[Any], reader: Reader, timeout: float, waiting: Calla
         if "timed out" not in reason:
             dead = {int(number) for number in re.findall(r"\d+", reason.partition("pid")[2])}
             return _Failure(
+                DataError,
                 f"a data worker died while reading {reader.samples_in_work(dead)}: {reason}; "
-                "if memory is short, use fewer workers"
+                "if memory is short, use fewer workers",
             )
         if time.monotonic() >= deadline:
             return _Failure(
-                f"no batch within {timeout:g} s: the data workers hang while reading {reader.samples_in_work(set())}"
+                DataError,
+                f"no batch within {timeout:g} s: the data workers hang while reading {reader.samples_in_work(set())}",
             )
 
 
 def _checked(batch: Any) -> Any:
     if isinstance(batch, _Failure):
-        raise DataError(batch.text)
+        raise batch.kind(batch.text)
     return batch
 
 

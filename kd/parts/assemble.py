@@ -14,7 +14,7 @@ from kd.machine import Precision, choose
 from kd.parts.networks import folded_copy, freeze, moving_average, student_network, teacher_network
 from kd.parts.objective import Supervised, Term
 from kd.parts.roles import Student, Teacher, to_device
-from kd.parts.terms import addresses, make_loss, make_terms, refused_taps, weight_by_step
+from kd.parts.terms import SMALL, addresses, make_loss, make_terms, refused_taps, weight_by_step
 from kd.parts.trained import load_weights
 from kd.recipe import Recipe
 from kd.runs import teacher_directories
@@ -191,7 +191,7 @@ def _check_batch_size(recipe: Recipe) -> None:
         )
 
 
-def example_batch(parts: Parts, size: tuple[int, int] = (64, 64), images: int = 2) -> Batch:
+def example_batch(parts: Parts, size: tuple[int, int] = SMALL, images: int = 2) -> Batch:
     """A made-up batch on the run's device: noise, and labels with every class and some ignored pixels."""
     generator, shape = torch.Generator().manual_seed(0), (images, *size)
     channels, classes = parts.train.in_channels, len(parts.train.class_names)

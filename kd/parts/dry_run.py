@@ -12,16 +12,17 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from kd.components import Maker, refused_by
+from kd.components import Maker, is_users, refused_by
 from kd.errors import RecipeError, raised
 from kd.networks.taps import declared_taps
 from kd.parts.assemble import Parts, assemble, example_batch
 from kd.parts.gradients import gradients, reached
+from kd.parts.meeting import meet
 from kd.parts.networks import freeze
-from kd.parts.optimizer import make_optimizer, phase_ends
+from kd.parts.optimizer import phase_ends
 from kd.parts.roles import frozen_path, restored
+from kd.parts.trial import refused_by_training
 from kd.recipe import Recipe, Use, teachers
-from kd.recipe.trust import is_trusted
 from kd.scoring import check_metrics
 from kd.types import Batch, Maps, Tapped, as_tuple, resize_labels, size_of, traits
 
@@ -45,6 +46,7 @@ def open_parts(recipe: Recipe, *, runs: Path, trained: bool = True) -> Parts:
         Maker(checked).check()
     parts = assemble(recipe, runs=runs, seed=recipe.train.seeds[0], trained=trained)
     parts.notes.extend(dry_run(parts))
+    meet(parts)
     return parts
 
 
@@ -84,11 +86,11 @@ def _total(parts: Parts) -> tuple[Tensor, list[str]]:
     student, recipe = parts.student, parts.recipe
     batch = example_batch(parts)
     student.train()
-    teacher = parts.teacher(batch) if parts.teacher else None
     try:
-        output = student(batch.images)
-    except (Exception, SystemExit) as error:  # noqa: BLE001  # a bug of ours is raised as it is
-        raise refused_by(recipe.student.network, error) from None
+        output, teacher = _outputs(parts, batch)
+    except RecipeError:  # a network may take its own size only
+        batch = example_batch(parts, recipe.data.crop or recipe.data.size)
+        output, teacher = _outputs(parts, batch)
     losses, mistakes, notes = list[Tensor](), list[str](), list[str]()
     supervised = _supervised(parts, output, batch)
     if isinstance(supervised, Tensor):
@@ -104,10 +106,19 @@ def _total(parts: Parts) -> tuple[Tensor, list[str]]:
         else:
             mistakes.append(f"{recipe.distill[name].loss.at()}: distill.{name}: {loss}")
     mistakes += check_metrics(recipe, batch.labels[0], output.logits[0])
-    mistakes += _refused_by_training(parts)
+    mistakes += refused_by_training(parts)
     if mistakes:
         raise RecipeError(mistakes)
     return sum(losses[1:], losses[0]), notes
+
+
+def _outputs(parts: Parts, batch: Batch) -> tuple[Tapped, Tapped | None]:
+    """What the student returns for a batch, and the teacher."""
+    teacher = parts.teacher(batch) if parts.teacher else None  # it ran when the terms were made
+    try:
+        return parts.student(batch.images), teacher
+    except (Exception, SystemExit) as error:  # noqa: BLE001  # a bug of ours is raised as it is
+        raise refused_by(parts.recipe.student.network, error) from None
 
 
 def _idle_phases(parts: Parts, name: str, loss: Tensor) -> list[str]:
@@ -123,21 +134,6 @@ def _idle_phases(parts: Parts, name: str, loss: Tensor) -> list[str]:
                 f"the phase freezes {', '.join(phase.freeze)}"
             )
     return lines
-
-
-def _refused_by_training(parts: Parts) -> list[str]:
-    """The mistakes in the components that are built when training begins."""
-    recipe, maker = parts.recipe, parts.maker
-    builds: list[Callable[[], object]] = [lambda: make_optimizer(recipe, maker, parts.student)]
-    builds += [partial(maker.build, use) for use in recipe.data.augment]
-    builds.append(partial(maker.build, recipe.schedule, steps=parts.steps))
-    mistakes: list[str] = []
-    for build in builds:
-        try:
-            build()
-        except RecipeError as error:
-            mistakes += error.mistakes
-    return mistakes
 
 
 def _supervised(parts: Parts, student: Tapped, batch: Batch) -> Tensor | str:
@@ -162,8 +158,8 @@ def _value(
     except ValueError as error:
         return str(error)
     except (Exception, SystemExit) as error:
-        if is_trusted(use.use) and not several:
-            raise  # a bug of ours
+        if not (several or is_users(use, error)):
+            raise
         hint = "; `at` lists several taps, so it got tuples: name one tap per term" if several else ""
         return f"the loss raised {raised(error)}{hint}"
     if not isinstance(value, Tensor) or value.shape != ():

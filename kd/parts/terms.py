@@ -1,6 +1,6 @@
 """The terms of a recipe: their taps, adapters, losses and weights."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,7 +15,9 @@ from kd.parts.objective import Term
 from kd.parts.roles import Student, Teacher
 from kd.recipe import Recipe, TermConfig, Use
 from kd.schedules import ScoreDriven
-from kd.types import Batch, SegmentationDataset, as_tuple, traits
+from kd.types import Batch, Maps, SegmentationDataset, as_tuple, traits
+
+SMALL = (64, 64)  # pixels: the size of made-up images, unless a network takes its own size only
 
 
 def addresses(recipe: Recipe, side: str) -> dict[str, Address]:
@@ -76,16 +78,10 @@ def _build_adapters(
     Returns:
         The channels of the teacher's map, or of its maps, by term.
     """
-    images = torch.rand(2, in_channels, 64, 64, generator=torch.Generator().manual_seed(0))
-    keys = torch.zeros(2, 2, dtype=torch.int64)
-    blank = torch.zeros(2, 64, 64)
-    training = student.training
-    with torch.no_grad():
-        with refused_taps(recipe, "student"):  # only a forward pass shows that a tapped module runs once
-            student_maps = student.eval()(images).at
-        with refused_taps(recipe, "teacher"):
-            teacher_maps = teacher(Batch(images, blank.long(), blank.bool(), keys)).at
-    student.train(training)
+    try:
+        student_maps, teacher_maps = _maps(recipe, student, teacher, in_channels, SMALL)
+    except RecipeError:  # a network may take its own size only
+        student_maps, teacher_maps = _maps(recipe, student, teacher, in_channels, recipe.data.crop or recipe.data.size)
     channels: dict[str, Any] = {}
     for name, term in recipe.distill.items():
         several = isinstance(student_maps[name], tuple)
@@ -96,6 +92,22 @@ def _build_adapters(
             student.adapters[name] = nn.ModuleList(adapters) if several else adapters[0]
         channels[name] = tuple(count for _, count in counts) if several else counts[0][1]
     return channels
+
+
+def _maps(
+    recipe: Recipe, student: Student, teacher: Teacher, in_channels: int, size: tuple[int, int]
+) -> tuple[Mapping[str, Maps], Mapping[str, Maps]]:
+    """The maps of both networks at every term, for two images of noise."""
+    images = torch.rand(2, in_channels, *size, generator=torch.Generator().manual_seed(0))
+    keys, blank = torch.zeros(2, 2, dtype=torch.int64), torch.zeros(2, *size)
+    training = student.training
+    with torch.no_grad():
+        with refused_taps(recipe, "student"):  # only a forward pass shows that a tapped module runs once
+            of_student = student.eval()(images).at
+        with refused_taps(recipe, "teacher"):
+            of_teacher = teacher(Batch(images, blank.long(), blank.bool(), keys)).at
+    student.train(training)
+    return of_student, of_teacher
 
 
 def make_loss(

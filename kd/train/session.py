@@ -22,6 +22,7 @@ from kd.machine import deterministic, hardware, slow_path, versions
 from kd.memory import restart_peak
 from kd.parts.assemble import Parts, assemble, with_length_of, with_trained_teacher
 from kd.parts.dry_run import dry_run
+from kd.parts.meeting import meet
 from kd.recipe import Recipe, baseline_of, first_seed, to_yaml
 from kd.runs import is_finished, locked, read_result, run_directory
 from kd.storage import read_json, sweep, write_atomic, write_json
@@ -109,6 +110,7 @@ class Session:
     say: Say
     quiet: bool
     smoke: int | None = None
+    _met: set[str] = field(default_factory=set)  # ids of the recipes that have met their real images
     _prepared: dict[tuple[str, int], Parts] = field(default_factory=dict)  # by id and seed, until they are trained
 
     def prepare(self, recipe: Recipe, seed: int) -> Parts:
@@ -122,6 +124,9 @@ class Session:
         if key not in self._prepared:
             parts = assemble(recipe, runs=self.runs, seed=seed, trained=False)
             parts.notes.extend(dry_run(parts))
+            if recipe.id not in self._met:  # all seeds have the same shapes
+                meet(parts)
+                self._met.add(recipe.id)
             self._prepared[key] = parts
         return self._prepared[key]
 

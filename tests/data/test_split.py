@@ -7,7 +7,7 @@ from torchvision import tv_tensors
 
 from kd.data import ColorJitter, RandomBlur, RandomFlip, RandomRotate, RandomScale, Shapes
 from kd.data.split import Split
-from kd.errors import DataError
+from kd.errors import DataError, RecipeError
 from kd.types import Sample
 
 AUGMENT = (RandomScale(0.5, 2), RandomFlip(), RandomRotate(20), ColorJitter(), RandomBlur())
@@ -100,7 +100,7 @@ def test_a_users_transform_may_draw_and_fails_with_the_samples_name():
     def broken(image, mask):
         raise KeyError("gone\nfor good")
 
-    with pytest.raises(DataError) as error:
+    with pytest.raises(RecipeError) as error:
         Split(Fixed(sample([[0] * 4] * 4)), (4, 4), augment=[broken])[0, 0]
     line = broken.__code__.co_firstlineno + 1
     assert str(error.value) == rf"a.png: broken failed: KeyError: 'gone\nfor good' ({Path(__file__).name}:{line})"

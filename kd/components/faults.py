@@ -1,0 +1,97 @@
+"""Errors of the code that a recipe names: whose they are, and the one line for each."""
+
+import inspect
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from kd.errors import NotDeterministicError, RecipeError, place, raised, user_frame
+from kd.recipe import Use
+from kd.recipe.schema import components
+from kd.recipe.trust import is_trusted
+from kd.types import SegmentationDataset
+
+MEMBERS = ("class_names", "colors", "in_channels", "__len__", "__getitem__")  # what kd reads of a dataset
+MAX_CLASSES = 254  # 8-bit labels, without the two for padding and for pixels without a label
+
+
+def is_ours(use: Use) -> bool:
+    """Whether a component and those in its arguments are all parts of kd."""
+    return all(is_trusted(each.use) for each in (use, *components(use.args)))
+
+
+def is_users(use: Use, error: BaseException) -> bool:
+    """Whether an error of a component in use is the user's to correct, and not an error of ours that passes through."""
+    passes = (NotDeterministicError, torch.OutOfMemoryError)
+    if isinstance(error, passes) or getattr(error, "exit_status", None) is not None:
+        return False
+    return isinstance(error, ValueError) or not is_ours(use) or user_frame(error) is not None
+
+
+def refused_by(use: Use, error: BaseException) -> BaseException:
+    """What to raise for the error of a component in use: a RecipeError, or `error` itself if it is not the user's."""
+    return RecipeError(f"{use.where()}: {refusal(use, error)}") if is_users(use, error) else error
+
+
+def refusal(use: Use, error: BaseException) -> str:
+    """What a component refused or raised; for code of the user's, with its file and line."""
+    if isinstance(error, ValueError) or (is_ours(use) and isinstance(error, (TypeError, OSError))):
+        return f"{use.use}: {error}{place(error)}"
+    return f"{use.use} raised {raised(error)}"
+
+
+def check_has(use: Use, component: object, names: Iterable[str], page: str) -> None:
+    """Check that a component has the attributes that kd reads.
+
+    Args:
+        use: the component.
+        component: as it was built.
+        names: of the attributes.
+        page: the page of the documentation that describes them.
+
+    Raises:
+        RecipeError: an attribute is missing, or raises something when it is read.
+    """
+    missing = []
+    for name in names:
+        try:
+            getattr(component, name)
+        except AttributeError:
+            missing.append(name)
+        except (Exception, SystemExit) as error:  # noqa: BLE001  # a property may raise anything
+            raise refused_by(use, error) from None
+    if missing:
+        raise RecipeError(f"{use.where()}: {use.use} has no {', '.join(missing)}{_defined_at(component)}; see {page}")
+
+
+def check_dataset(use: Use, dataset: SegmentationDataset) -> None:
+    """Check what a dataset declares: class names, colours, channels and its two methods.
+
+    Raises:
+        RecipeError: something is missing or of another kind.
+    """
+    check_has(use, dataset, MEMBERS, "docs/add-a-dataset.md")
+    declared: Any = dataset
+    names, colors, channels = declared.class_names, declared.colors, declared.in_channels
+    mistakes = []
+    if isinstance(names, str) or not all(isinstance(name, str) for name in names):
+        mistakes.append(f"class_names must be a tuple of names, got {names!r:.80}")
+    elif not 2 <= len(names) <= MAX_CLASSES:
+        mistakes.append(f"{len(names)} classes; give 2 to {MAX_CLASSES}, the background included")
+    if len(colors) != len(names) or not all(len(color) == 3 for color in colors):
+        mistakes.append(f"colors must be {len(names)} colours (r, g, b), one for each class, got {colors!r:.80}")
+    if not isinstance(channels, int) or channels < 1:
+        mistakes.append(f"in_channels must be an integer, 1 or above, got {channels!r:.80}")
+    if mistakes:
+        raise RecipeError([f"{use.where()}: {use.use}: {mistake}{_defined_at(dataset)}" for mistake in mistakes])
+
+
+def _defined_at(component: Any) -> str:
+    """` (file.py:line)` of a component's class; an empty text if it is not in a file."""
+    kind = component if inspect.isroutine(component) else type(component)
+    try:
+        return f" ({Path(inspect.getfile(kind)).name}:{inspect.getsourcelines(kind)[1]})"
+    except (OSError, TypeError):
+        return ""

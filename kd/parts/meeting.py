@@ -1,0 +1,225 @@
+"""The meeting with real images: every network, loss and metric runs once at the sizes and batches of the run."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from kd import distributed
+from kd.components import is_users, refused_by
+from kd.data.dataset import FirstImages
+from kd.data.loader import Evaluation, evaluation_batches
+from kd.errors import RecipeError, raised
+from kd.parts.assemble import Parts
+from kd.parts.roles import restored, to_device
+from kd.parts.stream import in_this_process, stream
+from kd.recipe import EvaluateConfig, Use
+from kd.scoring import check_metrics, evaluating, predict
+from kd.types import Batch, Tapped
+
+T = TypeVar("T")
+
+STRIDE = 32  # the sizes that are tried in place of one that fails are multiples of it
+
+
+def meet(parts: Parts) -> None:
+    """Run a first micro-batch of training through both networks and all losses, and first images of val as scored.
+
+    Nothing is differentiated, so this needs less memory than a step; weights, buffers and random state do not change.
+
+    Raises:
+        RecipeError: a network does not take the size or the number of images, with values that it takes; or a loss or
+            metric fails.
+        DataError: an image cannot be read, or a transform fails.
+    """
+    student, training = parts.student, parts.student.training
+    modules = [module for module in (student, parts.ema) if module is not None]
+    try:
+        with restored(parts.precision, *modules), torch.no_grad():
+            _train(parts)
+            _evaluate(parts)
+    finally:
+        student.train(training)
+
+
+def _train(parts: Parts) -> None:
+    """The first micro-batch of this process."""
+    recipe = parts.recipe
+    seed = recipe.train.seeds[0]
+    first = next(stream(replace(parts, recipe=in_this_process(recipe)), seed=seed, steps=1))
+    batch = to_device(first, parts.precision)
+    parts.student.train()
+    key = "data.crop" if recipe.data.crop else "data.size"
+
+    def student(images: Tensor) -> Tapped:
+        output: Tapped = parts.student(images)
+        return output
+
+    def teacher(images: Tensor) -> Tapped | None:
+        return parts.teaching(batch._replace(images=images)) if parts.teaching else None
+
+    with parts.precision.autocast():
+        of_teacher = _tried(parts, "teacher", teacher, batch.images, key, training=True)
+        of_student = _tried(parts, "student", student, batch.images, key, training=True)
+    assert of_student is not None
+    _losses(parts, of_student, of_teacher, batch)
+
+
+@torch.enable_grad()
+def _losses(parts: Parts, student: Tapped, teacher: Tapped | None, batch: Batch) -> None:
+    """Every loss on the maps of the first micro-batch, which a loss may differentiate."""
+    recipe = parts.recipe
+    student = Tapped(
+        _leaf(student.logits),
+        {name: _leaf(logits) for name, logits in student.aux.items()},
+        {
+            name: tuple(map(_leaf, maps)) if isinstance(maps, tuple) else _leaf(maps)
+            for name, maps in student.at.items()
+        },
+    )
+    calls: list[tuple[Use, Callable[[], object]]] = [
+        (recipe.supervised.loss, lambda: parts.supervised(student, batch.labels))
+    ]
+    if teacher is not None:
+        calls += [
+            (recipe.distill[name].loss, _call(term, name, student, teacher, batch))
+            for name, term in parts.terms.items()
+        ]
+    for use, call in calls:
+        try:
+            call()
+        except (Exception, SystemExit) as error:  # noqa: BLE001  # a bug of ours is raised as it is
+            raise refused_by(use, error) from None
+
+
+def _call(term: Callable[..., Tensor], *args: object) -> Callable[[], Tensor]:
+    return lambda: term(*args)
+
+
+def _leaf(maps: Tensor) -> Tensor:
+    return maps.detach().requires_grad_()
+
+
+def _evaluate(parts: Parts) -> None:
+    """One image of val as the recipe scores it, and a batch as short as the last one of an evaluation."""
+    recipe, full = parts.recipe, parts.recipe.train.batch_size // distributed.world()
+    network = parts.network
+    networks = {"student": network}
+    if parts.teacher is not None and parts.teacher.network is not network:
+        networks["teacher"] = parts.teacher.network
+    short = len(parts.val) % full or min(full, len(parts.val))
+    one_pass = recipe.evaluate.model_copy(update={"scales": (1.0,), "flip": False})
+    for images, how in {1: recipe.evaluate, short: one_pass if short > 1 else recipe.evaluate}.items():
+        batch = _first_of(parts, images)
+        for side, module in networks.items():
+            logits = _scored(parts, side, module, batch.images, how)
+            metrics_meet = side == "student" and images == 1
+            if metrics_meet and (mistakes := check_metrics(recipe, batch.labels[0], logits[0])):
+                raise RecipeError(mistakes)
+
+
+def _first_of(parts: Parts, images: int) -> Evaluation:
+    batches: Iterator[Evaluation] = evaluation_batches(
+        FirstImages(parts.val, images), parts.recipe.scored_size, batch_size=images
+    )
+    return next(batches)
+
+
+def _scored(parts: Parts, side: str, network: nn.Module, images: Tensor, how: EvaluateConfig) -> Tensor:
+    """The logits of a batch of val, checked."""
+    recipe, classes = parts.recipe, len(parts.val.class_names)
+    key = "evaluate.window" if how.window else "evaluate.size" if recipe.evaluate.size else "data.size"
+
+    def run(images: Tensor) -> Tensor:
+        with evaluating(network):
+            return predict(network, images, parts.precision, how)
+
+    logits = _tried(parts, side, run, images, key)
+    if logits.ndim != 4 or logits.shape[:2] != (len(images), classes):
+        raise RecipeError(
+            f"{_place(parts, side)} returns logits {tuple(logits.shape)} for {_count(len(images))} and {classes} "
+            f"classes; expected ({len(images)}, {classes}, h, w): keep the dimension of the batch"
+        )
+    return logits
+
+
+def _tried(
+    parts: Parts, side: str, run: Callable[[Tensor], T], images: Tensor, key: str, *, training: bool = False
+) -> T:
+    """What a network returns for a batch.
+
+    Args:
+        parts: of the run.
+        side: "student" or "teacher".
+        run: calls the network.
+        images: (N, C, H, W).
+        key: of the recipe, which sets the size of the images.
+        training: whether it is a micro-batch of training.
+
+    Raises:
+        RecipeError: it fails; with a value of the recipe with which it does not.
+    """
+    try:
+        return run(images)
+    except (Exception, SystemExit) as error:
+        use = _network(parts, side)
+        fix = _fix(parts, run, images, key, training=training)
+        if not (use is None or fix or is_users(use, error)):
+            raise
+        passes = refused_by(use, error) if use is not None else None
+        if passes is error:
+            raise
+        height, width = images.shape[2:]
+        raise RecipeError(
+            f"{_place(parts, side)} fails on {_count(len(images))} of {key.rpartition('.')[2]} [{height}, {width}] in "
+            f"{'training' if training else 'evaluation'}: {raised(error)}; {fix or f'give {key} a size that it takes'}"
+        ) from None
+
+
+def _fix(parts: Parts, run: Callable[[Tensor], object], images: Tensor, key: str, *, training: bool) -> str:
+    """The change of the recipe with which a network runs that fails on these images; an empty text if none is found."""
+
+    def runs(like: Tensor) -> bool:
+        try:
+            run(like)
+        except (Exception, SystemExit):  # noqa: BLE001  # whatever it is, this is no fix
+            return False
+        return True
+
+    if len(images) == 1 and runs(images.expand(2, -1, -1, -1).contiguous()):
+        return _more_images(parts) if training else "it takes two images, so keep the dimension of the batch in it"
+    size = images.shape[2:]
+    down = [max(STRIDE, length // STRIDE * STRIDE) for length in size]
+    up = [-(-length // STRIDE) * STRIDE for length in size]
+    for other in sorted((down, up), key=lambda other: abs(other[0] * other[1] - size[0] * size[1])):
+        if other != list(size) and runs(images.new_zeros((*images.shape[:2], *other))):
+            return f"set {key}: {other}, which it takes"
+    return ""
+
+
+def _more_images(parts: Parts) -> str:
+    """The change of the recipe that gives each micro-batch more than one image."""
+    train, processes = parts.recipe.train, distributed.world()
+    share = train.batch_size // processes
+    fewer = next((number for number in range(share // 2, 0, -1) if share % number == 0), 0)
+    change = f"train.accumulate: {fewer}" if fewer else f"train.batch_size: {2 * processes * train.accumulate}"
+    return f"it takes micro-batches of two images (BatchNorm after pooling cannot train on one): set {change}"
+
+
+def _network(parts: Parts, side: str) -> Use | None:
+    """The component that a side's network is; None for a teacher that a run directory names."""
+    recipe = parts.recipe
+    if side == "student" or recipe.teacher is None:
+        return recipe.student.network
+    return recipe.teacher_recipe.student.network if recipe.teacher_recipe else recipe.teacher.network
+
+
+def _place(parts: Parts, side: str) -> str:
+    use = _network(parts, side)
+    return f"{parts.recipe.at(side)}: the {side}{f' {use.use}' if use else ''}"
+
+
+def _count(images: int) -> str:
+    return f"{images} image{'s' if images > 1 else ''}"
