@@ -95,11 +95,22 @@ def test_a_folder_that_cannot_be_written_is_status_6(recipe, capsys):
 
 
 def test_a_bug_is_status_1_with_traceback_and_how_to_report(recipe, monkeypatch, capsys):
-    monkeypatch.setattr("kd.train.session.session", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("kd.train.session.session", None)
     assert kd("run", recipe, "--trust") == 1
     err = capsys.readouterr().err
-    assert "ZeroDivisionError" in err
+    assert "TypeError: 'NoneType' object is not callable" in err
     assert f"kd {__version__}: this is a bug. Please report it" in err
+
+
+def test_code_of_the_users_that_fails_late_is_one_line_with_its_place(recipe, capsys):
+    nets = recipe.parent / "nets.py"
+    late = "        self.calls = getattr(self, 'calls', 0) + 1\n        assert self.calls < 25, 'worn out'\n"
+    nets.write_text(nets.read_text().replace("        low = torch", f"{late}        low = torch"))
+    line = nets.read_text().splitlines().index("        assert self.calls < 25, 'worn out'") + 1
+    alone = ("teacher=null", "distill=null", "train.steps=40")
+    assert kd("run", recipe, "--trust", *alone) == 2
+    error = f"{nets}:{line}: AssertionError: worn out (nets.py:{line}); this code is not part of kd: correct it"
+    assert capsys.readouterr().err.splitlines()[-1] == error
 
 
 def test_schema_env_and_inspect(recipe, capsys):
