@@ -234,9 +234,7 @@ CALLS = [
     ),
     Row(
         "torch.optim.Rprop has no weight decay; remove it from optimizer.groups",
-        (
-            "optimizer={use: torch.optim.Rprop, args: {lr: 0.1}, groups: [{match: network.head.bias, weight_decay: 0.1}]}",
-        ),
+        ("optimizer={use: torch.optim.Rprop, args: {lr: 1}, groups: [{match: network.head.bias, weight_decay: 1}]}",),
         ("optimizer={use: torch.optim.Rprop, args: {lr: 0.1}, groups: [{match: network.head.bias, lr: 0.1}]}",),
     ),
 ]

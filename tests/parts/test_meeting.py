@@ -121,9 +121,7 @@ def test_a_teacher_that_does_not_take_the_size_is_named_before_it_trains_for_hou
     teacher = (path.parent / "teacher.yaml").read_text()
     (path.parent / "teacher.yaml").write_text(teacher.replace('"nets.py:Net", args: {channels: 8}', '"nets.py:Halves"'))
     (line,) = mistakes(path, "data.size=[36, 36]", "distill.hint=null")
-    assert line.startswith(
-        f"{path}:13:1: the teacher nets.py:Halves fails on 4 images of size [36, 36] in training"
-    )
+    assert line.startswith(f"{path}:13:1: the teacher nets.py:Halves fails on 4 images of size [36, 36] in training")
 
 
 @pytest.mark.parametrize(
