@@ -1,0 +1,194 @@
+"""Confidence intervals of scores and of their differences, over seeds and images, from each image's counts.
+
+A difference is paired: both networks are scored on the same images, and seed k of one belongs to seed k of the other.
+With S ≥ 2 seeds and the difference d_s of each, the 95 % interval is the mean of d_s, plus and minus
+
+    √( t²·s² / S + 1.96²·v )
+
+t is Student's quantile for S − 1 degrees of freedom, and s the standard deviation of d_s: the noise of training. v is
+the variance of the mean under a bootstrap over images, or over groups of images that belong together (the frames of a
+scene, the images of a patient): the noise of the choice of images. With one seed, the first part is unknown and left
+out.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtri, stdtrit
+
+Counts = NDArray[np.int64]
+Floats = NDArray[np.float64]
+Score = Callable[[Floats], Floats]  # summed counts (..., K, 3) to a number (...)
+
+LEVEL = 0.95
+DRAWS = 2000
+FEW_GROUPS = 20  # below, the bootstrap's variance is itself uncertain
+_BLOCK = 16_000_000  # numbers in a block of bootstrap weights: 128 MB
+
+
+class Interval(NamedTuple):
+    """A score or difference, its uncertainty, and what that rests on; shares from 0 to 1."""
+
+    value: float  # the mean over seeds
+    seed_variance: float  # of the mean, by training: s² / S; NaN for one seed
+    image_variance: float  # of the mean, by the choice of images; NaN for one group
+    seeds: int
+    groups: int  # of images; the number of images where none belong together
+
+    @property
+    def half_width(self) -> float:
+        """Of the interval at `LEVEL`; NaN where the images form a single group."""
+        return self.half_width_at(LEVEL)
+
+    def half_width_at(self, level: float) -> float:
+        """Half the width of the interval that holds the truth in a share `level` of all studies."""
+        tail = (1 + level) / 2
+        images = ndtri(tail) ** 2 * self.image_variance
+        seeds = stdtrit(self.seeds - 1, tail) ** 2 * self.seed_variance if self.seeds > 1 else 0.0
+        return math.sqrt(seeds + images)
+
+    @property
+    def low(self) -> float:
+        """The lower end."""
+        return self.value - self.half_width
+
+    @property
+    def high(self) -> float:
+        """The upper end."""
+        return self.value + self.half_width
+
+    @property
+    def distinguishable(self) -> bool:
+        """Whether the interval excludes 0."""
+        return abs(self.value) > self.half_width
+
+    @property
+    def p_value(self) -> float:
+        """1 − the level of the interval that ends at 0; NaN where there is no interval."""
+        if math.isnan(self.half_width):
+            return math.nan
+        low, high = 0.0, 1.0
+        for _ in range(60):
+            middle = (low + high) / 2
+            low, high = (middle, high) if self.half_width_at(middle) < abs(self.value) else (low, middle)
+        return 1 - low
+
+
+def miou(totals: Floats) -> Floats:
+    """Mean IoU (...) of summed counts (..., K, 3): over the classes that are labelled or predicted."""
+    return np.nanmean(iou(totals), axis=-1)  # type: ignore[no-any-return]
+
+
+def iou(totals: Floats) -> Floats:
+    """IoU (..., K) of summed counts (..., K, 3): intersection, predicted, labelled; NaN where a class does not occur."""
+    hits, predicted, labelled = np.moveaxis(totals, -1, 0)
+    with np.errstate(invalid="ignore"):
+        return hits / (predicted + labelled - hits)  # type: ignore[no-any-return]
+
+
+def interval(
+    terms: Sequence[tuple[float, Sequence[Counts]]],
+    groups: Sequence[str] | None = None,
+    *,
+    score: Score = miou,
+    draws: int = DRAWS,
+) -> Interval:
+    """The interval of Σ factor · score over networks, paired by seed and image.
+
+    Args:
+        terms: of each network its factor, and of each seed the counts int64 (images, K, 3) of every image; 1 and −1 for
+            a difference.
+        groups: of each image the name of its group; None: every image is its own.
+        score: of summed counts.
+        draws: of the bootstrap, which draws the same images in every call.
+
+    Raises:
+        ValueError: the networks have different numbers of seeds or images, or no seed.
+    """
+    shapes = {np.shape(counts) for _, seeds in terms for counts in seeds}
+    lengths = {len(seeds) for _, seeds in terms}
+    if len(shapes) != 1 or len(lengths) != 1:
+        raise ValueError(f"counts of shapes {sorted(shapes)} and {sorted(lengths)} seeds; an interval needs equal ones")
+    members = _members(groups, next(iter(shapes))[0])
+    factors = np.array([factor for factor, _ in terms])
+    counts = np.stack([np.stack([_summed(one, members) for one in seeds]) for _, seeds in terms])  # (terms, S, G, K, 3)
+    values = np.tensordot(factors, score(counts.sum(2).astype(np.float64)), 1)  # (S,)
+    size, number = values.size, counts.shape[2]
+    means = np.concatenate(
+        [np.tensordot(factors, score(_drawn(counts, weights)), 1).mean(0) for weights in _weights(number, draws)]
+    )
+    return Interval(
+        value=float(values.mean()),
+        seed_variance=float(values.var(ddof=1) / size) if size > 1 else math.nan,
+        # a bootstrap's variance lacks the factor n / (n − 1), as any variance around the sample's own mean does
+        image_variance=float(means.var() * number / (number - 1)) if number > 1 else math.nan,
+        seeds=size,
+        groups=number,
+    )
+
+
+def closed(
+    student: Sequence[Counts], baseline: Sequence[Counts], teacher: Sequence[Counts], groups: Sequence[str] | None = None
+) -> Interval | None:
+    """The share of the teacher's lead over the baseline that the student has closed; None where the lead may be 0.
+
+    The interval of a quotient by the delta method: that of (gain − share · lead) / lead.
+    """
+    lead = interval([(1, teacher), (-1, baseline)], groups)
+    if not lead.distinguishable:
+        return None
+    share = interval([(1, student), (-1, baseline)], groups).value / lead.value
+    rest = interval([(1, student), (share - 1, baseline), (-share, teacher)], groups)  # its value is 0
+    variances = (rest.seed_variance / lead.value**2, rest.image_variance / lead.value**2)
+    return Interval(share, *variances, rest.seeds, rest.groups)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p-values adjusted for their number by Holm's method; 1 for NaN.
+
+    Source: Holm, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of Statistics 6, 1979.
+    """
+    given = [1.0 if math.isnan(p) else p for p in p_values]
+    order = sorted(range(len(given)), key=given.__getitem__)
+    adjusted, highest = [1.0] * len(given), 0.0
+    for rank, index in enumerate(order):
+        highest = max(highest, min(1.0, (len(given) - rank) * given[index]))
+        adjusted[index] = highest
+    return adjusted
+
+
+def _members(groups: Sequence[str] | None, images: int) -> NDArray[np.intp]:
+    """The number of each image's group."""
+    if groups is None:
+        return np.arange(images)
+    if len(groups) != images:
+        raise ValueError(f"{len(groups)} groups for {images} images; give each image its group")
+    return np.unique(np.asarray(groups), return_inverse=True)[1]
+
+
+def _summed(counts: Counts, members: NDArray[np.intp]) -> Floats:
+    """Counts (G, K, 3) of the groups of images (images, K, 3)."""
+    totals = np.zeros((int(members.max()) + 1, *counts.shape[1:]))
+    np.add.at(totals, members, counts)
+    return totals
+
+
+def _weights(groups: int, draws: int) -> list[Floats]:
+    """How often each draw of the bootstrap takes each group, float64 (draws, groups), in blocks of draws."""
+    generator = np.random.default_rng(0)
+    size = max(1, _BLOCK // groups)
+    equal = np.full(groups, 1 / groups)
+    return [
+        generator.multinomial(groups, equal, size=min(size, draws - start)).astype(np.float64)
+        for start in range(0, draws, size)
+    ]
+
+
+def _drawn(counts: Floats, weights: Floats) -> Floats:
+    """Summed counts (terms, S, draws, K, 3) of the groups that each draw takes."""
+    terms, seeds, groups, classes, kinds = counts.shape
+    flat = np.moveaxis(counts, 2, 0).reshape(groups, -1)
+    return np.moveaxis((weights @ flat).reshape(len(weights), terms, seeds, classes, kinds), 0, 2)
