@@ -29,14 +29,12 @@ _PACKAGES = ("torch", "torchvision", "numpy", "PIL", "pydantic", "yaml", "safete
 Path_ = tuple[str | int, ...]
 
 
-class RecipeError(ValueError):
-    """All mistakes in one recipe.
+class _UserError(ValueError):
+    """Mistakes of a user.
 
     Args:
-        mistakes: one line each, usually `file:line:column: path: what; did you mean …`.
+        mistakes: one line each: control characters and line breaks, which values in them may hold, are escaped.
     """
-
-    exit_status = 2
 
     def __init__(self, mistakes: str | Iterable[str]) -> None:
         self.mistakes = [one_line(m) for m in ([mistakes] if isinstance(mistakes, str) else mistakes)]
@@ -46,25 +44,31 @@ class RecipeError(ValueError):
         return "\n".join(self.mistakes)
 
 
-class DataError(ValueError):
+class RecipeError(_UserError):
+    """All mistakes in one recipe, usually as `file:line:column: path: what; did you mean …`."""
+
+    exit_status = 2
+
+
+class DataError(_UserError):
     """The user's images or labels are missing or wrong."""
 
     exit_status = 3
 
 
-class DivergedError(ValueError):
+class DivergedError(_UserError):
     """The loss or its gradient is not finite."""
 
     exit_status = 4
 
 
-class NoCheckpointError(ValueError):
+class NoCheckpointError(_UserError):
     """Checkpoints exist, but none is valid."""
 
     exit_status = 5
 
 
-class StorageError(ValueError):
+class StorageError(_UserError):
     """A file of a run cannot be read or written."""
 
     exit_status = 6
@@ -175,6 +179,8 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 def one_line(text: str) -> str:
     """`text` with line breaks and control characters escaped: one printable line."""
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 

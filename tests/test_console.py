@@ -1,9 +1,23 @@
-"""Durations in words, and tables with one line a row."""
+"""Durations in words, tables with one line a row, and text of strangers that stays within its line."""
+
+import io
+import re
+import warnings
+from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from rich.console import Console
 
-from kd.console import print_lines
+from kd.cli import main
+from kd.cli.status import report
+from kd.console import make_table, print_errors, print_line, print_lines, print_text, say
+from kd.errors import DataError, LockedError, RecipeError, StorageError, one_line
+from kd.train.sinks.log_file import LogFile
+from kd.train.sinks.terminal import Terminal
 from kd.units import duration
 
 ROWS = [("a", "the first letter, which is [bold]"), ("bcd", "three")]
@@ -26,3 +40,94 @@ def test_lines_are_cut_to_the_terminal(monkeypatch: pytest.MonkeyPatch, capsys: 
     monkeypatch.setattr("kd.console.stdout", lambda: Console(force_terminal=True, width=20))
     print_lines(("name", "what"), ROWS, whole=1)
     assert capsys.readouterr().out == "name  what\na     the first let…\nbcd   three\n"
+
+
+CONTROLS = "\0\a\b\t\n\v\f\r\x1b\x7f\x85\x9b\u2028\u2029\u202e\u2066\u200f\ud800"
+HOSTILE = st.text(st.one_of(st.sampled_from(CONTROLS), st.characters())).map(lambda text: f"a{text}b")
+
+
+def _by_console(text: str, print_it: Callable[[Console], None]) -> None:
+    file = io.StringIO()
+    print_it(Console(file=file, width=10_000, color_system=None))
+    print(file.getvalue(), end="")
+
+
+# each prints two lines that hold the text
+PRINTERS: dict[str, Callable[[str], object]] = {
+    "lines": lambda text: (print_line(text), say(text)),
+    "errors": lambda text: print_errors([text, text]),
+    "error of data": lambda text: report(DataError([text, text]), None),
+    "errors of files": lambda text: (report(StorageError(text), None), report(LockedError(text), None)),
+    "errors of recipes": lambda text: report(RecipeError([text, text]), None),
+    "plain table": lambda text: print_lines((text, "b"), [("a", text)], whole=2),
+    "table": lambda text: _by_console(text, lambda console: console.print(make_table([text, "b"], [["a", text]]))),
+    "console": lambda text: _by_console(
+        text, lambda console: [print_line(text, console=console) for _ in "ab"] and None
+    ),
+}
+
+
+def printed(call: Callable[[], object]) -> str:
+    """What a call prints, to standard output and then to standard error."""
+    out, err = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err):
+        call()
+    return out.getvalue() + err.getvalue()
+
+
+@pytest.mark.parametrize("printer", PRINTERS)
+@settings(deadline=None, max_examples=50)
+@given(text=HOSTILE)
+def test_whatever_a_value_holds_a_line_stays_one_line(printer: str, text: str) -> None:
+    lines = printed(lambda: PRINTERS[printer](text)).split("\n")
+    assert len(lines) == 3
+    assert lines[-1] == ""
+    for line in lines[:2]:
+        assert line.isprintable()
+        assert one_line(text) in line
+
+
+@settings(deadline=None, max_examples=50)
+@given(text=HOSTILE)
+def test_a_page_of_text_keeps_its_lines_and_nothing_else(text: str) -> None:
+    lines = printed(lambda: print_text(text)).removesuffix("\n").split("\n")
+    assert lines == [one_line(line) for line in text.split("\n")]
+
+
+@settings(deadline=None, max_examples=50)
+@given(text=HOSTILE)
+def test_warnings_and_mistakes_on_the_command_line_are_printable(text: str) -> None:
+    def warned() -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("always")
+            assert main(["components", "schedules"]) == 0  # installs how warnings are shown
+            warnings.warn(text, stacklevel=1)
+
+    def mistaken() -> None:
+        with pytest.raises(SystemExit):
+            main(["list", text.replace("-", "")])
+
+    assert re.search(r"^warning: a.*b$", printed(warned), re.MULTILINE)
+    for call in (warned, mistaken):
+        assert all(line.isprintable() for line in printed(call).split("\n"))
+
+
+def test_the_log_and_the_line_of_progress_keep_to_their_line(tmp_path: Path) -> None:
+    LogFile(tmp_path).write(f"class {CONTROLS}!")
+    (line,) = (tmp_path / "log.txt").read_text().split("\n")[:-1]
+    assert line.isprintable()
+    out = io.StringIO()
+    Terminal(CONTROLS, 1, console=Console(file=out, width=200)).scalars(1, {f"loss/{CONTROLS}": 1.0, "val/miou": 0.5})
+    (line,) = out.getvalue().split("\n")[:-1]
+    assert line.isprintable()
+
+
+def test_nothing_prints_but_these_functions() -> None:
+    """A `print` elsewhere would pass on what a stranger's file holds."""
+    found = [
+        f"{file.name}:{number}"
+        for file in (Path(__file__).parents[1] / "kd").rglob("*.py")
+        for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1)
+        if re.search(r"(?<![\w.])print\(|\b(Console|Table|Text)\(|sys\.std(out|err)\.write", line)
+    ]
+    assert {name.partition(":")[0] for name in found} == {"console.py", "terminal.py"}

@@ -14,6 +14,7 @@ from torch.utils._pytree import tree_leaves
 import kd.losses
 from kd.bench.clock import seconds, wait
 from kd.components import Maker
+from kd.console import say
 from kd.errors import RecipeError
 from kd.machine import Precision, choose
 from kd.recipe import Use
@@ -73,16 +74,16 @@ def losses_command(names: Sequence[str], sizes: Sizes, rounds: int) -> None:
             f"kd bench: --losses {', '.join(unknown)}: no such loss; known: {', '.join(kd.losses.__all__)}"
         )
     precision = choose()
-    print(f"logits {_times(sizes.of('logits'))}, features {_times(sizes.of('features'))}, float32")
-    print(f"median of {rounds} rounds, or of fewer if they take more than {ENOUGH:g} s", flush=True)
+    say(f"logits {_times(sizes.of('logits'))}, features {_times(sizes.of('features'))}, float32")
+    say(f"median of {rounds} rounds, or of fewer if they take more than {ENOUGH:g} s")
     teacher = teacher_seconds(sizes, precision)
     image = _times((sizes.images, 3, STRIDE * sizes.height, STRIDE * sizes.width))
-    print(f"{TEACHER} forward on {image}: {teacher:.2f} s ({precision}, {torch.get_num_threads()} threads)")
+    say(f"{TEACHER} forward on {image}: {teacher:.2f} s ({precision}, {torch.get_num_threads()} threads)")
     columns = "{:<42} {:<18} {:>10} {:>13} {:>14} {:>8}"
-    print(columns.format("loss", "maps", "forward ms", "+ backward ms", "of the teacher", "peak MB"), flush=True)
+    say(columns.format("loss", "maps", "forward ms", "+ backward ms", "of the teacher", "peak MB"))
     for cost in costs(sizes, rounds, precision.device, names or kd.losses.__all__):
         times = f"{1e3 * cost.forward:.1f}", f"{1e3 * cost.both:.1f}", f"{100 * cost.both / teacher:.2f} %"
-        print(columns.format(cost.loss, cost.maps, *times, f"{cost.memory / 1e6:.0f}"), flush=True)
+        say(columns.format(cost.loss, cost.maps, *times, f"{cost.memory / 1e6:.0f}"))
 
 
 def _times(shape: Sequence[int]) -> str:

@@ -10,13 +10,12 @@ from concurrent.futures import ProcessPoolExecutor
 from typing import NamedTuple
 
 import torch
-from rich.table import Table
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from kd.bench.clock import seconds
 from kd.components import Maker
-from kd.console import stdout
+from kd.console import make_table, stdout
 from kd.errors import RecipeError
 from kd.machine import Precision, choose
 from kd.memory import peak_memory
@@ -64,26 +63,27 @@ def bench_networks_command(
     for name in names:
         Maker().find(Use(use=name))
     precision = choose()
-    table = Table(
-        title=f"{precision}, {threads or torch.get_num_threads()} threads, {CLASSES} classes, median of {rounds}; "
+    title = (
+        f"{precision}, {threads or torch.get_num_threads()} threads, {CLASSES} classes, median of {rounds}; "
         f"forward: one image; step: {TRAINED} images, forward, backward and update"
     )
-    for heading in ("network", "parameters", "MB", "size", "GMAC", "forward s", "images/s", "step s", "peak MB"):
-        table.add_column(heading, justify="left" if heading == "network" else "right")
-    for name in names:
-        for (height, width), cost in _alone(name, ((size[0], size[1]),) if size else SIZES, threads, rounds):
-            table.add_row(
-                name,
-                f"{cost.parameters:,}",
-                f"{4 * cost.parameters / 2**20:.1f}",
-                f"{height}×{width}",
-                f"{cost.macs / 1e9:.2f}",
-                f"{cost.forward:.3f}",
-                f"{1 / cost.forward:.1f}",
-                f"{cost.step:.3f}",
-                f"{cost.memory / 2**20:.0f}",
-            )
-    stdout().print(table)
+    header = ("network", "parameters", "MB", "size", "GMAC", "forward s", "images/s", "step s", "peak MB")
+    rows = [
+        (
+            name,
+            f"{cost.parameters:,}",
+            f"{4 * cost.parameters / 2**20:.1f}",
+            f"{height}×{width}",
+            f"{cost.macs / 1e9:.2f}",
+            f"{cost.forward:.3f}",
+            f"{1 / cost.forward:.1f}",
+            f"{cost.step:.3f}",
+            f"{cost.memory / 2**20:.0f}",
+        )
+        for name in names
+        for (height, width), cost in _alone(name, ((size[0], size[1]),) if size else SIZES, threads, rounds)
+    ]
+    stdout().print(make_table(header, rows, title=title))
 
 
 def all_networks() -> list[str]:

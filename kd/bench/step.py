@@ -9,10 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from rich.table import Table
 
 from kd.bench.clock import seconds
-from kd.console import stdout
+from kd.console import make_table, print_line, stdout
 from kd.memory import peak_memory, restart_peak
 from kd.parts.assemble import Parts
 from kd.parts.dry_run import open_parts
@@ -39,21 +38,18 @@ def bench_command(recipe: Recipe, *, runs: Path, rounds: int = 10) -> None:
     restart_peak(parts.precision.device)
     with tempfile.TemporaryDirectory() as folder:
         medians = time_step(parts, rounds, Path(folder))
-    table = Table(title=f"{parts.precision}, {torch.get_num_threads()} threads, median of {rounds}")
-    for name in ("part", "s/step", "images/s"):
-        table.add_column(name, justify="left" if name == "part" else "right")
-    for name, value in medians.items():
-        table.add_row(name, f"{value:.3f}", f"{recipe.train.batch_size / recipe.train.accumulate / value:.1f}")
-    console = stdout()
-    console.print(table)
+    images = recipe.train.batch_size / recipe.train.accumulate
+    rows = [(name, f"{value:.3f}", f"{images / value:.1f}") for name, value in medians.items()]
+    title = f"{parts.precision}, {torch.get_num_threads()} threads, median of {rounds}"
+    stdout().print(make_table(("part", "s/step", "images/s"), rows, title=title))
     step = STEP if STEP in medians else STUDENT
     for part, divisors in ((STEP, (TEACHER, STUDENT)), (CACHED, (STUDENT,)), (LOOP, (step,))):
         if part in medians:
             name = divisors[0] if len(divisors) == 1 else f"({' + '.join(divisors)})"
-            console.print(f"{part} / {name} = {medians[part] / sum(medians[divisor] for divisor in divisors):.3f}")
+            print_line(f"{part} / {name} = {medians[part] / sum(medians[divisor] for divisor in divisors):.3f}")
     peak = peak_memory(parts.precision.device)
     if peak is not None:
-        console.print(f"peak memory {peak / 2**20:.0f} MB")
+        print_line(f"peak memory {peak / 2**20:.0f} MB")
 
 
 def time_step(parts: Parts, rounds: int, folder: Path) -> dict[str, float]:

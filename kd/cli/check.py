@@ -11,6 +11,7 @@ import argparse
 
 from kd.cli.options import add_files, open_recipes
 from kd.cli.status import MEASURING
+from kd.console import print_line
 
 STATUSES = MEASURING
 
@@ -32,7 +33,8 @@ def run(arguments: argparse.Namespace) -> None:
         from kd.recipe import imports
 
         for file in arguments.files:
-            print("\n".join(imports(file)))
+            for component in imports(file):
+                print_line(component)
         return
     recipes = open_recipes(arguments)
     from kd.diagnose.check import check_recipe
@@ -40,7 +42,9 @@ def run(arguments: argparse.Namespace) -> None:
     from kd.train.session import session
 
     for recipe in recipes:
-        print("\n".join(check_recipe(recipe, runs=arguments.runs)))
+        for line in check_recipe(recipe, runs=arguments.runs):
+            print_line(line)
         if arguments.plan:
             with session(recipe, runs=arguments.runs) as opened:
-                print("\n".join(lines(plan(recipe, opened, baseline=True))))
+                for line in lines(plan(recipe, opened, baseline=True)):
+                    print_line(line)

@@ -32,10 +32,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """List all, or copy one and print where the copy is."""
-    from kd.console import print_lines
+    from kd.console import print_line, print_lines
     from kd.recipe.copying import copy_recipe, summaries
 
     if arguments.recipe is None:
         print_lines(("recipe", "data", "what", "result"), summaries(), whole=2)
     else:
-        print(copy_recipe(arguments.recipe, arguments.folder))
+        print_line(str(copy_recipe(arguments.recipe, arguments.folder)))

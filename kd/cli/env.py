@@ -7,6 +7,7 @@ Example:
 import argparse
 
 from kd.cli.status import PLAIN
+from kd.console import print_text
 
 STATUSES = PLAIN
 
@@ -22,4 +23,4 @@ def run(arguments: argparse.Namespace) -> None:
     check_torch()
     from kd.machine import describe
 
-    print(describe())
+    print_text(describe())

@@ -1,16 +1,20 @@
 """The command line: parse, call, and turn an exception into an exit status."""
 
 import argparse
+import io
 import os
 import sys
 import warnings
 from collections.abc import Iterable, Sequence
+from contextlib import redirect_stderr
 from importlib import import_module
 from pkgutil import iter_modules
 
 from kd.cli import status
 from kd.cli.options import sort_out
+from kd.console import print_errors
 from kd.constants import __version__
+from kd.errors import one_line
 
 FIRST = ("demo", "copy", "check", "run", "compare")  # in `kd --help`: a newcomer's way; the others follow by name
 SHARED = ("main", "options", "status")  # the modules of kd.cli that are no commands
@@ -45,9 +49,16 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     """Parse, with `path=value` allowed after options too: argparse alone takes all positionals together."""
     names = commands()
     parser = make_parser(argv[:1] if argv and argv[0] in names else names)
-    arguments, rest = parser.parse_known_args(argv)
-    if any("=" not in text or text.startswith("-") for text in rest) or (rest and not hasattr(arguments, "overrides")):
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    errors = io.StringIO()
+    try:
+        with redirect_stderr(errors):  # it prints what the arguments hold as it is
+            arguments, rest = parser.parse_known_args(argv)
+            has_overrides = hasattr(arguments, "overrides")
+            if any("=" not in text or text.startswith("-") for text in rest) or (rest and not has_overrides):
+                parser.error(f"unrecognized arguments: {one_line(' '.join(rest))}")
+    except SystemExit:
+        print_errors(errors.getvalue().removesuffix("\n").split("\n") if errors.getvalue() else ())
+        raise
     sort_out(arguments, rest)
     return arguments
 
@@ -77,4 +88,4 @@ def make_parser(names: Iterable[str]) -> argparse.ArgumentParser:
 
 
 def _one_line(message: Warning | str, *_: object, **__: object) -> None:
-    status.print_error(f"warning: {message}")
+    print_errors([f"warning: {' '.join(str(message).split())}"])

@@ -78,9 +78,10 @@ def run(arguments: argparse.Namespace) -> None:
 def _smoke(recipe: "Recipe") -> None:
     """Try a recipe in a temporary folder."""
     from kd.compare import compare_command
+    from kd.console import print_line
     from kd.diagnose.smoke import smoke
 
     with tempfile.TemporaryDirectory(prefix="kd-smoke-") as folder:
         run_dir = smoke(recipe, runs=Path(folder))
         compare_command([run_dir], runs=Path(folder), trust=recipe.trust)
-    print(f"{recipe.file}: trains, saves, resumes with the same bits, scores and reports; {folder} is removed")
+    print_line(f"{recipe.file}: trains, saves, resumes with the same bits, scores and reports; {folder} is removed")

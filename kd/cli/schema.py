@@ -8,6 +8,7 @@ import argparse
 import json
 
 from kd.cli.status import PLAIN
+from kd.console import print_text
 
 STATUSES = PLAIN
 
@@ -20,4 +21,4 @@ def run(arguments: argparse.Namespace) -> None:
     """Print the schema."""
     from kd.recipe import json_schema
 
-    print(json.dumps(json_schema(), indent=2))
+    print_text(json.dumps(json_schema(), indent=2))

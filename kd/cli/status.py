@@ -5,8 +5,8 @@ import shlex
 import sys
 import traceback
 from collections.abc import Sequence
-from contextlib import suppress
 
+from kd.console import print_errors
 from kd.constants import __version__
 from kd.errors import DivergedError, LockedError, RecipeError, StoppedError, raised, user_frame
 
@@ -49,26 +49,23 @@ def report(error: Exception, settled: Sequence[str] | None) -> int:
     rank = int(os.environ.get("RANK", "0"))  # torchrun's; the process group may be gone
     exit_status: int | None = getattr(error, "exit_status", None)
     if exit_status is not None:
+        if isinstance(error, StoppedError):
+            lines = [f"{error}: {command_again(settled)}"]
+        else:
+            lines = getattr(error, "mistakes", [str(error)])
         if rank == 0:
-            print_error(f"{error}: {command_again(settled)}" if isinstance(error, StoppedError) else str(error))
+            print_errors(lines)
         elif not isinstance(error, (StoppedError, RecipeError, LockedError, DivergedError)):  # the same on every rank
-            print_error(f"process {rank}: {error}")
+            print_errors(f"process {rank}: {line}" for line in lines)
         return exit_status
     frame = user_frame(error)
     if frame is not None:  # every call of a user's code is guarded at the check, but it may also fail later
-        print_error(f"{frame.filename}:{frame.lineno}: {raised(error)}; this code is not part of kd: correct it")
+        print_errors([f"{frame.filename}:{frame.lineno}: {raised(error)}; this code is not part of kd: correct it"])
         return RecipeError.exit_status
-    print_error(
-        f"{''.join(traceback.format_exception(error))}\n"
-        f"kd {__version__}: this is a bug. Please report it with the lines above, the recipe, and what `kd env` prints."
-    )
+    print_errors("".join(traceback.format_exception(error)).split("\n"))
+    report_it = "Please report it with the lines above, the recipe, and what `kd env` prints."
+    print_errors([f"kd {__version__}: this is a bug. {report_it}"])
     return 1
-
-
-def print_error(text: str) -> None:
-    """Print to standard error; a run and its exit status do not depend on whether it is open."""
-    with suppress(OSError):
-        print(text, file=sys.stderr)
 
 
 def command_again(settled: Sequence[str] | None) -> str:

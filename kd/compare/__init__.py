@@ -13,7 +13,7 @@ from kd.compare import tables
 from kd.compare.comparison import Comparison
 from kd.compare.gather import Target, gather
 from kd.compare.listing import list_runs
-from kd.console import stdout
+from kd.console import make_table, print_line, stdout
 
 __all__ = ["Comparison", "compare", "compare_command", "gather", "list_command", "list_runs"]
 
@@ -88,22 +88,22 @@ def compare_command(
         write_report(comparison, file)
     if as_json:
         content = tables.to_json(comparison) | {"report": None if file is None else str(file)}
-        console.file.write(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+        console.file.write(json.dumps(content, indent=1) + "\n")
         return 0
     for line in tables.warnings(comparison):
-        console.print(line, style="bold yellow", markup=False)
+        print_line(line, style="bold yellow", wrap=True, console=console)
     for line in tables.headline(comparison):
-        console.print(line, style="bold", markup=False)
-    console.print(tables.facts(comparison), markup=False)
+        print_line(line, style="bold", wrap=True, console=console)
+    print_line(tables.facts(comparison), wrap=True, console=console)
     console.print()
-    console.print(tables.as_table(*tables.summary_rows(comparison), left=2))
+    console.print(make_table(*tables.summary_rows(comparison), left=2))
     console.print()
-    console.print(tables.as_table(*tables.class_rows(comparison)))
+    console.print(make_table(*tables.class_rows(comparison)))
     console.print()
     if file is not None:
-        console.print(f"report: {file}", markup=False, soft_wrap=True)
+        print_line(f"report: {file}", console=console)
     for note in comparison.notes:
-        console.print(note.text, markup=False, soft_wrap=True)
+        print_line(note.text, console=console)
     return 0
 
 
@@ -112,9 +112,9 @@ def list_command(runs: Path = Path("runs"), *, console: Console | None = None) -
     console = console or stdout()
     lines = list_runs(runs)
     if lines:
-        console.print(tables.as_table(*tables.list_rows(lines), left=5))
+        console.print(make_table(*tables.list_rows(lines), left=5))
     else:
-        console.print(f"{runs}: holds no runs; kd run RECIPE trains one", markup=False, soft_wrap=True)
+        print_line(f"{runs}: holds no runs; kd run RECIPE trains one", console=console)
     return 0
 
 

@@ -5,9 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
-from kd.console import stdout
+from kd.console import make_table, print_line, stdout
 from kd.metrics import scores
 from kd.recipe import Recipe, read_recipe
 from kd.runs import is_finished, read_result, read_run_recipe
@@ -32,12 +31,10 @@ def diff_command(a: str | Path, b: str | Path, *, console: Console | None = None
     of_a, of_b = facts(Path(a)), facts(Path(b))
     keys = [key for key in of_a | of_b if of_a.get(key, NOTHING) != of_b.get(key, NOTHING)]
     if not keys:
-        console.print(f"{a} and {b}: no difference", markup=False)
+        print_line(f"{a} and {b}: no difference", console=console)
         return False
-    table = Table("key", str(a), str(b))
-    for key in keys:
-        table.add_row(key, of_a.get(key, NOTHING), of_b.get(key, NOTHING))
-    console.print(table)
+    rows = [(key, of_a.get(key, NOTHING), of_b.get(key, NOTHING)) for key in keys]
+    console.print(make_table(("key", str(a), str(b)), rows, left=3))
     return True
 
 

@@ -13,6 +13,7 @@ from kd.compare.charts import Line, Mark, line_chart, ruler
 from kd.compare.comparison import SPLIT, Comparison, Entry
 from kd.compare.predictions import Picture, Pictures, pictures, run_texts
 from kd.constants import __version__
+from kd.errors import one_line
 from kd.pictures import changes, colourise, differences, jpeg, png
 from kd.runs import read_metrics
 from kd.storage import write_atomic
@@ -45,12 +46,13 @@ def render(comparison: Comparison, shown: Pictures) -> str:
     )
     names = ", ".join(entry.name for entry in comparison.of_role("student")) or "comparison"
     folder = files("kd.compare")
-    return Template(folder.joinpath("page.html").read_text(encoding="utf-8")).substitute(
+    page = Template(folder.joinpath("page.html").read_text(encoding="utf-8")).substitute(
         title=escape(f"{names}: the effect of distillation"),
         style=folder.joinpath("page.css").read_text(encoding="utf-8"),
         body="\n".join(sections),
         version=__version__,
     )
+    return "\n".join(map(one_line, page.split("\n")))  # a control character may have any effect where the page is read
 
 
 def _section(title: str, content: str) -> str:

@@ -7,9 +7,6 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from rich.table import Table
-from rich.text import Text
-
 from kd.compare.comparison import SCORES, SPLIT, Comparison, Entry, Figure, MetricFigures
 from kd.compare.listing import RunLine
 
@@ -156,16 +153,6 @@ def class_gain(comparison: Comparison, entry: Entry, index: int) -> float | None
     baseline = comparison.get(entry.baseline)
     iou, baseline_iou = entry.iou[index], None if baseline is None else baseline.iou[index]
     return None if iou is None or baseline_iou is None else iou - baseline_iou
-
-
-def as_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1, title: str | None = None) -> Table:
-    """Text as a terminal table; the first `left` columns are words, the others numbers."""
-    table = Table(box=None, pad_edge=False, title=title, title_justify="left", title_style="bold", header_style="bold")
-    for index, name in enumerate(header):
-        table.add_column(Text(name), justify="left" if index < left else "right", no_wrap=index >= left)
-    for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
-    return table
 
 
 def facts(comparison: Comparison) -> str:

@@ -158,7 +158,7 @@ def raise_all(problems: list[str]) -> None:
     """Raise one DataError with a line for each problem, `MAX_LINES` at most; nothing if there are none."""
     if problems:
         more = [f"and {len(problems) - MAX_LINES} more of this kind"] if len(problems) > MAX_LINES else []
-        raise DataError("\n".join(problems[:MAX_LINES] + more))
+        raise DataError(problems[:MAX_LINES] + more)
 
 
 def _leads_out(path: Path, root: Path) -> str:

@@ -9,7 +9,7 @@ from statistics import fmean
 from rich.console import Console
 from rich.table import Table
 
-from kd.console import stdout
+from kd.console import make_table, print_text, stdout
 from kd.errors import RecipeError
 from kd.parts.assemble import Parts
 from kd.parts.dry_run import open_parts
@@ -39,7 +39,7 @@ def calibrate_command(
     console = console or stdout()
     console.print(_table(parts, means, batches))
     weights = {name: proposed(pull, ratio) for name, pull in means.items()}
-    console.print(fragment(recipe, weights), markup=False, soft_wrap=True)
+    print_text(fragment(recipe, weights), console=console)
 
 
 def proposed(pull: Pull, ratio: float) -> float:
@@ -64,11 +64,11 @@ def fragment(recipe: Recipe, weights: Mapping[str, float]) -> str:
 
 
 def _table(parts: Parts, means: Mapping[str, Pull], batches: int) -> Table:
-    table = Table(title=f"Gradients at the parameters that a term and the supervised loss share; batches: {batches}")
-    for name in ("term", "norm", "supervised", "cosine", "weight now", "weighted norm / supervised"):
-        table.add_column(name, justify="left" if name == "term" else "right")
+    rows = []
     for name, pull in means.items():
         weight = parts.terms[name].weight_at(parts.steps - 1)  # a schedule's last: it may start at 0
         values = f"{pull.norm:.3g}", f"{pull.supervised:.3g}", f"{pull.cosine:+.2f}", f"{weight:g}"
-        table.add_row(name, *values, f"{weight * pull.ratio:.3g}")
-    return table
+        rows.append((name, *values, f"{weight * pull.ratio:.3g}"))
+    header = ("term", "norm", "supervised", "cosine", "weight now", "weighted norm / supervised")
+    title = f"Gradients at the parameters that a term and the supervised loss share; batches: {batches}"
+    return make_table(header, rows, title=title)

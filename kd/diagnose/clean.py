@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from kd.console import print_lines
+from kd.console import print_line, print_lines
 from kd.errors import LockedError, RecipeError, StorageError
 from kd.recipe import yaml12
 from kd.runs import locked, read_result
@@ -39,16 +39,16 @@ def clean_command(runs: Path, *, yes: bool = False) -> None:
     """
     removable = removals(runs)
     if not removable:
-        print(f"{runs}: nothing to free")
+        print_line(f"{runs}: nothing to free")
         return
     sizes = [removal.size for removal in removable]
     rows = [(data_size(size), str(path), why) for size, (path, why, _) in zip(sizes, removable, strict=True)]
     print_lines(("size", "what", "why"), rows, whole=3)
     if not yes:
-        print(f"{data_size(sum(sizes))} in all; {shlex.join(['kd', 'clean', str(runs), '--yes'])} frees it")
+        print_line(f"{data_size(sum(sizes))} in all; {shlex.join(['kd', 'clean', str(runs), '--yes'])} frees it")
         return
     freed = sum(size for size, removal in zip(sizes, removable, strict=True) if _remove(removal))
-    print(f"freed {data_size(freed)}")
+    print_line(f"freed {data_size(freed)}")
 
 
 def removals(runs: Path) -> list[Removal]:
@@ -117,7 +117,7 @@ def _remove(removal: Removal) -> bool:
             else:
                 path.unlink(missing_ok=True)
     except LockedError as error:
-        print(error)
+        print_line(str(error))
         return False
     except OSError as error:
         raise StorageError(f"{path}: cannot be removed ({error.strerror})") from None

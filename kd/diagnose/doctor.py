@@ -2,10 +2,8 @@
 
 from pathlib import Path
 
-from rich.table import Table
-
 from kd.components import Maker
-from kd.console import stdout
+from kd.console import make_table, print_line, stdout
 from kd.errors import RecipeError
 from kd.parts.assemble import assemble
 from kd.parts.examine import IMAGES, diagnose
@@ -28,12 +26,8 @@ def doctor_command(recipe: Recipe, *, runs: Path) -> None:
             "`kd doctor` examines a trained teacher"
         )
     diagnosis = diagnose(parts)
-    table = Table()
-    table.add_column("images and classes")
-    table.add_column("mIoU", justify="right")
-    for row in diagnosis.rows:
-        table.add_row(row.what, f"{100 * row.miou:.1f} %")
     console = stdout()
-    console.print(f"the teacher of {recipe.file} on at most {IMAGES} validation images", soft_wrap=True)
-    console.print(table)
-    console.print(diagnosis.advice, soft_wrap=True)
+    print_line(f"the teacher of {recipe.file} on at most {IMAGES} validation images", console=console)
+    rows = [(row.what, f"{100 * row.miou:.1f} %") for row in diagnosis.rows]
+    console.print(make_table(("images and classes", "mIoU"), rows))
+    print_line(diagnosis.advice, console=console)

@@ -5,7 +5,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from kd.console import stdout
+from kd.console import make_table, print_line, stdout
 from kd.networks.taps import declared_taps
 from kd.parts.assemble import Parts
 from kd.parts.dry_run import open_parts
@@ -21,13 +21,13 @@ def inspect_command(recipe: Recipe, *, runs: Path, console: Console | None = Non
     parts = open_parts(in_this_process(recipe), runs=runs, trained=False)
     console = console or stdout()
     for line in parts.notes:
-        console.print(line, markup=False)
+        print_line(line, console=console)
     for side, role in (("student", parts.student), ("teacher", parts.teacher)):
         if role is not None:
             taps = declared_taps(role.network)
             listed = ", ".join(f"{name} ({tap.channels} at stride {tap.stride})" for name, tap in taps.items())
-            console.print(
-                f"{side}: {parameter_count(role.network):,} parameters; taps: {listed or 'none'}", markup=False
+            print_line(
+                f"{side}: {parameter_count(role.network):,} parameters; taps: {listed or 'none'}", console=console
             )
     console.print(_terms(parts))
 
@@ -39,17 +39,15 @@ def _terms(parts: Parts) -> Table:
     with parts.precision.autocast():
         teacher = parts.teacher(batch) if parts.teacher else None
         student = parts.student(batch.images)
-    table = Table(title=f"One batch of {len(batch.images)} images of {tuple(batch.images.shape[1:])}")
-    for name in ("term", "student", "shape", "teacher", "shape", "adapter", "weight", "value", "gradient"):
-        table.add_column(name, justify="right" if name in ("weight", "value", "gradient") else "left")
+    header = ("term", "student", "shape", "teacher", "shape", "adapter", "weight", "value", "gradient")
     loss = parts.supervised(student, batch.labels)
     gradient = f"{gradient_norm(loss, parts.student.network):.3g}"
-    table.add_row("supervised", "logits", _shape(student.logits), "", "", "", "1", f"{loss.item():.4g}", gradient)
+    rows = [("supervised", "logits", _shape(student.logits), "", "", "", "1", f"{loss.item():.4g}", gradient)]
     for name, term in parts.terms.items():
         assert teacher is not None
         value = term(name, student, teacher, batch)
         adapter = dict(parts.student.adapters).get(name)
-        table.add_row(
+        row = (
             name,
             str(parts.student.taps.addresses[name]),
             _shape(student.at[name]),
@@ -60,7 +58,9 @@ def _terms(parts: Parts) -> Table:
             f"{value.item():.4g}",
             f"{gradient_norm(value, parts.student.network):.3g}",
         )
-    return table
+        rows.append(row)
+    title = f"One batch of {len(batch.images)} images of {tuple(batch.images.shape[1:])}"
+    return make_table(header, rows, left=6, title=title)
 
 
 def _shape(maps: Maps) -> str:

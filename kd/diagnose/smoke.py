@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from kd import console
 from kd.console import Say
 from kd.errors import StorageError
 from kd.recipe import Recipe, Use
@@ -47,7 +48,7 @@ def _warmed_up_within(schedule: Use, steps: int) -> Use:
     return schedule.model_copy(update={"args": schedule.args | {"warmup": steps}})
 
 
-def smoke(recipe: Recipe, *, runs: Path, say: Say = print) -> Path:
+def smoke(recipe: Recipe, *, runs: Path, say: Say = console.say) -> Path:
     """Train a few steps, score two batches, save; then remove the last step, resume, and compare the weights.
 
     An untrained teacher teaches with its initial weights.

@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+from kd import console
 from kd.console import Say
 from kd.errors import RecipeError, StorageError
 from kd.parts.assemble import assemble
@@ -16,7 +17,7 @@ from kd.train.start import step_teacher
 from kd.units import data_size
 
 
-def fill_cache(recipe: Recipe, *, runs: Path, say: Say = print) -> list[Path]:
+def fill_cache(recipe: Recipe, *, runs: Path, say: Say = console.say) -> list[Path]:
     """Fill the teacher cache for every seed of a recipe; its teacher is trained first if it has not been.
 
     Existing records are checked and kept, so the same call continues after an interruption.

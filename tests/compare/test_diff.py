@@ -1,5 +1,6 @@
 import io
 import json
+import re
 
 import pytest
 from rich.console import Console
@@ -13,10 +14,8 @@ from kd.recipe import baseline_of
 def printed(a, b):
     console = Console(width=300, record=True, file=io.StringIO())
     differs = diff_command(a, b, console=console)
-    rows = [
-        [cell.strip() for cell in line.split("│")[1:-1]] for line in console.export_text().splitlines() if "│" in line
-    ]
-    return differs, {key: (a, b) for key, a, b in rows if key}
+    rows = [re.split(r" {2,}", line.strip()) for line in console.export_text().splitlines()]
+    return differs, {row[0]: tuple(row[1:]) for row in rows if len(row) == 3}
 
 
 @pytest.fixture

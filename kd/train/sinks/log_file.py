@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from kd.console import Say
+from kd.errors import one_line
 
 
 class LogFile:
@@ -23,7 +24,7 @@ class LogFile:
     def write(self, line: str) -> None:
         """Append a line."""
         with self._path.open("a", encoding="utf-8") as file:
-            file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line.strip()}\n")
+            file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {one_line(line.strip())}\n")
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         scores = [

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from kd.errors import one_line
 from kd.units import duration
 
 
@@ -33,7 +34,7 @@ class Terminal:
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         self._latest |= values
         evaluated = any(name.startswith("val/") for name in values)
-        line = self._line(step)
+        line = one_line(self._line(step))
         if self._live:
             self._live.update(Text(line, no_wrap=True, overflow="ellipsis"))
         elif evaluated or time.monotonic() - self._printed >= 10:  # the last step is evaluated
