@@ -285,7 +285,6 @@ def test_a_disk_that_is_full_at_the_nth_write(plain, tmp_path, monkeypatch, last
             assert (run_dir / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes(), number
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # TensorBoard writes in a thread
 @pytest.mark.parametrize("count", tenth(30))
 @pytest.mark.parametrize("sink", ["console", "TensorBoard"])
 def test_a_sink_that_fails_changes_nothing(tmp_path, monkeypatch, sink, count):
