@@ -83,7 +83,7 @@ def miou(totals: Floats) -> Floats:
 
 
 def iou(totals: Floats) -> Floats:
-    """IoU (..., K) of summed counts (..., K, 3): intersection, predicted, labelled; NaN where a class does not occur."""
+    """IoU (..., K) of summed counts (..., K, 3): intersection, predicted, labelled; NaN for a class that is absent."""
     hits, predicted, labelled = np.moveaxis(totals, -1, 0)
     with np.errstate(invalid="ignore"):
         return hits / (predicted + labelled - hits)  # type: ignore[no-any-return]
@@ -131,7 +131,10 @@ def interval(
 
 
 def closed(
-    student: Sequence[Counts], baseline: Sequence[Counts], teacher: Sequence[Counts], groups: Sequence[str] | None = None
+    student: Sequence[Counts],
+    baseline: Sequence[Counts],
+    teacher: Sequence[Counts],
+    groups: Sequence[str] | None = None,
 ) -> Interval | None:
     """The share of the teacher's lead over the baseline that the student has closed; None where the lead may be 0.
 
