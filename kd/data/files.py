@@ -1,5 +1,6 @@
 """The files of a dataset on disk: listed by stem, chosen by list files, paired with their masks."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -71,7 +72,7 @@ def list_images(folder: Path, root: Path, suffix: str = "", *, follow_links: boo
         follow_links: whether links may lead out of `root`.
 
     Raises:
-        DataError: the folder does not exist; two files share a stem; a link leads out of `root`.
+        DataError: the folder does not exist; two files share a stem; a name is not UTF-8; a link leads out of `root`.
     """
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder; {nearest_content(folder)}")
@@ -79,9 +80,11 @@ def list_images(folder: Path, root: Path, suffix: str = "", *, follow_links: boo
     if not follow_links and not folder.resolve().is_relative_to(real_root):
         raise DataError(_leads_out(folder, root))
     images: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
+    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+    raise_all([f"{_escaped(path)}: the name is not UTF-8; rename the file" for path in paths if not _is_utf8(path)])
+    for path in paths:
         stem = path.stem
-        if path.suffix.lower() not in SUFFIXES or not stem.endswith(suffix) or path.name.startswith("."):
+        if not stem.endswith(suffix) or path.name.startswith("."):
             continue
         stem = stem.removesuffix(suffix)
         if stem in images:
@@ -90,6 +93,15 @@ def list_images(folder: Path, root: Path, suffix: str = "", *, follow_links: boo
             raise DataError(_leads_out(path, root))
         images[stem] = path
     return images
+
+
+def _is_utf8(path: Path) -> bool:
+    return not any("\ud800" <= character <= "\udfff" for character in path.name)
+
+
+def _escaped(path: Path) -> str:
+    """A path as text, the bytes that are not UTF-8 as escapes."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def nearest_content(folder: Path) -> str:

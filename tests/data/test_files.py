@@ -1,3 +1,5 @@
+import os
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -125,3 +127,15 @@ def test_the_tenth_line_is_the_last(tmp_path):
         pair(images, {}, (tmp_path, tmp_path))
     assert len(str(error.value).splitlines()) == 11
     assert str(error.value).endswith("\nand 15 more of this kind")
+
+
+def test_a_name_that_is_not_utf8_is_refused_by_name_with_its_bytes_as_escapes(tmp_path):
+    for name in (b"a.png", b"caf\xe9.png", "café.png".encode(), b"\xff\xfe.jpg", b"r\xe9sum\xe9.txt"):
+        with open(os.fsencode(tmp_path) + b"/" + name, "wb"):
+            pass
+    with pytest.raises(DataError) as error:
+        list_images(tmp_path, tmp_path)
+    assert str(error.value).splitlines() == [
+        rf"{tmp_path}/caf\xe9.png: the name is not UTF-8; rename the file",
+        rf"{tmp_path}/\xff\xfe.jpg: the name is not UTF-8; rename the file",
+    ]
