@@ -11,8 +11,13 @@ from kd.errors import StorageError
 from kd.reading import MAX_DATA, read_text
 
 
-def write_atomic(path: Path, data: bytes | memoryview) -> None:
+def write_atomic(path: Path, data: bytes | memoryview, *, fix: str = "free space or choose --runs DIR") -> None:
     """Write a file atomically: temporary file, fsync, rename, fsync of the folder. The mode of an old file is kept.
+
+    Args:
+        path: the file; its folder is created.
+        data: its content.
+        fix: what the message advises where it cannot be written.
 
     Raises:
         StorageError: the file cannot be written.
@@ -33,7 +38,7 @@ def write_atomic(path: Path, data: bytes | memoryview) -> None:
             raise
         _sync_folder(path.parent)
     except OSError as error:
-        raise StorageError(f"{path}: cannot be written ({error.strerror}); free space or choose --runs DIR") from error
+        raise StorageError(f"{path}: cannot be written ({error.strerror}); {fix}") from error
 
 
 def _sync_folder(folder: Path) -> None:

@@ -14,6 +14,8 @@ from kd.compare.comparison import Comparison
 from kd.compare.gather import Target, gather
 from kd.compare.listing import list_runs
 from kd.console import make_table, print_line, stdout
+from kd.errors import StorageError
+from kd.storage import write_atomic
 
 __all__ = ["Comparison", "compare", "compare_command", "gather", "list_command", "list_runs"]
 
@@ -77,18 +79,24 @@ def compare_command(
 
     Raises:
         RecipeError: a recipe is wrong, a run is missing, or the runs cannot be compared.
-        StorageError: a result cannot be read, or the page cannot be written.
+        StorageError: a result cannot be read, or the page cannot be written to `html`.
     """
-    console = console or stdout()
+    console, unwritten = console or stdout(), ""
     comparison = gather(targets, runs=runs, trust=trust)
     file = html or (None if as_json else _default_page(comparison)) if page else None
     if file is not None:
-        from kd.compare.report import write_report  # imports torch, for the predictions in its pictures
+        from kd.compare import report  # imports torch, for the predictions in its pictures
 
-        write_report(comparison, file)
+        content = report.page(comparison)
+        try:
+            write_atomic(file, content, fix="choose another file with --html FILE")
+        except StorageError as error:
+            if html is not None:
+                raise
+            unwritten = f"not written: {error}"  # a finished run may be on a disk that is read-only
     if as_json:
-        content = tables.to_json(comparison) | {"report": None if file is None else str(file)}
-        console.file.write(json.dumps(content, indent=1) + "\n")
+        plain = tables.to_json(comparison) | {"report": None if file is None else str(file)}
+        console.file.write(json.dumps(plain, indent=1) + "\n")
         return 0
     for line in tables.warnings(comparison):
         print_line(line, style="bold yellow", wrap=True, console=console)
@@ -101,7 +109,7 @@ def compare_command(
     console.print(make_table(*tables.class_rows(comparison)))
     console.print()
     if file is not None:
-        print_line(f"report: {file}", console=console)
+        print_line(f"report: {unwritten or file}", console=console)
     for note in comparison.notes:
         print_line(note.text, console=console)
     return 0

@@ -16,22 +16,13 @@ from kd.constants import __version__
 from kd.errors import one_line
 from kd.pictures import changes, colourise, differences, jpeg, png
 from kd.runs import read_metrics
-from kd.storage import write_atomic
 
 CURVE_POINTS = 120  # a longer loss curve shows the means of this many equal parts
 
 
-def write_report(comparison: Comparison, path: Path) -> None:
-    """Write the page of a comparison, whole or not at all.
-
-    Args:
-        comparison: as `gather` returns it.
-        path: the file to write.
-
-    Raises:
-        StorageError: it cannot be written.
-    """
-    write_atomic(path, render(comparison, pictures(comparison)).encode())
+def page(comparison: Comparison) -> bytes:
+    """The page of a comparison, as `gather` returns it: HTML in UTF-8."""
+    return render(comparison, pictures(comparison)).encode()
 
 
 def render(comparison: Comparison, shown: Pictures) -> str:

@@ -1,11 +1,13 @@
 """`kd compare`, and the comparison of `kd demo`."""
 
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 from command import kd
+from disk import make_read_only, small_disk
 
 from kd.recipe import yaml12
 from kd.recipe.shipped import shipped_recipes
@@ -50,3 +52,24 @@ def test_the_demo_reads_its_recipe_once(folder, reads, monkeypatch):
     trained, compared = calls
     assert trained is compared
     assert reads[shipped_recipes() / "shapes/mobilenetv3_kl_cwd.yaml"] == 1
+
+
+def test_on_a_read_only_share_the_table_is_printed_and_the_page_is_not_written(recipe, tmp_path, capsys):
+    """A page that was asked for by name is an error; its advice works."""
+    with small_disk(tmp_path / "share", kilobytes=4096) as share:
+        runs = ("--runs", str(share))
+        options = (recipe, "--trust", "train.steps=2", *runs)
+        assert kd("run", *options) == 0
+        make_read_only(share)
+        capsys.readouterr()
+        assert kd("compare", *options) == 0
+        (student,) = share.glob("student-*/seed0")
+        out = capsys.readouterr().out
+        assert re.search(r"^The student reaches \d", out)
+        reason = "cannot be written (Read-only file system); choose another file with --html FILE"
+        assert f"report: not written: {student}/report.html: {reason}" in out.splitlines()
+        assert kd("compare", *options, "--html", str(share / "x.html")) == 6
+        assert capsys.readouterr().err == f"{share}/x.html: {reason}\n"
+        assert kd("compare", *options, "--html", str(tmp_path / "x.html")) == 0
+        assert f"report: {tmp_path / 'x.html'}" in capsys.readouterr().out.splitlines()
+        assert kd("list", *runs) == 0

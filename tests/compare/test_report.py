@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from kd.compare import compare_command, predictions
 from kd.compare.gather import gather
 from kd.compare.predictions import Picture, Pictures
-from kd.compare.report import render, write_report
+from kd.compare.report import page, render
 from kd.components import Maker
 from kd.machine import choose
 from kd.metrics import confusion_matrix
@@ -218,9 +218,8 @@ def test_the_pictures_are_predicted_as_the_scores_were_taken(made, networks, mon
         for picture in shown.pictures
     )
     assert total.tolist() == scored.confusion.tolist()
-    write_report(comparison, made.folder / "page.html")
-    page = Page((made.folder / "page.html").read_text())
-    titles = [image["alt"] for image in page.all("img") if image["alt"].startswith("student against baseline")]
+    shown_page = Page(page(comparison).decode())
+    titles = [image["alt"] for image in shown_page.all("img") if image["alt"].startswith("student against baseline")]
     assert len(titles) == 6
     assert all(any(title.endswith(picture.name) for title in titles) for picture in shown.pictures)
 

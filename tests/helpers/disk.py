@@ -27,3 +27,8 @@ def fill(folder):
     with contextlib.suppress(OSError), open(folder / "filler", "ab", buffering=0) as file:
         while file.write(bytes(4096)):
             os.fsync(file.fileno())
+
+
+def make_read_only(folder):
+    """Mount a `small_disk` again so that nobody, root included, can write to it."""
+    subprocess.run(["mount", "-o", "remount,ro", str(folder)], check=True)
