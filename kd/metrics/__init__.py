@@ -8,12 +8,28 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 from numpy.typing import NDArray
 
 from kd.metrics.boundary_iou import BoundaryIoU
+from kd.metrics.calibration_error import CalibrationError
 from kd.metrics.confusion import Confusion, Scores, confusion_matrix, scores
+from kd.metrics.image_dice import ImageDice
+from kd.metrics.surface_distance import HausdorffDistance, SurfaceDistance
+from kd.metrics.trimap_iou import TrimapIoU
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["BoundaryIoU", "Confusion", "Metric", "Scores", "confusion_matrix", "scores"]
+__all__ = [
+    "BoundaryIoU",
+    "CalibrationError",
+    "Confusion",
+    "HausdorffDistance",
+    "ImageDice",
+    "Metric",
+    "Scores",
+    "SurfaceDistance",
+    "TrimapIoU",
+    "confusion_matrix",
+    "scores",
+]
 
 
 @runtime_checkable

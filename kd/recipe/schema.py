@@ -393,7 +393,7 @@ class EvaluateConfig(Section):
     )
     metrics: Annotated[tuple[Use, ...], AfterValidator(_distinct)] = Field(
         default=(),
-        description="Metrics in addition to those of the confusion matrix: `kd.metrics.BoundaryIoU`.",
+        description="Metrics in addition to those of the confusion matrix, such as `kd.metrics.BoundaryIoU`.",
     )
 
 

@@ -1,13 +1,9 @@
 import numpy as np
 import pytest
 import torch
+from one_hot import one_hot
 
 from kd.metrics import BoundaryIoU, Confusion
-
-
-def one_hot(predictions, num_classes):
-    """Probabilities whose argmax is `predictions`."""
-    return torch.nn.functional.one_hot(predictions, num_classes).movedim(2, 0).float()
 
 
 def scored(labels, predictions, num_classes, **args):
