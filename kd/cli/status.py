@@ -79,4 +79,4 @@ def command_again(settled: Sequence[str] | None) -> str:
     processes = int(os.environ["LOCAL_WORLD_SIZE"])
     nodes = int(os.environ["WORLD_SIZE"]) // processes
     spread = ["--nnodes", str(nodes)] if nodes > 1 else ["--standalone"]
-    return shlex.join(["torchrun", *spread, "--nproc-per-node", str(processes), "-m", "kd", *arguments])
+    return shlex.join(["torchrun", *spread, "--nproc-per-node", str(processes), "--no-python", "kd", *arguments])

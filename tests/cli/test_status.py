@@ -14,6 +14,6 @@ def test_the_command_that_resumes(monkeypatch):
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(sys, "argv", ["kd", "run", "r.yaml"])
-    assert command_again(None) == "torchrun --standalone --nproc-per-node 4 -m kd run r.yaml"
+    assert command_again(None) == "torchrun --standalone --nproc-per-node 4 --no-python kd run r.yaml"
     monkeypatch.setenv("WORLD_SIZE", "8")
-    assert command_again(None) == "torchrun --nnodes 2 --nproc-per-node 4 -m kd run r.yaml"
+    assert command_again(None) == "torchrun --nnodes 2 --nproc-per-node 4 --no-python kd run r.yaml"

@@ -181,8 +181,19 @@ def test_more_processes_than_devices_is_a_line(monkeypatch):
 
 
 def torchrun(folder, *arguments):
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone", "-m", "kd"]
-    command += ["run", str(folder / "student.yaml"), "--trust", "--runs", str(folder / "runs"), *arguments]
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
+    command += [
+        "--no-python",
+        sys.executable,
+        "-m",
+        "kd",
+        "run",
+        str(folder / "student.yaml"),
+        "--trust",
+        "--runs",
+        str(folder / "runs"),
+        *arguments,
+    ]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, cwd=folder)
 
@@ -239,7 +250,7 @@ def test_a_real_torchrun_stops_and_resumes(tmp_path):
     at_step(tmp_path / "cut", 20)
     signal_rank_1(job, signal.SIGUSR2)
     _, err = job.communicate(timeout=60)
-    command = "torchrun --standalone --nproc-per-node 2 -m kd run"
+    command = "torchrun --standalone --nproc-per-node 2 --no-python kd run"
     assert f"stopped by SIGUSR2; the same command resumes the run: {command}" in err
     assert equal(stopped_and_resumed(tmp_path / "cut", 100, *long), whole)
 
@@ -280,6 +291,7 @@ def test_the_slurm_block_saves_and_asks_to_be_queued_again(tmp_path):
     )
     (stubs / "srun").write_text('#!/bin/bash\nexec "$@"\n')
     (stubs / "torchrun").write_text(f'#!/bin/bash\nexec {sys.executable} -m torch.distributed.run "$@"\n')
+    (stubs / "kd").write_text(f'#!/bin/bash\nexec {sys.executable} -m kd "$@"\n')
     for stub in stubs.iterdir():
         stub.chmod(0o755)
     (tmp_path / "job.sh").write_text(script)
