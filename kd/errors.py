@@ -4,6 +4,7 @@
     DataError           3   images, labels
     DivergedError       4   the loss is not finite
     NoCheckpointError   5   no checkpoint is valid
+    WeightsError        5   a run's weights are missing, damaged or of another network
     StorageError        6   a file of a run cannot be read or written
     LockedError         7   another process uses the run directory
     PeerLostError       8   another process of a distributed run died
@@ -64,6 +65,12 @@ class DivergedError(_UserError):
 
 class NoCheckpointError(_UserError):
     """Checkpoints exist, but none is valid."""
+
+    exit_status = 5
+
+
+class WeightsError(_UserError):
+    """The weights of a run are missing, damaged, or of another run or network."""
 
     exit_status = 5
 

@@ -236,7 +236,7 @@ def _share(confusion: Confusion, names: Sequence[str], states: dict[str, dict[st
 
 
 def _number(value: float | None) -> float | None:
-    return None if value is None or math.isnan(value) else float(value)
+    return None if value is None or not math.isfinite(value) else float(value)
 
 
 def predict(

@@ -8,7 +8,6 @@ from stat import S_IMODE
 from typing import Any
 
 from kd.errors import StorageError
-from kd.reading import MAX_DATA, read_text
 
 
 def write_atomic(path: Path, data: bytes | memoryview, *, fix: str = "free space or choose --runs DIR") -> None:
@@ -61,16 +60,3 @@ def sweep(folder: Path) -> None:
 def write_json(path: Path, content: Any) -> None:
     """Write `content` as JSON, atomically."""
     write_atomic(path, (json.dumps(content, indent=1) + "\n").encode())
-
-
-def read_json(path: Path) -> Any:
-    """Read a JSON file of a run.
-
-    Raises:
-        StorageError: it is missing or damaged.
-    """
-    text = read_text(path, "a JSON file of a run", StorageError, limit=MAX_DATA, inside=path.parent)
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise StorageError(f"{path}: is not valid JSON ({error}); delete the file and run the command again") from None

@@ -1,11 +1,13 @@
 """Files are written whole, with the mode that the user's umask gives."""
 
+import errno
 import os
 import stat
 from pathlib import Path
 
 import pytest
 
+from kd.errors import StorageError
 from kd.storage import write_atomic
 
 
@@ -37,3 +39,19 @@ def test_a_link_is_replaced_and_its_target_left_alone(tmp_path: Path) -> None:
     write_atomic(tmp_path / "a", b"1")
     assert private.read_bytes() == b"mine"
     assert not (tmp_path / "a").is_symlink()
+
+
+def test_a_write_is_complete_or_not_at_all(tmp_path, monkeypatch):
+    path = tmp_path / "deep" / "file"
+    write_atomic(path, b"old")
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(
+        StorageError, match=r"file: cannot be written \(No space left on device\); free space or choose"
+    ):
+        write_atomic(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert [file.name for file in path.parent.iterdir()] == ["file"]

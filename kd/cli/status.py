@@ -16,7 +16,7 @@ MEANINGS = {
     2: "a mistake in a recipe or on the command line",
     3: "images or labels are missing or wrong",
     4: "training diverged",
-    5: "no checkpoint is valid",
+    5: "no checkpoint is valid, or the weights of a run are damaged",
     6: "a file cannot be read or written",
     7: "another process uses the run directory",
     8: "another process of the same run died (under torchrun)",
@@ -27,7 +27,7 @@ MEANINGS = {
 }
 PLAIN = (0, 2)  # of a command that reads recipes or prints what kd knows
 READING = (0, 2, 6)  # of one that reads run directories
-MEASURING = (0, 2, 3, 6)  # of one that builds datasets and networks too
+MEASURING = (0, 2, 3, 5, 6)  # of one that builds datasets and networks too
 TRAINING = tuple(status for status in MEANINGS if status != 1)
 
 

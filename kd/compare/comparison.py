@@ -55,7 +55,17 @@ class MetricFigures(NamedTuple):
 class Note(NamedTuple):
     """A line for the user, below the tables."""
 
-    kind: Literal["unfinished", "no baseline", "seeds differ", "absent", "one class", "best step", "one seed"]
+    kind: Literal[
+        "damaged",
+        "not verified",
+        "unfinished",
+        "no baseline",
+        "seeds differ",
+        "absent",
+        "one class",
+        "best step",
+        "one seed",
+    ]
     text: str
 
 

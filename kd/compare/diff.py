@@ -9,8 +9,7 @@ from rich.console import Console
 from kd.console import make_table, print_line, stdout
 from kd.metrics import scores
 from kd.recipe import Recipe, read_recipe
-from kd.runs import is_finished, read_result, read_run_recipe
-from kd.storage import read_json
+from kd.runs import is_finished, read_environment, read_result, read_run_recipe
 
 NOTHING = "–"
 
@@ -43,7 +42,7 @@ def facts(path: Path) -> dict[str, str]:
     if not path.is_dir():
         return dict(_flat(_recipe(read_recipe(path, trust=True)), "recipe"))
     recipe = dict(_flat(_recipe(read_run_recipe(path, trust=True)), "recipe"))
-    facts_of_run = recipe | dict(_flat(read_json(path / "environment.json"), "environment"))
+    facts_of_run = recipe | dict(_flat(read_environment(path).model_dump(), "environment"))
     if not is_finished(path):
         return facts_of_run | {"result": "unfinished"}
     result = read_result(path)

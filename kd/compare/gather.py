@@ -10,11 +10,11 @@ from typing import Any
 
 from kd.compare.comparison import ORDER, SPLIT, Comparison, Entry, Note, Role, labelled, val
 from kd.compare.listing import by_seed
-from kd.errors import RecipeError
+from kd.compare.results import Results
+from kd.errors import RecipeError, StorageError
 from kd.recipe import Recipe, read_recipe
 from kd.recipe.shipped import name_of
-from kd.runs import Result, SplitResult, TeacherResult, is_finished, read_result, run_directory
-from kd.storage import read_json
+from kd.runs import Result, SplitResult, TeacherResult, is_finished, read_environment, run_directory
 from kd.units import duration
 
 Target = str | os.PathLike[str] | Recipe  # a recipe or its file; or a run directory, of one seed or of all
@@ -46,35 +46,42 @@ def gather(
 
     Raises:
         RecipeError: a target has no finished run; the runs were not scored on the same images or classes.
-        StorageError: a run's result cannot be read.
+        StorageError: no run's result can be read; one of several that cannot is left out, with a note.
     """
     groups = _groups(targets, runs, overrides, trust)
     entries: dict[str, Entry] = {}
     alone: list[Entry] = []
     notes: list[Note] = []
+    reader = Results()
     for group in groups:
-        results = [read_result(run_dir) for run_dir in group.run_dirs]
+        run_dirs, results = reader.read(group.run_dirs)
+        if not results:
+            continue
         if group.unfinished:
             seeds = ", ".join(map(str, group.unfinished))
             line = f"{group.folder.name}: unfinished seeds: {seeds}; {group.command} finishes them"
             notes.append(Note("unfinished", line))
         if results[0].teacher is None:
-            alone.append(_entry("alone", group.run_dirs, results))
+            alone.append(_entry("alone", run_dirs, results))
             continue
-        teacher = _teacher(results, group.folder, entries)
-        baseline = _baseline(results, group, groups, entries)
+        teacher = _teacher(results, group.folder, entries, reader)
+        baseline = _baseline(results, group, groups, entries, reader)
         student = replace(
-            _entry("student", group.run_dirs, results), teacher=teacher.key, baseline=baseline.key if baseline else None
+            _entry("student", run_dirs, results), teacher=teacher.key, baseline=baseline.key if baseline else None
         )
         entries |= {entry.key: entry for entry in (teacher, student, baseline) if entry}
-        notes += _notes_on_baseline(student, baseline, group.command)
+        if not reader.has_damaged(results[0].baseline):
+            notes += _notes_on_baseline(student, baseline, group.command)
     for entry in alone:
         entries.setdefault(entry.key, entry)  # a baseline or a teacher has its row already
+    if not entries:
+        raise StorageError(next(iter(reader.damaged.values())))
     ordered = sorted(entries.values(), key=lambda entry: ORDER.index(entry.role))
     _comparable(ordered)
     first = ordered[0].splits[0]
     comparison = Comparison(tuple(ordered), tuple(first.classes), first.images, (), trust)
-    notes = sorted([*_notes_on_scores(comparison), *notes], key=lambda note: note.kind == "no baseline")  # these last
+    notes = [*reader.notes(), *_notes_on_scores(comparison), *notes]
+    notes.sort(key=lambda note: note.kind == "no baseline")  # these last
     return replace(comparison, notes=tuple(notes))
 
 
@@ -122,11 +129,13 @@ def _finished(folder: Path) -> list[Path]:
 
 def _command_of(run_dir: Path) -> str:
     """The `kd run` that trained a run, from its directory; or one made from its name, if another command trained it."""
-    file = run_dir / "environment.json"
-    words = shlex.split(str(read_json(file).get("command", ""))) if file.is_file() else []
+    try:
+        words = shlex.split(read_environment(run_dir).command)
+    except (StorageError, ValueError):  # ValueError: an open quote
+        words = []
     if words[:2] == ["kd", "run"]:
         return shlex.join(word for word in words if word not in ("--baseline", "--fresh"))
-    return f"kd run {read_result(run_dir).name}.yaml"
+    return f"kd run {run_dir.parent.name.rpartition('-')[0]}.yaml"
 
 
 def _entry(role: Role, run_dirs: Sequence[Path], results: Sequence[Result]) -> Entry:
@@ -147,7 +156,11 @@ def _entry(role: Role, run_dirs: Sequence[Path], results: Sequence[Result]) -> E
 
 
 def _baseline(
-    results: Sequence[Result], group: _Group, groups: Sequence[_Group], entries: Mapping[str, Entry]
+    results: Sequence[Result],
+    group: _Group,
+    groups: Sequence[_Group],
+    entries: Mapping[str, Entry],
+    reader: Results,
 ) -> Entry | None:
     """The baseline of a student, found by id, since another recipe may have trained it under another name."""
     name = results[0].baseline
@@ -160,19 +173,21 @@ def _baseline(
     parent = group.folder.parent
     named = {target.folder.resolve(): target.run_dirs for target in groups}
     for folder in (parent / name, *sorted(parent.glob(f"*-{identifier}"))):
-        if run_dirs := named.get(folder.resolve()) or _finished(folder):
-            return _entry("baseline", run_dirs, [read_result(run_dir) for run_dir in run_dirs])
+        run_dirs, of_baseline = reader.read(named.get(folder.resolve()) or _finished(folder))
+        if run_dirs:
+            return _entry("baseline", run_dirs, of_baseline)
     return None
 
 
-def _teacher(results: Sequence[Result], folder: Path, entries: Mapping[str, Entry]) -> Entry:
+def _teacher(results: Sequence[Result], folder: Path, entries: Mapping[str, Entry], reader: Results) -> Entry:
     """The teacher, with the scores in this student's runs; times and memory from its own run."""
     by_run: dict[str, TeacherResult] = {}
     for result in results:
         if result.teacher is not None:
             by_run.setdefault(result.teacher.run or result.teacher.name, result.teacher)
     teachers = list(by_run.values())
-    run_dirs = [run_dir for teacher in teachers if (run_dir := _run_dir_of(teacher, folder)) is not None]
+    found = [run_dir for teacher in teachers if (run_dir := _run_dir_of(teacher, folder)) is not None]
+    run_dirs, of_teacher = reader.read(found)
     first = teachers[0]
     scored: dict[str, Any] = {
         "name": first.name,
@@ -181,7 +196,7 @@ def _teacher(results: Sequence[Result], folder: Path, entries: Mapping[str, Entr
         "parameters": first.parameters,
     }
     if run_dirs:
-        entry = replace(_entry("teacher", run_dirs, [read_result(run_dir) for run_dir in run_dirs]), **scored)
+        entry = replace(_entry("teacher", run_dirs, of_teacher), **scored)
     else:
         entry = Entry(key=first.name, role="teacher", **scored)
     same = [

@@ -1,5 +1,6 @@
 """The rows of `kd list`: every run in a folder of runs, finished or not."""
 
+import os
 import re
 from collections.abc import Container, Iterable
 from datetime import datetime
@@ -7,9 +8,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from kd.compare.comparison import Role, val
-from kd.errors import StorageError
+from kd.errors import StorageError, WeightsError
+from kd.manifest import METRICS, RESULT, check_sizes
 from kd.metrics import scores
-from kd.runs import Result, has_teacher_score, is_finished, read_metrics, read_result
+from kd.runs import OLD_FORMAT, Result, has_teacher_score, is_finished, latest, read_result
 
 
 class RunLine(NamedTuple):
@@ -19,7 +21,7 @@ class RunLine(NamedTuple):
     id: str
     seed: int
     role: Role
-    state: str  # "finished", "unfinished, step 120" or "result.json cannot be read"
+    state: str  # "finished", "finished, not verified", "unfinished, step 120" or "damaged: why"
     miou: float | None  # a share; the latest of an unfinished run
     changed: datetime
 
@@ -31,40 +33,59 @@ def by_seed(paths: Iterable[Path]) -> list[Path]:
 
 
 def list_runs(runs: Path) -> list[RunLine]:
-    """Every run in a folder of runs, by name and seed."""
-    run_dirs = [path for path in by_seed(runs.glob("*-*/seed*")) if path.is_dir()]
-    results: dict[Path, Result | None] = {}
-    for run_dir in run_dirs:
-        try:
-            results[run_dir] = read_result(run_dir) if is_finished(run_dir) else None
-        except StorageError:
-            results[run_dir] = None
-    finished = [result for result in results.values() if result]
+    """Every run in a folder of runs, by name and seed; a damaged one does not hide the others."""
+    results: dict[Path, Result | str | None] = {run_dir: _read(run_dir) for run_dir in run_directories(runs)}
+    finished = [result for result in results.values() if isinstance(result, Result)]
     baselines = {result.baseline.rpartition("-")[2] for result in finished if result.baseline}
     teachers = {Path(result.teacher.run).parent.name for result in finished if result.teacher and result.teacher.run}
-    lines = [_line(run_dir, results[run_dir], teachers, baselines) for run_dir in run_dirs]
+    lines = [_line(run_dir, result, teachers, baselines) for run_dir, result in results.items()]
     return sorted(lines, key=lambda line: (line.name, line.id, line.seed))
 
 
-def _line(run_dir: Path, result: Result | None, teachers: Container[str], baselines: Container[str]) -> RunLine:
+def run_directories(runs: Path) -> list[Path]:
+    """The run directories in a folder of runs."""
+    if not runs.is_dir():
+        return []
+    with os.scandir(runs) as entries:
+        folders = [entry.path for entry in entries if "-" in entry.name and entry.is_dir()]
+    found: list[Path] = []
+    for folder in folders:
+        with os.scandir(folder) as entries:
+            found += [Path(entry.path) for entry in entries if entry.name.startswith("seed") and entry.is_dir()]
+    return by_seed(found)
+
+
+def _read(run_dir: Path) -> Result | str | None:
+    """The result of a finished run; why it is damaged; None of an unfinished one."""
+    try:
+        if not is_finished(run_dir):
+            return None
+        result = read_result(run_dir)
+        check_sizes(run_dir)
+    except (StorageError, WeightsError) as error:
+        return str(error).removeprefix(f"{run_dir}{os.sep}").partition(";")[0]
+    return result
+
+
+def _line(run_dir: Path, result: Result | str | None, teachers: Container[str], baselines: Container[str]) -> RunLine:
     name, _, identifier = run_dir.parent.name.rpartition("-")
     role: Role = "alone"
     if run_dir.parent.name in teachers:
         role = "teacher"
     elif identifier in baselines:
         role = "baseline"
-    elif (result and result.teacher) or has_teacher_score(run_dir):
+    elif result.teacher if isinstance(result, Result) else has_teacher_score(run_dir):
         role = "student"
     seed = int(run_dir.name.removeprefix("seed"))
-    if result is not None:
+    if isinstance(result, Result):
+        state = "finished" if result.format > OLD_FORMAT else "finished, not verified"
         miou = scores(val(result, run_dir).confusion).miou
-        return RunLine(name, identifier, seed, role, "finished", miou, _time(run_dir / "result.json"))
-    metrics = read_metrics(run_dir)
-    step = metrics[-1]["step"] if metrics else 0
-    scored = [line["val/miou"] for line in metrics if "val/miou" in line]
-    state = "result.json cannot be read" if is_finished(run_dir) else f"unfinished, step {step:,}"
-    changed = _time(run_dir / "metrics.jsonl", run_dir)
-    return RunLine(name, identifier, seed, role, state, scored[-1] if scored else None, changed)
+        return RunLine(name, identifier, seed, role, state, miou, _time(run_dir / RESULT))
+    if isinstance(result, str):
+        return RunLine(name, identifier, seed, role, f"damaged: {result}", None, _time(run_dir / RESULT, run_dir))
+    step, miou_so_far = latest(run_dir)
+    changed = _time(run_dir / METRICS, run_dir)
+    return RunLine(name, identifier, seed, role, f"unfinished, step {step:,}", miou_so_far, changed)
 
 
 def _time(*files: Path) -> datetime:

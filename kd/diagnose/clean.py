@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from kd.console import print_line, print_lines
-from kd.errors import LockedError, RecipeError, StorageError
+from kd.errors import LockedError, RecipeError, StorageError, WeightsError
+from kd.manifest import RESULT, WEIGHTS, read_verified
 from kd.recipe import yaml12
 from kd.runs import locked, read_result
 from kd.units import data_size
@@ -65,7 +66,7 @@ def _of_run(run_dir: Path) -> Iterator[Removal]:
     aside = re.fullmatch(r"seed\d+-before-\d{8}-\d{6}", run_dir.name) is not None
     if run_dir.is_symlink() or not run_dir.is_dir() or not (aside or re.fullmatch(r"seed\d+", run_dir.name)):
         return
-    if aside and not (run_dir / "result.json").exists():
+    if aside and not (run_dir / RESULT).exists():
         yield Removal(run_dir, "moved aside by --fresh, without a result", run_dir)
         return
     checkpoints = run_dir / "checkpoints"
@@ -90,9 +91,10 @@ def _is_complete(run_dir: Path) -> bool:
     """Whether a run has a valid result and its weights; if not, `kd run` can still make them from the checkpoints."""
     try:
         read_result(run_dir)
-    except StorageError:
+        read_verified(run_dir, WEIGHTS)
+    except (StorageError, WeightsError):
         return False
-    return (run_dir / "student.safetensors").is_file()
+    return True
 
 
 def _keeps_all(run_dir: Path) -> bool:

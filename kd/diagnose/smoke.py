@@ -5,6 +5,7 @@ from pathlib import Path
 from kd import console
 from kd.console import Say
 from kd.errors import StorageError
+from kd.manifest import MANIFEST, RESULT, WEIGHTS
 from kd.recipe import Recipe, Use
 from kd.recipe.schema import PhaseConfig
 from kd.train.session import run_recipe
@@ -69,9 +70,10 @@ def smoke(recipe: Recipe, *, runs: Path, say: Say = console.say) -> Path:
         cache = recipe.cache.model_copy(update={"folder": str(runs / "teacher-cache")})
         short = short.changed(cache=cache)
     (run_dir,) = run_recipe(short, runs=runs, say=say, quiet=True, smoke=BATCHES)
-    file = run_dir / "student.safetensors"
+    file = run_dir / WEIGHTS
     uninterrupted = file.read_bytes()
-    (run_dir / "result.json").unlink()
+    for name in (MANIFEST, RESULT):
+        (run_dir / name).unlink()
     for checkpoint in (run_dir / "checkpoints").glob(f"step-{short.train.steps}-*.pt"):
         checkpoint.unlink()
     run_recipe(short, runs=runs, say=say, quiet=True, smoke=BATCHES)

@@ -8,8 +8,11 @@ from typing import Any
 
 import torch
 import torchvision
-from safetensors.torch import load_file
+from safetensors.torch import load, load_file
 from torch import Tensor
+
+from kd.errors import StorageError, WeightsError
+from kd.manifest import RESULT, WEIGHTS, read_verified
 
 WRAPPERS = ("state_dict", "model_state", "model_state_dict", "model", "net", "ema")  # keys that hold the weights
 PICKLES = (".pt", ".pth", ".ckpt", ".tar", ".bin")
@@ -62,12 +65,15 @@ def read_weights(source: str, key: str | None) -> tuple[dict[str, Tensor], str]:
         return download(source), source
     path = Path(source)
     if path.is_dir():
-        path = path / "student.safetensors"
+        path = path / WEIGHTS
     if not path.is_file():
         raise ValueError(f"no file {path}; give imagenet, a torchvision name, a run directory or a file")
     if path.suffix == ".safetensors":
+        of_run = path.name == WEIGHTS and (path.parent / RESULT).exists()
         try:
-            return load_file(path), path.name
+            return (load(read_verified(path.parent, WEIGHTS)) if of_run else load_file(path)), path.name
+        except (WeightsError, StorageError):
+            raise
         except Exception as error:  # noqa: BLE001  # whatever a damaged file makes the reader raise
             raise ValueError(f"{path} is not a readable safetensors file ({_first_line(error)})") from None
     if path.suffix not in PICKLES:

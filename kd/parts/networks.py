@@ -9,7 +9,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from kd import distributed
 from kd.components import Maker
-from kd.errors import RecipeError
+from kd.errors import RecipeError, StorageError, WeightsError
 from kd.machine import Precision
 from kd.networks.weights import load_into
 from kd.parts.folding import folded
@@ -199,6 +199,8 @@ def folded_copy(recipe: Recipe, network: nn.Module, in_channels: int, notes: lis
 def _load(network: nn.Module, weights: str | WeightsConfig, use: Use) -> str:
     try:
         return load_into(network, weights.options() if isinstance(weights, WeightsConfig) else weights)
+    except (StorageError, WeightsError):  # of a run: they say what of it still holds
+        raise
     except (ValueError, OSError) as error:
         name = weights.file if isinstance(weights, WeightsConfig) else weights
         raise RecipeError([f"{use.at()}: weights {name}: {error}"]) from None

@@ -2,21 +2,23 @@
 
 from pathlib import Path
 
+from pydantic_core import from_json
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from kd.components import Maker
-from kd.errors import StorageError
+from kd.errors import WeightsError
+from kd.manifest import WEIGHTS, again, read_manifest, read_verified
 from kd.recipe import Recipe
-from kd.runs import read_result, read_run_recipe
-from kd.storage import read_json, write_atomic
+from kd.runs import read_environment, read_result, read_run_recipe
+from kd.storage import write_atomic
 
 
-def write_weights(run_dir: Path, network: nn.Module) -> None:
-    """Write a network's weights as `student.safetensors`, under the network's own keys."""
+def write_weights(run_dir: Path, network: nn.Module, *, run: str | None = None) -> None:
+    """Write a network's weights as `student.safetensors`, under the network's own keys; `run` is their metadata."""
     state = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
-    write_atomic(run_dir / "student.safetensors", save(_unshared(state)))
+    write_atomic(run_dir / WEIGHTS, save(_unshared(state), metadata=None if run is None else {"run": run}))
 
 
 def _unshared(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -38,12 +40,13 @@ def load_network(run_dir: Path, *, recipe: Recipe | None = None, trust: bool = F
         trust: whether the recipe in the run directory may name code outside kd.
 
     Raises:
-        StorageError: the run has no weights, or they do not fit the recipe's network.
+        WeightsError: the run has no weights, or they are damaged or do not fit the recipe's network.
+        StorageError: another file of the run is missing or damaged.
         RecipeError: the run's recipe names code that is not trusted.
     """
     recipe = recipe or read_run_recipe(run_dir, trust=trust)
     classes = next(iter(read_result(run_dir).splits.values())).classes
-    channels = read_json(run_dir / "environment.json")["in_channels"]
+    channels = read_environment(run_dir).in_channels
     network = Maker(recipe).network(recipe.student.network, len(classes), channels)
     load_weights(run_dir, network)
     return network.eval()
@@ -53,13 +56,26 @@ def load_weights(run_dir: Path, network: nn.Module) -> None:
     """Load the weights of a finished run into a network.
 
     Raises:
-        StorageError: the weights are missing, damaged, or of another network.
+        WeightsError: the weights are missing, damaged, or of another run or network.
+        StorageError: the run's manifest is damaged.
     """
-    file = run_dir / "student.safetensors"
+    data = read_verified(run_dir, WEIGHTS)
+    _check_owner(run_dir, data)
     try:
-        network.load_state_dict(load_file(file))
-    except (OSError, SafetensorError) as error:
-        raise StorageError(f"{file}: cannot be read ({error}); run the recipe again") from None
+        network.load_state_dict(load(data))
+    except SafetensorError as error:
+        raise WeightsError(f"{run_dir / WEIGHTS}: cannot be read ({error}); {again(run_dir)}") from None
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:200]
-        raise StorageError(f"{file}: does not fit {type(network).__name__} ({reason})") from None
+        raise WeightsError(f"{run_dir / WEIGHTS}: does not fit {type(network).__name__} ({reason})") from None
+
+
+def _check_owner(run_dir: Path, data: bytes) -> None:
+    """Refuse weights that state another run than the manifest beside them; those of kd 0.2 state none."""
+    manifest = read_manifest(run_dir)
+    if manifest is None:
+        return
+    header = from_json(data[8 : 8 + int.from_bytes(data[:8], "little")])  # verified by the manifest
+    stated, own = header.get("__metadata__", {}).get("run"), f"{manifest.id}/seed{manifest.seed}"
+    if stated not in (None, own):
+        raise WeightsError(f"{run_dir / WEIGHTS}: of run {stated}, not of run {own}; {again(run_dir)}")

@@ -11,11 +11,14 @@ runs/<recipe's stem>-<id>/seed<k>/
     student.safetensors  the finished network's weights, see kd.parts.trained
     counts.npz           each image's counts in the final score
     result.json          the final score: every table is computed from it
+    manifest.json        the SHA-256 of the others, see kd.manifest; with it the run is finished
 """
 
 from kd.runs.directory import is_finished, locked, read_run_recipe, run_directory, teacher_directories
-from kd.runs.metrics import read_metrics
+from kd.runs.environment import ENVIRONMENT, Environment, read_environment
+from kd.runs.metrics import latest, read_metrics
 from kd.runs.result import (
+    OLD_FORMAT,
     ImageCounts,
     MetricResult,
     Result,
@@ -25,11 +28,15 @@ from kd.runs.result import (
     read_counts,
     read_result,
     read_teacher_score,
+    write_manifest,
     write_result,
     write_teacher_score,
 )
 
 __all__ = [
+    "ENVIRONMENT",
+    "OLD_FORMAT",
+    "Environment",
     "ImageCounts",
     "MetricResult",
     "Result",
@@ -37,14 +44,17 @@ __all__ = [
     "TeacherResult",
     "has_teacher_score",
     "is_finished",
+    "latest",
     "locked",
     "read_counts",
+    "read_environment",
     "read_metrics",
     "read_result",
     "read_run_recipe",
     "read_teacher_score",
     "run_directory",
     "teacher_directories",
+    "write_manifest",
     "write_result",
     "write_teacher_score",
 ]

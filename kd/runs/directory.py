@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,7 +10,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from kd.errors import LockedError, StorageError
-from kd.reading import read_text
+from kd.manifest import MANIFEST, RESULT, read_manifest, read_verified
+from kd.reading import read_bytes, read_text
 from kd.recipe import Recipe, read_recipe
 
 
@@ -28,8 +30,23 @@ def run_directory(recipe: Recipe, runs: Path, seed: int) -> Path:
 
 
 def is_finished(run_dir: Path) -> bool:
-    """Whether the run has a result."""
-    return (run_dir / "result.json").is_file()
+    """Whether the run has a result, as far as its files' names show: reading it may find it damaged.
+
+    A result without its manifest is not finished if it can still be continued: its writer was killed between the two.
+    """
+    if (run_dir / MANIFEST).exists():
+        return True
+    if not (run_dir / RESULT).exists():
+        return False
+    return not (_needs_manifest(run_dir / RESULT) and any((run_dir / "checkpoints").glob("step-*.pt")))
+
+
+def _needs_manifest(result: Path) -> bool:
+    """Whether a version of kd has written it that writes a manifest next."""
+    try:
+        return re.search(rb'"format": [2-9]', read_bytes(result, "a result", StorageError)) is not None
+    except StorageError:
+        return False
 
 
 def read_run_recipe(run_dir: Path, *, trust: bool = False) -> Recipe:
@@ -37,7 +54,10 @@ def read_run_recipe(run_dir: Path, *, trust: bool = False) -> Recipe:
 
     Raises:
         RecipeError: the recipe is missing or wrong, or names code that is not trusted.
+        StorageError: it is not the one that the finished run was trained by.
     """
+    if read_manifest(run_dir) is not None:
+        read_verified(run_dir, "recipe.yaml")
     return read_recipe(run_dir / "recipe.yaml", trust=trust, id=run_dir.parent.name.rpartition("-")[2])
 
 

@@ -1,37 +1,57 @@
 """The curves of a run: the lines of its `metrics.jsonl`."""
 
-import json
 import warnings
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from kd.checked import checked
 from kd.errors import StorageError
-from kd.reading import read_bytes
+from kd.manifest import METRICS, read_verified
 
-MAX_METRICS = 1_000_000_000  # bytes of metrics.jsonl: a run of some million steps
+_Line = dict[str, int | float]  # NaN too: the mIoU of images without labels
 
 
 def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
     """Read the lines of `metrics.jsonl`, oldest first; none without a file. An incomplete last line is left out.
 
-    A damaged line is left out with a warning: a curve with a gap is still useful, and scores come from `result.json`.
+    A damaged line of an unfinished run is left out with a warning, and so are all curves of a finished run whose file
+    has changed: scores come from `result.json`.
     """
-    file = run_dir / "metrics.jsonl"
-    if not file.is_file():
+    return list(_parsed(run_dir, enumerate(_lines(run_dir), start=1)))
+
+
+def latest(run_dir: Path) -> tuple[int, float | None]:
+    """The last step of a run's curves, and its latest mIoU on the validation split; (0, None) without curves."""
+    lines = _lines(run_dir)
+    last = next(_parsed(run_dir, _newest_first(lines)), None)
+    scored = next(_parsed(run_dir, ((n, line) for n, line in _newest_first(lines) if b'"val/miou"' in line)), None)
+    return last["step"] if last else 0, scored.get("val/miou") if scored else None
+
+
+def _lines(run_dir: Path) -> list[bytes]:
+    if not (run_dir / METRICS).exists():
         return []
     try:
-        content = read_bytes(file, "the metrics of a run", StorageError, limit=MAX_METRICS, inside=run_dir)
+        return read_verified(run_dir, METRICS).split(b"\n")[:-1]
     except StorageError as error:
-        warnings.warn(f"{error}; its curves are left out", stacklevel=2)
+        warnings.warn(f"{error}; its curves are left out", stacklevel=3)
         return []
-    lines = []
-    for number, line in enumerate(content.split(b"\n")[:-1], start=1):
+
+
+def _newest_first(lines: list[bytes]) -> Iterator[tuple[int, bytes]]:
+    return ((number, lines[number - 1]) for number in range(len(lines), 0, -1))
+
+
+def _parsed(run_dir: Path, lines: Iterable[tuple[int, bytes]]) -> Iterator[dict[str, Any]]:
+    """The lines that are valid, each with the number that a warning names it by."""
+    for number, line in lines:
+        where = f"{run_dir / METRICS}:{number}"
         try:
-            values = json.loads(line)
-            if not isinstance(values["step"], int):
-                raise TypeError
-        except (ValueError, TypeError, KeyError, RecursionError):
-            warnings.warn(f"{file}:{number}: not a line of metrics (the file is damaged); line skipped", stacklevel=2)
+            values = checked(line, _Line, where)
+            if not isinstance(values.get("step"), int):
+                raise StorageError(f"{where}: no step")
+        except StorageError:
+            warnings.warn(f"{where}: not a line of metrics (the file is damaged); line skipped", stacklevel=3)
         else:
-            lines.append(values)
-    return lines
+            yield values

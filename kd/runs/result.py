@@ -1,29 +1,62 @@
 """What a run has scored: its result, each image's counts, and its teacher's score."""
 
 import io
+import warnings
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, Final, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, GetPydanticSchema
+from pydantic_core import core_schema
 
+from kd.checked import STRICT, Count, checked, read_sealed, seal
 from kd.errors import StorageError
-from kd.reading import check_file
-from kd.storage import read_json, write_atomic, write_json
+from kd.manifest import MANIFEST, RESULT, Id, Sha256, again, check_owner, manifest_of, read_manifest, read_verified
+from kd.storage import write_atomic, write_json
 
-FORMAT = 1  # of result.json
+FORMAT: Final = 2  # of result.json, which has a manifest.json beside it
+OLD_FORMAT = 1  # of kd 0.1 and 0.2, without a manifest
+
+COUNTS, TEACHER = "counts.npz", "teacher.json"
 
 Counts = NDArray[np.int64]
+
+
+def _as_counts(rows: Sequence[Sequence[int]]) -> Counts:
+    """Numbers from a file as a square matrix."""
+    if any(len(row) != len(rows) for row in rows):
+        raise ValueError(f"a row does not have {len(rows)} numbers, as many as there are rows")
+    if sum(map(sum, rows)) > 2**53:
+        raise ValueError("more than 2^53 pixels")
+    return np.array(rows, np.int64).reshape(len(rows), len(rows))
+
+
+_MATRIX = core_schema.list_schema(core_schema.list_schema(core_schema.int_schema(strict=True, ge=0, le=2**53)))
+_Matrix = Annotated[
+    Counts, GetPydanticSchema(lambda *_: core_schema.no_info_after_validator_function(_as_counts, _MATRIX))
+]
+
+_Amount = Annotated[float, Field(ge=0)]
+
+
+class _Format(BaseModel):
+    """What every `result.json` states, of whatever format."""
+
+    model_config = ConfigDict(strict=True)
+
+    format: int
 
 
 class MetricResult(NamedTuple):
     """The values of a further metric of a recipe (`evaluate.metrics`) on a split."""
 
-    values: dict[str, float | None]  # by name; tables show the first
+    values: Annotated[dict[str, float | None], Field(min_length=1)]  # by name; tables show the first
     unit: str  # "%": the values are shares from 0 to 1
     direction: str  # "higher" or "lower": which is better
 
@@ -33,6 +66,9 @@ class MetricResult(NamedTuple):
         return next(iter(self.values.values()))
 
 
+MetricResult.__pydantic_config__ = STRICT  # type: ignore[attr-defined]  # not a field
+
+
 class ImageCounts(NamedTuple):
     """The pixels of every image of a split, by class; summed over the images, they are sums of the confusion matrix."""
 
@@ -40,15 +76,25 @@ class ImageCounts(NamedTuple):
     counts: Counts  # int64 (images, K, 3): the intersection of labels and predictions, predicted, labelled
 
 
+_NotInFiles = Annotated[ImageCounts | None, GetPydanticSchema(lambda *_: core_schema.none_schema())]
+
+
 @dataclass(frozen=True, eq=False)
 class SplitResult:
     """A network's score on one split: the confusion matrix, from which scores are computed, and further metrics."""
 
-    confusion: Counts  # int64 (K, K), rows are labels, columns predictions
+    __pydantic_config__ = STRICT
+
+    confusion: _Matrix  # int64 (K, K), rows are labels, columns predictions
     classes: list[str]
-    images: int
+    images: Count
     metrics: dict[str, MetricResult] = field(default_factory=dict)  # by the metric's label
-    per_image: ImageCounts | None = None  # of a network that this process scored; written to counts.npz
+    per_image: _NotInFiles = None  # of a network that this process scored; written to counts.npz
+
+    def __post_init__(self) -> None:
+        if self.confusion.shape != (len(self.classes), len(self.classes)):
+            rows, columns = self.confusion.shape
+            raise ValueError(f"the confusion matrix is {rows}×{columns}, but there are {len(self.classes)} classes")
 
     def __eq__(self, other: object) -> bool:
         """Whether both are the same score, apart from `per_image`."""
@@ -59,10 +105,12 @@ class SplitResult:
 class TeacherResult:
     """The teacher of a run, scored by the same code on the same split as the student."""
 
+    __pydantic_config__ = STRICT
+
     name: str
     network: str
     run: str | None
-    parameters: int
+    parameters: Count
     splits: dict[str, SplitResult]
 
 
@@ -70,25 +118,27 @@ class TeacherResult:
 class Result:
     """The content of a finished run's `result.json`."""
 
-    id: str
+    __pydantic_config__ = STRICT
+
+    id: Id
     name: str  # the recipe's stem
-    seed: int
+    seed: Count
     role: str  # "student", "baseline" (a student without a teacher) or "teacher"
     network: str
     teacher: TeacherResult | None
     baseline: str | None  # the folder of the baseline's runs, beside this run's
     select: str  # "last" or "best": which step's weights were scored
     splits: dict[str, SplitResult]
-    parameters: int
-    seconds: float  # of training, over all sessions
-    images_per_second: float
-    peak_memory: int | None  # bytes, over all sessions, see kd.memory; None where it is not measured
+    parameters: Count
+    seconds: _Amount  # of training, over all sessions
+    images_per_second: _Amount
+    peak_memory: Count | None  # bytes, over all sessions, see kd.memory; None where it is not measured
     versions: dict[str, str]
-    format: int = FORMAT
+    format: Literal[1, 2] = FORMAT
 
 
 def write_result(run_dir: Path, result: Result) -> None:
-    """Write `counts.npz`, then `result.json`, with which the run is finished."""
+    """Write `counts.npz`, `result.json` and last `manifest.json`, with which the run is finished."""
     arrays: dict[str, NDArray[Any]] = {}
     for name, split in result.splits.items():
         if split.per_image is not None:
@@ -96,31 +146,40 @@ def write_result(run_dir: Path, result: Result) -> None:
     if arrays:
         file = io.BytesIO()
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type]  # the stub takes a name for `allow_pickle`
-        write_atomic(run_dir / "counts.npz", file.getbuffer())
+        write_atomic(run_dir / COUNTS, file.getbuffer())
     teacher = result.teacher
     content = vars(result) | {"splits": _plain_splits(result.splits)}
     if teacher is not None:
         content |= {"teacher": vars(teacher) | {"splits": _plain_splits(teacher.splits)}}
-    write_json(run_dir / "result.json", content)
+    write_json(run_dir / RESULT, content)
+    write_manifest(run_dir, id=result.id, seed=result.seed)
+
+
+def write_manifest(run_dir: Path, *, id: str, seed: int) -> None:
+    """Write `manifest.json` from the files that the run directory has."""
+    write_atomic(run_dir / MANIFEST, seal(manifest_of(run_dir, id, seed)))
 
 
 def read_result(run_dir: Path) -> Result:
-    """Read a finished run's `result.json`.
+    """Read a finished run's `result.json`, and compare it with the run's manifest and directory.
 
     Raises:
-        StorageError: the file is missing, damaged, or of a format that this version cannot read.
+        StorageError: the file is missing, damaged, of another run, or of a format that this version cannot read.
     """
-    file = run_dir / "result.json"
-    content = read_json(file)
+    file, data = run_dir / RESULT, read_verified(run_dir, RESULT)
     try:
-        if content["format"] == FORMAT:
-            teacher = content["teacher"]
-            if teacher is not None:
-                teacher = TeacherResult(**(teacher | {"splits": _splits(teacher["splits"])}))
-            return Result(**(content | {"teacher": teacher, "splits": _splits(content["splits"])}))
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise StorageError(f"{file}: is not a result of kd ({error}); delete the file and run again") from None
-    raise StorageError(f"{file}: has format {content['format']}, but this version reads {FORMAT}; update kd")
+        result = checked(data, Result, str(file))
+    except StorageError as error:
+        stated = FORMAT
+        with suppress(StorageError):
+            stated = checked(data, _Format, str(file)).format
+        if stated > FORMAT:
+            raise StorageError(f"{file}: has format {stated}, but this version reads {FORMAT}; update kd") from None
+        raise StorageError(f"{error}; {again(run_dir)}") from None
+    if result.format > OLD_FORMAT and read_manifest(run_dir) is None:
+        raise StorageError(f"{run_dir / MANIFEST}: missing, so {RESULT} cannot be verified; {again(run_dir)}")
+    check_owner(run_dir, RESULT, result.id, result.seed)
+    return result
 
 
 def read_counts(run_dir: Path) -> dict[str, ImageCounts]:
@@ -129,40 +188,62 @@ def read_counts(run_dir: Path) -> dict[str, ImageCounts]:
     Raises:
         StorageError: the file is damaged.
     """
-    file = run_dir / "counts.npz"
-    if not file.is_file():
+    file, manifest = run_dir / COUNTS, read_manifest(run_dir)
+    if not file.is_file() and (manifest is None or COUNTS not in manifest.files):
         return {}
-    check_file(file, "the counts of a run", StorageError, inside=run_dir)
+    data = read_verified(run_dir, COUNTS)
     try:
-        with file.open("rb") as binary, np.load(binary) as content:
+        with np.load(io.BytesIO(data)) as content:
             splits = [name for name in content.files if f"{name}/names" in content.files]
-            return {name: ImageCounts(tuple(content[f"{name}/names"].tolist()), content[name]) for name in splits}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        raise StorageError(f"{file}: cannot be read ({error}); run the recipe again with --fresh") from None
+            return {name: _image_counts(content[f"{name}/names"], content[name]) for name in splits}
+    except (OSError, ValueError, EOFError, KeyError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
+        raise StorageError(f"{file}: cannot be read ({error}); {again(run_dir)}") from None
 
 
-def write_teacher_score(run_dir: Path, split: SplitResult) -> None:
+def _image_counts(names: NDArray[Any], counts: NDArray[Any]) -> ImageCounts:
+    if names.dtype.kind != "U" or counts.dtype != np.int64 or counts.ndim != 3 or counts.shape[::2] != (len(names), 3):
+        raise ValueError(f"{counts.dtype} {counts.shape} are not the counts of {len(names)} images")
+    if (counts < 0).any():
+        raise ValueError("a count is below 0")
+    return ImageCounts(tuple(names.tolist()), counts)
+
+
+class _TeacherScore(BaseModel):
+    """The content of `teacher.json`."""
+
+    model_config = STRICT
+
+    id: Id
+    seed: Count
+    split: SplitResult
+    sha256: Sha256  # of this file, see `kd.checked.seal`
+
+
+def write_teacher_score(run_dir: Path, split: SplitResult, *, id: str, seed: int) -> None:
     """Write `teacher.json`: the teacher's score, computed once before the run trains."""
-    write_json(run_dir / "teacher.json", _plain(split))
+    write_atomic(run_dir / TEACHER, seal({"id": id, "seed": seed, "split": _plain(split)}))
 
 
 def has_teacher_score(run_dir: Path) -> bool:
-    """Whether the teacher of the run has been scored."""
-    return (run_dir / "teacher.json").is_file()
+    """Whether the run has a `teacher.json`."""
+    return (run_dir / TEACHER).is_file()
 
 
-def read_teacher_score(run_dir: Path) -> SplitResult:
-    """Read a run's `teacher.json`.
+def read_teacher_score(run_dir: Path, *, id: str, seed: int) -> SplitResult | None:
+    """Read a run's `teacher.json`; None without one, and with a warning if it is damaged or of another run.
 
-    Raises:
-        StorageError: the file is missing or damaged.
+    The teacher is then scored again, which costs an evaluation.
     """
-    file = run_dir / "teacher.json"
-    content = read_json(file)
+    if not has_teacher_score(run_dir):
+        return None
     try:
-        return _split(content)
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise StorageError(f"{file}: is not a score of kd ({error}); delete the file and run again") from None
+        score = read_sealed(run_dir / TEACHER, _TeacherScore)
+        if (score.id, score.seed) != (id, seed):
+            raise StorageError(f"{run_dir / TEACHER}: is of run {score.id}, seed {score.seed}")
+    except StorageError as error:
+        warnings.warn(f"{error}; the teacher is scored again", stacklevel=2)
+        return None
+    return score.split
 
 
 def _plain(split: SplitResult) -> dict[str, Any]:
@@ -174,12 +255,3 @@ def _plain(split: SplitResult) -> dict[str, Any]:
 
 def _plain_splits(splits: Mapping[str, SplitResult]) -> dict[str, Any]:
     return {name: _plain(split) for name, split in splits.items()}
-
-
-def _split(content: dict[str, Any]) -> SplitResult:
-    metrics = {name: MetricResult(**metric) for name, metric in content.get("metrics", {}).items()}
-    return SplitResult(**(content | {"confusion": np.array(content["confusion"], np.int64), "metrics": metrics}))
-
-
-def _splits(content: dict[str, Any]) -> dict[str, SplitResult]:
-    return {name: _split(split) for name, split in content.items()}

@@ -14,7 +14,6 @@ from kd.parts.examine import diagnose, twice_chance
 from kd.runs import (
     SplitResult,
     TeacherResult,
-    has_teacher_score,
     read_result,
     read_teacher_score,
     write_teacher_score,
@@ -173,19 +172,18 @@ def score_share(
     )
 
 
-def score_teacher(parts: Parts, run_dir: Path, stop: Stop, say: Say) -> TeacherResult | None:
+def score_teacher(parts: Parts, run_dir: Path, seed: int, stop: Stop, say: Say) -> TeacherResult | None:
     """Score the teacher by the same code on the same images, once per run; None for an average, scored at the end."""
     if parts.teacher is None or parts.averages_teach:
         return None
     recipe = parts.recipe
     assert recipe.teacher is not None
-    scored = distributed.first(lambda: has_teacher_score(run_dir))
-    if not scored:
-        result = score_network(parts, parts.teacher.network, stop)
-        distributed.first(lambda: write_teacher_score(run_dir, result))
-    split = distributed.first(lambda: read_teacher_score(run_dir))
+    kept = distributed.first(lambda: read_teacher_score(run_dir, id=recipe.id, seed=seed))
+    split = kept or score_network(parts, parts.teacher.network, stop)
+    if kept is None:
+        distributed.first(lambda: write_teacher_score(run_dir, split, id=recipe.id, seed=seed))
     say(f"  the teacher scores {headline(split)} on the same images")
-    if not scored and scores(split.confusion).miou < twice_chance(split.confusion):
+    if kept is None and scores(split.confusion).miou < twice_chance(split.confusion):
         say(f"  that is below twice chance; kd doctor: {distributed.first(lambda: diagnose(parts).advice)}")
     teacher_run = read_result(parts.teacher_run) if parts.teacher_run else None
     network = teacher_run.network if teacher_run else recipe.teacher.network.use if recipe.teacher.network else ""

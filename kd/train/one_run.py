@@ -99,7 +99,7 @@ def train_run(
         progress.pictures(run.step, lambda: pictures(parts, final, "final"))
     finally:
         progress.close()
-    distributed.first(lambda: write_weights(run_dir, parts.network))
+    distributed.first(lambda: write_weights(run_dir, parts.network, run=f"{parts.recipe.id}/seed{seed}"))
     if parts.averages_teach:
         teacher = _average_as_teacher(parts, stop)
     result = _result(parts, run_dir, seed, role, teacher, final, run.step, watch)

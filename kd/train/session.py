@@ -24,8 +24,8 @@ from kd.parts.assemble import Parts, assemble, with_length_of, with_trained_teac
 from kd.parts.dry_run import dry_run
 from kd.parts.meeting import meet
 from kd.recipe import Recipe, baseline_of, first_seed, to_yaml
-from kd.runs import is_finished, locked, read_result, run_directory
-from kd.storage import read_json, sweep, write_atomic, write_json
+from kd.runs import is_finished, locked, read_environment, read_result, run_directory
+from kd.storage import sweep, write_atomic, write_json
 from kd.train.evaluation import headline, score_teacher
 from kd.train.one_run import train_run
 from kd.train.signals import Stop, stopping
@@ -189,7 +189,7 @@ class Session:
                     say(f"  {line}")
                 distributed.first(lambda: _describe(parts, run_dir))
                 restart_peak(parts.precision.device)
-                teacher = score_teacher(parts, run_dir, self.stop, say)
+                teacher = score_teacher(parts, run_dir, seed, self.stop, say)
                 role = role or ("student" if recipe.distill else "baseline")
                 result = train_run(
                     parts, run_dir, seed=seed, role=role, teacher=teacher, stop=self.stop, say=say, quiet=self.quiet
@@ -279,8 +279,8 @@ def _environment(parts: Parts) -> dict[str, Any]:
 def _changed_versions(run_dir: Path) -> list[str]:
     """A line for every version that has changed since an unfinished run was last trained."""
     try:
-        before = read_json(run_dir / "environment.json")["versions"]
-    except (StorageError, KeyError, TypeError):
+        before = read_environment(run_dir).versions
+    except StorageError:  # the first start, or damaged: it is written anew
         return []
     return [
         f"{name} was {before[name]} and is now {now}: perhaps not bit-identical to an uninterrupted run"

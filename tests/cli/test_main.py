@@ -9,6 +9,7 @@ import time
 
 import pytest
 from command import kd, process
+from manifests import unfinish
 
 from kd import __version__
 
@@ -82,7 +83,7 @@ def test_a_diverging_run_is_status_4(recipe, capsys):
 def test_damaged_checkpoints_are_status_5(recipe, capsys):
     assert kd("run", recipe, "--trust", "teacher=null", "distill=null") == 0
     (run_dir,) = (recipe.parent / "runs").glob("*/seed0")
-    (run_dir / "result.json").unlink()
+    unfinish(run_dir)
     for path in (run_dir / "checkpoints").glob("*.pt"):
         path.write_bytes(path.read_bytes()[:-1])
     assert kd("run", recipe, "--trust", "teacher=null", "distill=null") == 5

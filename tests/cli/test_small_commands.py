@@ -28,7 +28,6 @@ def runs(folder: Path) -> None:
             "01234567", name, 0, "baseline", "students.S", None, None, "last", {"val": split}, 5, 1.5, 2.5, 9, {}
         )
         write_json(run_dir / "environment.json", {"command": f"kd run {name}.yaml", "in_channels": 3})
-        write_result(run_dir, result)
         (run_dir / "recipe.yaml").write_text(
             "student: {use: students.MobileNetV3SmallASPP}\n"
             "data: {use: kd.data.Shapes, size: [64, 64]}\n"
@@ -36,6 +35,7 @@ def runs(folder: Path) -> None:
             "optimizer: {use: torch.optim.SGD, args: {lr: 0.1}}\n"
             f"train: {{steps: {len(name) + 1}, batch_size: 2}}\n"
         )
+        write_result(run_dir, result)
 
 
 @pytest.mark.parametrize("call", CALLS)

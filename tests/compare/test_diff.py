@@ -3,6 +3,7 @@ import json
 import re
 
 import pytest
+from manifests import list_anew, unfinish
 from rich.console import Console
 from tiny import read, run, write_recipes
 
@@ -52,10 +53,11 @@ def test_runs_differ_in_versions_and_results_too(folder):
     environment = json.loads((second / "environment.json").read_text())
     environment["versions"]["torch"] = "1.0"
     (second / "environment.json").write_text(json.dumps(environment))
+    list_anew(second)
     _, rows = printed(first, second)
     assert rows["recipe.train.steps"] == ("8", "4")
     assert rows["environment.versions.torch"][1] == "1.0"
     assert "result.val.miou" in rows
     assert "environment.versions.numpy" not in rows
-    (second / "result.json").unlink()
+    unfinish(second)
     assert printed(first, second)[1]["result"] == ("–", "unfinished")

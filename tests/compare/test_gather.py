@@ -5,7 +5,7 @@ import pytest
 
 from kd.compare.comparison import Note
 from kd.compare.gather import gather
-from kd.errors import RecipeError
+from kd.errors import RecipeError, StorageError
 from kd.recipe import baseline_of, read_recipe
 from kd.runs import SplitResult, run_directory
 
@@ -196,3 +196,42 @@ def test_a_recipe_finds_its_runs_or_names_the_command_that_makes_them(made, tmp_
     ]
     with pytest.raises(RecipeError, match="no finished run in"):
         gather([str(file)], runs=made.folder, overrides=["train.epochs=2"])  # another recipe, another run
+
+
+def test_a_damaged_run_is_left_out_with_a_line(made, trio):
+    trio()
+    other = made.student(85, seed=1)
+    (other / "result.json").write_bytes((other / "result.json").read_bytes() + b" ")
+    comparison = gather([str(other.parent)])
+    assert comparison.of_role("student")[0].seeds == (0,)
+    (note,) = [note.text for note in comparison.notes if note.kind == "damaged"]
+    assert note.startswith(f"left out: {other / 'result.json'}: changed after the run wrote it (SHA-256 ")
+    assert note.endswith(f"mv {other} {other}-damaged, then the same kd run, trains it again")
+
+
+def test_a_damaged_baseline_or_teacher_does_not_hide_the_student(made, trio):
+    student = trio()
+    (made.folder / "small_kl-bbbbbbbb/seed0/manifest.json").unlink()
+    (made.folder / "big-aaaaaaaa/seed0/result.json").write_text("")
+    comparison = gather([str(student)])
+    assert [entry.role for entry in comparison.entries] == ["teacher", "student"]
+    assert comparison.entries[0].run_dirs == ()
+    assert comparison.entries[0].miou == pytest.approx(95 / 105)  # as the student's result holds it
+    kinds = [note.kind for note in comparison.notes]
+    assert (kinds.count("damaged"), kinds.count("no baseline")) == (2, 0)  # kd run --baseline could not add it
+
+
+def test_nothing_but_damaged_runs_is_an_error(made):
+    run_dir = made.student()
+    (run_dir / "manifest.json").write_text("{}")
+    with pytest.raises(StorageError, match=r"manifest\.json: cut or changed .*; mv .* trains it again"):
+        gather([str(run_dir)])
+
+
+def test_runs_of_kd_0_2_are_compared_with_a_note(made):
+    run_dir = made.student()
+    (run_dir / "manifest.json").unlink()
+    result = run_dir / "result.json"
+    result.write_text(result.read_text().replace('"format": 2', '"format": 1'))
+    notes = [note.text for note in gather([str(run_dir)]).notes if note.kind == "not verified"]
+    assert notes == [f"not verified, because kd 0.2 or older wrote no manifest.json: {run_dir}"]

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from kd.cli import main
 from kd.compare.listing import list_runs
 
 
@@ -19,7 +20,13 @@ def test_runs_are_listed_finished_and_unfinished(made, trio):
     lines = list_runs(made.folder)
     assert [(line.name, line.id, line.seed, line.role, line.state) for line in lines] == [
         ("big", "aaaaaaaa", 0, "teacher", "finished"),
-        ("odd", "ffffffff", 0, "alone", "result.json cannot be read"),
+        (
+            "odd",
+            "ffffffff",
+            0,
+            "alone",
+            "damaged: result.json: changed after the run wrote it (SHA-256 021fb596…, manifest.json has 2cb7ab5a…)",
+        ),
         ("small_kl", "bbbbbbbb", 0, "baseline", "finished"),
         ("small_kl", "cccccccc", 0, "student", "finished"),
         ("small_kl", "cccccccc", 1, "student", "unfinished, step 1,130"),
@@ -29,3 +36,32 @@ def test_runs_are_listed_finished_and_unfinished(made, trio):
     assert lines[1].miou is None
     assert lines[4].miou == 0.25
     assert list_runs(Path(made.folder, "none")) == []
+
+
+def test_a_damaged_run_says_why_and_hides_no_other(made, capsys):
+    for seed in range(5):
+        made.write("small-01234567", 80, seed=seed)
+    folder = made.folder / "small-01234567"
+    (folder / "seed0/manifest.json").unlink()
+    (folder / "seed1/manifest.json").write_bytes(b"")
+    (folder / "seed2/environment.json").unlink()
+    (folder / "seed3/result.json").unlink()
+    states = [line.state for line in list_runs(made.folder)]
+    assert states == [
+        "damaged: manifest.json: missing, so result.json cannot be verified",
+        "damaged: manifest.json: cut or changed (it does not end with its own SHA-256)",
+        "damaged: environment.json: missing",
+        "damaged: result.json: missing",
+        "finished",
+    ]
+    assert main(["list", "--runs", str(made.folder)]) == 0
+    assert "damaged: environment.json: missing" in capsys.readouterr().out
+
+
+def test_a_run_of_kd_0_2_is_listed_as_not_verified(made):
+    run_dir = made.write("small-01234567", 80)
+    (run_dir / "manifest.json").unlink()
+    result = run_dir / "result.json"
+    result.write_text(result.read_text().replace('"format": 2', '"format": 1'))
+    (line,) = list_runs(made.folder)
+    assert (line.state, line.miou) == ("finished, not verified", pytest.approx(80 / 120))

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from manifests import list_anew
 from safetensors.torch import load_file, save_file
 
 from kd.compare import compare_command, predictions
@@ -86,6 +87,7 @@ def test_the_page_opens_with_the_answer_and_loads_nothing(made, trio):
     (run_dir / "metrics.jsonl").write_text(
         '{"step": 1, "loss/supervised": 2.0, "loss/kl": 0.5, "loss/total": 2.5}\n{"step": 2, "val/miou": 0.5}\n'
     )
+    list_anew(run_dir)
     comparison = gather([str(run_dir)])
     maps = {entry.key: np.full((8, 8), index, np.uint8) for index, entry in enumerate(comparison.entries)}
     html = render(comparison, Pictures((drawn(maps),), COLORS, ("a problem <b>",)))
@@ -178,6 +180,7 @@ def networks(tmp_path_factory):
 def put(source, run_dir):
     for name in ("recipe.yaml", "student.safetensors"):
         (run_dir / name).write_bytes((source / name).read_bytes())
+    list_anew(run_dir)
 
 
 class Only:

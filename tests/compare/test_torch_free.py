@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import pytest
+from manifests import list_anew
 from recipe_text import ALONE
 
 CALLS = {
@@ -24,6 +25,7 @@ def test_no_torch_is_imported(made, trio, name):
     baseline = made.folder / "small_kl-bbbbbbbb" / "seed0"
     for run_dir in (student, baseline):
         (run_dir / "recipe.yaml").write_text(ALONE)
+        list_anew(run_dir)
     lines = [
         "import sys",
         "from pathlib import Path",

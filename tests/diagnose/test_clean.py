@@ -26,8 +26,8 @@ def write(run_dir: Path, *, finished: bool = True, train: str = "{steps: 9}") ->
     (run_dir / "recipe.yaml").write_text(f"train: {train}\n")
     (run_dir / "metrics.jsonl").write_text("")
     if finished:
-        write_result(run_dir, RESULT)
         (run_dir / "student.safetensors").write_bytes(b"weights")
+        write_result(run_dir, RESULT)
     return run_dir
 
 
@@ -64,7 +64,7 @@ def test_files_are_listed_and_removed_only_with_yes(folder: Path, capsys: pytest
     assert not aside.exists()
     assert not stale.exists()
     assert {path.name for path in finished.iterdir()} == {
-        "recipe.yaml", "metrics.jsonl", "result.json", "student.safetensors", ".lock",
+        "recipe.yaml", "metrics.jsonl", "result.json", "manifest.json", "student.safetensors", ".lock",
     }  # fmt: skip
     assert {path.name for path in (unfinished / "checkpoints").iterdir()} == {*CHECKPOINTS, "index.jsonl"}
     assert main(["clean", "--yes"]) == 0
@@ -94,7 +94,10 @@ def test_checkpoints_stay_while_they_may_be_needed(folder: Path) -> None:
     run_dir = write(Path("runs/a-01234567/seed0"))
     (run_dir / "student.safetensors").unlink()  # `kd run` would resume and write it again
     assert removals(Path("runs")) == []
+    (run_dir / "student.safetensors").write_bytes(b"weighty")
+    assert removals(Path("runs")) == []
     (run_dir / "student.safetensors").write_bytes(b"weights")
+    assert len(removals(Path("runs"))) == 1
     (run_dir / "result.json").write_text("{")
     assert removals(Path("runs")) == []
 

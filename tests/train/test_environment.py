@@ -2,6 +2,7 @@ import json
 
 import pytest
 import torch
+from manifests import unfinish
 from tiny import equal, read, run, weights, write_recipes
 
 from kd.errors import RecipeError
@@ -53,7 +54,7 @@ def test_environment_has_versions_hardware_code_and_command(tmp_path, monkeypatc
 def test_another_version_at_resume_is_reported(tmp_path):
     recipe = recipe_of(tmp_path)
     (run_dir,), _ = run(recipe, tmp_path / "runs")
-    (run_dir / "result.json").unlink()
+    unfinish(run_dir)
     file = run_dir / "environment.json"
     environment = json.loads(file.read_text())
     environment["versions"]["torch"] = "1.0"

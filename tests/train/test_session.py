@@ -5,6 +5,7 @@ from functools import partial
 
 import pytest
 import torch
+from manifests import unfinish
 from steps import at_each_step
 from tiny import equal, in_child, read, run, weights, write_recipes
 
@@ -121,7 +122,7 @@ def test_batchnorm_is_reestimated_if_the_recipe_sets_it(tmp_path):
 def test_a_checkpoint_of_another_network_is_refused(tmp_path):
     recipe = baseline_of(read(write_recipes(tmp_path)))
     (run_dir,), _ = run(recipe, tmp_path / "runs")
-    (run_dir / "result.json").unlink()
+    unfinish(run_dir)
     other = baseline_of(read(tmp_path / "student.yaml", "student.args.channels=6"))
     os.rename(run_dir.parent, run_directory(other, tmp_path / "runs", 0).parent)
     with pytest.raises(NoCheckpointError) as caught:

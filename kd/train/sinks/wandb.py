@@ -7,14 +7,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import BaseModel
 
+from kd.checked import STRICT, Count, read_checked
 from kd.recipe.schema import TrackConfig
 from kd.runs import read_metrics
-from kd.storage import read_json, write_json
+from kd.storage import write_json
 
 # Seconds that training waits for an answer at the start and for uploads at the end: torchrun kills 30 s after a signal.
 # WANDB_INIT_TIMEOUT and WANDB_FINISH_TIMEOUT override it.
 PATIENCE = "20"
+
+
+class _Sent(BaseModel):
+    """The content of `wandb.json`."""
+
+    model_config = STRICT
+
+    id: str
+    told: dict[str, Count]  # name -> the last step at which it was logged
 
 
 class WeightsAndBiases:
@@ -39,18 +50,18 @@ class WeightsAndBiases:
         import wandb  # an extra, and slow to import
 
         file = run_dir / "wandb.json"
-        state: dict[str, Any] = {"id": secrets.token_hex(4), "told": {}}
+        state = _Sent(id=secrets.token_hex(4), told={})
         if file.is_file():
-            state = read_json(file)
+            state = read_checked(file, _Sent)
             for line in read_metrics(run_dir):
-                state["told"] |= {name: max(line["step"], state["told"].get(name, 0)) for name in line}
-        write_json(file, state)
-        self._last_steps: dict[str, int] = state["told"]  # name -> the last step at which an earlier session logged it
+                state.told |= {name: max(line["step"], state.told.get(name, 0)) for name in line}
+        write_json(file, state.model_dump())
+        self._last_steps: dict[str, int] = state.told  # name -> the last step at which an earlier session logged it
         self._picture = wandb.Image
         self._run = wandb.init(
             project=track.project,
             entity=track.entity,
-            id=state["id"],
+            id=state.id,
             resume="allow",
             name=f"{run_dir.parent.name}/{run_dir.name}",
             group=run_dir.parent.name,

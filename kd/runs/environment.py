@@ -1,0 +1,30 @@
+"""Where a run was trained: `environment.json`."""
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from kd.checked import STRICT, checked
+from kd.manifest import read_verified
+
+ENVIRONMENT = "environment.json"
+
+
+class Environment(BaseModel):
+    """The keys that kd reads again; the file has more, for people."""
+
+    model_config = ConfigDict({**STRICT, "extra": "allow"})
+
+    command: str = ""
+    versions: dict[str, str] = {}
+    in_channels: Annotated[int, Field(ge=1)]
+
+
+def read_environment(run_dir: Path) -> Environment:
+    """Read a run's `environment.json`.
+
+    Raises:
+        StorageError: it is missing or damaged.
+    """
+    return checked(read_verified(run_dir, ENVIRONMENT), Environment, str(run_dir / ENVIRONMENT))

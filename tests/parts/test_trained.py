@@ -1,0 +1,98 @@
+"""The weights of a finished run: written, verified and loaded."""
+
+import json
+
+import pytest
+import torch
+from manifests import list_anew
+from safetensors import safe_open
+from safetensors.torch import load_file
+from tiny import equal, read, run, weights, write_recipes
+from torch import nn
+
+import kd
+from kd.errors import StorageError, WeightsError
+from kd.parts.trained import write_weights
+from kd.recipe import baseline_of
+
+
+def test_weights_keep_the_networks_own_keys_and_tied_ones_twice(tmp_path):
+    network = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    network[1].weight = network[0].weight
+    write_weights(tmp_path, network)
+    weights = load_file(tmp_path / "student.safetensors")
+    assert set(weights) == {"0.weight", "0.bias", "1.weight", "1.bias"}
+    assert torch.equal(weights["0.weight"], weights["1.weight"])
+    assert json.loads(json.dumps(list(weights)))  # plain strings
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """Two runs of one recipe."""
+    folder = tmp_path_factory.mktemp("finished")
+    run_dirs, _ = run(baseline_of(read(write_recipes(folder), "train.seeds=[0, 1]")), folder / "runs")
+    return run_dirs
+
+
+@pytest.fixture
+def run_dir(finished):
+    """The first run, which is as it was again afterwards."""
+    first = finished[0]
+    files = {path: path.read_bytes() for path in first.iterdir() if path.is_file()}
+    yield first
+    for path, content in files.items():
+        path.write_bytes(content)
+
+
+def test_a_network_is_loaded_with_the_weights_that_its_run_wrote(run_dir):
+    assert equal(kd.load_student(run_dir, trust=True).state_dict(), weights(run_dir))
+    with safe_open(run_dir / "student.safetensors", "pt") as file:
+        assert file.metadata() == {"run": f"{run_dir.parent.name[-8:]}/seed0"}
+
+
+def test_a_changed_bit_in_the_weights_is_noticed(run_dir):
+    file = run_dir / "student.safetensors"
+    data = bytearray(file.read_bytes())
+    data[-3] ^= 1  # in the middle of a number: safetensors itself sees nothing
+    file.write_bytes(data)
+    with pytest.raises(WeightsError) as caught:
+        kd.load_student(run_dir, trust=True)
+    assert caught.value.exit_status == 5
+    start, end = str(caught.value).split("student.safetensors: ")[1].split("; ", 1)
+    assert start.startswith("changed after the run wrote it (SHA-256 ")
+    assert end == (
+        f"its score in result.json is intact; to have weights, mv {run_dir} {run_dir}-damaged, "
+        "then the same kd run, trains it again"
+    )
+
+
+def test_weights_of_another_run_are_noticed(finished, run_dir):
+    (run_dir / "student.safetensors").write_bytes((finished[1] / "student.safetensors").read_bytes())
+    with pytest.raises(WeightsError, match="changed after the run wrote it"):
+        kd.load_student(run_dir, trust=True)
+    list_anew(run_dir)  # a manifest that lists them does not make them this run's
+    with pytest.raises(WeightsError, match=r"student\.safetensors: of run \w{8}/seed1, not of run \w{8}/seed0; mv "):
+        kd.load_student(run_dir, trust=True)
+
+
+def test_missing_weights_leave_the_score(run_dir):
+    (run_dir / "student.safetensors").unlink()
+    with pytest.raises(WeightsError, match=r"safetensors: missing; its score in result\.json is intact; to have wei"):
+        kd.load_student(run_dir, trust=True)
+
+
+@pytest.mark.parametrize("name", ["recipe.yaml", "environment.json", "result.json"])
+def test_every_file_that_a_network_is_built_from_is_verified(run_dir, name):
+    file = run_dir / name
+    file.write_bytes(file.read_bytes().replace(b"1", b"2", 1))
+    with pytest.raises(StorageError, match=f"{name}: changed after .*; the weights in student.safetensors are intact"):
+        kd.load_student(run_dir, trust=True)
+
+
+def test_a_run_of_kd_0_2_has_no_manifest_and_is_read(run_dir):
+    manifest, result = run_dir / "manifest.json", run_dir / "result.json"
+    manifest.unlink()
+    with pytest.raises(StorageError, match=r"manifest\.json: missing, so result\.json cannot be verified; mv "):
+        kd.load_student(run_dir, trust=True)
+    result.write_text(json.dumps(json.loads(result.read_text()) | {"format": 1}))
+    assert equal(kd.load_student(run_dir, trust=True).state_dict(), weights(run_dir))
