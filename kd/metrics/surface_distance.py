@@ -54,7 +54,7 @@ class _Distance:
         return self._state
 
     def value(self, state: dict[str, NDArray[Any]]) -> dict[str, float | None]:
-        """`distance`, the mean of the classes' means; each foreground class by its index; `missed`, a number of images."""
+        """`distance`, the mean of the classes' means; each foreground class by its index; `missed` images."""
         missed = int(state["missed"].sum())
         occurs = bool(missed or state["images"].any())
         values = by_class("distance", state["distance"], state["images"])
