@@ -62,4 +62,5 @@ def _uniform(labels: NDArray[np.uint8], reach: int) -> NDArray[np.uint8]:
     window = 2 * reach + 1
     largest = maximum_filter(labels, window, mode="nearest")
     smallest = minimum_filter(labels, window, mode="nearest")
-    return (largest == smallest).astype(np.uint8)
+    uniform: NDArray[np.uint8] = (largest == smallest).astype(np.uint8)
+    return uniform
