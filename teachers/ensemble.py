@@ -74,7 +74,7 @@ class Ensemble(nn.Module):
         self.taps: dict[str, Tap] = {}
         self.members = nn.ModuleList(members)
         for member, file in zip(members, files or (), strict=bool(files)):
-            load_into(member, file)
+            load_into(member, file, role="teacher")
         self.register_buffer("weights", torch.tensor(_shares(weights, len(members), max(num_classes, 2))))
         self.finest = self._finest()
 

@@ -56,6 +56,7 @@ class Note(NamedTuple):
     """A line for the user, below the tables."""
 
     kind: Literal[
+        "start",
         "damaged",
         "not verified",
         "unfinished",

@@ -61,6 +61,7 @@ def gather(
             seeds = ", ".join(map(str, group.unfinished))
             line = f"{group.folder.name}: unfinished seeds: {seeds}; {group.command} finishes them"
             notes.append(Note("unfinished", line))
+        notes += _notes_on_start(results)
         if results[0].teacher is None:
             alone.append(_entry("alone", run_dirs, results))
             continue
@@ -258,6 +259,16 @@ def _notes_on_baseline(student: Entry, baseline: Entry | None, command: str) -> 
         )
         return [Note("seeds differ", line)]
     return []
+
+
+def _notes_on_start(results: Sequence[Result]) -> list[Note]:
+    """A note for each remark of the runs on how their networks started: one for all seeds."""
+    remarks = dict.fromkeys(remark for result in results for remark in result.remarks)
+    name = results[0].name
+    return [
+        Note("start", f"{remark} ({name})" if remark.startswith("warning") else f"{name}: {remark}")
+        for remark in remarks
+    ]
 
 
 def _notes_on_scores(comparison: Comparison) -> list[Note]:

@@ -153,7 +153,7 @@ def _network(comparison: Comparison, entry: Entry, recipe: Recipe, dataset: Segm
         raise StorageError("it has no run directory")
     network = Maker(recipe).network(use, len(dataset.class_names), dataset.in_channels)
     weights = recipe.teacher.weights
-    load_into(network, weights if isinstance(weights, str) else weights.options())
+    load_into(network, weights if isinstance(weights, str) else weights.options(), role="teacher")
     return network.eval()
 
 

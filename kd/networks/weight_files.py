@@ -1,10 +1,13 @@
 """Read the tensors that a weights source holds: torchvision's, a safetensors file, or a file by `torch.save`."""
 
+import json
 import re
-from collections.abc import Mapping
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torchvision
@@ -13,72 +16,110 @@ from torch import Tensor
 
 from kd.errors import StorageError, WeightsError
 from kd.manifest import RESULT, WEIGHTS, read_verified
+from kd.networks.torch_files import OtherFileError, unpickle
+from kd.networks.unpickle import Opaque, UnpickleError
 
 WRAPPERS = ("state_dict", "model_state", "model_state_dict", "model", "net", "ema")  # keys that hold the weights
-PICKLES = (".pt", ".pth", ".ckpt", ".tar", ".bin")
+CLASSES = ("classes", "CLASSES", "class_names")  # keys that hold the names of the classes
+FORMATS = (".safetensors", ".pt", ".pth", ".ckpt", ".tar", ".bin")
 
 
-class _Inert:
-    """The stand-in for a harmless foreign object in a checkpoint; nothing of it runs."""
+class MisfitError(ValueError):
+    """Weights do not load as a recipe names them.
 
-    def __init__(self, *args: object) -> None: ...
+    Args:
+        what: what is wrong.
+        fix: keys of `weights` in a recipe, with the values that would mend it; {} if there are none.
+    """
 
-    def __setstate__(self, state: object) -> None: ...
-
-
-def _plain_dict(*args: object) -> dict[object, object]:
-    return {}
-
-
-# Bookkeeping that training scripts save with the weights; its real types are never imported.
-INERT: list[Any] = [
-    (_plain_dict, "collections.defaultdict"),
-    *(
-        (_Inert, name)
-        for name in (
-            "argparse.Namespace",
-            *(f"builtins.{name}" for name in ("dict", "float", "int", "list", "str", "tuple")),
-            *(f"datetime.{name}" for name in ("date", "datetime", "time", "timedelta", "timezone")),
-            *(f"numpy.{core}.multiarray.{name}" for core in ("core", "_core") for name in ("_reconstruct", "scalar")),
-            *(f"numpy.{name}" for name in ("dtype", "ndarray")),
-            *(
-                f"{module}.{name}"
-                for module in ("pathlib", "pathlib._local")
-                for name in ("Path", "PosixPath", "PurePosixPath", "PureWindowsPath", "WindowsPath")
-            ),
-        )
-    ),
-]
+    def __init__(self, what: str, fix: dict[str, Any] | None = None) -> None:
+        super().__init__(what)
+        self.fix = fix or {}
 
 
-def read_weights(source: str, key: str | None) -> tuple[dict[str, Tensor], str]:
-    """The tensors of a source by name, and the source's name in messages.
+class Weights(NamedTuple):
+    """What a source holds."""
+
+    tensors: dict[str, Tensor]  # by name
+    label: str  # the source in messages
+    classes: tuple[str, ...] | None = None  # in the order of the channels; None: the source does not name them
+    passed: Sequence[str] = ()  # the objects that were not read, by the names of their classes
+
+
+def read_weights(source: str, key: str | None) -> Weights:
+    """The content of a source.
 
     Args:
         source: a torchvision name, a run directory or a file.
-        key: where in a file by `torch.save` the weights are; dots go deeper.
+        key: where in a file the weights are: a key, where dots go deeper, or what all of their names begin with.
 
     Raises:
         ValueError: the source does not exist, cannot be read safely, or holds no weights.
     """
     if re.fullmatch(r"\w+_Weights\.\w+", source):
-        return download(source), source
+        return Weights(download(source), source, tuple(_torchvision(source).meta.get("categories", ())) or None)
     path = Path(source)
     if path.is_dir():
         path = path / WEIGHTS
     if not path.is_file():
         raise ValueError(f"no file {path}; give imagenet, a torchvision name, a run directory or a file")
-    if path.suffix == ".safetensors":
-        of_run = path.name == WEIGHTS and (path.parent / RESULT).exists()
-        try:
-            return (load(read_verified(path.parent, WEIGHTS)) if of_run else load_file(path)), path.name
-        except (WeightsError, StorageError):
-            raise
-        except Exception as error:  # noqa: BLE001  # whatever a damaged file makes the reader raise
-            raise ValueError(f"{path} is not a readable safetensors file ({_first_line(error)})") from None
-    if path.suffix not in PICKLES:
-        raise ValueError(f"{path}: '{path.suffix}' files cannot be read; use .safetensors, {', '.join(PICKLES)}")
-    return _unwrapped(_unpickled(path), key), path.name
+    if path.suffix not in FORMATS:
+        raise ValueError(f"{path}: '{path.suffix}' files cannot be read; use {', '.join(FORMATS)}")
+    with path.open("rb") as file:
+        start = file.read(512)
+    if what := _other(start):
+        raise ValueError(f"{path} is {what}")
+    if start[8:9] == b"{" or path.suffix == ".safetensors":
+        return _safetensors(path, key)
+    try:
+        data, passed = unpickle(path)
+    except OtherFileError as error:
+        raise ValueError(f"{path} is {error}") from None
+    except UnpickleError as error:
+        raise ValueError(f"{path} is not a readable PyTorch file ({error})") from None
+    return Weights(_unwrapped(data, key, path), path.name, _class_names(data), passed)
+
+
+def _other(start: bytes) -> str:
+    """What a file is that holds no weights, and what to do; by its first bytes."""
+    if not start:
+        return "empty: the download or the copy failed; get it again"
+    if start.startswith(b"version https://git-lfs"):
+        return "a Git LFS pointer, not the weights; run: git lfs pull"
+    if start.lstrip()[:1] == b"<":
+        return "a web page, not the weights: the download failed; get it again, and look at it in a browser first"
+    if start.lstrip()[:1] == b"{":
+        return "a text in JSON, not the weights: the download failed; get it again"
+    if start.startswith(b"\x1f\x8b") or start[257:262] == b"ustar":
+        return f"a {'gzip' if start[:1] == bytes([0x1F]) else 'tar'} archive; unpack it, and name the file inside"
+    if start.startswith(b"\x89HDF"):
+        return "an HDF5 file of Keras; kd reads weights of PyTorch only"
+    return ""
+
+
+def _safetensors(path: Path, key: str | None) -> Weights:
+    """A file of a run is verified by its manifest."""
+    of_run = path.name == WEIGHTS and (path.parent / RESULT).exists()
+    try:
+        tensors = load(read_verified(path.parent, WEIGHTS)) if of_run else load_file(path)
+        named = _metadata(path).get("classes", "null")
+    except (WeightsError, StorageError):
+        raise
+    except Exception as error:  # noqa: BLE001  # whatever a damaged file makes the reader raise
+        raise ValueError(f"{path} is not a readable safetensors file ({_first_line(error)})") from None
+    try:
+        classes = _texts(json.loads(named))
+    except ValueError:
+        classes = None
+    return Weights(tensors if key is None else _below(tensors, key), path.name, classes)
+
+
+def _metadata(path: Path) -> dict[str, str]:
+    """The texts in the header of a file that safetensors has read."""
+    with path.open("rb") as file:
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    metadata: dict[str, str] = header.get("__metadata__", {})
+    return metadata
 
 
 def download(name: str) -> dict[str, Tensor]:
@@ -87,14 +128,7 @@ def download(name: str) -> dict[str, Tensor]:
     Raises:
         ValueError: there are no such weights, or they cannot be downloaded.
     """
-    try:
-        weights = torchvision.models.get_weight(name)
-    except (ValueError, KeyError):
-        known = [str(w) for m in torchvision.models.list_models() for w in torchvision.models.get_model_weights(m)]
-        siblings = [weights for weights in known if weights.startswith(f"{name.partition('.')[0]}.")]
-        close = siblings or get_close_matches(name, known, n=1)
-        hint = f"; did you mean {close[0]}?" if close else ""
-        raise ValueError(f"torchvision has no weights {name}{hint}") from None
+    weights = _torchvision(name)
     cached = Path(torch.hub.get_dir(), "checkpoints", Path(weights.url).name)
     try:
         state: dict[str, Tensor] = weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
@@ -105,36 +139,27 @@ def download(name: str) -> dict[str, Tensor]:
     return state
 
 
-def _unpickled(path: Path) -> object:
-    """The content of a file by `torch.save`: tensors, plain containers, and foreign bookkeeping as inert objects."""
+def _torchvision(name: str) -> Any:
     try:
-        with torch.serialization.safe_globals(INERT):
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # noqa: BLE001  # mutated pickles raise nearly anything
-        forbidden = re.search(r"GLOBAL (\S+)", str(error))
-        if forbidden is None and "Unsupported operand 149" not in str(error):  # FRAME, the start of protocol 4
-            raise ValueError(f"{path} is not a readable PyTorch file ({_first_line(error)})") from None
-        what = f"holds {forbidden[1]}" if forbidden else "is pickled with protocol 4 or newer"
-        raise ValueError(
-            f"{path} {what}, which could run code, so it is not opened; if you trust the file, "
-            "convert it to safetensors in the environment that wrote it:\n"
-            "    import torch, safetensors.torch\n"
-            f"    data = torch.load({str(path)!r}, map_location='cpu', weights_only={False})\n"
-            "    state = data.get('state_dict', data) if isinstance(data, dict) else data.state_dict()"
-            "  # or data['the key that holds the weights']\n"
-            "    safetensors.torch.save_file({k: v.contiguous().clone() for k, v in state.items()}, "
-            f"{path.stem + '.safetensors'!r})"
-        ) from None
+        return torchvision.models.get_weight(name)
+    except (ValueError, KeyError):
+        known = [str(w) for m in torchvision.models.list_models() for w in torchvision.models.get_model_weights(m)]
+        siblings = [weights for weights in known if weights.startswith(f"{name.partition('.')[0]}.")]
+        close = siblings or get_close_matches(name, known, n=1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        raise ValueError(f"torchvision has no weights {name}{hint}") from None
 
 
-def _unwrapped(data: object, key: str | None) -> dict[str, Tensor]:
+def _unwrapped(data: Any, key: str | None, path: Path) -> dict[str, Tensor]:
     """The state dict inside a checkpoint."""
     if key is not None:
         for part in [key] if isinstance(data, Mapping) and key in data else key.split("."):
             if not isinstance(data, Mapping) or part not in data:
-                raise ValueError(f"the file has no key '{key}'; it has {first_names(data)}")
+                inside = [data[name] for name in WRAPPERS if name in data] if isinstance(data, Mapping) else []
+                return _below(next((held for held in (data, *inside) if _begins(held, key)), data), key)
             data = data[part]
-    while isinstance(data, Mapping):
+    where = ""
+    while isinstance(data, Mapping) and not isinstance(data, Opaque):
         inside = [name for name in WRAPPERS if _holds_tensors(data.get(name))]
         if not inside:
             tensors = {str(name): value for name, value in data.items() if isinstance(value, Tensor)}
@@ -142,14 +167,75 @@ def _unwrapped(data: object, key: str | None) -> dict[str, Tensor]:
                 return tensors
             break
         if len(inside) > 1:
-            raise ValueError(f"the file holds weights under '{inside[0]}' and '{inside[1]}'; choose one with key:")
+            raise MisfitError(f"the file holds weights under {' and '.join(map(repr, inside))}", {"key": inside[0]})
         data = data[inside[0]]
+        where += f"[{inside[0]!r}]"
+    networks = [("", data), *((f"[{name!r}]", value) for name, value in _items(data))]
+    for place, value in networks:
+        if isinstance(value, Opaque) and value.is_network:
+            raise ValueError(_conversion(path, f"{where}{place}", value.name))
     raise ValueError(f"no weights found: the file has {first_names(data)}; name their key with key:")
+
+
+def _conversion(path: Path, place: str, name: str) -> str:
+    """What to do about a network that was pickled whole."""
+    program = (
+        f"import torch, safetensors.torch as s; n = torch.load({str(path)!r}, map_location='cpu', weights_only={False})"
+        f"{place}; s.save_file({{k: v.contiguous().clone() for k, v in n.state_dict().items()}}, "
+        f"{path.stem + '.safetensors'!r})"
+    )
+    return (
+        f"{path} holds a whole network ({name}), which only its own code can read, and reading it runs what the file "
+        f"says; if you trust the file, convert it where that code is installed, and name {path.stem}.safetensors: "
+        f"python -c {shlex.quote(program)}"
+    )
+
+
+def _below(tensors: object, key: str) -> dict[str, Tensor]:
+    """The tensors whose names begin with `key`, without it."""
+    if not _begins(tensors, key):
+        raise ValueError(f"the file has no key '{key}'; it has {first_names(tensors)}")
+    return {name.removeprefix(f"{key}."): t for name, t in _items(tensors) if name.startswith(f"{key}.")}
+
+
+def _begins(tensors: object, key: str) -> bool:
+    return any(name.startswith(f"{key}.") and isinstance(value, Tensor) for name, value in _items(tensors))
+
+
+def _items(data: object) -> Iterator[tuple[str, Any]]:
+    """The entries of a mapping with text keys; none of anything else."""
+    if isinstance(data, Mapping):
+        yield from ((name, value) for name, value in data.items() if isinstance(name, str))
+
+
+def _class_names(data: object) -> tuple[str, ...] | None:
+    """The names of the classes that training scripts save: in the file itself, or two levels below."""
+    level: list[object] = [data]
+    for _ in range(3):
+        for held in level:
+            for name, value in _items(held):
+                if name in CLASSES and (names := _texts(value)) is not None:
+                    return names
+        level = list(islice((v for held in level for _, v in _items(held) if isinstance(v, Mapping)), 100))
+    return None
+
+
+def _texts(value: object) -> tuple[str, ...] | None:
+    is_list = isinstance(value, list | tuple) and len(value) > 0 and all(isinstance(item, str) for item in value)
+    return tuple(value) if is_list and isinstance(value, list | tuple) else None
 
 
 def _holds_tensors(value: object) -> bool:
     """Whether this is a mapping with a tensor at any depth; the settings of a model are saved under `model` too."""
-    return isinstance(value, Mapping) and any(isinstance(v, Tensor) or _holds_tensors(v) for v in value.values())
+    level, seen = [value], set[int]()
+    while level:
+        held = level.pop()
+        if isinstance(held, Tensor):
+            return True
+        if isinstance(held, Mapping) and id(held) not in seen:  # a pickle may hold one mapping in many places
+            seen.add(id(held))
+            level.extend(held.values())
+    return False
 
 
 def first_names(names: object) -> str:

@@ -3,26 +3,63 @@
 import re
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 from torch import Tensor, nn
 
 from kd.networks.backbones import Stages
-from kd.networks.weight_files import PICKLES, download, first_names, read_weights
+from kd.networks.weight_files import MisfitError, Weights, download, first_names, read_weights
 from kd.types import Network
 
-PREFIXES = ("module.", "model.", "network.", "architecture.", "_orig_mod.")  # what wrapping a network adds to names
+# What wrapping a network adds to its names, in front or in the middle.
+WRAPPING = {
+    "module", "_orig_mod", "model", "network", "net", "architecture",
+    "student", "teacher", "ema", "ema_model", "model_ema",
+}  # fmt: skip
 
 # Where other code bases keep an encoder; the rest of a name is torchvision's.
 ENCODER = re.compile(r"^(backbone\.|encoder\.)?(features\.|low_level_features\.|high_level_features\.)?")
 
 
-def load_into(network: nn.Module, spec: str | Mapping[str, Any] | None) -> str:
-    """Load the weights that a recipe names into a network, as far as they fit.
+Role = Literal["student", "teacher"]
 
-    Names match as they are, or after removing the prefixes that wrapping adds (`module.` …); those of a file that
-    holds only an encoder match inside the network's `backbone`. A first convolution for RGB becomes one for C channels
-    by `Σ_rgb weight / C`: an image with one value in all channels gets the same result as before.
+
+class Loaded(NamedTuple):
+    """What was loaded into a network."""
+
+    line: str  # what was loaded and what was not
+    missing: str  # what starts from scratch though a file was named, "" if nothing: "206 of 255 tensors of a.pth; …"
+    classes: tuple[str, ...] | None = None  # the names of the classes, in the order of the channels; None: unknown
+
+
+class PartialError(MisfitError):
+    """A tensor of the network is not in the source."""
+
+
+class ClassCountError(MisfitError):
+    """Weights are for another number of classes.
+
+    Args:
+        place: the tensor of the network that differs.
+        found: the number of classes in the source.
+        wanted: the number of classes of the network.
+        classes: the names of the classes in the source, if it has them.
+    """
+
+    def __init__(self, place: str, found: int, wanted: int, classes: tuple[str, ...] | None) -> None:
+        super().__init__(f"{place} is for {found} classes, the network for {wanted}", {"head": "new"})
+        self.found, self.classes = found, classes if classes is not None and len(classes) == found else None
+
+
+def load_into(
+    network: nn.Module, spec: str | Mapping[str, Any] | None, *, role: Role = "student", partial: bool = False
+) -> Loaded:
+    """Load the weights that a recipe names into a network.
+
+    Names match as they are, or without the parts that wrapping adds anywhere in them (`module.`, `_orig_mod.` …);
+    those of a file that holds only an encoder match inside the network's `backbone`. A first convolution for RGB
+    becomes one for C channels by `Σ_rgb weight / C`: an image with one value in all channels gets the same result as
+    before.
 
     Args:
         network: changed in place, and only if nothing is wrong.
@@ -31,85 +68,152 @@ def load_into(network: nn.Module, spec: str | Mapping[str, Any] | None) -> str:
             file or a file by `torch.save`; or a mapping with `file`, and optionally `key` (of the weights in the file;
             dots go deeper), `rename` (old: new beginnings of names) and `head: new` (leave out a classifier for other
             classes).
+        role: what the network is for; a teacher must be loaded whole, a student may start its classifier from scratch
+            with `head: new` or "imagenet".
+        partial: whether any part of the student may start from scratch.
 
     Returns:
-        One line about what was loaded and what was not.
+        What was loaded and what was not.
 
     Raises:
-        ValueError: the source does not exist or cannot be read, no tensor fits, the number of classes differs, or a
-            tensor has another shape.
+        PartialError: a tensor of the network is not in the source.
+        ClassCountError: the number of classes differs.
+        MisfitError: the source holds weights of two networks.
+        ValueError: the source does not exist or cannot be read, no tensor fits, or a tensor has another shape.
     """
     options: dict[str, Any] = {"file": spec} if isinstance(spec, str) or spec is None else dict(spec)
     if unknown := options.keys() - {"file", "key", "rename", "head"}:
         raise ValueError(f"unknown key '{min(unknown)}'; known: file, head, key, rename")
     if options.get("head", "new") != "new":
         raise ValueError(f"head: must be `new` or left out, got '{options['head']}'")
-    source = options.get("file")
+    source, key, new_head = options.get("file"), options.get("key"), "head" in options
     if source is None or source == "none":
-        return "no weights loaded: all layers start from scratch"
-    key = options.get("key")
-    if key is not None and not str(source).endswith(PICKLES):
-        raise ValueError(f"key: {source} holds one set of weights; only {', '.join(PICKLES)} files have keys")
-    state, label = _imagenet(network) if source == "imagenet" else read_weights(str(source), key)
+        return Loaded("no weights loaded: all layers start from scratch", "")
+    if key is not None and (source == "imagenet" or "_Weights." in str(source)):
+        raise ValueError(f"key: {source} is one set of weights; only files have keys")
+    weights = _imagenet(network) if source == "imagenet" else read_weights(str(source), key)
+    state, label = weights.tensors, weights.label
     for old, new in (options.get("rename") or {}).items():
         if not any(name.startswith(old) for name in state):
             raise ValueError(f"rename: no name in {label} starts with '{old}'; {label} has {first_names(state)}")
         state = {new + name.removeprefix(old) if name.startswith(old) else name: t for name, t in state.items()}
-    state, stripped = _without_prefixes(state, network)
-    loaded, unused = _placed(network, state, new_head="head" in options)
-    if not any(_is_reported(name) for name in loaded):
+    places = _places(network, state, label)
+    loaded, unused, heads = _placed(network, state, places, new_head, weights.classes)
+    expected = {name for name, tensor in network.state_dict().items() if _is_reported(name, tensor)}
+    if not expected & loaded.keys():
         raise ValueError(
             f"no tensor of {label} fits: {label} has {first_names(state)}, the network has "
             f"{first_names(network.state_dict())}; map names with rename: {{'old.': 'new.'}}"
         )
-    network.load_state_dict(loaded, strict=False)
-    parts = [f"{label}: {_loaded(network, loaded)}"]
-    if stripped:
+    missing = [name for name in network.state_dict() if name in expected and name not in loaded]
+    parts = [f"{label}: loaded {len(expected) - len(missing)} of {len(expected)} tensors"]
+    if missing:
+        parts.append(f"from scratch: {_grouped(missing, [n for n in network.state_dict() if n in expected])}")
+    if stripped := _stripped(places):
         parts.append(f"without the prefix {', '.join(stripped)}")
-    if unused := [name for name in unused if _is_reported(name)]:
-        parts.append(f"not used: {_grouped(unused, list(filter(_is_reported, state)))}")
-    return "; ".join(parts)
+    if unused := [name for name in unused if _is_reported(name, state[name])]:
+        parts.append(f"not used: {_grouped(unused, [n for n, t in state.items() if _is_reported(n, t)])}")
+    if weights.passed:
+        more = " …" if len(weights.passed) > 3 else ""
+        parts.append(f"not read: {', '.join(weights.passed[:3])}{more}")
+    meant = heads | {name for name in missing if source == "imagenet" and not name.startswith("backbone.")}
+    if missing and (role == "teacher" or not (partial or set(missing) <= meant)):
+        raise PartialError(
+            "; ".join(parts),
+            _rename([name for name in missing if name not in heads], unused, state, network.state_dict()),
+        )
+    network.load_state_dict(loaded, strict=False)
+    line = "; ".join(parts)
+    return Loaded(line, line if missing and source != "imagenet" else "", weights.classes)
 
 
-def _imagenet(network: nn.Module) -> tuple[dict[str, Tensor], str]:
+def _imagenet(network: nn.Module) -> Weights:
     """Torchvision's weights of the network's encoder, without their classifier."""
     backbone = dict(network.named_children()).get("backbone")
     if not isinstance(backbone, Stages):
         raise ValueError(f"{type(network).__name__} has no backbone with ImageNet weights; name a file")
     state = download(backbone.imagenet)
-    return {name: t for name, t in state.items() if not name.startswith(("fc.", "classifier."))}, backbone.imagenet
+    encoder = {name: t for name, t in state.items() if not name.startswith(("fc.", "classifier."))}
+    return Weights(encoder, backbone.imagenet)
 
 
-def _without_prefixes(state: dict[str, Tensor], network: nn.Module) -> tuple[dict[str, Tensor], list[str]]:
-    """The state without the prefixes whose removal makes more names fit, and these prefixes."""
+def _bare(name: str) -> str:
+    """A name without the parts that wrapping adds."""
+    return ".".join(part for part in name.split(".") if part not in WRAPPING)
+
+
+def _places(network: nn.Module, state: Mapping[str, Tensor], label: str) -> dict[str, str]:
+    """The network's name for each tensor of the file that has one.
+
+    It is the same, the same but for what wrapping adds, or inside the network's backbone.
+
+    Raises:
+        MisfitError: two networks in the file fit.
+    """
     expected = network.state_dict()
-
-    def fitting(state: Mapping[str, Tensor]) -> int:
-        return sum(_place(name, expected) is not None for name in state)
-
-    best, best_stripped, stripped = state, list[str](), list[str]()
-    while prefix := next((p for p in PREFIXES if any(name.startswith(p) for name in state)), None):
-        state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
-        stripped = [*stripped, prefix]
-        if fitting(state) > fitting(best):
-            best, best_stripped = state, stripped
-    return best, best_stripped
-
-
-def _place(name: str, expected: Mapping[str, Tensor]) -> str | None:
-    """The network's name for a tensor of the file: the same, or inside its backbone, or inside what it wraps."""
-    choices = (name, ENCODER.sub("backbone.", name), f"network.{name}")
-    return next((choice for choice in choices if choice in expected), None)
+    times = Counter(map(_bare, expected))
+    bare = {_bare(name): name for name in expected if times[_bare(name)] == 1}
+    places = {name: name for name in state if name in expected}
+    taken = {name: name for name in places}
+    for rule in (lambda name: name, lambda name: ENCODER.sub("backbone.", name)):
+        earlier = set(taken)
+        for name in state:
+            place = bare.get(rule(_bare(name)))
+            if name in places or place is None or place in earlier:
+                continue
+            if place in taken:
+                raise _two_networks(taken[place], name, label)
+            places[name], taken[place] = place, name
+    return places
 
 
-def _placed(network: nn.Module, state: Mapping[str, Tensor], new_head: bool) -> tuple[dict[str, Tensor], list[str]]:
-    """The tensors of the file by the network's names, and the names in the file that have no place in the network."""
+def _two_networks(first: str, second: str, label: str) -> MisfitError:
+    """The error for a file in which two tensors have the same place."""
+    one, other = first.split("."), second.split(".")
+    at = next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), 0)
+    keys = [".".join(parts[: at + 1]) for parts in (one, other)]
+    return MisfitError(f"{label} holds two networks, under '{keys[0]}' and '{keys[1]}'", {"key": keys[0]})
+
+
+def _stripped(places: Mapping[str, str]) -> list[str]:
+    """The parts of the file's names that the network's do not have, in order of appearance."""
+    parts = dict.fromkeys(
+        part
+        for name, place in places.items()
+        for part in name.split(".")
+        if part in WRAPPING and part not in place.split(".")
+    )
+    return [f"{part}." for part in parts]
+
+
+def _rename(
+    missing: list[str], unused: list[str], state: Mapping[str, Tensor], expected: Mapping[str, Tensor]
+) -> dict[str, Any]:
+    """The `rename` that would load all missing tensors: a beginning of unused names that is another, or too many."""
+    for name in unused if missing else ():
+        parts, wanted = name.split("."), missing[0].split(".")
+        same = next((n for n in range(min(len(parts), len(wanted))) if parts[-1 - n] != wanted[-1 - n]), len(wanted))
+        old, new = ("".join(f"{part}." for part in p[: len(p) - same]) for p in (parts, wanted))
+        found = {n: old + n.removeprefix(new) for n in missing if n.startswith(new)}
+        fits = all(other in unused and state[other].shape == expected[n].shape for n, other in found.items())
+        if same and old and fits and len(found) == len(missing):
+            return {"rename": {old: new}}
+    return {}
+
+
+def _placed(
+    network: nn.Module,
+    state: Mapping[str, Tensor],
+    places: Mapping[str, str],
+    new_head: bool,
+    classes: tuple[str, ...] | None,
+) -> tuple[dict[str, Tensor], list[str], set[str]]:
+    """The tensors of the file by the network's names; the file's names without a use; and the network's new heads."""
     expected = network.state_dict()
-    classes, channels = (network.num_classes, network.in_channels) if isinstance(network, Network) else (-1, -1)
-    loaded, unused, wrong = dict[str, Tensor](), list[str](), list[str]()
+    count, channels = (network.num_classes, network.in_channels) if isinstance(network, Network) else (-1, -1)
+    loaded, unused, wrong, heads = dict[str, Tensor](), list[str](), list[str](), set[str]()
     for name, tensor in state.items():
-        place = _place(name, expected)
-        if place is None or place in loaded:
+        if (place := places.get(name)) is None:
             unused.append(name)
             continue
         shape, wanted = tuple(tensor.shape), tuple(expected[place].shape)
@@ -117,12 +221,11 @@ def _placed(network: nn.Module, state: Mapping[str, Tensor], new_head: bool) -> 
             loaded[place] = tensor
         elif len(wanted) == 4 and wanted[1] == channels and shape == (wanted[0], 3, *wanted[2:]):
             loaded[place] = tensor.sum(1, keepdim=True).expand(wanted) / channels
-        elif wanted[:1] == (classes,) and shape[1:] == wanted[1:]:
+        elif wanted[:1] == (count,) and shape[1:] == wanted[1:]:
             if not new_head:
-                raise ValueError(
-                    f"{place} is for {shape[0]} classes, the network for {classes}; `head: new` trains a new head"
-                )
+                raise ClassCountError(place, shape[0], count, classes)
             unused.append(name)
+            heads.add(place)
         elif len(shape) == len(wanted):
             wrong.append(f"{place} is {shape} in the file and {wanted} in the network")
         else:
@@ -130,14 +233,7 @@ def _placed(network: nn.Module, state: Mapping[str, Tensor], new_head: bool) -> 
     if wrong:
         more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
         raise ValueError(f"{wrong[0]}{more}; these are the weights of another network")
-    return loaded, unused
-
-
-def _loaded(network: nn.Module, loaded: Mapping[str, Tensor]) -> str:
-    expected = list(filter(_is_reported, network.state_dict()))
-    missing = [name for name in expected if name not in loaded]
-    text = f"loaded {len(expected) - len(missing)} of {len(expected)} tensors"
-    return f"{text}; from scratch: {_grouped(missing, expected)}" if missing else text
+    return loaded, unused, heads
 
 
 def _grouped(names: list[str], among: list[str]) -> str:
@@ -150,6 +246,6 @@ def _grouped(names: list[str], among: list[str]) -> str:
     return ", ".join(f"{group} ({count})" if count > 1 else group for group, count in groups.items())
 
 
-def _is_reported(name: str) -> bool:
-    """Whether messages count a tensor: not the counters of BatchNorm, nor the constants of the normalisation."""
-    return not name.endswith("num_batches_tracked") and not name.startswith("normalize.")
+def _is_reported(name: str, tensor: Tensor) -> bool:
+    """Whether messages count a tensor: not counters and indices, nor the constants of the normalisation."""
+    return tensor.is_floating_point() and not re.search(r"(^|\.)normalize\.(mean|std)$", name)

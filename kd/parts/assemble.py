@@ -11,6 +11,7 @@ from kd import distributed
 from kd.components import Maker
 from kd.errors import RecipeError
 from kd.machine import Precision, choose
+from kd.parts.loading import Notes
 from kd.parts.networks import folded_copy, freeze, moving_average, student_network, teacher_network
 from kd.parts.objective import Supervised, Term
 from kd.parts.roles import Student, Teacher, to_device
@@ -37,7 +38,7 @@ class Parts:
     supervised: Supervised
     steps: int
     precision: Precision
-    notes: list[str]  # what was loaded, what is frozen, what is slow: lines for the user
+    notes: Notes  # what was loaded, what is frozen, what is slow: lines for the user
     ema: AveragedModel | None  # of the student's network alone
     teaching: Teacher | None  # the teacher of the steps: `teacher`, or its copy with BatchNorm folded
 
@@ -91,7 +92,7 @@ def assemble(recipe: Recipe, *, runs: Path, seed: int, trained: bool = True) -> 
             f"{recipe.data.dataset.at()}: train has the classes {train.class_names}, "
             f"but val has {val.class_names}; give both the same"
         )
-    precision, steps, notes = _precision(recipe), total_steps(recipe, len(train)), list[str]()
+    precision, steps, notes = _precision(recipe), total_steps(recipe, len(train)), Notes()
     torch.manual_seed(seed)
     network = student_network(recipe, maker, train, precision, notes)
     ema = moving_average(recipe, network)  # before any hook: a copy's hooks would fill the original's store
@@ -143,12 +144,12 @@ def with_trained_teacher(parts: Parts, runs: Path) -> Parts:
     assert teacher is not None
     run_dir = teacher_directories(recipe, runs)[0]
     load_weights(run_dir, teacher.network)
-    teaching = _teaching(recipe, teacher, parts.train.in_channels, [])  # `assemble` has noted the folding
+    teaching = _teaching(recipe, teacher, parts.train.in_channels, Notes())  # `assemble` has noted the folding
     teaching.to(parts.precision.device).to(memory_format=parts.precision.memory_format)
     return replace(parts, teacher_run=run_dir, teaching=teaching)
 
 
-def _teaching(recipe: Recipe, teacher: Teacher, in_channels: int, notes: list[str]) -> Teacher:
+def _teaching(recipe: Recipe, teacher: Teacher, in_channels: int, notes: Notes) -> Teacher:
     with teacher.taps.detached():
         folded = folded_copy(recipe, teacher.network, in_channels, notes)
     return teacher if folded is None else Teacher(folded, teacher.taps.addresses)

@@ -9,20 +9,24 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from kd import distributed
 from kd.components import Maker
-from kd.errors import RecipeError, StorageError, WeightsError
+from kd.errors import RecipeError
 from kd.machine import Precision
-from kd.networks.weights import load_into
+from kd.networks.weights import Loaded
 from kd.parts.folding import folded
+from kd.parts.loading import Notes, drawn_at_random, load_for
 from kd.parts.optimizer import frozen_in, phase_ends
 from kd.parts.roles import Student, frozen_path
+from kd.parts.teacher_output import Meaning, class_order
 from kd.parts.trained import load_network
-from kd.recipe import Recipe, Use, WeightsConfig
-from kd.runs import is_finished, teacher_directories
+from kd.recipe import Recipe, Use
+from kd.recipe.overrides import as_override
+from kd.recipe.yaml12 import in_flow
+from kd.runs import is_finished, read_result, teacher_directories
 from kd.types import Network, SegmentationDataset, as_tuple, traits
 
 
 def student_network(
-    recipe: Recipe, maker: Maker, data: SegmentationDataset, precision: Precision, notes: list[str]
+    recipe: Recipe, maker: Maker, data: SegmentationDataset, precision: Precision, notes: Notes
 ) -> nn.Module:
     """Build the student's network and load its initial weights; a line on what was loaded goes to `notes`.
 
@@ -31,12 +35,18 @@ def student_network(
     """
     use, weights = recipe.student.network, recipe.student.weights
 
-    def build() -> tuple[nn.Module, list[str]]:
+    def build() -> tuple[nn.Module, Loaded | None]:
         network = maker.network(use, len(data.class_names), data.in_channels)
-        return network, [] if weights is None else [f"student: {_load(network, weights, use)}"]
+        if weights is None:
+            return network, None
+        partial = recipe.student.partial
+        return network, load_for("student", network, weights, use, data.class_names, partial=partial)
 
     network, loaded = build()
-    notes += loaded
+    if loaded is not None and loaded.missing:
+        notes.remark(f"student: started from partial weights: {loaded.missing}")
+    elif loaded is not None:
+        notes.append(f"student: {loaded.line}")
     _check_frozen_are_loaded(recipe, network, lambda: build()[0])
     return _synchronized(recipe, network, precision)
 
@@ -46,7 +56,7 @@ def _check_frozen_are_loaded(recipe: Recipe, network: nn.Module, rebuild: Callab
     paths = frozen_in(recipe.student.freeze, [path for phase in recipe.phases for path in phase.freeze])
     if not paths:
         return
-    drawn = _drawn(network, rebuild)
+    drawn = drawn_at_random(network, rebuild)
     mistakes = [
         f"{recipe.student.network.at()}: freeze: '{path}' has no pretrained weights ({random[0]} was drawn at random); "
         "give student.weights, or do not freeze it"
@@ -55,15 +65,6 @@ def _check_frozen_are_loaded(recipe: Recipe, network: nn.Module, rebuild: Callab
     ]
     if mistakes:
         raise RecipeError(mistakes)
-
-
-def _drawn(network: nn.Module, rebuild: Callable[[], nn.Module]) -> list[str]:
-    """The names of the weights that were drawn at random, not loaded: another seed gives other values."""
-    random_state = torch.get_rng_state()
-    torch.manual_seed(torch.initial_seed() + 1)
-    values = rebuild().state_dict()
-    torch.set_rng_state(random_state)
-    return [name for name, value in network.state_dict().items() if not torch.equal(value, values[name])]
 
 
 def _synchronized(recipe: Recipe, network: nn.Module, precision: Precision) -> nn.Module:
@@ -108,7 +109,7 @@ def teacher_network(
     maker: Maker,
     data: SegmentationDataset,
     ema: AveragedModel | None,
-    notes: list[str],
+    notes: Notes,
     *,
     runs: Path,
     trained: bool,
@@ -131,24 +132,59 @@ def teacher_network(
         RecipeError: the network or the run does not exist, or is not made for these data.
     """
     assert recipe.teacher is not None
-    use, weights = recipe.teacher.network, recipe.teacher.weights
+    use = recipe.teacher.network
     if recipe.teacher.ema is not None:
         assert ema is not None
         return ema.module, None
-    if use is not None:
-
-        def build() -> nn.Module:
-            return maker.network(use, len(data.class_names), data.in_channels)
-
-        network, where, run_dir = build(), use.at(), None
-        if weights is not None:
-            notes.append(f"teacher: {_load(network, weights, use)}")
-        elif drawn := _drawn(network, build):
-            notes.append(f"teacher: no weights given, {drawn[0]} was drawn at random; give teacher.weights")
+    if use is None:
+        network, where, run_dir, names = _of_run(recipe, runs, trained)
     else:
-        network, where, run_dir = _of_run(recipe, runs, trained)
+        network, names = _of_component(recipe, maker, use, data, notes)
+        where, run_dir = use.at(), None
     _check_teacher_fits(recipe, network, where, data)
+    order = class_order(names, data.class_names, where) if names else ()
+    if order:
+        notes.append(f"teacher: its classes are in another order ({', '.join(names)}); they are mapped by name")
+    Meaning(order, recipe.teacher.outputs == "probabilities").give(network)
     return network, run_dir
+
+
+def _of_component(
+    recipe: Recipe, maker: Maker, use: Use, data: SegmentationDataset, notes: Notes
+) -> tuple[nn.Module, Sequence[str]]:
+    """The network that a recipe names, its weights loaded, and the names of its classes; () if they are unknown."""
+    assert recipe.teacher is not None
+    weights, stated = recipe.teacher.weights, recipe.teacher.classes or ()
+
+    def build() -> nn.Module:
+        return maker.network(use, len(data.class_names), data.in_channels)
+
+    network = build()
+    if weights is None or weights == "none":
+        if drawn := drawn_at_random(network, build):
+            notes.remark(
+                f"warning: the teacher was never trained: no weights are given, and {drawn[0]} was drawn at random; "
+                "give teacher.weights"
+            )
+            return network, stated
+        known: Sequence[str] = ()
+    else:
+        loaded = load_for("teacher", network, weights, use, data.class_names)
+        notes.append(f"teacher: {loaded.line}")
+        known = loaded.classes or ()
+    own = traits(network).class_names
+    known = own or (known if len(known) == len(data.class_names) else ())
+    if stated and known and [name.casefold() for name in stated] != [name.casefold() for name in known]:
+        raise RecipeError(
+            f"{recipe.at('teacher', 'classes')}: teacher.classes: is {in_flow(list(stated))}, but its weights are for "
+            f"{in_flow(list(known))}; remove teacher.classes"
+        )
+    if not (stated or known):
+        notes.append(
+            "teacher: the order of its classes is not recorded; taken to be the data's; "
+            f"if it is, state it: {as_override('teacher.classes', list(data.class_names))}"
+        )
+    return network, () if own else stated or known
 
 
 def _check_teacher_fits(recipe: Recipe, network: nn.Module, where: str, data: SegmentationDataset) -> None:
@@ -170,21 +206,22 @@ def _check_teacher_fits(recipe: Recipe, network: nn.Module, where: str, data: Se
                 )
 
 
-def _of_run(recipe: Recipe, runs: Path, trained: bool) -> tuple[nn.Module, str, Path | None]:
-    """The network of the teacher's run; if the run has not finished, the network as its recipe builds it."""
+def _of_run(recipe: Recipe, runs: Path, trained: bool) -> tuple[nn.Module, str, Path | None, Sequence[str]]:
+    """The network of the teacher's run and its classes; if the run has not finished, as its recipe builds them."""
     run_dir, teacher_recipe = teacher_directories(recipe, runs)[0], recipe.teacher_recipe
     if is_finished(run_dir):
-        return load_network(run_dir, recipe=teacher_recipe, trust=recipe.trust), str(run_dir), run_dir
+        network = load_network(run_dir, recipe=teacher_recipe, trust=recipe.trust)
+        return network, str(run_dir), run_dir, read_result(run_dir).splits["val"].classes
     if trained or teacher_recipe is None:
         fix = f"train it: kd run {teacher_recipe.file}" if teacher_recipe else "name a finished run, or its recipe"
         raise RecipeError(f"{recipe.file}: teacher: {run_dir} has no result.json; {fix}")
     maker = Maker(teacher_recipe)
     data = maker.dataset("val")
     network = maker.network(teacher_recipe.student.network, len(data.class_names), data.in_channels)
-    return network, str(teacher_recipe.file), None
+    return network, str(teacher_recipe.file), None, data.class_names
 
 
-def folded_copy(recipe: Recipe, network: nn.Module, in_channels: int, notes: list[str]) -> nn.Module | None:
+def folded_copy(recipe: Recipe, network: nn.Module, in_channels: int, notes: Notes) -> nn.Module | None:
     """A copy of the teacher's network with BatchNorm folded, if the recipe sets it and something can be folded."""
     if not recipe.train.fold_batchnorm:
         return None
@@ -194,13 +231,3 @@ def folded_copy(recipe: Recipe, network: nn.Module, in_channels: int, notes: lis
     copied, count = folded(network.eval(), tapped, images)
     notes.append(f"teacher: {count} BatchNorm layers folded into the convolutions before them")
     return copied if count else None
-
-
-def _load(network: nn.Module, weights: str | WeightsConfig, use: Use) -> str:
-    try:
-        return load_into(network, weights.options() if isinstance(weights, WeightsConfig) else weights)
-    except (StorageError, WeightsError):  # of a run: they say what of it still holds
-        raise
-    except (ValueError, OSError) as error:
-        name = weights.file if isinstance(weights, WeightsConfig) else weights
-        raise RecipeError([f"{use.at()}: weights {name}: {error}"]) from None

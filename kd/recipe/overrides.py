@@ -1,5 +1,6 @@
 """`path=value` overrides put into the node tree of a recipe."""
 
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -103,3 +104,15 @@ def _key(key: str, mark: yaml.Mark, kind: str = "str") -> yaml.ScalarNode:
 
 def _is_null(node: yaml.Node) -> bool:
     return isinstance(node, yaml.ScalarNode) and node.tag.endswith(":null")
+
+
+def as_override(path: str, value: Any) -> str:
+    """`path=value` as a command line has it: in quotes where a shell would read it otherwise.
+
+    Args:
+        path: of a key in a recipe.
+        value: plain data.
+    """
+    text = f"{path}={yaml12.in_flow(value)}"
+    readable = "'" in text and not set(text) & set('"$`\\!')  # in shlex's quotes, an apostrophe takes five characters
+    return f'"{text}"' if readable else shlex.quote(text)

@@ -71,7 +71,7 @@ class WeightsConfig(Section):
 
     def options(self) -> dict[str, Any]:
         """The given keys as arguments of `kd.networks.weights.load_into`."""
-        return self.model_dump(exclude_none=True)
+        return self.model_dump(exclude_defaults=True)
 
 
 def _weights(value: Any) -> Any:
@@ -110,6 +110,21 @@ class TeacherConfig(Section):
         validate_default=True,
     )
 
+    classes: tuple[Text, ...] | None = Field(
+        default=None,
+        description="Names of its classes in the order of its channels; null: as its run or its weights state them.",
+    )
+    outputs: Literal["logits", "probabilities"] = Field(
+        default="logits", description="What the network returns; of `probabilities` the logarithm is taken."
+    )
+
+    @field_validator("classes", "outputs")
+    @classmethod
+    def _of_a_network(cls, value: Any, info: ValidationInfo) -> Any:
+        if value not in (None, "logits") and info.data.get("use") is None:
+            raise ValueError(f"{info.field_name} belongs to use: a run knows it; remove it")
+        return value
+
     @field_validator("weights")
     @classmethod
     def _one_form(cls, weights: str | WeightsConfig | None, info: ValidationInfo) -> str | WeightsConfig | None:
@@ -132,6 +147,9 @@ class StudentConfig(Component):
 
     weights: Annotated[Weights | None, Named.FILE] = Field(
         default=None, description="Initial weights: `imagenet`, or as for the teacher."
+    )
+    partial: Flag = Field(
+        default=False, description="Whether weights may fit in part; the rest of the network starts from scratch."
     )
     freeze: Names = Field(
         default=(),

@@ -94,6 +94,14 @@ def dump(data: Any) -> str:
     return text
 
 
+def in_flow(data: Any) -> str:
+    """Plain data as YAML in one line, as overrides and messages have it."""
+    text: str = yaml.dump(
+        data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=True, width=1_000_000
+    )
+    return text.removesuffix("\n").removesuffix("\n...")
+
+
 def position(mark: Any) -> Position:
     """A YAML mark as a position; marks of overrides have a name only."""
     return Position(mark.name) if mark.name.startswith("<") else Position(mark.name, mark.line + 1, mark.column + 1)

@@ -134,6 +134,7 @@ class Result:
     images_per_second: _Amount
     peak_memory: Count | None  # bytes, over all sessions, see kd.memory; None where it is not measured
     versions: dict[str, str]
+    remarks: list[str] = field(default_factory=list)  # on how its networks started; tables repeat them
     format: Literal[1, 2] = FORMAT
 
 
@@ -151,6 +152,8 @@ def write_result(run_dir: Path, result: Result) -> None:
     content = vars(result) | {"splits": _plain_splits(result.splits)}
     if teacher is not None:
         content |= {"teacher": vars(teacher) | {"splits": _plain_splits(teacher.splits)}}
+    if not result.remarks:
+        del content["remarks"]
     write_json(run_dir / RESULT, content)
     write_manifest(run_dir, id=result.id, seed=result.seed)
 

@@ -210,4 +210,5 @@ def _result(
         images_per_second=steps * recipe.train.batch_size / max(seconds, 1e-9),
         peak_memory=watch.peak_memory(parts.precision.device),
         versions=versions(),
+        remarks=parts.notes.remarks,
     )

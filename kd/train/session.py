@@ -186,7 +186,7 @@ class Session:
                 processes = f", {distributed.world()} processes" if distributed.world() > 1 else ""
                 say(f"{run_dir}: {_title(recipe, seed)} on {parts.precision}{processes}")
                 for line in [*lines, *distributed.first(lambda: _changed_versions(run_dir))]:
-                    say(f"  {line}")
+                    say(line if line.startswith("warning") else f"  {line}")
                 distributed.first(lambda: _describe(parts, run_dir))
                 restart_peak(parts.precision.device)
                 teacher = score_teacher(parts, run_dir, seed, self.stop, say)

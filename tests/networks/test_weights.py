@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 import students
 import teachers
-from kd.networks.weight_files import _unpickled
-from kd.networks.weights import load_into
+from kd.networks.weight_files import MisfitError
+from kd.networks.weights import ClassCountError, PartialError, load_into
 
 
 def network(num_classes: int = 5, in_channels: int = 3) -> nn.Module:
@@ -49,20 +49,20 @@ def refuses(spec: object, message: str, target: nn.Module | None = None) -> None
 
 @pytest.mark.parametrize("spec", [None, "none"])
 def test_no_weights(spec: str | None) -> None:
-    assert load_into(network(), spec) == "no weights loaded: all layers start from scratch"
+    assert load_into(network(), spec).line == "no weights loaded: all layers start from scratch"
 
 
 def test_a_safetensors_file(tmp_path: Path, trained: dict[str, Tensor]) -> None:
     save_file(trained, tmp_path / "mine.safetensors")
     target = network()
-    assert load_into(target, str(tmp_path / "mine.safetensors")) == "mine.safetensors: loaded 272 of 272 tensors"
+    assert load_into(target, str(tmp_path / "mine.safetensors")).line == "mine.safetensors: loaded 272 of 272 tensors"
     assert loaded(target, trained)
 
 
 def test_a_run_directory_stands_for_its_student(tmp_path: Path, trained: dict[str, Tensor]) -> None:
     save_file(trained, tmp_path / "student.safetensors")
     target = network()
-    assert load_into(target, str(tmp_path)) == "student.safetensors: loaded 272 of 272 tensors"
+    assert load_into(target, str(tmp_path)).line == "student.safetensors: loaded 272 of 272 tensors"
     assert loaded(target, trained)
 
 
@@ -99,16 +99,62 @@ def test_wrapped_states(tmp_path: Path, trained: dict[str, Tensor], wrapper: str
         state if wrapper is None else {wrapper: state, "optimizer": {"state": {}}, **inert()}, tmp_path / "a.pth"
     )
     target = network()
-    note = load_into(target, str(tmp_path / "a.pth"))
+    note = load_into(target, str(tmp_path / "a.pth")).line
     stripped = ", ".join(f"{word}." for word in prefix.split(".") if word)
-    assert note == "a.pth: loaded 272 of 272 tensors" + (f"; without the prefix {stripped}" if stripped else "")
+    expected = "a.pth: loaded 272 of 272 tensors" + (f"; without the prefix {stripped}" if stripped else "")
+    passed = "; not read: argparse.Namespace, pathlib.PurePosixPath, numpy.dtype …" if wrapper else ""
+    assert note == expected + passed
+    assert loaded(target, trained)
+
+
+@pytest.mark.parametrize(
+    ("wrap", "stripped"),
+    [
+        (lambda name: name.replace("backbone.", "backbone._orig_mod."), "_orig_mod."),  # one part compiled
+        (lambda name: name.replace("backbone.", "student.backbone.module."), "module., student."),
+        (lambda name: f"model.module.{name}", "model., module."),
+        (lambda name: f"ema_model.{name}", "ema_model."),
+    ],
+)  # fmt: skip
+def test_what_wrapping_adds_anywhere_in_a_name_is_left_out(
+    tmp_path: Path, trained: dict[str, Tensor], wrap: Any, stripped: str
+) -> None:
+    torch.save({wrap(name): tensor for name, tensor in trained.items()}, tmp_path / "a.pth")
+    target = network()
+    note = load_into(target, str(tmp_path / "a.pth")).line
+    parts, _, listed = note.partition("; without the prefix ")
+    assert parts == "a.pth: loaded 272 of 272 tensors"
+    assert sorted(listed.split(", ")) == sorted(stripped.split(", "))
+    assert loaded(target, trained)
+
+
+def test_a_wrapped_network_keeps_the_names_of_its_own_code(tmp_path: Path, trained: dict[str, Tensor]) -> None:
+    torch.save({f"model.{name}": tensor for name, tensor in trained.items()}, tmp_path / "a.pth")
+    target = teachers.Wrapped(5, network=network())
+    assert load_into(target, str(tmp_path / "a.pth")).line.startswith("a.pth: loaded 272 of 272 tensors")
+    assert loaded(target.network, trained, under="backbone.")
+    assert loaded(target.network, trained, under="classifier.")
+
+
+@pytest.mark.parametrize("wrapper", [None, "state_dict"])
+def test_two_networks_in_one_state_need_a_key(tmp_path: Path, trained: dict[str, Tensor], wrapper: str | None) -> None:
+    file = str(tmp_path / "a.pth")
+    both = {f"student.{name}": t for name, t in trained.items()} | {
+        f"teacher.{name}": t * 2 for name, t in trained.items()
+    }
+    torch.save(both if wrapper is None else {wrapper: both, "epoch": 3}, file)
+    refuses(file, "a.pth holds two networks, under 'student' and 'teacher'")
+    with pytest.raises(MisfitError) as caught:
+        load_into(network(), file)
+    target = network()
+    load_into(target, {"file": file} | caught.value.fix)
     assert loaded(target, trained)
 
 
 def test_two_candidates_need_a_key(tmp_path: Path, trained: dict[str, Tensor]) -> None:
     file = str(tmp_path / "a.pth")
     torch.save({"model": trained, "ema": {name: t * 2 for name, t in trained.items()}}, file)
-    refuses(file, "the file holds weights under 'model' and 'ema'; choose one with key:")
+    refuses(file, "the file holds weights under 'model' and 'ema'")
     target = network()
     load_into(target, {"file": file, "key": "model"})
     assert loaded(target, trained)
@@ -117,34 +163,45 @@ def test_two_candidates_need_a_key(tmp_path: Path, trained: dict[str, Tensor]) -
 
 def test_settings_under_the_key_of_weights_are_ignored(tmp_path: Path, trained: dict[str, Tensor]) -> None:
     torch.save({"model": {"name": "lraspp", "width": 1.0}, "ema": {}, "state_dict": trained}, tmp_path / "a.pt")
-    assert load_into(network(), str(tmp_path / "a.pt")) == "a.pt: loaded 272 of 272 tensors"
+    assert load_into(network(), str(tmp_path / "a.pt")).line == "a.pt: loaded 272 of 272 tensors"
 
 
 def test_a_key_goes_deeper_by_dots(tmp_path: Path, trained: dict[str, Tensor]) -> None:
     file = str(tmp_path / "a.pt")
     torch.save({"model": trained, "ema": {"average": trained}}, file)
-    assert load_into(network(), {"file": file, "key": "ema.average"}) == "a.pt: loaded 272 of 272 tensors"
+    assert load_into(network(), {"file": file, "key": "ema.average"}).line == "a.pt: loaded 272 of 272 tensors"
     refuses({"file": file, "key": "ema.mean"}, "the file has no key 'ema.mean'; it has 'average'")
 
 
-@pytest.mark.parametrize("source", ["imagenet", "a.safetensors", "ResNet18_Weights.IMAGENET1K_V1", "runs/a"])
-def test_only_a_pickle_has_keys(source: str) -> None:
-    refuses(
-        {"file": source, "key": "ema"},
-        f"key: {source} holds one set of weights; only .pt, .pth, .ckpt, .tar, .bin files have keys",
-    )
+@pytest.mark.parametrize("source", ["imagenet", "ResNet18_Weights.IMAGENET1K_V1"])
+def test_only_a_file_has_keys(source: str) -> None:
+    refuses({"file": source, "key": "ema"}, f"key: {source} is one set of weights; only files have keys")
 
 
 def test_rename(tmp_path: Path, trained: dict[str, Tensor]) -> None:
-    state = {re.sub(r"^classifier\.", "decode_head.", name): tensor for name, tensor in trained.items()}
-    torch.save({"state_dict": state}, tmp_path / "a.pth")
-    target = network()
-    note = load_into(target, str(tmp_path / "a.pth"))
-    assert note.startswith(
+    file = str(tmp_path / "a.pth")
+    torch.save({"state_dict": {re.sub(r"^classifier\.", "decode_head.", name): t for name, t in trained.items()}}, file)
+    with pytest.raises(PartialError) as caught:
+        load_into(network(), file)
+    assert str(caught.value) == (
         "a.pth: loaded 262 of 272 tensors; from scratch: classifier (10); not used: decode_head (10)"
     )
-    load_into(target, {"file": str(tmp_path / "a.pth"), "rename": {"decode_head.": "classifier."}})
+    assert caught.value.fix == {"rename": {"decode_head.": "classifier."}}
+    target = network()
+    assert load_into(target, {"file": file} | caught.value.fix).line == "a.pth: loaded 272 of 272 tensors"
     assert loaded(target, trained)
+
+
+def test_weights_fit_in_part_only_where_that_is_stated(tmp_path: Path, trained: dict[str, Tensor]) -> None:
+    file, line = str(tmp_path / "a.pth"), "a.pth: loaded 262 of 272 tensors; from scratch: classifier (10)"
+    torch.save({name: t for name, t in trained.items() if name.startswith("backbone.")}, file)
+    refuses(file, line)
+    refuses({"file": file, "head": "new"}, line)  # a head that is missing is not one for other classes
+    target = network()
+    assert load_into(target, file, partial=True).missing == line
+    assert loaded(target, trained, under="backbone.")
+    with pytest.raises(PartialError):
+        load_into(network(), file, role="teacher", partial=True)
 
 
 def test_renaming_an_absent_prefix_is_refused(tmp_path: Path) -> None:
@@ -175,7 +232,7 @@ def test_encoder_alone(tmp_path: Path, place: Any) -> None:
         state[place(int(index), rest)] = torch.rand_like(tensor) if tensor.is_floating_point() else tensor
     torch.save({"state_dict": state}, tmp_path / "a.pth")
     target = students.MobileNetV2UNet(5)
-    note = load_into(target, str(tmp_path / "a.pth"))
+    note = load_into(target, str(tmp_path / "a.pth"), partial=True).line
     assert note.startswith("a.pth: loaded 255 of ")
     assert "from scratch: bridge (5), decoder (40), classifier (2); not used: " in note
     assert torch.equal(target.state_dict()["backbone.0.0.weight"], state[place(0, "0.weight")])
@@ -187,7 +244,7 @@ def test_resnet_layouts(tmp_path: Path) -> None:
     for prefix in ("", "backbone.", "module.backbone.", "model.encoder."):
         torch.save({"state_dict": {prefix + name: tensor for name, tensor in reference.items()}}, tmp_path / "a.pth")
         target = teachers.FCNResNet50(5, backbone="resnet18")
-        note = load_into(target, str(tmp_path / "a.pth"))
+        note = load_into(target, str(tmp_path / "a.pth"), partial=True).line
         assert note.startswith("a.pth: loaded 100 of 107 tensors"), note
         assert note.endswith("fc (2)"), note
         assert torch.equal(target.state_dict()["backbone.layer4.1.bn2.weight"], reference["layer4.1.bn2.weight"])
@@ -208,17 +265,18 @@ def test_rgb_becomes_any_number_of_channels(tmp_path: Path, trained: dict[str, T
 
 def test_another_number_of_classes(tmp_path: Path, trained: dict[str, Tensor]) -> None:
     file = str(tmp_path / "a.pt")
-    torch.save(trained, file)
+    torch.save({"state_dict": trained, "meta": {"CLASSES": tuple("abcde")}}, file)
     target = network(7)
-    refuses(
-        file,
-        "classifier.low_classifier.weight is for 5 classes, the network for 7; `head: new` trains a new head",
-        target,
-    )
-    assert load_into(target, {"file": file, "head": "new"}) == (
-        "a.pt: loaded 268 of 272 tensors; "
+    refuses(file, "classifier.low_classifier.weight is for 5 classes, the network for 7", target)
+    with pytest.raises(ClassCountError) as caught:
+        load_into(target, file)
+    assert (caught.value.found, caught.value.classes) == (5, tuple("abcde"))
+    assert load_into(target, {"file": file} | caught.value.fix) == (
+        line := "a.pt: loaded 268 of 272 tensors; "
         "from scratch: classifier.low_classifier (2), classifier.high_classifier (2); "
-        "not used: classifier.low_classifier (2), classifier.high_classifier (2)"
+        "not used: classifier.low_classifier (2), classifier.high_classifier (2)",
+        line,
+        tuple("abcde"),
     )
 
 
@@ -268,83 +326,6 @@ def test_unreadable_files(tmp_path: Path) -> None:
             load_into(network(), str(tmp_path / name))
 
 
-class Payload:
-    """Pickles as a call; loading it without restrictions would create the file."""
-
-    def __init__(self, canary: Path) -> None:
-        self.canary = canary
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Path.touch, (self.canary,)
-
-
-def test_a_file_that_could_run_code_is_not_opened(tmp_path: Path, trained: dict[str, Tensor]) -> None:
-    file, canary = tmp_path / "a.pth", tmp_path / "canary"
-    torch.save({"state_dict": trained, "hook": Payload(canary)}, file)
-    with pytest.raises(ValueError, match="which could run code, so it is not opened") as caught:
-        load_into(network(), str(file))
-    assert not canary.exists()
-    _, *lines = str(caught.value).splitlines()
-    assert len(lines) == 4
-    assert lines[-1].strip() == (
-        "safetensors.torch.save_file({k: v.contiguous().clone() for k, v in state.items()}, 'a.safetensors')"
-    )
-
-
-def through_the_four_lines(content: object, folder: Path, monkeypatch: pytest.MonkeyPatch, **options: Any) -> str:
-    """The refusal of a file, after checking that its four lines, run as printed, make the whole file loadable."""
-    torch.save(content, folder / "a's.pth", **options)
-    with pytest.raises(ValueError, match="could run code") as caught:
-        load_into(network(), str(folder / "a's.pth"))
-    message, *lines = str(caught.value).splitlines()
-    monkeypatch.chdir(folder)
-    exec("\n".join(line.strip() for line in lines), {})  # what a reader who trusts the file would do
-    assert load_into(network(), "a's.safetensors") == "a's.safetensors: loaded 272 of 272 tensors"
-    return message
-
-
-def test_the_four_lines_convert_the_file(
-    tmp_path: Path, trained: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    through_the_four_lines({"state_dict": trained, "hook": Payload(tmp_path / "canary")}, tmp_path, monkeypatch)
-
-
-def test_the_four_lines_convert_a_whole_network_in_any_memory_format(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    message = through_the_four_lines(network().to(memory_format=torch.channels_last), tmp_path, monkeypatch)
-    assert "a's.pth holds students." in message
-
-
-@pytest.mark.filterwarnings("ignore:Detected pickle protocol 4")
-def test_a_newer_pickle_gets_the_four_lines_too(
-    tmp_path: Path, trained: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    message = through_the_four_lines(trained, tmp_path, monkeypatch, pickle_protocol=4)
-    assert message == (
-        f"{tmp_path}/a's.pth is pickled with protocol 4 or newer, which could run code, so it is not opened; "
-        "if you trust the file, convert it to safetensors in the environment that wrote it:"
-    )
-
-
-def test_foreign_objects_arrive_inert(tmp_path: Path) -> None:
-    """Their types pass by name only; no real object is built."""
-    torch.save(inert() | {"weight": torch.rand(2)}, tmp_path / "a.pt")
-    data = _unpickled(tmp_path / "a.pt")
-    assert isinstance(data, dict)
-    kinds = {name: type(value).__name__ for name, value in data.items()}
-    assert kinds == {
-        "args": "_Inert",
-        "best_score": "_Inert",
-        "per_class": "_Inert",
-        "dtype": "_Inert",
-        "history": "dict",
-        "date": "_Inert",
-        "epoch": "int",
-        "weight": "Tensor",
-    }
-
-
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty download cache; downloads fail at once."""
@@ -362,7 +343,7 @@ def test_imagenet_from_the_cache(hub: Path) -> None:
     reference = torchvision.models.mobilenet_v3_large(weights=None)
     torch.save(reference.state_dict(), hub / "mobilenet_v3_large-5c1a4163.pth")
     target = network()
-    assert load_into(target, "imagenet") == (
+    assert load_into(target, "imagenet").line == (
         "MobileNet_V3_Large_Weights.IMAGENET1K_V2: loaded 262 of 272 tensors; from scratch: classifier (10)"
     )
     expected = {f"backbone.{name}": tensor for name, tensor in reference.features.state_dict().items()}
@@ -401,7 +382,7 @@ def test_our_network_equals_torchvisions(hub: Path, build: Any, name: str, file:
     torch.save(original.state_dict(), hub / file)
     ours = build()
     count = sum(not key.endswith("num_batches_tracked") for key in original.state_dict())
-    assert load_into(ours, name) == f"{name}: loaded {count} of {count} tensors"
+    assert load_into(ours, name).line == f"{name}: loaded {count} of {count} tensors"
     images = torch.rand(1, 3, 64, 64)
     with torch.no_grad():
         logits = ours.eval()(images).logits
@@ -440,7 +421,7 @@ def test_unknown_names() -> None:
 )
 def test_real_mobilenet_v2_weights(shared_data: Path, build: Any, count: int) -> None:
     target = build()
-    note = load_into(target, str(shared_data / "weights" / "mobilenet_v2_imagenet.safetensors"))
+    note = load_into(target, str(shared_data / "weights" / "mobilenet_v2_imagenet.safetensors"), partial=True).line
     assert note.startswith(f"mobilenet_v2_imagenet.safetensors: loaded {count} of ")
     backbone = [name for name in target.state_dict() if name.startswith("backbone.") and "num_batches" not in name]
     assert len(backbone) == count  # the whole backbone

@@ -97,7 +97,7 @@ def test_weights_load_by_the_names_of_the_wrapped_network(tmp_path: Path) -> Non
             parameter.mul_(1.1)
     torch.save(original.state_dict(), tmp_path / "original.pth")
     wrapped = Wrapped(2, network=fresh, taps={"low": "backbone.3", "high": "backbone.12"}).eval()
-    assert load_into(wrapped, str(tmp_path / "original.pth")) == "original.pth: loaded 272 of 272 tensors"
+    assert load_into(wrapped, str(tmp_path / "original.pth")).line == "original.pth: loaded 272 of 272 tensors"
     assert wrapped.taps == {"low": Tap(24, 4), "high": Tap(112, 16)}
     with torch.no_grad():
         torch.testing.assert_close(wrapped(IMAGES).logits, original.eval()(wrapped.normalize(IMAGES))["out"])
