@@ -127,7 +127,12 @@ def gathered(value: T) -> list[T]:
 
 def largest(value: int) -> int:
     """The largest value of all ranks."""
-    return int(_reduced(torch.tensor(value), distributed.ReduceOp.MAX))
+    return value if world() == 1 else int(_reduced(torch.tensor(value), distributed.ReduceOp.MAX))
+
+
+def all_true(value: Tensor) -> Tensor:
+    """Whether a bool tensor () is true on every rank; on a GPU this does not wait for the device."""
+    return value if world() == 1 else _reduced(value.int(), distributed.ReduceOp.MIN).bool()
 
 
 def summed(value: Tensor) -> Tensor:

@@ -20,10 +20,11 @@ from kd.parts.stream import in_this_process, stream
 from kd.recipe import Recipe
 from kd.train.guard import Guard
 from kd.train.loop import train
+from kd.train.readback import Readback
 from kd.train.reports import Reports
 from kd.train.sinks.progress import make_progress
-from kd.train.start import start, step_teacher
-from kd.train.step import TrainState, distill_step
+from kd.train.start import start, step_graph, step_teacher
+from kd.train.step import TrainState, distill_step, set_numbers
 from kd.train.watch import Watch
 from kd.types import Batch
 
@@ -66,6 +67,7 @@ def time_step(parts: Parts, rounds: int, folder: Path) -> dict[str, float]:
     batch = to_device(loaded, run.precision)
     alone = replace(run, teacher=lambda _: None, terms={})
     run.student.train()
+    set_numbers(run)
     jobs: dict[str, Callable[[], object]] = {STUDENT: lambda: _update(alone, batch)}
     if parts.teacher is not None:
         jobs = {TEACHER: lambda: _teach(run, batch), **jobs, STEP: lambda: _update(run, batch)}
@@ -80,6 +82,8 @@ def time_step(parts: Parts, rounds: int, folder: Path) -> dict[str, float]:
     watch = Watch(
         reports=Reports(progress, every=recipe.log.every, batch_size=recipe.train.batch_size),
         guard=Guard(recipe.train.on_nan, recipe.train.nan_limit),
+        readback=Readback(run.precision.device),
+        graph=step_graph(parts, loop),
     )
     jobs[LOOP] = lambda: _train_on(loop, watch, loaded, parts.steps)
     times: dict[str, list[float]] = {name: [] for name in jobs}

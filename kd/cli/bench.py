@@ -4,9 +4,11 @@ Example:
     kd bench shapes/mobilenetv3_kl_cwd.yaml
     kd bench --losses CWD PixelKL
     kd bench --networks students.MobileNetV2UNet --size 512 512
+    kd bench --gpu
 """
 
 import argparse
+from pathlib import Path
 
 from kd.cli.options import add_recipe, open_recipes
 from kd.cli.status import MEASURING
@@ -48,6 +50,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--threads", type=int, metavar="N", help="number of torch threads for --networks (default: torch's own)"
     )
+    _add_gpu(parser)
+
+
+def _add_gpu(parser: argparse.ArgumentParser) -> None:
+    """The options of --gpu."""
+    parser.add_argument(
+        "--gpu", action="store_true", help="time a GPU's step in parts, in the training loop and in a CUDA graph"
+    )
+    parser.add_argument("--camvid", type=Path, metavar="ROOT", help="with --gpu: time a whole run on CamVid too")
+    parser.add_argument("--json", action="store_true", help="with --gpu: print JSON instead of tables")
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -58,8 +70,13 @@ def run(arguments: argparse.Namespace) -> None:
     for name, values in (given | {"--threads": [arguments.threads or 1]}).items():
         if min(values) < 1:
             raise RecipeError(f"kd bench: {name}: must be at least 1, got {min(values)}")
+    if arguments.gpu:
+        from kd.bench.gpu import gpu_command
+
+        gpu_command(camvid=arguments.camvid, as_json=arguments.json)
+        return
     if arguments.networks is arguments.losses is arguments.recipe is None:
-        raise RecipeError("kd bench: no recipe; name one, or give --losses or --networks")
+        raise RecipeError("kd bench: no recipe; name one, or give --losses, --networks or --gpu")
     recipes = open_recipes(arguments)
     from kd.bench.losses import Sizes, losses_command
     from kd.bench.networks import bench_networks_command

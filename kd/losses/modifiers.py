@@ -86,14 +86,17 @@ class Masked(nn.Module):
             kept = kept & (logits.argmax(1) == labels)
         if logits is not None and self.entropy is not None:
             log_p = F.log_softmax(logits, 1)
-            limit = self.entropy * torch.log(log_p.new_tensor(logits.shape[1]))
-            kept = kept & (-(log_p.exp() * log_p).sum(1) <= limit)
+            limit = log_p.new_full((), logits.shape[1]).log()  # not `new_tensor`, which copies from the processor
+            kept = kept & (-(log_p.exp() * log_p).sum(1) <= self.entropy * limit)
         if self.near is not None:
             kept = kept & near_boundary(labels, self.near)
         if self.away is not None:
             kept = kept & ~near_boundary(labels, self.away)
         if self.classes is not None:
-            kept = kept & torch.isin(labels, labels.new_tensor(self.classes))
+            wanted = torch.zeros_like(kept)
+            for label in self.classes:  # a list of them would have to be copied to the device
+                wanted = wanted | (labels == label)
+            kept = kept & wanted
         return kept
 
 

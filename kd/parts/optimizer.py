@@ -6,7 +6,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from torch import nn
-from torch.optim import Optimizer
+from torch.optim import SGD, Optimizer
 
 from kd.components import Maker
 from kd.errors import RecipeError
@@ -31,6 +31,31 @@ def make_optimizer(recipe: Recipe, maker: Maker, student: nn.Module) -> Optimize
         group["lr_factor"] = factor
         group.setdefault("initial_lr", group["lr"])
     return optimizer
+
+
+def stay_on_gpu(optimizer: Optimizer) -> bool:
+    """Let an optimizer of CUDA parameters run without the processor reading or holding any of its numbers.
+
+    Returns:
+        False if it cannot: torch's implementation keeps a count on the processor.
+    """
+    for group in optimizer.param_groups:
+        if isinstance(optimizer, SGD):  # its fused kernel alone reads a learning rate on the device
+            group.update(fused=True, foreach=None)
+        elif "capturable" in group:
+            group["capturable"] = True
+        else:
+            return False
+    return True
+
+
+def load_optimizer(optimizer: Optimizer, state: dict[str, Any]) -> None:
+    """Load the state of a checkpoint; how the optimizer runs on this machine does not change."""
+    groups = [dict(group) for group in state["param_groups"]]
+    for group, own in zip(groups, optimizer.param_groups, strict=False):  # torch reports another number of groups
+        here = ("capturable", "foreach", "fused", "lr")  # the learning rate is set before every step
+        group.update({key: own[key] for key in here if key in own})
+    optimizer.load_state_dict(state | {"param_groups": groups})
 
 
 def _grouped(recipe: Recipe, trained: Mapping[str, nn.Parameter]) -> tuple[list[float], list[dict[str, Any]]]:

@@ -42,6 +42,7 @@ def stream(
         rank=0 if alone else distributed.rank(),
         world=world,
         workers=recipe.data.workers,
+        pin_memory=parts.precision.device.type == "cuda",  # a copy from there to the GPU waits for nothing
         waiting=waiting,
     )
 

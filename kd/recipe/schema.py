@@ -342,6 +342,11 @@ class TrainConfig(Section):
     compile: Literal["off", "student", "all"] = Field(
         default="off", description="Networks that run through `torch.compile` in training; a failure is a warning."
     )
+    graph: Annotated[Literal["auto", "off"], Scope.MACHINE] = Field(
+        default="auto",
+        description="`auto`: on a GPU, a whole step is captured and replayed where every component allows it; `off`: "
+        "never.",
+    )
     fold_batchnorm: Flag = Field(
         default=False, description="Whether the teacher runs as a copy with BatchNorm folded into its convolutions."
     )
@@ -418,7 +423,9 @@ class EvaluateConfig(Section):
 class LogConfig(Section):
     """What is shown and logged; not part of a run's id."""
 
-    every: Whole = Field(default=10, ge=1, description="Steps between progress lines.")
+    every: Whole = Field(
+        default=10, ge=1, description="Steps between reports, whose losses are means over these steps."
+    )
     panels: Whole = Field(default=4, ge=0, le=64, description="Images shown with labels and predictions; 0: none.")
     tensorboard: Flag = Field(default=True, description="Whether TensorBoard events are written.")
     gradients: Whole = Field(

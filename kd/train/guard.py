@@ -6,19 +6,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
 
 from kd import distributed
 from kd.errors import DivergedError, StorageError
 from kd.storage import write_atomic
-from kd.train.step import NotFinite, TrainState
+from kd.train.readback import StepNumbers
 
 ADVICE = "lower optimizer.args.lr, or set train.clip_norm"
 SHOWN = 4  # images named in a message
 
 
 class Guard:
-    """Handles a step whose update would make the parameters NaN. Its batch is written to the run directory.
+    """Handles a step whose update would have made the parameters NaN. Its batch is written to the run directory.
 
     Args:
         policy: "stop"; "skip": the step leaves no trace in the student; "restore": student and optimizer return to the
@@ -42,46 +41,36 @@ class Guard:
         self.policy, self.at_most, self.run_dir = policy, at_most, run_dir
         self.count = 0
         self._name = name
-        self._buffers: dict[str, Tensor] = {}
 
-    def leave_out(self, run: TrainState, trouble: NotFinite) -> None:
-        """Count a step that is left out, warn of it, and with "skip" undo the changes of its forward pass.
+    def leave_out(self, trouble: StepNumbers) -> None:
+        """Count a step that was left out, and warn of it.
 
         Raises:
             DivergedError: the policy is "stop", or too many steps have been left out.
         """
         self.count += 1
-        written = "" if self.run_dir is None else f"; {self._write(self.run_dir, run, trouble)}"
-        text = f"step {run.step + 1}: {trouble}, on {self._images(trouble)}{written}"
+        written = "" if self.run_dir is None else f"; {self._write(self.run_dir, trouble)}"
+        text = f"step {trouble.step}: {trouble}, on {self._images(trouble)}{written}"
         if self.policy == "stop":
             raise DivergedError(f"{text}; {ADVICE}")
         if self.count > self.at_most:
             raise DivergedError(f"{text}; this is one more than train.nan_limit {self.at_most}; {ADVICE}")
         outcome = "skipped" if self.policy == "skip" else "back to the last checkpoint's weights"
         warnings.warn(f"{text}; {outcome} ({self.count} of at most {self.at_most})", stacklevel=2)
-        if self.policy == "skip":
-            with torch.no_grad():
-                for name, buffer in distributed.bare(run.student).named_buffers():
-                    buffer.copy_(self._buffers[name])
 
-    def remember(self, student: nn.Module) -> None:
-        """Copy what a forward pass changes, to undo a skipped step: BatchNorm's statistics and the losses' queues."""
-        if self.policy == "skip":
-            self._buffers = {name: buffer.clone() for name, buffer in distributed.bare(student).named_buffers()}
-
-    def _images(self, trouble: NotFinite) -> str:
+    def _images(self, trouble: StepNumbers) -> str:
         indices = [index for i in trouble.culprits() for index in trouble.batches[i].keys[:, 0].tolist()]
         more = f" and {len(indices) - SHOWN} more" if len(indices) > SHOWN else ""
         return f"images {', '.join(self._name(index) for index in indices[:SHOWN])}{more}"
 
-    def _write(self, run_dir: Path, run: TrainState, trouble: NotFinite) -> str:
+    def _write(self, run_dir: Path, trouble: StepNumbers) -> str:
         """Write the step's batches on this rank, losses and names for `torch.load`; return a note with the file."""
         ranks = f"-rank{distributed.rank()}" if distributed.world() > 1 else ""
-        file = run_dir / f"not-finite-step{run.step + 1}{ranks}.pt"
+        file = run_dir / f"not-finite-step{trouble.step}{ranks}.pt"
         content = {
-            "step": run.step + 1,
-            "losses": [{name: value.item() for name, value in losses.items()} for losses in trouble.losses],
-            "gradient_norm": trouble.norm.item(),
+            "step": trouble.step,
+            "losses": trouble.losses,
+            "gradient_norm": trouble.norm,
             "batches": [batch._asdict() for batch in trouble.batches],
             "images": [[self._name(index) for index in batch.keys[:, 0].tolist()] for batch in trouble.batches],
         }

@@ -22,12 +22,13 @@ from kd.train.checkpoint import Checkpoints
 from kd.train.evaluation import Evaluations, score_network
 from kd.train.guard import Guard
 from kd.train.loop import train
+from kd.train.readback import Readback
 from kd.train.reports import Reports
 from kd.train.saving import load_best, restore, save
 from kd.train.signals import Stop
 from kd.train.sinks.panels import pictures
 from kd.train.sinks.progress import Progress, make_progress
-from kd.train.start import start
+from kd.train.start import start, step_graph
 from kd.train.step import TrainState
 from kd.train.watch import Watch
 from kd.types import parameter_count
@@ -76,8 +77,8 @@ def train_run(
         progress = make_progress(run_dir, parts.recipe, seed=seed, steps=parts.steps, start=step, quiet=quiet)
     else:
         progress = Progress({})
-    watch = _watch(parts, run_dir, checkpoints, progress, stop)
     run = start(parts, seed=seed, step=step, waiting=stop.waiting)
+    watch = _watch(parts, run, run_dir, checkpoints, progress, stop)
     # Dropout draws the same numbers with and without distillation, whatever was drawn to build the parts.
     torch.manual_seed(seed + 1 + (distributed.rank() << 32))
     for line in restore(run, watch, state) if state else []:
@@ -109,7 +110,9 @@ def train_run(
     return result
 
 
-def _watch(parts: Parts, run_dir: Path, checkpoints: Checkpoints, progress: Progress, stop: Stop) -> Watch:
+def _watch(
+    parts: Parts, run: TrainState, run_dir: Path, checkpoints: Checkpoints, progress: Progress, stop: Stop
+) -> Watch:
     """What happens between the steps, as the recipe sets it."""
     recipe = parts.recipe
     return Watch(
@@ -130,6 +133,8 @@ def _watch(parts: Parts, run_dir: Path, checkpoints: Checkpoints, progress: Prog
         guard=Guard(
             recipe.train.on_nan, recipe.train.nan_limit, run_dir=run_dir, name=partial(sample_name, parts.train)
         ),
+        readback=Readback(parts.precision.device),
+        graph=step_graph(parts, run),
         stop=stop,
         checkpoints=checkpoints,
         save_every=as_steps(recipe.train.save_every, parts.steps),
@@ -139,7 +144,6 @@ def _watch(parts: Parts, run_dir: Path, checkpoints: Checkpoints, progress: Prog
 
 def _begin(run: TrainState, watch: Watch) -> None:
     """Before the first step of a session, write a first checkpoint or repeat the evaluation that a signal stopped."""
-    watch.guard.remember(run.student)
     if run.step == 0:
         save(run, watch, best=False, needed=False)
     elif watch.evaluations.pending and watch.evaluations.evaluate(run):

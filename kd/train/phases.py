@@ -10,6 +10,7 @@ from kd import distributed
 from kd.parts.optimizer import frozen_in, phase_ends
 from kd.parts.roles import Student
 from kd.recipe import Recipe
+from kd.train.scalars import Scalars
 
 
 class Phases:
@@ -24,15 +25,29 @@ class Phases:
         optimizer: of `make_optimizer`.
         factor: step -> factor of each group's initial learning rate, >= 0.
         steps: the length of the run.
+        scalars: how a step reads the learning rates; None: as floats.
+
+    Attributes:
+        rates: the learning rate of each group in the last step.
+        entries: how often a phase was entered, or another state loaded.
 
     Raises:
         RecipeError: a phase ends before the previous one, or after the run.
     """
 
     def __init__(
-        self, recipe: Recipe, student: Student, optimizer: Optimizer, factor: Callable[[int], float], steps: int
+        self,
+        recipe: Recipe,
+        student: Student,
+        optimizer: Optimizer,
+        factor: Callable[[int], float],
+        steps: int,
+        scalars: Scalars | None = None,
     ) -> None:
         self.factor = factor
+        self.scalars = scalars or Scalars()
+        self.rates: list[float] = []
+        self.entries = 0
         self._phases, self._always = recipe.phases, recipe.student.freeze
         self._ends = phase_ends(recipe, steps)
         self._student, self._optimizer = student, optimizer
@@ -52,6 +67,7 @@ class Phases:
         if index == self._entered or not self._phases:
             return student
         self._entered = index
+        self.entries += 1
         self._student.freeze(frozen_in(self._always, self._phases[index].freeze))
         lr = self._phases[index].lr
         lr = self._optimizer.defaults["lr"] if lr is None else lr
@@ -62,8 +78,10 @@ class Phases:
     def forget(self) -> None:
         """Enter the phase again at the next step: the learning rates of another state were loaded."""
         self._entered = -1
+        self.entries += 1
 
     def set_learning_rate(self, step: int) -> None:
         """Set every group's learning rate: a pure function of the step, and of the scores with `plateau`."""
-        for group in self._optimizer.param_groups:
-            group["lr"] = group["initial_lr"] * self.factor(step)
+        self.rates = [group["initial_lr"] * self.factor(step) for group in self._optimizer.param_groups]
+        for index, (group, rate) in enumerate(zip(self._optimizer.param_groups, self.rates, strict=True)):
+            group["lr"] = self.scalars.put(f"lr/{index}", rate)

@@ -2,21 +2,21 @@
 
 import math
 import time
-from collections.abc import Mapping
+from typing import Any
 
 import torch
-from torch import Tensor
 
 from kd import distributed
 from kd.parts.assemble import Parts
 from kd.parts.gradients import figures, pulls
+from kd.train.readback import StepNumbers
 from kd.train.sinks.progress import Progress
-from kd.train.step import TrainState
+from kd.train.step import TrainState, loss_names
 from kd.types import Batch
 
 
 class Reports:
-    """Passes the numbers of a step to the sinks, when a report is due.
+    """Passes the numbers of the steps to the sinks, when a report is due: losses as means since the last report.
 
     Args:
         progress: where numbers go.
@@ -38,19 +38,31 @@ class Reports:
         self.progress = progress or Progress({})
         self._every, self._gradients_every = every, gradients_every
         self._parts, self._batch_size = parts, batch_size
+        self._sums: dict[str, tuple[float, int]] = {}  # of each loss since the last report, with the number of steps
         self._speed_since: tuple[float, int] | None = None  # when and at which step the speed was last measured
 
-    def write(self, run: TrainState, losses: Mapping[str, Tensor], batch: Batch, *, not_finite: int) -> None:
-        """Report a step.
+    def is_due(self, run: TrainState) -> bool:
+        """Whether the last step is to be reported."""
+        return self._every > 0 and (run.step % self._every == 0 or run.step == run.steps)
+
+    def add(self, numbers: StepNumbers) -> None:
+        """Add the numbers of a step to the means of the next report; those that are not finite are left out."""
+        for name, value in numbers.means().items():
+            if math.isfinite(value):
+                total, count = self._sums.get(name, (0.0, 0))
+                self._sums[name] = (total + value, count + 1)
+
+    def write(self, run: TrainState, batch: Batch, *, not_finite: int) -> None:
+        """Report the steps since the last report, if a report is due.
 
         Args:
-            run: after the step.
-            losses: the means of its micro-batches by name, and `gradient_norm`.
+            run: after the step; its numbers have been added.
             batch: one of its micro-batches.
             not_finite: the number of steps so far that were left out.
         """
-        if self._every and (run.step % self._every == 0 or run.step == run.steps):
-            self.progress.scalars(run.step, self._values(run, losses, not_finite))
+        if self.is_due(run):
+            self.progress.scalars(run.step, self._values(run, not_finite))
+            self._sums.clear()
             self._speed_since = (time.monotonic(), run.step)
         if self._gradients_every and run.step % self._gradients_every == 0:
             assert self._parts is not None
@@ -61,14 +73,26 @@ class Reports:
         """Restart the measurement of the speed, after work that is not training."""
         self._speed_since = None
 
-    def _values(self, run: TrainState, losses: Mapping[str, Tensor], not_finite: int) -> dict[str, float]:
-        sums = distributed.summed(torch.stack([value.float() for value in losses.values()]).cpu())  # waits
-        means = zip(losses, (sums / distributed.world()).tolist(), strict=True)
-        values = {k if k == "gradient_norm" else f"loss/{k}": mean for k, mean in means if math.isfinite(mean)}
+    def state_dict(self) -> dict[str, Any]:
+        """The state that a checkpoint keeps: the sums since the last report."""
+        return dict(self._sums)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore the state of a checkpoint."""
+        self._sums = dict(state)
+
+    def _values(self, run: TrainState, not_finite: int) -> dict[str, float]:
+        names = (*loss_names(run), "gradient_norm")
+        sums = torch.tensor([self._sums.get(name, (0.0, 0)) for name in names], dtype=torch.float64)
+        values = {}
+        for name, (total, count) in zip(names, distributed.summed(sums).tolist(), strict=True):
+            if count:
+                mean = torch.tensor(total / count, dtype=torch.float32).item()  # no digits that a step does not have
+                values[name if name == "gradient_norm" else f"loss/{name}"] = mean
         if not_finite:
             values["not_finite"] = not_finite
-        for index, group in enumerate(run.optimizer.param_groups):
-            values["lr" if index == 0 else f"lr/{index}"] = group["lr"]
+        for index, rate in enumerate(run.phases.rates):
+            values["lr" if index == 0 else f"lr/{index}"] = rate
         if self._speed_since is not None:
             since, step = self._speed_since
             seconds = max(time.monotonic() - since, 1e-9)

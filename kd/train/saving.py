@@ -11,6 +11,7 @@ from torch import Tensor
 from kd import distributed
 from kd.errors import DivergedError, NoCheckpointError, StorageError
 from kd.machine import random_state, set_random_state
+from kd.parts.optimizer import load_optimizer
 from kd.train.checkpoint import Checkpoints, read_checkpoint
 from kd.train.guard import ADVICE
 from kd.train.step import TrainState
@@ -30,6 +31,7 @@ def save(run: TrainState, watch: Watch, *, best: bool, needed: bool) -> None:
         StorageError: the checkpoint is needed and cannot be written.
         DivergedError: the state contains NaN.
     """
+    settle(run, watch, wait=True)  # a step that is not finite is reported, not saved
     checkpoints = watch.checkpoints
     if checkpoints is None:
         return
@@ -46,6 +48,7 @@ def save(run: TrainState, watch: Watch, *, best: bool, needed: bool) -> None:
         "peak_memory": watch.peak_memory(run.precision.device),
         "not_finite": watch.guard.count,
         "save_seconds": watch.save_seconds,
+        "unreported": watch.reports.state_dict(),
     } | watch.evaluations.state_dict(run)
     with_nan = [name for name in ("student", "optimizer", "ema") if _has_nan(state[name])]
     if with_nan:
@@ -86,11 +89,31 @@ def restore(run: TrainState, watch: Watch, state: dict[str, Any]) -> list[str]:
     watch.seconds_before, watch.save_seconds = state["seconds"], state["save_seconds"]
     watch.peak_before = state.get("peak_memory")  # checkpoints of kd 0.2 have none
     watch.guard.count = state["not_finite"]
+    watch.reports.load_state_dict(state.get("unreported", {}))  # absent before 0.3
     before, now = len(state["rng"]), distributed.world()
     if before != now:
         return [f"saved by {before} processes, resumed by {now}: not bit-identical to an uninterrupted run"]
     set_random_state(run.precision.device, state["rng"][distributed.rank()])
     return []
+
+
+def settle(run: TrainState, watch: Watch, *, wait: bool) -> None:
+    """Add the numbers that have arrived to the reports, and handle the steps that are not finite.
+
+    Args:
+        run: the state.
+        watch: its readback, reports and guard.
+        wait: wait for the device, for the numbers of all steps.
+
+    Raises:
+        DivergedError: the guard's policy is "stop", or its limit is reached.
+    """
+    for numbers in watch.readback.arrived(wait=wait):
+        watch.reports.add(numbers)
+        if not numbers.finite:
+            watch.guard.leave_out(numbers)
+            if watch.guard.policy == "restore":
+                go_back(run, watch)
 
 
 def go_back(run: TrainState, watch: Watch) -> None:
@@ -105,8 +128,6 @@ def go_back(run: TrainState, watch: Watch) -> None:
         folder = f"{checkpoints.folder}: " if checkpoints else ""
         raise NoCheckpointError(f"{folder}no checkpoint to return to; use train.on_nan=stop")
     _load(run, newest[0])
-    run.student = run.phases.enter(run.step, run.student)
-    run.phases.set_learning_rate(run.step)  # the report of this step shows its own, not the checkpoint's
 
 
 def load_best(checkpoints: Checkpoints) -> dict[str, Any]:
@@ -123,8 +144,9 @@ def load_best(checkpoints: Checkpoints) -> dict[str, Any]:
 
 def _load(run: TrainState, state: dict[str, Any]) -> None:
     distributed.bare(run.student).load_state_dict(state["student"])
-    run.optimizer.load_state_dict(state["optimizer"])
+    load_optimizer(run.optimizer, state["optimizer"])
     run.phases.forget()
+    run.update.forget()
     if run.ema is not None:
         run.ema.load_state_dict(state["ema"])
 

@@ -1,16 +1,20 @@
 """Parts -> TrainState: the optimizer, the stream of images, and the teacher that a step calls."""
 
+import warnings
 from collections.abc import Callable
 
 from kd import distributed
 from kd.parts.assemble import Parts, example_batch
 from kd.parts.compiling import compile_roles
-from kd.parts.optimizer import make_optimizer
+from kd.parts.optimizer import make_optimizer, stay_on_gpu
 from kd.parts.roles import Student, Teacher
 from kd.parts.stream import stream
 from kd.parts.teacher_cache import CachedTeacher
+from kd.train.graph import CudaRecorder, StepGraph
 from kd.train.phases import Phases
+from kd.train.scalars import Scalars
 from kd.train.step import TrainState
+from kd.train.update import Update
 from kd.types import Batch, Tapped
 
 
@@ -27,13 +31,17 @@ def start(parts: Parts, *, seed: int, step: int = 0, waiting: Callable[[], None]
     _compile(parts)
     optimizer = make_optimizer(recipe, parts.maker, parts.student)
     factor = parts.maker.build(recipe.schedule, steps=parts.steps)
+    device = parts.precision.device
+    on_gpu = device.type == "cuda" and stay_on_gpu(optimizer)
+    scalars = Scalars(device if on_gpu else None)
     return TrainState(
         student=distributed.wrapped(parts.student),
         teacher=step_teacher(parts, seed),
         supervised=parts.supervised,
         terms=parts.terms,
         optimizer=optimizer,
-        phases=Phases(recipe, parts.student, optimizer, factor, parts.steps),
+        phases=Phases(recipe, parts.student, optimizer, factor, parts.steps, scalars),
+        update=Update(optimizer, parts.ema, on_device=on_gpu, undo_buffers=recipe.train.on_nan == "skip"),
         ema=parts.ema,
         batches=stream(parts, seed=seed, start=step, waiting=waiting),
         precision=parts.precision,
@@ -42,6 +50,21 @@ def start(parts: Parts, *, seed: int, step: int = 0, waiting: Callable[[], None]
         clip_norm=recipe.train.clip_norm or float("inf"),
         step=step,
     )
+
+
+def step_graph(parts: Parts, run: TrainState) -> StepGraph:
+    """How the steps of a run are launched: captured and replayed where `train.graph` and the machine allow it."""
+    if parts.recipe.train.graph == "off" or parts.precision.device.type != "cuda":
+        return StepGraph()
+    optimizer = type(run.optimizer).__name__
+    for prevented, reason in (
+        (distributed.world() > 1, "steps of several processes are not captured yet"),
+        (not run.update.on_device, f"{optimizer} keeps numbers on the processor; SGD and AdamW do not"),
+    ):
+        if prevented:
+            warnings.warn(f"train.graph: {reason}; the steps run without a graph", stacklevel=2)
+            return StepGraph()
+    return StepGraph(CudaRecorder(parts.precision.device))
 
 
 def step_teacher(parts: Parts, seed: int) -> Callable[[Batch], Tapped | None]:

@@ -1,17 +1,23 @@
-"""One step of distillation: both networks on one batch, every loss by name; and the state that it advances."""
+"""One step of distillation: both networks on its images, every loss by name, the update; and the state it advances."""
 
-import math
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 
+from kd import distributed
 from kd.machine import Precision
 from kd.parts.objective import Supervised, Term
+from kd.parts.roles import to_device
 from kd.train.phases import Phases
+from kd.train.readback import packed
+from kd.train.update import Update
 from kd.types import Batch, Tapped
 
 
@@ -25,6 +31,7 @@ class TrainState:
     terms: Mapping[str, Term]
     optimizer: Optimizer
     phases: Phases  # by step: which modules are frozen, and the learning rate
+    update: Update  # of the optimizer and the moving average
     ema: AveragedModel | None  # of the student's network
     batches: Iterator[Batch]  # micro-batches, as the loader makes them
     precision: Precision
@@ -32,46 +39,86 @@ class TrainState:
     accumulate: int  # micro-batches a step
     clip_norm: float  # inf: only measured
     step: int = 0  # optimizer updates so far
+    weights: dict[str, float | Tensor] = field(default_factory=dict)  # of the terms, in this step
 
 
-def distill_step(run: TrainState, batch: Batch) -> dict[str, Tensor]:
+class Micro(NamedTuple):
+    """The input of a micro-batch."""
+
+    batch: Batch
+    taught: Tapped | None = None  # the teacher's maps, where they are not computed in the step
+
+
+def set_numbers(run: TrainState) -> None:
+    """Set the learning rates and the weights of the terms: what the next step reads, and the step alone determines."""
+    run.phases.set_learning_rate(run.step)
+    scalars = run.phases.scalars
+    run.weights = {name: scalars.put(f"weight/{name}", term.weight_at(run.step)) for name, term in run.terms.items()}
+
+
+def train_step(run: TrainState, micros: Sequence[Micro]) -> Tensor:
+    """Make one step: forward and backward passes on its micro-batches, clipping, and the update.
+
+    On a GPU nothing here waits for the device, except in the first update of a parameter: a graph may capture it.
+
+    Args:
+        run: the state; its parameters, its optimizer, its moving average and the student's buffers change.
+        micros: one or more micro-batches, images uint8.
+
+    Returns:
+        The numbers of the step, as `packed` makes them.
+    """
+    student = distributed.bare(run.student)
+    buffers = run.update.buffers(student)
+    losses = accumulate_gradients(run, micros)
+    norm = clip_grad_norm_(run.student.parameters(), run.clip_norm)
+    total = torch.stack([by_name["total"] for by_name in losses]).sum()
+    finite = distributed.all_true(torch.isfinite(norm + 0 * total))
+    run.update(student, finite, buffers)
+    run.optimizer.zero_grad()
+    return packed(finite, norm, losses)
+
+
+def accumulate_gradients(run: TrainState, micros: Sequence[Micro]) -> list[dict[str, Tensor]]:
+    """Run forward and backward passes on all micro-batches; return the losses of each, detached."""
+    all_losses: list[dict[str, Tensor]] = []
+    for micro in micros:
+        with gradients_synced(run.student, len(all_losses) == len(micros) - 1):
+            losses = distill_step(run, to_device(micro.batch, run.precision), micro.taught)
+            (losses["total"] / len(micros)).backward()  # type: ignore[no-untyped-call]
+        all_losses.append({name: loss.detach() for name, loss in losses.items()})
+    return all_losses
+
+
+def distill_step(run: TrainState, batch: Batch, taught: Tapped | None = None) -> dict[str, Tensor]:
     """Run both networks on one micro-batch.
 
     Args:
         run: the run.
         batch: float images on the run's device.
+        taught: the teacher's maps, where they are known already.
 
     Returns:
         Every loss by name, unweighted, and "total", their weighted sum: scalars, float32 at least.
     """
     with run.precision.autocast():
-        teacher = run.teacher(batch)  # None without distillation
+        teacher = run.teacher(batch) if taught is None else taught  # None without distillation
         student = run.student(batch.images)
     losses = {"supervised": run.supervised(student, batch.labels)}
     total = losses["supervised"]
     for name, term in run.terms.items():
         assert teacher is not None
         losses[name] = term(name, student, teacher, batch)
-        total = total + term.weight_at(run.step) * losses[name]
+        total = total + run.weights[name] * losses[name]
     return losses | {"total": total}
 
 
-class NotFinite(NamedTuple):
-    """A step whose loss or gradient is not finite, before the update: the parameters are still finite."""
+def loss_names(run: TrainState) -> tuple[str, ...]:
+    """The names of the losses of a step, in order."""
+    return ("supervised", *run.terms, "total")
 
-    batches: list[Batch]  # the step's micro-batches, as the loader made them
-    losses: list[dict[str, Tensor]]  # of each micro-batch
-    norm: Tensor  # of the gradient
 
-    def __str__(self) -> str:
-        """The term that is not finite, and all losses, of the first such micro-batch."""
-        values = {name: value.item() for name, value in self.losses[self.culprits()[0]].items()}
-        terms = [name for name, value in values.items() if not math.isfinite(value) and name != "total"]
-        listed = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
-        what = f"term '{terms[0]}' is {values[terms[0]]}" if terms else f"the gradient's norm is {self.norm.item()}"
-        return f"{what} ({listed})"
-
-    def culprits(self) -> list[int]:
-        """The micro-batches with a loss that is not finite; all, if only the gradient is not finite."""
-        finite = [all(math.isfinite(loss.item()) for loss in losses.values()) for losses in self.losses]
-        return [index for index in range(len(finite)) if not finite[index] or all(finite)]
+def gradients_synced(student: nn.Module, now: bool) -> AbstractContextManager[None]:
+    """Let DDP average gradients over the processes only if `now`; no effect in a single process."""
+    no_sync = getattr(student, "no_sync", None)
+    return nullcontext() if now or no_sync is None else no_sync()

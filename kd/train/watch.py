@@ -5,12 +5,15 @@ from dataclasses import dataclass, field
 
 import torch
 
-from kd import memory
+from kd import distributed, memory
 from kd.train.checkpoint import Checkpoints
 from kd.train.evaluation import Evaluations
+from kd.train.graph import StepGraph
 from kd.train.guard import Guard
+from kd.train.readback import Readback
 from kd.train.reports import Reports
 from kd.train.signals import Stop
+from kd.train.step import TrainState
 
 
 @dataclass
@@ -21,6 +24,8 @@ class Watch:
         reports: the numbers of the steps.
         evaluations: the scores so far, and when the next one is due.
         guard: handles losses that are not finite.
+        readback: the numbers of the steps on their way from the device.
+        graph: how the steps run: as they are, or captured and replayed.
         stop: whether a signal has arrived.
         checkpoints: where the state is saved; None: nowhere.
         save_every: steps between two checkpoints; 0: only at the end.
@@ -34,6 +39,8 @@ class Watch:
     reports: Reports = field(default_factory=Reports)
     evaluations: Evaluations = field(default_factory=Evaluations)
     guard: Guard = field(default_factory=Guard)
+    readback: Readback = field(default_factory=lambda: Readback(torch.device("cpu")))
+    graph: StepGraph = field(default_factory=StepGraph)
     stop: Stop = field(default_factory=Stop)
     checkpoints: Checkpoints | None = None
     save_every: int = 0
@@ -46,6 +53,14 @@ class Watch:
     def saves_at(self, step: int) -> bool:
         """Whether a checkpoint is due after a step by `save_every`."""
         return self.save_every > 0 and step % self.save_every == 0
+
+    def reads_at(self, run: TrainState) -> bool:
+        """Whether the run waits for the numbers of all steps so far: what follows depends on them.
+
+        With several processes it does so at every step, so that all find a loss that is not finite at the same one.
+        """
+        due = self.reports.is_due(run) or self.evaluations.is_due(run) or self.saves_at(run.step)
+        return due or run.step == run.steps or self.guard.policy == "restore" or distributed.world() > 1
 
     def seconds(self) -> float:
         """Seconds of training, over all sessions."""

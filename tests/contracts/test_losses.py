@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from fake_graph import FakeRecorder, Refusing
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -249,6 +250,32 @@ def compiles_whole(name: str, backend: str = "aot_eager") -> None:
     torch.testing.assert_close(result, expected)
 
 
+def can_be_captured(name: str) -> None:
+    """A step with the loss may become a CUDA graph: it reads no value, and other inputs in its memory suffice."""
+    inputs, loss, again = Inputs(name, torch.float32), build(name, torch.float32), build(name, torch.float32)
+    loss.train()
+    again.train()
+    with Refusing():
+        torch.autograd.grad(value(again, inputs.student, inputs.teacher, inputs.labels), inputs.student)
+    again = build(name, torch.float32).train()
+    maps = [inputs.student, inputs.teacher, inputs.labels]
+
+    def work() -> Tensor:
+        result = value(loss, *maps)
+        return torch.stack([result.detach(), torch.autograd.grad(result, inputs.student)[0].sum()])
+
+    with torch.no_grad():
+        replay, results = FakeRecorder().capture(torch.enable_grad()(work))
+    for _ in range(2):
+        with torch.no_grad():
+            inputs.student.mul_(-1.5)
+            inputs.labels.copy_(inputs.labels.flip(0))
+        torch.manual_seed(1)
+        replay()
+        expected, gradient = value_and_gradient(again, *maps)
+        torch.testing.assert_close(results, torch.stack([expected, gradient.sum()]))
+
+
 def works_without_labels(name: str) -> None:
     inputs = Inputs(name)
     result, gradient = value_and_gradient(build(name), inputs.student, inputs.teacher, None)
@@ -316,6 +343,7 @@ BOTH = [
     channels_last_changes_nothing,
     gradient_is_right,
     compiles_whole,
+    can_be_captured,
     labels_of_another_size_are_an_error,
     states_shapes_in_its_types,
     states_its_source,

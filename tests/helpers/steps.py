@@ -8,16 +8,16 @@ from kd.train.watch import Watch
 
 
 def train_and_look(run, look=lambda run, losses: None):
-    """Train, and call `look(run, losses)` after each step, with the mean losses of its micro-batches."""
+    """Train, and call `look(run, losses)` after each step, with the mean losses of its micro-batches as numbers."""
     watch = Watch()
-    watch.reports.write = lambda run, losses, batch, not_finite: look(run, losses)
+    watch.reports.add = lambda numbers: look(run, numbers.means())
     train(run, watch)
 
 
 def losses_of(run):
-    """Train; the losses of each step, as numbers."""
+    """Train; the losses of each step."""
     steps = []
-    train_and_look(run, lambda run, losses: steps.append({name: value.item() for name, value in losses.items()}))
+    train_and_look(run, lambda run, losses: steps.append(losses))
     return steps
 
 

@@ -13,6 +13,7 @@ from kd.parts.objective import Supervised, Term
 from kd.parts.roles import Student, Teacher
 from kd.train.phases import Phases
 from kd.train.step import TrainState
+from kd.train.update import Update
 from kd.types import Batch, SegmentationOutput, Tap
 
 CPU = Precision(torch.device("cpu"), torch.float32, torch.contiguous_format)
@@ -36,9 +37,9 @@ class Toy(nn.Module):
         return SegmentationOutput(self.head(self.dropout(low)), {"low": low}, {})
 
 
-def batch(images: int = 8, size: int = 16, classes: int = 5) -> Batch:
+def batch(images: int = 8, size: int = 16, classes: int = 5, seed: int = 1) -> Batch:
     """Noise and random labels without ignored pixels, so that all parts have equally many valid pixels."""
-    generator = torch.Generator().manual_seed(1)
+    generator = torch.Generator().manual_seed(seed)
     return Batch(
         torch.randint(0, 256, (images, 3, size, size), generator=generator, dtype=torch.uint8),
         torch.randint(0, classes, (images, size, size), generator=generator),
@@ -60,6 +61,7 @@ def toy_run(
     batch_norm: bool = False,
     dropout: float = 0.0,
     lr: float = 0.1,
+    precision: Precision = CPU,
 ) -> TrainState:
     """A run with a KL term on the logits and an MSE term after an adapter."""
     torch.manual_seed(0)
@@ -67,6 +69,8 @@ def toy_run(
     at = {"kl": "logits", "hint": "low"}
     student = Student(Toy(4, dropout=dropout), at, {"hint": nn.Conv2d(4, 8, 1)}, losses)
     teacher = Teacher(Toy(8, batch_norm=batch_norm), at)
+    for module in (student, teacher):
+        module.to(precision.device)
     model = wrap(student)
     optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9)
     for group in optimizer.param_groups:
@@ -79,13 +83,19 @@ def toy_run(
         terms={"kl": Term(losses["kl"], lambda step: 1.0), "hint": Term(losses["hint"], lambda step: 2.0)},
         optimizer=optimizer,
         phases=Phases(nothing, student, optimizer, lambda step: 1.0, steps),
+        update=Update(optimizer, None),
         ema=None,
         batches=itertools.repeat(batch()) if batches is None else batches,
-        precision=CPU,
+        precision=precision,
         steps=steps,
         accumulate=accumulate,
         clip_norm=float("inf"),
     )
+
+
+def white_is_infinite(module: nn.Module, args: tuple[Tensor]) -> tuple[Tensor]:
+    """Make an image of 255 everywhere infinite, without a branch: a hook of a module that gets images."""
+    return (args[0] / (args[0].amin() < 1),)
 
 
 def flat(module: nn.Module) -> Tensor:

@@ -38,6 +38,7 @@ def test_defaults(folder: Path) -> None:
         "sync_batchnorm": False,
         "ema": None,
         "compile": "off",
+        "graph": "auto",
         "fold_batchnorm": False,
         "patience": None,
         "select": "last",

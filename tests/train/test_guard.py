@@ -13,7 +13,7 @@ from kd.errors import DivergedError, RecipeError, StorageError
 from kd.recipe import baseline_of
 from kd.runs import read_metrics
 from kd.train import checkpoint
-from kd.train import loop as train
+from kd.train import step as train
 from kd.train.checkpoint import Checkpoints
 
 
@@ -105,7 +105,7 @@ def test_skipping_survives_a_resume(tmp_path, monkeypatch):
         (whole,), _ = run(recipe, tmp_path / "whole")
     with monkeypatch.context() as patched:
         spoilt = train.distill_step
-        patched.setattr(train, "distill_step", lambda run, batch: 1 / 0 if run.step == 7 else spoilt(run, batch))
+        patched.setattr(train, "distill_step", lambda run, *micro: 1 / 0 if run.step == 7 else spoilt(run, *micro))
         with pytest.raises(ZeroDivisionError), pytest.warns(UserWarning, match="skipped"):
             run(recipe, tmp_path / "cut")
     (cut,), lines = run(recipe, tmp_path / "cut")
@@ -118,8 +118,8 @@ def test_nan_in_the_student_is_never_saved(tmp_path, monkeypatch):
     recipe = baseline_of(recipe_of(tmp_path, "train.save_every=1"))
     ordinary = train.distill_step
 
-    def spoilt(run, batch):
-        losses = ordinary(run, batch)
+    def spoilt(run, *micro):
+        losses = ordinary(run, *micro)
         if run.step == 3:
             mean = run.student.network.norm.running_mean  # no loss reads it in training mode
             run.optimizer.register_step_post_hook(lambda *_: mean.fill_(float("nan")))
@@ -188,7 +188,7 @@ def test_an_evaluation_whose_checkpoint_could_not_be_saved_is_not_the_best(tmp_p
 def test_out_of_memory_names_batch_size_and_accumulation(tmp_path, monkeypatch):
     recipe = baseline_of(recipe_of(tmp_path))
 
-    def full(run, batch):
+    def full(run, *micro):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
     monkeypatch.setattr(train, "distill_step", full)

@@ -1,0 +1,191 @@
+"""`kd bench --gpu`: what a GPU's step costs in parts, in the training loop, and in a CUDA graph, side by side."""
+
+import itertools
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.table import Table
+
+from kd.bench.clock import seconds
+from kd.console import stdout
+from kd.errors import RecipeError
+from kd.machine import describe
+from kd.memory import peak_memory, restart_peak
+from kd.parts.assemble import Parts, assemble
+from kd.parts.roles import to_device
+from kd.parts.stream import stream
+from kd.recipe import Recipe, read_recipe
+from kd.runs import read_result
+from kd.train.graph import CudaRecorder, StepGraph
+from kd.train.guard import Guard
+from kd.train.loop import train
+from kd.train.readback import Readback
+from kd.train.reports import Reports
+from kd.train.session import run_recipe
+from kd.train.sinks.progress import make_progress
+from kd.train.start import start
+from kd.train.step import TrainState, distill_step, set_numbers
+from kd.train.watch import Watch
+from kd.types import Batch
+
+SIZES = (((180, 240), 8), ((360, 480), 16))  # (height, width), images a step
+STEPS = 20  # timed together, from an idle device to an idle device
+ROUNDS = 7
+RECIPE = """
+teacher: {{use: teachers.FCNResNet50}}
+student: {{use: students.MobileNetV3SmallASPP}}
+data: {data}
+supervised: {{use: kd.losses.CrossEntropy}}
+distill:
+  kl: {{loss: {{use: kd.losses.PixelKL, args: {{temperature: 1.0}}}}}}
+  cwd: {{loss: {{use: kd.losses.CWD, args: {{temperature: 4.0}}}}, weight: 3.0}}
+optimizer: {{use: torch.optim.SGD, args: {{lr: 0.02, momentum: 0.9, weight_decay: 1e-4}}}}
+schedule: {{use: kd.schedules.poly, args: {{power: 0.9}}}}
+train: {{{length}, batch_size: {batch_size}, evaluate_every: 0, save_every: 0}}
+log: {{tensorboard: false, panels: 0}}
+"""
+SHAPES = "{{use: kd.data.Shapes, args: {{count: 64}}, size: [{}, {}], workers: 0}}"  # drawn; read once
+CAMVID = "{{use: kd.data.CamVid, args: {{root: {}}}, size: [180, 240], workers: {}, augment: [{}, {}]}}"
+AUGMENT = ("{use: kd.data.RandomScale, args: {low: 0.5, high: 2.0}}", "{use: kd.data.RandomFlip}")
+
+TEACHER, STUDENT, STEP, LOOP = "teacher forward", "student step", "distillation step", "training loop"
+WAITING, STEP_GRAPH, LOOP_GRAPH = "loop that waits at every step", "distillation step, graph", "training loop, graph"
+
+
+def gpu_command(*, camvid: Path | None = None, workers: int = 8, as_json: bool = False) -> None:
+    """Print the rows of every size, and with `camvid` those of a whole run.
+
+    Args:
+        camvid: the root of CamVid; None leaves the whole run out.
+        workers: that read its images.
+        as_json: print one JSON object instead of tables.
+
+    Raises:
+        RecipeError: torch finds no CUDA device.
+    """
+    if not torch.cuda.is_available():
+        raise RecipeError("kd bench: --gpu: torch finds no CUDA device; run it on a machine with one")
+    rows: dict[str, Any] = {"environment": describe()}
+    with tempfile.TemporaryDirectory() as folder:
+        for size, batch_size in SIZES:
+            name = f"{size[0]}×{size[1]}, batch {batch_size}"
+            rows[name] = _with_ratios(time_steps(_parts(Path(folder), size, batch_size), Path(folder)))
+            if not as_json:
+                _print(name, rows[name], batch_size)
+        if camvid is not None:
+            rows["CamVid 180×240, 30 epochs"] = whole_runs(Path(folder), camvid, workers)
+            if not as_json:
+                _print("CamVid 180×240, 30 epochs", rows["CamVid 180×240, 30 epochs"], 8)
+    if as_json:
+        print(json.dumps(rows, indent=1))
+
+
+def time_steps(parts: Parts, folder: Path) -> dict[str, float]:
+    """Median seconds of a step, of each kind; every round times every kind, so that a drift affects all alike."""
+    restart_peak(parts.precision.device)
+    run = start(parts, seed=0)
+    loaded = next(stream(parts, seed=0))
+    batch = to_device(loaded, run.precision)
+    run.student.train()
+    set_numbers(run)
+    alone = replace(run, teacher=lambda _: None, terms={})
+    direct = StepGraph(CudaRecorder(run.precision.device))
+    endless = itertools.repeat(loaded)
+    with closing(make_progress(folder, parts.recipe, seed=0, steps=parts.steps, start=0, quiet=True)) as progress:
+        loops = {name: _watch(parts, progress, name) for name in (WAITING, LOOP, LOOP_GRAPH)}
+        jobs: dict[str, Callable[[], object]] = {
+            TEACHER: lambda: _each(lambda: _teach(run, batch)),
+            STUDENT: lambda: _each(lambda: _update(alone, batch)),
+            STEP: lambda: _each(lambda: _update(run, batch)),
+            STEP_GRAPH: lambda: _each(lambda: direct.step(run, [loaded])),
+        }
+        jobs |= {name: partial(_loop, run, watch, endless) for name, watch in loops.items()}
+        times: dict[str, list[float]] = {name: [] for name in jobs}
+        for _ in range(ROUNDS + 1):
+            for name, job in jobs.items():
+                times[name].append(seconds(job, run.precision.device) / STEPS)
+        assert direct.captured
+        assert loops[LOOP_GRAPH].graph.captured
+    medians = {name: statistics.median(values[1:]) for name, values in times.items()}
+    return medians | {"peak MB": (peak_memory(run.precision.device) or 0) / 2**20}
+
+
+def whole_runs(folder: Path, camvid: Path, workers: int) -> dict[str, float]:
+    """Seconds of training, with and without a graph, and what the loader alone gives."""
+    data = CAMVID.format(camvid, workers, *AUGMENT)
+    recipe = _recipe(folder, data, "epochs: 30", 8)
+    parts = assemble(recipe, runs=folder, seed=0)
+    began, count = time.monotonic(), 0
+    for batch in itertools.islice(stream(parts, seed=0), 100):
+        count += len(batch.images)
+    rows = {"loader alone, images/s": count / (time.monotonic() - began)}
+    for name, graph in (("training, graph off", "off"), ("training, graph", "auto")):
+        train_config = recipe.train.model_copy(update={"graph": graph})
+        changed = recipe.changed(train=train_config)
+        (run_dir,) = run_recipe(changed, runs=folder / graph, say=lambda line: None, quiet=True)
+        rows[name] = read_result(run_dir).seconds
+    return rows | {"ratio": rows["training, graph"] / rows["training, graph off"]}
+
+
+def _recipe(folder: Path, data: str, length: str, batch_size: int) -> Recipe:
+    file = folder / "bench.yaml"
+    file.write_text(RECIPE.format(data=data, length=length, batch_size=batch_size), encoding="utf-8")
+    return read_recipe(file)
+
+
+def _parts(folder: Path, size: tuple[int, int], batch_size: int) -> Parts:
+    recipe = _recipe(folder, SHAPES.format(*size), "steps: 100000", batch_size)
+    return assemble(recipe, runs=folder, seed=0)
+
+
+def _watch(parts: Parts, progress: Any, name: str) -> Watch:
+    device = parts.precision.device
+    graph = StepGraph(CudaRecorder(device) if name == LOOP_GRAPH else None)
+    policy = "restore" if name == WAITING else "stop"  # it reads the numbers of every step
+    reports = Reports(progress, every=parts.recipe.log.every, batch_size=parts.recipe.train.batch_size)
+    return Watch(reports=reports, guard=Guard(policy), readback=Readback(device), graph=graph)
+
+
+def _each(job: Callable[[], object]) -> None:
+    for _ in range(STEPS):
+        job()
+
+
+def _loop(run: TrainState, watch: Watch, batches: Iterator[Batch]) -> None:
+    """Steps of the training loop, without evaluations and checkpoints."""
+    train(replace(run, step=0, steps=STEPS, batches=batches), watch)
+
+
+def _teach(run: TrainState, batch: Batch) -> None:
+    with run.precision.autocast():
+        run.teacher(batch)
+
+
+def _update(run: TrainState, batch: Batch) -> None:
+    distill_step(run, batch)["total"].backward()  # type: ignore[no-untyped-call]
+    run.optimizer.step()
+    run.optimizer.zero_grad()
+
+
+def _with_ratios(times: Mapping[str, float]) -> dict[str, float]:
+    ratios = ((LOOP, STEP), (LOOP_GRAPH, STEP_GRAPH), (LOOP_GRAPH, LOOP), (LOOP_GRAPH, WAITING))
+    return dict(times) | {f"{part} / {whole}": times[part] / times[whole] for part, whole in ratios}
+
+
+def _print(title: str, rows: Mapping[str, float], batch_size: int) -> None:
+    table = Table(title=title)
+    for name in ("part", "value", "images/s"):
+        table.add_column(name, justify="left" if name == "part" else "right")
+    for name, value in rows.items():
+        a_step = name in (TEACHER, STUDENT, STEP, LOOP, WAITING, STEP_GRAPH, LOOP_GRAPH)
+        table.add_row(name, f"{value:.4g}", f"{batch_size / value:.0f}" if a_step else "")
+    stdout().print(table)

@@ -1,0 +1,153 @@
+"""`train.graph`: a whole step captured once, as a CUDA graph, and replayed: the processor launches one thing a step."""
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves, tree_map_only
+
+from kd import distributed
+from kd.parts.roles import restored, to_device
+from kd.parts.teacher_cache import CachedTeacher
+from kd.train.step import Micro, TrainState, accumulate_gradients, train_step
+from kd.train.suspects import state_unchanged, suspect
+from kd.types import Batch, Tapped
+
+WARM_UP = 3  # steps before a capture: they make the optimizer's state, and let libraries choose their kernels
+
+
+class Recorder(Protocol):
+    """What captures a step: CUDA, or a test's replacement."""
+
+    def trial(self) -> AbstractContextManager[None]:
+        """A context in which an operation raises if it waits for the device; nothing is captured yet."""
+
+    def capture(self, work: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
+        """Capture what `work` computes without computing it.
+
+        Returns:
+            A function that computes it, on the same memory; and the result, which holds values after that.
+        """
+
+    def fill(self, held: Sequence[Tensor], values: Sequence[Tensor]) -> None:
+        """Copy values, of the processor or the device, to tensors that a captured step reads."""
+
+
+class StepGraph:
+    """Runs the steps of a run: as they are, or after a few of them captured and replayed.
+
+    A step is captured again when a phase begins or another state is loaded. A step that cannot be captured runs as it
+    is, after one warning that names the component.
+
+    Args:
+        recorder: captures; None: every step runs as it is.
+    """
+
+    def __init__(self, recorder: Recorder | None = None) -> None:
+        self.recorder = recorder
+        self._entries = -1
+        self._forget()
+
+    @property
+    def captured(self) -> bool:
+        """Whether the last step was a replay."""
+        return self._replay is not None
+
+    def step(self, run: TrainState, batches: list[Batch]) -> Tensor:
+        """Make one step; return its numbers, as `packed` makes them."""
+        if self.recorder is None:
+            return train_step(run, [Micro(batch) for batch in batches])
+        if self._entries != run.phases.entries:
+            self._forget()
+            self._entries = run.phases.entries
+        micros = [Micro(batch, _taught(run, batch)) for batch in batches]
+        if self._replay is None and self._steps >= WARM_UP:
+            self._capture(self.recorder, run, micros)
+        values = _tensors(micros)
+        if self._replay is None or [value.shape for value in values] != [held.shape for held in self._held]:
+            self._steps += 1
+            return train_step(run, micros)
+        self.recorder.fill(self._held, values)
+        self._replay()
+        return self._numbers
+
+    def _forget(self) -> None:
+        self._replay: Callable[[], None] | None = None  # frees the memory of the capture
+        self._held: list[Tensor] = []
+        self._numbers = torch.empty(0)
+        self._steps = 0
+
+    def _capture(self, recorder: Recorder, run: TrainState, micros: list[Micro]) -> None:
+        """Capture a step, after a trial that leaves no trace; or give up, with a warning."""
+        held = tree_map_only(Tensor, lambda value: value.to(run.precision.device, copy=True), micros)
+        try:
+            with restored(run.precision, *_changed_by(run)), state_unchanged(run), recorder.trial():
+                accumulate_gradients(run, held)
+            run.optimizer.zero_grad()
+            self._replay, self._numbers = recorder.capture(lambda: train_step(run, held))
+            self._held = _tensors(held)
+        except Exception as error:  # noqa: BLE001  # whatever a component or CUDA raises: training does not need it
+            run.optimizer.zero_grad()
+            self.recorder = None
+            reason = " ".join(str(error).split())[:160]
+            warnings.warn(
+                f"train.graph: {suspect(error, run)} cannot be captured: {reason}; the steps run without a graph",
+                stacklevel=2,
+            )
+
+
+class CudaRecorder:
+    """Captures CUDA graphs, and copies their inputs from page-locked memory while the step before still runs."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._copies = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+
+    @contextmanager
+    def trial(self) -> Iterator[None]:
+        """As `Recorder.trial`."""
+        before = torch.cuda.get_sync_debug_mode()
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            yield
+        finally:
+            torch.cuda.set_sync_debug_mode(before)
+
+    def capture(self, work: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
+        """As `Recorder.capture`."""
+        graph = torch.cuda.CUDAGraph()
+        # "thread_local": the thread that makes page-locked memory of the workers' batches may go on meanwhile.
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+            result = work()
+        return graph.replay, result
+
+    def fill(self, held: Sequence[Tensor], values: Sequence[Tensor]) -> None:
+        """As `Recorder.fill`."""
+        steps = torch.cuda.current_stream(self._device)
+        with torch.cuda.stream(self._copies):
+            arrived = [value.to(self._device, non_blocking=True) for value in values]
+        steps.wait_stream(self._copies)
+        for target, value in zip(held, arrived, strict=True):
+            target.copy_(value)
+            value.record_stream(steps)
+
+
+def _changed_by(run: TrainState) -> list[nn.Module]:
+    """What forward and backward passes change."""
+    loss = run.supervised.loss
+    return [distributed.bare(run.student), *([loss] if isinstance(loss, nn.Module) else [])]
+
+
+def _tensors(micros: list[Micro]) -> list[Tensor]:
+    return [leaf for leaf in tree_leaves(micros) if isinstance(leaf, Tensor)]
+
+
+def _taught(run: TrainState, batch: Batch) -> Tapped | None:
+    """The maps of a cached teacher, which the processor looks up; None: the step computes them."""
+    if not isinstance(run.teacher, CachedTeacher):
+        return None
+    with run.precision.autocast():
+        return run.teacher(to_device(batch, run.precision))

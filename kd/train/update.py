@@ -1,0 +1,138 @@
+"""The update of a step, which leaves no trace where the loss or the gradient is not finite."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.swa_utils import AveragedModel
+
+from kd import distributed
+
+
+class Update:
+    """Updates the parameters and the moving average; whether the update counts may be decided on the device.
+
+    On a GPU the processor does not know in time whether the gradient is finite: the update is made, and taken back
+    there if it is not. Where the processor decides, it waits: on a CPU, which has finished by then, and when a
+    parameter is updated for the first time, because its optimizer state does not exist before.
+
+    Args:
+        optimizer: of the run.
+        ema: the moving average of the student's network, if there is one.
+        on_device: decide on the device.
+        undo_buffers: restore the student's buffers too: BatchNorm's statistics and the losses' queues.
+    """
+
+    def __init__(
+        self, optimizer: Optimizer, ema: AveragedModel | None, *, on_device: bool = False, undo_buffers: bool = False
+    ) -> None:
+        self._optimizer, self._ema = optimizer, ema
+        self.on_device, self._undo_buffers = on_device, undo_buffers
+        self._updated: set[int] = set()  # ids of the parameters with optimizer state
+        self._averaged = ema is None
+        self._decision = torch.zeros((), dtype=torch.bool)
+        self._decided = self._decision.numpy()
+
+    def forget(self) -> None:
+        """Let the processor decide on the next update: another state has been loaded."""
+        self._updated.clear()
+        self._averaged = self._ema is None
+
+    def buffers(self, student: nn.Module) -> dict[str, Tensor]:
+        """Copies of what a forward pass changes, by name; none if a step that is not finite keeps its buffers."""
+        return {name: buffer.clone() for name, buffer in student.named_buffers()} if self._undo_buffers else {}
+
+    @torch.no_grad()
+    def __call__(self, student: nn.Module, finite: Tensor, buffers: Mapping[str, Tensor]) -> None:
+        """Update, if loss and gradient are finite.
+
+        Args:
+            student: the role, without DDP's wrapper.
+            finite: bool (), the same on every rank.
+            buffers: of `buffers`, from before the forward pass.
+        """
+        trained = [p for group in self._optimizer.param_groups for p in group["params"] if p.grad is not None]
+        now = dict(student.named_buffers())
+        names = [name for name, value in buffers.items() if now[name].shape == value.shape]  # a queue may have grown
+        if self.on_device and self._averaged and self._updated.issuperset(map(id, trained)):
+            state = [*trained, *self._state_of(trained), *([] if self._ema is None else _tensors(self._ema))]
+            before = _flat_values(state)
+            self._optimizer.step()
+            self._average(student)
+            _choose(finite, state, before)
+            _choose(finite, [now[name] for name in names], _flat_values([buffers[name] for name in names]))
+        elif self._read(finite):
+            with _unfused(self._optimizer, trained):
+                self._optimizer.step()
+            self._average(student)
+            self._updated.update(map(id, trained))
+        else:
+            for name in names:
+                now[name].copy_(buffers[name])
+
+    def _read(self, finite: Tensor) -> bool:
+        self._decision.copy_(finite)  # waits for a GPU
+        return bool(self._decided)
+
+    def _state_of(self, trained: Sequence[Tensor]) -> Iterator[Tensor]:
+        for parameter in trained:
+            yield from (value for value in self._optimizer.state[parameter].values() if isinstance(value, Tensor))
+
+    def _average(self, student: nn.Module) -> None:
+        """Update the moving average of the student's network; on every rank, it averages the buffers of rank 0."""
+        if self._ema is None:
+            return
+        network = student.get_submodule("network")
+        distributed.share_buffers(network)
+        if not self._averaged:
+            self._ema.update_parameters(network)  # reads its counter: the first time, it copies
+            self._averaged = True
+            return
+        pairs = list(zip(_tensors(self._ema.module), _tensors(network), strict=True))
+        for floating in (True, False):
+            alike = [pair for pair in pairs if pair[0].is_floating_point() == floating]
+            if alike:
+                ours, theirs = (list(side) for side in zip(*alike, strict=True))
+                self._ema.multi_avg_fn(ours, theirs, self._ema.n_averaged)  # type: ignore[misc]
+        self._ema.n_averaged += 1
+
+
+def _tensors(module: nn.Module) -> list[Tensor]:
+    return [tensor.detach() for tensor in (*module.parameters(), *module.buffers())]
+
+
+@contextmanager
+def _unfused(optimizer: Optimizer, trained: Sequence[Tensor]) -> Iterator[None]:
+    """Run an optimizer without its fused kernel, which takes no mix of parameters with and without state, for a mix."""
+    mixed = len({bool(optimizer.state.get(parameter)) for parameter in trained}) > 1
+    fused = [group for group in optimizer.param_groups if group.get("fused") and mixed]
+    for group in fused:
+        group["fused"] = None
+    try:
+        yield
+    finally:
+        for group in fused:
+            group["fused"] = True
+
+
+def _flat_values(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Copies of the values, one tensor for each type: a copy of each would be hundreds of kernels."""
+    return [torch.cat(views) for views in _views(tensors)]
+
+
+def _choose(finite: Tensor, tensors: Sequence[Tensor], before: Sequence[Tensor]) -> None:
+    """Give the tensors their values of `before`, of `_flat_values`, unless `finite`."""
+    for views, values in zip(_views(tensors), before, strict=True):
+        chosen = torch.where(finite, torch.cat(views), values)
+        torch._foreach_copy_(views, list(torch.split(chosen, [len(view) for view in views])))
+
+
+def _views(tensors: Sequence[Tensor]) -> list[list[Tensor]]:
+    """Each tensor as its numbers in the order of memory, by type; all layouts of networks are dense."""
+    alike: dict[torch.dtype, list[Tensor]] = {}
+    for tensor in tensors:
+        flat = tensor.detach().as_strided((tensor.numel(),), (1,), tensor.storage_offset())
+        alike.setdefault(tensor.dtype, []).append(flat)
+    return list(alike.values())

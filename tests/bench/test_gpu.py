@@ -1,0 +1,26 @@
+from pathlib import Path
+
+import pytest
+import torch
+from fake_graph import FakeRecorder
+
+from kd.bench import gpu
+from kd.cli import main
+
+
+def test_without_a_gpu_it_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is one")
+    assert main(["bench", "--gpu"]) == 2
+    assert capsys.readouterr().err == "kd bench: --gpu: torch finds no CUDA device; run it on a machine with one\n"
+
+
+@pytest.mark.slow
+def test_every_kind_of_step_is_timed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu, "CudaRecorder", lambda device: FakeRecorder())
+    monkeypatch.setattr(gpu, "STEPS", 5)
+    monkeypatch.setattr(gpu, "ROUNDS", 1)
+    seconds = gpu.time_steps(gpu._parts(tmp_path, (64, 64), 2), tmp_path)
+    kinds = {gpu.TEACHER, gpu.STUDENT, gpu.STEP, gpu.STEP_GRAPH, gpu.WAITING, gpu.LOOP, gpu.LOOP_GRAPH}
+    assert set(seconds) == kinds | {"peak MB"}
+    assert all(value > 0 for value in seconds.values())

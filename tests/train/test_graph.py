@@ -1,0 +1,256 @@
+"""Captured steps against steps as they are. On the CPU a recorder of calls stands in for CUDA's graphs."""
+
+import copy
+import itertools
+import re
+
+import numpy
+import pytest
+import torch
+from fake_graph import FakeRecorder
+from torch import nn
+from toy import batch, toy_run, white_is_infinite
+from waits import Waits
+
+from kd.losses import PixelKL
+from kd.parts.objective import Term
+from kd.train import suspects
+from kd.train.graph import WARM_UP, StepGraph
+from kd.train.guard import Guard
+from kd.train.loop import train
+from kd.train.scalars import Scalars
+from kd.train.update import Update
+from kd.train.watch import Watch
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def _shapes_are_checked(monkeypatch):
+    """The tests' checks of shapes draw from Python's generator."""
+    monkeypatch.setattr(suspects, "GENERATORS", suspects.GENERATORS[1:])
+
+
+def on_device(run, *, skip=False):
+    """A run whose update is decided on the device, with an optimizer that a graph can capture there."""
+    groups = [{**group, "fused": True, "foreach": None} for group in run.optimizer.param_groups]
+    run.optimizer.param_groups[:] = groups
+    run.phases._optimizer, run.phases.scalars = run.optimizer, Scalars(CPU)
+    run.update = Update(run.optimizer, run.ema, on_device=True, undo_buffers=skip)
+    return run
+
+
+def images(count=40):
+    """Different images at every step."""
+    generator = torch.Generator().manual_seed(5)
+    whole = batch()
+    for _ in range(count):
+        yield whole._replace(images=torch.randint(0, 256, whole.images.shape, generator=generator, dtype=torch.uint8))
+
+
+def live(run):
+    return lambda: [*run.student.parameters(), *run.student.buffers(), *_state(run)]
+
+
+def _state(run):
+    return [value for state in run.optimizer.state.values() for value in state.values()]
+
+
+def trained(run, recorder=None, **watch):
+    losses, watch = [], Watch(graph=StepGraph(recorder), **watch)
+    watch.reports.add = lambda numbers: losses.append(numbers.means())
+    torch.manual_seed(3)
+    train(run, watch)
+    return losses, watch
+
+
+def scheduled(**options):
+    """A run in which learning rate and weights change at every step."""
+    run = on_device(toy_run(images(), steps=9, dropout=0.3, **options))
+    run.phases.factor = lambda step: 1 / (1 + step)
+    run.terms = {
+        name: Term(term.loss, lambda step, at=at: 0.5 + at + 0.1 * step)
+        for at, (name, term) in enumerate(run.terms.items())
+    }
+    run.clip_norm = 0.5
+    return run
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_replayed_steps_give_the_same_bits(accumulate):
+    plain, replayed = (scheduled(accumulate=accumulate) for _ in range(2))
+    recorder = FakeRecorder(live(replayed))
+    losses, _ = trained(plain)
+    of_replays, watch = trained(replayed, recorder)
+    assert (recorder.captures, recorder.replays) == (1, 9 - WARM_UP)
+    assert watch.graph.captured
+    assert of_replays == losses
+    assert len({of["total"] for of in losses}) == 9
+    for name, value in plain.student.state_dict().items():
+        assert torch.equal(replayed.student.state_dict()[name], value), name
+    for value, other in zip(_state(plain), _state(replayed), strict=True):
+        assert torch.equal(value, other)
+
+
+def test_a_new_phase_and_a_loaded_state_are_captured_again():
+    run = on_device(toy_run(images(), steps=20))
+    recorder = FakeRecorder()
+    enter = run.phases.enter
+
+    def enters(step, student):
+        if step in (6, 13):
+            run.phases.entries += 1
+            run.update.forget()
+        return enter(step, student)
+
+    run.phases.enter = enters
+    trained(run, recorder)
+    assert recorder.captures == 3
+    assert recorder.replays == 20 - 3 * WARM_UP
+
+
+def test_a_replaced_tensor_is_found_by_the_recorder():
+    run = on_device(toy_run(images(), steps=20))
+    recorder = FakeRecorder(live(run))
+    graph = StepGraph(recorder)
+    watch = Watch(graph=graph)
+    run.steps = 6
+    train(run, watch)
+    run.optimizer.load_state_dict(copy.deepcopy(run.optimizer.state_dict()))  # without `phases.forget`
+    run.steps = 7
+    with pytest.raises(AssertionError, match="has moved"):
+        train(run, watch)
+
+
+class Reads(nn.Module):
+    compares = "logits"
+
+    def forward(self, student, teacher, labels):
+        loss = PixelKL()(student, teacher, labels)
+        return loss * 2 if loss.item() > 1e9 else loss
+
+
+class Counts(Reads):
+    def __init__(self):
+        super().__init__()
+        self.calls, self.seen = 0, []
+
+    def forward(self, student, teacher, labels):
+        self.calls += 1
+        self.seen.append(labels.shape)
+        return PixelKL()(student, teacher, labels) / self.calls
+
+
+class Replaces(Reads):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(()))
+
+    def forward(self, student, teacher, labels):
+        loss = PixelKL()(student, teacher, labels)
+        self.mean = 0.9 * self.mean + 0.1 * loss.detach()
+        return loss
+
+
+class Draws(Reads):
+    def forward(self, student, teacher, labels):
+        return PixelKL()(student, teacher, labels) * numpy.random.rand()  # noqa: NPY002
+
+
+class Selects(Reads):
+    def forward(self, student, teacher, labels):
+        return (student - teacher).square().sum(1)[labels < 3].mean()
+
+
+@pytest.mark.parametrize(
+    ("loss", "line"),
+    [
+        (Reads, r"train.graph: distill.kl \(Reads\) cannot be captured: .*item.*; the steps run without a graph"),
+        (
+            Counts,
+            r"train.graph: distill.kl \(Counts\) cannot be captured: it changes its attribute calls, not a tensor",
+        ),
+        (Replaces, r"train.graph: distill.kl \(Replaces\) cannot be captured: it changes its attribute _buffers"),
+        (Draws, r"train.graph: a component cannot be captured: it draws random numbers on the processor"),
+        (Selects, r"train.graph: distill.kl \(Selects\) cannot be captured: .* selects by a mask"),
+    ],
+)
+def test_what_cannot_be_captured_is_named_once_and_trains_as_it_is(loss, line):
+    plain, asked = (on_device(toy_run(images(), steps=6)) for _ in range(2))
+    for run in (plain, asked):
+        run.terms = dict(run.terms, kl=Term(loss(), lambda step: 1.0))
+        run.student.losses["kl"] = run.terms["kl"].loss
+    numpy.random.seed(0)  # noqa: NPY002
+    losses, _ = trained(plain)
+    numpy.random.seed(0)  # noqa: NPY002
+    recorder = FakeRecorder()
+    with pytest.warns(UserWarning, match=line) as warned:
+        of_asked, watch = trained(asked, recorder)
+    assert len(warned) == 1
+    assert recorder.captures == 0
+    assert not watch.graph.captured
+    assert of_asked == losses  # the trial has left no trace
+    assert vars(plain.terms["kl"].loss).get("calls") == vars(asked.terms["kl"].loss).get("calls")
+
+
+def test_a_function_that_reads_a_value_is_named():
+    def mine(student, teacher, labels):
+        return (student - teacher).square().mean() * float(student.detach().mean() < 1e9)
+
+    run = on_device(toy_run(images(), steps=6))
+    run.terms = dict(run.terms, kl=Term(mine, lambda step: 1.0))
+    with pytest.warns(UserWarning, match=re.escape("train.graph: distill.kl (mine) cannot be captured")):
+        trained(run, FakeRecorder())
+
+
+def test_a_batch_of_another_shape_runs_as_it_is():
+    small = batch(images=4)
+    run = on_device(toy_run(itertools.chain([batch()] * 5, [small], [batch()] * 3), steps=9))
+    recorder = FakeRecorder()
+    trained(run, recorder)
+    assert recorder.replays == 9 - WARM_UP - 1
+
+
+def test_no_step_reads_a_value_on_the_processor():
+    """Between two reports: no `.item()` and nothing like it, with and without a graph."""
+    for recorder in (None, FakeRecorder()):
+        run = on_device(toy_run(images(), steps=30)) if recorder else toy_run(images(), steps=30)
+        watch = Watch(graph=StepGraph(recorder))
+        run.steps = WARM_UP + 1  # a trial and a capture are not steps
+        train(run, watch)
+        run.steps = 30
+        with Waits() as waits:
+            train(run, watch)
+        assert waits.counts == {}
+
+
+def test_a_planted_read_is_counted():
+    run = toy_run(images(), steps=2)
+    run.terms = dict(run.terms, kl=Term(Reads(), lambda step: 1.0))
+    with Waits() as waits:
+        train(run)
+    assert waits.counts["item"] == 2
+
+
+@pytest.mark.parametrize("graph", [False, True], ids=["as it is", "replayed"])
+@pytest.mark.parametrize("bad", [1, 7])
+def test_a_skipped_step_on_the_device_leaves_no_trace(graph, bad):
+    with_bad, without = toy_run(steps=9), toy_run(steps=8)
+    for run in (with_bad, without):
+        run.student.network.norm = nn.BatchNorm2d(4)
+        run.student.network.conv.register_forward_pre_hook(white_is_infinite)
+        run.optimizer = torch.optim.SGD(run.student.parameters(), lr=0.1, momentum=0.9, fused=True)
+        run.optimizer.param_groups[0]["initial_lr"] = 0.1
+        run.phases._optimizer, run.phases.scalars = run.optimizer, Scalars(CPU)
+        run.update = Update(run.optimizer, None, on_device=True, undo_buffers=True)
+    stream = [batch(seed=seed) for seed in range(9)]
+    without.batches = iter(stream[:bad] + stream[bad + 1 :])
+    stream[bad] = stream[bad]._replace(images=torch.full_like(stream[bad].images, 255))
+    with_bad.batches = iter(stream)
+    watch = Watch(guard=Guard("skip", 3), graph=StepGraph(FakeRecorder() if graph else None))
+    with pytest.warns(UserWarning, match=rf"step {bad + 1}: .*, on images sample 0.*; skipped \(1 of at most 3\)"):
+        train(with_bad, watch)
+    assert watch.graph.captured == graph
+    train(without)
+    for name, value in without.student.state_dict().items():
+        assert torch.equal(value, with_bad.student.state_dict()[name]), name
