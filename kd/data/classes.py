@@ -1,41 +1,40 @@
-"""The classes of a user's masks: names with colours or file values, from a recipe or a file."""
+"""The classes of a user's masks: names with the numbers or colours that mark them, from a recipe or a file."""
 
 import colorsys
-import csv
-import io
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import accumulate
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import yaml
-
-from kd.errors import DataError, did_you_mean
-from kd.reading import read_text
+from kd.data.class_files import Color, Marker, Row, file_rows
+from kd.errors import DataError
 from kd.types import IGNORE
 
 MAX_CLASSES = 254
-MAX_DEPTH = 8  # nested brackets; a class map needs two
+MAX_CODE = 2**31 - 1
+IGNORED = "ignore"  # a name in a class map, or in `values`, for what is no class
 
-Color = tuple[int, int, int]
-Marker = int | tuple[int, ...] | None  # how masks mark a class: a file value, a colour, or by its index
+ClassMap = Sequence[str] | Mapping[str, Sequence[int] | Sequence[Sequence[int]] | int] | str
 
 
 class Classes(NamedTuple):
-    """Class i is called `names[i]`; colours or file values are given for all classes or for none."""
+    """Class i is called `names[i]`."""
 
     names: tuple[str, ...]
-    colors: tuple[Color, ...] | None = None
-    values: tuple[int, ...] | None = None
+    codes: Mapping[int, int]  # number, or colour 0xRRGGBB, -> class or IGNORE
+    colors: tuple[Color, ...] | None = None  # of each class, if colours mark the classes
+    by_index: bool = False  # whether the numbers are positions in a list of names
 
 
-def read_classes(classes: Sequence[str] | Mapping[str, Sequence[int] | int] | str) -> Classes:
-    """Classes from a list of names, from {name: [r, g, b]} or {name: file value}, or from a file with one of these.
+def read_classes(classes: ClassMap) -> Classes:
+    """Classes from a list of names, from {name: [r, g, b]} or {name: number}, or from a file with one of these.
+
+    The name `ignore` is no class: what it marks is ignored. Of a class with several colours, [[r, g, b], …], the first
+    is the one that pictures show.
 
     Args:
-        classes: a list, a mapping, or the path of a `.yaml`, `.yml` or `.csv` file; a CSV has the columns
-            name, r, g, b (or name, value, or name alone), with or without a header line.
+        classes: a list, a mapping, or the path of a file: YAML or JSON; a CSV with the columns name, r, g, b (or name,
+            value, or value, name, or name alone), with or without a header line; a `.txt` with a name a line, or
+            CVAT's `labelmap.txt`.
 
     Raises:
         ValueError: fewer than 2 classes or more than 254, a repeated name, an invalid colour, or colours and values
@@ -45,34 +44,22 @@ def read_classes(classes: Sequence[str] | Mapping[str, Sequence[int] | int] | st
     if not isinstance(classes, str):
         return _checked(_rows(classes), "classes")
     path = Path(classes)
-    text = read_text(path, "a class map", DataError)
-    rows = _csv_rows(text, path) if path.suffix.lower() == ".csv" else _yaml_rows(text, path)
+    rows = file_rows(path)
     try:
         return _checked(rows, str(path))
     except ValueError as error:
         raise DataError(str(error)) from None
 
 
-def class_of_values(classes: Classes, values: Mapping[int, str] | None) -> dict[int, int]:
-    """File value -> class or IGNORE: from `values`, else from the class map, else by index.
+def code_of(color: Sequence[int]) -> int:
+    """RGB as one number, 0xRRGGBB."""
+    red, green, blue = color
+    return red << 16 | green << 8 | blue
 
-    255 is ignored unless `values` or the class map gives it a class.
 
-    Raises:
-        ValueError: `values` names an unknown class, or a file value is not an integer >= 0.
-    """
-    if values is None:
-        given = {value: index for index, value in enumerate(classes.values or range(len(classes.names)))}
-        return {IGNORE: IGNORE} | given
-    given = {}
-    for value, name in values.items():
-        if not str(value).isdecimal():
-            raise ValueError(f"values: {value!r} is not a mask value; write {{0: {classes.names[0]}, …}}")
-        if name not in classes.names and name != "ignore":
-            hint = did_you_mean(str(name), [*classes.names, "ignore"])
-            raise ValueError(f"values: {value} is mapped to '{name}', which is not a class{hint}")
-        given[int(value)] = classes.names.index(name) if name in classes.names else IGNORE
-    return {IGNORE: IGNORE} | given
+def color_of(code: int) -> Color:
+    """0xRRGGBB as RGB."""
+    return code >> 16, code >> 8 & 255, code & 255
 
 
 def distinct_colors(count: int) -> tuple[Color, ...]:
@@ -85,99 +72,53 @@ def distinct_colors(count: int) -> tuple[Color, ...]:
     return ((0, 0, 0), *((round(255 * r), round(255 * g), round(255 * b)) for r, g, b in rows))[:count]
 
 
-def _rows(classes: Iterable[str] | Mapping[str, Sequence[int] | int]) -> list[tuple[str, Marker]]:
+def _rows(classes: ClassMap) -> list[Row]:
     if not isinstance(classes, Mapping):
-        return [(name, None) for name in classes]
-    return [(name, tuple(marker) if isinstance(marker, Sequence) else marker) for name, marker in classes.items()]
+        return [(name, ()) for name in classes]
+    return [(name, _markers(marker)) for name, marker in classes.items()]
 
 
-def _checked(rows: list[tuple[str, Marker]], where: str) -> Classes:
-    names = tuple(name for name, _ in rows)
-    for index, name in enumerate(names):
+def _markers(marker: Any) -> tuple[Marker, ...]:
+    """A number, a colour, or a list of colours; what else it may be, `_check_marker` refuses."""
+    if not isinstance(marker, (list, tuple)):
+        return (marker,)
+    several = marker and all(isinstance(item, (list, tuple)) for item in marker)
+    return tuple(map(tuple, marker)) if several else (tuple(marker),)
+
+
+def _checked(rows: list[Row], where: str) -> Classes:
+    names = tuple(name for name, _ in rows if name != IGNORED)
+    for index, (name, _) in enumerate(rows):
         if not isinstance(name, str) or not name:
             raise ValueError(f"{where}: {name!r} is not a class name; a name is text (put it in quotes)")
-        if name in names[:index]:
+        if name in [earlier for earlier, _ in rows[:index]]:
             raise ValueError(f"{where}: the class '{name}' occurs twice; remove one")
     if not 2 <= len(names) <= MAX_CLASSES:
         raise ValueError(f"{where}: {len(names)} classes; give 2 to {MAX_CLASSES}, the background included")
-    markers = [marker for _, marker in rows]
-    if all(marker is None for marker in markers):
-        return Classes(names)
-    for name, marker in rows:
-        if isinstance(marker, tuple) and not (
-            len(marker) == 3 and all(type(v) is int and 0 <= v <= 255 for v in marker)
-        ):
-            raise ValueError(f"{where}: {name}: {list(marker)} is not a colour; write [r, g, b], each 0 … 255")
-        if isinstance(marker, int) and (type(marker) is not int or marker < 0):
-            raise ValueError(f"{where}: {name}: {marker} is not a mask value; write an integer, 0 or above")
-        if not isinstance(marker, type(markers[0])):
+    label_of = {name: index for index, name in enumerate(names)} | {IGNORED: IGNORE}
+    marked = [(name, marker) for name, markers in rows for marker in markers]
+    if not marked:
+        return Classes(names, {i: label_of[name] for i, (name, _) in enumerate(rows)}, by_index=True)
+    name_of: dict[Marker, str] = {}
+    for name, marker in marked:
+        _check_marker(name, marker, where)
+        if not isinstance(marker, type(marked[0][1])) or not all(markers for _, markers in rows):
             raise ValueError(f"{where}: {name}: colours and values are mixed; give every class the same kind")
-        first = names[markers.index(marker)]
-        if first != name:
+        if name_of.setdefault(marker, name) != name:
             kind = "colour" if isinstance(marker, tuple) else "value"
-            raise ValueError(f"{where}: {first} and {name} have the same {kind}; give each class its own")
-    if isinstance(markers[0], tuple):
-        return Classes(names, colors=tuple((m[0], m[1], m[2]) for m in markers if isinstance(m, tuple)))
-    return Classes(names, values=tuple(m for m in markers if isinstance(m, int)))
+            raise ValueError(f"{where}: {name_of[marker]} and {name} have the same {kind}; give each class its own")
+    codes = {code_of(m) if isinstance(m, tuple) else m: label_of[name] for m, name in name_of.items()}
+    first = dict(reversed(marked))
+    if isinstance(marked[0][1], int):
+        return Classes(names, codes)
+    return Classes(names, codes, tuple(m for name in names if isinstance(m := first[name], tuple)))
 
 
-def _csv_rows(text: str, path: Path) -> list[tuple[str, Marker]]:
-    rows: list[tuple[str, Marker]] = []
-    header = text.strip().partition("\n")[0]
-    delimiter = next((sign for sign in ",;\t" if sign in header), ",")  # Excel writes the locale's
-    for number, cells in enumerate(_cells(text, delimiter, path), 1):
-        name, *numbers = [cell.strip() for cell in cells] or [""]
-        has_titles = numbers and not any(cell.isdecimal() for cell in numbers)
-        if not name or (number == 1 and (has_titles or name == "name")):
-            continue  # an empty line, or the header
-        if len(numbers) not in (0, 1, 3) or not all(cell.isdecimal() for cell in numbers):
-            raise DataError(f"{path}:{number}: expected name,r,g,b, got '{delimiter.join(cells)[:80]}'")
-        values = tuple(int(cell) for cell in numbers)
-        rows.append((name, values if len(values) == 3 else values[0] if values else None))
-    return rows
-
-
-def _cells(text: str, delimiter: str, path: Path) -> Iterator[list[str]]:
-    reader = csv.reader(io.StringIO(text), delimiter=delimiter)
-    try:
-        yield from reader
-    except csv.Error as error:  # a cell of more than 131,072 characters, as after a quote that is never closed
-        raise DataError(f"{path}:{reader.line_num}: not CSV: {error}; close the quotes, or use YAML") from None
-
-
-def _yaml_rows(text: str, path: Path) -> list[tuple[str, Marker]]:
-    """Rows from the nodes, not the values: names stay as written (`no`, `on`), and no object is constructed."""
-    brackets = accumulate(1 if sign in "[{" else -1 for sign in re.findall(r"[][{}]", text))
-    if max(brackets, default=0) > MAX_DEPTH or re.search(rf"(-\s+){{{MAX_DEPTH},}}", text):  # very slow to parse
-        raise DataError(f"{path}: not YAML: lists or mappings nested deeper than {MAX_DEPTH} levels")
-    try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.MarkedYAMLError as error:
-        line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise DataError(f"{path}{line}: not YAML: {error.problem}") from None
-    except (yaml.YAMLError, RecursionError) as error:
-        raise DataError(f"{path}: not YAML: {' '.join(str(error).split())[:200]}") from None
-    if isinstance(node, yaml.SequenceNode):
-        return [(_scalar(item, path), None) for item in node.value]
-    if not isinstance(node, yaml.MappingNode):
-        raise DataError(f"{path}: neither a list of names nor a mapping of names to [r, g, b]")
-    rows: list[tuple[str, Marker]] = []
-    for key, value in node.value:
-        if isinstance(value, yaml.SequenceNode):
-            rows.append((_scalar(key, path), tuple(_integer(item, path) for item in value.value)))
-        else:
-            rows.append((_scalar(key, path), _integer(value, path)))
-    return rows
-
-
-def _scalar(node: yaml.Node, path: Path) -> str:
-    if not isinstance(node, yaml.ScalarNode):
-        raise DataError(f"{path}:{node.start_mark.line + 1}: expected one word, got a list or a mapping")
-    return str(node.value)
-
-
-def _integer(node: yaml.Node, path: Path) -> int:
-    text = _scalar(node, path)
-    if not text.isdecimal():
-        raise DataError(f"{path}:{node.start_mark.line + 1}: '{text[:40]}' is not an integer, 0 or above")
-    return int(text[:20])
+def _check_marker(name: str, marker: Marker, where: str) -> None:
+    if isinstance(marker, tuple):
+        if len(marker) != 3 or not all(type(v) is int and 0 <= v <= 255 for v in marker):
+            raise ValueError(f"{where}: {name}: {list(marker)} is not a colour; write [r, g, b], each 0 … 255")
+    elif type(marker) is not int or marker < 0:
+        raise ValueError(f"{where}: {name}: {marker} is not a mask value; write an integer, 0 or above")
+    elif marker > MAX_CODE:
+        raise ValueError(f"{where}: {name}: {marker} is not a mask value; write an integer up to {MAX_CODE}")

@@ -1,181 +1,154 @@
-"""The files of a dataset on disk: listed by stem, chosen by list files, paired with their masks."""
+"""Images and their masks, paired by name and by size."""
 
-import os
-from collections.abc import Mapping
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
-from kd.data.images import SUFFIXES, image_size, size_text
+from kd.data.decode import UPRIGHT, Header, read_header, size_text, turned
+from kd.data.names import Listing, raise_all
+from kd.data.unknown import yaml_word
 from kd.errors import DataError
-from kd.reading import MAX_DATA, read_text
 
-MAX_LINES = 10  # of one DataError
-
-
-def find_images(
-    folder: Path, root: Path, list_file: Path | None = None, *, follow_links: bool = False
-) -> dict[str, Path]:
-    """The images in a folder by stem: those that a list file names, in its order, or all, sorted by name.
-
-    Args:
-        folder: the folder; subfolders are not searched.
-        root: links must not lead out of it.
-        list_file: as for `read_list`; None for all images.
-        follow_links: whether links may lead out of `root`.
-
-    Raises:
-        DataError: as `list_images` and `read_list`; a name in the list has no image.
-    """
-    images = list_images(folder, root, follow_links=follow_links)
-    if list_file is None:
-        return images
-    stems = read_list(list_file)
-    raise_all([f"{list_file}: no image named {stem[:80]!r} in {folder}" for stem in stems if stem not in images])
-    return {stem: images[stem] for stem in stems}
+_LABEL_STUDIO = re.compile(r"task-\d+-annotation-\d+-by-\d+-tag-")
 
 
-def find_pairs(
-    image_folder: Path,
-    mask_folder: Path,
-    root: Path,
-    list_file: Path | None = None,
-    *,
-    mask_suffix: str = "",
-    follow_links: bool = False,
-) -> dict[str, tuple[Path, Path]]:
-    """Images with their masks by stem, chosen and ordered as by `find_images`.
+class Pair(NamedTuple):
+    """An image and its mask."""
+
+    image: Path
+    mask: Path | None  # None: no labels
+    turn: int = UPRIGHT  # the EXIF orientation of a mask that was drawn on the turned pixels of its image
+
+
+class Pairs(NamedTuple):
+    """The pairs of a split, and the headers of its masks."""
+
+    pairs: list[Pair]
+    headers: list[Header]  # of the masks, in the same order
+    notes: list[str]  # lines for the user
+
+
+def match(images: Listing, masks: Listing, chosen: Iterable[str] | None = None) -> dict[str, tuple[Path, Path]]:
+    """Images and masks of the same name; no file is opened.
 
     Args:
-        image_folder: of the images.
-        mask_folder: of the masks.
-        root: links must not lead out of it.
-        list_file: as for `read_list`; None for all images.
-        mask_suffix: an ending that a mask's stem has and its image's has not.
-        follow_links: whether links may lead out of `root`.
+        images: of a folder.
+        masks: of a folder; where one of the two has folders in folders and the other has not, the last part of the
+            names is compared.
+        chosen: names of images, in order; None for all, which also requires an image for every mask.
 
     Raises:
-        DataError: as `find_images` and `pair`.
+        DataError: an image without a mask, or a mask without an image; every case is listed. If no image has a mask,
+            one line, with the arguments that would pair them.
     """
-    images = find_images(image_folder, root, list_file, follow_links=follow_links)
-    masks = list_images(mask_folder, root, mask_suffix, follow_links=follow_links)
-    if list_file is not None:
-        masks = {stem: path for stem, path in masks.items() if stem in images}
-    return pair(images, masks, (image_folder, mask_folder))
+    mask_of = masks.files
+    if not mask_of.keys() & images.files.keys():
+        last = {name.rpartition("/")[2]: path for name, path in mask_of.items()}
+        if len(last) == len(mask_of):
+            mask_of = {name: last[key] for name in images.files if (key := name.rpartition("/")[2]) in last}
+    names = list(images.files if chosen is None else chosen)
+    if names and not any(name in mask_of for name in names):
+        raise DataError(_none_matches(names, images, masks))
+    problems = [
+        f"{images.files[name]}: no mask named {name} in {masks.folder}" for name in names if name not in mask_of
+    ]
+    if chosen is None and mask_of is masks.files:
+        problems += [
+            f"{path}: no image named {name} in {images.folder}"
+            for name, path in mask_of.items()
+            if name not in images.files
+        ]
+    raise_all(problems)
+    return {name: (images.files[name], mask_of[name]) for name in names}
 
 
-def list_images(folder: Path, root: Path, suffix: str = "", *, follow_links: bool = False) -> dict[str, Path]:
-    """The images in a folder by stem, sorted by name.
+def pair(files: Iterable[tuple[Path, Path]]) -> Pairs:
+    """Compare images with their masks by their headers, both upright.
 
-    Args:
-        folder: the folder; subfolders are not searched.
-        root: links must not lead out of it.
-        suffix: an ending that is removed from the stems; stems without it are left out.
-        follow_links: whether links may lead out of `root`.
+    A mask without an EXIF tag of its own, whose image has one, was drawn either on the upright picture or on the
+    stored pixels: their sizes show it for a turn of 90°. Where they cannot, it counts as drawn like the others.
 
     Raises:
-        DataError: the folder does not exist; two files share a stem; a name is not UTF-8; a link leads out of `root`.
+        DataError: a header cannot be read, or the sizes of a pair differ; every case is listed.
     """
-    if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder; {nearest_content(folder)}")
-    real_root = root.resolve()
-    if not follow_links and not folder.resolve().is_relative_to(real_root):
-        raise DataError(_leads_out(folder, root))
-    images: dict[str, Path] = {}
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
-    raise_all([f"{_escaped(path)}: the name is not UTF-8; rename the file" for path in paths if not _is_utf8(path)])
-    for path in paths:
-        stem = path.stem
-        if not stem.endswith(suffix) or path.name.startswith("."):
-            continue
-        stem = stem.removesuffix(suffix)
-        if stem in images:
-            raise DataError(f"{path}: has the same stem as {images[stem].name}; keep one of the two")
-        if not follow_links and path.is_symlink() and not path.resolve().is_relative_to(real_root):
-            raise DataError(_leads_out(path, root))
-        images[stem] = path
-    return images
-
-
-def _is_utf8(path: Path) -> bool:
-    return not any("\ud800" <= character <= "\udfff" for character in path.name)
-
-
-def _escaped(path: Path) -> str:
-    """A path as text, the bytes that are not UTF-8 as escapes."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
-
-
-def nearest_content(folder: Path) -> str:
-    """What the nearest existing parent of a missing folder contains."""
-    parent = folder
-    while not parent.is_dir() and parent != parent.parent:
-        parent = parent.parent
-    names = sorted(f"{path.name}/" if path.is_dir() else path.name for path in parent.iterdir())
-    more = f" and {len(names) - 8} more" if len(names) > 8 else ""
-    return f"{parent} contains {', '.join(names[:8]) or 'nothing'}{more}"
-
-
-def read_list(path: Path) -> list[str]:
-    """The stems that a list file names, one a line; of "image mask" lines, the image's.
-
-    Raises:
-        DataError: the file cannot be read as text; a name occurs twice.
-    """
-    lines = read_text(path, "a list of names", DataError, limit=MAX_DATA).splitlines()
-    line_of: dict[str, int] = {}
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        name = line.split()[0].replace("\\", "/").rpartition("/")[2]
-        stem = Path(name).stem if name.lower().endswith(SUFFIXES) else name
-        if stem in line_of:
-            raise DataError(
-                f"{path}:{number}: {_short(stem)} is already in line {line_of[stem]}; remove one of the two"
-            )
-        line_of[stem] = number
-    return list(line_of)
-
-
-def pair(
-    images: Mapping[str, Path], masks: Mapping[str, Path], folders: tuple[Path, Path]
-) -> dict[str, tuple[Path, Path]]:
-    """Images and masks of the same stem and size, by stem.
-
-    Args:
-        images: stem -> file.
-        masks: stem -> file.
-        folders: of the images and of the masks, for the message.
-
-    Raises:
-        DataError: an image without a mask, a mask without an image, or two sizes in a pair; every case is listed.
-    """
-    problems = [f"{path}: no mask named {stem} in {folders[1]}" for stem, path in images.items() if stem not in masks]
-    problems += [f"{path}: no image named {stem} in {folders[0]}" for stem, path in masks.items() if stem not in images]
-    pairs = {stem: (path, masks[stem]) for stem, path in images.items() if stem in masks}
-    for image, mask in pairs.values():
+    problems: list[str] = []
+    headers: list[Header] = []
+    tagged: dict[int, Header] = {}  # index -> the image's header, of masks that its tag may concern
+    found: list[Pair] = []
+    for image, mask in files:
         try:
-            sizes = image_size(image), image_size(mask)
+            of_image, of_mask = read_header(image), read_header(mask)
         except DataError as error:
             problems.append(str(error))
             continue
-        if sizes[0] != sizes[1]:
-            problems.append(
-                f"{image}: {size_text(sizes[0])}, but its mask {mask} is {size_text(sizes[1])} (width × height); "
-                "give the mask the image's size"
-            )
+        stored = turned(of_image.size, of_image.turn)
+        if of_image.turn != UPRIGHT and of_mask.turn == UPRIGHT and of_mask.size in (of_image.size, stored):
+            tagged[len(found)] = of_image
+        elif of_image.size != of_mask.size:
+            problems.append(_sizes_differ(image, of_image, mask, of_mask))
+        found.append(Pair(image, mask))
+        headers.append(of_mask)
     raise_all(problems)
-    return pairs
+    turns, notes = _turns(tagged, headers, found)
+    pairs = [item._replace(turn=turns.get(index, UPRIGHT)) for index, item in enumerate(found)]
+    return Pairs(pairs, headers, notes)
 
 
-def raise_all(problems: list[str]) -> None:
-    """Raise one DataError with a line for each problem, `MAX_LINES` at most; nothing if there are none."""
-    if problems:
-        more = [f"and {len(problems) - MAX_LINES} more of this kind"] if len(problems) > MAX_LINES else []
-        raise DataError(problems[:MAX_LINES] + more)
+def _turns(tagged: Mapping[int, Header], headers: list[Header], pairs: list[Pair]) -> tuple[dict[int, int], list[str]]:
+    """The orientation of every mask that was drawn on turned pixels, by index, and a line for the user."""
+    stored = {i for i, image in tagged.items() if headers[i].size != image.size}
+    decided = stored | {i for i, image in tagged.items() if turned(image.size, image.turn) != image.size}
+    if stored and stored == decided:  # as all whose sizes show it
+        stored = set(tagged)
+    if not tagged:
+        return {}, []
+    one = len(tagged) == 1
+    line = f"{len(tagged)} image{' is' if one else 's are'} turned upright by the EXIF tag, such as "
+    line += str(pairs[min(tagged)].image)
+    if not stored:
+        masks = "its mask is upright already" if one else "their masks are upright already"
+    else:
+        masks = f"{len(stored)} of their masks were drawn on the stored pixels and are turned too"
+    return {i: tagged[i].turn for i in stored}, [f"{line}; {masks}"]
 
 
-def _leads_out(path: Path, root: Path) -> str:
-    return f"{path}: a link that leads out of {root}; set root to the real folder (or, for Folders, follow_links: true)"
+def _sizes_differ(image: Path, of_image: Header, mask: Path, of_mask: Header) -> str:
+    sizes = f"{image}: {size_text(of_image.size)}, but its mask {mask} is {size_text(of_mask.size)} (width × height"
+    if of_image.turn != UPRIGHT or of_mask.turn != UPRIGHT:
+        sizes += ", turned upright by the EXIF tag"
+    if of_image.size == of_mask.size[::-1]:
+        return f"{sizes}); one of the two lies on its side: turn it by 90° and save it"
+    return f"{sizes}); give the mask the image's size"
 
 
-def _short(name: str) -> str:
-    return repr(name if len(name) <= 80 else f"{name[:77]}...")
+def _none_matches(names: list[str], images: Listing, masks: Listing) -> str:
+    """No image has a mask: what is expected, what is there, and which arguments would pair them."""
+    example, found = names[0], next(iter(masks.files.values()), None)
+    line = f"{masks.folder}: none of the {len(names)} images in {images.folder} has a mask of its name: "
+    if found is None:
+        kinds = f" ({masks.note.partition(': ')[2]})" if masks.note else ""
+        return f"{line}the folder holds no masks{kinds}"
+    wanted = f"{example.rpartition('/')[2]}.png"
+    line += f"{images.files[example].name} needs {wanted}, or another type of image, but there is {found.name}"
+    if any(map(_LABEL_STUDIO.match, (path.name for path in masks.files.values()))):
+        return f"{line}; Label Studio wrote a file per label: merge them into one mask per image, with the image's name"
+    arguments = _endings(images, masks)
+    return f"{line}; in data.args set {arguments}" if arguments else f"{line}; rename the masks"
+
+
+def _endings(images: Listing, masks: Listing) -> str:
+    """The arguments that would pair names: an ending that all images have, and one that masks have after the rest."""
+    names = list(images.files)
+    shared = [names[0][at.start() :] for at in re.finditer(r"[_\-. ]", names[0])] if len(names) > 1 else []
+    for ending in ["", *(text for text in reversed(shared) if all(name.endswith(text) for name in names))]:
+        sample = [name.removesuffix(ending) for name in names[:20]]
+        found = Counter(mask[len(name) :] for name in sample for mask in masks.files if mask.startswith(name))
+        fitting = [text for text, count in found.items() if count == len(sample)]
+        if fitting:
+            image = f"image_suffix: {yaml_word(ending + images.ending)}" if ending else ""
+            others = f" (or {', '.join(yaml_word(t + masks.ending) for t in fitting[1:6])})" if len(fitting) > 1 else ""
+            mask = f"mask_suffix: {yaml_word(fitting[0] + masks.ending)}{others}" if fitting[0] else ""
+            return " and ".join(text for text in (image, mask) if text)
+    return ""

@@ -1,9 +1,7 @@
-"""Images and masks decoded by Pillow alone: torchvision's decoder crashes the process on a damaged PNG."""
+"""Images and masks as arrays."""
 
-import warnings
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -11,30 +9,25 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from kd.data.decode import UPRIGHT, decoded
 from kd.errors import DataError
-from kd.reading import check_file
-
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
-MAX_PIXELS = 64 * 2**20
-_FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")  # no others: Pillow runs Ghostscript for some
-_ORIENTATION = 0x0112  # the EXIF tag; 1 is upright
 
 
 def read_image(path: Path, channels: int) -> Tensor:
-    """Read an image as uint8 (channels, H, W).
+    """Read an image as uint8 (channels, H, W), turned upright by its EXIF tag.
 
     Grey becomes three equal channels if `channels` is 3; three equal channels become one if it is 1; palettes are
     looked up; an opaque alpha channel is dropped.
 
     Args:
-        path: a PNG, JPEG, BMP, TIFF or WebP file with 8 bits per channel.
+        path: a file of one of `decode.SUFFIXES` with 8 bits per channel.
         channels: 1 or 3.
 
     Raises:
-        DataError: the file cannot be read, is damaged, too large, rotated by an EXIF tag, partly transparent, has more
-            than 8 bits per channel, or is in colour although `channels` is 1. Names the file.
+        DataError: the file cannot be read, is damaged, too large, partly transparent, has more than 8 bits per
+            channel, or is in colour although `channels` is 1. Names the file.
     """
-    image = _without_alpha(path, _decoded(path))
+    image = _without_alpha(path, decoded(path)[0])
     if image.mode not in ("1", "L", "P", "RGB"):
         raise DataError(
             f"{path}: unsupported pixel mode {image.mode}; save it as 8-bit grey or RGB, scaled as you need"
@@ -54,81 +47,45 @@ def read_image(path: Path, channels: int) -> Tensor:
     return torch.from_numpy(pixels[None, ..., 0].copy())
 
 
-def read_mask(path: Path) -> NDArray[Any]:
-    """Read a mask as stored: integers (H, W), or RGB uint8 (H, W, 3).
+class Stored(NamedTuple):
+    """A mask as its file stores it."""
 
-    Palette masks give their indices, 1-bit masks give 0 and 255.
+    values: NDArray[Any]  # integers (H, W), or RGB uint8 (H, W, 3)
+    palette: NDArray[np.uint8] | None  # RGB (256, 3): the colour of each value, of a file with a palette
+    bits: bool  # black and white in 1 bit: the values are 0 and 1
+    lossy: str  # the name of an encoding that changes values; empty if none
+
+
+def read_mask(path: Path, turn: int = UPRIGHT) -> Stored:
+    """Read a mask as stored, turned upright by its EXIF tag.
+
+    Args:
+        path: the file.
+        turn: EXIF orientation to assume for a mask without one: its image's, if it was drawn on the turned pixels.
 
     Raises:
-        DataError: the file cannot be read, is damaged, too large, rotated by an EXIF tag, partly transparent, does not
-            hold integers, or is a JPEG, whose compression changes values. Names the file.
+        DataError: the file cannot be read, is damaged, too large, partly transparent, or does not hold integers.
+            Names the file.
     """
-    image = _decoded(path)
-    if image.format == "JPEG":
-        raise DataError(f"{path}: JPEG changes labels; use the original mask, saved as PNG")
-    if image.mode != "P":
-        image = _without_alpha(path, image)  # the transparency of a palette does not affect its indices
+    image, lossy = decoded(path, turn)
+    if image.mode == "P":  # its transparency affects neither the values nor their colours
+        listed = np.array(image.getpalette("RGB"), dtype=np.uint8).reshape(-1, 3)
+        palette = np.zeros((256, 3), dtype=np.uint8)
+        palette[: len(listed)] = listed
+        return Stored(np.array(image), palette, False, lossy)
+    image = _without_alpha(path, image)
     if image.mode == "1":
-        image = image.convert("L")
-    if image.mode not in ("L", "P", "RGB", "I") and not image.mode.startswith("I;16"):
+        return Stored(np.array(image).astype(np.uint8), None, True, lossy)
+    if image.mode not in ("L", "RGB", "I") and not image.mode.startswith("I;16"):
         raise DataError(
             f"{path}: unsupported pixel mode {image.mode} for a mask; save it as PNG with indices, a palette or RGB"
         )
-    return np.array(image)
+    return Stored(np.array(image), None, False, lossy)
 
 
 def is_grey(pixels: NDArray[Any]) -> bool:
     """Whether the three channels of RGB (H, W, 3) are equal everywhere."""
     return bool((pixels[..., 0] == pixels[..., 1]).all() and (pixels[..., 0] == pixels[..., 2]).all())
-
-
-def image_size(path: Path) -> tuple[int, int]:
-    """(height, width) from the file's header alone.
-
-    Raises:
-        DataError: the header cannot be read.
-    """
-    with _opened(path) as image:
-        return image.height, image.width
-
-
-def size_text(size: Iterable[int]) -> str:
-    """(height, width) as messages show it, width first."""
-    height, width = size
-    return f"{width}×{height}"
-
-
-def _opened(path: Path) -> Image.Image:
-    check_file(path, "an image", DataError)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # MAX_PIXELS is lower
-            image = Image.open(path, formats=_FORMATS)
-    except Exception as error:  # damaged files raise nearly anything
-        raise DataError(f"{path}: cannot be read as an image: {_reason(error)}") from error
-    if image.width * image.height > MAX_PIXELS:
-        image.close()
-        size = size_text((image.height, image.width))
-        raise DataError(f"{path}: {size} pixels; the limit is {MAX_PIXELS} in total; cut the image into tiles")
-    return image
-
-
-def _decoded(path: Path) -> Image.Image:
-    try:
-        with _opened(path) as image:
-            image.verify()  # PNG checksums, which decoding does not check; Pillow needs the file reopened afterwards
-        with _opened(path) as image:
-            image.load()
-            orientation, frames = image.getexif().get(_ORIENTATION, 1), getattr(image, "n_frames", 1)
-    except DataError:
-        raise
-    except Exception as error:
-        raise DataError(f"{path}: damaged: {_reason(error)}") from error
-    if orientation not in (0, 1):
-        raise DataError(f"{path}: rotated by its EXIF tag only (orientation {orientation}); save it upright")
-    if frames > 1:
-        raise DataError(f"{path}: {frames} images in one file; save each in its own file")
-    return image
 
 
 def _without_alpha(path: Path, image: Image.Image) -> Image.Image:
@@ -139,7 +96,3 @@ def _without_alpha(path: Path, image: Image.Image) -> Image.Image:
         share = 100 * (alpha < 255).mean()
         raise DataError(f"{path}: {share:.1f} % of the pixels are transparent; save it without transparency")
     return image.convert("L" if image.mode == "LA" else "RGB")
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

@@ -93,6 +93,7 @@ def assemble(recipe: Recipe, *, runs: Path, seed: int, trained: bool = True) -> 
             f"but val has {val.class_names}; give both the same"
         )
     precision, steps, notes = _precision(recipe), total_steps(recipe, len(train)), Notes()
+    notes.extend(dict.fromkeys(note for data in (train, val) for note in getattr(data, "notes", ())))
     torch.manual_seed(seed)
     network = student_network(recipe, maker, train, precision, notes)
     ema = moving_average(recipe, network)  # before any hook: a copy's hooks would fill the original's store

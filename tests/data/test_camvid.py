@@ -64,7 +64,7 @@ def test_a_name_without_a_frame(root):
     (root / "train.txt").write_text("frame0\nframe9\n")
     with pytest.raises(DataError) as error:
         CamVid(str(root), "train")
-    assert str(error.value) == f"{root}/train.txt: no image named 'frame9' in {root}/train"
+    assert str(error.value) == f"{root}/train.txt:2: no image named 'frame9' in {root}/train"
 
 
 def test_a_frame_without_its_mask(root):
@@ -87,10 +87,13 @@ def test_labels_of_the_release_with_32_classes(root):
         CamVid(str(root), "train")[0, 0]
     assert str(error.value) == (
         f"{root}/trainannot/frame2.png: label 30 (48 pixels) in no class (known: 0 … 10, ignored 11, 255), first at "
-        "row 0, column 0; set values: {30: ignore} or map it to a class there"
+        "row 0, column 0; use SegNet's release, whose masks hold label indices"
     )
-    Image.fromarray(np.zeros((6, 8, 3), dtype=np.uint8)).save(root / "trainannot/frame2.png")
-    with pytest.raises(DataError, match=r"a mask in colour; use SegNet's release, whose masks hold label indices$"):
+    Image.fromarray(np.full((6, 8, 3), (128, 0, 0), dtype=np.uint8)).save(root / "trainannot/frame2.png")
+    with pytest.raises(
+        DataError,
+        match=r"a mask in colour, but the classes are numbers; use SegNet's release, whose masks hold label indices$",
+    ):
         CamVid(str(root), "train")[0, 0]
 
 

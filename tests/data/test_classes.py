@@ -2,36 +2,45 @@ import re
 
 import pytest
 
-from kd.data.classes import Classes, class_of_values, distinct_colors, read_classes
+from kd.data.classes import Classes, distinct_colors, read_classes
 from kd.errors import DataError
+
+NAMES = Classes(("sky", "road"), {0: 0, 1: 1}, by_index=True)
+NUMBERS = Classes(("sky", "road"), {3: 0, 7: 1})
+COLORS = Classes(("sky", "road"), {0x0000FF: 0, 0x090909: 1}, ((0, 0, 255), (9, 9, 9)))
 
 
 def test_names_alone():
-    assert read_classes(["sky", "road"]) == Classes(("sky", "road"))
+    assert read_classes(["sky", "road"]) == NAMES
 
 
 def test_names_with_colours_or_values():
-    assert read_classes({"sky": [0, 0, 255], "road": [9, 9, 9]}) == Classes(("sky", "road"), ((0, 0, 255), (9, 9, 9)))
-    assert read_classes({"sky": 3, "road": 7}) == Classes(("sky", "road"), None, (3, 7))
+    assert read_classes({"sky": [0, 0, 255], "road": [9, 9, 9]}) == COLORS
+    assert read_classes({"sky": 3, "road": 7}) == NUMBERS
 
 
 @pytest.mark.parametrize(
     ("name", "text", "expected"),
     [
-        ("a.yaml", "sky: [0, 0, 255]\nroad: [9, 9, 9]\n", Classes(("sky", "road"), ((0, 0, 255), (9, 9, 9)))),
-        ("a.yml", "- no\n- on\n", Classes(("no", "on"))),  # YAML 1.1 would read False and True
-        ("a.yaml", "sky: 3\nroad: 7\n", Classes(("sky", "road"), None, (3, 7))),
-        ("a.csv", "name,r,g,b\nsky,0,0,255\n\nroad, 9, 9, 9\n", Classes(("sky", "road"), ((0, 0, 255), (9, 9, 9)))),
-        ("a.csv", '"sky, blue",0,0,255\nroad,9,9,9\n', Classes(("sky, blue", "road"), ((0, 0, 255), (9, 9, 9)))),
-        ("a.CSV", "name,value\nsky,3\nroad,7\n", Classes(("sky", "road"), None, (3, 7))),
-        ("a.csv", "name;r;g;b\nsky;0;0;255\nroad;9;9;9\n", Classes(("sky", "road"), ((0, 0, 255), (9, 9, 9)))),
-        (
-            "a.csv",
-            "class\tred\tgreen\tblue\nsky\t0\t0\t255\nroad\t9\t9\t9\n",
-            Classes(("sky", "road"), ((0, 0, 255), (9, 9, 9))),
-        ),
-        ("a.csv", "name\nsky\nroad\n", Classes(("sky", "road"))),
-        ("a.csv", "\ufeffname,r,g,b\nsky,0,0,255\nroad,9,9,9\n", Classes(("sky", "road"), ((0, 0, 255), (9, 9, 9)))),
+        ("a.yaml", "sky: [0, 0, 255]\nroad: [9, 9, 9]\n", COLORS),
+        ("a.yml", "- no\n- on\n", Classes(("no", "on"), {0: 0, 1: 1}, by_index=True)),  # not False and True
+        ("a.yaml", "sky: 3\nroad: 7\n", NUMBERS),
+        ("a.yaml", "sky: [[0, 0, 255], [0, 1, 0]]\nroad: [9, 9, 9]\n", COLORS._replace(codes=COLORS.codes | {256: 0})),
+        ("a.json", '{"sky": [0, 0, 255], "road": [9, 9, 9]}', COLORS),
+        ("a.csv", "name,r,g,b\nsky,0,0,255\n\nroad, 9, 9, 9\n", COLORS),
+        ("a.csv", '"sky, blue",0,0,255\nroad,9,9,9\n', COLORS._replace(names=("sky, blue", "road"))),
+        ("a.CSV", "name,value\nsky,3\nroad,7\n", NUMBERS),
+        ("a.csv", "name;r;g;b\nsky;0;0;255\nroad;9;9;9\n", COLORS),
+        ("a.csv", "class\tred\tgreen\tblue\nsky\t0\t0\t255\nroad\t9\t9\t9\n", COLORS),
+        ("a.csv", "name\nsky\nroad\n", NAMES),
+        ("a.csv", "\ufeffname,r,g,b\nsky,0,0,255\nroad,9,9,9\n", COLORS),
+        ("_classes.csv", "Pixel Value, Class\n3, sky\n7, road\n", NUMBERS),  # Roboflow
+        ("a.csv", "3,sky\n7,road\n", NUMBERS),
+        ("a.csv", "id,name\n3,8\n7,9\n", NUMBERS._replace(names=("8", "9"))),
+        ("a.txt", "sky\n\n road \n", NAMES),
+        ("labels.txt", "__ignore__\nsky\nroad\n", NAMES),  # labelme
+        ("labelmap.txt", "# label:color_rgb:parts:actions\nsky:0,0,255::\nroad:9,9,9::\n", COLORS),  # CVAT
+        ("labelmap.txt", "a:b:0,0,255::\nroad:9, 9, 9:x:y\n", COLORS._replace(names=("a:b", "road"))),
     ],
 )
 def test_files(tmp_path, name, text, expected):
@@ -49,12 +58,19 @@ def test_files(tmp_path, name, text, expected):
         ("a.csv", "sky,0,0,255\nroad,9,9,x\n", ":2: expected name,r,g,b, got 'road,9,9,x'"),
         ("a.csv", "sky,0,0,255\nroad,9,9,256\n", ": road: [9, 9, 256] is not a colour; write [r, g, b], each 0 … 255"),
         ("a.yaml", "sky: blue\nroad: 1\n", ":1: 'blue' is not an integer, 0 or above"),
-        ("a.yaml", "sky: 1\nroad: [[1]]\n", ":2: expected one word, got a list or a mapping"),
+        ("a.yaml", "sky: 1\nroad: [[[1]]]\n", ":2: expected one word, got a list or a mapping"),
         ("a.yaml", "just text", ": neither a list of names nor a mapping of names to [r, g, b]"),
         ("a.yaml", "", ": neither a list of names nor a mapping of names to [r, g, b]"),
         ("a.yaml", "sky: 1\nsky: 2\n", ": the class 'sky' occurs twice; remove one"),
         ("a.yaml", "sky: 1\nroad: [1, 2, 3]\n", ": road: colours and values are mixed; give every class the same kind"),
         ("a.yaml", "sky: 1\nroad: 1\n", ": sky and road have the same value; give each class its own"),
+        ("a.txt", "sky\nsky\n", ": the class 'sky' occurs twice; remove one"),
+        (
+            "a.yaml",
+            "sky: [[1, 2], [1, 2, 3]]\nroad: [0, 0, 0]\n",
+            ": sky: [1, 2] is not a colour; write [r, g, b], each 0 … 255",
+        ),
+        ("a.yaml", "- sky\n- ignore\n", ": 1 classes; give 2 to 254, the background included"),
         ("a.yaml", "- sky\n", ": 1 classes; give 2 to 254, the background included"),
     ],
 )
@@ -81,7 +97,7 @@ def test_hostile_yaml_ends_in_one_line(tmp_path, text):
 def test_tags_in_yaml_build_nothing(tmp_path):
     path = tmp_path / "a.yaml"
     path.write_text("!!python/name:os.system a: !!python/object/apply:os.getpid 1\nb: 2\n")
-    assert read_classes(str(path)) == Classes(("a", "b"), None, (1, 2))
+    assert read_classes(str(path)) == Classes(("a", "b"), {1: 0, 2: 1})
 
 
 def test_a_file_that_is_missing_or_too_large(tmp_path):
@@ -101,6 +117,7 @@ def test_a_file_that_is_missing_or_too_large(tmp_path):
         (["sky", "sky"], "classes: the class 'sky' occurs twice; remove one"),
         ({"sky": [1, 2], "road": [1, 2, 3]}, "classes: sky: [1, 2] is not a colour; write [r, g, b], each 0 … 255"),
         ({"sky": -1, "road": 2}, "classes: sky: -1 is not a mask value; write an integer, 0 or above"),
+        ({"sky": 2**31, "road": 2}, "classes: sky: 2147483648 is not a mask value; write an integer up to 2147483647"),
         ({"sky": True, "road": 2}, "classes: sky: True is not a mask value; write an integer, 0 or above"),
         ({"sky": [1, 2, 3], "road": [1, 2, 3]}, "classes: sky and road have the same colour; give each class its own"),
     ],
@@ -112,33 +129,16 @@ def test_mistakes_in_a_recipe(classes, message):
     assert not isinstance(error.value, DataError)  # a recipe's mistake, not the data's
 
 
-def test_classes_of_values():
-    known = Classes(("background", "fetus"))
-    assert class_of_values(known, None) == {0: 0, 1: 1, 255: 255}
-    assert class_of_values(known, {0: "background", 255: "fetus"}) == {0: 0, 255: 1}
-    assert class_of_values(known, {"0": "background", 3: "fetus", 4: "fetus", 9: "ignore"}) == {
-        0: 0,
-        3: 1,
-        4: 1,
-        9: 255,
-        255: 255,
-    }
-    assert class_of_values(Classes(("a", "b"), None, (3, 255)), None) == {3: 0, 255: 1}
+def test_what_the_name_ignore_marks_is_no_class():
+    assert read_classes(["ignore", "sky", "road"]) == Classes(("sky", "road"), {0: 255, 1: 0, 2: 1}, by_index=True)
+    assert read_classes({"sky": 3, "ignore": 0, "road": 7}) == Classes(("sky", "road"), {3: 0, 0: 255, 7: 1})
+    known = read_classes({"sky": [0, 0, 1], "road": [0, 0, 2], "ignore": [[0, 0, 3], [0, 0, 4]]})
+    assert known == Classes(("sky", "road"), {1: 0, 2: 1, 3: 255, 4: 255}, ((0, 0, 1), (0, 0, 2)))
 
 
-@pytest.mark.parametrize(
-    ("values", "message"),
-    [
-        ({0: "fetsu"}, "values: 0 is mapped to 'fetsu', which is not a class; did you mean 'fetus'?"),
-        ({0: "x"}, "values: 0 is mapped to 'x', which is not a class; known: background, fetus, ignore"),
-        ({"a": "fetus"}, "values: 'a' is not a mask value; write {0: background, …}"),
-        ({-1: "fetus"}, "values: -1 is not a mask value; write {0: background, …}"),
-    ],
-)
-def test_mistakes_in_values(values, message):
-    with pytest.raises(ValueError, match=r"^values: ") as error:
-        class_of_values(Classes(("background", "fetus")), values)
-    assert str(error.value) == message
+def test_a_class_with_several_colours_is_shown_in_the_first():
+    known = read_classes({"sky": [[0, 0, 1], [0, 0, 9]], "road": [0, 0, 2]})
+    assert known == Classes(("sky", "road"), {1: 0, 9: 0, 2: 1}, ((0, 0, 1), (0, 0, 2)))
 
 
 def test_colours_are_distinct():

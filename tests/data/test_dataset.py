@@ -28,8 +28,8 @@ from kd.types import Sample, resize_labels
         ),
         (
             sample([[0, 3], [3, 1]], "x.png"),
-            "x.png: label 3 (2 pixels) in no class (known: 0 … 2, ignored 255), first at row 0, column 1; "
-            "set values: {3: ignore} or map it to a class there",
+            "x.png: label 3 (2 pixels) in no class, first at row 0, column 1; a dataset returns 0 … 2, and 255 for "
+            "ignored pixels",
         ),
     ],
 )

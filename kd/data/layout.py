@@ -1,0 +1,118 @@
+"""Where the images and masks of each split lie under one folder."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import NamedTuple
+
+from kd.data.decode import SUFFIXES
+from kd.data.files import match
+from kd.data.names import list_images, nearest_content, read_list
+from kd.data.shares import Share, by_share, share_of
+from kd.errors import DataError
+
+SPLITS = ("train", "val", "test")
+_FOLDERS = {"val": ("val", "valid", "validation")}  # what `{split}` may stand for
+
+
+class SplitFiles(NamedTuple):
+    """The images of a split with their masks, by name, and lines for the user."""
+
+    files: Mapping[str, tuple[Path, Path | None]]
+    notes: list[str]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the files of a dataset lie; the arguments are those of `Folders`.
+
+    Raises:
+        ValueError: an argument leads out of root or conflicts with another.
+    """
+
+    root: Path
+    images: str
+    masks: str | None
+    image_suffix: str
+    mask_suffix: str
+    lists: str | None
+    val: Share
+    test: Share
+    follow_links: bool
+
+    def __post_init__(self) -> None:
+        for argument in ("images", "masks", "lists"):
+            path = getattr(self, argument)
+            if path is not None and (PurePath(path).is_absolute() or ".." in PurePath(path).parts):
+                raise ValueError(f"Folders: {argument} '{path}' leads out of root; give a path inside root")
+        if self.one_folder and not self.mask_suffix:
+            raise ValueError(
+                f"Folders: images and masks are both in '{self.images}'; set mask_suffix to the ending of the masks, "
+                "such as _mask"
+            )
+        if self.by_share:
+            share_of([], "train", self.val, self.test)
+
+    @property
+    def one_folder(self) -> bool:
+        """Whether images and masks lie in one folder, told apart by `mask_suffix`."""
+        return self.masks is not None and PurePath(self.images) == PurePath(self.masks)
+
+    @property
+    def by_share(self) -> bool:
+        """Whether splits are shares of one folder."""
+        return by_share(self.images, self.lists, self.val, self.test)
+
+    def exists(self, split: str) -> bool:
+        """Whether the folder or list of a split exists."""
+        return self._path(self.lists if self.lists is not None else self.images, split).exists()
+
+    def files(self, split: str) -> SplitFiles:
+        """The images of a split and their masks, found by their names; no image is opened.
+
+        Raises:
+            DataError: a folder or list is missing; an image has no mask or a mask no image; two files have one name;
+                the split is empty.
+        """
+        images = list_images(
+            self._path(self.images, split),
+            self.root,
+            self.image_suffix,
+            without=self.mask_suffix if self.one_folder else "",
+            follow_links=self.follow_links,
+        )
+        chosen = None
+        source = images.folder
+        if self.lists is not None:
+            source = self._path(self.lists, split)
+            chosen = read_list(source, images.files, images.folder)
+        notes = [images.note]
+        files: dict[str, tuple[Path, Path | None]]
+        if self.masks is None:
+            files = {name: (images.files[name], None) for name in (images.files if chosen is None else chosen)}
+        else:
+            folder = self._path(self.masks, split)
+            masks = list_images(folder, self.root, self.mask_suffix, follow_links=self.follow_links)
+            files = dict(match(images, masks, chosen))
+            notes += [] if self.one_folder else [masks.note]
+        total = len(files)
+        if self.by_share:
+            files = {name: files[name] for name in share_of(list(files), split, self.val, self.test)}
+        if not files:
+            raise DataError(f"Folders: the split {split} is empty: {_why_empty(source, total)}")
+        return SplitFiles(files, [note for note in notes if note])
+
+    def _path(self, argument: str, split: str) -> Path:
+        """A folder or list of a split; of the usual names for a split, the first that exists."""
+        paths = [self.root / argument.replace("{split}", name) for name in _FOLDERS.get(split, (split,))]
+        return next((path for path in paths if path.exists()), paths[0])
+
+
+def _why_empty(source: Path, total: int) -> str:
+    if total:
+        return (
+            f"its share of the {total} image{'s' if total > 1 else ''} in {source} is 0; add images or raise the share"
+        )
+    if source.is_dir():
+        return f"no images in {source}; {nearest_content(source)}; files read: {', '.join(SUFFIXES)}"
+    return f"no images in {source}"

@@ -1,0 +1,200 @@
+"""The names of image files: listed by stem, chosen by list files, and compared without regard to how Unicode is stored.
+
+A name is the path below the folder without its suffix, in composed Unicode (NFC): `7`, or `aachen/7`.
+"""
+
+import os
+import re
+from collections import Counter
+from collections.abc import Container, Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+from unicodedata import normalize
+
+from kd.data.decode import SUFFIXES
+from kd.errors import DataError
+from kd.reading import MAX_DATA, read_text
+
+MAX_LINES = 10  # of one DataError
+MAX_DEPTH = 8  # of folders in folders
+
+
+class Listing(NamedTuple):
+    """The images in a folder."""
+
+    folder: Path
+    files: Mapping[str, Path]  # by name, sorted
+    skipped: Mapping[str, int]  # what else is there, by kind
+    ending: str = ""  # removed from the names
+
+    @property
+    def note(self) -> str:
+        """A line for the user; empty if nothing is skipped."""
+        listed = ", ".join(f"{count} {kind}" for kind, count in sorted(self.skipped.items()))
+        return f"{self.folder}: not read: {listed}" if listed else ""
+
+
+def list_images(
+    folder: Path, root: Path, ending: str = "", *, without: str = "", follow_links: bool = False
+) -> Listing:
+    """The images in a folder, or, if it holds none itself, in the folders below it.
+
+    Args:
+        folder: the folder.
+        root: links must not lead out of it.
+        ending: removed from the names; files without it are skipped.
+        without: files whose names end so are left out.
+        follow_links: whether links may lead out of `root`.
+
+    Raises:
+        DataError: the folder does not exist; two files have one name; a name is not UTF-8; a link leads out of
+            `root`.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder; {nearest_content(folder)}")
+    real_root = root.resolve()
+    if not follow_links and not folder.resolve().is_relative_to(real_root):
+        raise DataError(_leads_out(folder, root))
+    skipped: Counter[str] = Counter()
+    files: dict[str, Path] = {}
+    entries = list(_image_files(folder, skipped, follow_links=follow_links))
+    raise_all([f"{_escaped(e.path)}: the name is not UTF-8; rename the file" for e in entries if not _is_utf8(e.name)])
+    for entry in entries:
+        path = Path(entry.path)
+        name = normalize("NFC", path.relative_to(folder).with_suffix("").as_posix())
+        if without and name.endswith(without):
+            continue
+        if not name.endswith(ending):
+            skipped[f"without {ending}"] += 1
+            continue
+        name = name.removesuffix(ending)
+        if name in files:
+            raise DataError(f"{path}: has the same stem as {files[name].name}; keep one of the two")
+        if not follow_links and entry.is_symlink() and not path.resolve().is_relative_to(real_root):
+            raise DataError(_leads_out(path, root))
+        files[name] = path
+    return Listing(folder, files, skipped, ending)
+
+
+def read_list(path: Path, known: Mapping[str, Path], where: Path) -> list[str]:
+    """The names that a list file chooses, one a line, in its order.
+
+    A line is a name or a path, with or without its suffix; what follows after the image, such as its mask, is left out.
+
+    Args:
+        path: the list file.
+        known: the images by name.
+        where: their folder, for the message.
+
+    Raises:
+        DataError: the file cannot be read as text; a line names no image; a name occurs twice.
+    """
+    lines = read_text(path, "a list of names", DataError, limit=MAX_DATA).splitlines()
+    last = Counter(name.rpartition("/")[2] for name in known)
+    full = {name.rpartition("/")[2]: name for name in known if last[name.rpartition("/")[2]] == 1}
+    line_of: dict[str, int] = {}
+    problems: list[str] = []
+    for number, line in enumerate(lines, 1):
+        text = normalize("NFC", line.strip())
+        if not text:
+            continue
+        name = next((found for entry in _entries(text) if (found := _known(entry, known, full))), None)
+        if name is None:
+            entry = _stem(next(_entries(text)).replace("\\", "/").rpartition("/")[2])
+            problems.append(f"{path}:{number}: no image named {_short(entry)} in {where}")
+        elif name in line_of:
+            raise DataError(
+                f"{path}:{number}: {_short(name)} is already in line {line_of[name]}; remove one of the two"
+            )
+        else:
+            line_of[name] = number
+    raise_all(problems)
+    return list(line_of)
+
+
+def nearest_content(folder: Path) -> str:
+    """What the nearest existing parent of a missing folder contains."""
+    parent = folder
+    while not parent.is_dir() and parent != parent.parent:
+        parent = parent.parent
+    names = sorted(f"{path.name}/" if path.is_dir() else path.name for path in parent.iterdir())
+    more = f" and {len(names) - 8} more" if len(names) > 8 else ""
+    return f"{parent} contains {', '.join(names[:8]) or 'nothing'}{more}"
+
+
+def raise_all(problems: list[str]) -> None:
+    """Raise one DataError with a line for each problem, `MAX_LINES` at most; nothing if there are none."""
+    if problems:
+        more = [f"and {len(problems) - MAX_LINES} more of this kind"] if len(problems) > MAX_LINES else []
+        raise DataError(problems[:MAX_LINES] + more)
+
+
+def _image_files(
+    folder: Path, skipped: Counter[str], *, follow_links: bool, depth: int = MAX_DEPTH
+) -> Iterator[os.DirEntry[str]]:
+    with os.scandir(folder) as entries:
+        found = sorted(entries, key=lambda entry: entry.name)
+    visible = [entry for entry in found if not entry.name.startswith(".")]
+    folders = [entry for entry in visible if entry.is_dir(follow_symlinks=follow_links)]
+    files = [entry for entry in visible if not entry.is_dir()]
+    images = [entry for entry in files if _suffix(entry.name) in SUFFIXES]
+    skipped.update(_suffix(entry.name) or "without a suffix" for entry in files if _suffix(entry.name) not in SUFFIXES)
+    if hidden := len(found) - len(visible):
+        skipped["hidden"] += hidden
+    if images:
+        yield from images
+        if folders:
+            skipped["folder" if len(folders) == 1 else "folders"] += len(folders)
+    elif depth > 0:
+        for entry in folders:
+            yield from _image_files(Path(entry.path), skipped, follow_links=follow_links, depth=depth - 1)
+
+
+def _is_utf8(name: str) -> bool:
+    return not any("\ud800" <= character <= "\udfff" for character in name)
+
+
+def _escaped(path: str) -> str:
+    """A path as text, the bytes that are not UTF-8 as escapes."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def _suffix(name: str) -> str:
+    return os.path.splitext(name)[1].lower()
+
+
+def _entries(line: str) -> Iterator[str]:
+    """What a line may name, the likeliest first: names may contain spaces, and an image may be followed by a mask."""
+    suffixes = "|".join(re.escape(suffix) for suffix in SUFFIXES)
+    if first := re.match(rf"(?i)(.*?(?:{suffixes}))[\s,;]", line):  # image.png mask.png
+        yield first[1]
+    if first := re.match(r"(\S*/\S*)[\s,;]+\S*/\S*$", line):  # images/7 masks/7
+        yield first[1]
+    yield line
+    for separator in reversed([*re.finditer(r"[\s,;]+", line)]):
+        yield line[: separator.start()]
+
+
+def _known(entry: str, known: Container[str], full: Mapping[str, str]) -> str | None:
+    """The name of the image that an entry of a list file means."""
+    path = entry.strip("\"'").replace("\\", "/")
+    for text in (_stem(path), path):
+        parts = text.split("/")
+        for start in range(len(parts)):  # a path is relative to some folder: its end decides
+            if (name := "/".join(parts[start:])) in known:
+                return name
+        if parts[-1] in full:
+            return full[parts[-1]]
+    return None
+
+
+def _stem(name: str) -> str:
+    return name[: -len(_suffix(name))] if _suffix(name) in SUFFIXES else name
+
+
+def _leads_out(path: Path, root: Path) -> str:
+    return f"{path}: a link that leads out of {root}; set root to the real folder (or, for Folders, follow_links: true)"
+
+
+def _short(name: str) -> str:
+    return repr(name if len(name) <= 80 else f"{name[:77]}...")
