@@ -4,7 +4,7 @@ import os
 import platform
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -138,8 +138,9 @@ def _processor() -> str:
 
 
 def _cpuinfo() -> list[str]:
-    path = Path("/proc/cpuinfo")
-    return path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    with suppress(OSError):  # Linux alone has this file
+        return Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    return []
 
 
 def _version(package: str) -> str:

@@ -32,6 +32,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit status, see `kd.cli.status.MEANINGS`.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a pipe on Windows may have an encoding without × and σ
+        sys.stdout.reconfigure(errors="backslashreplace")
     arguments = _parse(sys.argv[1:] if argv is None else argv)
     warnings.showwarning = _one_line
     try:

@@ -67,13 +67,21 @@ def imports(path: str | Path) -> list[str]:
     first = read_recipe(path, trust=True)
     paths = []
     for recipe in (first, *teachers(first)):
-        folder = os.path.relpath(recipe.folder, first.folder)
+        folder = _from(first.folder, recipe.folder)
         named = (use.use for use in components(recipe))
-        paths += [os.path.normpath(f"{folder}/{name}") if ":" in name else name for name in named]
+        paths += [os.path.normpath(os.path.join(folder, name)) if ":" in name else name for name in named]
         for name, code in recipe.sources.code.items():
             modules = sorted(code.modules.keys() - {code.file.name})
-            paths += [os.path.normpath(f"{folder}/{name}/../{module}") for module in modules]
+            paths += [os.path.normpath(os.path.join(folder, name, "..", module)) for module in modules]
     return list(dict.fromkeys(paths))
+
+
+def _from(start: Path, folder: Path) -> str:
+    """A folder relative to another one; as it is where that is on another drive."""
+    try:
+        return os.path.relpath(folder, start)
+    except ValueError:
+        return str(folder)
 
 
 def json_schema() -> dict[str, Any]:

@@ -127,6 +127,8 @@ def compose(text: str, name: str) -> yaml.Node | None:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         problem = " ".join(part for part in (error.context, error.problem) if part)
+        if "escape" in problem:  # "C:\data"
+            problem += "; a backslash in double quotes begins an escape: use single quotes, or / in paths"
         raise RecipeError(f"{position(mark) if mark else name}: not YAML: {problem}") from None
     except RecipeError:
         raise
