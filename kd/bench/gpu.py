@@ -39,7 +39,6 @@ from kd.types import Batch
 
 SIZES = (((180, 240), 8), ((360, 480), 16))  # (height, width), images a step
 STEPS = 20  # timed together, from an idle device to an idle device
-ROUNDS = 7
 RECIPE = """
 teacher: {{use: teachers.FCNResNet50}}
 student: {{use: students.MobileNetV3SmallASPP}}
@@ -61,12 +60,13 @@ TEACHER, STUDENT, STEP, LOOP = "teacher forward", "student step", "distillation 
 WAITING, STEP_GRAPH, LOOP_GRAPH = "loop that waits at every step", "distillation step, graph", "training loop, graph"
 
 
-def gpu_command(*, camvid: Path | None = None, workers: int = 8, as_json: bool = False) -> None:
+def gpu_command(*, camvid: Path | None = None, workers: int = 8, rounds: int = 10, as_json: bool = False) -> None:
     """Print the rows of every size, and with `camvid` those of a whole run.
 
     Args:
         camvid: the root of CamVid; None leaves the whole run out.
         workers: that read its images.
+        rounds: timed rounds, of which the tables show the median.
         as_json: print one JSON object instead of tables.
 
     Raises:
@@ -78,7 +78,7 @@ def gpu_command(*, camvid: Path | None = None, workers: int = 8, as_json: bool =
     with tempfile.TemporaryDirectory() as folder:
         for size, batch_size in SIZES:
             name = f"{size[0]}×{size[1]}, batch {batch_size}"
-            rows[name] = _with_ratios(time_steps(_parts(Path(folder), size, batch_size), Path(folder)))
+            rows[name] = _with_ratios(time_steps(_parts(Path(folder), size, batch_size), Path(folder), rounds))
             if not as_json:
                 _print(name, rows[name], batch_size)
         if camvid is not None:
@@ -89,7 +89,7 @@ def gpu_command(*, camvid: Path | None = None, workers: int = 8, as_json: bool =
         print(json.dumps(rows, indent=1))
 
 
-def time_steps(parts: Parts, folder: Path) -> dict[str, float]:
+def time_steps(parts: Parts, folder: Path, rounds: int) -> dict[str, float]:
     """Median seconds of a step, of each kind; every round times every kind, so that a drift affects all alike."""
     restart_peak(parts.precision.device)
     run = start(parts, seed=0)
@@ -110,7 +110,7 @@ def time_steps(parts: Parts, folder: Path) -> dict[str, float]:
         }
         jobs |= {name: partial(_loop, run, watch, endless) for name, watch in loops.items()}
         times: dict[str, list[float]] = {name: [] for name in jobs}
-        for _ in range(ROUNDS + 1):
+        for _ in range(rounds + 1):
             for name, job in jobs.items():
                 times[name].append(seconds(job, run.precision.device) / STEPS)
         assert direct.captured

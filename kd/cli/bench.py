@@ -73,7 +73,7 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.gpu:
         from kd.bench.gpu import gpu_command
 
-        gpu_command(camvid=arguments.camvid, as_json=arguments.json)
+        gpu_command(camvid=arguments.camvid, rounds=arguments.rounds, as_json=arguments.json)
         return
     if arguments.networks is arguments.losses is arguments.recipe is None:
         raise RecipeError("kd bench: no recipe; name one, or give --losses, --networks or --gpu")

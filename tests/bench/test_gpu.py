@@ -19,8 +19,7 @@ def test_without_a_gpu_it_is_one_line(capsys: pytest.CaptureFixture[str]) -> Non
 def test_every_kind_of_step_is_timed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpu, "CudaRecorder", lambda device: FakeRecorder())
     monkeypatch.setattr(gpu, "STEPS", 5)
-    monkeypatch.setattr(gpu, "ROUNDS", 1)
-    seconds = gpu.time_steps(gpu._parts(tmp_path, (64, 64), 2), tmp_path)
+    seconds = gpu.time_steps(gpu._parts(tmp_path, (64, 64), 2), tmp_path, 1)
     kinds = {gpu.TEACHER, gpu.STUDENT, gpu.STEP, gpu.STEP_GRAPH, gpu.WAITING, gpu.LOOP, gpu.LOOP_GRAPH}
     assert set(seconds) == kinds | {"peak MB"}
     assert all(value > 0 for value in seconds.values())
