@@ -19,7 +19,7 @@ from kd.errors import RecipeError
 from kd.machine import Precision
 from kd.metrics import Confusion, Metric
 from kd.recipe import EvaluateConfig, Recipe, Use
-from kd.runs import ImageCounts, MetricResult, SplitResult
+from kd.runs import Against, ImageCounts, MetricResult, SplitResult
 from kd.types import IGNORE, SegmentationDataset, as_classes, resize, size_of
 
 T = TypeVar("T")
@@ -117,6 +117,7 @@ class Counted:
     classes: tuple[str, ...]
     share: Share
     measures: Mapping[str, Measure]
+    against: Against = "labels"
 
     def result(self, shares: Sequence[Share]) -> SplitResult:
         """The score of the whole split.
@@ -137,6 +138,7 @@ class Counted:
                 for label, measure in self.measures.items()
             },
             per_image=ImageCounts(names, counts.reshape(length, len(self.classes), 3)),
+            against=self.against,
         )
 
 
@@ -167,6 +169,7 @@ def score_beside(
     precision: Precision,
     how: EvaluateConfig = WHOLE,
     metrics: Mapping[str, Measure] | None = None,
+    unlabelled: bool = False,
     batch_size: int = 8,
     workers: int = 0,
     rank: int = 0,
@@ -187,6 +190,8 @@ def score_beside(
         precision: where and how they run.
         how: window, scales and flip.
         metrics: further metrics of the first score, built for this call; probabilities are computed for them only.
+        unlabelled: whether no pixel is labelled: the teacher's classes take the place of the labels, and there is no
+            second score.
         batch_size: images per batch.
         workers: number of processes that read images.
         rank: of this process, 0 … world-1, which scores every `world`-th image.
@@ -202,6 +207,8 @@ def score_beside(
         """Count one image: a function, so that its large maps (K, H, W) are freed before those of the next image."""
         teacher_predictions = [full_size(maps, labels.shape) for maps in teacher_logits]  # (H, W) each
         logits = at_size(logits, labels.shape)
+        if unlabelled:
+            (labels,), teacher_predictions = teacher_predictions, []
         labels, predictions = labels.to(logits.device), logits.argmax(0)
         by_labels.count(labels, predictions)
         for classes_of_teacher in teacher_predictions:
@@ -227,8 +234,9 @@ def score_beside(
         if -(-len(names) // batch_size) < -(-len(range(0, len(dataset), world)) // batch_size):
             interrupt()  # rank 0 has one more batch
     states = {label: measure.state() for label, measure in measures.items()}
-    counted = Counted(classes, _share(by_labels, names, states), measures)
-    return counted, None if teacher is None else Counted(classes, _share(by_teacher, names, {}), {})
+    against: Against = "teacher" if unlabelled else "labels"
+    counted = Counted(classes, _share(by_labels, names, states), measures, against)
+    return counted, None if teacher is None or unlabelled else Counted(classes, _share(by_teacher, names, {}), {})
 
 
 def _share(confusion: Confusion, names: Sequence[str], states: dict[str, dict[str, NDArray[Any]]]) -> Share:

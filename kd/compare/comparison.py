@@ -169,6 +169,11 @@ class Comparison:
         return {label: metric for entry in self.entries for label, metric in entry.metrics.items()}
 
     @property
+    def score(self) -> str:
+        """What the tables call the mIoU: "agreement" where the teacher's classes take the place of labels."""
+        return "mIoU" if self.entries[0].splits[0].against == "labels" else "agreement"
+
+    @property
     def absent(self) -> tuple[str, ...]:
         """The classes that no scored pixel is labelled with."""
         counts = labelled(self.entries[0].splits[0])

@@ -228,6 +228,7 @@ def _comparable(entries: Sequence[Entry]) -> None:
     (reference, expected), *others = [(entry, split) for entry in entries for split in entry.splits]
     for entry, split in others:
         for what, wanted, value in (
+            ("scores", f"against {expected.against}", f"against {split.against}"),
             ("classes", expected.classes, split.classes),
             ("images", expected.images, split.images),
             ("labelled pixels of each class", labelled(expected), labelled(split)),
@@ -246,6 +247,8 @@ def _short(value: object) -> str:
 
 
 def _notes_on_baseline(student: Entry, baseline: Entry | None, command: str) -> list[Note]:
+    if student.splits[0].against == "teacher":
+        return []  # without labels there is no baseline
     if baseline is None:
         assert student.seconds is not None
         needed = duration(student.seconds * len(student.seeds))
@@ -275,7 +278,9 @@ def _notes_on_scores(comparison: Comparison) -> list[Note]:
     """What a sceptical reader asks about the scores."""
     notes: list[Note] = []
     if comparison.absent:
-        notes.append(Note("absent", f"absent: no {SPLIT} pixel is labelled {', '.join(comparison.absent)}"))
+        labelled_as = "labelled" if comparison.score == "mIoU" else "predicted by the teacher as"
+        line = f"absent: no {SPLIT} pixel is {labelled_as} {', '.join(comparison.absent)}"
+        notes.append(Note("absent", line))
     for entry in comparison.entries:
         label = comparison.label(entry)
         scored = {name for name, iou in zip(comparison.classes, entry.iou, strict=True) if iou is not None}

@@ -79,7 +79,8 @@ def _line(run_dir: Path, result: Result | str | None, teachers: Container[str], 
     seed = int(run_dir.name.removeprefix("seed"))
     if isinstance(result, Result):
         state = "finished" if result.format > OLD_FORMAT else "finished, not verified"
-        miou = scores(val(result, run_dir).confusion).miou
+        split = val(result, run_dir)
+        miou = scores(split.confusion).miou if split.against == "labels" else None
         return RunLine(name, identifier, seed, role, state, miou, _time(run_dir / RESULT))
     if isinstance(result, str):
         return RunLine(name, identifier, seed, role, f"damaged: {result}", None, _time(run_dir / RESULT, run_dir))

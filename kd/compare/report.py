@@ -91,7 +91,7 @@ def _ruler(comparison: Comparison) -> str:
         label = f"{comparison.label(entry)} {tables.percent(entry.miou)}"
         start = None if baseline is None else baseline.miou
         marks.append(Mark(label, _color(comparison, entry), entry.miou, entry.role == "student", start))
-    return ruler("mIoU in percent: " + ", ".join(mark.label for mark in marks), marks)
+    return ruler(f"{comparison.score} in percent: " + ", ".join(mark.label for mark in marks), marks)
 
 
 def _summary(comparison: Comparison) -> str:
@@ -104,7 +104,8 @@ def _summary(comparison: Comparison) -> str:
         body.append(f'<tr title="{escape(entry.key)}"><th scope="row">{dot}{escape(row[0])}</th>{cells}</tr>')
     arrow = " ↓: lower is better." if any(m.direction == "lower" for m in comparison.metrics.values()) else ""
     caption = (
-        f"On {comparison.images} {SPLIT} images. vs: points of mIoU above (+) or below (−), computed before rounding. "
+        f"On {comparison.images} {SPLIT} images. vs: points of {comparison.score} above (+) or below (−), computed "
+        "before rounding. "
         f"MB: parameters in float32. train min, images/s: training of one seed.{arrow}"
     )
     return _table(caption, heads, body)
@@ -156,10 +157,10 @@ def _swatch(color: tuple[int, int, int]) -> str:
 def _curves(comparison: Comparison) -> str:
     trained = [entry for entry in comparison.entries if entry.role != "teacher"]
     metrics = {entry.key: [read_metrics(run_dir) for run_dir in entry.run_dirs] for entry in comparison.entries}
-    scores = []
+    scores, curve = [], "val/miou" if comparison.score == "mIoU" else "agreement/miou"
     for entry in trained:
         for lines in metrics[entry.key]:
-            points = [(step, 100 * miou) for step, miou in _points(lines, "val/miou")]
+            points = [(step, 100 * miou) for step, miou in _points(lines, curve)]
             scores.append(Line(comparison.label(entry), _color(comparison, entry), points))
     scores = [line for line in scores if line.points]
     if not scores:
@@ -168,7 +169,7 @@ def _curves(comparison: Comparison) -> str:
     for teacher in comparison.of_role("teacher"):  # often trained for another number of steps: its final level
         level = [(0.0, 100 * teacher.miou), (last, 100 * teacher.miou)]
         scores.append(Line(f"{comparison.label(teacher)}, trained", _color(comparison, teacher), level, dashed=True))
-    charts = [line_chart(f"{SPLIT} mIoU while training", scores, "step", "%")]
+    charts = [line_chart(f"{SPLIT} {comparison.score} while training", scores, "step", "%")]
     for entry in trained:
         if entry.role == "student" and metrics[entry.key]:
             charts.append(_loss_chart(entry, metrics))

@@ -67,7 +67,7 @@ def warnings(comparison: Comparison) -> list[str]:
     for teacher, baseline in ((comparison.get(t), comparison.get(b)) for t, b in sorted(pairs, key=str)):
         if teacher is not None and baseline is not None and not is_gain(teacher.miou - baseline.miou):
             lines.append(
-                f"warning: the teacher ({percent(teacher.miou)} % mIoU) is not better than the baseline "
+                f"warning: the teacher ({percent(teacher.miou)} % {comparison.score}) is not better than the baseline "
                 f"({percent(baseline.miou)} %); train a better teacher first"
             )
     return lines
@@ -85,11 +85,13 @@ def headline(comparison: Comparison) -> list[str]:
 def _sentence(comparison: Comparison, student: Entry, *, name: bool) -> str:
     baseline, teacher = comparison.get(student.baseline), comparison.get(student.teacher)
     if baseline is None:
-        reached = f"{student.name if name else 'The student'} reaches {percent(student.miou)} % mIoU"
+        reached = f"{student.name if name else 'The student'} reaches {percent(student.miou)} % {comparison.score}"
+        if comparison.score == "agreement":
+            return f"{reached} with its teacher: val has no labels"
         below = "" if teacher is None else f", the teacher {percent(teacher.miou)} %"
         return f"{reached}{below}; without a baseline, the effect of distillation is unknown"
     distillation = f"{student.name}: distillation" if name else "Distillation"
-    numbers = f"({percent(baseline.miou)} → {percent(student.miou)} % mIoU)"
+    numbers = f"({percent(baseline.miou)} → {percent(student.miou)} % {comparison.score})"
     gain = in_points(student.miou - baseline.miou)
     gap = None if teacher is None else teacher.miou - baseline.miou
     if gain is None:
@@ -106,7 +108,18 @@ def summary_rows(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
     """The main table as text: its header and its rows, one a network."""
     metrics = [_metric_header(label, metric) for label, metric in comparison.metrics.items()]
     differences = ["vs baseline", "vs teacher"]
-    header = ["", "network", "mIoU %", "pixel acc. %", *metrics, *differences, "params", "MB", "train min", "images/s"]
+    header = [
+        "",
+        "network",
+        f"{comparison.score} %",
+        "pixel acc. %",
+        *metrics,
+        *differences,
+        "params",
+        "MB",
+        "train min",
+        "images/s",
+    ]
     return header, [_row(comparison, entry) for entry in comparison.entries]
 
 
@@ -158,10 +171,13 @@ def class_gain(comparison: Comparison, entry: Entry, index: int) -> float | None
 def facts(comparison: Comparison) -> str:
     """The images and classes that were scored, and the units of the tables."""
     seeds = max(len(entry.splits) for entry in comparison.entries)
+    against = (
+        "" if comparison.score == "mIoU" else "; agreement: mIoU against the teacher's classes, as there are no labels"
+    )
     over = "; mean ± standard deviation over seeds" if seeds > 1 else ""
     return (
         f"{SPLIT}: {comparison.images} images, {len(comparison.classes)} classes; "
-        f"scores in percent, differences in points of mIoU{over}"
+        f"scores in percent, differences in points of {comparison.score}{over}{against}"
     )
 
 

@@ -1,6 +1,7 @@
 """Samples of any dataset, checked against the dataset contract whoever wrote it."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -9,6 +10,8 @@ from torchvision.transforms.v2 import functional as TF
 from kd.data.labels import check_labels
 from kd.errors import DataError, raised
 from kd.types import Sample, SegmentationDataset
+
+T = TypeVar("T")
 
 
 class FirstImages:
@@ -38,12 +41,7 @@ def read(dataset: SegmentationDataset, index: int, view: int = 0) -> Sample:
     Raises:
         DataError: it cannot be read; the type, shape or range of its image or labels breaks the contract.
     """
-    try:
-        sample = dataset[index, view]
-    except DataError:
-        raise
-    except Exception as error:
-        raise DataError(f"{component_name(dataset)}: sample {index} cannot be read: {raised(error)}") from error
+    sample = _read(dataset, index, lambda: dataset[index, view])
     if not (isinstance(sample, tuple) and all(hasattr(sample, field) for field in Sample._fields)):
         raise DataError(
             f"{component_name(dataset)}: sample {index} is a {type(sample).__name__}; "
@@ -65,6 +63,33 @@ def read(dataset: SegmentationDataset, index: int, view: int = 0) -> Sample:
             )
         check_labels(labels, len(dataset.class_names), sample.name)
     return sample
+
+
+def read_labels(dataset: SegmentationDataset, index: int) -> Tensor | None:
+    """Read the labels of a sample; alone, if the dataset has a method `labels(index)`.
+
+    Returns:
+        uint8 (H, W), or None for an image without labels.
+
+    Raises:
+        DataError: they cannot be read, or break the dataset contract.
+    """
+    alone: Callable[[int], Tensor | None] | None = getattr(dataset, "labels", None)
+    if alone is None or not callable(alone):
+        return read(dataset, index).labels
+    labels = _read(dataset, index, lambda: alone(index))
+    if labels is not None:
+        check_labels(labels, len(dataset.class_names), sample_name(dataset, index))
+    return labels
+
+
+def _read(dataset: SegmentationDataset, index: int, call: Callable[[], T]) -> T:
+    try:
+        return call()
+    except DataError:
+        raise
+    except Exception as error:
+        raise DataError(f"{component_name(dataset)}: sample {index} cannot be read: {raised(error)}") from error
 
 
 def resize_image(image: Tensor, size: tuple[int, int]) -> Tensor:

@@ -1,13 +1,22 @@
 """What the labels of the splits contain, counted and reported before training."""
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Generator, Sequence
+from itertools import islice
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
-from kd.data.dataset import component_name, read
+from kd.data.dataset import component_name, read_labels
+from kd.data.workers import Key, Reader, read_batches
 from kd.errors import DataError
 from kd.types import IGNORE, SegmentationDataset
+
+WEIGHED = 500  # images that weigh the classes: the first in order, so the weights do not depend on the time
+SECONDS = 30.0  # for a split; afterwards the rest is left out, and this is said
+ALONE = 1.0  # seconds after which the workers help: a small split is read before they have started
+_IMAGES, _LABELLED = 256, 257  # columns of a tally, after the pixels of each label
 
 
 class Survey(NamedTuple):
@@ -18,10 +27,28 @@ class Survey(NamedTuple):
     pixels: int
     ignored: float  # share of the pixels, 0 … 1
     counts: tuple[int, ...]  # pixels of each class
+    labelled: int  # images with at least one labelled pixel
+    weighing: tuple[int, ...]  # pixels of each class in the first `WEIGHED` images counted
 
 
-def survey(dataset: SegmentationDataset, *, at_most: int = 500) -> Survey:
-    """Count the labels of a split in `at_most` images spread evenly over it; also finds files that cannot be read.
+def survey(
+    dataset: SegmentationDataset,
+    *,
+    workers: int = 0,
+    seconds: float = SECONDS,
+    rank: int = 0,
+    world: int = 1,
+    summed: Callable[[Tensor], Tensor] = lambda tally: tally,
+) -> Survey:
+    """Count the labels of a split: of all images, or of as many as the time allows, spread evenly over it.
+
+    Args:
+        dataset: one split.
+        workers: processes that read; 0 reads in this one.
+        seconds: the time for it; the first `WEIGHED` images are counted however long it takes.
+        rank: of this process, which counts every `world`-th image.
+        world: number of processes.
+        summed: the sum of a tensor over all processes.
 
     Raises:
         DataError: the split is empty; a sample cannot be read or breaks the dataset contract.
@@ -29,27 +56,83 @@ def survey(dataset: SegmentationDataset, *, at_most: int = 500) -> Survey:
     total = len(dataset)
     if total == 0:
         raise DataError(f"{component_name(dataset)}: the split is empty")
-    indices = range(total) if total <= at_most else [i * total // at_most for i in range(at_most)]
-    counts = torch.zeros(256, dtype=torch.int64)
-    for index in indices:
-        labels = read(dataset, index).labels
+    order, deadline = _order(total), time.monotonic() + seconds
+    tally = torch.zeros(2, 258, dtype=torch.int64)  # of all images counted; of those that weigh
+    positions = range(rank, total, world)
+    rows = _rows(dataset, [order[position] for position in positions], workers)
+    for position, row in zip(positions, rows, strict=False):
+        if position >= WEIGHED and time.monotonic() > deadline:
+            rows.close()
+            break
+        tally[0] += row
+        tally[1] += row if position < WEIGHED else 0
+    (pixels, weighing), classes = summed(tally), len(dataset.class_names)
+    all_pixels = int(pixels[:256].sum())
+    return Survey(
+        images=int(pixels[_IMAGES]),
+        total=total,
+        pixels=all_pixels,
+        ignored=int(pixels[IGNORE]) / all_pixels if all_pixels else 1.0,
+        counts=tuple(pixels[:classes].tolist()),
+        labelled=int(pixels[_LABELLED]),
+        weighing=tuple(weighing[:classes].tolist()),
+    )
+
+
+def _order(total: int) -> list[int]:
+    """All indices: first `WEIGHED` of them, evenly spread; then the others in random order."""
+    if total <= WEIGHED:
+        return list(range(total))
+    first = [number * total // WEIGHED for number in range(WEIGHED)]
+    others = sorted(set(range(total)) - set(first))
+    mixed = torch.randperm(len(others), generator=torch.Generator().manual_seed(0)).tolist()
+    return first + [others[number] for number in mixed]
+
+
+class _Rows:
+    """The tally of each image: pixels by label, 1, and whether any pixel is labelled."""
+
+    def __init__(self, dataset: SegmentationDataset) -> None:
+        self.dataset = dataset
+
+    def __getitem__(self, key: Key) -> Tensor:
+        row, labels = torch.zeros(258, dtype=torch.int64), read_labels(self.dataset, key[0])
+        row[_IMAGES] = 1
         if labels is not None:
-            counts += torch.bincount(labels.flatten(), minlength=256)
-    pixels = int(counts.sum())
-    ignored = int(counts[IGNORE]) / pixels if pixels else 1.0
-    return Survey(len(indices), total, pixels, ignored, tuple(counts[: len(dataset.class_names)].tolist()))
+            row[:256] = torch.bincount(labels.flatten(), minlength=256)
+            row[_LABELLED] = bool((row[:IGNORE] > 0).any())
+        return row
+
+
+def _rows(dataset: SegmentationDataset, indices: Sequence[int], workers: int) -> Generator[Tensor]:
+    """The tallies of these images, in order; the workers read what is left after `ALONE` seconds."""
+    rows, left, began = _Rows(dataset), iter(indices), time.monotonic()
+    for index in left:
+        yield rows[index, 0]
+        if workers and time.monotonic() - began > ALONE:
+            break
+    keys = [[(index, 0) for index in chunk] for chunk in iter(lambda: list(islice(left, 8)), [])]
+    if keys:
+        reader = Reader(rows, torch.stack, workers)
+        for batch in read_batches(reader, iter(keys), workers, 300, None, False, lambda: None):
+            yield from batch
 
 
 def summarize(train: Survey, val: Survey, class_names: Sequence[str]) -> list[str]:
     """Lines for the user before step 1: two with facts, then the warnings."""
     facts, warnings = [], []
-    for split, (images, total, _, ignored, counts) in (("train", train), ("val", val)):
-        missing = [name for name, count in zip(class_names, counts, strict=True) if not count]
+    for split, found in (("train", train), ("val", val)):
+        missing = [name for name, count in zip(class_names, found.counts, strict=True) if not count]
         classes = f"missing classes: {', '.join(missing)}" if missing else "every class occurs"
-        looked_at = f"{images} images" if images == total else f"{images} of {total} images"
-        facts.append(f"{split}: {100 * ignored:.1f} % of the pixels are ignored; {classes} ({looked_at})")
-        if ignored > 0.5:
-            warnings.append(f"warning: {split}: more than half of the pixels are ignored ({100 * ignored:.1f} %)")
+        looked_at = f"{found.images} images"
+        if found.images < found.total:
+            looked_at = f"{found.images} of {found.total} images, as many as {SECONDS:.0f} s allow"
+        if found.labelled == 0:
+            facts.append(f"{split}: no pixel is labelled ({looked_at})")
+            continue
+        facts.append(f"{split}: {100 * found.ignored:.1f} % of the pixels are ignored; {classes} ({looked_at})")
+        if found.ignored > 0.5:
+            warnings.append(f"warning: {split}: more than half of the pixels are ignored ({100 * found.ignored:.1f} %)")
         if len(class_names) - len(missing) == 1:
             only = next(name for name in class_names if name not in missing)
             warnings.append(f"warning: {split}: the mean is over one class: only {only} occurs")

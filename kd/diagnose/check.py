@@ -12,18 +12,20 @@ def check_recipe(recipe: Recipe, *, runs: Path) -> list[str]:
     """Check everything about a recipe but its shape, which reading it has checked.
 
     Returns:
-        Lines for the user: what would be trained, which weights were loaded, and the size of the losses' memories.
+        Lines for the user: what would be trained, which weights were loaded, the size of the losses' memories, and
+        what the labels hold.
 
     Raises:
         RecipeError: with all mistakes of the first stage that finds any.
         DataError: the data cannot be read.
     """
     parts = open_parts(recipe, runs=runs, trained=False)
+    parts.data.check(recipe)
     student = f"{recipe.student.use} ({parameter_count(parts.student.network):,} parameters)"
     teacher = f", teacher with {parameter_count(parts.teacher.network):,} parameters" if parts.teacher else ""
     seeds = f" × {len(recipe.train.seeds)} seeds" if len(recipe.train.seeds) > 1 else ""
     ok = f"{recipe.file}: ok: {student}{teacher}, {parts.steps} steps{seeds} on {parts.precision}"
-    return [ok, *parts.notes, *_memories(parts)]
+    return [ok, *parts.notes, *_memories(parts), *parts.data.lines()]
 
 
 def _memories(parts: Parts) -> list[str]:

@@ -11,6 +11,7 @@ from kd import distributed
 from kd.components import Maker
 from kd.errors import RecipeError
 from kd.machine import Precision, choose
+from kd.parts.data import Data, agrees
 from kd.parts.loading import Notes
 from kd.parts.networks import folded_copy, freeze, moving_average, student_network, teacher_network
 from kd.parts.objective import Supervised, Term
@@ -29,6 +30,7 @@ class Parts:
 
     recipe: Recipe
     maker: Maker
+    data: Data  # the whole splits, and what their labels hold
     train: SegmentationDataset
     val: SegmentationDataset
     student: Student
@@ -56,6 +58,11 @@ class Parts:
         return averaged
 
     @property
+    def by_agreement(self) -> bool:
+        """Whether agreement with the teacher is the score: val has no label, and so no other one."""
+        return agrees(self.recipe) and self.data.survey("val").labelled == 0
+
+    @property
     def scored(self) -> dict[str, tuple[nn.Module, nn.Module | None]]:
         """What an evaluation scores, by its name in the metrics: a network, and a teacher to measure agreement with."""
         teacher = self.teacher.network if self.teacher is not None and self.recipe.evaluate.agreement else None
@@ -66,10 +73,10 @@ class Parts:
             scored["val_student"] = (self.student.network, None)
         elif self.ema is not None:
             scored["val_ema"] = (self.ema.module, None)
-        return scored
+        return {name: (network, teacher) for name, (network, _) in scored.items()} if self.by_agreement else scored
 
 
-def assemble(recipe: Recipe, *, runs: Path, seed: int, trained: bool = True) -> Parts:
+def assemble(recipe: Recipe, *, runs: Path, seed: int, trained: bool = True, data: Data | None = None) -> Parts:
     """Build everything that a recipe names.
 
     The student is built first, from `seed`, so that a recipe and its baseline start from the same weights.
@@ -79,21 +86,17 @@ def assemble(recipe: Recipe, *, runs: Path, seed: int, trained: bool = True) -> 
         runs: where run directories are.
         seed: of the initial weights.
         trained: False takes an unfinished teacher as it is built; `with_trained_teacher` loads its weights later.
+        data: of a recipe with the same `data` section; None: built here.
 
     Raises:
         RecipeError: the parts do not fit.
         DataError: the data cannot be read.
     """
     _check_batch_size(recipe)
-    maker = Maker(recipe)
-    train, val = (maker.dataset(split) for split in ("train", "val"))
-    if train.class_names != val.class_names:
-        raise RecipeError(
-            f"{recipe.data.dataset.at()}: train has the classes {train.class_names}, "
-            f"but val has {val.class_names}; give both the same"
-        )
+    maker, data = Maker(recipe), data or Data(recipe)
+    train, val = data.train, data.val
     precision, steps, notes = _precision(recipe), total_steps(recipe, len(train)), Notes()
-    notes.extend(dict.fromkeys(note for data in (train, val) for note in getattr(data, "notes", ())))
+    notes.extend(dict.fromkeys(note for split in (train, val) for note in getattr(split, "notes", ())))
     torch.manual_seed(seed)
     network = student_network(recipe, maker, train, precision, notes)
     ema = moving_average(recipe, network)  # before any hook: a copy's hooks would fill the original's store
@@ -108,9 +111,9 @@ def assemble(recipe: Recipe, *, runs: Path, seed: int, trained: bool = True) -> 
         teaching = _teaching(recipe, teacher, train.in_channels, notes)
         with refused_taps(recipe, "student"):
             student = Student(network, addresses(recipe, "student"), {}, {})
-        terms = make_terms(recipe, maker, student, teacher, train, steps)
+        terms = make_terms(recipe, maker, student, teacher, data, steps)
     freeze(recipe, student, steps)
-    loss = make_loss(maker, recipe.supervised.loss, train)
+    loss = make_loss(maker, recipe.supervised.loss, data)
     if isinstance(loss, nn.Module):
         loss.to(precision.device)
     for module in (student, teacher, teaching, ema):
@@ -119,6 +122,7 @@ def assemble(recipe: Recipe, *, runs: Path, seed: int, trained: bool = True) -> 
     return Parts(
         recipe=recipe,
         maker=maker,
+        data=data,
         train=train,
         val=val,
         student=student,

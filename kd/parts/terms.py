@@ -8,14 +8,14 @@ import torch
 from torch import nn
 
 from kd.components import Maker, refused_by
-from kd.data.survey import survey
 from kd.errors import RecipeError, TapError
 from kd.networks.taps import Address
+from kd.parts.data import Data
 from kd.parts.objective import Term
 from kd.parts.roles import Student, Teacher
 from kd.recipe import Recipe, TermConfig, Use
 from kd.schedules import ScoreDriven
-from kd.types import Batch, Maps, SegmentationDataset, as_tuple, traits
+from kd.types import Batch, Maps, as_tuple, traits
 
 SMALL = (64, 64)  # pixels: the size of made-up images, unless a network takes its own size only
 
@@ -47,14 +47,14 @@ def refused_taps(recipe: Recipe, side: str) -> Iterator[None]:
 
 
 def make_terms(
-    recipe: Recipe, maker: Maker, student: Student, teacher: Teacher, data: SegmentationDataset, steps: int
+    recipe: Recipe, maker: Maker, student: Student, teacher: Teacher, data: Data, steps: int
 ) -> dict[str, Term]:
     """Build every term; its adapter and loss become parts of the student.
 
     Raises:
         RecipeError: a tap has no map, or an adapter, loss or weight does not fit where it is used.
     """
-    channels = _build_adapters(recipe, maker, student, teacher, data.in_channels)
+    channels = _build_adapters(recipe, maker, student, teacher, data.train.in_channels)
     terms = {}
     for name, term in recipe.distill.items():
         known = _known(term, teacher.network, name)
@@ -110,23 +110,21 @@ def _maps(
     return of_student, of_teacher
 
 
-def make_loss(
-    maker: Maker, use: Use, data: SegmentationDataset, channels: Any = None, known: tuple[int, ...] = ()
-) -> Any:
+def make_loss(maker: Maker, use: Use, data: Data, channels: Any = None, known: tuple[int, ...] = ()) -> Any:
     """Build a loss; it and the losses in its arguments get the facts that they take as arguments.
 
     Args:
         maker: of the recipe.
         use: the loss.
-        data: the training split, whose labels are counted if the loss takes `label_counts`.
+        data: its training labels are counted if the loss takes `label_counts`.
         channels: of the teacher's map, or of its maps.
         known: the classes that the loss compares; () for all.
     """
-    labels = known or tuple(range(len(data.class_names)))
+    labels = known or tuple(range(len(data.train.class_names)))
     facts: dict[str, Callable[[], Any]] = {
         "num_classes": lambda: len(labels),
         "channels": lambda: len(known) or channels,
-        "label_counts": lambda: tuple(survey(data).counts[label] for label in labels),
+        "label_counts": lambda: tuple(data.survey("train").weighing[label] for label in labels),
     }
     return maker.build(use, facts=facts)
 

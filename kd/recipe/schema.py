@@ -412,7 +412,8 @@ class EvaluateConfig(Section):
     )
     flip: Flag = Field(default=False, description="Whether a pass over the mirrored image is added.")
     agreement: Flag = Field(
-        default=True, description="Whether evaluations in training report how much student and teacher agree."
+        default=True,
+        description="Whether evaluations report how much student and teacher agree; the score where val has no labels.",
     )
     metrics: Annotated[tuple[Use, ...], AfterValidator(_distinct)] = Field(
         default=(),

@@ -19,6 +19,7 @@ from kd.runs.environment import ENVIRONMENT, Environment, read_environment
 from kd.runs.metrics import latest, read_metrics
 from kd.runs.result import (
     OLD_FORMAT,
+    Against,
     ImageCounts,
     MetricResult,
     Result,
@@ -36,6 +37,7 @@ from kd.runs.result import (
 __all__ = [
     "ENVIRONMENT",
     "OLD_FORMAT",
+    "Against",
     "Environment",
     "ImageCounts",
     "MetricResult",

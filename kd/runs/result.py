@@ -26,6 +26,7 @@ OLD_FORMAT = 1  # of kd 0.1 and 0.2, without a manifest
 COUNTS, TEACHER = "counts.npz", "teacher.json"
 
 Counts = NDArray[np.int64]
+Against = Literal["labels", "teacher"]  # whose classes a score compares the predictions with
 
 
 def _as_counts(rows: Sequence[Sequence[int]]) -> Counts:
@@ -90,11 +91,17 @@ class SplitResult:
     images: Count
     metrics: dict[str, MetricResult] = field(default_factory=dict)  # by the metric's label
     per_image: _NotInFiles = None  # of a network that this process scored; written to counts.npz
+    against: Against = "labels"  # "teacher": agreement with its classes, as no pixel is labelled
 
     def __post_init__(self) -> None:
         if self.confusion.shape != (len(self.classes), len(self.classes)):
             rows, columns = self.confusion.shape
             raise ValueError(f"the confusion matrix is {rows}×{columns}, but there are {len(self.classes)} classes")
+
+    @property
+    def title(self) -> str:
+        """What a line for the user calls its mIoU."""
+        return "mIoU" if self.against == "labels" else "agreement with the teacher (mIoU)"
 
     def __eq__(self, other: object) -> bool:
         """Whether both are the same score, apart from `per_image`."""
@@ -250,10 +257,11 @@ def read_teacher_score(run_dir: Path, *, id: str, seed: int) -> SplitResult | No
 
 
 def _plain(split: SplitResult) -> dict[str, Any]:
-    """A score as JSON stores it; `metrics` only if there are further metrics."""
+    """A score as JSON stores it; `metrics` and `against` only if they are not the usual ones."""
     metrics = {name: metric._asdict() for name, metric in split.metrics.items()}
     plain = {"confusion": split.confusion.tolist(), "classes": list(split.classes), "images": split.images}
-    return plain | ({"metrics": metrics} if metrics else {})
+    against = {} if split.against == "labels" else {"against": split.against}
+    return plain | ({"metrics": metrics} if metrics else {}) | against
 
 
 def _plain_splits(splits: Mapping[str, SplitResult]) -> dict[str, Any]:

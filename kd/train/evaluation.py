@@ -82,15 +82,16 @@ class Evaluations:
         val = results["val"]
         self.latest = (run.step, val)
         values: dict[str, float] = {}
-        for name, result in results.items():
+        for split, result in results.items():
+            name = split if result.against == "labels" else split.replace("val", "agreement")
             further = {f"{name}/{label}": metric.headline for label, metric in result.metrics.items()}
             values |= {label: value for label, value in further.items() if value is not None}
             score = scores(result.confusion)  # after the others: a user's metric may be named miou
             values |= {f"{name}/miou": score.miou, f"{name}/pixel_accuracy": score.pixel_accuracy}
         self._progress.scalars(run.step, values)
-        self._progress.pictures(run.step, lambda: pictures(parts, val, "val"))
+        self._progress.pictures(run.step, lambda: pictures(parts, val, "val" if "val/miou" in values else "agreement"))
         self.pending = False
-        miou = values["val/miou"]
+        miou = scores(val.confusion).miou
         for part in self._score_driven(run).values():
             part.update(miou)
         if self.best is not None and miou <= self.best["miou"]:
@@ -124,7 +125,8 @@ def evaluation(parts: Parts, stop: Stop) -> dict[str, SplitResult]:
 
     Returns:
         "val": the network whose weights are the result. "val_student" or "val_ema": the other network, if there is a
-        moving average. "agreement": the first network, with the teacher's predictions as labels.
+        moving average. "agreement": the first network, with the teacher's predictions as labels; if val has no labels,
+        "val" is this score.
     """
     results: dict[str, SplitResult] = {}
     for name, (network, teacher) in parts.scored.items():
@@ -135,7 +137,8 @@ def evaluation(parts: Parts, stop: Stop) -> dict[str, SplitResult]:
 
 def score_network(parts: Parts, network: nn.Module, stop: Stop) -> SplitResult:
     """Score a network on the validation split; each process scores its share of the images."""
-    return _score(parts, network, None, stop)["val"]
+    teacher = parts.teacher.network if parts.teacher is not None and parts.by_agreement else None
+    return _score(parts, network, teacher, stop)["val"]
 
 
 def _score(parts: Parts, network: nn.Module, teacher: nn.Module | None, stop: Stop) -> dict[str, SplitResult]:
@@ -163,6 +166,7 @@ def score_share(
         precision=parts.precision,
         how=recipe.evaluate,
         metrics=make_metrics(recipe, len(parts.val.class_names)),
+        unlabelled=parts.by_agreement,
         batch_size=recipe.train.batch_size // distributed.world(),
         workers=recipe.data.workers,
         rank=distributed.rank(),
@@ -182,7 +186,10 @@ def score_teacher(parts: Parts, run_dir: Path, seed: int, stop: Stop, say: Say) 
     split = kept or score_network(parts, parts.teacher.network, stop)
     if kept is None:
         distributed.first(lambda: write_teacher_score(run_dir, split, id=recipe.id, seed=seed))
-    say(f"  the teacher scores {headline(split)} on the same images")
+    if split.against == "teacher":
+        say("  val has no labels: scores are the agreement with the teacher")
+    else:
+        say(f"  the teacher scores {headline(split)} on the same images")
     if kept is None and scores(split.confusion).miou < twice_chance(split.confusion):
         say(f"  that is below twice chance; kd doctor: {distributed.first(lambda: diagnose(parts).advice)}")
     teacher_run = read_result(parts.teacher_run) if parts.teacher_run else None
@@ -198,4 +205,4 @@ def score_teacher(parts: Parts, run_dir: Path, seed: int, stop: Stop, say: Say) 
 
 def headline(split: SplitResult) -> str:
     """The score as lines for the user show it."""
-    return f"val mIoU {100 * scores(split.confusion).miou:.1f} %"
+    return f"val {split.title} {100 * scores(split.confusion).miou:.1f} %"

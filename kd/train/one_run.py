@@ -96,7 +96,8 @@ def train_run(
             evaluations = f"{parts.recipe.train.patience} evaluations"
             say(f"  ended at step {run.step} of {parts.steps}: no better mIoU in {evaluations}")
         final = _final_score(parts, watch, run.step, seed)
-        progress.scalars(run.step, {"final/miou": scores(final.confusion).miou})
+        name = "final/miou" if final.against == "labels" else "final/agreement"
+        progress.scalars(run.step, {name: scores(final.confusion).miou})
         progress.pictures(run.step, lambda: pictures(parts, final, "final"))
     finally:
         progress.close()

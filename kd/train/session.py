@@ -1,5 +1,6 @@
 """The runs of one command: the teacher first, then the seeds of the recipe, then its baseline."""
 
+import json
 import shlex
 import sys
 import time
@@ -16,11 +17,11 @@ from kd import console, distributed
 from kd.checkout import commit_of, state_of_kd
 from kd.console import Say
 from kd.data.dataset import FirstImages
-from kd.data.survey import summarize, survey
 from kd.errors import LockedError, NotDeterministicError, RecipeError, StorageError
 from kd.machine import deterministic, hardware, slow_path, versions
 from kd.memory import restart_peak
 from kd.parts.assemble import Parts, assemble, with_length_of, with_trained_teacher
+from kd.parts.data import Data
 from kd.parts.dry_run import dry_run
 from kd.parts.meeting import meet
 from kd.recipe import Recipe, baseline_of, first_seed, to_yaml
@@ -111,6 +112,7 @@ class Session:
     quiet: bool
     smoke: int | None = None
     _met: set[str] = field(default_factory=set)  # ids of the recipes that have met their real images
+    _data: dict[str, Data] = field(default_factory=dict)  # by dataset and arguments
     _prepared: dict[tuple[str, int], Parts] = field(default_factory=dict)  # by id and seed, until they are trained
 
     def prepare(self, recipe: Recipe, seed: int) -> Parts:
@@ -122,13 +124,23 @@ class Session:
         """
         key = (recipe.id, seed)
         if key not in self._prepared:
-            parts = assemble(recipe, runs=self.runs, seed=seed, trained=False)
+            parts = assemble(recipe, runs=self.runs, seed=seed, trained=False, data=self._data_of(recipe))
             parts.notes.extend(dry_run(parts))
             if recipe.id not in self._met:  # all seeds have the same shapes
                 meet(parts)
                 self._met.add(recipe.id)
+            if self.smoke is None:
+                parts.data.check(recipe)
             self._prepared[key] = parts
         return self._prepared[key]
+
+    def _data_of(self, recipe: Recipe) -> Data:
+        """The datasets of a recipe: the same ones for every run of the session that reads the same data."""
+        section = recipe.resolved()["data"]
+        key = json.dumps([section["use"], section["args"]], sort_keys=True, default=str)
+        if key not in self._data:
+            self._data[key] = Data(recipe)
+        return self._data[key]
 
     def with_epochs(self, recipe: Recipe, epochs: int) -> Recipe:
         """The recipe with another length; the prepared parts of it and of its baseline are kept."""
@@ -176,7 +188,7 @@ class Session:
         parts = self._take(recipe, seed)  # before anything is written: a recipe that cannot run leaves no directory
         lines = list(parts.notes)
         if self.smoke is None:
-            lines += summarize(survey(parts.train), survey(parts.val), parts.train.class_names)
+            lines += parts.data.lines()
         if (slow := slow_path(parts.precision, recipe.train.precision)) is not None:
             lines.append(slow)
         with self._locked(run_dir, wait):

@@ -11,6 +11,8 @@ from kd.errors import StorageError
 from kd.runs import read_metrics
 from kd.storage import write_atomic
 
+FINAL = {"final/miou", "final/agreement"}
+
 
 class JsonLines:
     """`metrics.jsonl`: the source of truth for curves.
@@ -23,7 +25,7 @@ class JsonLines:
     """
 
     def __init__(self, run_dir: Path, step: int) -> None:
-        kept = [line for line in read_metrics(run_dir) if line["step"] <= step and "final/miou" not in line]
+        kept = [line for line in read_metrics(run_dir) if line["step"] <= step and FINAL.isdisjoint(line)]
         self._path = run_dir / "metrics.jsonl"
         self._unwritten = "".join(json.dumps(line) + "\n" for line in kept).encode()
         self._file: FileIO | None = None

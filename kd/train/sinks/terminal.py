@@ -11,6 +11,8 @@ from rich.text import Text
 from kd.errors import one_line
 from kd.units import duration
 
+SCORES = {"val/miou": "val mIoU", "agreement/miou": "val agreement with the teacher"}  # the line shows the first it has
+
 
 class Terminal:
     """One live line on a terminal, plain lines about every ten seconds when piped.
@@ -33,7 +35,7 @@ class Terminal:
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         self._latest |= values
-        evaluated = any(name.startswith("val/") for name in values)
+        evaluated = any(name in values for name in SCORES)
         line = one_line(self._line(step))
         if self._live:
             self._live.update(Text(line, no_wrap=True, overflow="ellipsis"))
@@ -51,8 +53,8 @@ class Terminal:
         parts = [f"{self._title} {step}/{self._steps}"]
         losses = {name: value for name, value in self._latest.items() if name.startswith("loss/")}
         parts += [f"{name.removeprefix('loss/')} {value:.3f}" for name, value in losses.items()]
-        if "val/miou" in self._latest:
-            parts.append(f"val mIoU {100 * self._latest['val/miou']:.1f} %")
+        for name in [name for name in SCORES if name in self._latest][:1]:
+            parts.append(f"{SCORES[name]} {100 * self._latest[name]:.1f} %")
         if "speed/images_per_second" in self._latest:
             parts.append(f"{self._latest['speed/images_per_second']:.3g} images/s")
         return " · ".join([*parts, f"{duration(left)} left"])

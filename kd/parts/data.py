@@ -1,0 +1,85 @@
+"""The datasets of a recipe and what their labels hold: built and surveyed once for all runs of a command."""
+
+from kd import distributed
+from kd.components import Maker
+from kd.data.survey import Survey, summarize, survey
+from kd.errors import DataError, RecipeError
+from kd.recipe import Recipe
+from kd.types import SegmentationDataset
+
+
+class Data:
+    """The training and validation split of a recipe.
+
+    Args:
+        recipe: checked in shape.
+
+    Raises:
+        RecipeError: the dataset cannot be built, or its splits have different classes.
+        DataError: its files are missing or wrong.
+    """
+
+    def __init__(self, recipe: Recipe) -> None:
+        maker = Maker(recipe)
+        self.train, self.val = (maker.dataset(split) for split in ("train", "val"))
+        if self.train.class_names != self.val.class_names:
+            raise RecipeError(
+                f"{recipe.data.dataset.at()}: train has the classes {self.train.class_names}, "
+                f"but val has {self.val.class_names}; give both the same"
+            )
+        self._workers = recipe.data.workers
+        self._surveys: dict[str, Survey] = {}
+
+    def survey(self, split: str) -> Survey:
+        """The survey of "train" or "val", which is made once; every rank counts its share.
+
+        Raises:
+            DataError: the split is empty, or a label cannot be read.
+        """
+        if split not in self._surveys:
+            dataset: SegmentationDataset = getattr(self, split)
+            self._surveys[split] = survey(
+                dataset,
+                workers=self._workers,
+                rank=distributed.rank(),
+                world=distributed.world(),
+                summed=distributed.summed,
+            )
+        return self._surveys[split]
+
+    def lines(self) -> list[str]:
+        """Facts and warnings about both splits, for the user."""
+        return summarize(self.survey("train"), self.survey("val"), self.train.class_names)
+
+    def check(self, recipe: Recipe) -> None:
+        """Check that a recipe can learn from the training split and be scored on val.
+
+        Raises:
+            DataError: no pixel of train is labelled, and nothing teaches without labels; no pixel of val is labelled,
+                and there is no teacher whose classes could take their place.
+        """
+        if self.survey("train").labelled == 0:
+            if not recipe.distill:
+                raise DataError(
+                    "train: no pixel is labelled, so there is nothing to learn from; label some images, or "
+                    "give a teacher with a term that has pixels: all"
+                )
+            if all(term.pixels == "valid" for term in recipe.distill.values()):
+                first = next(iter(recipe.distill))
+                raise DataError(
+                    "train: no pixel is labelled, and no term learns from other pixels; set "
+                    f"distill.{first}.pixels: all"
+                )
+        if self.survey("val").labelled == 0 and not agrees(recipe):
+            if recipe.distill and not recipe.evaluate.agreement:
+                fix = "set evaluate.agreement: true, and the score is the agreement with the teacher"
+            else:
+                fix = "label some of its images"
+                if not recipe.distill:
+                    fix += ", or give a teacher: the score is then the agreement with it"
+            raise DataError(f"val: no pixel is labelled, so nothing can be scored; {fix}")
+
+
+def agrees(recipe: Recipe) -> bool:
+    """Whether agreement with a teacher can be the score of a recipe."""
+    return recipe.teacher is not None and recipe.teacher.ema is None and recipe.evaluate.agreement
