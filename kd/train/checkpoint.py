@@ -10,6 +10,7 @@ import json
 import re
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +28,11 @@ class Checkpoints:
 
     Args:
         folder: created by the first save.
+        run: the id and seed of the run, which its checkpoints state; one that states another run is not loaded.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, run: str = "") -> None:
+        self.folder, self.run = folder, run
 
     def save(self, state: dict[str, Any], *, step: int, best: bool) -> Path:
         """Write a checkpoint, then remove those that are neither among the newest two nor the best.
@@ -44,12 +46,11 @@ class Checkpoints:
             StorageError: the checkpoint cannot be written; the older ones are unchanged.
         """
         buffer = io.BytesIO()
-        torch.save(state, buffer)
+        torch.save(state | {"run": self.run}, buffer)
         data = buffer.getbuffer()
         path = self.folder / f"step-{step}-{hashlib.sha256(data).hexdigest()[:8]}.pt"
         if best:  # named before it exists: a kill between the two writes leaves the previous best
-            names = [*self._bests(), path.name]
-            write_atomic(self._index, "".join(json.dumps({"best": name}) + "\n" for name in names).encode())
+            self._write_index([*self._bests(), path.name])
         write_atomic(path, data)
         self._prune()
         return path
@@ -64,7 +65,9 @@ class Checkpoints:
         complaints: list[str] = []
         for path in self._files():
             try:
-                return read_checkpoint(path), complaints
+                state = self.read(path)
+                self._name_best(state.get("best"))
+                return state, complaints
             except StorageError as error:
                 complaints.append(str(error))
         if complaints:
@@ -73,6 +76,17 @@ class Checkpoints:
                 "start over with --fresh"
             )
         return None
+
+    def read(self, path: Path) -> dict[str, Any]:
+        """Load one checkpoint of this run.
+
+        Raises:
+            StorageError: the file cannot be read, is not the one that was written, or is of another run.
+        """
+        state = read_checkpoint(path)
+        if state.get("run", self.run) != self.run:  # checkpoints of kd 0.2 state none
+            raise StorageError(f"{path}: of run {state['run']}, not of run {self.run}")
+        return state
 
     def reached(self) -> int:
         """The step of the newest checkpoint, valid or not; 0 without checkpoints."""
@@ -84,6 +98,18 @@ class Checkpoints:
         """The file of the best checkpoint, if there is one."""
         names = self._bests()
         return self.folder / names[-1] if names else None
+
+    def _name_best(self, best: dict[str, float] | None) -> None:
+        """Name the best in a damaged index again, by the step that a checkpoint remembers."""
+        named = self.best()
+        if best is None or (named is not None and named.name.startswith(f"step-{best['step']}-")):
+            return
+        files = [path.name for path in self.folder.glob(f"step-{best['step']}-*.pt") if _NAME.fullmatch(path.name)]
+        if files:
+            self._write_index([*self._bests(), files[0]])
+
+    def _write_index(self, names: Sequence[str]) -> None:
+        write_atomic(self._index, "".join(json.dumps({"best": name}) + "\n" for name in names).encode())
 
     def remove(self) -> None:
         """Remove all checkpoints; `kd clean` removes what cannot be removed now."""
@@ -131,4 +157,10 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         state: dict[str, Any] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:  # noqa: BLE001  # a crafted pickle may raise anything
         raise StorageError(f"{path}: not a checkpoint of kd ({type(error).__name__})") from None
+    if not _has_step(state) or not (state.get("best") is None or _has_step(state["best"])):
+        raise StorageError(f"{path}: not a checkpoint of kd (it has no step)")
     return state
+
+
+def _has_step(value: Any) -> bool:
+    return isinstance(value, dict) and type(value.get("step")) is int

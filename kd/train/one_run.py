@@ -66,7 +66,8 @@ def train_run(
         NoCheckpointError: the checkpoints are damaged, or of another network.
         StorageError: a file cannot be written.
     """
-    checkpoints = Checkpoints(run_dir / "checkpoints")
+    owner = f"{parts.recipe.id}/seed{seed}"
+    checkpoints = Checkpoints(run_dir / "checkpoints", owner)
     state, complaints = distributed.first(checkpoints.newest) or (None, [])
     for line in complaints:
         say(f"  {line}; using the previous one")
@@ -101,7 +102,7 @@ def train_run(
         progress.pictures(run.step, lambda: pictures(parts, final, "final"))
     finally:
         progress.close()
-    distributed.first(lambda: write_weights(run_dir, parts.network, run=f"{parts.recipe.id}/seed{seed}"))
+    distributed.first(lambda: write_weights(run_dir, parts.network, run=owner))
     if parts.averages_teach:
         teacher = _average_as_teacher(parts, stop)
     result = _result(parts, run_dir, seed, role, teacher, final, run.step, watch)
@@ -156,7 +157,8 @@ def _final_score(parts: Parts, watch: Watch, step: int, seed: int) -> SplitResul
     train, stop, latest = parts.recipe.train, watch.stop, watch.evaluations.latest
     if train.select == "best":
         assert watch.checkpoints is not None
-        best = distributed.first(partial(load_best, watch.checkpoints))
+        best_step = int(watch.evaluations.best["step"]) if watch.evaluations.best else step
+        best = distributed.first(partial(load_best, watch.checkpoints, best_step))
         parts.student.load_state_dict(best["student"])
         if parts.ema is not None:
             parts.ema.load_state_dict(best["ema"])

@@ -12,7 +12,7 @@ from kd import distributed
 from kd.errors import DivergedError, NoCheckpointError, StorageError
 from kd.machine import random_state, set_random_state
 from kd.parts.optimizer import load_optimizer
-from kd.train.checkpoint import Checkpoints, read_checkpoint
+from kd.train.checkpoint import Checkpoints
 from kd.train.guard import ADVICE
 from kd.train.step import TrainState
 from kd.train.watch import Watch
@@ -78,19 +78,19 @@ def restore(run: TrainState, watch: Watch, state: dict[str, Any]) -> list[str]:
         NoCheckpointError: the checkpoint is of another network.
     """
     folder = watch.checkpoints.folder if watch.checkpoints else Path()
-    if state["network"] != watch.network:
-        raise NoCheckpointError(f"{folder}: holds {state['network']}, but the recipe has {watch.network}; use --fresh")
+    if (network := state.get("network")) != watch.network:
+        raise NoCheckpointError(f"{folder}: holds {network}, but the recipe has {watch.network}; use --fresh")
     try:
         _load(run, state)
         watch.evaluations.load_state_dict(run, state)
-    except (RuntimeError, ValueError, KeyError) as error:
+        watch.seconds_before, watch.save_seconds = state["seconds"], state["save_seconds"]
+        watch.guard.count = state["not_finite"]
+        before, now = len(state["rng"]), distributed.world()
+    except (RuntimeError, ValueError, KeyError, TypeError) as error:
         first = " ".join(str(error).split())[:200]
         raise NoCheckpointError(f"{folder}: does not fit this recipe ({first}); use --fresh") from None
-    watch.seconds_before, watch.save_seconds = state["seconds"], state["save_seconds"]
     watch.peak_before = state.get("peak_memory")  # checkpoints of kd 0.2 have none
-    watch.guard.count = state["not_finite"]
     watch.reports.load_state_dict(state.get("unreported", {}))  # absent before 0.3
-    before, now = len(state["rng"]), distributed.world()
     if before != now:
         return [f"saved by {before} processes, resumed by {now}: not bit-identical to an uninterrupted run"]
     set_random_state(run.precision.device, state["rng"][distributed.rank()])
@@ -130,16 +130,20 @@ def go_back(run: TrainState, watch: Watch) -> None:
     _load(run, newest[0])
 
 
-def load_best(checkpoints: Checkpoints) -> dict[str, Any]:
-    """The state of the best checkpoint.
+def load_best(checkpoints: Checkpoints, step: int) -> dict[str, Any]:
+    """The state of the best checkpoint, which is of `step`.
 
     Raises:
-        StorageError: the file is missing or damaged.
+        NoCheckpointError: the file is missing or damaged.
     """
     path: Path | None = checkpoints.best()
-    if path is None:
-        raise StorageError(f"{checkpoints.folder}: the best checkpoint is missing; use --fresh, or select: last")
-    return read_checkpoint(path)
+    try:
+        if path is not None and (state := checkpoints.read(path))["step"] == step:
+            return state
+        what = f"{checkpoints.folder}: the best checkpoint, of step {step}, is missing"
+    except StorageError as error:
+        what = str(error)
+    raise NoCheckpointError(f"{what}; use --fresh, or train.select=last")
 
 
 def _load(run: TrainState, state: dict[str, Any]) -> None:

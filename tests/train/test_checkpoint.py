@@ -1,5 +1,6 @@
 import errno
 import hashlib
+import io
 import os
 import pickle
 import re
@@ -9,6 +10,7 @@ import torch
 
 from kd.errors import NoCheckpointError, StorageError
 from kd.train.checkpoint import Checkpoints
+from kd.train.saving import load_best
 
 
 def save(checkpoints, step, *, best=False):
@@ -94,3 +96,45 @@ def test_code_in_a_checkpoint_does_not_run(tmp_path):
     with pytest.raises(NoCheckpointError, match=r"not a checkpoint of kd \(UnpicklingError\)"):
         Checkpoints(tmp_path).newest()
     assert not (tmp_path / "ran").exists()
+
+
+def test_a_checkpoint_of_another_run_is_not_loaded(tmp_path):
+    own, other = (Checkpoints(tmp_path / name, name) for name in ("0123abcd/seed0", "0123abcd/seed1"))
+    save(own, 1)
+    path = save(other, 2)
+    os.rename(path, own.folder / path.name)
+    state, complaints = own.newest()
+    assert state["step"] == 1
+    assert complaints == [f"{own.folder / path.name}: of run 0123abcd/seed1, not of run 0123abcd/seed0"]
+
+
+def test_a_checkpoint_of_kd_0_2_states_no_run(tmp_path):
+    data = io.BytesIO()
+    torch.save({"step": 3}, data)
+    (tmp_path / f"step-3-{hashlib.sha256(data.getvalue()).hexdigest()[:8]}.pt").write_bytes(data.getvalue())
+    assert Checkpoints(tmp_path, "0123abcd/seed0").newest() == ({"step": 3}, [])
+
+
+@pytest.mark.parametrize("damage", [lambda text: text[:-9], lambda text: b"", lambda text: text.replace(b"-", b"+")])
+def test_the_best_is_named_again_after_damage_to_the_index(tmp_path, damage):
+    checkpoints = Checkpoints(tmp_path)
+    for step in (1, 2, 3):
+        state = {"step": step, "best": {"step": min(step, 2), "miou": 0.5}}
+        checkpoints.save(state, step=step, best=step <= 2)
+    index = tmp_path / "index.jsonl"
+    index.write_bytes(damage(index.read_bytes()))
+    checkpoints.newest()
+    assert checkpoints.best().name.startswith("step-2-")
+    assert load_best(checkpoints, 2)["step"] == 2
+
+
+def test_another_checkpoint_than_the_best_is_not_taken_for_it(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    with pytest.raises(NoCheckpointError, match=r"the best checkpoint, of step 4, is missing; use --fresh, or "):
+        load_best(checkpoints, 4)
+    path = save(checkpoints, 3, best=True)
+    with pytest.raises(NoCheckpointError, match="the best checkpoint, of step 4, is missing"):
+        load_best(checkpoints, 4)
+    path.write_bytes(b"")
+    with pytest.raises(NoCheckpointError, match=r"step-3-.*: damaged \(.*; use --fresh, or train\.select=last"):
+        load_best(checkpoints, 3)

@@ -1,3 +1,4 @@
+import hashlib
 import json
 import os
 import signal
@@ -13,6 +14,7 @@ from kd.errors import NoCheckpointError, RecipeError, StoppedError, StorageError
 from kd.recipe import baseline_of
 from kd.runs import read_metrics, read_result, run_directory
 from kd.train import evaluation
+from kd.train.checkpoint import read_checkpoint
 
 
 def test_the_teacher_first_then_the_seeds_then_the_baseline(tmp_path):
@@ -124,7 +126,16 @@ def test_a_checkpoint_of_another_network_is_refused(tmp_path):
     (run_dir,), _ = run(recipe, tmp_path / "runs")
     unfinish(run_dir)
     other = baseline_of(read(tmp_path / "student.yaml", "student.args.channels=6"))
-    os.rename(run_dir.parent, run_directory(other, tmp_path / "runs", 0).parent)
+    moved = run_directory(other, tmp_path / "runs", 0)
+    os.rename(run_dir.parent, moved.parent)
+    with pytest.raises(NoCheckpointError, match=f"step-6-.*: of run {run_dir.parent.name[-8:]}/seed0, not of run "):
+        run(other, tmp_path / "runs")
+    for path in (moved / "checkpoints").glob("step-*.pt"):  # as kd 0.2 wrote them, without the run
+        state = read_checkpoint(path)
+        path.unlink()
+        torch.save({name: value for name, value in state.items() if name != "run"}, moved / "plain")
+        digest = hashlib.sha256((moved / "plain").read_bytes()).hexdigest()
+        os.rename(moved / "plain", path.with_name(f"step-{state['step']}-{digest[:8]}.pt"))
     with pytest.raises(NoCheckpointError) as caught:
         run(other, tmp_path / "runs")
     assert "checkpoints: does not fit this recipe (" in str(caught.value)
