@@ -5,6 +5,7 @@ import shlex
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +94,7 @@ def _groups(targets: Sequence[Target], runs: Path, overrides: Sequence[str], tru
         if isinstance(target, Recipe):
             group = _of_recipe(target, runs)
         elif Path(target).is_dir():
-            group = _of_directory(Path(target))
+            group = _of_directory(Path(target), trust)
         else:
             group = _of_recipe(read_recipe(Path(target), overrides, trust=trust), runs)
         known = groups.setdefault(group.folder.resolve(), group)
@@ -104,11 +105,11 @@ def _groups(targets: Sequence[Target], runs: Path, overrides: Sequence[str], tru
     return list(groups.values())
 
 
-def _of_directory(path: Path) -> _Group:
+def _of_directory(path: Path, trust: bool) -> _Group:
     run_dirs = [path] if is_finished(path) else _finished(path)
     if not run_dirs:
         raise RecipeError(f"{path}: holds no finished run (no result.json); kd list shows all runs")
-    return _Group(run_dirs, _command_of(run_dirs[0]), ())
+    return _Group(run_dirs, _command_of(run_dirs[0], trust), ())
 
 
 def _of_recipe(recipe: Recipe, runs: Path) -> _Group:
@@ -128,15 +129,21 @@ def _finished(folder: Path) -> list[Path]:
     return [run_dir for run_dir in by_seed(folder.glob("seed*")) if is_finished(run_dir)]
 
 
-def _command_of(run_dir: Path) -> str:
-    """The `kd run` that trained a run, from its directory; or one made from its name, if another command trained it."""
+def _command_of(run_dir: Path, trust: bool) -> str:
+    """The `kd run` that trained a run, from its directory; or one made from its name, if another command trained it.
+
+    The directory may be a stranger's: only the recipe, the overrides and `--runs` are taken from its command. `--trust`
+    is the user's own, of this command.
+    """
     try:
         words = shlex.split(read_environment(run_dir).command)
     except (StorageError, ValueError):  # ValueError: an open quote
         words = []
-    if words[:2] == ["kd", "run"]:
-        return shlex.join(word for word in words if word not in ("--baseline", "--fresh"))
-    return f"kd run {run_dir.parent.name.rpartition('-')[0]}.yaml"
+    named = [word for word in words[2:] if word[0:1] != "-" and (word.endswith((".yaml", ".yml")) or "=" in word)]
+    runs = [[flag, word] for flag, word in pairwise(words) if flag == "--runs" and word[0:1] != "-"]
+    if words[:2] != ["kd", "run"] or not named:
+        named = [f"{run_dir.parent.name.rpartition('-')[0]}.yaml"]
+    return shlex.join(["kd", "run", *named, *(runs[0] if runs else []), *(["--trust"] if trust else [])])
 
 
 def _entry(role: Role, run_dirs: Sequence[Path], results: Sequence[Result]) -> Entry:

@@ -62,7 +62,7 @@ def pictures(comparison: Comparison, *, count: int = 6) -> Pictures:
         recipe = read_run_recipe(subject.run_dirs[0], trust=comparison.trust)
         dataset = Maker(recipe).dataset(SPLIT)
         samples = {index: read(dataset, index) for index in spread(len(dataset), CANDIDATES)}
-    except (RecipeError, DataError, StorageError) as error:
+    except (RecipeError, DataError, StorageError, RuntimeError, MemoryError) as error:
         return Pictures((), (), (f"the {SPLIT} images cannot be read: {error}",))
     networks, problems = _networks(comparison, recipe, dataset)
     predictors = {key: _Predictor(network, recipe, choose("cpu")) for key, network in networks.items()}
@@ -138,7 +138,7 @@ def _networks(
     for entry in comparison.entries:
         try:
             network = _network(comparison, entry, recipe, dataset)
-        except (RecipeError, StorageError, ValueError, OSError) as error:
+        except (RecipeError, StorageError, ValueError, OSError, RuntimeError, MemoryError) as error:
             problems.append(f"{comparison.label(entry)}: its predictions are not shown: {error}")
         else:
             networks[entry.key] = network

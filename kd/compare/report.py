@@ -254,9 +254,14 @@ def _data_uri(data: bytes) -> str:
 def _sources(comparison: Comparison) -> str:
     run_dirs = [run_dir for entry in comparison.entries for run_dir in entry.run_dirs]
     first_seeds = [entry.run_dirs[0] for entry in comparison.entries if entry.run_dirs]
+    # A result states where its teacher's run is; the text of a run elsewhere has not been named by the user.
+    named = {
+        entry.run_dirs[0].resolve().parents[1] for entry in comparison.entries if entry.role in ("student", "alone")
+    }
+    shown = [run_dir for run_dir in first_seeds if run_dir.resolve().parents[1] in named]
     listed = "".join(f"<li><code>{escape(str(run_dir))}</code></li>" for run_dir in run_dirs)
     texts = "".join(
         f"<details><summary><code>{escape(path)}</code></summary><pre>{escape(text)}</pre></details>"
-        for path, text in run_texts(first_seeds)
+        for path, text in run_texts(shown)
     )
     return f"<ul>{listed}</ul>{texts}"

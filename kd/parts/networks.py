@@ -1,5 +1,6 @@
 """The networks of a recipe: how they are built, loaded, frozen, averaged and folded."""
 
+import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -213,7 +214,11 @@ def _of_run(recipe: Recipe, runs: Path, trained: bool) -> tuple[nn.Module, str, 
         network = load_network(run_dir, recipe=teacher_recipe, trust=recipe.trust)
         return network, str(run_dir), run_dir, read_result(run_dir).splits["val"].classes
     if trained or teacher_recipe is None:
-        fix = f"train it: kd run {teacher_recipe.file}" if teacher_recipe else "name a finished run, or its recipe"
+        fix = (
+            f"train it: kd run {shlex.quote(str(teacher_recipe.file))}"
+            if teacher_recipe
+            else "name a finished run, or its recipe"
+        )
         raise RecipeError(f"{recipe.file}: teacher: {run_dir} has no result.json; {fix}")
     maker = Maker(teacher_recipe)
     data = maker.dataset("val")

@@ -255,8 +255,8 @@ def cache_key(teacher: Teacher, recipe: Recipe, images: int, seed: int, precisio
 
 def _sized(path: Path, size: int) -> FileIO:
     """Open a file for writing and cut or extend it to this size; its checksums show which records remain valid."""
-    path.touch()
-    file = FileIO(path, "r+")
+    no_links = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+    file = FileIO(os.open(path, os.O_RDWR | os.O_CREAT | no_links, 0o666), "r+")
     if os.fstat(file.fileno()).st_size != size:
         file.truncate(size)
     return file

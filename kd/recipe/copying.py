@@ -65,7 +65,7 @@ def copy_recipe(path: str | Path, folder: Path) -> Path:
             copy = target / file.resolve().relative_to(source)
             contents[copy] = _content(file, os.path.relpath(folder / SCHEMA, copy.parent))
     for copy, content in contents.items():
-        if copy.exists() and not (copy.is_file() and copy.read_bytes() == content):
+        if os.path.lexists(copy) and not (copy.is_file() and copy.read_bytes() == content):
             raise RecipeError(f"{copy}: exists and differs from what would be copied; move it, or name another folder")
     for copy, content in contents.items():
         try:

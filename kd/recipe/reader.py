@@ -45,7 +45,9 @@ def read_recipe(
         RecipeError: with every mistake in it; or a file that it names cannot be read.
     """
     file, overrides = shipped.find(path), tuple(overrides)
-    trusting = shlex.join(["kd", "run", str(file), *overrides, "--trust"])
+    command = shlex.join(["kd", "run", str(file), *overrides, "--trust"])
+    # a run directory may be a stranger's, whose words must not become a command
+    trusting = "if you trust it, add --trust" if id else f"if you trust this recipe: {command}"
     inside = file.parent if id else None
     recipe = _read_file(file, overrides, trust, trusting, inside=inside, warn=not id)  # nobody mends a run directory's
     if id:
@@ -95,7 +97,7 @@ def json_schema() -> dict[str, Any]:
 def _read_file(
     file: Path, overrides: tuple[str, ...], trust: bool, trusting: str, *, inside: Path | None = None, warn: bool = True
 ) -> Recipe:
-    """The recipe in one file; `trusting` is the command that runs the user's recipe with `--trust`."""
+    """The recipe in one file; `trusting` states how to run it if it is trusted."""
     root = yaml12.compose(yaml12.read_text(file, inside=inside), str(file))
     if not isinstance(root, yaml.MappingNode):
         raise RecipeError(f"{file}: not a mapping; a recipe consists of sections such as `student:`")

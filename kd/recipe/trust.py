@@ -37,13 +37,13 @@ def nearly_trusted(text: str) -> str:
     return f"did you mean '{near[0]}.{shorten(name)}'?" if near else ""
 
 
-def untrusted(data: Any, positions: Mapping[Path_, Position], command: str) -> list[Mistake]:
+def untrusted(data: Any, positions: Mapping[Path_, Position], fix: str) -> list[Mistake]:
     """One mistake that lists all components outside `TRUSTED` in a recipe's plain data, if there are any.
 
     Args:
         data: the recipe, not yet checked.
         positions: of every key in it.
-        command: the command that runs the recipe with `--trust`.
+        fix: what to do if the recipe is trusted.
     """
     named = {path: reduce(getitem, path, data) for path in positions if path[-1:] == ("use",)}
     foreign = {
@@ -57,5 +57,5 @@ def untrusted(data: Any, positions: Mapping[Path_, Position], command: str) -> l
     listed = ", ".join(f"'{shorten(text)}'" + (f" ({hint})" if hint else "") for text, hint in hints.items())
     first = next(iter(foreign))
     are = "is" if len(hints) == 1 else "are"
-    what = f"{listed} would be imported, but {are} not part of kd; if you trust this recipe: {command}"
+    what = f"{listed} would be imported, but {are} not part of kd; {fix}"
     return [Mistake(positions[first], first, what)]

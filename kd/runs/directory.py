@@ -83,6 +83,7 @@ def locked(run_dir: Path) -> Iterator[None]:
     lock = FileLock(run_dir / ".lock")
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
+        _refuse_links(run_dir)
         lock.acquire(timeout=0)
     except Timeout:
         name = read_text(owner, "the name of a process", StorageError) if owner.is_file() else "another process"
@@ -95,3 +96,10 @@ def locked(run_dir: Path) -> Iterator[None]:
     finally:
         owner.unlink(missing_ok=True)
         lock.release()
+
+
+def _refuse_links(run_dir: Path) -> None:
+    """Refuse to write through links to files: in a stranger's run directory, `log.txt` may lead anywhere."""
+    for file in run_dir.iterdir():
+        if file.is_symlink() and not file.is_dir():
+            raise StorageError(f"{file}: a link, and this run would write to what it leads to; remove it")

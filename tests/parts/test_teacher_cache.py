@@ -308,3 +308,11 @@ def test_the_sums_are_those_of_the_formula_and_in_the_keys_of_a_cached_teachers_
     assert batch.keys[:, 2].tolist() == [pixel_sum(image) for image in batch.images]
     for other in (baseline_of(recipe), read(tmp_path, "cache=null")):
         assert next(stream(assemble(other, runs=tmp_path / "runs", seed=0), seed=0)).keys.shape == (4, 2)
+
+
+def test_a_link_in_a_cache_folder_is_not_written_through(tmp_path):
+    (tmp_path / "private").write_text("mine")
+    (tmp_path / "a.maps").symlink_to(tmp_path / "private")
+    with pytest.raises(OSError, match="symbolic link"):
+        teacher_cache._sized(tmp_path / "a.maps", 64)
+    assert (tmp_path / "private").read_text() == "mine"

@@ -1,0 +1,128 @@
+"""A stranger's run directory is compared as data: nothing is followed out of it, and its words are no commands."""
+
+import json
+import shlex
+
+import pytest
+
+from kd.cli import main
+from kd.compare.gather import gather
+from kd.compare.predictions import run_texts
+from kd.errors import StorageError
+from kd.runs import locked, read_counts, read_environment, read_metrics, read_result, read_run_recipe, write_manifest
+from kd.storage import write_json
+
+SECRET = "correct horse battery staple"
+ESCAPE = "a\x1b[2Jb\nc\u202ed"
+SHOWN = r"a\x1b[2Jb\nc\u202ed"
+
+
+def forge(run_dir, name, **changed):
+    """Change a JSON file of a run, and write the manifest that fits it, as a stranger can."""
+    write_json(run_dir / name, json.loads((run_dir / name).read_text()) | changed)
+    result = json.loads((run_dir / "result.json").read_text())
+    write_manifest(run_dir, id=result["id"], seed=result["seed"])
+
+
+def test_links_in_a_run_are_not_followed_out_of_it(made, tmp_path):
+    run_dir, private = made.baseline(), tmp_path / "private"
+    private.write_text(f"secret: {SECRET}\n")
+    (run_dir / "manifest.json").unlink()
+    for name in ("recipe.yaml", "environment.json", "metrics.jsonl", "counts.npz", "result.json"):
+        (run_dir / name).unlink(missing_ok=True)
+        (run_dir / name).symlink_to(private)
+    texts = dict(run_texts([run_dir]))
+    why = f"a link that leads out of {run_dir}; put the file itself there"
+    assert set(texts.values()) == {f"{path}: {why}" for path in texts}
+    for read in (read_result, read_counts, read_run_recipe, read_environment):
+        with pytest.raises(ValueError, match=why):
+            read(run_dir)
+    with pytest.warns(UserWarning, match=why):
+        assert read_metrics(run_dir) == []
+
+
+def test_a_run_writes_through_no_link(made, tmp_path):
+    run_dir, private = made.baseline(), tmp_path / "private"
+    private.write_text(SECRET)
+    for name in (".lock", ".owner", "log.txt"):
+        (run_dir / name).symlink_to(private)
+        with (
+            pytest.raises(StorageError, match=rf"^{run_dir / name}: a link, and this run would write to "),
+            locked(run_dir),
+        ):
+            pass
+        (run_dir / name).unlink()
+    assert private.read_text() == SECRET
+    (tmp_path / "disk").mkdir()
+    (run_dir / "checkpoints").symlink_to(tmp_path / "disk")  # a folder on another disk is the user's choice
+    with locked(run_dir):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        ("kd run r.yaml a=b --trust --baseline --runs my runs", "kd run r.yaml a=b --runs my"),
+        ("kd run --tru 'r s.yaml' '--trust=1' $(id)=1", "kd run 'r s.yaml' '$(id)=1'"),
+        ("kd run r.yaml --runs --trust", "kd run r.yaml"),
+        ("kd run --trust", "kd run small_kl.yaml"),
+        ("rm -rf / #.yaml --trust", "kd run small_kl.yaml"),
+        ("kd run 'r.yaml", "kd run small_kl.yaml"),
+        (["kd"], "kd run small_kl.yaml"),
+    ],
+)
+def test_the_command_of_a_run_never_trusts(made, command, expected):
+    run_dir = made.student()
+    forge(run_dir, "environment.json", command=command)
+    (note,) = [note.text for note in gather([run_dir]).notes if note.kind == "no baseline"]
+    assert note.startswith(f"no baseline: the gain is unknown; {expected} --baseline adds it")
+    (note,) = [note.text for note in gather([run_dir], trust=True).notes if note.kind == "no baseline"]
+    assert f"; {expected} --trust --baseline adds it" in note  # the user's own, of this command
+
+
+def test_a_name_in_a_result_is_one_word_of_a_command(made):
+    run_dir = made.student(name="x; rm -rf ~ #-cccccccc")
+    forge(run_dir, "environment.json", command=None)
+    (note,) = [note.text for note in gather([run_dir]).notes if note.kind == "no baseline"]
+    command = note.partition("; ")[2].partition(" adds it")[0]
+    assert shlex.split(command) == ["kd", "run", "x; rm -rf ~ #.yaml", "--baseline"]
+
+
+def test_its_recipe_is_not_trusted_and_the_fix_has_none_of_its_words(made):
+    run_dir = made.baseline()
+    (run_dir / "recipe.yaml").write_text("student: {use: 'evil.py:Net'}\n")
+    forge(run_dir, "result.json")
+    with pytest.raises(ValueError, match=r"is not part of kd; if you trust it, add --trust$"):
+        read_run_recipe(run_dir)
+
+
+def test_a_private_run_that_a_result_names_is_not_shown(made, tmp_path, capsys):
+    private = type(made)(tmp_path / "private").write("big-aaaaaaaa", 95, network="teachers.Big")
+    (private / "recipe.yaml").write_text(SECRET)
+    run_dir = made.student()
+    teacher = json.loads((run_dir / "result.json").read_text())["teacher"]
+    forge(run_dir, "result.json", teacher=teacher | {"run": str(private)})
+    assert main(["compare", str(run_dir)]) == 0
+    assert SECRET not in (run_dir / "report.html").read_text()
+    assert SECRET not in capsys.readouterr().out
+
+
+def test_names_of_classes_runs_and_files_stay_in_their_line(made, trio, capsys):
+    trio()
+    for file in made.folder.glob("*/seed0/result.json"):
+        file.write_text(file.read_text().replace('"sky"', json.dumps(ESCAPE)))
+        forge(file.parent, file.name)
+    (made.folder / "small_kl-cccccccc").rename(made.folder / f"{ESCAPE}-cccccccc")
+    run_dir = made.folder / f"{ESCAPE}-cccccccc" / "seed0"
+    page = made.folder / "page.html"
+    assert main(["compare", str(run_dir), "--html", str(page)]) == 0
+    assert main(["list", "--runs", str(made.folder)]) == 0
+    captured = capsys.readouterr()
+    for text in (captured.out, captured.err, page.read_text(encoding="utf-8")):
+        assert all(line.isprintable() for line in text.split("\n"))
+    assert captured.out.count(SHOWN) >= 2  # a class and a run
+    assert f'<th scope="row">{SHOWN}</th>' in page.read_text() or SHOWN in page.read_text()
+    assert main(["compare", str(run_dir), "--json", "--no-page"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.isascii()
+    assert json.loads(printed)["classes"][0] == ESCAPE
