@@ -16,7 +16,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kd.constants import IGNORE, __version__
+from kd.constants import IGNORE, RESULTS_REVISION, __version__
 
 if TYPE_CHECKING:
     from torch import nn
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "IGNORE",
+    "RESULTS_REVISION",
     "RunResult",
     "__version__",
     "adapters",
@@ -69,6 +70,7 @@ def run(
     runs: str | os.PathLike[str] = "runs",
     baseline: bool = False,
     fresh: bool = False,
+    accept_inputs: bool = False,
     quiet: bool = False,
 ) -> RunResult:
     """Train the runs of a recipe, its teacher first; the same call resumes runs that an earlier one left unfinished.
@@ -79,7 +81,8 @@ def run(
         trust: whether the recipe may import components from outside kd, a file beside it included.
         runs: where run directories are.
         baseline: train the same student without its teacher too.
-        fresh: move this recipe's run directories aside and start over; the teacher's stay.
+        fresh: move this recipe's run directories aside and start over; the teacher's stay unless its inputs differ.
+        accept_inputs: keep or resume runs although their images, labels, classes or teacher have changed; mark them.
         quiet: print nothing.
 
     Returns:
@@ -87,6 +90,7 @@ def run(
 
     Raises:
         RecipeError: the recipe is wrong; the message lists every mistake with its place.
+        InputsError: a run was made from other inputs; `fresh` or `accept_inputs` decides what becomes of it.
         DataError: the data cannot be read.
         DivergedError: a loss is not finite.
         StoppedError: a signal stopped the run; the same call resumes it.
@@ -102,7 +106,9 @@ def run(
     checked = read_recipe(Path(recipe), overrides, trust=trust)
     Maker(checked).check()
     say = _silent if quiet else console.say
-    run_dirs = run_recipe(checked, runs=Path(runs), baseline=baseline, fresh=fresh, say=say, quiet=quiet)
+    run_dirs = run_recipe(
+        checked, runs=Path(runs), baseline=baseline, fresh=fresh, accept_inputs=accept_inputs, say=say, quiet=quiet
+    )
     results = tuple(map(read_result, run_dirs))
     seeds = len(checked.train.seeds)
     return RunResult(tuple(run_dirs[:seeds]), results[:seeds], tuple(run_dirs[seeds:]), results[seeds:])

@@ -1,6 +1,7 @@
 """The exceptions for what users can cause, and helpers for their messages: where, what with both values, the fix.
 
     RecipeError         2   a recipe or a command line
+    InputsError         2   a run was made from other inputs: the command line must decide
     DataError           3   images, labels
     DivergedError       4   the loss is not finite
     NoCheckpointError   5   no checkpoint is valid
@@ -49,6 +50,25 @@ class RecipeError(_UserError):
     """All mistakes in one recipe, usually as `file:line:column: path: what; did you mean …`."""
 
     exit_status = 2
+
+
+class InputsError(RecipeError):
+    """A run was made from other inputs than those that are there now: other images, labels, classes or teacher.
+
+    Args:
+        run_dir: the run directory.
+        what: the difference, in words.
+        command: the command that found it.
+    """
+
+    def __init__(self, run_dir: Path, what: str, command: str) -> None:
+        super().__init__(
+            f"{run_dir}: {what}; {command} --fresh trains it again, {command} --accept-inputs keeps it and marks it"
+        )
+        self.run_dir, self.what, self.command = run_dir, what, command
+
+    def __reduce__(self) -> tuple[type["InputsError"], tuple[Path, str, str]]:
+        return InputsError, (self.run_dir, self.what, self.command)  # other ranks get a copy
 
 
 class DataError(_UserError):

@@ -26,7 +26,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The recipe, what else is trained, and for how long."""
     add_recipe(parser)
     parser.add_argument("--baseline", action="store_true", help="also train the same student without distillation")
-    parser.add_argument("--fresh", action="store_true", help="move this recipe's run directories aside and start over")
+    again = parser.add_mutually_exclusive_group()
+    again.add_argument("--fresh", action="store_true", help="move this recipe's run directories aside and start over")
+    again.add_argument(
+        "--accept-inputs",
+        action="store_true",
+        help="keep or resume runs although their images, labels, classes or teacher have changed, and mark them",
+    )
     parser.add_argument(
         "--smoke", action="store_true", help="train, resume, score and compare a few steps in a temporary folder"
     )
@@ -72,7 +78,13 @@ def run(arguments: argparse.Namespace) -> None:
             arguments.settled = [f"train.epochs={epochs}", "train.steps=null"] if epochs else []
             opened.say(f"--budget: {' '.join(arguments.settled) or 'nothing is left to train'}")
             recipe = opened.with_epochs(recipe, epochs) if epochs else recipe
-        opened.train(recipe, fresh=arguments.fresh, baseline=arguments.baseline, wait=not arguments.no_wait)
+        opened.train(
+            recipe,
+            fresh=arguments.fresh,
+            accept_inputs=arguments.accept_inputs,
+            baseline=arguments.baseline,
+            wait=not arguments.no_wait,
+        )
 
 
 def _smoke(recipe: "Recipe") -> None:

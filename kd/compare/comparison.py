@@ -66,6 +66,7 @@ class Note(NamedTuple):
         "one class",
         "best step",
         "one seed",
+        "inputs",
     ]
     text: str
 
@@ -86,6 +87,8 @@ class Entry:
     images_per_second: float | None = None  # in training, the mean over seeds
     peak_memory: int | None = None  # bytes, the highest of all seeds
     select: str = "last"  # which weights were scored: "last" or "best"
+    marks: tuple[str, ...] = ()  # on the inputs of its runs: what was accepted, what was not recorded
+    data: tuple[str, ...] = ()  # digests of the images and labels that were scored, one a seed; empty: not recorded
     teacher: str | None = None  # key of the teacher's entry
     baseline: str | None = None  # key of the baseline's entry; None where no baseline has finished
 
@@ -140,6 +143,7 @@ class Comparison:
     images: int
     notes: tuple[Note, ...]
     trust: bool = False  # whether code that the runs' recipes name may be imported
+    other_data: tuple[str, ...] = ()  # a line for each network that was scored on other files than the first
 
     def get(self, key: str | None) -> Entry | None:
         """The entry of that key."""

@@ -3,7 +3,7 @@
 import os
 import shlex
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -13,9 +13,10 @@ from kd.compare.comparison import ORDER, SPLIT, Comparison, Entry, Note, Role, l
 from kd.compare.listing import by_seed
 from kd.compare.results import Results
 from kd.errors import RecipeError, StorageError
+from kd.inputs import differing_files, read_inputs
 from kd.recipe import Recipe, read_recipe
 from kd.recipe.shipped import name_of
-from kd.runs import Result, SplitResult, TeacherResult, is_finished, read_environment, run_directory
+from kd.runs import Result, SplitResult, TeacherResult, is_finished, read_environment, run_command, run_directory
 from kd.units import duration
 
 Target = str | os.PathLike[str] | Recipe  # a recipe or its file; or a run directory, of one seed or of all
@@ -81,7 +82,9 @@ def gather(
     ordered = sorted(entries.values(), key=lambda entry: ORDER.index(entry.role))
     _comparable(ordered)
     first = ordered[0].splits[0]
-    comparison = Comparison(tuple(ordered), tuple(first.classes), first.images, (), trust)
+    comparison = Comparison(
+        tuple(ordered), tuple(first.classes), first.images, (), trust, other_data=tuple(_on_other_data(ordered))
+    )
     notes = [*reader.notes(), *_notes_on_scores(comparison), *notes]
     notes.sort(key=lambda note: note.kind == "no baseline")  # these last
     return replace(comparison, notes=tuple(notes))
@@ -114,8 +117,7 @@ def _of_directory(path: Path, trust: bool) -> _Group:
 
 def _of_recipe(recipe: Recipe, runs: Path) -> _Group:
     name = str(name_of(recipe.file))
-    options = [*([] if runs == Path("runs") else ["--runs", str(runs)]), *(["--trust"] if recipe.trust else [])]
-    command = shlex.join(["kd", "run", name, *recipe.overrides, *options])
+    command = run_command(recipe, runs)
     run_dirs = {seed: run_directory(recipe, runs, seed) for seed in recipe.train.seeds}
     finished = [run_dir for run_dir in run_dirs.values() if is_finished(run_dir)]
     if not finished:
@@ -160,6 +162,8 @@ def _entry(role: Role, run_dirs: Sequence[Path], results: Sequence[Result]) -> E
         images_per_second=statistics.fmean(result.images_per_second for result in results),
         peak_memory=max((result.peak_memory for result in results if result.peak_memory is not None), default=None),
         select=results[0].select,
+        marks=tuple(dict.fromkeys(mark for result in results for mark in result.marks)),
+        data=tuple(result.inputs.val if result.inputs else "" for result in results),
     )
 
 
@@ -202,6 +206,7 @@ def _teacher(results: Sequence[Result], folder: Path, entries: Mapping[str, Entr
         "network": first.network,
         "splits": tuple(val(teacher, folder) for teacher in teachers),
         "parameters": first.parameters,
+        "data": (),  # scored in the student's run
     }
     if run_dirs:
         entry = replace(_entry("teacher", run_dirs, of_teacher), **scored)
@@ -245,6 +250,34 @@ def _comparable(entries: Sequence[Entry]) -> None:
                     f"{reference.key} and {entry.key} cannot be compared: their {SPLIT} {what} differ "
                     f"({_short(wanted)} and {_short(value)}); compare runs that were scored on the same data"
                 )
+
+
+def _on_other_data(entries: Sequence[Entry]) -> Iterator[str]:
+    """A line for each entry that was scored on other images or labels than the first, as their inputs record them."""
+    scored = [
+        (entry, run_dir, digest)
+        for entry in entries
+        for run_dir, digest in zip(entry.run_dirs, entry.data, strict=False)
+        if digest
+    ]
+    reported: set[str] = set()
+    for entry, run_dir, digest in scored[1:]:
+        reference, reference_dir, expected = scored[0]
+        if digest != expected and entry.key not in reported:
+            reported.add(entry.key)
+            files = _files_that_differ(reference_dir, run_dir)
+            yield (
+                f"warning: {reference.key} and {entry.key} were scored on different {SPLIT} data ({files}); "
+                "their scores cannot be compared"
+            )
+
+
+def _files_that_differ(a: Path, b: Path) -> str:
+    try:
+        count = differing_files(*(read_inputs(run_dir).splits["val"] for run_dir in (a, b)))
+    except StorageError as error:
+        return str(error)
+    return f"{count} file{'s differ' if count > 1 else ' differs'}"
 
 
 def _short(value: object) -> str:
@@ -297,6 +330,9 @@ def _notes_on_scores(comparison: Comparison) -> list[Note]:
         if only := {names[0] for split in entry.splits if len(names := _predicted(split)) == 1}:
             line = f"{label} predicts only {' or '.join(sorted(only))}: it has learned almost nothing"
             notes.append(Note("one class", line))
+    for entry in comparison.entries:
+        if entry.marks:
+            notes.append(Note("inputs", f"{comparison.label(entry)}: {', '.join(entry.marks)}"))
     if best := [comparison.label(entry) for entry in comparison.entries if entry.select == "best"]:
         line = f"select: best ({', '.join(best)}): the step was chosen on these images, so the score is optimistic"
         notes.append(Note("best step", line))

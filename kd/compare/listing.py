@@ -24,6 +24,7 @@ class RunLine(NamedTuple):
     state: str  # "finished", "finished, not verified", "unfinished, step 120" or "damaged: why"
     miou: float | None  # a share; the latest of an unfinished run
     changed: datetime
+    marks: tuple[str, ...] = ()  # on the inputs of a finished run
 
 
 def by_seed(paths: Iterable[Path]) -> list[Path]:
@@ -81,7 +82,7 @@ def _line(run_dir: Path, result: Result | str | None, teachers: Container[str], 
         state = "finished" if result.format > OLD_FORMAT else "finished, not verified"
         split = val(result, run_dir)
         miou = scores(split.confusion).miou if split.against == "labels" else None
-        return RunLine(name, identifier, seed, role, state, miou, _time(run_dir / RESULT))
+        return RunLine(name, identifier, seed, role, state, miou, _time(run_dir / RESULT), result.marks)
     if isinstance(result, str):
         return RunLine(name, identifier, seed, role, f"damaged: {result}", None, _time(run_dir / RESULT, run_dir))
     step, miou_so_far = latest(run_dir)

@@ -9,6 +9,7 @@ from typing import Any
 
 from kd.compare.comparison import SCORES, SPLIT, Comparison, Entry, Figure, MetricFigures
 from kd.compare.listing import RunLine
+from kd.runs import NOT_RECORDED
 
 NOTHING = "–"
 
@@ -61,9 +62,9 @@ def short(network: str) -> str:
 
 
 def warnings(comparison: Comparison) -> list[str]:
-    """What a reader should know before any number: a teacher that cannot be expected to help."""
+    """What a reader should know before any number: other data, a teacher that cannot be expected to help."""
     pairs = {(entry.teacher, entry.baseline) for entry in comparison.of_role("student")}
-    lines = []
+    lines = list(comparison.other_data)
     for teacher, baseline in ((comparison.get(t), comparison.get(b)) for t, b in sorted(pairs, key=str)):
         if teacher is not None and baseline is not None and not is_gain(teacher.miou - baseline.miou):
             lines.append(
@@ -133,9 +134,10 @@ def _row(comparison: Comparison, entry: Entry) -> list[str]:
     title = entry.role if label == entry.role else f"{entry.role} {label}"
     seeds = f", {len(entry.splits)} seeds" if len(entry.splits) > 1 else ""
     best = ", best step" if entry.select == "best" else ""
+    mark = f", {_mark(entry.marks)}" if entry.marks else ""
     metrics = [entry.metrics.get(name) for name in comparison.metrics]
     return [
-        f"{title}{seeds}{best}",
+        f"{title}{seeds}{best}{mark}",
         short(entry.network),
         spread(entry.figure("miou")),
         spread(entry.figure("pixel_accuracy")),
@@ -147,6 +149,11 @@ def _row(comparison: Comparison, entry: Entry) -> list[str]:
         minutes(entry.seconds),
         NOTHING if entry.images_per_second is None else f"{entry.images_per_second:.1f}",
     ]
+
+
+def _mark(marks: Sequence[str]) -> str:
+    """The marks on the inputs of a run in two or three words; a note has the rest."""
+    return marks[0] if marks == (NOT_RECORDED,) else "other inputs"
 
 
 def class_rows(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
@@ -206,6 +213,7 @@ def _entry_json(comparison: Comparison, entry: Entry) -> dict[str, Any]:
         "runs": [str(run_dir) for run_dir in entry.run_dirs],
         "seeds": list(entry.seeds),
         "select": entry.select,
+        "inputs": list(entry.marks),
         **{name: _figure_json(entry.figure(name)) for name in SCORES},
         "iou": {name: _scaled(iou) for name, iou in zip(comparison.classes, entry.iou, strict=True)},
         "metrics": {label: _metric_json(metric) for label, metric in entry.metrics.items()},
@@ -253,7 +261,7 @@ def list_rows(lines: Sequence[RunLine]) -> tuple[list[str], list[list[str]]]:
             line.id,
             str(line.seed),
             line.role,
-            line.state,
+            f"{line.state}, {_mark(line.marks)}" if line.marks else line.state,
             percent(line.miou),
             f"{line.changed:%Y-%m-%d %H:%M}",
         ]

@@ -74,6 +74,10 @@ class CamVid:
         assert mask is not None
         return read_labels(mask, _MEANING, turn)
 
+    def files(self, index: int) -> tuple[Path, ...]:
+        """The frame and its mask."""
+        return self.pairs[index].files
+
 
 _MEANING = Meaning(
     CamVid.class_names,

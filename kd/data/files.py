@@ -21,6 +21,11 @@ class Pair(NamedTuple):
     mask: Path | None  # None: no labels
     turn: int = UPRIGHT  # the EXIF orientation of a mask that was drawn on the turned pixels of its image
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The image, and the mask if there is one."""
+        return (self.image,) if self.mask is None else (self.image, self.mask)
+
 
 class Pairs(NamedTuple):
     """The pairs of a split, and the headers of its masks."""

@@ -118,6 +118,10 @@ class Folders:
         except UnknownCodesError as error:
             raise in_split(error, self.pairs, self._meaning) from None
 
+    def files(self, index: int) -> tuple[Path, ...]:
+        """The image, and its mask if there is one."""
+        return self.pairs[index].files
+
 
 def _others(layout: Layout, split: str) -> Sequence[Pair]:
     """The pairs of the other splits, those that exist."""

@@ -1,5 +1,7 @@
 """Shapes: a synthetic dataset drawn in memory, which the demo, the tests and the docs use offline."""
 
+from pathlib import Path
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -68,6 +70,10 @@ class Shapes:
         if index not in self.drawn:
             self.drawn[index] = self._sample(index)
         return self.drawn[index]
+
+    def files(self, index: int) -> tuple[Path, ...]:
+        """None: images are drawn."""
+        return ()
 
     def _sample(self, index: int) -> Sample:
         rng = np.random.default_rng((self.seed, _SPLITS.index(self.split), index))

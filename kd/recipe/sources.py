@@ -5,6 +5,7 @@ The code of `file.py` includes the modules beside it that it imports, found in i
 
 import ast
 import hashlib
+import os
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -98,7 +99,7 @@ def read_code(file: Path) -> Code:
     Raises:
         RecipeError: one of them cannot be read; there are more than `MAX_MODULES`.
     """
-    file = file.absolute()
+    file = Path(os.path.abspath(file))
     modules: dict[str, bytes] = {}
     waiting = [file]
     while waiting:

@@ -7,6 +7,8 @@ runs/<recipe's stem>-<id>/seed<k>/
     metrics.jsonl        one line per report, with its step
     events.out.tfevents  TensorBoard
     checkpoints/         see kd.train.checkpoint
+    inputs.json          what the run read, by content, see kd.inputs
+    sources/             copies of the recipe's `file.py` and of what it imports beside it
     teacher.json         the teacher's score on the same images
     student.safetensors  the finished network's weights, see kd.parts.trained
     counts.npz           each image's counts in the final score
@@ -14,21 +16,32 @@ runs/<recipe's stem>-<id>/seed<k>/
     manifest.json        the SHA-256 of the others, see kd.manifest; with it the run is finished
 """
 
-from kd.runs.directory import is_finished, locked, read_run_recipe, run_directory, teacher_directories
+from kd.runs.directory import (
+    is_finished,
+    locked,
+    read_run_recipe,
+    run_command,
+    run_directory,
+    teacher_directories,
+)
 from kd.runs.environment import ENVIRONMENT, Environment, read_environment
 from kd.runs.metrics import latest, read_metrics
 from kd.runs.result import (
+    NOT_RECORDED,
     OLD_FORMAT,
     Against,
     ImageCounts,
     MetricResult,
     Result,
+    ResultInputs,
     SplitResult,
     TeacherResult,
+    forget_teacher_score,
     has_teacher_score,
     read_counts,
     read_result,
     read_teacher_score,
+    replace_inputs,
     write_manifest,
     write_result,
     write_teacher_score,
@@ -36,14 +49,17 @@ from kd.runs.result import (
 
 __all__ = [
     "ENVIRONMENT",
+    "NOT_RECORDED",
     "OLD_FORMAT",
     "Against",
     "Environment",
     "ImageCounts",
     "MetricResult",
     "Result",
+    "ResultInputs",
     "SplitResult",
     "TeacherResult",
+    "forget_teacher_score",
     "has_teacher_score",
     "is_finished",
     "latest",
@@ -54,6 +70,8 @@ __all__ = [
     "read_result",
     "read_run_recipe",
     "read_teacher_score",
+    "replace_inputs",
+    "run_command",
     "run_directory",
     "teacher_directories",
     "write_manifest",

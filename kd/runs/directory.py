@@ -3,6 +3,7 @@
 import os
 import platform
 import re
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,9 +11,12 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from kd.errors import LockedError, StorageError
+from kd.inputs import has_inputs, read_copies, read_inputs
 from kd.manifest import MANIFEST, RESULT, read_manifest, read_verified
 from kd.reading import read_bytes, read_text
 from kd.recipe import Recipe, read_recipe
+from kd.recipe.shipped import name_of
+from kd.recipe.sources import Code, Sources
 
 
 def run_directory(recipe: Recipe, runs: Path, seed: int) -> Path:
@@ -50,15 +54,28 @@ def _needs_manifest(result: Path) -> bool:
 
 
 def read_run_recipe(run_dir: Path, *, trust: bool = False) -> Recipe:
-    """Read the recipe in a run directory; no file that it names is opened.
+    """Read the recipe in a run directory, with its code as the run keeps it; no other file that it names is opened.
 
     Raises:
         RecipeError: the recipe is missing or wrong, or names code that is not trusted.
-        StorageError: it is not the one that the finished run was trained by.
+        StorageError: it is not the one that the finished run was trained by; or its inputs, or its code, are damaged.
     """
     if read_manifest(run_dir) is not None:
         read_verified(run_dir, "recipe.yaml")
-    return read_recipe(run_dir / "recipe.yaml", trust=trust, id=run_dir.parent.name.rpartition("-")[2])
+    sources = Sources()
+    if has_inputs(run_dir):
+        inputs = read_inputs(run_dir)
+        code = {file: Code(Path(file), modules) for file, modules in read_copies(run_dir, inputs).items()}
+        sources = Sources(code, inputs.files)
+    identifier = run_dir.parent.name.rpartition("-")[2]
+    return read_recipe(run_dir / "recipe.yaml", trust=trust, id=identifier, sources=sources)
+
+
+def run_command(recipe: Recipe, runs: Path, *options: str) -> str:
+    """The `kd run …` of a recipe."""
+    folder = [] if runs == Path("runs") else ["--runs", str(runs)]
+    trust = ["--trust"] if recipe.trust else []
+    return shlex.join(["kd", "run", str(name_of(recipe.file)), *recipe.overrides, *folder, *trust, *options])
 
 
 def teacher_directories(recipe: Recipe, runs: Path) -> list[Path]:

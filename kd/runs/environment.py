@@ -18,6 +18,7 @@ class Environment(BaseModel):
 
     command: str = ""
     versions: dict[str, str] = {}
+    git: dict[str, str | None] = {}
     in_channels: Annotated[int, Field(ge=1)]
 
 

@@ -17,12 +17,14 @@ from pydantic_core import core_schema
 
 from kd.checked import STRICT, Count, checked, read_sealed, seal
 from kd.errors import StorageError
+from kd.inputs import Inputs, write_inputs
 from kd.manifest import MANIFEST, RESULT, Id, Sha256, again, check_owner, manifest_of, read_manifest, read_verified
 from kd.storage import write_atomic, write_json
 
 FORMAT: Final = 2  # of result.json, which has a manifest.json beside it
 OLD_FORMAT = 1  # of kd 0.1 and 0.2, without a manifest
 
+NOT_RECORDED = "inputs not recorded"  # by version 0.2 and earlier
 COUNTS, TEACHER = "counts.npz", "teacher.json"
 
 Counts = NDArray[np.int64]
@@ -121,6 +123,18 @@ class TeacherResult:
     splits: dict[str, SplitResult]
 
 
+class ResultInputs(NamedTuple):
+    """What `result.json` keeps of `inputs.json`, so that tables need not read it."""
+
+    train: Sha256 | Literal[""]  # of the split's files, in hex digits; empty if they were not recorded
+    val: Sha256 | Literal[""]
+    revision: int  # `kd.RESULTS_REVISION` of the kd that trained
+    marks: tuple[str, ...] = ()  # accepted differences, and files that changed in training
+
+
+ResultInputs.__pydantic_config__ = STRICT  # type: ignore[attr-defined]  # not a field
+
+
 @dataclass(frozen=True)
 class Result:
     """The content of a finished run's `result.json`."""
@@ -142,7 +156,13 @@ class Result:
     peak_memory: Count | None  # bytes, over all sessions, see kd.memory; None where it is not measured
     versions: dict[str, str]
     remarks: list[str] = field(default_factory=list)  # on how its networks started; tables repeat them
+    inputs: ResultInputs | None = None  # None: version 0.2 or earlier did not record them
     format: Literal[1, 2] = FORMAT
+
+    @property
+    def marks(self) -> tuple[str, ...]:
+        """What every table says about the inputs of the run."""
+        return (NOT_RECORDED,) if self.inputs is None else self.inputs.marks
 
 
 def write_result(run_dir: Path, result: Result) -> None:
@@ -157,6 +177,9 @@ def write_result(run_dir: Path, result: Result) -> None:
         write_atomic(run_dir / COUNTS, file.getbuffer())
     teacher = result.teacher
     content = vars(result) | {"splits": _plain_splits(result.splits)}
+    del content["inputs"]
+    if result.inputs is not None:
+        content["inputs"] = result.inputs._asdict()
     if teacher is not None:
         content |= {"teacher": vars(teacher) | {"splits": _plain_splits(teacher.splits)}}
     if not result.remarks:
@@ -190,6 +213,23 @@ def read_result(run_dir: Path) -> Result:
         raise StorageError(f"{run_dir / MANIFEST}: missing, so {RESULT} cannot be verified; {again(run_dir)}")
     check_owner(run_dir, RESULT, result.id, result.seed)
     return result
+
+
+def replace_inputs(run_dir: Path, inputs: Inputs, in_result: ResultInputs) -> None:
+    """Replace what a finished run has recorded of its inputs, in `inputs.json`, `result.json` and the manifest.
+
+    Raises:
+        StorageError: a file of the run is damaged, or cannot be written.
+        WeightsError: the weights are damaged.
+    """
+    result, manifest = read_result(run_dir), read_manifest(run_dir)
+    for name in manifest.files if manifest else ():  # a new manifest must not vouch for damaged files
+        read_verified(run_dir, name)
+    content = checked(read_verified(run_dir, RESULT), dict[str, Any], str(run_dir / RESULT))
+    write_inputs(run_dir, inputs)
+    write_json(run_dir / RESULT, content | {"inputs": in_result._asdict()})
+    if manifest is not None:
+        write_manifest(run_dir, id=result.id, seed=result.seed)
 
 
 def read_counts(run_dir: Path) -> dict[str, ImageCounts]:
@@ -237,6 +277,11 @@ def write_teacher_score(run_dir: Path, split: SplitResult, *, id: str, seed: int
 def has_teacher_score(run_dir: Path) -> bool:
     """Whether the run has a `teacher.json`."""
     return (run_dir / TEACHER).is_file()
+
+
+def forget_teacher_score(run_dir: Path) -> None:
+    """Remove `teacher.json`: the teacher is scored again."""
+    (run_dir / TEACHER).unlink(missing_ok=True)
 
 
 def read_teacher_score(run_dir: Path, *, id: str, seed: int) -> SplitResult | None:

@@ -11,6 +11,7 @@ from kd.parts.roles import to_device
 from kd.parts.stream import stream
 from kd.parts.teacher_cache import CachedTeacher
 from kd.recipe import Recipe, first_seed
+from kd.runs import run_command
 from kd.train.session import run_recipe
 from kd.train.signals import stopping
 from kd.train.start import step_teacher
@@ -38,7 +39,9 @@ def fill_cache(recipe: Recipe, *, runs: Path, say: Say = console.say) -> list[Pa
     if recipe.cache is None or recipe.teacher is None:
         raise RecipeError(f"{recipe.file}: nothing to cache; the recipe needs a `teacher`, and `cache: {{views: 4}}`")
     if recipe.teacher_recipe is not None:
-        run_recipe(first_seed(recipe.teacher_recipe), runs=runs, role="teacher", say=say)
+        run_recipe(
+            first_seed(recipe.teacher_recipe), runs=runs, role="teacher", command=run_command(recipe, runs), say=say
+        )
     return [_fill(recipe, runs, seed, say) for seed in recipe.train.seeds]
 
 

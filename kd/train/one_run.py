@@ -16,9 +16,10 @@ from kd.parts.assemble import Parts
 from kd.parts.stream import stream
 from kd.parts.trained import write_weights
 from kd.recipe import baseline_of
-from kd.runs import Result, SplitResult, TeacherResult, run_directory, write_result
+from kd.runs import Result, ResultInputs, SplitResult, TeacherResult, run_directory, write_result
 from kd.scoring import reestimate_batchnorm
 from kd.train.checkpoint import Checkpoints
+from kd.train.description import Description
 from kd.train.evaluation import Evaluations, score_network
 from kd.train.guard import Guard
 from kd.train.loop import train
@@ -44,6 +45,7 @@ def train_run(
     seed: int,
     role: str,
     teacher: TeacherResult | None,
+    description: Description | None,
     stop: Stop,
     say: Say,
     quiet: bool,
@@ -56,6 +58,7 @@ def train_run(
         seed: of the images and of dropout.
         role: the role of the network that the result records.
         teacher: the teacher's scores, for the result.
+        description: of the run, on rank 0, which has written it.
         stop: whether a signal has arrived.
         say: takes the lines for the user.
         quiet: no live line.
@@ -79,11 +82,13 @@ def train_run(
     else:
         progress = Progress({})
     run = start(parts, seed=seed, step=step, waiting=stop.waiting)
-    watch = _watch(parts, run, run_dir, checkpoints, progress, stop)
+    watch = _watch(parts, run, run_dir, checkpoints, progress, description, stop)
     # Dropout draws the same numbers with and without distillation, whatever was drawn to build the parts.
     torch.manual_seed(seed + 1 + (distributed.rank() << 32))
     for line in restore(run, watch, state) if state else []:
         say(f"  {line}")
+    if description is not None:
+        description.record.follow(lambda: run.step)
     try:
         _begin(run, watch)
         if watch.save_seconds > SLOW_SAVE:
@@ -100,12 +105,17 @@ def train_run(
         name = "final/miou" if final.against == "labels" else "final/agreement"
         progress.scalars(run.step, {name: scores(final.confusion).miou})
         progress.pictures(run.step, lambda: pictures(parts, final, "final"))
+        if distributed.first(lambda: description is not None and description.is_lost):
+            save(run, watch, best=False, needed=True)  # and report it
     finally:
         progress.close()
+        if description is not None:
+            description.record.close()
     distributed.first(lambda: write_weights(run_dir, parts.network, run=owner))
     if parts.averages_teach:
         teacher = _average_as_teacher(parts, stop)
-    result = _result(parts, run_dir, seed, role, teacher, final, run.step, watch)
+    inputs = distributed.first(lambda: None if description is None else description.finished(run.step))
+    result = _result(parts, run_dir, seed, role, teacher, final, run.step, watch, inputs)
     distributed.first(lambda: write_result(run_dir, result))
     if parts.recipe.train.checkpoints == "unfinished":  # a finished run is not resumed
         distributed.first(checkpoints.remove)
@@ -113,7 +123,13 @@ def train_run(
 
 
 def _watch(
-    parts: Parts, run: TrainState, run_dir: Path, checkpoints: Checkpoints, progress: Progress, stop: Stop
+    parts: Parts,
+    run: TrainState,
+    run_dir: Path,
+    checkpoints: Checkpoints,
+    progress: Progress,
+    description: Description | None,
+    stop: Stop,
 ) -> Watch:
     """What happens between the steps, as the recipe sets it."""
     recipe = parts.recipe
@@ -138,6 +154,7 @@ def _watch(
         readback=Readback(parts.precision.device),
         graph=step_graph(parts, run),
         stop=stop,
+        description=description,
         checkpoints=checkpoints,
         save_every=as_steps(recipe.train.save_every, parts.steps),
         network=f"{recipe.student.use}, {len(parts.train.class_names)} classes",
@@ -200,10 +217,11 @@ def _result(
     final: SplitResult,
     steps: int,
     watch: Watch,
+    inputs: ResultInputs | None,
 ) -> Result:
     recipe, seconds = parts.recipe, watch.seconds()
     return Result(
-        id=recipe.id,
+        id=run_dir.parent.name.rpartition("-")[2],  # the old one, in the directory of an old version
         name=recipe.stem,
         seed=seed,
         role=role,
@@ -218,4 +236,5 @@ def _result(
         peak_memory=watch.peak_memory(parts.precision.device),
         versions=versions(),
         remarks=parts.notes.remarks,
+        inputs=inputs,
     )

@@ -56,9 +56,9 @@ def save(run: TrainState, watch: Watch, *, best: bool, needed: bool) -> None:
             f"step {run.step}: NaN in the {' and the '.join(with_nan)}, not saved; "
             f"the last checkpoint is good; {ADVICE}"
         )
-    began = time.monotonic()
+    began, lost = time.monotonic(), False
     try:
-        distributed.first(lambda: checkpoints.save(state, step=run.step, best=best))
+        lost = distributed.first(lambda: _write(checkpoints, state, watch, best=best))
     except StorageError as error:
         if needed:
             raise
@@ -66,6 +66,23 @@ def save(run: TrainState, watch: Watch, *, best: bool, needed: bool) -> None:
             watch.evaluations.forget_best()
         warnings.warn(f"{error}; the next save tries again", stacklevel=2)
     watch.save_seconds = time.monotonic() - began
+    if lost:
+        raise StorageError(
+            f"{checkpoints.folder.parent}: was removed while the run trained; its recipe, its inputs and a checkpoint "
+            f"of step {run.step} are there again, its curves are lost; the same command resumes the run"
+        )
+
+
+def _write(checkpoints: Checkpoints, state: dict[str, Any], watch: Watch, *, best: bool) -> bool:
+    """Write the state, after the inputs that it was trained on; whether the run directory had been removed."""
+    description = watch.description
+    lost = description is not None and description.is_lost
+    if description is not None:
+        if lost:
+            description.write()
+        description.record.save(state["step"])
+    checkpoints.save(state, step=state["step"], best=best)
+    return lost
 
 
 def restore(run: TrainState, watch: Watch, state: dict[str, Any]) -> list[str]:

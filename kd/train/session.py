@@ -1,37 +1,42 @@
 """The runs of one command: the teacher first, then the seeds of the recipe, then its baseline."""
 
 import json
-import shlex
-import sys
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from kd import console, distributed
-from kd.checkout import commit_of, state_of_kd
 from kd.console import Say
 from kd.data.dataset import FirstImages
-from kd.errors import LockedError, NotDeterministicError, RecipeError, StorageError
-from kd.machine import deterministic, hardware, slow_path, versions
+from kd.errors import DataError, InputsError, LockedError, NotDeterministicError, RecipeError, StorageError
+from kd.machine import deterministic, slow_path
 from kd.memory import restart_peak
 from kd.parts.assemble import Parts, assemble, with_length_of, with_trained_teacher
 from kd.parts.data import Data
 from kd.parts.dry_run import dry_run
 from kd.parts.meeting import meet
-from kd.recipe import Recipe, baseline_of, first_seed, to_yaml
-from kd.runs import is_finished, locked, read_environment, read_result, run_directory
-from kd.storage import sweep, write_atomic, write_json
+from kd.recipe import Recipe, baseline_of, first_seed
+from kd.runs import (
+    forget_teacher_score,
+    is_finished,
+    locked,
+    read_result,
+    replace_inputs,
+    run_command,
+    run_directory,
+    teacher_directories,
+)
+from kd.train.description import changed_environment, describe
 from kd.train.evaluation import headline, score_teacher
+from kd.train.inputs import Record, accepted, compare, find, in_result
 from kd.train.one_run import train_run
 from kd.train.signals import Stop, stopping
 from kd.train.sinks.log_file import logged
-from kd.types import IGNORE
 from kd.units import duration
 
 POLL = 1.0  # seconds between two attempts to lock a run that another process trains
@@ -43,10 +48,12 @@ def run_recipe(
     *,
     runs: Path,
     fresh: bool = False,
+    accept_inputs: bool = False,
     baseline: bool = False,
     role: str | None = None,
     wait: bool = True,
     smoke: int | None = None,
+    command: str = "",
     say: Say = console.say,
     quiet: bool = False,
 ) -> list[Path]:
@@ -55,11 +62,13 @@ def run_recipe(
     Args:
         recipe: checked in shape and calls.
         runs: where run directories are.
-        fresh: first move this recipe's old run directories aside; its teacher's stay.
+        fresh: first move this recipe's run directories aside, and its teacher's if that was made from other inputs.
+        accept_inputs: keep runs that were made from other inputs than those that are there now, and mark them.
         baseline: train the baseline too.
         role: the role of the network that the result records; None: "student" with distillation, else "baseline".
         wait: whether to wait while another process trains the teacher or the baseline that this recipe needs.
         smoke: number of batches to score in a trial run, which takes its teacher as it is built.
+        command: the user's, for messages; empty: the `kd run` of this recipe.
         say: takes the lines for the user.
         quiet: no live line.
 
@@ -67,12 +76,15 @@ def run_recipe(
         The run directories of the recipe, one per seed; then the baseline's.
 
     Raises:
+        InputsError: a run was made from other inputs, and neither `fresh` nor `accept_inputs` is given.
         LockedError: another process trains this recipe; or its teacher or baseline, and `wait` is False.
         StoppedError: a signal arrived; the same call resumes.
         PeerLostError: another process under torchrun died.
     """
     with session(recipe, runs=runs, smoke=smoke, say=say, quiet=quiet) as opened:
-        return opened.train(recipe, fresh=fresh, baseline=baseline, role=role, wait=wait)
+        return opened.train(
+            recipe, fresh=fresh, accept_inputs=accept_inputs, baseline=baseline, role=role, wait=wait, command=command
+        )
 
 
 @contextmanager
@@ -114,6 +126,7 @@ class Session:
     _met: set[str] = field(default_factory=set)  # ids of the recipes that have met their real images
     _data: dict[str, Data] = field(default_factory=dict)  # by dataset and arguments
     _prepared: dict[tuple[str, int], Parts] = field(default_factory=dict)  # by id and seed, until they are trained
+    _noted: set[str] = field(default_factory=set)  # datasets that do not list their files
 
     def prepare(self, recipe: Recipe, seed: int) -> Parts:
         """Assemble and dry-run the parts of a run before it is trained; an unfinished teacher is taken as it is built.
@@ -137,7 +150,7 @@ class Session:
     def _data_of(self, recipe: Recipe) -> Data:
         """The datasets of a recipe: the same ones for every run of the session that reads the same data."""
         section = recipe.resolved()["data"]
-        key = json.dumps([section["use"], section["args"]], sort_keys=True, default=str)
+        key = json.dumps([section["use"], [*section["args"].items()]], default=str)  # the order of classes counts
         if key not in self._data:
             self._data[key] = Data(recipe)
         return self._data[key]
@@ -155,12 +168,19 @@ class Session:
         recipe: Recipe,
         *,
         fresh: bool = False,
+        accept_inputs: bool = False,
         baseline: bool = False,
         role: str | None = None,
         wait: bool = True,
-        needed: bool = False,
+        command: str = "",
     ) -> list[Path]:
-        """Train the runs of a recipe, as `run_recipe`; `needed` by another recipe, they may be trained elsewhere."""
+        """Train the runs of a recipe, as `run_recipe`."""
+        command = command or run_command(recipe, self.runs, *(["--baseline"] if baseline else []))
+        return self._train(recipe, _Asked(fresh, fresh, accept_inputs, wait, command), baseline, role)
+
+    def _train(self, recipe: Recipe, asked: "_Asked", baseline: bool, role: str | None) -> list[Path]:
+        """Train a recipe's teacher, its seeds and its baseline."""
+        needed = replace(asked, wait_for_own=asked.wait)  # by another recipe: it may be trained elsewhere
         if recipe.teacher_recipe is not None and self.smoke is None:  # its first seed teaches all seeds of this recipe
             teacher = first_seed(recipe.teacher_recipe)
             run_dirs = [run_directory(recipe, self.runs, seed) for seed in recipe.train.seeds]
@@ -168,20 +188,23 @@ class Session:
             if not distributed.first(lambda: is_finished(teacher_dir) or all(map(is_finished, run_dirs))):
                 # report mistakes in this recipe before its teacher trains for hours
                 self.prepare(recipe, recipe.train.seeds[0])
-            self.train(teacher, role="teacher", wait=wait, needed=True)
-        trained = [self._train_seed(recipe, seed, fresh, role, wait=wait and needed) for seed in recipe.train.seeds]
+            self._train(teacher, replace(needed, fresh=False), False, "teacher")
+        trained = [self._train_seed(recipe, seed, asked, role) for seed in recipe.train.seeds]
         if baseline and recipe.distill:
-            trained += self.train(baseline_of(recipe), fresh=fresh, wait=wait, needed=True)
+            trained += self._train(baseline_of(recipe), needed, False, None)
         return trained
 
-    def _train_seed(self, recipe: Recipe, seed: int, fresh: bool, role: str | None, *, wait: bool) -> Path:
+    def _train_seed(self, recipe: Recipe, seed: int, asked: "_Asked", role: str | None) -> Path:
         """Train one run."""
         self.stop.check()
+        wait = asked.wait_for_own
         run_dir = distributed.first(lambda: run_directory(recipe, self.runs, seed))
-        if fresh and distributed.first(run_dir.exists):
+        if asked.fresh and distributed.first(run_dir.exists):
             self.say(f"{run_dir}: moved to {distributed.first(lambda: _move_aside(run_dir))}")
-        if self._finished(run_dir):
+            run_dir = distributed.first(lambda: run_directory(recipe, self.runs, seed))
+        if self._finished(recipe, run_dir, asked):
             return run_dir
+        run_dir = distributed.first(lambda: run_directory(recipe, self.runs, seed))
         if not wait and distributed.first(run_dir.exists):
             with self._locked(run_dir, wait):
                 pass  # report a second process before the checks, which take time
@@ -191,23 +214,109 @@ class Session:
             lines += parts.data.lines()
         if (slow := slow_path(parts.precision, recipe.train.precision)) is not None:
             lines.append(slow)
+        lines += self._unlisted(parts)
         with self._locked(run_dir, wait):
-            if wait and self._finished(run_dir):
+            if wait and self._finished(recipe, run_dir, asked):
                 return run_dir
+            records: list[Record] = []  # of rank 0 alone
+            distributed.first(lambda: records.append(self._record(parts, run_dir, seed, asked)))
+            description = describe(parts, records[0]) if records else None
             with self._logged(run_dir) as say:
                 processes = f", {distributed.world()} processes" if distributed.world() > 1 else ""
                 say(f"{run_dir}: {_title(recipe, seed)} on {parts.precision}{processes}")
-                for line in [*lines, *distributed.first(lambda: _changed_versions(run_dir))]:
+                for line in [*lines, *distributed.first(lambda: changed_environment(run_dir))]:
                     say(line if line.startswith("warning") else f"  {line}")
-                distributed.first(lambda: _describe(parts, run_dir))
+                distributed.first(lambda: None if description is None else description.write())
                 restart_peak(parts.precision.device)
                 teacher = score_teacher(parts, run_dir, seed, self.stop, say)
                 role = role or ("student" if recipe.distill else "baseline")
                 result = train_run(
-                    parts, run_dir, seed=seed, role=role, teacher=teacher, stop=self.stop, say=say, quiet=self.quiet
+                    parts,
+                    run_dir,
+                    seed=seed,
+                    role=role,
+                    teacher=teacher,
+                    description=description,
+                    stop=self.stop,
+                    say=say,
+                    quiet=self.quiet,
                 )
                 say(f"{run_dir}: {headline(result.splits['val'])} after {duration(result.seconds)}")
         return run_dir
+
+    def _finished(self, recipe: Recipe, run_dir: Path, asked: "_Asked") -> bool:
+        """Whether a run is finished, from the inputs that are there now; if so, this is reported.
+
+        A run from other inputs is kept and marked, moved aside or refused, as the user asked.
+        """
+        if not distributed.first(lambda: is_finished(run_dir)):
+            return False
+        if not distributed.first(lambda: self._is_kept(recipe, run_dir, asked)):
+            return False
+        result = distributed.first(lambda: read_result(run_dir))
+        marks = f"; {', '.join(result.marks)}" if result.marks else ""
+        self.say(f"{run_dir}: finished ({headline(result.splits['val'])}{marks})")
+        return True
+
+    def _is_kept(self, recipe: Recipe, run_dir: Path, asked: "_Asked") -> bool:
+        """Compare a finished run with what is there now, on rank 0; False if it was moved aside.
+
+        Raises:
+            InputsError: the inputs differ.
+            DataError: the data cannot be read.
+        """
+        try:
+            data = self._data_of(recipe)
+            found = find(recipe, data.train, data.val, _teacher_of(recipe, self.runs))
+            compared = compare(run_dir, found, self.stop.check)
+        except DataError as error:
+            if not asked.accept_inputs:
+                raise DataError(
+                    f"{error}; {run_dir} is finished, but cannot be compared with its data: {asked.command} "
+                    "--accept-inputs keeps it as it is"
+                ) from None
+            return True
+        before, now, what, _ = compared
+        if compared.is_refused and asked.renew:
+            self.say(f"{run_dir}: {what}; moved to {_move_aside(run_dir)}")
+            return False
+        if compared.is_refused and not asked.accept_inputs:
+            raise InputsError(run_dir, what, asked.command)
+        if compared.is_refused:
+            inputs = accepted(before or now, what, now)
+            replace_inputs(run_dir, inputs, in_result(inputs))
+        elif before is not None and not what and before.splits != now.splits:  # the same content with other stamps
+            with suppress(StorageError):  # a read-only folder: it is compared by content again next time
+                inputs = now.model_copy(update={"code": before.code, "note": before.note})
+                replace_inputs(run_dir, inputs, in_result(inputs))
+        return True
+
+    def _record(self, parts: Parts, run_dir: Path, seed: int, asked: "_Asked") -> Record:
+        """The record of a run's inputs, on rank 0, after they were compared with those of earlier sessions.
+
+        Raises:
+            InputsError: the inputs differ.
+        """
+        recipe = parts.recipe
+        found = find(recipe, parts.train, parts.val, parts.teacher_run)
+        compared = compare(run_dir, found, self.stop.check)
+        _, now, what, _ = compared
+        if compared.is_refused and not asked.accept_inputs:
+            raise InputsError(run_dir, what, asked.command)
+        if compared.is_refused:
+            now = accepted(now, what, now)
+            forget_teacher_score(run_dir)  # it was computed from the other inputs
+        return Record(run_dir, now, found, seed=seed, batch_size=recipe.train.batch_size)
+
+    def _unlisted(self, parts: Parts) -> list[str]:
+        """A line, once a session, for a dataset that does not list its files."""
+        if hasattr(parts.train, "files") or parts.recipe.data.use in self._noted:
+            return []
+        self._noted.add(parts.recipe.data.use)
+        return [
+            f"data: {parts.recipe.data.use} has no files(index), so changed files are not noticed, only added and "
+            "removed samples; docs/add-a-dataset.md has an example"
+        ]
 
     def _take(self, recipe: Recipe, seed: int) -> Parts:
         """Take the prepared parts of a run, with its trained teacher, from those that are kept."""
@@ -218,13 +327,6 @@ class Session:
         if recipe.teacher_recipe is not None and parts.teacher_run is None:
             return with_trained_teacher(parts, self.runs)
         return parts
-
-    def _finished(self, run_dir: Path) -> bool:
-        """Whether a run is finished; if so, this is reported."""
-        if not distributed.first(lambda: is_finished(run_dir)):
-            return False
-        self.say(f"{run_dir}: finished ({headline(distributed.first(lambda: read_result(run_dir)).splits['val'])})")
-        return True
 
     def _logged(self, run_dir: Path) -> AbstractContextManager[Say]:
         """A `say` that writes to the run's log too, on rank 0."""
@@ -248,6 +350,18 @@ class Session:
             yield
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """What the user asked for, as it holds for one recipe of the command."""
+
+    fresh: bool  # move its runs aside
+    renew: bool  # move those aside that were made from other inputs
+    accept_inputs: bool
+    wait: bool  # for teachers and baselines
+    command: str
+    wait_for_own: bool = False
+
+
 def _out_of_memory(recipe: Recipe, error: Exception) -> str:
     size, accumulate, processes = recipe.train.batch_size, recipe.train.accumulate, distributed.world()
     share = size // processes
@@ -260,45 +374,13 @@ def _out_of_memory(recipe: Recipe, error: Exception) -> str:
     )
 
 
-def _describe(parts: Parts, run_dir: Path) -> None:
-    """Remove the temporary files of a killed process; write the recipe and the environment."""
-    sweep(run_dir)
-    write_atomic(run_dir / "recipe.yaml", to_yaml(parts.recipe).encode())
-    write_json(run_dir / "environment.json", _environment(parts))
+def _teacher_of(recipe: Recipe, runs: Path) -> Path | None:
+    """The run that teaches a recipe, if one does."""
+    return next(iter(teacher_directories(recipe, runs)), None)
 
 
 def _silent(line: str) -> None:
     """Ranks other than 0 report nothing."""
-
-
-def _environment(parts: Parts) -> dict[str, Any]:
-    """The environment of a run: versions, hardware, the state of the code, and the facts of the data."""
-    return {
-        "command": shlex.join(["kd", *sys.argv[1:]]),
-        "versions": versions(),
-        "hardware": hardware(parts.precision.device),
-        "processes": distributed.world(),
-        "threads": torch.get_num_threads(),
-        "precision": str(parts.precision),
-        "deterministic": torch.are_deterministic_algorithms_enabled(),
-        "git": {"here": commit_of(Path.cwd()), "kd": state_of_kd()},
-        "in_channels": parts.train.in_channels,
-        "classes": list(parts.train.class_names),
-        "ignore": IGNORE,
-    }
-
-
-def _changed_versions(run_dir: Path) -> list[str]:
-    """A line for every version that has changed since an unfinished run was last trained."""
-    try:
-        before = read_environment(run_dir).versions
-    except StorageError:  # the first start, or damaged: it is written anew
-        return []
-    return [
-        f"{name} was {before[name]} and is now {now}: perhaps not bit-identical to an uninterrupted run"
-        for name, now in versions().items()
-        if before.get(name, now) != now
-    ]
 
 
 def _title(recipe: Recipe, seed: int) -> str:

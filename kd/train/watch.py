@@ -7,6 +7,7 @@ import torch
 
 from kd import distributed, memory
 from kd.train.checkpoint import Checkpoints
+from kd.train.description import Description
 from kd.train.evaluation import Evaluations
 from kd.train.graph import StepGraph
 from kd.train.guard import Guard
@@ -27,6 +28,7 @@ class Watch:
         readback: the numbers of the steps on their way from the device.
         graph: how the steps run: as they are, or captured and replayed.
         stop: whether a signal has arrived.
+        description: of the run, kept until its end, on rank 0; None: none is kept.
         checkpoints: where the state is saved; None: nowhere.
         save_every: steps between two checkpoints; 0: only at the end.
         network: the student's type of network; a checkpoint of another type is refused.
@@ -42,6 +44,7 @@ class Watch:
     readback: Readback = field(default_factory=lambda: Readback(torch.device("cpu")))
     graph: StepGraph = field(default_factory=StepGraph)
     stop: Stop = field(default_factory=Stop)
+    description: Description | None = None
     checkpoints: Checkpoints | None = None
     save_every: int = 0
     network: str = ""

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from kd.runs import MetricResult, Result, SplitResult, TeacherResult, write_result
+from kd.runs import MetricResult, Result, ResultInputs, SplitResult, TeacherResult, write_result
 from kd.storage import write_json
 
 CLASSES = ["sky", "road", "sign"]  # no pixel is labelled sign
@@ -44,6 +44,7 @@ class Runs:
         stem, _, identifier = name.rpartition("-")
         content: dict[str, Any] = {
             "id": identifier,
+            "inputs": ResultInputs(train="1" * 64, val="2" * 64, revision=1),
             "name": stem,
             "seed": seed,
             "role": "baseline",

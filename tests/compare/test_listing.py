@@ -25,7 +25,7 @@ def test_runs_are_listed_finished_and_unfinished(made, trio):
             "ffffffff",
             0,
             "alone",
-            "damaged: result.json: changed after the run wrote it (SHA-256 021fb596…, manifest.json has 2cb7ab5a…)",
+            "damaged: result.json: changed after the run wrote it (SHA-256 021fb596…, manifest.json has 656ad18f…)",
         ),
         ("small_kl", "bbbbbbbb", 0, "baseline", "finished"),
         ("small_kl", "cccccccc", 0, "student", "finished"),

@@ -118,7 +118,7 @@ def test_json_is_the_comparison_and_nothing_else(made, trio):
         "big-aaaaaaaa",
         "small_kl-bbbbbbbb",
     )
-    expected = """key role name network runs seeds select miou pixel_accuracy mean_accuracy mean_dice iou metrics
+    expected = """key role name network runs seeds select inputs miou pixel_accuracy mean_accuracy mean_dice iou metrics
     teacher baseline vs_baseline vs_teacher parameters size seconds images_per_second peak_memory"""
     assert list(student) == expected.split()
 
