@@ -31,9 +31,11 @@ def run(arguments: argparse.Namespace) -> None:
     """Print a line for each recipe that passes, or what the recipes would import."""
     if arguments.imports:
         from kd.recipe import imports
+        from kd.recipe.overrides import refuse_idle
 
+        refuse_idle(arguments.overrides, len(arguments.files))
         for file in arguments.files:
-            for component in imports(file):
+            for component in imports(file, arguments.overrides):
                 print_line(component)
         return
     recipes = open_recipes(arguments)

@@ -30,7 +30,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print the comparison and write its page."""
     from kd.recipe import read_recipe
+    from kd.recipe.overrides import refuse_idle
 
+    run_dirs = [target for target in arguments.files if Path(target).is_dir()]
+    refuse_idle(arguments.overrides, len(arguments.files) - len(run_dirs), run_dirs)
     targets = [
         Path(target) if Path(target).is_dir() else read_recipe(target, arguments.overrides, trust=arguments.trust)
         for target in arguments.files

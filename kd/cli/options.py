@@ -60,11 +60,13 @@ def open_recipes(arguments: argparse.Namespace) -> "list[Recipe]":
     """Read the recipes of a command line, then check torch: a mistake in a recipe is reported before torch is imported.
 
     Raises:
-        RecipeError: a recipe, or its teacher's, is wrong or not trusted.
+        RecipeError: a recipe, or its teacher's, is wrong or not trusted; or an override is given without a recipe.
         ValueError: torch and torchvision do not work together.
     """
     from kd.recipe import read_recipe
+    from kd.recipe.overrides import refuse_idle
 
+    refuse_idle(arguments.overrides, len(arguments.files))
     recipes = [read_recipe(file, arguments.overrides, trust=arguments.trust) for file in arguments.files]
     from kd.components import check_torch
 

@@ -15,6 +15,7 @@ from kd.compare.results import Results
 from kd.errors import RecipeError, StorageError
 from kd.inputs import differing_files, read_inputs
 from kd.recipe import Recipe, read_recipe
+from kd.recipe.overrides import refuse_idle
 from kd.recipe.shipped import name_of
 from kd.runs import Result, SplitResult, TeacherResult, is_finished, read_environment, run_command, run_directory
 from kd.units import duration
@@ -50,6 +51,8 @@ def gather(
         RecipeError: a target has no finished run; the runs were not scored on the same images or classes.
         StorageError: no run's result can be read; one of several that cannot is left out, with a note.
     """
+    named = [target for target in targets if isinstance(target, Recipe) or Path(target).is_dir()]
+    refuse_idle(overrides, len(targets) - len(named), [target for target in named if not isinstance(target, Recipe)])
     groups = _groups(targets, runs, overrides, trust)
     entries: dict[str, Entry] = {}
     alone: list[Entry] = []

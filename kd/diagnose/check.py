@@ -25,7 +25,7 @@ def check_recipe(recipe: Recipe, *, runs: Path) -> list[str]:
     teacher = f", teacher with {parameter_count(parts.teacher.network):,} parameters" if parts.teacher else ""
     seeds = f" × {len(recipe.train.seeds)} seeds" if len(recipe.train.seeds) > 1 else ""
     ok = f"{recipe.file}: ok: {student}{teacher}, {parts.steps} steps{seeds} on {parts.precision}"
-    return [ok, *parts.notes, *_memories(parts), *parts.data.lines()]
+    return [ok, *parts.notes, *_memories(parts), *parts.data.lines(recipe)]
 
 
 def _memories(parts: Parts) -> list[str]:

@@ -2,6 +2,7 @@
 
 from kd import distributed
 from kd.components import Maker
+from kd.data.aspect import Size, image_sizes, swapped, swapped_window
 from kd.data.survey import Survey, summarize, survey
 from kd.errors import DataError, RecipeError
 from kd.recipe import Recipe
@@ -29,6 +30,7 @@ class Data:
             )
         self._workers = recipe.data.workers
         self._surveys: dict[str, Survey] = {}
+        self._sizes: list[Size] | None = None  # of some training images
 
     def survey(self, split: str) -> Survey:
         """The survey of "train" or "val", which is made once; every rank counts its share.
@@ -47,9 +49,23 @@ class Data:
             )
         return self._surveys[split]
 
-    def lines(self) -> list[str]:
-        """Facts and warnings about both splits, for the user."""
-        return summarize(self.survey("train"), self.survey("val"), self.train.class_names)
+    def lines(self, recipe: Recipe) -> list[str]:
+        """Facts and warnings about both splits and the sizes of a recipe, for the user."""
+        surveys = summarize(self.survey("train"), self.survey("val"), self.train.class_names)
+        return surveys + self._suspected_sizes(recipe)
+
+    def _suspected_sizes(self, recipe: Recipe) -> list[str]:
+        if self._sizes is None:
+            self._sizes = image_sizes(self.train)
+        data, scored = recipe.data, recipe.evaluate
+        scored_by = "evaluate.size" if scored.size else "data.size"
+        found = [
+            swapped("data.size", data.size, self._sizes),
+            data.crop and swapped_window("data.crop", data.crop, data.size, "data.size"),
+            scored.size and swapped("evaluate.size", scored.size, self._sizes),
+            scored.window and swapped_window("evaluate.window", scored.window, recipe.scored_size, scored_by),
+        ]
+        return [line for line in found if line]
 
     def check(self, recipe: Recipe) -> None:
         """Check that a recipe can learn from the training split and be scored on val.

@@ -1,15 +1,35 @@
 """`path=value` overrides put into the node tree of a recipe."""
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import yaml
 from pydantic import BaseModel
 
-from kd.errors import Mistake, Position, did_you_mean, dotted, shorten
+from kd.errors import Mistake, Position, did_you_mean, dotted, fail, shorten
 from kd.recipe import yaml12
 from kd.recipe.section import fields_at
+
+
+def refuse_idle(overrides: Iterable[str], recipes: int, others: Iterable[object] = ()) -> None:
+    """Refuse overrides that change nothing.
+
+    Args:
+        overrides: `path=value` texts.
+        recipes: the number of recipes that are read with them.
+        others: what is named besides: run directories, which are what they are.
+
+    Raises:
+        RecipeError: there are overrides, and no recipe is read.
+    """
+    named = ", ".join(map(str, others))
+    reason = f"{named} is no recipe but a run directory" if named else "no recipe is named"
+    if not recipes:
+        fail(
+            Mistake(Position(f"<{text}>"), (), f"it changes nothing: {reason}; name a recipe, or remove it")
+            for text in overrides
+        )
 
 
 def override(root: yaml.MappingNode, text: str, model: type[BaseModel]) -> list[Mistake]:

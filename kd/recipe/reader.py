@@ -56,7 +56,7 @@ def read_recipe(
     return _follow(recipe, () if overrides else (file.resolve(),), trusting)
 
 
-def imports(path: str | Path) -> list[str]:
+def imports(path: str | Path, overrides: Iterable[str] = ()) -> list[str]:
     """Every component that a recipe names, its teacher's included, and the files beside `file.py` that it imports.
 
     Nothing is imported.
@@ -66,7 +66,7 @@ def imports(path: str | Path) -> list[str]:
     Raises:
         RecipeError: the recipe is wrong.
     """
-    first = read_recipe(path, trust=True)
+    first = read_recipe(path, overrides, trust=True)
     paths = []
     for recipe in (first, *teachers(first)):
         folder = _from(first.folder, recipe.folder)

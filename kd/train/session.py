@@ -211,7 +211,7 @@ class Session:
         parts = self._take(recipe, seed)  # before anything is written: a recipe that cannot run leaves no directory
         lines = list(parts.notes)
         if self.smoke is None:
-            lines += parts.data.lines()
+            lines += parts.data.lines(recipe)
         if (slow := slow_path(parts.precision, recipe.train.precision)) is not None:
             lines.append(slow)
         lines += self._unlisted(parts)
