@@ -8,8 +8,8 @@ from kd.types import Sample
 
 def test_a_size_written_width_first_is_suspected_with_the_size_that_was_meant():
     assert swapped("data.size", (128, 48), [(48, 128)] * 5) == (
-        "warning: data.size is [height, width]: [128, 48] makes images of 128×48 (width × height) 48 wide and 128 high, which "
-        "stretches them 7.1 times; did you mean data.size: [48, 128]?"
+        "warning: data.size is [height, width]: [128, 48] makes images of 128×48 (width × height) 48 wide and 128 "
+        "high, which stretches them 7.1 times; did you mean data.size: [48, 128]?"
     )
     assert swapped("evaluate.size", (480, 360), [(1280, 720), (720, 1280), (720, 1280)]).endswith("[360, 480]?")
 
