@@ -124,11 +124,29 @@ def describe() -> str:
 
 def hardware(device: torch.device) -> dict[str, str | int]:
     """The device, the processor and the number of cores that this process may use."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    names: dict[str, str | int] = {"processor": _processor(), "cores": cores, "system": platform.platform()}
+    names: dict[str, str | int] = {"processor": _processor(), "cores": cores(), "system": platform.platform()}
     if device.type == "cuda":
         return {"gpu": torch.cuda.get_device_name(device), "cuda": torch.version.cuda or "none"} | names
     return names
+
+
+def cores() -> int:
+    """The number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def loader_workers(setting: int | str, device: torch.device | None = None) -> int:
+    """The number of processes that load images for this one.
+
+    Args:
+        setting: of a recipe; "auto" shares the cores but one among the training processes of this machine.
+        device: that trains meanwhile; None: none does. On a CPU the workers compete with the training for the cores.
+    """
+    if not isinstance(setting, str):
+        return setting
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # torchrun
+    on_cpu = device is not None and device.type != "cuda"
+    return min(2 if on_cpu else 8, (cores() - 1) // here)
 
 
 def _processor() -> str:

@@ -105,3 +105,14 @@ def test_the_cores_are_counted_where_no_process_can_be_bound_to_some(monkeypatch
     monkeypatch.delattr("os.sched_getaffinity")
     monkeypatch.setattr("os.cpu_count", lambda: 6)
     assert hardware(torch.device("cpu"))["cores"] == 6
+
+
+@pytest.mark.parametrize(
+    ("cores", "processes", "on_gpu", "on_cpu"), [(1, 1, 0, 0), (2, 1, 1, 1), (4, 1, 3, 2), (32, 1, 8, 2), (16, 4, 3, 2)]
+)
+def test_workers_share_the_cores_but_one(monkeypatch, cores, processes, on_gpu, on_cpu):
+    monkeypatch.setattr(machine, "cores", lambda: cores)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
+    assert machine.loader_workers("auto", torch.device("cuda")) == on_gpu
+    assert machine.loader_workers("auto", torch.device("cpu")) == on_cpu
+    assert machine.loader_workers(5, torch.device("cpu")) == 5

@@ -27,9 +27,11 @@ from kd.runs import is_finished, run_directory
 from kd.train.checkpoint import Checkpoints
 from kd.train.evaluation import score_share
 from kd.train.loop import train
+from kd.train.readback import Readback
 from kd.train.session import Session
-from kd.train.start import start, step_teacher
+from kd.train.start import start, step_graph, step_teacher
 from kd.train.step import TrainState
+from kd.train.watch import Watch
 from kd.units import as_steps, duration
 
 SECONDS = 20.0  # for all measurements together; a step that has started is completed
@@ -185,7 +187,7 @@ def _measure(role: str, parts: Parts, unfinished: Mapping[int, Path], seconds: f
     with untouched(parts):
         uncached = replace(parts, recipe=recipe.changed(cache=None))  # measuring must not fill the cache
         run = start(uncached, seed=0)
-        step = _time_steps(run, seconds / 2)
+        step = _time_steps(run, uncached, seconds / 2)
         evaluation = _time_evaluation(parts, seconds / 4)
         cached, record = None, 0
         if cache is not None and parts.teacher is not None:
@@ -220,14 +222,15 @@ def _filling(recipe: Recipe, images: int) -> float:
     return (recipe.cache.views if recipe.cache else 0) * images / recipe.train.batch_size
 
 
-def _time_steps(run: TrainState, seconds: float) -> float:
-    """Median seconds of a step on the real data, reading included."""
+def _time_steps(run: TrainState, parts: Parts, seconds: float) -> float:
+    """Median seconds of a step on the real data, reading included; in a graph where the run will have one."""
     step_seconds: list[float] = []
+    watch = Watch(readback=Readback(run.precision.device), graph=step_graph(parts, run))
     began, most = time.monotonic(), min(run.steps, MOST_STEPS)
     try:
         while run.step < most and not distributed.largest(time.monotonic() - began > seconds):
             before, run.steps = time.monotonic(), run.step + 1
-            train(run)
+            train(run, watch)
             step_seconds.append(time.monotonic() - before)
     except DivergedError:  # the run itself does what `on_nan` sets
         run.optimizer.zero_grad()
@@ -249,7 +252,7 @@ def _time_cached(parts: Parts, run: TrainState, cache: CacheConfig, seconds: flo
         teacher = step_teacher(one_batch, seed=0)
         assert isinstance(teacher, CachedTeacher)
         cached = replace(run, step=0, steps=parts.steps, teacher=teacher, batches=stream(one_batch, seed=0))
-        return _time_steps(cached, seconds), teacher.record_bytes
+        return _time_steps(cached, one_batch, seconds), teacher.record_bytes
 
 
 def _time_evaluation(parts: Parts, seconds: float) -> float:

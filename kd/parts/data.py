@@ -5,6 +5,7 @@ from kd.components import Maker
 from kd.data.aspect import Size, image_sizes, swapped, swapped_window
 from kd.data.survey import Survey, summarize, survey
 from kd.errors import DataError, RecipeError
+from kd.machine import loader_workers
 from kd.recipe import Recipe
 from kd.types import SegmentationDataset
 
@@ -28,7 +29,7 @@ class Data:
                 f"{recipe.data.dataset.at()}: train has the classes {self.train.class_names}, "
                 f"but val has {self.val.class_names}; give both the same"
             )
-        self._workers = recipe.data.workers
+        self._workers = loader_workers(recipe.data.workers)
         self._surveys: dict[str, Survey] = {}
         self._sizes: list[Size] | None = None  # of some training images
 

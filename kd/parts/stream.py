@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from kd import distributed
 from kd.data.loader import training_batches
 from kd.data.split import Split
+from kd.machine import loader_workers
 from kd.parts.assemble import Parts
 from kd.recipe import Recipe
 from kd.types import Batch
@@ -41,7 +42,7 @@ def stream(
         seed=seed,
         rank=0 if alone else distributed.rank(),
         world=world,
-        workers=recipe.data.workers,
+        workers=loader_workers(recipe.data.workers, parts.precision.device),
         pin_memory=parts.precision.device.type == "cuda",  # a copy from there to the GPU waits for nothing
         waiting=waiting,
     )

@@ -21,6 +21,7 @@ from kd.recipe.values import (
     Size,
     Text,
     Whole,
+    Workers,
     not_a,
     term_name,
 )
@@ -176,8 +177,10 @@ class DataConfig(Component):
     augment: tuple[Use, ...] = Field(
         default=(), description="Transforms of training images, in order, before the crop."
     )
-    workers: Annotated[Whole, Scope.MACHINE] = Field(
-        default=2, ge=0, le=256, description="Processes that load images; 0: the main process loads them."
+    workers: Annotated[Workers, Scope.MACHINE] = Field(
+        default="auto",
+        description="Processes that load images; 0: the main process loads them; `auto`: one less than the cores, at "
+        "most 8 for a GPU and 2 for a CPU.",
     )
 
     @property

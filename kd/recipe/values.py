@@ -53,6 +53,14 @@ def _distinct(seeds: tuple[int, ...]) -> tuple[int, ...]:
     return seeds
 
 
+def _workers(value: Any) -> Any:
+    if value == "auto" or (type(value) is int and 0 <= value <= 256):
+        return value
+    if type(value) is int:
+        raise ValueError(f"must be at least 0, got {value}" if value < 0 else f"must be at most 256, got {value}")
+    raise not_a("'auto' or an integer", value)
+
+
 def _argument_name(name: str) -> str:
     if not name.isidentifier():
         raise ValueError("an argument's name must be an identifier")
@@ -90,6 +98,11 @@ Amount = Annotated[
     WithJsonSchema(
         {"anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": r"^(100|\d{1,2}(\.\d+)?)%$"}]}
     ),
+]
+Workers = Annotated[
+    int | str,
+    BeforeValidator(_workers),
+    WithJsonSchema({"anyOf": [{"const": "auto", "type": "string"}, {"type": "integer", "minimum": 0, "maximum": 256}]}),
 ]
 Side = Annotated[int, Field(strict=True, ge=32, le=16_384)]
 Size = Annotated[tuple[Side, Side], BeforeValidator(_height_width)]

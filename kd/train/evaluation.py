@@ -8,6 +8,7 @@ from torch import nn
 
 from kd import distributed
 from kd.console import Say
+from kd.machine import loader_workers
 from kd.metrics import scores
 from kd.parts.assemble import Parts
 from kd.parts.examine import diagnose, twice_chance
@@ -168,7 +169,7 @@ def score_share(
         metrics=make_metrics(recipe, len(parts.val.class_names)),
         unlabelled=parts.by_agreement,
         batch_size=recipe.train.batch_size // distributed.world(),
-        workers=recipe.data.workers,
+        workers=loader_workers(recipe.data.workers, parts.precision.device),
         rank=distributed.rank(),
         world=distributed.world(),
         interrupt=interrupt,

@@ -79,6 +79,9 @@ MISTAKES = [
         "r.yaml:6:14: data.size.1: must be an integer, got 4.5",
     ]),
     ("workers: 1", "workers: -1", ["r.yaml:9:3: data.workers: must be at least 0, got -1"]),
+    ("workers: 1", "workers: 257", ["r.yaml:9:3: data.workers: must be at most 256, got 257"]),
+    ("workers: 1", "workers: many", ["r.yaml:9:3: data.workers: must be 'auto' or an integer, got 'many'"]),
+    ("workers: 1", "workers: true", ["r.yaml:9:3: data.workers: must be 'auto' or an integer, got true"]),
     ("{use: kd.data.RandomFlip}", "kd.data.RandomFlip", [
         "r.yaml:8:70: data.augment.1: must be a mapping, got 'kd.data.RandomFlip'"
     ]),

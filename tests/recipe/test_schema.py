@@ -19,7 +19,7 @@ def test_defaults(folder: Path) -> None:
     assert recipe.teacher is None
     assert recipe.distill == {}
     assert recipe.schedule == Use(use="kd.schedules.poly", args={"power": 0.9})
-    assert (recipe.data.crop, recipe.data.augment, recipe.data.workers) == (None, (), 2)
+    assert (recipe.data.crop, recipe.data.augment, recipe.data.workers) == (None, (), "auto")
     assert recipe.supervised.aux_weight == 0.4
     assert recipe.train.model_dump() == {
         "epochs": None,
