@@ -155,5 +155,5 @@ def _endings(images: Listing, masks: Listing) -> str:
             image = f"image_suffix: {yaml_word(ending + images.ending)}" if ending else ""
             others = f" (or {', '.join(yaml_word(t + masks.ending) for t in fitting[1:6])})" if len(fitting) > 1 else ""
             mask = f"mask_suffix: {yaml_word(fitting[0] + masks.ending)}{others}" if fitting[0] else ""
-            return " and ".join(text for text in (image, mask) if text)
+            return ", ".join(text for text in (image, mask) if text)
     return ""

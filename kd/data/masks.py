@@ -161,6 +161,6 @@ def _entries(meaning: Meaning) -> tuple[tuple[tuple[int, int], ...], int]:
 def _table(size: int, entries: tuple[tuple[int, int], ...], rest: int) -> NDArray[np.uint8]:
     table = np.full(size, rest, dtype=np.uint8)
     for code, label in entries:
-        if code < size:
+        if 0 <= code < size:
             table[code] = label
     return table

@@ -104,7 +104,7 @@ def _code(key: int | str, colors: bool) -> int:
         raise ValueError(f'values: {key!r} is not a colour, and classes gives colours; write "255, 255, 255": ignore')
     if channels:
         raise ValueError(f"values: {key!r} is a colour, but classes gives none; write classes: {{name: [r, g, b], …}}")
-    if isinstance(key, bool) or not str(key).isdecimal() or int(key) > MAX_CODE:
+    if isinstance(key, bool) or not re.fullmatch(r"-?\d{1,10}", str(key)) or abs(int(key)) > MAX_CODE:
         raise ValueError(f"values: {key!r} is not a mask value; write an integer, such as {{7: ignore}}")
     return int(key)
 

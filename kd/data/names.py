@@ -16,6 +16,7 @@ from kd.errors import DataError
 from kd.reading import MAX_DATA, read_text
 
 MAX_LINES = 10  # of one DataError
+_SUFFIXES = frozenset(SUFFIXES)
 MAX_DEPTH = 8  # of folders in folders
 
 
@@ -57,11 +58,12 @@ def list_images(
         raise DataError(_leads_out(folder, root))
     skipped: Counter[str] = Counter()
     files: dict[str, Path] = {}
-    entries = list(_image_files(folder, skipped, follow_links=follow_links))
+    start = len(os.path.join(folder, ""))
+    entries = list(_image_files(str(folder), skipped, follow_links=follow_links))
     raise_all([f"{_escaped(e.path)}: the name is not UTF-8; rename the file" for e in entries if not _is_utf8(e.name)])
     for entry in entries:
         path = Path(entry.path)
-        name = normalize("NFC", path.relative_to(folder).with_suffix("").as_posix())
+        name = normalize("NFC", os.path.splitext(entry.path[start:])[0].replace(os.sep, "/"))
         if without and name.endswith(without):
             continue
         if not name.endswith(ending):
@@ -130,24 +132,29 @@ def raise_all(problems: list[str]) -> None:
 
 
 def _image_files(
-    folder: Path, skipped: Counter[str], *, follow_links: bool, depth: int = MAX_DEPTH
+    folder: str, skipped: Counter[str], *, follow_links: bool, depth: int = MAX_DEPTH
 ) -> Iterator[os.DirEntry[str]]:
     with os.scandir(folder) as entries:
         found = sorted(entries, key=lambda entry: entry.name)
-    visible = [entry for entry in found if not entry.name.startswith(".")]
-    folders = [entry for entry in visible if entry.is_dir(follow_symlinks=follow_links)]
-    files = [entry for entry in visible if not entry.is_dir()]
-    images = [entry for entry in files if _suffix(entry.name) in SUFFIXES]
-    skipped.update(_suffix(entry.name) or "without a suffix" for entry in files if _suffix(entry.name) not in SUFFIXES)
-    if hidden := len(found) - len(visible):
-        skipped["hidden"] += hidden
+    images: list[os.DirEntry[str]] = []
+    folders: list[os.DirEntry[str]] = []
+    for entry in found:
+        if entry.name.startswith("."):
+            skipped["hidden"] += 1
+        elif entry.is_dir():
+            if follow_links or not entry.is_symlink():
+                folders.append(entry)
+        elif (suffix := _suffix(entry.name)) in _SUFFIXES:
+            images.append(entry)
+        else:
+            skipped[suffix or "without a suffix"] += 1
     if images:
         yield from images
         if folders:
             skipped["folder" if len(folders) == 1 else "folders"] += len(folders)
     elif depth > 0:
         for entry in folders:
-            yield from _image_files(Path(entry.path), skipped, follow_links=follow_links, depth=depth - 1)
+            yield from _image_files(entry.path, skipped, follow_links=follow_links, depth=depth - 1)
 
 
 def _is_utf8(name: str) -> bool:

@@ -114,7 +114,7 @@ def threshold_note(pairs: Sequence[Pair], meaning: Meaning) -> list[str]:
     if meaning.threshold is None:
         return []
     doubtful = pixels = read = 0
-    for shown in in_time(lambda item: shades(read_mask(_mask(item))), pairs):
+    for shown in in_time(lambda item: shades(read_mask(_mask(item))), pairs, seconds=SECONDS / 4):
         doubtful += int(((shown >= _DOUBTFUL) & (shown <= WHITE - _DOUBTFUL)).sum())
         pixels, read = pixels + shown.size, read + 1
     share = 100 * doubtful / max(pixels, 1)

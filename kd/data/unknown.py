@@ -101,7 +101,7 @@ def _cityscapes(meaning: Meaning, counts: Mapping[int, int], unknown: Mapping[in
     ids = {name: _CITYSCAPES[name] for name in meaning.names if name in _CITYSCAPES}
     if meaning.by_index and len(ids) == len(meaning.names) and 2 * len(codes & set(ids.values())) > len(ids):
         listed = ", ".join(f"{yaml_word(name)}: {number}" for name, number in ids.items())
-        return f"they look like the labelIds of Cityscapes; in data.args set classes: {{{listed}}} and rest: ignore"
+        return f"they look like the labelIds of Cityscapes; in data.args set classes: {{{listed}}}, rest: ignore"
     if not meaning.by_index and len(unknown) > MAX_VALUES:
         return f"they look like the labelIds of Cityscapes; {_REST}"
     return ""
@@ -135,7 +135,7 @@ def _coco(meaning: Meaning, counts: Mapping[int, int], unknown: Mapping[int, int
     largest = max(counts.keys() - {IGNORE})
     if len(unknown) <= MAX_VALUES or not 90 < largest <= _COCO_STUFF or _edges(meaning, counts, unknown):
         return ""
-    numbers = f"classes: {{{yaml_word(meaning.names[0])}: <its id>, …}} and " if meaning.by_index else ""
+    numbers = f"classes: {{{yaml_word(meaning.names[0])}: <its id>, …}}, " if meaning.by_index else ""
     return f"they look like the ids of COCO-Stuff; in data.args set {numbers}rest: ignore"
 
 

@@ -47,12 +47,12 @@ def test_all_misfits_at_once(tmp_path):
     [
         (("a", "b"), ("a_mask", "b_mask"), "in data.args set mask_suffix: _mask"),
         (("a_img", "b_img"), ("a", "b"), "in data.args set image_suffix: _img"),
-        (("a_img", "b_img"), ("a-gt", "b-gt"), 'in data.args set image_suffix: _img and mask_suffix: "-gt"'),
+        (("a_img", "b_img"), ("a-gt", "b-gt"), 'in data.args set image_suffix: _img, mask_suffix: "-gt"'),
         (("a", "b"), ("a_ids", "a_color", "b_ids", "b_color"), "in data.args set mask_suffix: _ids (or _color)"),
         (
             ("u/u_1_left", "v/v_1_left"),
             ("u/u_1_ids", "v/v_1_ids"),
-            "in data.args set image_suffix: _left and mask_suffix: _ids",
+            "in data.args set image_suffix: _left, mask_suffix: _ids",
         ),
         (("a", "b"), ("1", "2"), "rename the masks"),
         (

@@ -122,6 +122,10 @@ def test_the_rest_is_what_the_recipe_says(tmp_path):
     deep = tmp_path / "16.png"
     Image.fromarray(np.array([[7, 26, 26001]], dtype=np.uint16)).save(deep)
     assert read_labels(deep, declared(classes, rest="ignore")).tolist() == [[0, 1, 255]]
+    below = tmp_path / "32.tif"
+    Image.fromarray(np.array([[7, -9999]], dtype=np.int32)).save(below)
+    assert read_labels(below, declared(classes, {-9999: "ignore"})).tolist() == [[0, 255]]
+    assert read_labels(numbers, declared(classes, {-9999: "car"}, rest="ignore")).tolist() == [[0, 1, 255, 255]]
     colors = saved(tmp_path / "c.png", [[[0, 0, 0], [7, 7, 8]]])
     assert read_labels(colors, declared(read_classes(COLORS), rest="ignore")).tolist() == [[0, 255]]
 

@@ -19,6 +19,7 @@ COLORS = read_classes({"wall": [0, 0, 0], "lamp": [255, 0, 0]})
         (NAMES, {"0": "background", 3: "fetus", 4: "fetus", 9: "ignore"}, {0: 0, 3: 1, 4: 1, 9: 255, 255: 255}),
         (NUMBERS, {0: "ignore"}, {0: 255, 1: 0, 2: 1, 255: 255}),
         (NUMBERS, {7: "wall", 8: "lamp"}, {1: 0, 2: 1, 7: 0, 8: 1, 255: 255}),
+        (NUMBERS, {-9999: "ignore"}, {1: 0, 2: 1, -9999: 255, 255: 255}),  # "no data" of geographic files
         (NUMBERS, {1: "lamp"}, {1: 1, 2: 1, 255: 255}),  # what `values` states counts
         (read_classes({"a": 3, "b": 255}), None, {3: 0, 255: 1}),
         (read_classes(["ignore", "wall", "lamp"]), None, {0: 255, 1: 0, 2: 1, 255: 255}),
@@ -44,7 +45,7 @@ def test_the_class_of_each_code(classes, values, codes):
             "values: 0 is mapped to 'x', which is not a class; known: background, fetus, ignore",
         ),
         (NAMES, {"values": {"a": "fetus"}}, "values: 'a' is not a mask value; write an integer, such as {7: ignore}"),
-        (NAMES, {"values": {-1: "fetus"}}, "values: -1 is not a mask value; write an integer, such as {7: ignore}"),
+        (NAMES, {"values": {0.5: "fetus"}}, "values: 0.5 is not a mask value; write an integer, such as {7: ignore}"),
         (
             NAMES,
             {"values": {2**31: "fetus"}},

@@ -1,4 +1,5 @@
 import os
+from pathlib import Path
 from unicodedata import normalize
 
 import pytest
@@ -34,9 +35,11 @@ def test_what_is_no_image_is_counted_by_kind(tmp_path):
     assert list_images(tmp_path / "more", tmp_path).note == ""
 
 
-def test_without_images_of_its_own_a_folder_stands_for_those_in_it(tmp_path):
+def test_without_images_of_its_own_a_folder_stands_for_those_in_it(tmp_path, monkeypatch):
     touch(tmp_path, "ulm/ulm_0.png", "bonn/bonn_1.png", "bonn/bonn_0.png", "readme.txt")
     assert names(tmp_path) == ["bonn/bonn_0", "bonn/bonn_1", "ulm/ulm_0"]
+    monkeypatch.chdir(tmp_path)
+    assert names(Path()) == ["bonn/bonn_0", "bonn/bonn_1", "ulm/ulm_0"]
 
 
 def test_endings(tmp_path):

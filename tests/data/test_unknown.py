@@ -21,10 +21,7 @@ def followed(classes, counts, **args):
     """The message, after the line that it advises is found to make every code known."""
     text = said(classes, counts, **args)
     lines = re.search(r"in data\.args set (.*?)(?:, or a class in place of ignore| if they are no classes)?$", text)[1]
-    advised = {}
-    for line in lines.split(" and "):
-        advised |= yaml.safe_load(line)
-    changed = {"classes": classes} | args | advised
+    changed = {"classes": classes} | args | yaml.safe_load(f"{{{lines}}}")
     meaning = declared(read_classes(changed.pop("classes")), **changed)
     numbers = {code & 255 for code in counts} if isinstance(classes, dict) and meaning.by_index else counts.keys()
     assert meaning.rest is not None or meaning.threshold is not None or numbers <= meaning.codes.keys()
@@ -84,7 +81,7 @@ def followed(classes, counts, **args):
             {},
             "labels 2 (5 pixels), 3 (5 pixels), 4 (5 pixels), 5 (5 pixels), 6 (5 pixels), 7 (300 pixels), 9 (5 "
             "pixels), 10 (5 pixels), 26 (40 pixels) in no class (known: 0, 1, ignored 255), first at row 0, "
-            "column 0; they look like the labelIds of Cityscapes; in data.args set classes: {road: 7, car: 26} and "
+            "column 0; they look like the labelIds of Cityscapes; in data.args set classes: {road: 7, car: 26}, "
             "rest: ignore",
         ),
         (  # 0 and 255 with soft edges
