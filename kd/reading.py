@@ -57,6 +57,8 @@ def read_bytes(
             content = file.read(min(size, limit + 1))
     except OSError as problem:
         raise error(_unreadable(path, problem)) from None
+    except MemoryError:
+        raise error(f"{path}: cannot be read ({size:,} bytes do not fit into the memory)") from None
     if len(content) > limit:
         raise error(f"{path}: larger than {limit:,} bytes, the limit for {what}")
     return content

@@ -85,7 +85,8 @@ class Layout:
         source = images.folder
         if self.lists is not None:
             source = self._path(self.lists, split)
-            chosen = read_list(source, images.files, images.folder)
+            inside = None if self.follow_links else self.root
+            chosen = read_list(source, images.files, images.folder, inside=inside)
         notes = [images.note]
         files: dict[str, tuple[Path, Path | None]]
         if self.masks is None:

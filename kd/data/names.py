@@ -59,7 +59,10 @@ def list_images(
     skipped: Counter[str] = Counter()
     files: dict[str, Path] = {}
     start = len(os.path.join(folder, ""))
-    entries = list(_image_files(str(folder), skipped, follow_links=follow_links))
+    try:
+        entries = list(_image_files(str(folder), skipped, follow_links=follow_links))
+    except OSError as error:  # no permission; a loop of links
+        raise DataError(f"{error.filename}: cannot be read ({error.strerror})") from None
     raise_all([f"{_escaped(e.path)}: the name is not UTF-8; rename the file" for e in entries if not _is_utf8(e.name)])
     for entry in entries:
         path = Path(entry.path)
@@ -78,7 +81,7 @@ def list_images(
     return Listing(folder, files, skipped, ending)
 
 
-def read_list(path: Path, known: Mapping[str, Path], where: Path) -> list[str]:
+def read_list(path: Path, known: Mapping[str, Path], where: Path, *, inside: Path | None = None) -> list[str]:
     """The names that a list file chooses, one a line, in its order.
 
     A line is a name or a path, with or without its suffix; what follows after the image, such as its mask, is left out.
@@ -87,11 +90,12 @@ def read_list(path: Path, known: Mapping[str, Path], where: Path) -> list[str]:
         path: the list file.
         known: the images by name.
         where: their folder, for the message.
+        inside: a folder that a link to the list must not lead out of.
 
     Raises:
         DataError: the file cannot be read as text; a line names no image; a name occurs twice.
     """
-    lines = read_text(path, "a list of names", DataError, limit=MAX_DATA).splitlines()
+    lines = read_text(path, "a list of names", DataError, limit=MAX_DATA, inside=inside).splitlines()
     last = Counter(name.rpartition("/")[2] for name in known)
     full = {name.rpartition("/")[2]: name for name in known if last[name.rpartition("/")[2]] == 1}
     line_of: dict[str, int] = {}

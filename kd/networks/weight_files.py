@@ -109,7 +109,7 @@ def _safetensors(path: Path, key: str | None) -> Weights:
         raise ValueError(f"{path} is not a readable safetensors file ({_first_line(error)})") from None
     try:
         classes = _texts(json.loads(named))
-    except ValueError:
+    except (ValueError, RecursionError):
         classes = None
     return Weights(tensors if key is None else _below(tensors, key), path.name, classes)
 
@@ -158,8 +158,9 @@ def _unwrapped(data: Any, key: str | None, path: Path) -> dict[str, Tensor]:
                 inside = [data[name] for name in WRAPPERS if name in data] if isinstance(data, Mapping) else []
                 return _below(next((held for held in (data, *inside) if _begins(held, key)), data), key)
             data = data[part]
-    where = ""
-    while isinstance(data, Mapping) and not isinstance(data, Opaque):
+    where, opened = "", set[int]()
+    while isinstance(data, Mapping) and not isinstance(data, Opaque) and id(data) not in opened:
+        opened.add(id(data))  # a pickle may hold a mapping in itself
         inside = [name for name in WRAPPERS if _holds_tensors(data.get(name))]
         if not inside:
             tensors = {str(name): value for name, value in data.items() if isinstance(value, Tensor)}

@@ -18,7 +18,18 @@ from pydantic_core import core_schema
 from kd.checked import STRICT, Count, checked, read_sealed, seal
 from kd.errors import StorageError
 from kd.inputs import Inputs, write_inputs
-from kd.manifest import MANIFEST, RESULT, Id, Sha256, again, check_owner, manifest_of, read_manifest, read_verified
+from kd.manifest import (
+    MANIFEST,
+    MAX_OTHER,
+    RESULT,
+    Id,
+    Sha256,
+    again,
+    check_owner,
+    manifest_of,
+    read_manifest,
+    read_verified,
+)
 from kd.storage import write_atomic, write_json
 
 FORMAT: Final = 2  # of result.json, which has a manifest.json beside it
@@ -244,6 +255,9 @@ def read_counts(run_dir: Path) -> dict[str, ImageCounts]:
     data = read_verified(run_dir, COUNTS)
     try:
         with np.load(io.BytesIO(data)) as content:
+            unpacked = sum(entry.file_size for entry in content.zip.infolist())
+            if unpacked > MAX_OTHER:  # a megabyte may unpack to a gigabyte
+                raise ValueError(f"unpacks to {unpacked:,} bytes")
             splits = [name for name in content.files if f"{name}/names" in content.files]
             return {name: _image_counts(content[f"{name}/names"], content[name]) for name in splits}
     except (OSError, ValueError, EOFError, KeyError, MemoryError, zipfile.BadZipFile, zlib.error) as error:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 import students
 import teachers
-from kd.networks.weight_files import MisfitError
+from kd.networks.weight_files import MisfitError, read_weights
 from kd.networks.weights import ClassCountError, PartialError, load_into
 
 
@@ -425,3 +425,16 @@ def test_real_mobilenet_v2_weights(shared_data: Path, build: Any, count: int) ->
     assert note.startswith(f"mobilenet_v2_imagenet.safetensors: loaded {count} of ")
     backbone = [name for name in target.state_dict() if name.startswith("backbone.") and "num_batches" not in name]
     assert len(backbone) == count  # the whole backbone
+
+
+def test_a_mapping_that_holds_itself_ends(tmp_path):
+    state = {"w": torch.zeros(2)}
+    state["model"] = state
+    torch.save(state, tmp_path / "a.pt")
+    with pytest.raises(ValueError, match="no weights found: the file has 'w', 'model'"):
+        read_weights(str(tmp_path / "a.pt"), None)
+
+
+def test_class_names_that_are_nested_without_end_are_no_names(tmp_path):
+    save_file({"w": torch.zeros(2)}, tmp_path / "a.safetensors", metadata={"classes": "[" * 100_000})
+    assert read_weights(str(tmp_path / "a.safetensors"), None).classes is None

@@ -143,6 +143,14 @@ def test_wrong_counts_are_one_line(tmp_path, array, what):
         read_counts(tmp_path)
 
 
+def test_counts_that_unpack_to_more_than_the_limit_are_not_unpacked(tmp_path, monkeypatch):
+    with_counts(tmp_path)
+    list_anew(tmp_path)
+    monkeypatch.setattr("kd.runs.result.MAX_OTHER", 300)
+    with pytest.raises(StorageError, match=r"counts\.npz: cannot be read \(unpacks to \d{3} bytes\)"):
+        read_counts(tmp_path)
+
+
 def changed(path, value):
     """A result of kd 0.2 with another value at a key."""
     content = json.loads(json.dumps(OLD))
