@@ -84,7 +84,8 @@ def list_images(
 def read_list(path: Path, known: Mapping[str, Path], where: Path, *, inside: Path | None = None) -> list[str]:
     """The names that a list file chooses, one a line, in its order.
 
-    A line is a name or a path, with or without its suffix; what follows after the image, such as its mask, is left out.
+    A line is a name or a path, with or without its suffix; what follows after the image, such as its mask, is left out,
+    and so is the header of a CSV file.
 
     Args:
         path: the list file.
@@ -105,6 +106,8 @@ def read_list(path: Path, known: Mapping[str, Path], where: Path, *, inside: Pat
         if not text:
             continue
         name = next((found for entry in _entries(text) if (found := _known(entry, known, full))), None)
+        if name is None and number == 1 and path.suffix.lower() == ".csv":
+            continue  # the header
         if name is None:
             entry = _stem(next(_entries(text)).replace("\\", "/").rpartition("/")[2])
             problems.append(f"{path}:{number}: no image named {_short(entry)} in {where}")

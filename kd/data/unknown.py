@@ -110,7 +110,7 @@ def _cityscapes(meaning: Meaning, counts: Mapping[int, int], unknown: Mapping[in
 def _numbering(meaning: Meaning, counts: Mapping[int, int], unknown: Mapping[int, int]) -> str:
     """As many numbers as classes, in another numbering; or 0 for no class, and the classes from 1."""
     codes, names = sorted(counts.keys() - {IGNORE}), meaning.names
-    if not meaning.by_index:
+    if not meaning.by_index or set((meaning.given or {}).values()) - {IGNORED}:
         return ""
     if len(codes) == len(names):
         line = values_line(meaning, dict(zip(codes, names, strict=True)))
@@ -135,20 +135,20 @@ def _coco(meaning: Meaning, counts: Mapping[int, int], unknown: Mapping[int, int
     largest = max(counts.keys() - {IGNORE})
     if len(unknown) <= MAX_VALUES or not 90 < largest <= _COCO_STUFF or _edges(meaning, counts, unknown):
         return ""
-    numbers = f"classes: {{{yaml_word(meaning.names[0])}: <its id>, …}}, " if meaning.by_index else ""
-    return f"they look like the ids of COCO-Stuff; in data.args set {numbers}rest: ignore"
+    ids = "; write classes with their ids, such as {person: 0, sky-other: 156}, and" if meaning.by_index else ";"
+    return f"they look like the ids of COCO-Stuff{ids} {_REST}"
 
 
 def _edges(meaning: Meaning, counts: Mapping[int, int], unknown: Mapping[int, int]) -> str:
     """Shades between the numbers of two classes, in few pixels."""
     known = sorted(code for code in meaning.codes if code in counts)
     apart = len(known) > 1 and min(b - a for a, b in pairwise(known)) > 10
-    if not apart or 2 * sum(unknown.values()) > sum(counts.values()):
+    if not apart or len(unknown) < 3 or 2 * sum(unknown.values()) > sum(counts.values()):
         return ""
     guess = f"they look like blurred or compressed edges ({_share(counts, unknown)} of the pixels)"
     if len(meaning.names) == 2 and known[0] == 0 and known[-1] == WHITE:
         return f"{guess}; in data.args set threshold: 128"
-    return f"{guess}; {_REST}" if len(unknown) > 2 else ""
+    return f"{guess}; {_REST}"
 
 
 def _indices(meaning: Meaning, counts: Mapping[int, int], unknown: Mapping[int, int]) -> str:

@@ -121,6 +121,12 @@ def test_lines_of_a_list(tmp_path, line, name):
     assert read_list(path, dict.fromkeys(KNOWN, path), tmp_path) == [name]
 
 
+def test_the_header_of_a_csv_file_is_no_image(tmp_path):
+    path = tmp_path / "train.csv"
+    path.write_text('image,mask\n"a b.png","m.png"\nb.png,m.png\n')
+    assert read_list(path, dict.fromkeys(KNOWN, path), tmp_path) == ["a b", "b"]
+
+
 @pytest.mark.parametrize("content", [b"a\x00b", b"x" * 5000, b"a.png.png", b"7"])
 def test_names_that_are_not_there(tmp_path, content):
     path = tmp_path / "train.txt"

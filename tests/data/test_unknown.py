@@ -84,6 +84,13 @@ def followed(classes, counts, **args):
             "column 0; they look like the labelIds of Cityscapes; in data.args set classes: {road: 7, car: 26}, "
             "rest: ignore",
         ),
+        (  # one value between is another class, not an edge
+            ["hole", "polyp"],
+            {0: 900, 7: 30, 255: 80},
+            {"values": {0: "hole", 255: "polyp"}},
+            "label 7 (30 pixels) in no class (known: 0, 255), first at row 0, column 0; in data.args set values: {0: "
+            "hole, 255: polyp, 7: ignore}, or a class in place of ignore",
+        ),
         (  # 0 and 255 with soft edges
             ["hole", "polyp"],
             {0: 900, 1: 3, 90: 2, 254: 4, 255: 80},
@@ -130,6 +137,10 @@ def test_ids_of_coco_stuff():
     counts = dict.fromkeys(range(0, 182, 3), 10)
     classes = {"person": 0, "sky": 156}
     assert followed(classes, counts).endswith("they look like the ids of COCO-Stuff; in data.args set rest: ignore")
+    assert followed(["person", "sky"], counts).endswith(
+        "they look like the ids of COCO-Stuff; write classes with their ids, such as {person: 0, sky-other: 156}, and "
+        "in data.args set rest: ignore"
+    )
 
 
 def test_ids_of_instances():
