@@ -56,7 +56,7 @@ def plain(
     """
     scopes = frozenset(without)
 
-    def section_of(section: Section) -> dict[str, Any]:
+    def section_of(section: Section) -> Any:
         tree: dict[str, Any] = {}
         for name, field in type(section).model_fields.items():
             if any(mark in scopes for mark in field.metadata if isinstance(mark, Scope)):
@@ -73,6 +73,8 @@ def plain(
                 tree[name] = {key: value_of(part, names_files) for key, part in item.items()}
             else:
                 tree[name] = value_of(item, names_files)
+        if ordered and len(tree) == 1 and Named.FILE in type(section).model_fields[min(tree)].metadata:
+            return tree.popitem()[1]  # `{file: w.pt}` is `w.pt`
         return tree
 
     def value_of(value: Any, names_files: bool) -> Any:

@@ -120,8 +120,10 @@ def _listed(dataset: SegmentationDataset, base: str | None) -> ListedSplit:
 
 
 def _relative(path: str, base: str | None) -> str:
-    inside = base is not None and path.startswith(base.rstrip(os.sep) + os.sep)
-    return (path[len(base.rstrip(os.sep)) + 1 :] if base and inside else path).replace(os.sep, "/")
+    """A path as it is recorded: relative to `base` if it is there, with `/`, and with other than UTF-8 escaped."""
+    start = "" if base is None else base.rstrip(os.sep) + os.sep
+    name = path.removeprefix(start).replace(os.sep, "/")
+    return name.encode(errors="backslashreplace").decode()
 
 
 class Compared(NamedTuple):
@@ -157,7 +159,8 @@ def in_result(inputs: Inputs) -> runs.ResultInputs:
     """What `result.json` keeps of the inputs."""
     marks = [runs.NOT_RECORDED if entry.what == NOT_RECORDED else entry.what for entry in inputs.accepted]
     if inputs.changed:
-        marks.append(f"{len(inputs.changed)} files changed while it trained, first {inputs.changed[0]}")
+        files = "file" if len(inputs.changed) == 1 else "files"
+        marks.append(f"{len(inputs.changed)} {files} changed while it trained, first {inputs.changed[0]}")
     known = runs.NOT_RECORDED not in marks
     train, val = (inputs.splits[name].digest if known else "" for name in SPLITS)
     return runs.ResultInputs(train, val, inputs.revision, tuple(marks))
