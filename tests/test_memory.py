@@ -82,7 +82,7 @@ def test_where_memory_is_not_measured_nothing_is_shown(tmp_path, monkeypatch, ca
     runs = ["--runs", str(tmp_path / "runs")]
     assert main(["run", str(path), "--trust", "teacher=null", "distill=null", *runs]) == 0
     out = capsys.readouterr().out
-    assert re.search(r"plan: .*, until about [\d: -]+; disk at most ", out)
+    assert re.search(r"plan: .*, until about [\d: -]+; checkpoints and weights at most ", out)
     (run_dir,) = (tmp_path / "runs").glob("*/seed0")
     assert read_result(run_dir).peak_memory is None
     assert main(["compare", str(run_dir), "--no-page"]) == 0

@@ -50,7 +50,7 @@ def bench_command(recipe: Recipe, *, runs: Path, rounds: int = 10) -> None:
             print_line(f"{part} / {name} = {medians[part] / sum(medians[divisor] for divisor in divisors):.3f}")
     peak = peak_memory(parts.precision.device)
     if peak is not None:
-        print_line(f"peak memory {peak / 2**20:.0f} MB")
+        print_line(f"peak memory {peak / 1e6:.0f} MB")
 
 
 def time_step(parts: Parts, rounds: int, folder: Path) -> dict[str, float]:

@@ -28,6 +28,7 @@ from kd.train.checkpoint import Checkpoints
 from kd.train.evaluation import score_share
 from kd.train.loop import train
 from kd.train.readback import Readback
+from kd.train.saving import state_of
 from kd.train.session import Session
 from kd.train.start import start, step_graph, step_teacher
 from kd.train.step import TrainState
@@ -58,6 +59,7 @@ class Job:
     evaluations: int  # of one run
     memory: int | None  # bytes at the peak
     checkpoint: int  # bytes
+    weights: int  # bytes of the finished network
     images: int  # in the training split
     cached: float | None = None  # seconds of a step that reads the teacher from its cache; None: no cache
     cached_left: int = 0  # remaining steps that read it from there
@@ -81,6 +83,16 @@ class Job:
         share = self.left / max(self.runs * self.steps, 1)
         steps = self._seconds_of_steps(self.left, self.cached_left if cached and self.cached is not None else 0)
         return steps + share * self.runs * self.evaluations * self.evaluation
+
+    @property
+    def kept(self) -> int:
+        """Bytes of checkpoints and weights that stay when a run has finished."""
+        return self.weights + (3 * self.checkpoint if self.recipe.train.checkpoints == "all" else 0)
+
+    @property
+    def most(self) -> int:
+        """Bytes of checkpoints and weights while a run trains: the newest two, the best, and one being written."""
+        return max(4 * self.checkpoint, self.kept + self.checkpoint)
 
     def _seconds_of_steps(self, steps: float, cached: float) -> float:
         """Seconds of steps of which `cached` read the teacher from its cache."""
@@ -137,17 +149,17 @@ def lines(jobs: list[Job], *, now: float | None = None) -> list[str]:
         )
     total = sum(job.seconds() for job in jobs)
     end = time.strftime("%Y-%m-%d %H:%M", time.localtime((time.time() if now is None else now) + total))
-    disk = sum(job.runs * 4 * job.checkpoint for job in jobs)  # the newest two, the best, one being written
+    disk = sum(job.runs * job.kept for job in jobs) + max(job.most - job.kept for job in jobs)
     cache = sum(job.runs * job.cache for job in jobs)
     peaks = [job.memory for job in jobs if job.memory is not None]
-    memory = f"peak memory {max(peaks) / 2**20:.0f} MB; " if peaks else ""
+    memory = f"peak memory {max(peaks) / 1e6:.0f} MB; " if peaks else ""
     without_cache, for_cache = "", ""
     if any(job.cached is not None for job in jobs):
         without_cache = f" ({duration(sum(job.seconds(cached=False) for job in jobs))} without the cache)"
         for_cache = f" and {cache / 1e6:.1f} MB for the cache"
     text.append(
         f"plan: {duration(total)}{without_cache}, until about {end}; {memory}"
-        f"disk at most {disk / 1e6:.1f} MB{for_cache}"
+        f"checkpoints and weights at most {disk / 1e6:.1f} MB on disk{for_cache}"
     )
     return text
 
@@ -192,9 +204,8 @@ def _measure(role: str, parts: Parts, unfinished: Mapping[int, Path], seconds: f
         cached, record = None, 0
         if cache is not None and parts.teacher is not None:
             cached, record = _time_cached(parts, run, cache, seconds / 4)
-        student, optimizer = distributed.bare(run.student).state_dict(), run.optimizer.state_dict()
         buffer = io.BytesIO()
-        torch.save({"student": student, "optimizer": optimizer}, buffer)
+        torch.save(state_of(run, Watch()), buffer)
     every = as_steps(recipe.train.evaluate_every, parts.steps) or parts.steps
     reached = [min(Checkpoints(run_dir / "checkpoints").reached(), parts.steps) for run_dir in unfinished.values()]
     filled = math.ceil(_filling(recipe, len(parts.train)))
@@ -209,6 +220,7 @@ def _measure(role: str, parts: Parts, unfinished: Mapping[int, Path], seconds: f
         evaluations=math.ceil(parts.steps / every),
         memory=peak_memory(parts.precision.device),
         checkpoint=buffer.getbuffer().nbytes,
+        weights=sum(value.nbytes for value in parts.network.state_dict().values()),
         images=len(parts.train),
         cached=cached,
         cached_left=sum(parts.steps - max(step, min(filled, parts.steps)) for step in reached) if cached else 0,

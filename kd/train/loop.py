@@ -37,13 +37,14 @@ def train(run: TrainState, watch: Watch | None = None) -> None:
         if evaluations.pending and signal is None:
             try:
                 is_best = evaluations.evaluate(run)
-                watch.reports.pause()
+                watch.reports.restart(run.step)
             except StoppedError as stopped:  # the evaluation is repeated when the run resumes
                 signal = stopped.signal
         last = run.step == run.steps or evaluations.ended_early
         leaving = signal is not None and (evaluations.pending or not last)
         if watch.saves_at(run.step) or last or is_best or leaving:
             save(run, watch, best=is_best, needed=last or leaving)
+            watch.reports.restart(run.step)
         if leaving:
             assert signal is not None
             raise StoppedError(signal)

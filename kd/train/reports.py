@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -63,23 +64,27 @@ class Reports:
         if self.is_due(run):
             self.progress.scalars(run.step, self._values(run, not_finite))
             self._sums.clear()
-            self._speed_since = (time.monotonic(), run.step)
+            self.restart(run.step)
         if self._gradients_every and run.step % self._gradients_every == 0:
             assert self._parts is not None
             self.progress.scalars(run.step, figures(pulls(self._parts, batch)))
-            self.pause()
+            self.restart(run.step)
 
-    def pause(self) -> None:
-        """Restart the measurement of the speed, after work that is not training."""
-        self._speed_since = None
+    def restart(self, step: int) -> None:
+        """Restart the measurement of the speed after step `step`, and work that is not training."""
+        self._speed_since = (time.monotonic(), step)
 
     def state_dict(self) -> dict[str, Any]:
         """The state that a checkpoint keeps: the sums since the last report."""
         return dict(self._sums)
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore the state of a checkpoint."""
-        self._sums = dict(state)
+    def load_state_dict(self, states: Sequence[dict[str, Any]]) -> None:
+        """Restore the sums of checkpoints; of several, where fewer processes resume than were stopped."""
+        self._sums = {}
+        for sums in states:
+            for name, (total, count) in sums.items():
+                before = self._sums.get(name, (0.0, 0))
+                self._sums[name] = (before[0] + total, before[1] + count)
 
     def _values(self, run: TrainState, not_finite: int) -> dict[str, float]:
         names = (*loss_names(run), "gradient_norm")

@@ -35,21 +35,7 @@ def save(run: TrainState, watch: Watch, *, best: bool, needed: bool) -> None:
     checkpoints = watch.checkpoints
     if checkpoints is None:
         return
-    distributed.share_buffers(run.student)  # what a resumed run loads on every rank
-    state = {
-        "format": 1,
-        "network": watch.network,
-        "step": run.step,
-        "student": distributed.bare(run.student).state_dict(),
-        "optimizer": run.optimizer.state_dict(),
-        "ema": None if run.ema is None else run.ema.state_dict(),
-        "rng": distributed.gathered(random_state(run.precision.device)),
-        "seconds": watch.seconds(),
-        "peak_memory": watch.peak_memory(run.precision.device),
-        "not_finite": watch.guard.count,
-        "save_seconds": watch.save_seconds,
-        "unreported": watch.reports.state_dict(),
-    } | watch.evaluations.state_dict(run)
+    state = state_of(run, watch)
     with_nan = [name for name in ("student", "optimizer", "ema") if _has_nan(state[name])]
     if with_nan:
         raise DivergedError(
@@ -71,6 +57,25 @@ def save(run: TrainState, watch: Watch, *, best: bool, needed: bool) -> None:
             f"{checkpoints.folder.parent}: was removed while the run trained; its recipe, its inputs and a checkpoint "
             f"of step {run.step} are there again, its curves are lost; the same command resumes the run"
         )
+
+
+def state_of(run: TrainState, watch: Watch) -> dict[str, Any]:
+    """The content of a checkpoint; every rank must call this equally often."""
+    distributed.share_buffers(run.student)  # what a resumed run loads on every rank
+    return {
+        "format": 1,
+        "network": watch.network,
+        "step": run.step,
+        "student": distributed.bare(run.student).state_dict(),
+        "optimizer": run.optimizer.state_dict(),
+        "ema": None if run.ema is None else run.ema.state_dict(),
+        "rng": distributed.gathered(random_state(run.precision.device)),
+        "seconds": watch.seconds(),
+        "peak_memory": watch.peak_memory(run.precision.device),
+        "not_finite": watch.guard.count,
+        "save_seconds": watch.save_seconds,
+        "unreported": distributed.gathered(watch.reports.state_dict()),
+    } | watch.evaluations.state_dict(run)
 
 
 def _write(checkpoints: Checkpoints, state: dict[str, Any], watch: Watch, *, best: bool) -> bool:
@@ -107,7 +112,7 @@ def restore(run: TrainState, watch: Watch, state: dict[str, Any]) -> list[str]:
         first = " ".join(str(error).split())[:200]
         raise NoCheckpointError(f"{folder}: does not fit this recipe ({first}); use --fresh") from None
     watch.peak_before = state.get("peak_memory")  # checkpoints of kd 0.2 have none
-    watch.reports.load_state_dict(state.get("unreported", {}))  # absent before 0.3
+    watch.reports.load_state_dict(state.get("unreported", [])[distributed.rank() :: now])  # absent before 0.3
     if before != now:
         return [f"saved by {before} processes, resumed by {now}: not bit-identical to an uninterrupted run"]
     set_random_state(run.precision.device, state["rng"][distributed.rank()])

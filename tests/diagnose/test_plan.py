@@ -24,7 +24,7 @@ from kd.units import as_seconds
 def job(recipe, role="student", **changes):
     """1 s a step, 10 s an evaluation; 12 images in batches of 4: 3 steps an epoch."""
     known = {"runs": 2, "steps": 30, "left": 60, "step": 1.0, "evaluation": 10.0, "evaluations": 5}
-    known |= {"memory": 2**20, "checkpoint": 10**6, "images": 12} | changes
+    known |= {"memory": 10**6, "checkpoint": 10**6, "weights": 4 * 10**5, "images": 12} | changes
     return Job(recipe=recipe, role=role, **known)
 
 
@@ -37,7 +37,21 @@ def test_the_plan_is_runs_times_epochs_times_seconds(recipe):
     noon = time.mktime((2030, 1, 2, 12, 0, 0, 0, 0, -1))
     first, total = lines([job(recipe)], now=noon)
     assert first == "plan: student student: 2 runs × 10 epochs × 3 s + 5 evaluations × 10 s = 3 min"  # 2 · (30 + 50) s
-    assert total == "plan: 3 min, until about 2030-01-02 12:02; peak memory 1 MB; disk at most 8.0 MB"
+    assert (
+        total
+        == "plan: 3 min, until about 2030-01-02 12:02; peak memory 1 MB; checkpoints and weights at most 7.8 MB on disk"
+    )
+
+
+def test_the_disk_holds_what_finished_runs_keep_and_the_checkpoints_of_one_that_trains(recipe, tmp_path):
+    """Checkpoints of 1 MB, weights of 0.4 MB; a finished run keeps three checkpoints, or none."""
+    forgets = read(tmp_path / "student.yaml", "train.checkpoints=unfinished")
+    for jobs, most in (
+        ([job(recipe, runs=3)], 3 * 3.4 + 1),
+        ([job(forgets, runs=3)], 3 * 0.4 + 3.6),
+        ([job(forgets, runs=3), job(forgets, runs=1, checkpoint=2 * 10**6)], 4 * 0.4 + 7.6),
+    ):
+        assert f"checkpoints and weights at most {most:.1f} MB on disk" in lines(jobs)[-1]
 
 
 def test_finished_steps_are_left_out(recipe):
@@ -60,7 +74,7 @@ def test_a_plan_with_a_cache_shows_its_time_without_it(recipe, tmp_path):
     )
     assert total == (
         "plan: 2 min (3 min without the cache), until about 2030-01-02 12:02; peak memory 1 MB; "
-        "disk at most 8.0 MB and 6.0 MB for the cache"
+        "checkpoints and weights at most 7.8 MB on disk and 6.0 MB for the cache"
     )
 
 
