@@ -13,7 +13,7 @@ from kd.data.images import read_image
 from kd.data.layout import SPLITS, Layout
 from kd.data.masks import read_labels
 from kd.data.meaning import declared
-from kd.data.shares import Share
+from kd.data.shares import Share, Shares
 from kd.data.split_masks import in_split, kinds_note, refuse_black_and_white, refuse_lossy, threshold_note
 from kd.data.unknown import UnknownCodesError
 from kd.errors import DataError
@@ -23,9 +23,10 @@ from kd.types import Sample
 class Folders:
     """Pairs of an image and a mask with the same name: `images/7.jpg` and `masks/7.png`.
 
-    Splits are defined in one of three ways. `images: "{split}/images"`, `masks: "{split}/masks"`: one folder per
+    Splits are defined in one of four ways. `images: "{split}/images"`, `masks: "{split}/masks"`: one folder per
     split. `lists: "{split}.txt"`: one list file per split, with a name a line. `val: 20%`: that share of the images is
-    held out, chosen by a hash of the names, the same on every machine.
+    held out, chosen by a hash of the names, the same on every machine. `folds: 5`, `fold: 0`: a fifth is held out, and
+    another one for each fold.
 
     `classes`, `values`, `rest` and `threshold` declare once what all masks hold. Numbers are read as stored, whatever
     the palette of a file; colours are looked up in whatever encoding a file has. A black-and-white mask of 1 bit holds
@@ -43,6 +44,10 @@ class Folders:
         lists: list file of a split, under `root`.
         val: share of the images held out as "val", 0.2 or 20%.
         test: share held out as "test".
+        folds: number of equal parts that all images but those of `test` are divided into, in place of `val`.
+        fold: the part that is "val", counted from 0; the others are "train".
+        group: keeps images that belong together (a patient, a sequence) in one split: a regular expression with one
+            group, searched for in the names; or a CSV file under `root` with the columns name and group.
         values: number, or colour "r, g, b", -> name of a class, or `ignore`; in addition to `classes`. 255 is ignored
             unless it is given here or there.
         rest: name of a class, or `ignore`, for all that neither `classes` nor `values` names.
@@ -71,6 +76,9 @@ class Folders:
         lists: str | None = None,
         val: Share = None,
         test: Share = None,
+        folds: int | None = None,
+        fold: int | None = None,
+        group: str | None = None,
         values: Mapping[int | str, str] | None = None,
         rest: str | None = None,
         threshold: int | None = None,
@@ -79,7 +87,8 @@ class Folders:
     ) -> None:
         if channels not in (1, 3):
             raise ValueError(f"Folders: channels must be 1 or 3, got {channels}")
-        layout = Layout(Path(root), images, masks, image_suffix, mask_suffix, lists, val, test, follow_links)
+        shares = Shares(val, test, folds, fold)
+        layout = Layout(Path(root), images, masks, image_suffix, mask_suffix, lists, shares, group, follow_links)
         known = read_classes(classes)
         self.class_names = known.names
         self.colors: tuple[Color, ...] = known.colors or distinct_colors(len(known.names))

@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 from kd.data.decode import SUFFIXES
 from kd.data.files import match
+from kd.data.groups import check_group, groups_of
 from kd.data.names import list_images, nearest_content, read_list
-from kd.data.shares import Share, by_share, share_of
+from kd.data.shares import Shares
 from kd.errors import DataError
 
 SPLITS = ("train", "val", "test")
@@ -36,8 +37,8 @@ class Layout:
     image_suffix: str
     mask_suffix: str
     lists: str | None
-    val: Share
-    test: Share
+    shares: Shares
+    group: str | None
     follow_links: bool
 
     def __post_init__(self) -> None:
@@ -50,18 +51,23 @@ class Layout:
                 f"Folders: images and masks are both in '{self.images}'; set mask_suffix to the ending of the masks, "
                 "such as _mask"
             )
-        if self.by_share:
-            share_of([], "train", self.val, self.test)
+        own = self.lists is not None or "{split}" in self.images
+        if not own and not self.shares.complete:
+            raise ValueError(
+                'Folders: no split is defined; write val: 20%, or folds: 5 and fold: 0, or lists: "{split}.txt", or '
+                'images: "{split}/images" and masks: "{split}/masks"'
+            )
+        if own and self.shares.given:
+            raise ValueError("Folders: val, test and folds divide one folder; remove them, or remove lists and {split}")
+        if own and self.group is not None:
+            raise ValueError("Folders: group keeps images together where val, test or folds divide a folder; remove it")
+        if self.group is not None:
+            check_group(self.group)
 
     @property
     def one_folder(self) -> bool:
         """Whether images and masks lie in one folder, told apart by `mask_suffix`."""
         return self.masks is not None and PurePath(self.images) == PurePath(self.masks)
-
-    @property
-    def by_share(self) -> bool:
-        """Whether splits are shares of one folder."""
-        return by_share(self.images, self.lists, self.val, self.test)
 
     def exists(self, split: str) -> bool:
         """Whether the folder or list of a split exists."""
@@ -97,8 +103,9 @@ class Layout:
             files = dict(match(images, masks, chosen))
             notes += [] if self.one_folder else [masks.note]
         total = len(files)
-        if self.by_share:
-            files = {name: files[name] for name in share_of(list(files), split, self.val, self.test)}
+        if self.shares.given:
+            group_of = None if self.group is None else groups_of(files, self.group, self.root)
+            files = {name: files[name] for name in self.shares.of(list(files), split, group_of)}
         if not files:
             raise DataError(f"Folders: the split {split} is empty: {_why_empty(source, total)}")
         return SplitFiles(files, [note for note in notes if note])

@@ -18,7 +18,7 @@ from kd.recipe import catalogue, moved, shipped, yaml12
 from kd.recipe.explain import explained
 from kd.recipe.identity import named_files
 from kd.recipe.overrides import override
-from kd.recipe.recipe import Recipe, teachers, with_machine_of
+from kd.recipe.recipe import Recipe, taken_over, teachers
 from kd.recipe.schema import Section, components, held
 from kd.recipe.sources import Sources, digest_of, read_code
 from kd.recipe.trust import untrusted
@@ -130,7 +130,7 @@ def _follow(recipe: Recipe, seen: tuple[Path, ...], trusting: str) -> Recipe:
         if file.resolve() in seen:
             raise RecipeError(f"{where}: {file} refers back to itself; a teacher cannot depend on its own student")
         teacher = _follow(_read_file(file, (), recipe.trust, trusting), (*seen, file.resolve()), trusting)
-        recipe._teacher_recipe = with_machine_of(recipe, teacher)
+        recipe._teacher_recipe = taken_over(recipe, teacher)
     return recipe.changed()
 
 

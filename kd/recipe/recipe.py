@@ -223,12 +223,17 @@ def baseline_of(recipe: Recipe) -> Recipe:
     return recipe.changed(teacher=None, distill={}, cache=cache)
 
 
-def with_machine_of(recipe: Recipe, teacher: Recipe) -> Recipe:
-    """A teacher's recipe, and those of its own teachers, with the machine settings of the recipe that names it."""
-    copy = with_machine_settings(teacher, recipe)  # the id is the same
+def taken_over(recipe: Recipe, teacher: Recipe) -> Recipe:
+    """A teacher's recipe, and those of its own teachers, as the recipe that names it needs them.
+
+    They take over its machine settings, which do not change their ids; and, where both name the same data, what divides
+    them into splits (`kd.recipe.schema.SPLIT_ARGS`), so that a teacher does not train on images that the recipe holds
+    out: for another fold, it is another run.
+    """
+    copy = with_machine_settings(teacher, recipe)
     if teacher.teacher_recipe is not None:
-        copy._teacher_recipe = with_machine_of(recipe, teacher.teacher_recipe)
-    return copy
+        copy._teacher_recipe = taken_over(recipe, teacher.teacher_recipe)
+    return copy.changed(data=copy.data.divided_as(recipe.data))
 
 
 def to_yaml(recipe: Recipe) -> str:

@@ -163,6 +163,10 @@ class StudentConfig(Component):
         return self._as_use()
 
 
+SPLIT_ARGS = ("val", "test", "folds", "fold", "group")  # of a dataset: they divide its images into splits
+IMAGE_ARGS = {"images": "images", "image_suffix": "", "lists": None}  # which images it has, with the usual defaults
+
+
 class DataConfig(Component):
     """The images, and how they reach the networks."""
 
@@ -182,6 +186,15 @@ class DataConfig(Component):
         description="Processes that load images; 0: the main process loads them; `auto`: one less than the cores, at "
         "most 8 for a GPU and 2 for a CPU.",
     )
+
+    def divided_as(self, other: "DataConfig") -> "DataConfig":
+        """This section with the split of another one, if both name the same images and the other divides them."""
+        named = [[data.args.get(key, usual) for key, usual in IMAGE_ARGS.items()] for data in (self, other)]
+        split = {key: other.args[key] for key in SPLIT_ARGS if key in other.args}
+        if self.use != other.use or named[0] != named[1] or not split:
+            return self
+        kept = {key: value for key, value in self.args.items() if key not in SPLIT_ARGS}
+        return self.model_copy(update={"args": kept | split})
 
     @property
     def dataset(self) -> Use:

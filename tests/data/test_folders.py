@@ -282,12 +282,12 @@ def test_empty_split(tmp_path):
     [
         (
             {},
-            'Folders: no split is defined; write val: 20%, or lists: "{split}.txt", or images: "{split}/images" '
-            'and masks: "{split}/masks"',
+            'Folders: no split is defined; write val: 20%, or folds: 5 and fold: 0, or lists: "{split}.txt", or '
+            'images: "{split}/images" and masks: "{split}/masks"',
         ),
         (
             {"val": 0.2, "lists": "a.txt"},
-            "Folders: val and test are shares of one folder; remove them, or remove lists and {split}",
+            "Folders: val, test and folds divide one folder; remove them, or remove lists and {split}",
         ),
         ({"val": 20}, "Folders: val must be a share of the images, such as 0.2 or 20%, got 20"),
         ({"val": "a fifth"}, "Folders: val must be a share of the images, such as 0.2 or 20%, got 'a fifth'"),
