@@ -6,7 +6,7 @@ them are shown as escapes, and a line break in a value does not break the line.
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -83,13 +83,16 @@ def make_table(
     return table
 
 
-def print_lines(header: Sequence[str], rows: Iterable[Sequence[str]], *, whole: int) -> None:
+def print_lines(
+    header: Sequence[str], rows: Iterable[Sequence[str]], *, whole: int, numbers: Container[str] = ()
+) -> None:
     """Print a table with one line a row; a terminal's width is shared by the columns after the first ones.
 
     Args:
         header: the columns' titles.
         rows: of plain text.
         whole: number of columns that are never cut.
+        numbers: the titles of the columns that end at their right edge.
     """
     lines = [[one_line(cell) for cell in row] for row in (header, *rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
@@ -98,8 +101,10 @@ def print_lines(header: Sequence[str], rows: Iterable[Sequence[str]], *, whole: 
     needed = sum(widths[whole:])
     if console.is_terminal and needed > room:
         widths[whole:] = [max(8, room * width // needed) for width in widths[whole:]]
+    pads = [str.rjust if name in numbers else str.ljust for name in header]
     for line in lines:
         cells = (
             cell if len(cell) <= width else f"{cell[: width - 1]}…" for cell, width in zip(line, widths, strict=True)
         )
-        print("  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip())
+        padded = (pad(cell, width) for pad, cell, width in zip(pads, cells, widths, strict=True))
+        print("  ".join(padded).rstrip())

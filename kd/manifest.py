@@ -80,9 +80,9 @@ def read_manifest(run_dir: Path) -> Manifest | None:
             manifest = read_sealed(file, Manifest)
         except StorageError as error:
             raise StorageError(f"{error}; {again(run_dir)}") from None
+        check_owner(run_dir, MANIFEST, manifest.id, manifest.seed)
         if key is not None:
             _manifests[key] = manifest
-    check_owner(run_dir, MANIFEST, manifest.id, manifest.seed)
     return manifest
 
 
@@ -124,9 +124,9 @@ def check_sizes(run_dir: Path) -> None:
         WeightsError: the weights are missing, or have another size.
         StorageError: the same of any other file.
     """
-    manifest = read_manifest(run_dir)
+    manifest, folder = read_manifest(run_dir), os.fspath(run_dir)
     for name, listed in manifest.files.items() if manifest else ():
-        found = stamp(run_dir / name)
+        found = stamp(f"{folder}{os.sep}{name}")
         if found is None or found.size != listed.size:
             what = f"has {found.size:,} bytes, {MANIFEST} has {listed.size:,}" if found else "missing"
             raise _kind(name)(f"{run_dir / name}: {what}; {_what_holds(run_dir, name)}")

@@ -25,8 +25,11 @@ def check_file(path: Path, what: str, error: type[Exception], *, inside: Path | 
         error: there is no such file, it is not a regular one, or it is outside `inside`. One line.
     """
     try:
-        mode = path.stat().st_mode
-        outside = inside is not None and not path.resolve().is_relative_to(inside.resolve())
+        mode = path.lstat().st_mode
+        outside = False
+        if not S_ISREG(mode) or path.parent != inside:  # a regular file of the folder itself is no link
+            mode = path.stat().st_mode
+            outside = inside is not None and not path.resolve().is_relative_to(inside.resolve())
     except FileNotFoundError:
         raise error(f"{path}: no such file") from None
     except (

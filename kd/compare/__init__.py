@@ -13,7 +13,7 @@ from kd.compare import tables
 from kd.compare.comparison import Comparison
 from kd.compare.gather import Target, gather
 from kd.compare.listing import list_runs
-from kd.console import make_table, print_line, stdout
+from kd.console import make_table, print_line, print_lines, stdout
 from kd.errors import StorageError
 from kd.storage import write_atomic
 
@@ -115,14 +115,14 @@ def compare_command(
     return 0
 
 
-def list_command(runs: Path = Path("runs"), *, console: Console | None = None) -> int:
+def list_command(runs: Path = Path("runs")) -> int:
     """`kd list`: print one line for each run directory, finished or not. Returns the exit status 0."""
-    console = console or stdout()
     lines = list_runs(runs)
     if lines:
-        console.print(make_table(*tables.list_rows(lines), left=5))
+        header, rows = tables.list_rows(lines)
+        print_lines(header, rows, whole=len(header) - 1, numbers=("seed", "val mIoU %"))
     else:
-        print_line(f"{runs}: holds no runs; kd run RECIPE trains one", console=console)
+        print_line(f"{runs}: holds no runs; kd run RECIPE trains one")
     return 0
 
 

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 
 from kd.errors import RecipeError
 from kd.metrics import Scores, scores
-from kd.runs import Result, SplitResult, TeacherResult
+from kd.runs import Overview, Result, SplitResult, TeacherResult
 
 # "alone": trained from labels alone, and not the baseline of a student in the same comparison.
 Role = Literal["teacher", "baseline", "alone", "student"]
@@ -184,7 +184,7 @@ class Comparison:
         return tuple(name for name, pixels in zip(self.classes, counts, strict=True) if pixels == 0)
 
 
-def val(result: Result | TeacherResult, run_dir: Path) -> SplitResult:
+def val(result: Result | TeacherResult | Overview, run_dir: Path) -> SplitResult:
     """The score of a run, or of its teacher, on the split that is compared.
 
     Raises:

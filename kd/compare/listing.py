@@ -11,7 +11,7 @@ from kd.compare.comparison import Role, val
 from kd.errors import StorageError, WeightsError
 from kd.manifest import METRICS, RESULT, check_sizes
 from kd.metrics import scores
-from kd.runs import OLD_FORMAT, Result, has_teacher_score, is_finished, latest, read_result
+from kd.runs import OLD_FORMAT, Overview, has_teacher_score, is_finished, latest, read_overview
 
 
 class RunLine(NamedTuple):
@@ -35,8 +35,8 @@ def by_seed(paths: Iterable[Path]) -> list[Path]:
 
 def list_runs(runs: Path) -> list[RunLine]:
     """Every run in a folder of runs, by name and seed; a damaged one does not hide the others."""
-    results: dict[Path, Result | str | None] = {run_dir: _read(run_dir) for run_dir in run_directories(runs)}
-    finished = [result for result in results.values() if isinstance(result, Result)]
+    results: dict[Path, Overview | str | None] = {run_dir: _read(run_dir) for run_dir in run_directories(runs)}
+    finished = [result for result in results.values() if isinstance(result, Overview)]
     baselines = {result.baseline.rpartition("-")[2] for result in finished if result.baseline}
     teachers = {Path(result.teacher.run).parent.name for result in finished if result.teacher and result.teacher.run}
     lines = [_line(run_dir, result, teachers, baselines) for run_dir, result in results.items()]
@@ -56,29 +56,29 @@ def run_directories(runs: Path) -> list[Path]:
     return by_seed(found)
 
 
-def _read(run_dir: Path) -> Result | str | None:
+def _read(run_dir: Path) -> Overview | str | None:
     """The result of a finished run; why it is damaged; None of an unfinished one."""
     try:
         if not is_finished(run_dir):
             return None
-        result = read_result(run_dir)
+        result = read_overview(run_dir)
         check_sizes(run_dir)
     except (StorageError, WeightsError) as error:
         return str(error).removeprefix(f"{run_dir}{os.sep}").partition(";")[0]
     return result
 
 
-def _line(run_dir: Path, result: Result | str | None, teachers: Container[str], baselines: Container[str]) -> RunLine:
+def _line(run_dir: Path, result: Overview | str | None, teachers: Container[str], baselines: Container[str]) -> RunLine:
     name, _, identifier = run_dir.parent.name.rpartition("-")
     role: Role = "alone"
     if run_dir.parent.name in teachers:
         role = "teacher"
     elif identifier in baselines:
         role = "baseline"
-    elif result.teacher if isinstance(result, Result) else has_teacher_score(run_dir):
+    elif result.teacher if isinstance(result, Overview) else has_teacher_score(run_dir):
         role = "student"
     seed = int(run_dir.name.removeprefix("seed"))
-    if isinstance(result, Result):
+    if isinstance(result, Overview):
         state = "finished" if result.format > OLD_FORMAT else "finished, not verified"
         split = val(result, run_dir)
         miou = scores(split.confusion).miou if split.against == "labels" else None

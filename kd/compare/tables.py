@@ -254,16 +254,16 @@ def _finite(value: float | None) -> float | None:
 
 def list_rows(lines: Sequence[RunLine]) -> tuple[list[str], list[list[str]]]:
     """The list of runs as text: header and rows."""
-    header = ["run", "id", "seed", "role", "state", "val mIoU %", "changed"]
+    header = ["run", "id", "seed", "role", "val mIoU %", "changed", "state"]
     rows = [
         [
             line.name,
             line.id,
             str(line.seed),
             line.role,
-            f"{line.state}, {_mark(line.marks)}" if line.marks else line.state,
             percent(line.miou),
             f"{line.changed:%Y-%m-%d %H:%M}",
+            f"{line.state}, {_mark(line.marks)}" if line.marks else line.state,
         ]
         for line in lines
     ]

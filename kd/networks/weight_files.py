@@ -14,7 +14,6 @@ import torchvision
 from safetensors.torch import load, load_file
 from torch import Tensor
 
-from kd.errors import StorageError, WeightsError
 from kd.manifest import RESULT, WEIGHTS, read_verified
 from kd.networks.torch_files import OtherFileError, unpickle
 from kd.networks.unpickle import Opaque, UnpickleError
@@ -61,6 +60,8 @@ def read_weights(source: str, key: str | None) -> Weights:
     path = Path(source)
     if path.is_dir():
         path = path / WEIGHTS
+    if path.name == WEIGHTS and (path.parent / RESULT).exists():
+        return _safetensors(path, key, read_verified(path.parent, WEIGHTS))
     if not path.is_file():
         raise ValueError(f"no file {path}; give imagenet, a torchvision name, a run directory or a file")
     if path.suffix not in FORMATS:
@@ -97,14 +98,11 @@ def _other(start: bytes) -> str:
     return ""
 
 
-def _safetensors(path: Path, key: str | None) -> Weights:
-    """A file of a run is verified by its manifest."""
-    of_run = path.name == WEIGHTS and (path.parent / RESULT).exists()
+def _safetensors(path: Path, key: str | None, verified: bytes | None = None) -> Weights:
+    """The content of a safetensors file; of a run's, which its manifest has verified, as bytes."""
     try:
-        tensors = load(read_verified(path.parent, WEIGHTS)) if of_run else load_file(path)
+        tensors = load_file(path) if verified is None else load(verified)
         named = _metadata(path).get("classes", "null")
-    except (WeightsError, StorageError):
-        raise
     except Exception as error:  # noqa: BLE001  # whatever a damaged file makes the reader raise
         raise ValueError(f"{path} is not a readable safetensors file ({_first_line(error)})") from None
     try:

@@ -26,6 +26,7 @@ from kd.runs.directory import (
 )
 from kd.runs.environment import ENVIRONMENT, Environment, read_environment
 from kd.runs.metrics import latest, read_metrics
+from kd.runs.overview import Overview, read_overview
 from kd.runs.result import (
     NOT_RECORDED,
     OLD_FORMAT,
@@ -55,6 +56,7 @@ __all__ = [
     "Environment",
     "ImageCounts",
     "MetricResult",
+    "Overview",
     "Result",
     "ResultInputs",
     "SplitResult",
@@ -67,6 +69,7 @@ __all__ = [
     "read_counts",
     "read_environment",
     "read_metrics",
+    "read_overview",
     "read_result",
     "read_run_recipe",
     "read_teacher_score",

@@ -146,6 +146,11 @@ class ResultInputs(NamedTuple):
 ResultInputs.__pydantic_config__ = STRICT  # type: ignore[attr-defined]  # not a field
 
 
+def marks_of(inputs: ResultInputs | None) -> tuple[str, ...]:
+    """What every table says about the inputs of a run."""
+    return (NOT_RECORDED,) if inputs is None else inputs.marks
+
+
 @dataclass(frozen=True)
 class Result:
     """The content of a finished run's `result.json`."""
@@ -173,7 +178,7 @@ class Result:
     @property
     def marks(self) -> tuple[str, ...]:
         """What every table says about the inputs of the run."""
-        return (NOT_RECORDED,) if self.inputs is None else self.inputs.marks
+        return marks_of(self.inputs)
 
 
 def write_result(run_dir: Path, result: Result) -> None:

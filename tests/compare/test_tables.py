@@ -145,14 +145,16 @@ def test_figures_are_written_with_one_decimal_and_a_true_minus():
     assert [count(value) for value in (6_831_509, 100_000, 12_345)] == ["6.83 M", "0.10 M", "12.3 k"]
 
 
-def test_the_list_of_runs(made, trio):
+def test_the_list_of_runs(made, trio, capsys):
     trio()
-    lines = printed(list_command, made.folder)
-    assert lines[0].split() == ["run", "id", "seed", "role", "state", "val", "mIoU", "%", "changed"]
-    assert lines[3].split()[:6] == ["small_kl", "cccccccc", "0", "student", "finished", "81.8"]
-    assert printed(list_command, made.folder / "none") == [
-        f"{made.folder / 'none'}: holds no runs; kd run RECIPE trains one"
-    ]
+    assert list_command(made.folder) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["run", "id", "seed", "role", "val", "mIoU", "%", "changed", "state"]
+    cells = lines[3].split()
+    assert [*cells[:5], cells[-1]] == ["small_kl", "cccccccc", "0", "student", "81.8", "finished"]
+    assert lines[3].index("81.8") + 4 == lines[0].index("mIoU %") + 6  # numbers end at the right edge
+    assert list_command(made.folder / "none") == 0
+    assert capsys.readouterr().out == f"{made.folder / 'none'}: holds no runs; kd run RECIPE trains one\n"
 
 
 def boundary(mean, class_0=None):

@@ -1,0 +1,43 @@
+"""What a list of runs shows of a result, read in a fraction of the time: the rest is what the manifest proves."""
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from kd.checked import checked
+from kd.manifest import RESULT, read_manifest, read_verified
+from kd.runs.result import ResultInputs, SplitResult, marks_of, read_result
+
+
+class _Teacher(BaseModel):
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+    run: str | None
+
+
+class Overview(BaseModel):
+    """The keys of `result.json` that a list of runs shows."""
+
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+    baseline: str | None
+    teacher: _Teacher | None
+    splits: dict[str, SplitResult]
+    inputs: ResultInputs | None = None
+    format: int
+
+    @property
+    def marks(self) -> tuple[str, ...]:
+        """As of a `Result`."""
+        return marks_of(self.inputs)
+
+
+def read_overview(run_dir: Path) -> Overview:
+    """Read what a list of runs shows of a finished run.
+
+    Raises:
+        StorageError: as `read_result`.
+    """
+    if read_manifest(run_dir) is None:  # of kd 0.2: nothing proves the rest
+        return Overview.model_validate(vars(read_result(run_dir)), from_attributes=True)
+    return checked(read_verified(run_dir, RESULT), Overview, str(run_dir / RESULT))
