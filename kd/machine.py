@@ -187,13 +187,18 @@ def versions() -> dict[str, str]:
 
 @contextmanager
 def deterministic(enabled: bool) -> Iterator[None]:
-    """Let torch use only deterministic operations while the block runs.
+    """Let torch use only deterministic operations while the block runs; if not `enabled`, the fastest ones.
 
     Raises:
         NotDeterministicError: an operation has no deterministic implementation.
     """
     if not enabled:
-        yield
+        chosen = torch.backends.cudnn.benchmark
+        torch.backends.cudnn.benchmark = True  # all training batches have one shape: the choice is made once
+        try:
+            yield
+        finally:
+            torch.backends.cudnn.benchmark = chosen
         return
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when it starts
     before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark

@@ -18,7 +18,7 @@ from rich.table import Table
 from kd.bench.clock import seconds
 from kd.console import stdout
 from kd.errors import RecipeError
-from kd.machine import describe
+from kd.machine import describe, deterministic
 from kd.memory import peak_memory, restart_peak
 from kd.parts.assemble import Parts, assemble
 from kd.parts.roles import to_device
@@ -75,7 +75,7 @@ def gpu_command(*, camvid: Path | None = None, workers: int = 8, rounds: int = 1
     if not torch.cuda.is_available():
         raise RecipeError("kd bench: --gpu: torch finds no CUDA device; run it on a machine with one")
     rows: dict[str, Any] = {"environment": describe()}
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, deterministic(False):  # as a run does
         for size, batch_size in SIZES:
             name = f"{size[0]}×{size[1]}, batch {batch_size}"
             rows[name] = _with_ratios(time_steps(_parts(Path(folder), size, batch_size), Path(folder), rounds))

@@ -76,14 +76,14 @@ class Masked(nn.Module):
                 raise ValueError("Masked: features have no classes to mask by; give labels")
             valid_pixels(labels, teacher)
             logits = None if self.compares == "features" else at_least_float32(teacher.detach())
-            labels = logits.argmax(1) if labels is None and logits is not None else labels
+            labels = logits.max(1).indices if labels is None and logits is not None else labels
             assert labels is not None
             return self.loss(student, teacher, labels.masked_fill(~self._kept(logits, labels), IGNORE))
 
     def _kept(self, logits: Float[Tensor, "N K h w"] | None, labels: Integer[Tensor, "N h w"]) -> Bool[Tensor, "N h w"]:
         kept = torch.ones_like(labels, dtype=torch.bool)
         if logits is not None and self.right:
-            kept = kept & (logits.argmax(1) == labels)
+            kept = kept & (logits.max(1).indices == labels)
         if logits is not None and self.entropy is not None:
             log_p = F.log_softmax(logits, 1)
             limit = log_p.new_full((), logits.shape[1]).log()  # not `new_tensor`, which copies from the processor

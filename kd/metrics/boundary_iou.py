@@ -46,7 +46,7 @@ class BoundaryIoU:
         """Add one image."""
         classes = len(probabilities)
         labelled = labels.byte()
-        predicted = probabilities.argmax(0).byte().masked_fill(labelled == IGNORE, IGNORE)
+        predicted = probabilities.max(0).indices.byte().masked_fill(labelled == IGNORE, IGNORE)
         reach = max(1, round(self.ratio * float(np.hypot(*labels.shape))))
         ours, theirs = (_inner_contour(maps, reach) for maps in (predicted, labelled))
         both = ours[(ours == theirs) & (ours != IGNORE)]

@@ -38,7 +38,7 @@ class _Distance:
 
     def update(self, labels: "Tensor", probabilities: "Tensor") -> None:
         """Add one image."""
-        given, predictions = labels.cpu().numpy(), probabilities.argmax(0).cpu().numpy()
+        given, predictions = labels.cpu().numpy(), probabilities.max(0).indices.cpu().numpy()
         predictions[given == IGNORE] = 0
         for index in range(1, self.num_classes):
             ours, theirs = predictions == index, given == index

@@ -42,7 +42,7 @@ class TrimapIoU:
         """Add one image."""
         uniform = _uniform(labels.byte().cpu().numpy(), self.width)
         near = labels.masked_fill(labels.new_tensor(uniform).bool(), IGNORE)
-        self._near.count(near, probabilities.argmax(0))
+        self._near.count(near, probabilities.max(0).indices)
 
     def state(self) -> dict[str, NDArray[Any]]:
         """`confusion`: int64 (K, K) of the pixels in the band."""

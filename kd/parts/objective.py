@@ -64,7 +64,7 @@ class Term:
         if self.pixels == "valid":
             return batch.labels
         unlabelled = (batch.labels == IGNORE) & batch.inside
-        predicted = resize(teacher.logits, size_of(batch.labels)).argmax(1)  # (N, H, W)
+        predicted = resize(teacher.logits, size_of(batch.labels)).max(1).indices  # (N, H, W)
         return torch.where(unlabelled, predicted, batch.labels if self.pixels == "all" else IGNORE)
 
     def _at_one_size(

@@ -6,7 +6,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from torch import nn
-from torch.optim import SGD, Optimizer
+from torch.optim import SGD, Adam, Optimizer
 
 from kd.components import Maker
 from kd.errors import RecipeError
@@ -40,7 +40,7 @@ def stay_on_gpu(optimizer: Optimizer) -> bool:
         False if it cannot: torch's implementation keeps a count on the processor.
     """
     for group in optimizer.param_groups:
-        if isinstance(optimizer, SGD):  # its fused kernel alone reads a learning rate on the device
+        if isinstance(optimizer, (SGD, Adam)):  # AdamW is an Adam; of SGD only this form reads a rate on the device
             group.update(fused=True, foreach=None)
         elif "capturable" in group:
             group["capturable"] = True

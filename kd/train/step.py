@@ -1,5 +1,6 @@
 """One step of distillation: both networks on its images, every loss by name, the update; and the state it advances."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -7,7 +8,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import clip_grad_norm_
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 
@@ -71,7 +72,7 @@ def train_step(run: TrainState, micros: Sequence[Micro]) -> Tensor:
     student = distributed.bare(run.student)
     buffers = run.update.buffers(student)
     losses = accumulate_gradients(run, micros)
-    norm = clip_grad_norm_(run.student.parameters(), run.clip_norm)
+    norm = clipped(run)
     total = torch.stack([by_name["total"] for by_name in losses]).sum()
     finite = distributed.all_true(torch.isfinite(norm + 0 * total))
     run.update(student, finite, buffers)
@@ -88,6 +89,15 @@ def accumulate_gradients(run: TrainState, micros: Sequence[Micro]) -> list[dict[
             (losses["total"] / len(micros)).backward()  # type: ignore[no-untyped-call]
         all_losses.append({name: loss.detach() for name, loss in losses.items()})
     return all_losses
+
+
+def clipped(run: TrainState) -> Tensor:
+    """Clip the gradient; return its norm before."""
+    gradients = [parameter.grad for parameter in run.student.parameters() if parameter.grad is not None]
+    norm = get_total_norm(gradients)
+    if run.clip_norm < math.inf:
+        clip_grads_with_norm_(run.student.parameters(), run.clip_norm, norm)
+    return norm
 
 
 def distill_step(run: TrainState, batch: Batch, taught: Tapped | None = None) -> dict[str, Tensor]:

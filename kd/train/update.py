@@ -14,9 +14,10 @@ from kd import distributed
 class Update:
     """Updates the parameters and the moving average; whether the update counts may be decided on the device.
 
-    On a GPU the processor does not know in time whether the gradient is finite: the update is made, and taken back
-    there if it is not. Where the processor decides, it waits: on a CPU, which has finished by then, and when a
-    parameter is updated for the first time, because its optimizer state does not exist before.
+    On a GPU the processor does not know in time whether the gradient is finite. torch's fused kernels leave such an
+    update out themselves; what other code has changed is taken back on the GPU. Where the processor decides, it waits:
+    on a CPU, which has finished by then, and when a parameter is updated for the first time, because the optimizer has
+    no state for it before.
 
     Args:
         optimizer: of the run.
@@ -57,9 +58,14 @@ class Update:
         now = dict(student.named_buffers())
         names = [name for name, value in buffers.items() if now[name].shape == value.shape]  # a queue may have grown
         if self.on_device and self._averaged and self._updated.issuperset(map(id, trained)):
-            state = [*trained, *self._state_of(trained), *([] if self._ema is None else _tensors(self._ema))]
+            state = [] if self._ema is None else _tensors(self._ema)
+            fused = all(group.get("fused") for group in self._optimizer.param_groups)
+            if not fused:
+                state += [*trained, *self._state_of(trained)]
             before = _flat_values(state)
+            self._optimizer.found_inf = (~finite).float() if fused else None  # type: ignore[attr-defined]
             self._optimizer.step()
+            self._optimizer.found_inf = None  # type: ignore[attr-defined]
             self._average(student)
             _choose(finite, state, before)
             _choose(finite, [now[name] for name in names], _flat_values([buffers[name] for name in names]))

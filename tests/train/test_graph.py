@@ -14,7 +14,6 @@ from waits import Waits
 
 from kd.losses import PixelKL
 from kd.parts.objective import Term
-from kd.train import suspects
 from kd.train.graph import WARM_UP, StepGraph
 from kd.train.guard import Guard
 from kd.train.loop import train
@@ -23,12 +22,6 @@ from kd.train.update import Update
 from kd.train.watch import Watch
 
 CPU = torch.device("cpu")
-
-
-@pytest.fixture(autouse=True)
-def _shapes_are_checked(monkeypatch):
-    """The tests' checks of shapes draw from Python's generator."""
-    monkeypatch.setattr(suspects, "GENERATORS", suspects.GENERATORS[1:])
 
 
 def on_device(run, *, skip=False):

@@ -28,6 +28,7 @@ def averaged(student):
 OPTIMIZERS = {
     "SGD": lambda parameters: torch.optim.SGD(parameters, lr=0.1, momentum=0.9, dampening=0.5, fused=True),
     "AdamW": lambda parameters: torch.optim.AdamW(parameters, lr=0.1, fused=True),
+    "RMSprop": lambda parameters: torch.optim.RMSprop(parameters, lr=0.1),
     "no state": lambda parameters: torch.optim.SGD(parameters, lr=0.1, weight_decay=0.1, fused=True),
 }
 
@@ -121,10 +122,13 @@ def test_after_the_first_one_an_update_reads_no_value():
 
 def test_the_optimizer_stays_on_a_gpu_where_torch_can():
     parameters = [nn.Parameter(torch.zeros(2))]
-    assert stay_on_gpu(torch.optim.SGD(parameters, lr=0.1))
-    adam = torch.optim.AdamW(parameters, lr=0.1)
-    assert stay_on_gpu(adam)
-    assert adam.param_groups[0]["capturable"]
+    for make in (torch.optim.SGD, torch.optim.AdamW):
+        optimizer = make(parameters, lr=0.1)
+        assert stay_on_gpu(optimizer)
+        assert optimizer.param_groups[0]["fused"]
+    optimizer = torch.optim.NAdam(parameters, lr=0.1)
+    assert stay_on_gpu(optimizer)
+    assert optimizer.param_groups[0]["capturable"]
     assert not stay_on_gpu(torch.optim.Adagrad(parameters, lr=0.1))
 
 

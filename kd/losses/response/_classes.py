@@ -10,7 +10,7 @@ def labels_or_argmax(
     labels: Integer[Tensor, "N h w"] | None, teacher: Float[Tensor, "N K h w"]
 ) -> Int64[Tensor, "N h w"]:
     """Return the labels, or the teacher's most probable classes where there are none."""
-    return teacher.argmax(1) if labels is None else labels.long()
+    return teacher.max(1).indices if labels is None else labels.long()
 
 
 def warn_of_two_classes(logits: Float[Tensor, "N K h w"], part: str) -> None:
