@@ -20,7 +20,10 @@ from kd.reading import read_bytes
 
 FORMAT = 1
 MANIFEST, RESULT, WEIGHTS, METRICS = "manifest.json", "result.json", "student.safetensors", "metrics.jsonl"
-FILES = (WEIGHTS, RESULT, METRICS, "recipe.yaml", "inputs.json", "counts.npz", "teacher.json", "environment.json")
+FILES = (
+    WEIGHTS, RESULT, METRICS, "recipe.yaml", "inputs.json", "counts.npz", "teacher.json", "teacher-counts.npz",
+    "environment.json",
+)  # fmt: skip
 FOLDERS = ("sources",)  # every file below them
 
 MAX_WEIGHTS, MAX_OTHER = 1 << 40, 1_000_000_000  # bytes

@@ -118,6 +118,7 @@ class Counted:
     share: Share
     measures: Mapping[str, Measure]
     against: Against = "labels"
+    groups: tuple[str, ...] | None = None  # of the split's images, see `SegmentationDataset`
 
     def result(self, shares: Sequence[Share]) -> SplitResult:
         """The score of the whole split.
@@ -137,7 +138,11 @@ class Counted:
                 label: measure.result([share.states[label] for share in shares])
                 for label, measure in self.measures.items()
             },
-            per_image=ImageCounts(names, counts.reshape(length, len(self.classes), 3)),
+            per_image=ImageCounts(
+                names,
+                counts.reshape(length, len(self.classes), 3),
+                None if self.groups is None else tuple(self.groups[:length]),
+            ),
             against=self.against,
         )
 
@@ -235,7 +240,9 @@ def score_beside(
             interrupt()  # rank 0 has one more batch
     states = {label: measure.state() for label, measure in measures.items()}
     against: Against = "teacher" if unlabelled else "labels"
-    counted = Counted(classes, _share(by_labels, names, states), measures, against)
+    counted = Counted(
+        classes, _share(by_labels, names, states), measures, against, groups=getattr(dataset, "groups", None)
+    )
     return counted, None if teacher is None or unlabelled else Counted(classes, _share(by_teacher, names, {}), {})
 
 

@@ -118,7 +118,11 @@ class SupervisedLoss(Protocol):
 
 
 class SegmentationDataset(Protocol):
-    """One split of a dataset, built as `Dataset(**args, split="train" | "val" | "test")`."""
+    """One split of a dataset, built as `Dataset(**args, split="train" | "val" | "test")`.
+
+    A dataset may also have `groups`: of each image, the name of the group that it belongs to, such as a patient or a
+    scene. Intervals then rest on the groups, because images of one group resemble each other.
+    """
 
     class_names: tuple[str, ...]
     colors: tuple[tuple[int, int, int], ...]  # RGB of each class, 0 … 255

@@ -2,12 +2,13 @@
 
 import math
 import statistics
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from kd.compare.intervals import Interval, holm
 from kd.errors import RecipeError
 from kd.metrics import Scores, scores
 from kd.runs import Overview, Result, SplitResult, TeacherResult
@@ -52,6 +53,17 @@ class MetricFigures(NamedTuple):
         return next(iter(self.figures.values()))
 
 
+class Difference(NamedTuple):
+    """One network's mIoU minus another's, over the seeds that both have; shares from 0 to 1."""
+
+    value: float  # the mean over those seeds
+    seeds: tuple[int, ...]
+    before: float  # the other's mIoU over those seeds
+    classes: tuple[float | None, ...]  # of the IoU of each class; None where either has none
+    interval: Interval | None = None  # None where the counts of the images are not stored
+    class_intervals: tuple[Interval, ...] = ()  # of `classes`
+
+
 class Note(NamedTuple):
     """A line for the user, below the tables."""
 
@@ -67,6 +79,8 @@ class Note(NamedTuple):
         "best step",
         "one seed",
         "inputs",
+        "no interval",
+        "few groups",
     ]
     text: str
 
@@ -109,9 +123,7 @@ class Entry:
     @cached_property
     def iou(self) -> tuple[float | None, ...]:
         """Each class's IoU, the mean over the seeds that have one; None where none has."""
-        columns = zip(*(result.iou for result in self.scores), strict=True)
-        known = ([value for value in column if value is not None] for column in columns)
-        return tuple(statistics.fmean(values) if values else None for values in known)
+        return mean_iou_by_class(self.splits)
 
     @cached_property
     def metrics(self) -> dict[str, MetricFigures]:
@@ -142,6 +154,9 @@ class Comparison:
     classes: tuple[str, ...]
     images: int
     notes: tuple[Note, ...]
+    gains: Mapping[str, Difference] = field(default_factory=dict)  # student minus baseline, by the student's key
+    to_teachers: Mapping[str, Difference] = field(default_factory=dict)  # student minus teacher
+    closed: Mapping[str, Interval] = field(default_factory=dict)  # shares of the teacher's lead
     trust: bool = False  # whether code that the runs' recipes name may be imported
     other_data: tuple[str, ...] = ()  # a line for each network that was scored on other files than the first
 
@@ -153,15 +168,19 @@ class Comparison:
         """The entries of one role, in order."""
         return tuple(entry for entry in self.entries if entry.role == role)
 
-    def gain(self, entry: Entry) -> float | None:
-        """The mIoU above the baseline's, a share; None without a baseline."""
-        baseline = self.get(entry.baseline)
-        return None if baseline is None else entry.miou - baseline.miou
+    def gain(self, entry: Entry) -> Difference | None:
+        """The mIoU above the baseline's; None without a baseline that has a seed of the student's."""
+        return self.gains.get(entry.key)
 
-    def to_teacher(self, entry: Entry) -> float | None:
-        """The mIoU above the teacher's, a share, usually negative; None without a teacher."""
-        teacher = self.get(entry.teacher)
-        return None if teacher is None else entry.miou - teacher.miou
+    def to_teacher(self, entry: Entry) -> Difference | None:
+        """The mIoU above the teacher's, usually negative; None without a teacher."""
+        return self.to_teachers.get(entry.key)
+
+    @cached_property
+    def adjusted(self) -> dict[str, float]:
+        """The p-value of each student's gain, by its key, adjusted for the number of gains by Holm's method."""
+        known = {key: gain.interval.p_value for key, gain in self.gains.items() if gain.interval is not None}
+        return dict(zip(known, holm(list(known.values())), strict=True))
 
     def label(self, entry: Entry) -> str:
         """The shortest text that distinguishes an entry: its role, or its recipe's stem."""
@@ -185,6 +204,14 @@ class Comparison:
 
 
 def val(result: Result | TeacherResult | Overview, run_dir: Path) -> SplitResult:
+def mean_iou_by_class(splits: Sequence[SplitResult]) -> tuple[float | None, ...]:
+    """Each class's IoU, the mean over the seeds that have one; None where none has."""
+    columns = zip(*(scores(split.confusion).iou for split in splits), strict=True)
+    known = ([value for value in column if value is not None] for column in columns)
+    return tuple(statistics.fmean(values) if values else None for values in known)
+
+
+def val(result: Result | TeacherResult, run_dir: Path) -> SplitResult:
     """The score of a run, or of its teacher, on the split that is compared.
 
     Raises:

@@ -3,14 +3,16 @@
 import os
 import shlex
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from kd.compare.comparison import ORDER, SPLIT, Comparison, Entry, Note, Role, labelled, val
+from kd.compare.intervals import FEW_GROUPS
 from kd.compare.listing import by_seed
+from kd.compare.paired import Pairing
 from kd.compare.results import Results
 from kd.errors import RecipeError, StorageError
 from kd.inputs import differing_files, read_inputs
@@ -85,12 +87,34 @@ def gather(
     ordered = sorted(entries.values(), key=lambda entry: ORDER.index(entry.role))
     _comparable(ordered)
     first = ordered[0].splits[0]
-    comparison = Comparison(
-        tuple(ordered), tuple(first.classes), first.images, (), trust, other_data=tuple(_on_other_data(ordered))
+    comparison = _with_differences(
+        Comparison(
+            tuple(ordered),
+            tuple(first.classes),
+            first.images,
+            (),
+            trust=trust,
+            other_data=tuple(_on_other_data(ordered)),
+        )
     )
-    notes = [*reader.notes(), *_notes_on_scores(comparison), *notes]
+    notes = [*reader.notes(), *_notes_on_scores(comparison), *_notes_on_intervals(comparison), *notes]
     notes.sort(key=lambda note: note.kind == "no baseline")  # these last
     return replace(comparison, notes=tuple(notes))
+
+
+def _with_differences(comparison: Comparison) -> Comparison:
+    """The comparison with each student's differences from its baseline and its teacher."""
+    pairing = Pairing()
+    gains, to_teachers, closed = {}, {}, {}
+    for student in comparison.of_role("student"):
+        baseline, teacher = comparison.get(student.baseline), comparison.get(student.teacher)
+        if teacher is not None:
+            to_teachers[student.key] = pairing.with_teacher(student, teacher)
+        if baseline is not None and (gain := pairing.with_baseline(student, baseline)) is not None:
+            gains[student.key] = gain
+            if (share := pairing.closed(student, baseline)) is not None:
+                closed[student.key] = share
+    return replace(comparison, gains=gains, to_teachers=to_teachers, closed=closed)
 
 
 def _groups(targets: Sequence[Target], runs: Path, overrides: Sequence[str], trust: bool) -> list[_Group]:
@@ -299,9 +323,11 @@ def _notes_on_baseline(student: Entry, baseline: Entry | None, command: str) -> 
         return [Note("no baseline", line)]
     if set(baseline.seeds) != set(student.seeds):
         seeds, baseline_seeds = (", ".join(map(str, entry.seeds)) for entry in (student, baseline))
+        common = [seed for seed in student.seeds if seed in baseline.seeds]
+        compared = f"compared over {', '.join(map(str, common))} alone" if common else "they have none in common"
         line = (
-            f"{student.key} has seeds {seeds}, its baseline {baseline_seeds}; "
-            f"{command} --baseline trains the missing seeds"
+            f"{student.key} has seeds {seeds}, its baseline {baseline_seeds}: {compared}; "
+            f"{_with_seeds(command, {*student.seeds, *baseline.seeds})} --baseline trains the missing seeds"
         )
         return [Note("seeds differ", line)]
     return []
@@ -315,6 +341,27 @@ def _notes_on_start(results: Sequence[Result]) -> list[Note]:
         Note("start", f"{remark} ({name})" if remark.startswith("warning") else f"{name}: {remark}")
         for remark in remarks
     ]
+
+
+def _with_seeds(command: str, seeds: Iterable[int]) -> str:
+    """The `kd run` with these seeds."""
+    words = [word for word in shlex.split(command) if not word.startswith("train.seeds=")]
+    return shlex.join([*words, f"train.seeds=[{','.join(map(str, sorted(seeds)))}]"])
+
+
+def _notes_on_intervals(comparison: Comparison) -> list[Note]:
+    """What the intervals do not contain."""
+    notes: list[Note] = []
+    known = [gain.interval for gain in comparison.gains.values() if gain.interval is not None]
+    if missing := [key for key, gain in comparison.gains.items() if gain.interval is None]:
+        line = f"no interval for {', '.join(missing)}: a run stores no counts of each image (kd 0.1 wrote none)"
+        notes.append(Note("no interval", line))
+    if any(interval.seeds == 1 for interval in known):
+        notes.append(Note("one seed", "one seed: training noise is not in this interval; train.seeds=[0,1,2] adds it"))
+    if few := sorted({interval.groups for interval in known if interval.groups < FEW_GROUPS}):
+        line = f"few independent groups of images: {few[0]}; below {FEW_GROUPS} the interval is a rough one"
+        notes.append(Note("few groups", line))
+    return notes
 
 
 def _notes_on_scores(comparison: Comparison) -> list[Note]:
@@ -339,9 +386,6 @@ def _notes_on_scores(comparison: Comparison) -> list[Note]:
     if best := [comparison.label(entry) for entry in comparison.entries if entry.select == "best"]:
         line = f"select: best ({', '.join(best)}): the step was chosen on these images, so the score is optimistic"
         notes.append(Note("best step", line))
-    if comparison.of_role("student") and all(len(entry.seeds) <= 1 for entry in comparison.entries):
-        line = "one seed per network: the spread over seeds is unknown; train.seeds=[0,1,2] shows it"
-        notes.append(Note("one seed", line))
     return notes
 
 

@@ -12,6 +12,7 @@ out.
 """
 
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -21,7 +22,7 @@ from scipy.special import ndtri, stdtrit
 
 Counts = NDArray[np.int64]
 Floats = NDArray[np.float64]
-Score = Callable[[Floats], Floats]  # summed counts (..., K, 3) to a number (...)
+Score = Callable[[Floats], Floats]  # summed counts (..., K, 3) to one number (...), or to several (..., M)
 
 LEVEL = 0.95
 DRAWS = 2000
@@ -46,9 +47,10 @@ class Interval(NamedTuple):
     def half_width_at(self, level: float) -> float:
         """Half the width of the interval that holds the truth in a share `level` of all studies."""
         tail = (1 + level) / 2
-        images = ndtri(tail) ** 2 * self.image_variance
-        seeds = stdtrit(self.seeds - 1, tail) ** 2 * self.seed_variance if self.seeds > 1 else 0.0
-        return math.sqrt(seeds + images)
+        square = ndtri(tail) ** 2 * self.image_variance if self.image_variance else 0.0  # not ∞ · 0 at level 1
+        if self.seeds > 1 and self.seed_variance:
+            square += stdtrit(self.seeds - 1, tail) ** 2 * self.seed_variance
+        return math.sqrt(square)
 
     @property
     def low(self) -> float:
@@ -79,7 +81,10 @@ class Interval(NamedTuple):
 
 def miou(totals: Floats) -> Floats:
     """Mean IoU (...) of summed counts (..., K, 3): over the classes that are labelled or predicted."""
-    return np.nanmean(iou(totals), axis=-1)  # type: ignore[no-any-return]
+    of_classes = iou(totals)
+    occurs = ~np.isnan(of_classes)
+    with np.errstate(invalid="ignore"):
+        return np.where(occurs, of_classes, 0).sum(-1) / occurs.sum(-1)  # type: ignore[no-any-return]
 
 
 def iou(totals: Floats) -> Floats:
@@ -96,7 +101,18 @@ def interval(
     score: Score = miou,
     draws: int = DRAWS,
 ) -> Interval:
-    """The interval of Σ factor · score over networks, paired by seed and image.
+    """The interval of a single number: see `intervals`."""
+    return intervals(terms, groups, score=score, draws=draws)[0]
+
+
+def intervals(
+    terms: Sequence[tuple[float, Sequence[Counts]]],
+    groups: Sequence[str] | None = None,
+    *,
+    score: Score,
+    draws: int = DRAWS,
+) -> list[Interval]:
+    """The intervals of Σ factor · score over networks, paired by seed and image.
 
     Args:
         terms: of each network its factor, and of each seed the counts int64 (images, K, 3) of every image; 1 and −1 for
@@ -104,6 +120,9 @@ def interval(
         groups: of each image the name of its group; None: every image is its own.
         score: of summed counts.
         draws: of the bootstrap, which draws the same images in every call.
+
+    Returns:
+        One interval for each number of the score; its value is NaN where no seed has one.
 
     Raises:
         ValueError: the networks have different numbers of seeds or images, or no seed.
@@ -115,19 +134,18 @@ def interval(
     members = _members(groups, next(iter(shapes))[0])
     factors = np.array([factor for factor, _ in terms])
     counts = np.stack([np.stack([_summed(one, members) for one in seeds]) for _, seeds in terms])  # (terms, S, G, K, 3)
-    values = np.tensordot(factors, score(counts.sum(2).astype(np.float64)), 1)  # (S,)
-    size, number = values.size, counts.shape[2]
-    means = np.concatenate(
-        [np.tensordot(factors, score(_drawn(counts, weights)), 1).mean(0) for weights in _weights(number, draws)]
-    )
-    return Interval(
-        value=float(values.mean()),
-        seed_variance=float(values.var(ddof=1) / size) if size > 1 else math.nan,
-        # a bootstrap's variance lacks the factor n / (n − 1), as any variance around the sample's own mean does
-        image_variance=float(means.var() * number / (number - 1)) if number > 1 else math.nan,
-        seeds=size,
-        groups=number,
-    )
+    size, number = counts.shape[1:3]
+    values = _combined(factors, score(counts.sum(2))).reshape(size, -1)  # (S, M)
+    drawn = [_combined(factors, score(_drawn(counts, weights))) for weights in _weights(number, draws)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # a class that no seed or draw has: NaN is the answer
+        means = np.concatenate([np.nanmean(part, axis=0).reshape(part.shape[1], -1) for part in drawn])  # (draws, M)
+        value, of_images = np.nanmean(values, axis=0), np.nanvar(means, axis=0)
+        of_seeds = np.nanvar(values, axis=0, ddof=1) / size if size > 1 else np.full_like(value, math.nan)
+    # a bootstrap's variance lacks the factor n / (n − 1), as any variance around the sample's own mean does
+    of_images = of_images * number / (number - 1) if number > 1 else np.full_like(value, math.nan)
+    rows = zip(value.tolist(), of_seeds.tolist(), of_images.tolist(), strict=True)
+    return [Interval(*row, seeds=size, groups=number) for row in rows]
 
 
 def closed(
@@ -161,6 +179,12 @@ def holm(p_values: Sequence[float]) -> list[float]:
         highest = max(highest, min(1.0, (len(given) - rank) * given[index]))
         adjusted[index] = highest
     return adjusted
+
+
+def _combined(factors: Floats, scores: Floats) -> Floats:
+    """Σ factor · score of scores (terms, S, ...)."""
+    combined: Floats = np.tensordot(factors, scores, 1)
+    return combined
 
 
 def _members(groups: Sequence[str] | None, images: int) -> NDArray[np.intp]:

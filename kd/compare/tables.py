@@ -7,7 +7,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from kd.compare.comparison import SCORES, SPLIT, Comparison, Entry, Figure, MetricFigures
+from kd.compare.comparison import SCORES, SPLIT, Comparison, Difference, Entry, Figure, MetricFigures
+from kd.compare.intervals import LEVEL, Interval
 from kd.compare.listing import RunLine
 from kd.runs import NOT_RECORDED
 
@@ -36,6 +37,15 @@ def points(difference: float | None) -> str:
     if shown is None:
         return NOTHING
     return f"{shown:+.1f}".replace("-", "−") if shown else "0.0"
+
+
+def interval(difference: Difference | None) -> str:
+    """`+1.3 ± 0.4` with the half-width of the 95 % interval, `+1.3` without one; a dash for None."""
+    if difference is None:
+        return NOTHING
+    known = difference.interval
+    half = "" if known is None or math.isnan(known.half_width) else f" ± {100 * known.half_width:.1f}"
+    return f"{points(difference.value)}{half}"
 
 
 def spread(figure: Figure, unit: str = "%") -> str:
@@ -92,17 +102,35 @@ def _sentence(comparison: Comparison, student: Entry, *, name: bool) -> str:
         below = "" if teacher is None else f", the teacher {percent(teacher.miou)} %"
         return f"{reached}{below}; without a baseline, the effect of distillation is unknown"
     distillation = f"{student.name}: distillation" if name else "Distillation"
-    numbers = f"({percent(baseline.miou)} → {percent(student.miou)} % {comparison.score})"
-    gain = in_points(student.miou - baseline.miou)
-    gap = None if teacher is None else teacher.miou - baseline.miou
+    difference = comparison.gain(student)
+    if difference is None:
+        return f"{distillation}: its effect is unknown, student and baseline have no seed in common"
+    numbers = f"({percent(difference.before)} → {percent(difference.before + difference.value)} % {comparison.score})"
+    gap = None if teacher is None else teacher.miou - difference.before
+    gain = in_points(difference.value)
     if gain is None:
         return f"{distillation}: its effect is not defined {numbers}"
-    if gain > 0:
-        of_gap = f" of the {percent(gap)} between baseline and teacher" if is_gain(gap) else ""
-        return f"{distillation} bought +{gain:.1f} points{of_gap} {numbers}"
+    known = difference.interval
+    certain = known is None or math.isnan(known.half_width) or known.distinguishable
+    between = _within(known)
+    if gain > 0 and certain:
+        share = comparison.closed.get(student.key)
+        closed = "" if share is None else f" ({100 * share.value:.0f} ± {100 * share.half_width:.0f} %)"
+        of_gap = f" of the {percent(gap)} between baseline and teacher{closed}" if is_gain(gap) else ""
+        return f"{distillation} bought +{gain:.1f} points{of_gap} {numbers}{between}"
     effect = f"cost {-gain:.1f} points" if gain < 0 else "changed nothing"
+    if not certain:
+        effect = f"changed the {comparison.score} by {points(difference.value)} points"
     above = f"; the teacher is {percent(gap)} points above the baseline" if is_gain(gap) else ""
-    return f"{distillation} {effect} {numbers}{above}"
+    return f"{distillation} {effect} {numbers}{between}{above}"
+
+
+def _within(known: Interval | None) -> str:
+    """`, 95 % interval −0.4 … +3.0: not distinguishable from 0`; empty without an interval."""
+    if known is None or math.isnan(known.half_width):
+        return ""
+    words = "" if known.distinguishable else ": not distinguishable from 0"
+    return f", 95 % interval {points(known.low)} … {points(known.high)}{words}"
 
 
 def summary_rows(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
@@ -142,8 +170,8 @@ def _row(comparison: Comparison, entry: Entry) -> list[str]:
         spread(entry.figure("miou")),
         spread(entry.figure("pixel_accuracy")),
         *(NOTHING if metric is None else spread(metric.headline, metric.unit) for metric in metrics),
-        points(comparison.gain(entry)),
-        points(comparison.to_teacher(entry)),
+        interval(comparison.gain(entry)),
+        interval(comparison.to_teacher(entry)),
         count(entry.parameters),
         f"{entry.megabytes:.1f}",
         minutes(entry.seconds),
@@ -158,7 +186,7 @@ def _mark(marks: Sequence[str]) -> str:
 
 def class_rows(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
     """IoU by class as text: header and rows; the last columns are the students' gains."""
-    gaining = [entry for entry in comparison.of_role("student") if entry.baseline is not None]
+    gaining = [entry for entry in comparison.of_role("student") if comparison.gain(entry) is not None]
     names = ["gain" if len(gaining) == 1 else f"gain {comparison.label(entry)}" for entry in gaining]
     header = ["IoU %", *(comparison.label(entry) for entry in comparison.entries), *names]
     rows = []
@@ -170,9 +198,8 @@ def class_rows(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
 
 def class_gain(comparison: Comparison, entry: Entry, index: int) -> float | None:
     """IoU of one class above the baseline's, a share; None where either has none."""
-    baseline = comparison.get(entry.baseline)
-    iou, baseline_iou = entry.iou[index], None if baseline is None else baseline.iou[index]
-    return None if iou is None or baseline_iou is None else iou - baseline_iou
+    gain = comparison.gain(entry)
+    return None if gain is None else gain.classes[index]
 
 
 def facts(comparison: Comparison) -> str:
@@ -181,17 +208,20 @@ def facts(comparison: Comparison) -> str:
     against = (
         "" if comparison.score == "mIoU" else "; agreement: mIoU against the teacher's classes, as there are no labels"
     )
+    known = any(gain.interval is not None for gain in comparison.gains.values())
+    intervals = " with 95 % intervals" if known else ""
     over = "; mean ± standard deviation over seeds" if seeds > 1 else ""
     return (
         f"{SPLIT}: {comparison.images} images, {len(comparison.classes)} classes; "
-        f"scores in percent, differences in points of {comparison.score}{over}{against}"
+        f"scores in percent, differences in points of {comparison.score}{intervals}{over}{against}"
     )
 
 
 def to_json(comparison: Comparison) -> dict[str, Any]:
     """The comparison as plain data: scores in percent, differences in points, sizes in MB, times in seconds."""
     return {
-        "format": 1,
+        "format": 2,
+        "level": LEVEL,
         "split": SPLIT,
         "images": comparison.images,
         "classes": list(comparison.classes),
@@ -219,13 +249,45 @@ def _entry_json(comparison: Comparison, entry: Entry) -> dict[str, Any]:
         "metrics": {label: _metric_json(metric) for label, metric in entry.metrics.items()},
         "teacher": entry.teacher,
         "baseline": entry.baseline,
-        "vs_baseline": _scaled(comparison.gain(entry)),
-        "vs_teacher": _scaled(comparison.to_teacher(entry)),
+        "vs_baseline": _difference_json(comparison, comparison.gain(entry), comparison.adjusted.get(entry.key)),
+        "vs_teacher": _difference_json(comparison, comparison.to_teacher(entry)),
+        "closed": _interval_json(comparison.closed.get(entry.key)),
         "parameters": entry.parameters,
         "size": round(entry.megabytes, 3),
         "seconds": entry.seconds,
         "images_per_second": entry.images_per_second,
         "peak_memory": entry.peak_memory,
+    }
+
+
+def _difference_json(
+    comparison: Comparison, difference: Difference | None, adjusted: float | None = None
+) -> dict[str, Any] | None:
+    """A difference in points, with its intervals; `p_holm` is adjusted for the number of students."""
+    if difference is None:
+        return None
+    names, none = comparison.classes, [None] * len(comparison.classes)
+    rows = zip(names, difference.classes, difference.class_intervals or none, strict=True)
+    return {
+        "points": _scaled(difference.value),
+        "seeds": list(difference.seeds),
+        "interval": _interval_json(difference.interval),
+        "p_holm": _finite(adjusted),
+        "iou": {name: {"points": _scaled(value), "interval": _interval_json(known)} for name, value, known in rows},
+    }
+
+
+def _interval_json(known: Interval | None) -> dict[str, Any] | None:
+    if known is None or math.isnan(known.half_width):
+        return None
+    return {
+        "value": _scaled(known.value),
+        "low": _scaled(known.low),
+        "high": _scaled(known.high),
+        "distinguishable": known.distinguishable,
+        "p": _finite(known.p_value),
+        "seeds": known.seeds,
+        "groups": known.groups,
     }
 
 

@@ -36,7 +36,7 @@ FORMAT: Final = 2  # of result.json, which has a manifest.json beside it
 OLD_FORMAT = 1  # of kd 0.1 and 0.2, without a manifest
 
 NOT_RECORDED = "inputs not recorded"  # by version 0.2 and earlier
-COUNTS, TEACHER = "counts.npz", "teacher.json"
+COUNTS, TEACHER, TEACHER_COUNTS = "counts.npz", "teacher.json", "teacher-counts.npz"
 
 Counts = NDArray[np.int64]
 Against = Literal["labels", "teacher"]  # whose classes a score compares the predictions with
@@ -88,6 +88,7 @@ class ImageCounts(NamedTuple):
 
     names: tuple[str, ...]  # of the images, in the dataset's order
     counts: Counts  # int64 (images, K, 3): the intersection of labels and predictions, predicted, labelled
+    groups: tuple[str, ...] | None = None  # of each image, where the dataset names groups that belong together
 
 
 _NotInFiles = Annotated[ImageCounts | None, GetPydanticSchema(lambda *_: core_schema.none_schema())]
@@ -183,14 +184,7 @@ class Result:
 
 def write_result(run_dir: Path, result: Result) -> None:
     """Write `counts.npz`, `result.json` and last `manifest.json`, with which the run is finished."""
-    arrays: dict[str, NDArray[Any]] = {}
-    for name, split in result.splits.items():
-        if split.per_image is not None:
-            arrays |= {name: split.per_image.counts, f"{name}/names": np.array(split.per_image.names, np.str_)}
-    if arrays:
-        file = io.BytesIO()
-        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]  # the stub takes a name for `allow_pickle`
-        write_atomic(run_dir / COUNTS, file.getbuffer())
+    _write_counts(run_dir / COUNTS, result.splits)
     teacher = result.teacher
     content = vars(result) | {"splits": _plain_splits(result.splits)}
     del content["inputs"]
@@ -202,6 +196,20 @@ def write_result(run_dir: Path, result: Result) -> None:
         del content["remarks"]
     write_json(run_dir / RESULT, content)
     write_manifest(run_dir, id=result.id, seed=result.seed)
+
+
+def _write_counts(file: Path, splits: Mapping[str, SplitResult]) -> None:
+    """Write the counts of each image in scores that have them."""
+    arrays: dict[str, NDArray[Any]] = {}
+    for name, split in splits.items():
+        if split.per_image is not None:
+            images, counts, groups = split.per_image
+            arrays |= {name: counts, f"{name}/names": np.array(images, np.str_)}
+            arrays |= {} if groups is None else {f"{name}/groups": np.array(groups, np.str_)}
+    if arrays:
+        content = io.BytesIO()
+        np.savez_compressed(content, **arrays)  # type: ignore[arg-type]  # the stub takes a name for `allow_pickle`
+        write_atomic(file, content.getbuffer())
 
 
 def write_manifest(run_dir: Path, *, id: str, seed: int) -> None:
@@ -248,33 +256,43 @@ def replace_inputs(run_dir: Path, inputs: Inputs, in_result: ResultInputs) -> No
         write_manifest(run_dir, id=result.id, seed=result.seed)
 
 
-def read_counts(run_dir: Path) -> dict[str, ImageCounts]:
-    """Read the counts of each image in a run's final score, by split; empty if the run has no `counts.npz`.
+def read_counts(run_dir: Path, name: str = COUNTS) -> dict[str, ImageCounts]:
+    """Read the counts of each image in a run's final score, by split; empty if the run has none.
+
+    Args:
+        run_dir: of a finished run.
+        name: `COUNTS`; or `TEACHER_COUNTS`, of its teacher on the same images.
 
     Raises:
         StorageError: the file is damaged.
     """
-    file, manifest = run_dir / COUNTS, read_manifest(run_dir)
-    if not file.is_file() and (manifest is None or COUNTS not in manifest.files):
+    file, manifest = run_dir / name, read_manifest(run_dir)
+    if not file.is_file() and (manifest is None or name not in manifest.files):
         return {}
-    data = read_verified(run_dir, COUNTS)
+    data = read_verified(run_dir, name)
     try:
         with np.load(io.BytesIO(data)) as content:
             unpacked = sum(entry.file_size for entry in content.zip.infolist())
             if unpacked > MAX_OTHER:  # a megabyte may unpack to a gigabyte
                 raise ValueError(f"unpacks to {unpacked:,} bytes")
-            splits = [name for name in content.files if f"{name}/names" in content.files]
-            return {name: _image_counts(content[f"{name}/names"], content[name]) for name in splits}
+            arrays = dict(content)
+            splits = [name for name in arrays if f"{name}/names" in arrays]
+            return {
+                name: _image_counts(arrays[f"{name}/names"], arrays[name], arrays.get(f"{name}/groups"))
+                for name in splits
+            }
     except (OSError, ValueError, EOFError, KeyError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
         raise StorageError(f"{file}: cannot be read ({error}); {again(run_dir)}") from None
 
 
-def _image_counts(names: NDArray[Any], counts: NDArray[Any]) -> ImageCounts:
+def _image_counts(names: NDArray[Any], counts: NDArray[Any], groups: NDArray[Any] | None) -> ImageCounts:
     if names.dtype.kind != "U" or counts.dtype != np.int64 or counts.ndim != 3 or counts.shape[::2] != (len(names), 3):
         raise ValueError(f"{counts.dtype} {counts.shape} are not the counts of {len(names)} images")
     if (counts < 0).any():
         raise ValueError("a count is below 0")
-    return ImageCounts(tuple(names.tolist()), counts)
+    if groups is not None and (groups.dtype.kind != "U" or groups.shape != names.shape):
+        raise ValueError(f"{groups.dtype} {groups.shape} are not the groups of {len(names)} images")
+    return ImageCounts(tuple(names.tolist()), counts, None if groups is None else tuple(groups.tolist()))
 
 
 class _TeacherScore(BaseModel):
@@ -289,7 +307,8 @@ class _TeacherScore(BaseModel):
 
 
 def write_teacher_score(run_dir: Path, split: SplitResult, *, id: str, seed: int) -> None:
-    """Write `teacher.json`: the teacher's score, computed once before the run trains."""
+    """Write `teacher-counts.npz` and `teacher.json`: the teacher's score, computed once before the run trains."""
+    _write_counts(run_dir / TEACHER_COUNTS, {"val": split})
     write_atomic(run_dir / TEACHER, seal({"id": id, "seed": seed, "split": _plain(split)}))
 
 

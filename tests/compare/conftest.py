@@ -8,7 +8,16 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from kd.runs import MetricResult, Result, ResultInputs, SplitResult, TeacherResult, write_result
+from kd.runs import (
+    ImageCounts,
+    MetricResult,
+    Result,
+    ResultInputs,
+    SplitResult,
+    TeacherResult,
+    write_result,
+    write_teacher_score,
+)
 from kd.storage import write_json
 
 CLASSES = ["sky", "road", "sign"]  # no pixel is labelled sign
@@ -24,8 +33,20 @@ def split(right: int, **changed: Any) -> SplitResult:
     return SplitResult(**({"confusion": confusion(right), "classes": CLASSES, "images": 4} | changed))
 
 
+def counted(*right: int, groups: tuple[str, ...] | None = None) -> SplitResult:
+    """A score with the counts of each image: of each class 100 pixels an image, `right` of them correct."""
+    images = np.array([[[hits, 100, 100]] * 2 + [[0, 0, 0]] for hits in right], np.int64)
+    names = tuple(f"{index}.png" for index in range(len(right)))
+    hits = sum(right)
+    wrong = 100 * len(right) - hits
+    matrix = np.array([[hits, wrong, 0], [wrong, hits, 0], [0, 0, 0]])
+    return SplitResult(matrix, CLASSES, len(right), per_image=ImageCounts(names, images, groups))
+
+
 class Runs:
     """Writes runs below one folder."""
+
+    counted = staticmethod(counted)
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -62,7 +83,10 @@ class Runs:
         write_json(
             run_dir / "environment.json", {"command": f"kd run recipes/{stem}.yaml --baseline", "in_channels": 3}
         )
-        write_result(run_dir, Result(**(content | changed)))
+        result = Result(**(content | changed))
+        if result.teacher is not None and (scored := result.teacher.splits["val"]).per_image is not None:
+            write_teacher_score(run_dir, scored, id=identifier, seed=seed)
+        write_result(run_dir, result)
         return run_dir
 
     def teacher(self, right: int = 95) -> Path:
@@ -77,7 +101,7 @@ class Runs:
             network="teachers.Big",
             run=str(self.folder / "big-aaaaaaaa" / "seed0"),
             parameters=40_000_000,
-            splits={"val": changed.get("val") or split(taught)},
+            splits={"val": changed.pop("taught_val", None) or changed.get("val") or split(taught)},
         )
         settings: dict[str, Any] = {"role": "student", "teacher": teacher, "baseline": "small_kl-bbbbbbbb"}
         return self.write(name, right, **(settings | changed))

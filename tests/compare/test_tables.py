@@ -38,7 +38,7 @@ def test_the_terminal_shows_sentence_tables_page_and_notes(made, trio):
         "",
         f"report: {made.folder / 'page.html'}",
         "absent: no val pixel is labelled sign",
-        "one seed per network: the spread over seeds is unknown; train.seeds=[0,1,2] shows it",
+        "no interval for small_kl-cccccccc: a run stores no counts of each image (kd 0.1 wrote none)",
     ]
 
 
@@ -112,14 +112,15 @@ def test_json_is_the_comparison_and_nothing_else(made, trio):
     student = content["networks"][2]
     assert student["miou"] == {"mean": 81.8182, "sd": None, "seeds": [81.8182]}
     assert student["iou"] == {"sky": 81.8182, "road": 81.8182, "sign": None}
-    assert (student["vs_baseline"], student["vs_teacher"]) == (15.1515, -8.658)
+    assert (student["vs_baseline"]["points"], student["vs_teacher"]["points"]) == (15.1515, -8.658)
+    assert student["vs_baseline"]["seeds"] == [0]
     assert (student["role"], student["teacher"], student["baseline"]) == (
         "student",
         "big-aaaaaaaa",
         "small_kl-bbbbbbbb",
     )
     expected = """key role name network runs seeds select inputs miou pixel_accuracy mean_accuracy mean_dice iou metrics
-    teacher baseline vs_baseline vs_teacher parameters size seconds images_per_second peak_memory"""
+    teacher baseline vs_baseline vs_teacher closed parameters size seconds images_per_second peak_memory"""
     assert list(student) == expected.split()
 
 

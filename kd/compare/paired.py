@@ -1,0 +1,111 @@
+"""The differences between the networks of a comparison, over the seeds and images that both have."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kd.compare.comparison import SPLIT, Difference, Entry, mean_iou_by_class
+from kd.compare.intervals import Floats, Interval, closed, intervals, iou, miou
+from kd.metrics import scores
+from kd.runs import ImageCounts, SplitResult, read_counts
+from kd.runs.result import COUNTS, TEACHER_COUNTS
+
+
+@dataclass
+class Pairing:
+    """Pairs the runs of networks by seed; each file of counts is read once."""
+
+    _counts: dict[tuple[Path, str], ImageCounts | None] = field(default_factory=dict)
+
+    def with_baseline(self, student: Entry, baseline: Entry) -> Difference | None:
+        """The student minus its baseline; None if they have no seed in common."""
+        seeds = tuple(seed for seed in student.seeds if seed in baseline.seeds)
+        if not seeds:
+            return None
+        ours, theirs = ([entry.seeds.index(seed) for seed in seeds] for entry in (student, baseline))
+        return _difference(
+            seeds,
+            [student.splits[index] for index in ours],
+            [baseline.splits[index] for index in theirs],
+            self._of(student, ours),
+            self._of(baseline, theirs),
+        )
+
+    def with_teacher(self, student: Entry, teacher: Entry) -> Difference:
+        """The student minus its teacher, as scored in the student's runs."""
+        everywhere = range(len(student.seeds))
+        teachers = teacher.splits * len(everywhere) if len(teacher.splits) == 1 else teacher.splits
+        if len(teachers) != len(everywhere):  # seeds with teachers of their own, some of them missing
+            teachers = teacher.splits[:1] * len(everywhere)
+        return _difference(
+            student.seeds,
+            student.splits,
+            teachers,
+            self._of(student, everywhere),
+            self._of(student, everywhere, TEACHER_COUNTS),
+        )
+
+    def closed(self, student: Entry, baseline: Entry) -> Interval | None:
+        """The share of the teacher's lead over the baseline that the student has closed, see `intervals.closed`."""
+        seeds = [seed for seed in student.seeds if seed in baseline.seeds]
+        ours, theirs = ([entry.seeds.index(seed) for seed in seeds] for entry in (student, baseline))
+        found = [self._of(student, ours), self._of(baseline, theirs), self._of(student, ours, TEACHER_COUNTS)]
+        paired = _paired([images for each in found for images in each])
+        if not seeds or paired is None:
+            return None
+        arrays, groups = paired
+        number = len(seeds)
+        return closed(arrays[:number], arrays[number : 2 * number], arrays[2 * number :], groups)
+
+    def _of(self, entry: Entry, places: Sequence[int], name: str = COUNTS) -> list[ImageCounts | None]:
+        """The counts of some of an entry's runs."""
+        return [self._read(entry.run_dirs[place], name) for place in places]
+
+    def _read(self, run_dir: Path, name: str) -> ImageCounts | None:
+        if (run_dir, name) not in self._counts:
+            self._counts[run_dir, name] = read_counts(run_dir, name).get(SPLIT)
+        return self._counts[run_dir, name]
+
+
+def _difference(
+    seeds: Sequence[int],
+    ours: Sequence[SplitResult],
+    theirs: Sequence[SplitResult],
+    our_images: Sequence[ImageCounts | None],
+    their_images: Sequence[ImageCounts | None],
+) -> Difference:
+    after, before = (np.mean([scores(split.confusion).miou for split in side]) for side in (ours, theirs))
+    classes = zip(mean_iou_by_class(ours), mean_iou_by_class(theirs), strict=True)
+    difference = Difference(
+        value=float(after - before),
+        seeds=tuple(seeds),
+        before=float(before),
+        classes=tuple(None if ours is None or theirs is None else ours - theirs for ours, theirs in classes),
+    )
+    paired = _paired([*our_images, *their_images])
+    if paired is None:
+        return difference
+    arrays, groups = paired
+    terms = [(1.0, arrays[: len(seeds)]), (-1.0, arrays[len(seeds) :])]
+    of_mean, *of_classes = intervals(terms, groups, score=_miou_and_iou)
+    return difference._replace(interval=of_mean, class_intervals=tuple(of_classes))
+
+
+def _miou_and_iou(totals: Floats) -> Floats:
+    return np.concatenate((miou(totals)[..., None], iou(totals)), axis=-1)
+
+
+def _paired(
+    images: Sequence[ImageCounts | None],
+) -> tuple[list[NDArray[np.int64]], tuple[str, ...] | None] | None:
+    """The counts of runs on the same images, and the images' groups; None if one is missing or the images differ."""
+    known = [each for each in images if each is not None]
+    if len(known) != len(images) or not known:
+        return None
+    labelled = known[0].counts[..., 2]
+    if any(not np.array_equal(each.counts[..., 2], labelled) for each in known):
+        return None
+    return [each.counts for each in known], known[0].groups

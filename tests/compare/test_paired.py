@@ -1,0 +1,108 @@
+"""Differences over common seeds and images: what a comparison says of what distillation bought."""
+
+import io
+import json
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from kd.compare import compare_command
+from kd.compare.gather import gather
+from kd.compare.intervals import interval
+from kd.compare.tables import headline, to_json
+
+BASE, STUDENT, TEACHER = [60, 70, 50, 80, 65], [68, 77, 60, 86, 74], [90, 92, 85, 95, 90]
+
+
+def write(made, seeds=(0,), *, gain=STUDENT, groups=None):
+    """A teacher, and seeds of a baseline and a student, with the counts of five images."""
+    made.teacher()
+    for seed in seeds:
+        made.write("small_kl-bbbbbbbb", 0, seed=seed, val=made.counted(*(hits + seed for hits in BASE), groups=groups))
+        ours = made.counted(*(hits + 2 * seed for hits in gain), groups=groups)
+        made.student(0, seed=seed, val=ours, taught_val=made.counted(*TEACHER, groups=groups))
+    return gather([str(made.folder / "small_kl-cccccccc")])
+
+
+def printed(comparison_dir):
+    file = io.StringIO()
+    compare_command([str(comparison_dir)], html=None, console=Console(file=file, width=160, highlight=False))
+    return file.getvalue()
+
+
+def test_an_interval_pairs_images_and_seeds(made):
+    comparison = write(made, seeds=(0, 1))
+    student = comparison.of_role("student")[0]
+    gain = comparison.gain(student)
+    expected = interval(
+        [
+            (1, [made.counted(*(hits + 2 * seed for hits in STUDENT)).per_image.counts for seed in (0, 1)]),
+            (-1, [made.counted(*(hits + seed for hits in BASE)).per_image.counts for seed in (0, 1)]),
+        ]
+    )
+    assert gain.interval == pytest.approx(expected)
+    assert gain.value == pytest.approx(expected.value)
+    assert (gain.seeds, gain.interval.seeds, gain.interval.groups) == ((0, 1), 2, 5)
+    for index in (0, 1):
+        assert gain.class_intervals[index].value == pytest.approx(gain.classes[index])
+    assert np.isnan(gain.class_intervals[2].value)  # a class that no image has
+
+
+def test_the_sentence_has_the_interval_and_the_share_of_the_lead(made):
+    comparison = write(made)
+    (sentence,) = headline(comparison)
+    assert sentence.startswith("Distillation bought +9.")
+    assert " points of the 34.3 between baseline and teacher (27 ± 5 %) (48.1 → 57.5 % mIoU), 95 % interval +" in sentence
+    student = to_json(comparison)["networks"][-1]
+    assert student["vs_baseline"]["interval"]["distinguishable"] is True
+    assert student["vs_baseline"]["interval"]["low"] > 0
+    assert 0 < student["closed"]["low"] < student["closed"]["value"] < student["closed"]["high"] < 100
+    assert {note.kind for note in comparison.notes} == {"absent", "one seed", "few groups"}
+
+
+def test_a_gain_within_the_noise_is_called_so(made):
+    comparison = write(made, gain=[70, 60, 58, 72, 67])
+    (sentence,) = headline(comparison)
+    assert sentence.startswith("Distillation changed the mIoU by +")
+    assert ": not distinguishable from 0" in sentence
+
+
+def test_only_common_seeds_count(made):
+    write(made, seeds=(0, 1))
+    made.write("small_kl-bbbbbbbb", 0, seed=2, val=made.counted(10, 10, 10, 10, 10))
+    comparison = gather([str(made.folder / "small_kl-cccccccc")])
+    gain = comparison.gain(comparison.of_role("student")[0])
+    assert gain.seeds == (0, 1)
+    assert 0.05 < gain.value < 0.15  # a third baseline of 5 % would have made it a large gain
+    (note,) = [note.text for note in comparison.notes if note.kind == "seeds differ"]
+    assert "compared over 0, 1 alone; kd run recipes/small_kl.yaml 'train.seeds=[0,1,2]' --baseline trains" in note
+
+
+def test_without_a_common_seed_there_is_no_gain(made):
+    made.teacher()
+    made.write("small_kl-bbbbbbbb", 0, seed=1, val=made.counted(*BASE))
+    made.student(0, seed=0, val=made.counted(*STUDENT))
+    comparison = gather([str(made.folder / "small_kl-cccccccc")])
+    assert comparison.gain(comparison.of_role("student")[0]) is None
+    assert headline(comparison) == [
+        "Distillation: its effect is unknown, student and baseline have no seed in common",
+    ]
+
+
+def test_images_of_a_group_are_one_draw(made):
+    comparison = write(made, groups=("a", "a", "b", "b", "b"))
+    assert comparison.gain(comparison.of_role("student")[0]).interval.groups == 2
+    assert any("few independent groups of images: 2; below 20" in note.text for note in comparison.notes)
+
+
+def test_several_students_are_adjusted_for_their_number(made):
+    write(made, seeds=(0, 1))
+    for seed in (0, 1):
+        ours = made.counted(*(hits + 1 for hits in STUDENT))
+        made.student(0, name="small_cwd-dddddddd", seed=seed, val=ours, taught_val=made.counted(*TEACHER))
+    comparison = gather([str(made.folder / name) for name in ("small_kl-cccccccc", "small_cwd-dddddddd")])
+    for network in to_json(comparison)["networks"]:
+        if network["role"] == "student":
+            assert network["vs_baseline"]["p_holm"] >= network["vs_baseline"]["interval"]["p"]
+    json.dumps(to_json(comparison), allow_nan=False)
