@@ -1,5 +1,7 @@
 """CamVid: video frames of street scenes, 11 classes."""
 
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from torch import Tensor
@@ -13,6 +15,7 @@ from kd.errors import DataError
 from kd.types import IGNORE, Sample
 
 VOID = 11
+SCENE = 5  # frames in a row that show nearly the same
 
 
 class CamVid:
@@ -58,6 +61,7 @@ class CamVid:
                 f"CamVid: the split {split} is empty: no frame in {frames if chosen is None else list_file}"
             )
         self.names = tuple(str(image) for image, _, _ in self.pairs)
+        self.groups = _scenes([image.stem for image, _, _ in self.pairs])
         self.notes = (*(note for note in (images.note, annotated.note) if note), *notes)  # lines for the user
 
     def __len__(self) -> int:
@@ -85,3 +89,14 @@ _MEANING = Meaning(
     by_index=True,
     fix="use SegNet's release, whose masks hold label indices",
 )
+
+
+def _scenes(stems: Sequence[str]) -> tuple[str, ...]:
+    """The group of each frame: `SCENE` frames in a row of one film."""
+    places: Counter[str] = Counter()
+    groups = []
+    for stem in stems:
+        film = stem.partition("_")[0]
+        groups.append(f"{film}/{places[film] // SCENE}")
+        places[film] += 1
+    return tuple(groups)

@@ -4,6 +4,7 @@ from PIL import Image
 from samples import write_pairs
 
 from kd.data import CamVid
+from kd.data.camvid import _scenes
 from kd.errors import DataError
 
 
@@ -107,3 +108,9 @@ def test_the_real_frames(shared_data):
         seen += np.bincount(sample.labels.flatten().numpy(), minlength=256)
     assert set(seen.nonzero()[0]) <= {*range(11), 255}
     assert seen[3] > 0.1 * seen.sum()  # road
+
+
+def test_five_frames_in_a_row_of_a_film_are_a_group(root):
+    groups = _scenes([f"0016E5_{number:05}" for number in range(7)] + ["0006R0_1"])
+    assert groups == (*["0016E5/0"] * 5, *["0016E5/1"] * 2, "0006R0/0")
+    assert len(CamVid(str(root), "train").groups) == len(CamVid(str(root), "train"))
