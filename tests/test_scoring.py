@@ -208,7 +208,7 @@ def test_each_images_counts_add_up_to_the_confusion_matrix():
             return SegmentationOutput(logits, {}, {})
 
     result = score(Half(), Painted(), size=(16, 8), precision=CPU, batch_size=2)
-    names, counts = result.per_image
+    names, counts, _ = result.per_image
     assert names == ("image 0", "image 1", "image 2")
     assert (counts.shape, counts.dtype) == ((3, 2, 3), np.int64)
     assert counts[:, 0, 2].tolist() == [7 * 4, 15 * 4, 23 * 4]  # labelled dark, a row of each image ignored

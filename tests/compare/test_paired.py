@@ -53,9 +53,7 @@ def test_the_sentence_has_the_interval_and_the_share_of_the_lead(made):
     comparison = write(made)
     (sentence,) = headline(comparison)
     assert sentence.startswith("Distillation bought +9.")
-    assert (
-        " of the 34.3 between baseline and teacher (27 ± 5 %) (48.1 → 57.5 % mIoU), 95 % interval +" in sentence
-    )
+    assert " of the 34.3 between baseline and teacher (27 ± 5 %) (48.1 → 57.5 % mIoU), 95 % interval +" in sentence
     student = to_json(comparison)["networks"][-1]
     assert student["vs_baseline"]["interval"]["distinguishable"] is True
     assert student["vs_baseline"]["interval"]["low"] > 0

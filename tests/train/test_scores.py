@@ -95,7 +95,7 @@ def test_each_images_counts_are_kept_and_two_processes_keep_the_same(tmp_path):
         predicted = F.interpolate(network(image[None].float() / 255).logits, (32, 32), mode="bilinear")[0].argmax(0)
         masks = [((predicted == k) & (labels == k), predicted == k, labels == k) for k in (0, 1)]
         expected.append([[int(mask.sum()) for mask in of_class] for of_class in masks])
-    names, counts = read_counts(alone)["val"]
+    names, counts, _ = read_counts(alone)["val"]
     assert names == tuple(f"stripes {index}" for index in range(7))
     assert counts.tolist() == expected
     write_plain(tmp_path / "two")
