@@ -203,7 +203,6 @@ class Comparison:
         return tuple(name for name, pixels in zip(self.classes, counts, strict=True) if pixels == 0)
 
 
-def val(result: Result | TeacherResult | Overview, run_dir: Path) -> SplitResult:
 def mean_iou_by_class(splits: Sequence[SplitResult]) -> tuple[float | None, ...]:
     """Each class's IoU, the mean over the seeds that have one; None where none has."""
     columns = zip(*(scores(split.confusion).iou for split in splits), strict=True)
@@ -211,7 +210,7 @@ def mean_iou_by_class(splits: Sequence[SplitResult]) -> tuple[float | None, ...]
     return tuple(statistics.fmean(values) if values else None for values in known)
 
 
-def val(result: Result | TeacherResult, run_dir: Path) -> SplitResult:
+def val(result: Result | TeacherResult | Overview, run_dir: Path) -> SplitResult:
     """The score of a run, or of its teacher, on the split that is compared.
 
     Raises:
