@@ -1,7 +1,10 @@
-"""Why a teacher scores badly: the form of its images, their size, or the order of its classes."""
+"""Why a teacher scores badly: it was never trained, or the form or size of its images or the order of its classes."""
 
+import math
+import shlex
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from math import lgamma
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,12 +14,20 @@ from kd.machine import Precision
 from kd.metrics import scores
 from kd.networks.normalize import Normalize, Preprocess
 from kd.parts.assemble import Parts
+from kd.parts.class_orders import matched, shifted
+from kd.parts.evidence import Evidence, evenness, is_beyond_chance
+from kd.parts.untrained import sign_of_no_training
+from kd.recipe import Use
+from kd.recipe.overrides import as_override
+from kd.recipe.yaml12 import in_flow
 from kd.runs import read_run_recipe
-from kd.scoring import score
+from kd.scoring import Measure, score
 from kd.types import Sample, SegmentationDataset, SegmentationOutput, size_of
 
 IMAGES = 40  # of the validation split, evenly spread
 GAIN = 0.05  # of mIoU: a smaller gain does not explain a bad score
+EVEN_ENOUGH = 0.9  # of the entropy of an even guess: what a network that was never trained gives
+LEARNED = 0.5  # of mIoU: a network that scores so has learned something, whatever its weights look like
 EQUAL = 0.005  # of mIoU: of two explanations this close, the simpler one is reported
 
 
@@ -26,21 +37,26 @@ class Row(NamedTuple):
     what: str
     miou: float
     fix: str
+    holds: bool = True  # whether a network that knows nothing would not score so by chance
 
 
 class Diagnosis(NamedTuple):
-    """All explanations, "as stated" first and other orders of classes last, and one line of advice."""
+    """All explanations, "as stated" first and other orders of classes last, and one line of advice.
+
+    A network that was never trained has the first row only.
+    """
 
     rows: list[Row]
     advice: str
 
 
 class Trial(NamedTuple):
-    """What was tried, what to write if it is right, and the resulting confusion matrix (K, K)."""
+    """What was tried, what to write if it is right, and the resulting counts."""
 
     what: str
     fix: str
-    confusion: NDArray[np.int64]
+    confusion: NDArray[np.int64]  # (K, K)
+    evidence: dict[str, NDArray[Any]]  # the state of `kd.parts.evidence.Evidence`
 
 
 class Recast(nn.Module):
@@ -78,6 +94,8 @@ def diagnose(parts: Parts) -> Diagnosis:
         why=why,
         precision=parts.precision,
         batch_size=recipe.train.batch_size,
+        drawn=parts.notes.drawn,
+        use=recipe.teacher.use if recipe.teacher else None,
     )
 
 
@@ -90,6 +108,8 @@ def examine(
     why: str = "the training size",
     precision: Precision,
     batch_size: int = 8,
+    drawn: Sequence[str] = (),
+    use: str | None = None,
 ) -> Diagnosis:
     """Score a network with its images in all usual forms, at another size, and with its classes in other orders.
 
@@ -101,26 +121,69 @@ def examine(
         why: why that size is tried, in words.
         precision: where and how the network runs.
         batch_size: images at once.
+        drawn: the weights that are known to have been drawn at random.
+        use: the component that the recipe names as its teacher; None: a run.
     """
 
-    def confusion(network: nn.Module, size: tuple[int, int]) -> NDArray[np.int64]:
-        return score(network, dataset, size=size, precision=precision, batch_size=batch_size).confusion
+    def trial(what: str, fix: str, network: nn.Module, size: tuple[int, int]) -> Trial:
+        evidence = Evidence(len(dataset.class_names))
+        measure = {"evidence": Measure(Use(use="kd.parts.evidence.Evidence"), evidence)}
+        result = score(network, dataset, size=size, precision=precision, metrics=measure, batch_size=batch_size)
+        return Trial(what, fix, result.confusion, evidence.state())
 
-    trials = [Trial("as stated", "", confusion(network, size))]
+    trials = [trial("as stated", "", network, size)]
+    first, classes = Row("as stated", scores(trials[0].confusion).miou, ""), len(dataset.class_names)
+    sign = f"{drawn[0]} was drawn at random" if drawn else sign_of_no_training(network, classes)
+    if sign and first.miou < max(LEARNED, twice_chance(trials[0].confusion)):
+        return Diagnosis([first], _never_trained(first.miou, sign, trials[0].confusion, use))
+    if sign:
+        return Diagnosis([first], f"as stated {_percent(first.miou)} · {sign}, so a better score would be chance")
     stated, from_recipe = declared_form(network, dataset.in_channels)
     if stated is not None:
         for what, form in usual_forms(dataset.in_channels):
             if form != stated:
-                fix = str(form) if from_recipe else f"the network takes {form}; wrap its own code in teachers.Wrapped"
-                trials.append(Trial(what, fix, confusion(Recast(network, stated, form), size)))
+                fix = f"the network takes {form}; wrap its own code in teachers.Wrapped"
+                if from_recipe:
+                    fix = _override(form) if use == "teachers.Wrapped" else str(form)
+                trials.append(trial(what, fix, Recast(network, stated, form), size))
     if training_size != size:
         what, fix = f"at {training_size[0]}×{training_size[1]}, {why}", f"data.size: {list(training_size)}"
-        trials.append(Trial(what, fix, confusion(network, training_size)))
-    rows = [Row(trial.what, scores(trial.confusion).miou, trial.fix) for trial in trials]
-    for what, order in (("shifted by one", _shift), ("reassigned", _match)):
-        reordered = [_reordered(trial, what, order(trial.confusion), dataset.class_names) for trial in trials]
-        rows.append(max(reordered, key=lambda row: row.miou))
+        trials.append(trial(what, fix, network, training_size))
+    forms, itself = math.log(len(trials)), range(classes)
+    rows = [first]
+    rows += [Row(t.what, scores(t.confusion).miou, t.fix, _holds(t, itself, forms)) for t in trials[1:]]
+    for what, order_of, orders in (
+        ("shifted by one", shifted, math.log(2)),
+        ("reassigned", matched, lgamma(classes + 1)),
+    ):
+        reordered = []
+        for tried in trials:
+            order = order_of(tried.confusion)
+            row = _reordered(tried, what, order, dataset.class_names)
+            reordered.append(row._replace(holds=_holds(tried, order, forms + orders)))
+        rows.append(max(reordered, key=lambda row: (row.holds, row.miou)))
+    is_even = first.miou < twice_chance(trials[0].confusion) and evenness(trials[0].evidence) > EVEN_ENOUGH
+    if is_even and not any(row.holds and row.miou - first.miou >= GAIN for row in rows):
+        return Diagnosis(
+            [first], _never_trained(first.miou, "its probabilities are nearly even", trials[0].confusion, use)
+        )
     return Diagnosis(rows, _advice(rows))
+
+
+def _override(form: Preprocess) -> str:
+    return shlex.quote(f"teacher.args.{str(form).replace(': ', '=', 1)}")
+
+
+def _holds(trial: Trial, order: Sequence[int], hypotheses: float) -> bool:
+    return is_beyond_chance(trial.evidence, order, hypotheses)
+
+
+def _never_trained(miou: float, sign: str, confusion: NDArray[np.int64], use: str | None) -> str:
+    fix = "train it again" if use is None else "give it weights: teacher.weights=FILE"
+    return (
+        f"the teacher was never trained: {sign}, and as stated it scores {_percent(miou)} mIoU "
+        f"(guessing scores {_percent(twice_chance(confusion) / 2)}); {fix}"
+    )
 
 
 def twice_chance(confusion: NDArray[np.int64]) -> float:
@@ -165,63 +228,35 @@ def _outermost(network: nn.Module) -> Iterator[Normalize]:
 
 
 def _advice(rows: Sequence[Row]) -> str:
-    first, best = rows[0], max(row.miou for row in rows)
+    first, held = rows[0], [row for row in rows if row.holds]
+    best = max(row.miou for row in held)
     stated = f"as stated {_percent(first.miou)}"
     if best - first.miou < GAIN:
-        return f"{stated} · nothing scores better: form, size and order of classes are right, or the weights are bad"
-    kinds = [max(kind, key=lambda row: row.miou) for kind in (rows[:-2], rows[-2:-1], rows[-1:])]  # the simplest first
-    cause = next(row for row in kinds if row.miou >= best - EQUAL)
+        if max(row.miou for row in rows) - first.miou < GAIN:
+            return (
+                f"{stated} · nothing scores better: form, size and order of classes are right, or the weights are bad"
+            )
+        return (
+            f"{stated} · nothing scores better than chance explains: the weights are bad, or there are too few images"
+        )
+    kinds = [[row for row in kind if row.holds] for kind in (rows[:-2], rows[-2:-1], rows[-1:])]  # the simplest first
+    likeliest = [max(kind, key=lambda row: row.miou) for kind in kinds if kind]
+    cause = next(row for row in likeliest if row.miou >= best - EQUAL)
     return f"{stated} · {cause.what} {_percent(cause.miou)} → {cause.fix}"
 
 
 def _reordered(trial: Trial, what: str, order: Sequence[int], names: Sequence[str]) -> Row:
     """A trial's row if channel `order[class]` is the channel of each class."""
     source = [names[list(order).index(channel)] for channel in range(len(names))]
-    fix = f"wrap it in teachers.ClassMapped, source: [{', '.join(source)}], target: [{', '.join(names)}]"
+    fix = (
+        f"{as_override('teacher.classes', source)}, "
+        f"or wrap it in teachers.ClassMapped, source: {in_flow(source)}, target: {in_flow(list(names))}"
+    )
     return Row(
         f"{trial.what}, classes {what}",
         scores(trial.confusion[:, list(order)]).miou,
         f"{trial.fix}; {fix}" if trial.fix else fix,
     )
-
-
-def _shift(confusion: NDArray[np.int64]) -> list[int]:
-    """All channels moved by one, in the direction that scores better."""
-    channels = list(range(len(confusion)))
-    return max((channels[1:] + channels[:1], channels[-1:] + channels[:-1]), key=lambda o: scores(confusion[:, o]).miou)
-
-
-def _match(confusion: NDArray[np.int64]) -> list[int]:
-    """The channel of each class that maximises the mIoU: the IoU of a class depends on its own channel only."""
-    union = confusion.sum(1, keepdims=True) + confusion.sum(0, keepdims=True) - confusion
-    return best_assignment(confusion / np.maximum(union, 1))
-
-
-def best_assignment(gain: NDArray[np.float64]) -> list[int]:
-    """The column of each row, no column twice, that maximises the sum of `gain` (K, K).
-
-    The Hungarian method with potentials, O(K³): it adds one row at a time, along a shortest augmenting path.
-    """
-    cost, count = gain.max() - gain, len(gain)
-    rows, columns = np.zeros(count + 1), np.zeros(count + 1)  # potentials; index 0 is the row being added
-    owner, before = np.zeros(count + 1, dtype=int), np.zeros(count + 1, dtype=int)
-    for row in range(1, count + 1):
-        owner[0], column = row, 0
-        least, used = np.full(count + 1, np.inf), np.zeros(count + 1, dtype=bool)
-        while owner[column]:
-            used[column] = True
-            reduced = cost[owner[column] - 1] - rows[owner[column]] - columns[1:]
-            better = np.append(False, ~used[1:] & (reduced < least[1:]))
-            least[better], before[better] = reduced[better[1:]], column
-            column = int(np.where(used, np.inf, least).argmin())
-            step = least[column]
-            rows[owner[used]] += step
-            columns[used] -= step
-            least[~used] -= step
-        while column:  # augment along the path
-            owner[column] = owner[before[column]]
-            column = int(before[column])
-    return [int(np.flatnonzero(owner[1:] == row)[0]) for row in range(1, count + 1)]
 
 
 class Spread:

@@ -17,11 +17,17 @@ _WAYS = {"key": "choose one", "rename": "bring the names together", "head": "tra
 
 
 class Notes(list[str]):
-    """Lines for the user on the parts of a recipe; a remark is also kept for every table that shows the run."""
+    """Lines for the user on the parts of a recipe.
+
+    Attributes:
+        remarks: the lines that every table that shows the run repeats.
+        drawn: the weights of the teacher that were drawn at random.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.remarks: list[str] = []
+        self.drawn: list[str] = []
 
     def remark(self, line: str) -> None:
         """Add a line that tables repeat."""

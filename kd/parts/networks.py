@@ -163,6 +163,7 @@ def _of_component(
     network = build()
     if weights is None or weights == "none":
         if drawn := drawn_at_random(network, build):
+            notes.drawn = drawn
             notes.remark(
                 f"warning: the teacher was never trained: no weights are given, and {drawn[0]} was drawn at random; "
                 "give teacher.weights"

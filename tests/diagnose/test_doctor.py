@@ -15,7 +15,8 @@ from kd.diagnose.doctor import doctor_command
 from kd.errors import RecipeError
 from kd.machine import Precision
 from kd.networks.normalize import Normalize
-from kd.parts.examine import Spread, best_assignment, declared_form, examine, twice_chance
+from kd.parts.class_orders import best_assignment
+from kd.parts.examine import Spread, declared_form, examine, twice_chance
 from kd.recipe import read_recipe
 from kd.types import Sample, SegmentationOutput
 from teachers import ClassMapped, Wrapped
@@ -124,6 +125,16 @@ def test_a_form_that_was_not_stated_is_found_and_fixes_the_teacher(learned, what
     assert "nothing scores better" in fixed.advice
 
 
+def test_the_advice_for_a_wrapped_teacher_is_an_override(learned):
+    teacher = Wrapped(5, network=Wants(learned, **FORMS["rgb, 0-255, plain"])).eval()
+    diagnosis = examine(
+        teacher, Patches(), size=(32, 32), training_size=(32, 32), precision=CPU, use="teachers.Wrapped"
+    )
+    assert diagnosis.advice.endswith(
+        " → 'teacher.args.preprocess={order: rgb, scale: 255, mean: [0, 0, 0], std: [1, 1, 1]}'"
+    )
+
+
 def test_a_form_that_was_stated_wrongly_is_found(learned):
     diagnosis, _ = diagnosed(Wants(learned), order="bgr", scale=255, mean=[104, 117, 123], std=[1, 1, 1])
     assert " · rgb, 0-1, ImageNet's mean and std " in diagnosis.advice
@@ -134,8 +145,8 @@ def test_another_order_of_classes_is_found_and_fixed(learned, channels, what):
     diagnosis, teacher = diagnosed(Wants(learned, channels=channels))
     source = ", ".join(NAMES[channel] for channel in channels)
     assert re.fullmatch(
-        rf"as stated .* % · as stated, classes {what} .* % → wrap it in teachers\.ClassMapped, source: \[{source}\], "
-        rf"target: \[{', '.join(NAMES)}\]",
+        rf"as stated .* % · as stated, classes {what} .* % → 'teacher\.classes=\[{source}\]', or wrap it in "
+        rf"teachers\.ClassMapped, source: \[{source}\], target: \[{', '.join(NAMES)}\]",
         diagnosis.advice,
     )
     mapped = ClassMapped(5, network=teacher, source=source.split(", "), target=NAMES)
@@ -146,6 +157,85 @@ def test_another_order_of_classes_is_found_and_fixed(learned, channels, what):
 def test_another_form_and_another_order_together_are_found(learned):
     diagnosis, _ = diagnosed(Wants(learned, **FORMS["bgr, 0-255, mean only"], channels=(3, 0, 4, 1, 2)))
     assert " · bgr, 0-255, mean only, classes reassigned " in diagnosis.advice
+
+
+def random_heads():
+    """How heads are drawn that a file may hold: no two of them have learned anything."""
+
+    def normalized():
+        network = nn.Sequential(nn.Conv2d(3, 16, 3, 2, 1), nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 5, 1))
+        network(torch.randn(8, 3, 32, 32))  # statistics of real images, as beside a trained encoder
+        return network
+
+    return {
+        "one pixel": lambda: nn.Conv2d(3, 5, 1),
+        "patches": lambda: nn.Conv2d(3, 5, 4, 4),
+        "deep": lambda: nn.Sequential(nn.Conv2d(3, 16, 3, 2, 1), nn.ReLU(), nn.Conv2d(16, 5, 1)),
+        "normalized": normalized,
+    }
+
+
+def alarms(kind, seeds):
+    """The advice that random heads get, where it is to change something."""
+    found = []
+    for seed in seeds:
+        torch.manual_seed(seed)
+        diagnosis, _ = diagnosed(random_heads()[kind]())
+        found += [diagnosis.advice] if "→" in diagnosis.advice else []
+        if len(diagnosis.rows) == 1 and "never trained" in diagnosis.advice:
+            assert re.search(r"guessing scores \d+\.\d %", diagnosis.advice)
+    return found
+
+
+@pytest.mark.parametrize("kind", random_heads())
+def test_a_random_head_gets_no_advice(kind):
+    assert not alarms(kind, range(5))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", random_heads())
+def test_at_most_one_random_head_of_a_hundred_gets_advice(kind):
+    assert len(alarms(kind, range(200))) <= 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", random_heads())
+def test_random_heads_that_hide_how_they_were_drawn_get_no_order_of_classes(kind, monkeypatch):
+    """Without the look at the weights, the evidence alone: orders at the stated form are not found by chance."""
+    monkeypatch.setattr("kd.parts.examine.sign_of_no_training", lambda network, classes: "")
+    found = [advice for advice in alarms(kind, range(100)) if " · as stated, classes " in advice]
+    assert len(found) <= 1
+
+
+def test_weights_that_are_known_to_be_drawn_come_first(learned):
+    teacher = Wrapped(5, network=Wants(learned)).eval()
+    diagnosis = examine(
+        teacher,
+        Patches(),
+        size=(32, 32),
+        training_size=(32, 32),
+        precision=CPU,
+        drawn=["head.weight"],
+        use="net.py:Net",
+    )
+    assert re.fullmatch(r"as stated \d\d\.\d % · head\.weight was drawn at random, so .*", diagnosis.advice)
+    torch.manual_seed(0)
+    teacher = Wrapped(5, network=nn.Conv2d(3, 5, 1)).eval()
+    diagnosis = examine(
+        teacher,
+        Patches(),
+        size=(32, 32),
+        training_size=(32, 32),
+        precision=CPU,
+        drawn=["head.weight"],
+        use="net.py:Net",
+    )
+    assert re.fullmatch(
+        r"the teacher was never trained: head\.weight was drawn at random, and as stated it scores \d+\.\d % mIoU "
+        r"\(guessing scores \d+\.\d %\); give it weights: teacher\.weights=FILE",
+        diagnosis.advice,
+    )
+    assert len(diagnosis.rows) == 1
 
 
 def test_another_size_is_found(learned):
@@ -245,7 +335,8 @@ def test_a_run_looks_for_the_cause_by_itself_once(tmp_path):
     teacher.write_text(teacher.read_text().replace("lr: 0.1", "lr: 0.0"))
     (_,), lines = run(read(recipe), tmp_path / "runs")
     scored = next(index for index, line in enumerate(lines) if line.startswith("  the teacher scores"))
-    assert lines[scored + 1].startswith("  that is below twice chance; kd doctor: as stated ")
+    assert lines[scored + 1].startswith("  that is below twice chance; kd doctor: the teacher was never trained: ")
+    assert lines[scored + 1].endswith("; train it again")
     good = write_recipes(tmp_path / "good")
     teacher = tmp_path / "good" / "teacher.yaml"
     teacher.write_text(teacher.read_text().replace("steps: 8", "steps: 60"))
