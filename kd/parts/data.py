@@ -1,8 +1,11 @@
 """The datasets of a recipe and what their labels hold: built and surveyed once for all runs of a command."""
 
+from contextlib import suppress
+
 from kd import distributed
-from kd.components import Maker
+from kd.components import Maker, is_ours
 from kd.data.aspect import Size, image_sizes, swapped, swapped_window
+from kd.data.duplicates import find_shared
 from kd.data.survey import Survey, summarize, survey
 from kd.errors import DataError, RecipeError
 from kd.machine import loader_workers
@@ -32,6 +35,7 @@ class Data:
         self._workers = loader_workers(recipe.data.workers)
         self._surveys: dict[str, Survey] = {}
         self._sizes: list[Size] | None = None  # of some training images
+        self._shared: list[str] | None = None  # lines on images that two splits share
 
     def survey(self, split: str) -> Survey:
         """The survey of "train" or "val", which is made once; every rank counts its share.
@@ -53,7 +57,17 @@ class Data:
     def lines(self, recipe: Recipe) -> list[str]:
         """Facts and warnings about both splits and the sizes of a recipe, for the user."""
         surveys = summarize(self.survey("train"), self.survey("val"), self.train.class_names)
-        return surveys + self._suspected_sizes(recipe)
+        return surveys + self._suspected_sizes(recipe) + self._shared_images(recipe)
+
+    def _shared_images(self, recipe: Recipe) -> list[str]:
+        if self._shared is None:
+            splits = {"train": self.train, "val": self.val}
+            if is_ours(recipe.data.dataset):  # others may do anything for a split that is never used
+                with suppress(RecipeError, DataError):
+                    splits["test"] = Maker(recipe).dataset("test")
+            found, note = distributed.first(lambda: find_shared(splits))
+            self._shared = [line for pair in found for line in pair.lines()] + ([note] if note else [])
+        return self._shared
 
     def _suspected_sizes(self, recipe: Recipe) -> list[str]:
         if self._sizes is None:

@@ -1,0 +1,175 @@
+"""The same image, or nearly the same one, in two splits: found by content, and by the look of small grey copies.
+
+A copy of 36×32 pixels gives a hash of 64 bits: whether each of 8×8 cells is darker than the next one in its row. Two
+images are nearly the same if few bits differ and their copies correlate: a photo saved again, resized or brightened is
+found, the next frame of a moving camera is not. Copies with hardly any contrast (a blank slide) look alike without
+being the same, so such images are compared by content only.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import combinations
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from kd.data.decode import opened
+from kd.errors import DataError
+from kd.fingerprint import sha256
+from kd.types import SegmentationDataset
+
+SECONDS = 20.0  # for the copies of all images
+THREADS = 2  # Pillow decodes outside Python's lock
+BITS = 6  # of 64 that may differ
+ALIKE = 0.99  # least correlation of two copies
+CONTRAST = 4.0  # least standard deviation of a copy, in grey levels
+SHOWN = 3  # pairs in a line
+_WIDE, _HIGH = 36, 32
+_ROWS = 256  # images of a split that are compared at once
+
+
+class Duplicate(NamedTuple):
+    """An image of a split that another split has too."""
+
+    name: str
+    other: str  # the image of the other split
+    same: bool  # whether the files have the same content; else they are nearly the same
+
+
+class Shared(NamedTuple):
+    """The images that two splits share."""
+
+    splits: tuple[str, str]
+    found: list[Duplicate]  # at most one for each image of the second split
+    images: int  # of the second split
+
+    def lines(self) -> list[str]:
+        """Warnings for the user: of the same images, and of those that are nearly the same."""
+        first, second = self.splits
+        others = {"train": "training"}.get(first, first)
+        lines = []
+        for same in (True, False):
+            pairs = [duplicate for duplicate in self.found if duplicate.same == same]
+            if pairs:
+                sign, what = ("=", f"{others} images too") if same else ("≈", f"nearly the same as {others} images")
+                shown = ", ".join(f"{first} {pair.other} {sign} {second} {pair.name}" for pair in pairs[:SHOWN])
+                more = f" and {len(pairs) - SHOWN} more" if len(pairs) > SHOWN else ""
+                are = "is" if len(pairs) == 1 else "are"
+                lines.append(
+                    f"warning: {len(pairs)} of the {self.images} {second} images {are} {what}: {shown}{more}; "
+                    "scores on them are too high"
+                )
+        return lines
+
+
+class _Look(NamedTuple):
+    """What the copies of a split's images show; those without contrast are left out."""
+
+    read: int  # images that were read
+    indices: NDArray[np.int64]
+    hashes: NDArray[np.uint64]
+    copies: NDArray[np.float32]  # (images, pixels), each of mean 0 and length 1
+
+
+def find_shared(splits: Mapping[str, SegmentationDataset], *, seconds: float = SECONDS) -> tuple[list[Shared], str]:
+    """The images that splits share, and a line if the time did not suffice for all.
+
+    Datasets that do not list the files of their images in `names` are left out.
+
+    Args:
+        splits: by name, "train" first.
+        seconds: the time for the copies; images that are left then are compared by content only.
+
+    Raises:
+        DataError: an image cannot be read.
+    """
+    files = {split: paths for split, dataset in splits.items() if (paths := _files(dataset))}
+    if len(files) < 2:
+        return [], ""
+    deadline = time.monotonic() + seconds
+    looks = {split: _look(paths, deadline) for split, paths in reversed(files.items())}  # the small splits first
+    found = []
+    for first, second in combinations(files, 2):
+        paths, others = files[second], files[first]
+        pairs = {index: (other, True) for index, other in _same(paths, others).items()}
+        for index, other in _near(looks[second], looks[first]):
+            pairs.setdefault(index, (other, False))
+        duplicates = [Duplicate(paths[i].name, others[other].name, same) for i, (other, same) in sorted(pairs.items())]
+        if duplicates:
+            found.append(Shared((first, second), duplicates, len(paths)))
+    read, total = sum(look.read for look in looks.values()), sum(map(len, files.values()))
+    note = f"{read} of {total} images were compared with those of other splits, as many as {seconds:.0f} s allow"
+    return found, note if read < total else ""
+
+
+def _files(dataset: SegmentationDataset) -> list[Path]:
+    """The files of the images, in order; none if the dataset does not list them."""
+    paths = [Path(str(name)) for name in getattr(dataset, "names", None) or ()]
+    return paths if len(paths) == len(dataset) and all(path.is_file() for path in paths) else []
+
+
+def _same(paths: Sequence[Path], others: Sequence[Path]) -> dict[int, int]:
+    """Index -> index of another file with the same content; only files of equal size are read."""
+    by_size: dict[int, list[int]] = {}
+    for index, path in enumerate(others):
+        by_size.setdefault(path.stat().st_size, []).append(index)
+    pairs = {}
+    for index, path in enumerate(paths):
+        for other in by_size.get(path.stat().st_size, ()):
+            if sha256(path) == sha256(others[other]):
+                pairs[index] = other
+                break
+    return pairs
+
+
+def _look(paths: Sequence[Path], deadline: float) -> _Look:
+    """The look of these images, spread evenly if the time is short."""
+    order = sorted(range(len(paths)), key=lambda index: f"{index:032b}"[::-1])  # evenly spread, however far it gets
+
+    def copy(index: int) -> NDArray[np.float32] | None:
+        return None if time.monotonic() > deadline else _copy(paths[index])
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        read = [(index, found) for index, found in zip(order, pool.map(copy, order), strict=True) if found is not None]
+    kept = [(index, found) for index, found in read if found.std() >= CONTRAST]
+    copies = np.array([found for _, found in kept], np.float32).reshape(-1, _HIGH, _WIDE)
+    cells = copies.reshape(-1, 8, _HIGH // 8, 9, _WIDE // 9).mean((2, 4))  # (images, 8, 9)
+    bits = np.packbits(cells[:, :, :-1] < cells[:, :, 1:], axis=None).reshape(len(kept), 8)
+    flat = copies.reshape(len(kept), _HIGH * _WIDE)
+    flat = flat - flat.mean(1, keepdims=True)
+    flat /= np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-6)
+    return _Look(len(read), np.array([index for index, _ in kept], np.int64), bits.view(np.uint64).reshape(-1), flat)
+
+
+def _copy(path: Path) -> NDArray[np.float32]:
+    """A grey copy (32, 36) of an image."""
+    try:
+        with opened(path) as image:
+            image.draft("L", (2 * _WIDE, 2 * _HIGH))  # a JPEG is decoded at a fraction of its size
+            grey = image.convert("L").resize((_WIDE, _HIGH), Image.Resampling.BOX)
+    except DataError:
+        raise
+    except Exception as error:  # damaged files raise nearly anything
+        raise DataError(f"{path}: damaged: {' '.join(str(error).split()) or type(error).__name__}") from error
+    return np.asarray(grey, np.float32)
+
+
+def _near(look: _Look, others: _Look) -> list[tuple[int, int]]:
+    """Index and index of another image that is nearly the same: the one that correlates most."""
+    pairs = []
+    for start in range(0, len(look.hashes), _ROWS):
+        part = slice(start, start + _ROWS)
+        differing = np.bitwise_count(look.hashes[part, None] ^ others.hashes[None])  # (rows, others)
+        columns = np.flatnonzero((differing <= BITS).any(0))
+        if not len(columns):
+            continue
+        alike = look.copies[part] @ others.copies[columns].T
+        alike[differing[:, columns] > BITS] = 0
+        best = alike.argmax(1)
+        rows = np.flatnonzero(alike.max(1) >= ALIKE)
+        pairs += [(int(look.indices[start + row]), int(others.indices[columns[best[row]]])) for row in rows]
+    return pairs
