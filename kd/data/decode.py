@@ -1,10 +1,9 @@
 """Image files opened by Pillow alone, turned upright: torchvision's decoder crashes the process on a damaged PNG."""
 
 import warnings
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from PIL import Image
 
@@ -47,7 +46,8 @@ def read_header(path: Path) -> Header:
     Raises:
         DataError: the file is missing, no image, or too large. Names the file.
     """
-    with opened(path) as image:
+    with _file(path) as file:
+        image = _image(file, path)
         turn = _turn(image)
         return Header(turned((image.height, image.width), turn), image.mode, turn, _lossy(image, path))
 
@@ -63,9 +63,11 @@ def decoded(path: Path, turn: int = UPRIGHT) -> tuple[Image.Image, str]:
         DataError: the file is missing, no image, too large, damaged, or holds several images. Names the file.
     """
     try:
-        with opened(path) as image:
-            image.verify()  # PNG checksums, which decoding does not check; Pillow needs the file reopened afterwards
-        with opened(path) as image:
+        with _file(path) as file:
+            image = _image(file, path)
+            if image.format == "PNG":
+                image.verify()  # checksums, which decoding does not check; Pillow must open the file again afterwards
+                image = _image(file, path)
             own, lossy, frames = _turn(image), _lossy(image, path), getattr(image, "n_frames", 1)
             image.load()
     except DataError:
@@ -78,33 +80,6 @@ def decoded(path: Path, turn: int = UPRIGHT) -> tuple[Image.Image, str]:
     return image if method is None else image.transpose(method), lossy
 
 
-@contextmanager
-def opened(path: Path) -> Iterator[Image.Image]:
-    """Open an image file and read its header.
-
-    Raises:
-        DataError: as `read_header`.
-    """
-    check_file(path, "an image", DataError)
-    try:
-        # not by its path: Pillow would map an uncompressed TIFF into memory and turn it wrong
-        file = path.open("rb")
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
-    with file:
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of damaged metadata; and of bombs, but MAX_PIXELS is lower
-                image = Image.open(file, formats=_FORMATS)
-        except Exception as error:  # damaged files raise nearly anything
-            reason = _reason(error).replace(f" {file!r}", "")
-            raise DataError(f"{path}: cannot be read as an image: {reason}") from error
-        if image.width * image.height > MAX_PIXELS:
-            size = size_text((image.height, image.width))
-            raise DataError(f"{path}: {size} pixels; the limit is {MAX_PIXELS} in total; cut the image into tiles")
-        yield image
-
-
 def turned(size: tuple[int, int], turn: int) -> tuple[int, int]:
     """(height, width) after an image is turned upright from an EXIF orientation."""
     return (size[1], size[0]) if turn >= 5 else size
@@ -114,6 +89,31 @@ def size_text(size: Iterable[int]) -> str:
     """(height, width) as messages show it, width first."""
     height, width = size
     return f"{width}×{height}"
+
+
+def _file(path: Path) -> BinaryIO:
+    # not by its path: Pillow would map an uncompressed TIFF into memory and turn it wrong
+    check_file(path, "an image", DataError)
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def _image(file: BinaryIO, path: Path) -> Image.Image:
+    """Open an image file and read its header."""
+    file.seek(0)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of damaged metadata; and of bombs, but MAX_PIXELS is lower
+            image = Image.open(file, formats=_FORMATS)
+    except Exception as error:  # damaged files raise nearly anything
+        reason = _reason(error).replace(f" {file!r}", "")
+        raise DataError(f"{path}: cannot be read as an image: {reason}") from error
+    if image.width * image.height > MAX_PIXELS:
+        size = size_text((image.height, image.width))
+        raise DataError(f"{path}: {size} pixels; the limit is {MAX_PIXELS} in total; cut the image into tiles")
+    return image
 
 
 def _turn(image: Image.Image) -> int:
