@@ -1,7 +1,8 @@
 """Image files opened by Pillow alone, turned upright: torchvision's decoder crashes the process on a damaged PNG."""
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -46,8 +47,7 @@ def read_header(path: Path) -> Header:
     Raises:
         DataError: the file is missing, no image, or too large. Names the file.
     """
-    with _file(path) as file:
-        image = _image(file, path)
+    with opened(path) as image:
         turn = _turn(image)
         return Header(turned((image.height, image.width), turn), image.mode, turn, _lossy(image, path))
 
@@ -78,6 +78,17 @@ def decoded(path: Path, turn: int = UPRIGHT) -> tuple[Image.Image, str]:
         raise DataError(f"{path}: {frames} images in one file; save each in its own file")
     method = _TURNS.get(turn if own == UPRIGHT else own)
     return image if method is None else image.transpose(method), lossy
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Image.Image]:
+    """Open an image file and read its header; it is not turned upright.
+
+    Raises:
+        DataError: as `read_header`.
+    """
+    with _file(path) as file:
+        yield _image(file, path)
 
 
 def turned(size: tuple[int, int], turn: int) -> tuple[int, int]:
