@@ -32,6 +32,7 @@ from kd.recipe import baseline_of
 from kd.runs import is_finished
 from kd.train import session as run_module
 from kd.train.checkpoint import Checkpoints, read_checkpoint
+from kd.train.signals import SIGNALS
 from kd.train.sinks import tensorboard, terminal
 
 pytestmark = pytest.mark.timeout(3600)  # all faults take minutes of an idle core
@@ -151,7 +152,7 @@ def test_signals_at_random_moments(rich, tmp_path):
     for seed in itertools.count():
         draw, runs = random.Random(seed), tmp_path / f"seed{seed}"
         for _ in range(4):
-            number = draw.choice([signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT])
+            number = draw.choice(SIGNALS)
             child = listening(rich.arguments(workers=draw.choice([0, 0, 2])), rich.path, runs)
             time.sleep(draw.uniform(0, span))
             began = time.monotonic()
@@ -182,6 +183,7 @@ def listening(overrides, path, runs):
             yield stop
 
     def work():
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # these tests may run under nohup
         run_module.stopping = stopping
         plan.plan = lambda *_, **__: []
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
