@@ -52,8 +52,8 @@ def _sync_folder(folder: Path) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Remove temporary files of killed writers; the caller holds the run's lock, so no other process writes."""
-    for path in folder.glob(".tmp-*"):
+    """Remove the temporary files of killed writers, at any depth; the caller has locked the run: nobody else writes."""
+    for path in folder.rglob(".tmp-*"):
         path.unlink(missing_ok=True)
 
 

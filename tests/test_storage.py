@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from kd.errors import StorageError
-from kd.storage import write_atomic
+from kd.storage import sweep, write_atomic
 
 
 @pytest.mark.parametrize(("umask", "file_mode", "folder_mode"), [(0o022, 0o644, 0o755), (0o077, 0o600, 0o700)])
@@ -55,3 +55,11 @@ def test_a_write_is_complete_or_not_at_all(tmp_path, monkeypatch):
         write_atomic(path, b"new")
     assert path.read_bytes() == b"old"
     assert [file.name for file in path.parent.iterdir()] == ["file"]
+
+
+def test_the_temporary_files_of_killed_writers_are_removed_at_any_depth(tmp_path: Path) -> None:
+    for name in (".tmp-1", "sources/.tmp-2", "checkpoints/.tmp-3", "result.json", "sources/nets.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    sweep(tmp_path)
+    assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == ["nets.py", "result.json"]

@@ -222,7 +222,7 @@ def has_nan(state):
 
 def test_all_damaged_checkpoints_are_detected(rich, tmp_path):
     shutil.copytree(rich.whole / "checkpoints", tmp_path / "checkpoints")
-    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    checkpoints = Checkpoints(tmp_path / "checkpoints", "/".join((rich.whole.parent.name[-8:], rich.whole.name)))
     newest, before = sorted(checkpoints.folder.glob("step-*.pt"), key=lambda path: -int(path.name.split("-")[1]))[:2]
     whole, other = newest.read_bytes(), before.read_bytes()
     right = read_checkpoint(before)["step"]
