@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.table import Table
 
 from kd.bench.clock import seconds
-from kd.console import stdout
+from kd.console import make_table, print_text, stdout
 from kd.errors import RecipeError
 from kd.machine import describe, deterministic
 from kd.memory import peak_memory, restart_peak
@@ -86,7 +85,7 @@ def gpu_command(*, camvid: Path | None = None, workers: int = 8, rounds: int = 1
             if not as_json:
                 _print("CamVid 180×240, 30 epochs", rows["CamVid 180×240, 30 epochs"], 8)
     if as_json:
-        print(json.dumps(rows, indent=1))
+        print_text(json.dumps(rows, indent=1))
 
 
 def time_steps(parts: Parts, folder: Path, rounds: int) -> dict[str, float]:
@@ -182,10 +181,8 @@ def _with_ratios(times: Mapping[str, float]) -> dict[str, float]:
 
 
 def _print(title: str, rows: Mapping[str, float], batch_size: int) -> None:
-    table = Table(title=title)
-    for name in ("part", "value", "images/s"):
-        table.add_column(name, justify="left" if name == "part" else "right")
-    for name, value in rows.items():
-        a_step = name in (TEACHER, STUDENT, STEP, LOOP, WAITING, STEP_GRAPH, LOOP_GRAPH)
-        table.add_row(name, f"{value:.4g}", f"{batch_size / value:.0f}" if a_step else "")
-    stdout().print(table)
+    steps = (TEACHER, STUDENT, STEP, LOOP, WAITING, STEP_GRAPH, LOOP_GRAPH)
+    shown = [
+        (name, f"{value:.4g}", f"{batch_size / value:.0f}" if name in steps else "") for name, value in rows.items()
+    ]
+    stdout().print(make_table(("part", "value", "images/s"), shown, title=title))

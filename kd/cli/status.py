@@ -1,6 +1,7 @@
 """How a command ends: its exit status, and the message of an error."""
 
 import os
+import re
 import shlex
 import sys
 import traceback
@@ -58,6 +59,9 @@ def report(error: Exception, settled: Sequence[str] | None) -> int:
         elif not isinstance(error, (StoppedError, RecipeError, LockedError, DivergedError)):  # the same on every rank
             print_errors(f"process {rank}: {line}" for line in lines)
         return exit_status
+    if (asked := _memory_asked(error)) is not None:
+        print_errors([f"out of memory: {asked}; use a smaller train.batch_size, data.size or network"])
+        return RecipeError.exit_status
     frame = user_frame(error)
     if frame is not None:  # every call of a user's code is guarded at the check, but it may also fail later
         print_errors([f"{frame.filename}:{frame.lineno}: {raised(error)}; this code is not part of kd: correct it"])
@@ -66,6 +70,14 @@ def report(error: Exception, settled: Sequence[str] | None) -> int:
     report_it = "Please report it with the lines above, the recipe, and what `kd env` prints."
     print_errors([f"kd {__version__}: this is a bug. {report_it}"])
     return 1
+
+
+def _memory_asked(error: Exception) -> str | None:
+    """What this machine's memory was asked for, if that is why a command failed; None if it is not."""
+    if isinstance(error, MemoryError):
+        return str(error) or "Python could not allocate more"
+    found = re.search(r"you tried to allocate \d+ bytes", str(error)) if isinstance(error, RuntimeError) else None
+    return found and found[0]
 
 
 def command_again(settled: Sequence[str] | None) -> str:

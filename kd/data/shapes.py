@@ -11,6 +11,7 @@ from kd.types import Sample
 Floats = NDArray[np.float32]
 
 _SPLITS = ("train", "val", "test")
+_MOST = 1_000_000  # training images
 _HELD_OUT = 200  # images of val and of test
 _MIN_OBJECTS, _MAX_OBJECTS = 2, 4
 _PLAIN, _STRIPES, _CHECKS = 0, 1, 2
@@ -46,8 +47,8 @@ class Shapes:
     def __init__(self, split: str, count: int = 200, size: int = 64, in_channels: int = 3, seed: int = 0) -> None:
         if split not in _SPLITS:
             raise ValueError(f"Shapes: split must be one of {', '.join(_SPLITS)}, got '{split}'")
-        if count < 1:
-            raise ValueError(f"Shapes: count must be at least 1, got {count}")
+        if not 1 <= count <= _MOST:
+            raise ValueError(f"Shapes: count must be 1 to {_MOST:,}, got {count:,}")
         if size < 32:
             raise ValueError(f"Shapes: size must be at least 32, where textures are still visible, got {size}")
         if in_channels not in (1, 3):

@@ -101,7 +101,7 @@ def _keeps_all(run_dir: Path) -> bool:
     """Whether the run's recipe keeps its checkpoints, or cannot be read."""
     file = run_dir / "recipe.yaml"
     try:
-        root = yaml12.compose(yaml12.read_text(file), str(file))
+        root = yaml12.compose(yaml12.read_text(file, inside=run_dir), str(file))
     except RecipeError:
         return True
     recipe = yaml12.plain(root)[0] if root is not None else None

@@ -328,7 +328,7 @@ class TrainConfig(Section):
         default=None, description="Optimizer updates; exactly one of `epochs` and `steps`.", validate_default=True
     )
     batch_size: Whole = Field(
-        ge=1, description="Images per step (one optimizer update), over all processes and micro-batches."
+        ge=1, le=65_536, description="Images per step (one optimizer update), over all processes and micro-batches."
     )
     accumulate: Whole = Field(default=1, ge=1, description="Micro-batches per step; divides batch_size.")
     seeds: Annotated[Seeds, Scope.RUN] = Field(default=(0,), description="Seeds of weights and data, one run each.")

@@ -48,9 +48,10 @@ def is_finished(run_dir: Path) -> bool:
 def _needs_manifest(result: Path) -> bool:
     """Whether a version of kd has written it that writes a manifest next."""
     try:
-        return re.search(rb'"format": [2-9]', read_bytes(result, "a result", StorageError)) is not None
+        content = read_bytes(result, "a result", StorageError, inside=result.parent)
     except StorageError:
         return False
+    return re.search(rb'"format": [2-9]', content) is not None
 
 
 def read_run_recipe(run_dir: Path, *, trust: bool = False) -> Recipe:
@@ -103,7 +104,9 @@ def locked(run_dir: Path) -> Iterator[None]:
         _refuse_links(run_dir)
         lock.acquire(timeout=0)
     except Timeout:
-        name = read_text(owner, "the name of a process", StorageError) if owner.is_file() else "another process"
+        name = "another process"
+        if owner.is_file():
+            name = read_text(owner, "the name of a process", StorageError, inside=run_dir)
         raise LockedError(f"{run_dir}: in use by {name}") from None
     except OSError as error:
         raise StorageError(f"{run_dir}: cannot be written ({error.strerror}); choose --runs DIR") from None

@@ -121,7 +121,9 @@ class Checkpoints:
 
     def _bests(self) -> list[str]:
         """The existing files that were the best at some time, the newest last; damaged lines are ignored."""
-        data = read_bytes(self._index, "a list of checkpoints", StorageError) if self._index.is_file() else b""
+        data = b""
+        if self._index.is_file():
+            data = read_bytes(self._index, "a list of checkpoints", StorageError, inside=self.folder)
         text = data.decode(errors="replace")
         names = re.findall(rf'^{{"best": "({_NAME.pattern})"}}$', text, re.MULTILINE)
         return [name for name, *_ in names if (self.folder / name).is_file()]

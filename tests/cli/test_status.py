@@ -1,6 +1,6 @@
 import sys
 
-from kd.cli.status import command_again
+from kd.cli.status import command_again, report
 
 
 def test_the_command_that_resumes(monkeypatch):
@@ -17,3 +17,16 @@ def test_the_command_that_resumes(monkeypatch):
     assert command_again(None) == "torchrun --standalone --nproc-per-node 4 --no-python kd run r.yaml"
     monkeypatch.setenv("WORLD_SIZE", "8")
     assert command_again(None) == "torchrun --nnodes 2 --nproc-per-node 4 --no-python kd run r.yaml"
+
+
+def test_too_little_memory_is_one_line_and_status_2(capsys):
+    torch_error = "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."
+    for error, asked in (
+        (RuntimeError(torch_error), "you tried to allocate 9 bytes"),
+        (MemoryError("Unable to allocate 21.8 TiB"), "Unable to allocate 21.8 TiB"),
+        (MemoryError(), "Python could not allocate more"),
+    ):
+        assert report(error, None) == 2
+        line = f"out of memory: {asked}; use a smaller train.batch_size, data.size or network\n"
+        assert capsys.readouterr().err == line
+    assert report(RuntimeError("shapes differ"), None) == 1

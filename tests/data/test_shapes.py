@@ -84,7 +84,8 @@ def test_the_picture_grows_with_its_size():
     ("args", "message"),
     [
         ({"split": "trian"}, "Shapes: split must be one of train, val, test, got 'trian'"),
-        ({"count": 0}, "Shapes: count must be at least 1, got 0"),
+        ({"count": 0}, "Shapes: count must be 1 to 1,000,000, got 0"),
+        ({"count": 10**12}, "Shapes: count must be 1 to 1,000,000, got 1,000,000,000,000"),
         ({"size": 16}, "Shapes: size must be at least 32, where textures are still visible, got 16"),
         ({"in_channels": 2}, "Shapes: in_channels must be 1 or 3, got 2"),
         ({"seed": -1}, "Shapes: seed must be at least 0, got -1"),
