@@ -13,9 +13,10 @@ from kd.types import SegmentationOutput, Tap
 class Wrapped(nn.Module):
     """A network of another code base: torchvision, segmentation_models.pytorch, timm, transformers, or your own.
 
-    The logits are the result if it is a tensor, the entry `out` or `logits` of a mapping, the attribute `logits`, or
-    the first item of a sequence. The entry `aux` of a mapping becomes `aux.aux`. One forward pass with zeros at
-    construction measures the channels and strides of the taps. Weights load by the names of the network's own code.
+    The logits are the result if it is a tensor, the entry `out` or `logits` of a mapping or its only map with K
+    channels, the attribute `logits`, or the first item of a sequence. The entry `aux` of a mapping becomes `aux.aux`.
+    One forward pass with zeros at construction measures the channels and strides of the taps. Weights load by the names
+    of the network's own code.
 
         use: teachers.Wrapped
         args:
@@ -79,7 +80,9 @@ class Wrapped(nn.Module):
             for handle in handles:
                 handle.remove()
         auxiliary = result.get("aux") if isinstance(result, Mapping) else None
-        return SegmentationOutput(_logits(result), features, {} if auxiliary is None else {"aux": auxiliary})
+        return SegmentationOutput(
+            _logits(result, self.num_classes), features, {} if auxiliary is None else {"aux": auxiliary}
+        )
 
     @torch.no_grad()
     def _measured(self, size: tuple[int, int]) -> dict[str, Tap]:
@@ -107,14 +110,33 @@ def _keep(features: dict[str, Tensor], name: str) -> Any:
     return keep
 
 
-def _logits(result: Any) -> Tensor:
+def _logits(result: Any, num_classes: int) -> Tensor:
+    """The logits in what a network returned: by name, or the only map with so many channels."""
     logits = result
     if isinstance(result, Mapping):
-        logits = result.get("out", result.get("logits"))
+        maps = [value for value in result.values() if _is_map(value) and value.shape[1] == num_classes]
+        logits = result.get("out", result.get("logits", maps[0] if len(maps) == 1 else None))
     elif hasattr(result, "logits"):
         logits = result.logits
     elif isinstance(result, Sequence) and result:
         logits = result[0]
-    if not isinstance(logits, Tensor) or logits.ndim != 4:
-        raise ValueError(f"the network returned {type(result).__name__} without logits (N, K, h, w)")
-    return logits
+    if not _is_map(logits):
+        raise ValueError(f"the network returned {_described(result)}; wanted are logits (N, K, h, w), of every pixel")
+    found: Tensor = logits
+    return found
+
+
+def _is_map(value: object) -> bool:
+    return isinstance(value, Tensor) and value.ndim == 4 and value.is_floating_point()
+
+
+def _described(result: Any) -> str:
+    """What a network returned, in words."""
+    if isinstance(result, Mapping):
+        parts = ", ".join(f"'{name}' {_described(value)}" for name, value in list(result.items())[:6])
+        queries = "; masks of queries are no logits of pixels" if any("quer" in str(name) for name in result) else ""
+        return f"{type(result).__name__} with {parts}{queries}"
+    if isinstance(result, Tensor):
+        kind = "a map of classes" if result.ndim == 3 and not result.is_floating_point() else "a tensor"
+        return f"{kind} {tuple(result.shape)} of {str(result.dtype).removeprefix('torch.')}"
+    return f"a {type(result).__name__}"

@@ -15,6 +15,7 @@ from kd.errors import RecipeError, raised
 from kd.parts.assemble import Parts
 from kd.parts.roles import restored, to_device
 from kd.parts.stream import in_this_process, stream
+from kd.parts.teacher_output import flaw
 from kd.recipe import EvaluateConfig, Use
 from kd.scoring import check_metrics, evaluating, predict
 from kd.types import Batch, Tapped
@@ -63,6 +64,11 @@ def _train(parts: Parts) -> None:
     with parts.precision.autocast():
         of_teacher = _tried(parts, "teacher", teacher, batch.images, key, training=True)
         of_student = _tried(parts, "student", student, batch.images, key, training=True)
+    if of_teacher is not None and not parts.averages_teach:
+        assert recipe.teacher is not None
+        stated = recipe.teacher.outputs if recipe.teacher.use else None
+        if what := flaw(of_teacher.logits, stated):
+            raise RecipeError(f"{_place(parts, 'teacher')} {what}")
     assert of_student is not None
     _losses(parts, of_student, of_teacher, batch)
 

@@ -11,6 +11,9 @@ from kd.errors import RecipeError
 from kd.recipe.yaml12 import in_flow
 from kd.types import SegmentationOutput
 
+SUMS = 5e-3  # how far from 1 a sum of probabilities may be, in bfloat16 too
+EXACT = 1e-6
+
 
 class Meaning(NamedTuple):
     """How a network's output becomes logits in the order of the data's classes."""
@@ -71,6 +74,37 @@ def class_order(teacher: Sequence[str], data: Sequence[str], where: str) -> tupl
         f"{where}: the teacher's classes are {in_flow(list(teacher))}, those of the data {in_flow(list(data))}: "
         f"{'; '.join(what) or 'a name occurs twice'}; map them with teachers.ClassMapped (source, target, merge)"
     )
+
+
+def flaw(logits: Tensor, stated: str | None) -> str:
+    """Why a teacher's output on real images cannot be logits, and what to write; "" if it can.
+
+    Args:
+        logits: (N, K >= 2, h, w); those of a one-channel head are (0, z).
+        stated: what the recipe states of the network's output; None: it cannot.
+    """
+    maps = logits.detach().float()
+    if not bool(maps.isfinite().all()):
+        return "returns values that are not finite; its weights or the form of its images (preprocess) are wrong"
+    if bool((maps - maps[:1, :, :1, :1]).abs().max() < EXACT):
+        return "returns the same logits at every pixel of every image, which teaches nothing"
+    if stated == "probabilities":
+        total = maps.exp().sum(1)
+        if bool((total - 1).abs().max() > SUMS):
+            return f"returns no probabilities (a pixel's sum is {total.max():.3g}); remove teacher.outputs"
+        return ""
+    if maps.shape[1] == 2 and bool((maps[:, 0] == 0).all()):  # one logit: an uncertain one may lie in [0, 1] too
+        shares = maps[:, 1]
+        is_share = bool(shares.min() >= 0 and shares.max() <= 1 and shares.min() < 0.1 and shares.max() > 0.9)
+    else:
+        shares = maps
+        is_share = bool(shares.min() >= 0 and (shares.sum(1) - 1).abs().max() <= SUMS)
+    if not is_share:
+        return ""
+    if bool(((shares < EXACT) | (shares > 1 - EXACT)).all()):
+        return "returns ones and zeros (the likeliest class), but logits are wanted: leave the argmax out"
+    fix = "leave the softmax or sigmoid out of it" if stated is None else "state it: teacher.outputs=probabilities"
+    return f"returns probabilities (none below 0, sum 1), but logits are wanted: {fix}"
 
 
 def _folded(name: str) -> str:

@@ -103,6 +103,17 @@ def test_weights_load_by_the_names_of_the_wrapped_network(tmp_path: Path) -> Non
         torch.testing.assert_close(wrapped(IMAGES).logits, original.eval()(wrapped.normalize(IMAGES))["out"])
 
 
+def test_the_only_map_with_as_many_channels_as_classes_is_found_under_any_name() -> None:
+    result = {"seg": None, "depth": None}
+
+    def mapping(logits: torch.Tensor) -> dict[str, torch.Tensor | None]:
+        return result | {"seg": logits, "depth": logits[:, :1]}
+
+    images = torch.rand(1, 3, 64, 64)
+    foreign = Foreign(mapping)
+    assert Wrapped(2, network=foreign)(images).logits.shape == (1, 2, 16, 16)
+
+
 def test_the_mode_stays() -> None:
     foreign = Foreign(lambda logits: logits).eval()
     Wrapped(2, network=foreign)
@@ -123,12 +134,19 @@ def test_the_mode_stays() -> None:
         ({"preprocess": {"means": 1}}, "preprocess: unknown key 'means'; known: order, scale, mean, std"),
         ({"preprocess": {"mean": [1, 2]}}, "mean: 2 numbers for 3 channels; give one per channel"),
         (
-            {"network": Foreign(lambda logits: {"seg": logits})},
-            "the network returned dict without logits (N, K, h, w)",
+            {"network": Foreign(lambda logits: {"class_queries": logits[:, :, 0], "masks": logits.repeat(1, 5, 1, 1)})},
+            "the network returned dict with 'class_queries' a tensor (1, 2, 32) of float32, "
+            "'masks' a tensor (1, 10, 32, 32) of float32; masks of queries are no logits of pixels; "
+            "wanted are logits (N, K, h, w), of every pixel",
         ),
         (
-            {"network": Foreign(lambda logits: logits[:, :, 0, 0])},
-            "the network returned Tensor without logits (N, K, h, w)",
+            {"network": Foreign(lambda logits: logits.argmax(1))},
+            "the network returned a map of classes (1, 32, 32) of int64; "
+            "wanted are logits (N, K, h, w), of every pixel",
+        ),
+        (
+            {"network": Foreign(lambda logits: [])},
+            "the network returned a list; wanted are logits (N, K, h, w), of every pixel",
         ),
     ],
 )
