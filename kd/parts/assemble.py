@@ -96,6 +96,9 @@ def assemble(recipe: Recipe, *, runs: Path, seed: int, trained: bool = True, dat
     maker, data = Maker(recipe), data or Data(recipe)
     train, val = data.train, data.val
     precision, steps, notes = _precision(recipe), total_steps(recipe, len(train)), Notes()
+    if recipe.track is not None:  # a stranger's recipe may name the stranger's project
+        account = recipe.track.entity or "your own account"
+        notes.append(f"track: numbers and pictures go to Weights & Biases, project {recipe.track.project} of {account}")
     notes.extend(dict.fromkeys(note for split in (train, val) for note in getattr(split, "notes", ())))
     torch.manual_seed(seed)
     network = student_network(recipe, maker, train, precision, notes)

@@ -62,3 +62,10 @@ def test_a_loss_on_features_inside_another_needs_a_tap_too(folder):
         assembled(folder, "{use: kd.losses.Masked, args: {near: 1, loss: {use: kd.losses.MSE}}}", rest="")
     (mistake,) = caught.value.mistakes
     assert mistake.endswith("kd.losses.Masked compares features: distill.only needs at: {student: …, teacher: …}")
+
+
+@pytest.mark.parametrize(("entity", "account"), [(", entity: team", "team"), ("", "your own account")])
+def test_a_recipe_that_sends_its_run_away_is_shown_to_do_so(folder, entity, account):
+    recipe = read_recipe(folder / "student.yaml", [f"track={{project: shapes{entity}}}"], trust=True)
+    notes = assemble(recipe, runs=folder / "runs", seed=0, trained=False).notes
+    assert f"track: numbers and pictures go to Weights & Biases, project shapes of {account}" in notes
