@@ -89,19 +89,33 @@ def confusion_matrix(labels: "Tensor", predictions: "Tensor", num_classes: int) 
             f"labels {tuple(labels.shape)} and predictions {tuple(predictions.shape)} differ in shape; "
             "bring the logits to the labels' size before argmax"
         )
-    scored = labels != IGNORE
-    for name, values in (("labels", labels), ("predictions", predictions)):
-        wrong = ((values < 0) | (values >= num_classes)) & scored
-        if wrong.any():  # otherwise the pixel would be counted for another class
-            first = values[wrong]
-            raise ValueError(
-                f"{name} hold {int(first[0])} ({first.numel()} pixels), classes are 0 … {num_classes - 1}; "
-                f"{IGNORE} marks a pixel that is not scored"
-            )
-    cells = num_classes**2
-    narrow = labels.int() if cells > 2**15 - 2 else labels.short()  # counting wide integers takes several times as long
-    pairs = (narrow * num_classes + predictions.to(narrow.dtype)).masked_fill_(~scored, cells)
-    return pairs.flatten().bincount(minlength=cells + 1)[:cells].view(num_classes, num_classes)
+    scored: Tensor | None = None
+    for name, values, most in (("labels", labels, IGNORE), ("predictions", predictions, num_classes - 1)):
+        low, high = values.aminmax() if values.numel() else (0, 0)
+        if low < 0 or high > most:
+            scored = labels != IGNORE
+            _check_classes(name, values[scored], num_classes)
+    if scored is not None:
+        labels, predictions = labels[scored], predictions[scored]
+    # Counting wide integers, or choosing the scored pixels first, takes several times as long.
+    rows = max(256, num_classes)
+    narrow = labels.short() if rows * num_classes <= 2**15 else labels.int()
+    pairs = narrow * num_classes + predictions.to(narrow.dtype)
+    counts = pairs.flatten().bincount(minlength=rows * num_classes).view(rows, num_classes)
+    counts[IGNORE] = 0
+    if counts[num_classes:].any():
+        _check_classes("labels", labels[labels != IGNORE], num_classes)
+    return counts[:num_classes]
+
+
+def _check_classes(name: str, values: "Tensor", num_classes: int) -> None:
+    """Refuse scored pixels that are of no class: they would be counted for another one."""
+    wrong = values[(values < 0) | (values >= num_classes)]
+    if wrong.numel():
+        raise ValueError(
+            f"{name} hold {int(wrong[0])} ({wrong.numel()} pixels), classes are 0 … {num_classes - 1}; "
+            f"{IGNORE} marks a pixel that is not scored"
+        )
 
 
 def scores(matrix: Counts) -> Scores:
