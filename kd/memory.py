@@ -1,5 +1,6 @@
-"""The peak memory of a piece of work in this process."""
+"""The peak memory of a piece of work in this process, and what is free."""
 
+import shutil
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -39,3 +40,13 @@ def _resident_peak() -> int | None:
         return None
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def free_shared() -> int | None:
+    """Bytes of memory that processes can still share; None where the system does not tell."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+        return min(free, shutil.disk_usage("/dev/shm").free)
+    except (OSError, StopIteration):
+        return None

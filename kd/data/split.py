@@ -11,9 +11,10 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset
 from torchvision import tv_tensors
 
-from kd.data.dataset import component_name, read, resize_image, type_and_shape
+from kd.data.dataset import component_name, read, resize_image, sample_name, type_and_shape
+from kd.data.kept import Kept
 from kd.errors import DataError, RecipeError, raised, user_frame
-from kd.types import IGNORE, Sample, SegmentationDataset, resize_labels
+from kd.types import IGNORE, SegmentationDataset, resize_labels
 
 Transform = Callable[[tv_tensors.Image, tv_tensors.Mask], tuple[tv_tensors.Image, tv_tensors.Mask]]
 
@@ -43,6 +44,7 @@ class Split(Dataset[Item]):
         augment: transforms, in order. In their masks, IGNORE is padding and `UNLABELLED` (254) has no label.
         seed: selects the stream of augmentations.
         sums: add each image's `pixel_sum` to its key.
+        kept: where resized samples are held after they were read; None reads them every time.
 
     Raises:
         ValueError: the dataset has too many classes for 8-bit labels.
@@ -59,6 +61,7 @@ class Split(Dataset[Item]):
         augment: Sequence[Transform] = (),
         seed: int = 0,
         sums: bool = False,
+        kept: Kept | None = None,
     ) -> None:
         if len(dataset.class_names) > UNLABELLED:
             raise ValueError(f"{len(dataset.class_names)} classes; 8-bit labels hold at most {UNLABELLED}")
@@ -66,7 +69,7 @@ class Split(Dataset[Item]):
         self.size = (int(size[0]), int(size[1]))
         self.crop = self.size if crop is None else (int(crop[0]), int(crop[1]))
         self.augment = tuple(augment)
-        self.seed, self.sums = seed, sums
+        self.seed, self.sums, self.kept = seed, sums, kept
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -79,15 +82,25 @@ class Split(Dataset[Item]):
         state = generator.get_state()
         generator.manual_seed(derived_seed(self.seed, view, index))
         try:
-            sample = read(self.dataset, index, view)
-            image, mask = _random_crop(*self._augmented(sample), self.crop)
+            image, mask = _random_crop(*self._augmented(*self._resized(index, view)), self.crop)
         finally:
             generator.set_state(state)
         inside = mask != IGNORE
         labels = mask.masked_fill(mask == UNLABELLED, IGNORE).long()
         return Item(image, labels, inside, torch.tensor([*key, pixel_sum(image)] if self.sums else key))
 
-    def _augmented(self, sample: Sample) -> tuple[Tensor, Tensor]:
+    def _resized(self, index: int, view: int) -> tuple[str, Tensor, Tensor]:
+        """Name, image and labels with `UNLABELLED`, at the size of the split; transforms may write to both maps."""
+        held = None if self.kept is None else self.kept.get(index)
+        if held is not None:
+            return sample_name(self.dataset, index), *held
+        name, image, labels = self._read(index, view)
+        if self.kept is not None:
+            self.kept.put(index, image, labels)
+        return name, image, labels
+
+    def _read(self, index: int, view: int) -> tuple[str, Tensor, Tensor]:
+        sample = read(self.dataset, index, view)
         if sample.labels is None:
             labels = torch.full(self.size, UNLABELLED, dtype=torch.uint8)
         else:
@@ -96,9 +109,12 @@ class Split(Dataset[Item]):
         resized = resize_image(sample.image, self.size)
         if resized is sample.image:
             resized = resized.clone()  # a transform may write in place, and the dataset may cache its samples
+        return sample.name, resized, labels
+
+    def _augmented(self, name: str, resized: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         image, mask = tv_tensors.Image(resized), tv_tensors.Mask(labels)
         for transform in self.augment:
-            where = f"{sample.name}: {component_name(transform)}"
+            where = f"{name}: {component_name(transform)}"
             try:
                 image, mask = transform(image, mask)
                 fits = image.shape[-2:] == mask.shape and image.dtype == mask.dtype == torch.uint8

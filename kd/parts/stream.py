@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 
 from kd import distributed
+from kd.data.kept import keep
 from kd.data.loader import training_batches
 from kd.data.split import Split
 from kd.machine import loader_workers
@@ -31,6 +32,7 @@ def stream(
         augment=augment,
         seed=seed,
         sums=recipe.cache is not None and parts.teacher is not None,
+        kept=keep(parts.train, recipe.data.size) if _read_again(parts, start, steps) else None,
     )
     return training_batches(
         split,
@@ -46,6 +48,12 @@ def stream(
         pin_memory=parts.precision.device.type == "cuda",  # a copy from there to the GPU waits for nothing
         waiting=waiting,
     )
+
+
+def _read_again(parts: Parts, start: int, steps: int | None) -> bool:
+    """Whether the stream reads images more than once, and the recipe lets them be held."""
+    images = ((parts.steps if steps is None else steps) - start) * parts.recipe.train.batch_size
+    return parts.recipe.data.decoded == "auto" and images > len(parts.train)
 
 
 def in_this_process(recipe: Recipe) -> Recipe:

@@ -181,6 +181,11 @@ class DataConfig(Component):
     augment: tuple[Use, ...] = Field(
         default=(), description="Transforms of training images, in order, before the crop."
     )
+    decoded: Annotated[Literal["auto", "off"], Scope.MACHINE] = Field(
+        default="auto",
+        description="`auto`: training images of kd's datasets are read once and held in memory at `size`, if they fit "
+        "in half of what is free.",
+    )
     workers: Annotated[Workers, Scope.MACHINE] = Field(
         default="auto",
         description="Processes that load images; 0: the main process loads them; `auto`: one less than the cores, at "
