@@ -63,6 +63,7 @@ def run(arguments: argparse.Namespace) -> None:
     (recipe,) = open_recipes(arguments)
     from kd.components import Maker
     from kd.diagnose import plan
+    from kd.runs import run_command
     from kd.train.session import session
 
     Maker(recipe).check()
@@ -78,8 +79,10 @@ def run(arguments: argparse.Namespace) -> None:
             arguments.settled = [f"train.epochs={epochs}", "train.steps=null"] if epochs else []
             opened.say(f"--budget: {' '.join(arguments.settled) or 'nothing is left to train'}")
             recipe = opened.with_epochs(recipe, epochs) if epochs else recipe
+        settled, options = getattr(arguments, "settled", []), ["--baseline"] if arguments.baseline else []
         opened.train(
             recipe,
+            command=run_command(recipe, arguments.runs, *settled, *options),
             fresh=arguments.fresh,
             accept_inputs=arguments.accept_inputs,
             baseline=arguments.baseline,

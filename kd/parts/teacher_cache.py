@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kd.constants import RESULTS_REVISION
 from kd.errors import RecipeError, StorageError
 from kd.machine import Precision, versions
 from kd.parts.roles import Teacher
@@ -241,8 +242,10 @@ def cache_key(teacher: Teacher, recipe: Recipe, images: int, seed: int, precisio
     for name, value in teacher.network.state_dict().items():
         weights.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
         weights.update(_bytes(value.cpu().contiguous()))
+    recipes = (recipe,) if recipe.teacher_recipe is None else (recipe, recipe.teacher_recipe)
     return {
         "teacher": weights.hexdigest(),
+        "code": sorted({code.digest for named in recipes for code in named.sources.code.values()}),
         "network": hashlib.sha256(repr(teacher.network).encode()).hexdigest(),
         "data": recipe.resolved(without=[Scope.MACHINE])["data"],
         "images": images,
@@ -250,6 +253,7 @@ def cache_key(teacher: Teacher, recipe: Recipe, images: int, seed: int, precisio
         "views": recipe.cache.views,
         "precision": [precision.device.type, str(precision.dtype), str(precision.memory_format)],
         "versions": versions(),
+        "revision": RESULTS_REVISION,
     }
 
 

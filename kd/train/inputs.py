@@ -140,12 +140,17 @@ class Compared(NamedTuple):
         return bool(self.what) and not self.is_accepted
 
 
+def has_begun(run_dir: Path) -> bool:
+    """Whether a run has begun to train in this directory, in this version or an older one."""
+    return (run_dir / "recipe.yaml").is_file()
+
+
 def compare(run_dir: Path, found: Found, interrupt: Callable[[], None]) -> Compared:
     """Compare what is there now with what a run recorded."""
     before = read_inputs(run_dir) if has_inputs(run_dir) else None
     now = found.recorded(before, interrupt)
     if before is None:
-        return Compared(None, now, NOT_RECORDED if (run_dir / "recipe.yaml").is_file() else "", False)
+        return Compared(None, now, NOT_RECORDED if has_begun(run_dir) else "", False)
     known = {entry.inputs for entry in before.accepted}
     return Compared(before, now, differences(before, now), now.digest in known)
 

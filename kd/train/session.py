@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
@@ -13,7 +13,7 @@ import torch
 from kd import console, distributed
 from kd.console import Say
 from kd.data.dataset import FirstImages
-from kd.errors import DataError, InputsError, LockedError, NotDeterministicError, RecipeError, StorageError
+from kd.errors import LockedError, NotDeterministicError, RecipeError
 from kd.machine import deterministic, slow_path
 from kd.memory import restart_peak
 from kd.parts.assemble import Parts, assemble, with_length_of, with_trained_teacher
@@ -22,19 +22,17 @@ from kd.parts.dry_run import dry_run
 from kd.parts.meeting import meet
 from kd.recipe import Recipe, baseline_of, first_seed
 from kd.runs import (
-    forget_teacher_score,
     is_finished,
     locked,
     read_result,
-    replace_inputs,
     run_command,
     run_directory,
-    teacher_directories,
 )
 from kd.train.description import changed_environment, describe
 from kd.train.evaluation import headline, score_teacher
-from kd.train.inputs import Record, accepted, compare, find, in_result
+from kd.train.inputs import Record
 from kd.train.one_run import train_run
+from kd.train.reuse import Asked, is_kept, move_aside, start_record
 from kd.train.signals import Stop, stopping
 from kd.train.sinks.log_file import logged
 from kd.units import duration
@@ -176,9 +174,9 @@ class Session:
     ) -> list[Path]:
         """Train the runs of a recipe, as `run_recipe`."""
         command = command or run_command(recipe, self.runs, *(["--baseline"] if baseline else []))
-        return self._train(recipe, _Asked(fresh, fresh, accept_inputs, wait, command), baseline, role)
+        return self._train(recipe, Asked(fresh, fresh, accept_inputs, wait, command), baseline, role)
 
-    def _train(self, recipe: Recipe, asked: "_Asked", baseline: bool, role: str | None) -> list[Path]:
+    def _train(self, recipe: Recipe, asked: Asked, baseline: bool, role: str | None) -> list[Path]:
         """Train a recipe's teacher, its seeds and its baseline."""
         needed = replace(asked, wait_for_own=asked.wait)  # by another recipe: it may be trained elsewhere
         if recipe.teacher_recipe is not None and self.smoke is None:  # its first seed teaches all seeds of this recipe
@@ -194,13 +192,13 @@ class Session:
             trained += self._train(baseline_of(recipe), needed, False, None)
         return trained
 
-    def _train_seed(self, recipe: Recipe, seed: int, asked: "_Asked", role: str | None) -> Path:
+    def _train_seed(self, recipe: Recipe, seed: int, asked: Asked, role: str | None) -> Path:
         """Train one run."""
         self.stop.check()
         wait = asked.wait_for_own
         run_dir = distributed.first(lambda: run_directory(recipe, self.runs, seed))
         if asked.fresh and distributed.first(run_dir.exists):
-            self.say(f"{run_dir}: moved to {distributed.first(lambda: _move_aside(run_dir))}")
+            self.say(f"{run_dir}: moved to {distributed.first(lambda: move_aside(run_dir))}")
             run_dir = distributed.first(lambda: run_directory(recipe, self.runs, seed))
         if self._finished(recipe, run_dir, asked):
             return run_dir
@@ -219,7 +217,9 @@ class Session:
             if wait and self._finished(recipe, run_dir, asked):
                 return run_dir
             records: list[Record] = []  # of rank 0 alone
-            distributed.first(lambda: records.append(self._record(parts, run_dir, seed, asked)))
+            distributed.first(
+                lambda: records.append(start_record(parts, run_dir, seed=seed, asked=asked, interrupt=self.stop.waiting))
+            )
             description = describe(parts, records[0]) if records else None
             with self._logged(run_dir) as say:
                 processes = f", {distributed.world()} processes" if distributed.world() > 1 else ""
@@ -244,69 +244,26 @@ class Session:
                 say(f"{run_dir}: {headline(result.splits['val'])} after {duration(result.seconds)}")
         return run_dir
 
-    def _finished(self, recipe: Recipe, run_dir: Path, asked: "_Asked") -> bool:
-        """Whether a run is finished, from the inputs that are there now; if so, this is reported.
+    def _finished(self, recipe: Recipe, run_dir: Path, asked: Asked) -> bool:
+        """Whether a run is finished and is used as it is; if so, this is reported. See `is_kept`."""
 
-        A run from other inputs is kept and marked, moved aside or refused, as the user asked.
-        """
-        if not distributed.first(lambda: is_finished(run_dir)):
-            return False
-        if not distributed.first(lambda: self._is_kept(recipe, run_dir, asked)):
+        def kept() -> bool:
+            return is_kept(
+                recipe,
+                run_dir,
+                lambda: self._data_of(recipe),
+                runs=self.runs,
+                asked=asked,
+                say=self.say,
+                interrupt=self.stop.waiting,
+            )
+
+        if not distributed.first(kept):
             return False
         result = distributed.first(lambda: read_result(run_dir))
         marks = f"; {', '.join(result.marks)}" if result.marks else ""
         self.say(f"{run_dir}: finished ({headline(result.splits['val'])}{marks})")
         return True
-
-    def _is_kept(self, recipe: Recipe, run_dir: Path, asked: "_Asked") -> bool:
-        """Compare a finished run with what is there now, on rank 0; False if it was moved aside.
-
-        Raises:
-            InputsError: the inputs differ.
-            DataError: the data cannot be read.
-        """
-        try:
-            data = self._data_of(recipe)
-            found = find(recipe, data.train, data.val, _teacher_of(recipe, self.runs))
-            compared = compare(run_dir, found, self.stop.check)
-        except DataError as error:
-            if not asked.accept_inputs:
-                raise DataError(
-                    f"{error}; {run_dir} is finished, but cannot be compared with its data: {asked.command} "
-                    "--accept-inputs keeps it as it is"
-                ) from None
-            return True
-        before, now, what, _ = compared
-        if compared.is_refused and asked.renew:
-            self.say(f"{run_dir}: {what}; moved to {_move_aside(run_dir)}")
-            return False
-        if compared.is_refused and not asked.accept_inputs:
-            raise InputsError(run_dir, what, asked.command)
-        if compared.is_refused:
-            inputs = accepted(before or now, what, now)
-            replace_inputs(run_dir, inputs, in_result(inputs))
-        elif before is not None and not what and before.splits != now.splits:  # the same content with other stamps
-            with suppress(StorageError):  # a read-only folder: it is compared by content again next time
-                inputs = now.model_copy(update={"code": before.code, "note": before.note})
-                replace_inputs(run_dir, inputs, in_result(inputs))
-        return True
-
-    def _record(self, parts: Parts, run_dir: Path, seed: int, asked: "_Asked") -> Record:
-        """The record of a run's inputs, on rank 0, after they were compared with those of earlier sessions.
-
-        Raises:
-            InputsError: the inputs differ.
-        """
-        recipe = parts.recipe
-        found = find(recipe, parts.train, parts.val, parts.teacher_run)
-        compared = compare(run_dir, found, self.stop.check)
-        _, now, what, _ = compared
-        if compared.is_refused and not asked.accept_inputs:
-            raise InputsError(run_dir, what, asked.command)
-        if compared.is_refused:
-            now = accepted(now, what, now)
-            forget_teacher_score(run_dir)  # it was computed from the other inputs
-        return Record(run_dir, now, found, seed=seed, batch_size=recipe.train.batch_size)
 
     def _unlisted(self, parts: Parts) -> list[str]:
         """A line, once a session, for a dataset that does not list its files."""
@@ -350,18 +307,6 @@ class Session:
             yield
 
 
-@dataclass(frozen=True)
-class _Asked:
-    """What the user asked for, as it holds for one recipe of the command."""
-
-    fresh: bool  # move its runs aside
-    renew: bool  # move those aside that were made from other inputs
-    accept_inputs: bool
-    wait: bool  # for teachers and baselines
-    command: str
-    wait_for_own: bool = False
-
-
 def _out_of_memory(recipe: Recipe, error: Exception) -> str:
     size, accumulate, processes = recipe.train.batch_size, recipe.train.accumulate, distributed.world()
     share = size // processes
@@ -374,20 +319,9 @@ def _out_of_memory(recipe: Recipe, error: Exception) -> str:
     )
 
 
-def _teacher_of(recipe: Recipe, runs: Path) -> Path | None:
-    """The run that teaches a recipe, if one does."""
-    return next(iter(teacher_directories(recipe, runs)), None)
-
-
 def _silent(line: str) -> None:
     """Ranks other than 0 report nothing."""
 
 
 def _title(recipe: Recipe, seed: int) -> str:
     return f"{recipe.student.use}, {'distilled' if recipe.distill else 'from labels alone'}, seed {seed}"
-
-
-def _move_aside(run_dir: Path) -> Path:
-    target = run_dir.with_name(f"{run_dir.name}-before-{time.strftime('%Y%m%d-%H%M%S')}")
-    run_dir.rename(target)
-    return target

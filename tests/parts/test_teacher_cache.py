@@ -182,6 +182,17 @@ def test_a_damaged_file_is_detected_and_rebuilt(recipe, tmp_path, calls, damage,
     assert calls[0] == 4
 
 
+def test_other_code_and_another_revision_have_another_cache(recipe, tmp_path, monkeypatch):
+    """Code may compute other maps with the same weights and the same layers."""
+    _, first = cached(recipe, tmp_path)
+    (tmp_path / "nets.py").write_text((tmp_path / "nets.py").read_text() + "# edited\n")
+    run_recipe(read(tmp_path, teacher=True), runs=tmp_path / "runs", quiet=True, say=lambda line: None)
+    _, edited = cached(read(tmp_path), tmp_path)
+    monkeypatch.setattr(teacher_cache, "RESULTS_REVISION", teacher_cache.RESULTS_REVISION + 1)
+    _, raised = cached(read(tmp_path), tmp_path)
+    assert len({first.folder, edited.folder, raised.folder}) == 3
+
+
 def test_a_full_disk_stops_the_cache_and_not_the_training(recipe, tmp_path, monkeypatch):
     parts, teacher = cached(recipe, tmp_path)
 

@@ -3,10 +3,12 @@
 import json
 import os
 import shutil
+import time
 from pathlib import Path
 
 import pytest
-from farms import add, correct, picture, write_farm
+import ranks
+from farms import CLASSES, add, correct, picture, write_farm
 from steps import at_each_step
 from tiny import cut_at, equal, read, run, weights
 
@@ -18,6 +20,7 @@ from kd.inputs import read_inputs, write_inputs
 from kd.parts.trained import load_network
 from kd.recipe import baseline_of
 from kd.runs import read_result, run_directory
+from kd.train.inputs import Record, find
 
 RUNS = Path("runs")
 
@@ -170,6 +173,19 @@ def test_the_weights_of_another_teacher_are_another_input(folder):
     assert read_inputs(run_dir).teacher.run == f"{teacher.parent.name}/seed0"
 
 
+def test_a_stopped_teacher_from_other_inputs_is_trained_again_with_fresh(folder):
+    write_farm(folder)
+    recipe = read("student.yaml")
+    cut_at(1, recipe.teacher_recipe, RUNS)
+    teacher = run_directory(recipe.teacher_recipe, RUNS, 0)
+    correct(Path("farm/masks/0.png"))
+    assert refused(recipe).startswith(f"{teacher}: 1 of 4 train labels changed")
+    assert not run_directory(recipe, RUNS, 0).exists()
+    _, lines = run(recipe, RUNS, fresh=True)
+    assert lines[0].startswith(f"{teacher}: 1 of 4 train labels changed, first masks/0.png (")
+    assert read_result(teacher).marks == ()
+
+
 def test_a_resumed_run_scores_an_accepted_teacher_again(folder):
     write_farm(folder)
     recipe = read("student.yaml")
@@ -317,3 +333,58 @@ def test_what_is_written_is_read_back(finished):
 
 def replace_name(split):
     return split.model_copy(update={"images": tuple(file._replace(name='a "],\n["ü.png') for file in split.images)})
+
+
+def test_two_processes_refuse_once_and_record_all_images(folder):
+    write_farm(folder).rename("student.yaml")
+    work = ranks.kd(folder)
+    assert ranks.statuses(ranks.start(2, work)) == [0, 0]
+    run_dir = ranks.the_run(folder)
+    assert None not in recorded(run_dir).values()
+    assert None not in recorded(run_dir, "val").values()
+    correct(Path("farm/masks/0.png"))
+    assert ranks.statuses(ranks.start(2, work)) == [2, 2]
+    assert (folder / "err0").read_text().count("1 of 4 train labels changed") == 1
+    assert (folder / "err1").read_text() == ""
+    assert ranks.statuses(ranks.start(2, ranks.kd(folder, "--accept-inputs"))) == [0, 0]
+    assert len(read_result(run_dir).marks) == 1
+
+
+class Many:
+    """A dataset of files that nobody decodes."""
+
+    class_names = CLASSES
+
+    def __init__(self, folder, count):
+        self.folder, self.count = folder, count
+
+    def __len__(self):
+        return self.count
+
+    def files(self, index):
+        return self.folder / f"{index}.png", self.folder / f"{index}-mask.png"
+
+
+@pytest.mark.slow
+def test_a_start_with_10000_unchanged_files_takes_a_second(folder):
+    """Measure on an idle machine: `pytest -m slow -s -k 10000_unchanged`; the bound here is for a busy one."""
+    recipe = read(write_farm(folder).relative_to(folder))
+    splits = {}
+    for name, count in (("train", 4000), ("val", 1000)):
+        splits[name] = Many(folder / name, count)
+        splits[name].folder.mkdir()
+        for index in range(count):
+            for path in splits[name].files(index):
+                path.write_bytes(f"{path}".encode() * 20)
+    time.sleep(1.1)  # until the times can be relied on
+    found = find(recipe, splits["train"], splits["val"], None)
+    record = Record(Path("run"), found.recorded(None, lambda: None), found, seed=0, batch_size=2)
+    record.write()
+    record.save(10**6)
+    assert read_inputs(Path("run")).splits["train"].unread == 0
+    began = time.perf_counter()
+    compared = kd.train.inputs.compare(Path("run"), find(recipe, splits["train"], splits["val"], None), lambda: None)
+    seconds = time.perf_counter() - began
+    print(f"compared 10,000 unchanged files in {seconds:.2f} s")
+    assert compared.what == ""
+    assert seconds < 4

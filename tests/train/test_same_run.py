@@ -152,7 +152,7 @@ EDITS = {
     "seeds": Edit(lambda w: w.overrides.append("train.seeds=[3, 4]"), SAME),
     "workers": Edit(lambda w: w.recipe["data"].update(workers=7), SAME),
     "an override of what is there": Edit(lambda w: w.overrides.append("optimizer.args.lr=1e-1"), SAME),
-    "a learning rate": Edit(lambda w: w.recipe["optimizer"]["args"].update(lr=0.2), ANOTHER_RUN),
+    "a momentum": Edit(lambda w: w.recipe["optimizer"]["args"].update(momentum=0.8), ANOTHER_RUN),
     "a size": Edit(lambda w: w.overrides.append("data.size=[32, 64]"), ANOTHER_RUN),
     "the order of classes": Edit(turn_classes, ANOTHER_RUN, lambda w: not is_file(w)),
     "a class map": Edit(append("classes.yaml", "- sky\n"), ANOTHER_RUN, is_file),
