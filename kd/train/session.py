@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import count
 from pathlib import Path
 
@@ -217,9 +218,8 @@ class Session:
             if wait and self._finished(recipe, run_dir, asked):
                 return run_dir
             records: list[Record] = []  # of rank 0 alone
-            distributed.first(
-                lambda: records.append(start_record(parts, run_dir, seed=seed, asked=asked, interrupt=self.stop.waiting))
-            )
+            record = partial(start_record, parts, run_dir, seed=seed, asked=asked, interrupt=self.stop.waiting)
+            distributed.first(lambda: records.append(record()))
             description = describe(parts, records[0]) if records else None
             with self._logged(run_dir) as say:
                 processes = f", {distributed.world()} processes" if distributed.world() > 1 else ""
