@@ -320,3 +320,58 @@ def test_real_grey_masks_of_0_and_255(shared_data):
     assert len(data) == 18
     assert sample.image.shape == (1, 512, 512)
     assert sample.labels.unique().tolist() == [0, 1]
+
+
+TURNED = {  # EXIF orientation -> the pixels that a camera stores, from the upright ones
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    4: lambda a: a[::-1],
+    5: lambda a: a.T,
+    6: np.rot90,
+    7: lambda a: a[::-1, ::-1].T,
+    8: lambda a: np.rot90(a, -1),
+}
+
+
+@pytest.mark.parametrize("drawn", ["upright", "on the stored pixels", "with a tag of its own"])
+@pytest.mark.parametrize("turn", TURNED)
+def test_an_image_and_its_mask_are_turned_upright_together(tmp_path, turn, drawn):
+    upright = np.resize(np.array([0, 1, 2, 2, 1], dtype=np.uint8), (6, 8))
+    exif = Image.Exif()
+    for number, tag in enumerate((turn, 6, 1, 1)):  # the second shows how all masks were drawn
+        exif[0x0112] = tag
+        stored = np.ascontiguousarray(TURNED[tag](upright) if tag > 1 else upright)
+        save(tmp_path / f"images/{number}.png", stored)
+        Image.fromarray(stored).save(tmp_path / f"images/{number}.png", exif=exif)
+        mask = upright if drawn == "upright" else stored
+        save(tmp_path / f"masks/{number}.png", mask)
+        if drawn == "with a tag of its own":
+            Image.fromarray(mask).save(tmp_path / f"masks/{number}.png", exif=exif)
+    (tmp_path / "all.txt").write_text("0\n1\n2\n3\n")
+    data = Folders(str(tmp_path), "train", classes=NAMES, lists="all.txt", channels=1)
+    for index in range(4):
+        assert data[index, 0].labels.tolist() == data[index, 0].image[0].tolist() == upright.tolist()
+    assert len(data.notes) == (0 if drawn == "with a tag of its own" else 1)
+
+
+def test_what_the_user_should_know_about_the_files(tmp_path):
+    grow(tmp_path, 4)
+    save(tmp_path / "masks/01.png", np.ones((6, 8, 3), dtype=np.uint8))
+    (tmp_path / "images/Thumbs.db").touch()
+    (tmp_path / "all.txt").write_text("00\n01\n02\n")
+    data = Folders(str(tmp_path), "train", classes=NAMES, lists="all.txt")
+    assert data.notes == (
+        f"{tmp_path}/images: not read: 1 .db",
+        f"masks of several kinds: 2 grey (such as {tmp_path}/masks/00.png), 1 RGB (such as {tmp_path}/masks/01.png); "
+        "classes and values decide for all: they hold numbers",
+    )
+
+
+def test_a_val_split_of_background_and_ignored_pixels_alone(tmp_path):
+    grow(tmp_path, 3)
+    grow(tmp_path, 2, values=(0, 255), first=3)
+    (tmp_path / "train.txt").write_text("00\n01\n02\n")
+    (tmp_path / "val.txt").write_text("03\n04\n")
+    for classes in (NAMES, ["background", "cell"]):
+        val = Folders(str(tmp_path), "val", classes=classes, lists="{split}.txt")
+        assert val[0, 0].labels.unique().tolist() == [0, 255]
