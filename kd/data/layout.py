@@ -87,19 +87,20 @@ class Layout:
             without=self.mask_suffix if self.one_folder else "",
             follow_links=self.follow_links,
         )
+        masks = None
+        if self.masks is not None:
+            folder = self._path(self.masks, split)
+            masks = list_images(folder, self.root, self.mask_suffix, follow_links=self.follow_links)
         chosen = None
         source = images.folder
         if self.lists is not None:
             source = self._path(self.lists, split)
-            inside = None if self.follow_links else self.root
-            chosen = read_list(source, images.files, images.folder, inside=inside)
+            chosen = read_list(source, images, masks, inside=None if self.follow_links else self.root)
         notes = [images.note]
         files: dict[str, tuple[Path, Path | None]]
-        if self.masks is None:
+        if masks is None:
             files = {name: (images.files[name], None) for name in (images.files if chosen is None else chosen)}
         else:
-            folder = self._path(self.masks, split)
-            masks = list_images(folder, self.root, self.mask_suffix, follow_links=self.follow_links)
             files = dict(match(images, masks, chosen))
             notes += [] if self.one_folder else [masks.note]
         total = len(files)

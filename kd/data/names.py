@@ -6,7 +6,7 @@ A name is the path below the folder without its suffix, in composed Unicode (NFC
 import os
 import re
 from collections import Counter
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 from unicodedata import normalize
@@ -17,6 +17,9 @@ from kd.reading import MAX_DATA, read_text
 
 MAX_LINES = 10  # of one DataError
 _SUFFIXES = frozenset(SUFFIXES)
+_FILE = re.compile(
+    rf"(?i)(.*?(?:{'|'.join(map(re.escape, SUFFIXES))}))(?=[\"'\s,;]|$)"
+)  # the first file that a line names
 MAX_DEPTH = 8  # of folders in folders
 
 
@@ -81,44 +84,54 @@ def list_images(
     return Listing(folder, files, skipped, ending)
 
 
-def read_list(path: Path, known: Mapping[str, Path], where: Path, *, inside: Path | None = None) -> list[str]:
-    """The names that a list file chooses, one a line, in its order.
+def read_list(
+    path: Path, images: Listing, masks: Listing | None = None, *, inside: Path | None = None
+) -> dict[str, str | None]:
+    """The images that a list file chooses, one a line, in its order, with the mask that the line names, if it does.
 
-    A line is a name or a path, with or without its suffix; what follows after the image, such as its mask, is left out,
-    and so is the header of a CSV file.
+    A line is a name or a path, with or without its suffix, alone or followed by the path of its mask. Other columns
+    and the header of a CSV file are left out.
 
     Args:
         path: the list file.
-        known: the images by name.
-        where: their folder, for the message.
+        images: that it may choose.
+        masks: that it may name; None if they are not read.
         inside: a folder that a link to the list must not lead out of.
 
+    Returns:
+        Name of an image -> name of a mask; None where the line names none.
+
     Raises:
-        DataError: the file cannot be read as text; a line names no image; a name occurs twice.
+        DataError: the file cannot be read as text; a line names no image or a mask that is not there; a name occurs
+            twice.
     """
     lines = read_text(path, "a list of names", DataError, limit=MAX_DATA, inside=inside).splitlines()
-    last = Counter(name.rpartition("/")[2] for name in known)
-    full = {name.rpartition("/")[2]: name for name in known if last[name.rpartition("/")[2]] == 1}
+    find_image, find_mask = _finder(images), _finder(masks) if masks else None
     line_of: dict[str, int] = {}
+    chosen: dict[str, str | None] = {}
     problems: list[str] = []
     for number, line in enumerate(lines, 1):
         text = normalize("NFC", line.strip())
         if not text:
             continue
-        name = next((found for entry in _entries(text) if (found := _known(entry, known, full))), None)
+        name, rest = next(((name, rest) for entry, rest in _entries(text) if (name := find_image(entry))), (None, ""))
         if name is None and number == 1 and path.suffix.lower() == ".csv":
             continue  # the header
         if name is None:
-            entry = _stem(next(_entries(text)).replace("\\", "/").rpartition("/")[2])
-            problems.append(f"{path}:{number}: no image named {_short(entry)} in {where}")
-        elif name in line_of:
+            problems.append(f"{path}:{number}: no image named {_short(next(_entries(text))[0])} in {images.folder}")
+            continue
+        if name in line_of:
             raise DataError(
-                f"{path}:{number}: {_short(name)} is already in line {line_of[name]}; remove one of the two"
+                f"{path}:{number}: {_shortened(name)} is already in line {line_of[name]}; remove one of the two"
             )
-        else:
-            line_of[name] = number
+        line_of[name] = number
+        columns = _FILE.findall(rest) if find_mask else []
+        found = [mask for column in columns if find_mask and (mask := find_mask(column))]
+        if masks and len(columns) == 1 and not found:
+            problems.append(f"{path}:{number}: no mask named {_short(columns[0])} in {masks.folder}")
+        chosen[name] = found[0] if found else None
     raise_all(problems)
-    return list(line_of)
+    return chosen
 
 
 def nearest_content(folder: Path) -> str:
@@ -177,29 +190,34 @@ def _suffix(name: str) -> str:
     return os.path.splitext(name)[1].lower()
 
 
-def _entries(line: str) -> Iterator[str]:
-    """What a line may name, the likeliest first: names may contain spaces, and an image may be followed by a mask."""
-    suffixes = "|".join(re.escape(suffix) for suffix in SUFFIXES)
-    if first := re.match(rf"(?i)(.*?(?:{suffixes}))[\s,;]", line):  # image.png mask.png
-        yield first[1]
+def _entries(line: str) -> Iterator[tuple[str, str]]:
+    """What a line may name, and what follows, the likeliest first: names may contain spaces, and a mask may follow."""
+    if first := re.match(rf"{_FILE.pattern}", line):  # image.png mask.png
+        yield first[1], line[first.end() :]
     if first := re.match(r"(\S*/\S*)[\s,;]+\S*/\S*$", line):  # images/7 masks/7
-        yield first[1]
-    yield line
+        yield first[1], ""
+    yield line, ""
     for separator in reversed([*re.finditer(r"[\s,;]+", line)]):
-        yield line[: separator.start()]
+        yield line[: separator.start()], line[separator.end() :]
 
 
-def _known(entry: str, known: Container[str], full: Mapping[str, str]) -> str | None:
-    """The name of the image that an entry of a list file means."""
-    path = entry.strip("\"'").replace("\\", "/")
-    for text in (_stem(path), path):
-        parts = text.split("/")
-        for start in range(len(parts)):  # a path is relative to some folder: its end decides
-            if (name := "/".join(parts[start:])) in known:
-                return name
-        if parts[-1] in full:
-            return full[parts[-1]]
-    return None
+def _finder(listing: Listing) -> Callable[[str], str | None]:
+    """A function that returns the name in a listing that an entry of a list file means, or None."""
+    counts = Counter(name.rpartition("/")[2] for name in listing.files)
+    full = {last: name for name in listing.files if counts[last := name.rpartition("/")[2]] == 1}
+
+    def find(entry: str) -> str | None:
+        path = entry.strip(" \t,;\"'").replace("\\", "/")
+        for text in dict.fromkeys((_stem(path).removesuffix(listing.ending), _stem(path), path)):
+            parts = text.split("/")
+            for start in range(len(parts)):  # a path is relative to some folder: its end decides
+                if (name := "/".join(parts[start:])) in listing.files:
+                    return name
+            if parts[-1] in full:
+                return full[parts[-1]]
+        return None
+
+    return find
 
 
 def _stem(name: str) -> str:
@@ -210,5 +228,9 @@ def _leads_out(path: Path, root: Path) -> str:
     return f"{path}: a link that leads out of {root}; set root to the real folder (or, for Folders, follow_links: true)"
 
 
-def _short(name: str) -> str:
+def _short(entry: str) -> str:
+    return _shortened(_stem(entry.strip(" \t,;\"'").replace("\\", "/").rpartition("/")[2]))
+
+
+def _shortened(name: str) -> str:
     return repr(name if len(name) <= 80 else f"{name[:77]}...")

@@ -22,7 +22,8 @@ def saved(path, height, width, turn=1):
 def test_images_and_masks_of_one_name(tmp_path):
     images, masks = listing(tmp_path / "i", "b", "a"), listing(tmp_path / "m", "a", "b")
     assert match(images, masks) == {n: (tmp_path / f"i/{n}.png", tmp_path / f"m/{n}.png") for n in ("b", "a")}
-    assert [*match(images, listing(tmp_path / "m", "a", "x"), ["a"])] == ["a"]  # b and x are not chosen
+    assert [*match(images, listing(tmp_path / "m", "a", "x"), {"a": None})] == ["a"]  # b and x are not chosen
+    assert match(images, masks, {"b": "a"}) == {"b": (tmp_path / "i/b.png", tmp_path / "m/a.png")}
 
 
 def test_folders_in_folders_on_one_side(tmp_path):

@@ -1,8 +1,7 @@
-from pathlib import Path
-
 import pytest
 
 from kd.data.layout import Layout
+from kd.data.shares import Shares
 from kd.errors import DataError
 
 DEFAULTS = {
@@ -11,8 +10,8 @@ DEFAULTS = {
     "image_suffix": "",
     "mask_suffix": "",
     "lists": None,
-    "val": None,
-    "test": None,
+    "shares": Shares(),
+    "group": None,
     "follow_links": False,
 }
 
@@ -73,6 +72,11 @@ def test_a_list_chooses_and_orders(tmp_path):
         "b": ["images/b.jpg", "masks/b.png"],
     }
     assert found(tmp_path, "val", masks=None, **args) == {"c": ["images/c.jpg", None], "b": ["images/b.jpg", None]}
+    (tmp_path / "val.txt").write_text("images/c.jpg masks/b.png\nb\n")  # a line may name another mask
+    assert found(tmp_path, "val", **args) == {
+        "c": ["images/c.jpg", "masks/b.png"],
+        "b": ["images/b.jpg", "masks/b.png"],
+    }
     (tmp_path / "train.txt").touch()
     with pytest.raises(DataError, match=rf"^Folders: the split train is empty: no images in {tmp_path}/train.txt$"):
         layout(tmp_path, **args).files("train")
@@ -81,13 +85,8 @@ def test_a_list_chooses_and_orders(tmp_path):
 @pytest.mark.parametrize("masks", [".", "./", "images/.."])
 def test_one_folder_needs_an_ending(tmp_path, masks):
     with pytest.raises(ValueError, match=r"^Folders: ") as error:
-        layout(tmp_path, images=".", masks=masks, val=0.5)
+        layout(tmp_path, images=".", masks=masks, shares=Shares(val=0.5))
     if ".." not in masks:
         assert str(error.value) == (
             "Folders: images and masks are both in '.'; set mask_suffix to the ending of the masks, such as _mask"
         )
-
-
-def test_shares_are_checked_before_a_file_is_looked_for():
-    with pytest.raises(ValueError, match=r"^Folders: val must be a share of the images, such as 0.2 or 20%, got 20$"):
-        layout(Path("nowhere"), val=20)

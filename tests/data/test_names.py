@@ -4,7 +4,7 @@ from unicodedata import normalize
 
 import pytest
 
-from kd.data.names import list_images, nearest_content, raise_all, read_list
+from kd.data.names import Listing, list_images, nearest_content, raise_all, read_list
 from kd.errors import DataError
 
 
@@ -17,6 +17,10 @@ def touch(folder, *names):
 
 def names(folder, *args, **options):
     return [*list_images(folder, folder, *args, **options).files]
+
+
+def listing(folder, *names, ending=""):
+    return Listing(folder, dict.fromkeys(names, folder), {}, ending)
 
 
 def test_a_missing_folder_lists_its_parent(tmp_path):
@@ -56,7 +60,7 @@ def test_composed_and_decomposed_letters_are_one_name(tmp_path):
     touch(tmp_path, f"nfd/{normalize('NFD', name)}.png", f"nfc/{normalize('NFC', name)}.png")
     assert names(tmp_path / "nfd") == names(tmp_path / "nfc") == [normalize("NFC", name)]
     (tmp_path / "list.txt").write_text(normalize("NFD", name))
-    assert read_list(tmp_path / "list.txt", {normalize("NFC", name): tmp_path}, tmp_path) == [normalize("NFC", name)]
+    assert read_list(tmp_path / "list.txt", listing(tmp_path, normalize("NFC", name))) == {normalize("NFC", name): None}
 
 
 def test_two_files_with_one_stem(tmp_path):
@@ -118,13 +122,47 @@ KNOWN = ("a", "b", "c.d", "a b", "passwd", "ulm/7", "bonn/8", "WhatsApp Image 0"
 def test_lines_of_a_list(tmp_path, line, name):
     path = tmp_path / "train.txt"
     path.write_text(f"\ufeff\n{line}\r\n\n", encoding="utf-8")
-    assert read_list(path, dict.fromkeys(KNOWN, path), tmp_path) == [name]
+    assert read_list(path, listing(tmp_path, *KNOWN)) == {name: None}
+
+
+@pytest.mark.parametrize(
+    ("line", "masks", "mask"),
+    [
+        ("a.png b.png", ("a", "b"), "b"),
+        ("images/a.png,masks/label 7.png", ("label 7",), "label 7"),
+        ('"a.png";"b.png"', ("a", "b"), "b"),
+        ("a.png b_seg.png", ("a", "b"), "b"),  # `_seg` is removed from the names of masks
+        ("a b.png", ("a", "b"), None),
+        ("a.png", ("a", "b"), None),
+        ("a 1", ("a", "1"), None),
+        ("a.png depth/9.png masks/b.png", ("a", "b"), "b"),
+        ("a.png depth/9.png edges/9.png", ("a", "b"), None),
+    ],
+)
+def test_a_line_may_name_the_mask(tmp_path, line, masks, mask):
+    path = tmp_path / "train.txt"
+    path.write_text(line)
+    assert [*read_list(path, listing(tmp_path, *KNOWN), listing(tmp_path, *masks, ending="_seg")).values()] == [mask]
+
+
+def test_a_mask_that_a_line_names_and_that_is_not_there(tmp_path):
+    path = tmp_path / "train.txt"
+    path.write_text("a.png masks/c.png\n")
+    with pytest.raises(DataError) as error:
+        read_list(path, listing(tmp_path, *KNOWN), listing(tmp_path / "masks", "a", "b"))
+    assert str(error.value) == f"{path}:1: no mask named 'c' in {tmp_path}/masks"
+
+
+def test_a_list_may_name_files_with_the_ending_that_their_names_lack(tmp_path):
+    path = tmp_path / "train.txt"
+    path.write_text("ulm/ulm_0_left.png\nulm_1\n")
+    assert [*read_list(path, listing(tmp_path, "ulm/ulm_0", "ulm/ulm_1", ending="_left"))] == ["ulm/ulm_0", "ulm/ulm_1"]
 
 
 def test_the_header_of_a_csv_file_is_no_image(tmp_path):
     path = tmp_path / "train.csv"
     path.write_text('image,mask\n"a b.png","m.png"\nb.png,m.png\n')
-    assert read_list(path, dict.fromkeys(KNOWN, path), tmp_path) == ["a b", "b"]
+    assert [*read_list(path, listing(tmp_path, *KNOWN))] == ["a b", "b"]
 
 
 @pytest.mark.parametrize("content", [b"a\x00b", b"x" * 5000, b"a.png.png", b"7"])
@@ -132,7 +170,7 @@ def test_names_that_are_not_there(tmp_path, content):
     path = tmp_path / "train.txt"
     path.write_bytes(b"a\n" + content + b"\n")
     with pytest.raises(DataError) as error:
-        read_list(path, dict.fromkeys(("a", "x/7", "y/7"), path), tmp_path)
+        read_list(path, listing(tmp_path, "a", "x/7", "y/7"))
     assert str(error.value).startswith(f"{path}:2: no image named '")
     assert str(error.value).endswith(f" in {tmp_path}")
     assert len(str(error.value)) < 300
@@ -142,14 +180,14 @@ def test_a_list_that_is_not_text(tmp_path):
     path = tmp_path / "train.txt"
     path.write_bytes(b"\xff\xfe\n")
     with pytest.raises(DataError, match=rf"^{path}:1:1: not UTF-8 text \(byte 0xff\)"):
-        read_list(path, {}, tmp_path)
+        read_list(path, listing(tmp_path))
 
 
 def test_a_name_twice_in_a_list(tmp_path):
     path = tmp_path / "train.txt"
     path.write_text("a\nb\na.png\n")
     with pytest.raises(DataError) as error:
-        read_list(path, dict.fromkeys(KNOWN, path), tmp_path)
+        read_list(path, listing(tmp_path, *KNOWN))
     assert str(error.value) == f"{path}:3: 'a' is already in line 1; remove one of the two"
 
 
