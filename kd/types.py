@@ -15,6 +15,8 @@ Maps = Tensor | tuple[Tensor, ...]  # what a term reads on one side: a map, or a
 
 Item = TypeVar("Item")
 
+WITHOUT_FLOAT64 = ("mps",)  # types of devices
+
 
 class Sample(NamedTuple):
     """One image of a dataset as stored in its files, decoded and translated to class indices."""
@@ -184,13 +186,23 @@ def resize_labels(labels: Integer[Tensor, "N H W"], size: tuple[int, int]) -> In
     """
     if tuple(labels.shape[-2:]) == tuple(size):
         return labels
-    rows, columns = (_centres(n, m, labels.device).long() for n, m in zip(labels.shape[-2:], size, strict=True))
+    sides = zip(labels.shape[-2:], size, strict=True)
+    rows, columns = (_centres(n, m, labels.device).long().to(labels.device) for n, m in sides)
     return labels[:, rows[:, None], columns]
 
 
+def in_float64(values: Tensor) -> Tensor:
+    """The values in float64, on the CPU where their device has no such numbers."""
+    return values.to(_with_float64(values.device)).double()
+
+
+def _with_float64(device: torch.device) -> torch.device:
+    return torch.device("cpu") if device.type in WITHOUT_FLOAT64 else device
+
+
 def _centres(length: int, target: int, device: torch.device) -> Tensor:
-    """The centres of `target` cells on an axis of `length` cells."""
-    return (torch.arange(target, dtype=torch.float64, device=device) + 0.5) * (length / target)
+    """The centres of `target` cells on an axis of `length` cells, in float64."""
+    return (torch.arange(target, dtype=torch.float64, device=_with_float64(device)) + 0.5) * (length / target)
 
 
 def _bilinear_weights(length: int, target: int, maps: Tensor) -> Tensor:
@@ -198,9 +210,9 @@ def _bilinear_weights(length: int, target: int, maps: Tensor) -> Tensor:
     scale = length / target
     support = max(scale, 1.0)  # wider than one cell only where the map shrinks: the antialiasing
     centres = _centres(length, target, maps.device)
-    cells = torch.arange(length, dtype=torch.float64, device=maps.device) + 0.5
+    cells = torch.arange(length, dtype=torch.float64, device=centres.device) + 0.5
     weights = (1 - (cells - centres[:, None]).abs() / support).clamp(min=0)
-    return (weights / weights.sum(1, keepdim=True)).to(maps.dtype)
+    return (weights / weights.sum(1, keepdim=True)).to(maps.dtype).to(maps.device)
 
 
 def parameter_count(network: nn.Module) -> int:

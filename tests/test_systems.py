@@ -3,19 +3,27 @@
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from tiny import write_recipes
+from torch.utils._python_dispatch import TorchDispatchMode
+from toy import Toy
 
+import kd.types
 from kd import distributed, memory
 from kd.components import Maker
 from kd.errors import RecipeError
+from kd.losses import AT, CWD, MSE, CrossEntropy, PixelKL
 from kd.machine import hardware
+from kd.parts.objective import Supervised, Term
+from kd.parts.roles import Student, Teacher
 from kd.recipe import Use, read_recipe
 from kd.recipe.reader import imports
 from kd.recipe.trust import is_component
+from kd.types import Batch
 
 ROOT = Path(__file__).parents[1]
 
@@ -145,6 +153,48 @@ def test_mps_trains_in_one_process(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(RecipeError, match="device: mps trains in one process"), distributed.joined("mps"):
         pass
+
+
+class NoFloat64(TorchDispatchMode):
+    """A device without float64, as an Apple GPU is: here, `meta`."""
+
+    def __torch_dispatch__(self, function, types, arguments=(), options=None):
+        made = function(*arguments, **(options or {}))
+        for value in made if isinstance(made, tuple | list) else (made,):
+            if isinstance(value, torch.Tensor) and value.is_meta and value.dtype == torch.float64:
+                raise TypeError(f"{function}: Cannot convert a MPS Tensor to float64 dtype")
+        return made
+
+
+def test_a_step_needs_no_float64_on_the_device(monkeypatch):
+    """Both networks, sizes, labels, losses and the gradient; values are those of the CPU elsewhere."""
+    monkeypatch.setattr(kd.types, "WITHOUT_FLOAT64", ("meta",))
+    autocast = partial(torch.autocast, "cpu")  # `meta` has none
+    monkeypatch.setattr(torch, "autocast", lambda device, enabled: autocast(enabled=enabled))
+    terms = {"kl": (PixelKL(4.0), "logits"), "cwd": (CWD(), "logits"), "hint": (MSE(), "low"), "at": (AT(), "low")}
+    with NoFloat64(), torch.device("meta"):
+        student = Student(Toy(8), {name: at for name, (_, at) in terms.items()}, {}, {})
+        teacher = Teacher(Toy(8), {name: at for name, (_, at) in terms.items()})
+        images, labels = torch.rand(2, 3, 33, 47), torch.zeros(2, 33, 47, dtype=torch.int64)
+        batch = Batch(images, labels, labels == 0, torch.zeros(2, 2, dtype=torch.int64))
+        taught, learned = teacher(batch), student(images)
+        assert learned.logits.shape[2:] != labels.shape[1:]
+        total = Supervised(CrossEntropy(), 0.4)(learned, labels)
+        for name, (loss, _) in terms.items():
+            total = total + Term(loss, lambda step: 1.0)(name, learned, taught, batch)
+        total.backward()
+        assert all(parameter.grad is not None for parameter in student.parameters())
+    with pytest.raises(TypeError, match="float64"), NoFloat64():
+        torch.zeros(2, dtype=torch.float64, device="meta")
+
+
+def test_a_device_without_float64_gets_the_values_of_the_others(monkeypatch):
+    maps, labels = torch.rand(1, 1, 5, 7), torch.arange(35).view(1, 5, 7)
+    before = kd.types.resize(maps, (9, 4)), kd.types.resize_labels(labels, (9, 4))
+    monkeypatch.setattr(kd.types, "WITHOUT_FLOAT64", ("cpu",))
+    assert torch.equal(kd.types.resize(maps, (9, 4)), before[0])
+    assert torch.equal(kd.types.resize_labels(labels, (9, 4)), before[1])
+    assert kd.types.in_float64(maps).dtype == torch.float64
 
 
 def test_hardware_and_memory_need_no_proc(monkeypatch, tmp_path):

@@ -41,7 +41,7 @@ class CalibrationError:
         """Add one image."""
         confidence, predictions = probabilities.max(0)
         valid = labels != IGNORE
-        confidence, right = confidence[valid].double().cpu(), (predictions == labels)[valid].cpu()
+        confidence, right = confidence[valid].cpu().double(), (predictions == labels)[valid].cpu()
         of_bin = (confidence * self.bins).ceil().long().clamp(1, self.bins) - 1
         for name, weights in (("confidence", confidence), ("pixels", None), ("right", right.double())):
             self._state[name] += of_bin.bincount(weights, minlength=self.bins).numpy()

@@ -16,6 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from kd.types import in_float64
+
 FALSE_ALARMS = 0.01  # α
 KNOWS = 0.4  # the share of the information in the labels (ln K nats an observation) that a finding must explain
 EVEN = 0.1  # the share of an even guess that is mixed into the probabilities
@@ -38,9 +40,10 @@ class Evidence:
     def update(self, labels: Tensor, probabilities: Tensor) -> None:
         """Add one image: labels (H, W), probabilities (K, H, W)."""
         classes = len(self.observed)
-        logs = ((1 - EVEN) * probabilities + EVEN / classes).double().log()
+        logs = in_float64((1 - EVEN) * probabilities + EVEN / classes).log()
         self.entropy += float(torch.special.entr(probabilities).sum(0).mean())
         self.images += 1
+        labels = labels.to(logs.device)
         for present in torch.unique(labels).tolist():
             if present < classes:
                 self.sums[present] += math.log(classes) + logs[:, labels == present].mean(1).cpu().numpy()

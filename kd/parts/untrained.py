@@ -7,6 +7,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
+from kd.types import in_float64
+
 KOLMOGOROV = 1.63  # a sample of n uniform numbers is further than this / √n from uniform in 1 of 100 cases
 
 
@@ -52,9 +54,9 @@ def _is_as_drawn(layer: nn.Module) -> bool:
 
 def _is_uniform(numbers: Tensor, bound: float) -> bool:
     """Whether numbers can be uniform in [-bound, bound], by the test of Kolmogorov and Smirnov at 1 %."""
-    ordered, count = numbers.sort().values.double(), numbers.numel()
+    ordered, count = in_float64(numbers.sort().values), numbers.numel()
     shares = (ordered / bound + 1) / 2
-    steps = torch.arange(count + 1, device=numbers.device, dtype=torch.float64) / count
+    steps = torch.arange(count + 1, device=ordered.device, dtype=torch.float64) / count
     distance = torch.maximum(shares - steps[:-1], steps[1:] - shares).max()
     inside = bool(ordered.abs().max() <= bound * (1 + 1e-3))
     return inside and float(distance) <= KOLMOGOROV / math.sqrt(count)
