@@ -1,6 +1,8 @@
 """Samples of any dataset, checked against the dataset contract whoever wrote it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -95,6 +97,21 @@ def _read(dataset: SegmentationDataset, index: int, call: Callable[[], T]) -> T:
 def resize_image(image: Tensor, size: tuple[int, int]) -> Tensor:
     """Resize an image uint8 (C, H, W) bilinearly, with antialiasing where it shrinks."""
     return image if tuple(image.shape[1:]) == tuple(size) else TF.resize_image(image, list(size), antialias=True)
+
+
+def image_files(dataset: SegmentationDataset) -> list[Path]:
+    """The files of the images, in order, by the dataset's `files` or `names`; none if it does not list them.
+
+    Raises:
+        DataError: `files` fails.
+    """
+    listed: Callable[[int], Sequence[Any]] | None = getattr(dataset, "files", None)
+    names: Sequence[Any] = getattr(dataset, "names", None) or ()
+    if callable(listed):
+        paths = [Path(_read(dataset, index, partial(listed, index))[0]) for index in range(len(dataset))]
+    else:
+        paths = [Path(str(name)) for name in names]
+    return paths if len(paths) == len(dataset) and all(path.is_file() for path in paths) else []
 
 
 def sample_name(dataset: SegmentationDataset, index: int) -> str:

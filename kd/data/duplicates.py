@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from kd.data.dataset import image_files
 from kd.data.decode import opened
 from kd.errors import DataError
 from kd.fingerprint import sha256
@@ -78,7 +79,7 @@ class _Look(NamedTuple):
 def find_shared(splits: Mapping[str, SegmentationDataset], *, seconds: float = SECONDS) -> tuple[list[Shared], str]:
     """The images that splits share, and a line if the time did not suffice for all.
 
-    Datasets that do not list the files of their images in `names` are left out.
+    Datasets that do not list the files of their images are left out.
 
     Args:
         splits: by name, "train" first.
@@ -87,7 +88,7 @@ def find_shared(splits: Mapping[str, SegmentationDataset], *, seconds: float = S
     Raises:
         DataError: an image cannot be read.
     """
-    files = {split: paths for split, dataset in splits.items() if (paths := _files(dataset))}
+    files = {split: paths for split, dataset in splits.items() if (paths := image_files(dataset))}
     if len(files) < 2:
         return [], ""
     deadline = time.monotonic() + seconds
@@ -104,12 +105,6 @@ def find_shared(splits: Mapping[str, SegmentationDataset], *, seconds: float = S
     read, total = sum(look.read for look in looks.values()), sum(map(len, files.values()))
     note = f"{read} of {total} images were compared with those of other splits, as many as {seconds:.0f} s allow"
     return found, note if read < total else ""
-
-
-def _files(dataset: SegmentationDataset) -> list[Path]:
-    """The files of the images, in order; none if the dataset does not list them."""
-    paths = [Path(str(name)) for name in getattr(dataset, "names", None) or ()]
-    return paths if len(paths) == len(dataset) and all(path.is_file() for path in paths) else []
 
 
 def _same(paths: Sequence[Path], others: Sequence[Path]) -> dict[int, int]:

@@ -3,7 +3,9 @@
 from pathlib import Path
 
 from kd.parts.assemble import Parts
+from kd.parts.data import Data
 from kd.parts.dry_run import open_parts
+from kd.parts.leakage import refuse_leak
 from kd.recipe import Recipe
 from kd.types import parameter_count
 
@@ -21,6 +23,7 @@ def check_recipe(recipe: Recipe, *, runs: Path) -> list[str]:
     """
     parts = open_parts(recipe, runs=runs, trained=False)
     parts.data.check(recipe)
+    parts.notes.extend(refuse_leak(recipe, parts.data, runs=runs, data_of=Data))
     student = f"{recipe.student.use} ({parameter_count(parts.student.network):,} parameters)"
     teacher = f", teacher with {parameter_count(parts.teacher.network):,} parameters" if parts.teacher else ""
     seeds = f" × {len(recipe.train.seeds)} seeds" if len(recipe.train.seeds) > 1 else ""

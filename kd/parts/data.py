@@ -35,6 +35,7 @@ class Data:
         self._workers = loader_workers(recipe.data.workers)
         self._surveys: dict[str, Survey] = {}
         self._sizes: list[Size] | None = None  # of some training images
+        self._held_out: dict[str, SegmentationDataset] | None = None
         self._shared: list[str] | None = None  # lines on images that two splits share
 
     def survey(self, split: str) -> Survey:
@@ -61,13 +62,19 @@ class Data:
 
     def _shared_images(self, recipe: Recipe) -> list[str]:
         if self._shared is None:
-            splits = {"train": self.train, "val": self.val}
-            if is_ours(recipe.data.dataset):  # others may do anything for a split that is never used
-                with suppress(RecipeError, DataError):
-                    splits["test"] = Maker(recipe).dataset("test")
+            splits = {"train": self.train} | self.held_out(recipe)
             found, note = distributed.first(lambda: find_shared(splits))
             self._shared = [line for pair in found for line in pair.lines()] + ([note] if note else [])
         return self._shared
+
+    def held_out(self, recipe: Recipe) -> dict[str, SegmentationDataset]:
+        """The splits that no run of the recipe trains on: "val", and "test" if there is one."""
+        if self._held_out is None:
+            self._held_out = {"val": self.val}
+            if is_ours(recipe.data.dataset):  # others may do anything for a split that is never used
+                with suppress(RecipeError, DataError):
+                    self._held_out["test"] = Maker(recipe).dataset("test")
+        return self._held_out
 
     def _suspected_sizes(self, recipe: Recipe) -> list[str]:
         if self._sizes is None:

@@ -20,6 +20,7 @@ from kd.memory import restart_peak
 from kd.parts.assemble import Parts, assemble, with_length_of, with_trained_teacher
 from kd.parts.data import Data
 from kd.parts.dry_run import dry_run
+from kd.parts.leakage import refuse_leak
 from kd.parts.meeting import meet
 from kd.recipe import Recipe, baseline_of, first_seed
 from kd.runs import (
@@ -143,6 +144,8 @@ class Session:
                 self._met.add(recipe.id)
             if self.smoke is None:
                 parts.data.check(recipe)
+                leak = partial(refuse_leak, recipe, parts.data, runs=self.runs, data_of=self._data_of)
+                parts.notes.extend(distributed.first(leak))
             self._prepared[key] = parts
         return self._prepared[key]
 

@@ -1,0 +1,92 @@
+"""Whether a teacher has been trained on images that a run holds out: no score would be a measure then."""
+
+import os
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+from kd.data.dataset import image_files
+from kd.errors import RecipeError
+from kd.fingerprint import sha256
+from kd.inputs import has_inputs, read_inputs
+from kd.parts.data import Data
+from kd.recipe import Recipe, WeightsConfig, teachers
+from kd.runs import is_finished, run_directory
+from kd.types import SegmentationDataset
+
+Seen = list[tuple[int, Callable[[], str]]]  # of each training image: the file's size, and its SHA-256
+
+
+def refuse_leak(recipe: Recipe, data: Data, *, runs: Path, data_of: Callable[[Recipe], Data]) -> list[str]:
+    """Compare the training images of a recipe's teachers with its val and test images, by content.
+
+    Args:
+        recipe: with or without a teacher.
+        data: its splits.
+        runs: where run directories are.
+        data_of: the splits of another recipe; for a teacher that has not been trained yet.
+
+    Returns:
+        A line for the user if nothing is known about the images that the teacher saw.
+
+    Raises:
+        RecipeError: a teacher's training images are among the val or test images.
+        StorageError: the record of a teacher's run cannot be read.
+        DataError: the data of a teacher cannot be read.
+    """
+    notes: list[str] = []
+    for name, seen in _teachers(recipe, runs, data_of, notes):
+        for split, dataset in data.held_out(recipe).items():
+            if found := _among(dataset, seen):
+                number = len(found) if len(found) < len(dataset) else "all"
+                raise RecipeError(
+                    f"{recipe.at('teacher')}: teacher: {name} was trained on {number} of the {len(dataset)} {split} "
+                    f"images (first {found[0]}), so neither its score nor the student's would be a measure; name "
+                    "the teacher by its recipe with the same data, which takes over the split, or hold out other images"
+                )
+    return notes
+
+
+def _teachers(
+    recipe: Recipe, runs: Path, data_of: Callable[[Recipe], Data], notes: list[str]
+) -> Iterator[tuple[str, Seen]]:
+    """What each teacher has seen, or will see."""
+    given = recipe.teacher
+    if given is None or given.ema is not None:
+        return
+    for teacher in teachers(recipe):
+        run_dir = run_directory(teacher, runs, teacher.train.seeds[0])
+        if is_finished(run_dir) and has_inputs(run_dir):
+            yield str(run_dir), _of_run(run_dir)
+        else:
+            yield str(teacher.file), _of_files(data_of(teacher).train)
+    weights = given.weights.file if isinstance(given.weights, WeightsConfig) else given.weights
+    named = given.run or weights
+    if named is None or (given.run is None and not os.path.exists(named)):  # no weights, or torchvision's
+        return
+    run_dir = Path(named) if Path(named).is_dir() else Path(named).parent
+    if has_inputs(run_dir):
+        yield named, _of_run(run_dir)
+    else:
+        notes.append(
+            f"teacher: {named} has no record of the images that it was trained on; if they are among those of "
+            "val, its score and the student's are too high"
+        )
+
+
+def _of_run(run_dir: Path) -> Seen:
+    images = read_inputs(run_dir).splits["train"].images
+    return [(image.size, partial(str, image.sha256)) for image in images if image.sha256]  # others were never read
+
+
+def _of_files(train: SegmentationDataset) -> Seen:
+    return [(file.stat().st_size, partial(sha256, file)) for file in image_files(train)]
+
+
+def _among(dataset: SegmentationDataset, seen: Seen) -> list[str]:
+    """The names of the images that have been seen; only files of a size that occurs on both sides are read."""
+    files = [(file, file.stat().st_size) for file in image_files(dataset)]
+    sizes = {size for _, size in files}
+    known = {(size, digest()) for size, digest in seen if size in sizes}
+    common = {size for size, _ in known}
+    return [file.name for file, size in files if size in common and (size, sha256(file)) in known]
