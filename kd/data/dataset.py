@@ -108,7 +108,8 @@ def image_files(dataset: SegmentationDataset) -> list[Path]:
     listed: Callable[[int], Sequence[Any]] | None = getattr(dataset, "files", None)
     names: Sequence[Any] = getattr(dataset, "names", None) or ()
     if callable(listed):
-        paths = [Path(_read(dataset, index, partial(listed, index))[0]) for index in range(len(dataset))]
+        all_files = [_read(dataset, index, partial(listed, index)) for index in range(len(dataset))]
+        paths = [Path(files[0]) for files in all_files if files]  # none: the images are drawn
     else:
         paths = [Path(str(name)) for name in names]
     return paths if len(paths) == len(dataset) and all(path.is_file() for path in paths) else []

@@ -114,7 +114,12 @@ def test_datasets_without_files_are_left_out_and_damaged_files_are_named(splits)
         def __init__(self):
             self.names = ("drawn 0", "drawn 1")
 
-    assert find_shared({"train": Files(splits / "train"), "val": Drawn()}) == ([], "")
+    class Listed(Files):
+        def files(self, index):
+            return ()
+
+    for other in (Drawn(), Listed(splits / "train")):
+        assert find_shared({"train": Files(splits / "train"), "val": other}) == ([], "")
     (splits / "val/cut.png").write_bytes((splits / "train/7.png").read_bytes()[:200])
     with pytest.raises(DataError, match=r"val/cut\.png: "):
         lines_of(splits)
