@@ -50,10 +50,12 @@ class Sources:
     Attributes:
         code: of `file.py:Name`, by `file.py`.
         files: the SHA-256 of weights and class maps, in hex digits.
+        of_run: whether they are those of a run that was trained, else of a recipe that has just been read.
     """
 
     code: Mapping[str, Code] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
+    of_run: bool = False
 
     def component(self, text: str) -> str:
         """A component's path, with the SHA-256 of its code in place of its file."""
@@ -76,7 +78,8 @@ class Sources:
         now = digest_of(text)
         if now != before:
             became = "is gone" if now is None else f"has changed ({before[:8]}, now {now[:8]})"
-            raise RecipeError(f"{text}: {became} since the recipe was read; restore it, or run the command again")
+            since, other = ("the run was trained", "train") if self.of_run else ("the recipe was read", "run")
+            raise RecipeError(f"{text}: {became} since {since}; restore it, or {other} the recipe again")
 
 
 def digest_of(text: str) -> str | None:

@@ -17,6 +17,7 @@ runs/<recipe's stem>-<id>/seed<k>/
 """
 
 from kd.runs.directory import (
+    id_of,
     is_finished,
     locked,
     read_run_recipe,
@@ -63,6 +64,7 @@ __all__ = [
     "TeacherResult",
     "forget_teacher_score",
     "has_teacher_score",
+    "id_of",
     "is_finished",
     "latest",
     "locked",

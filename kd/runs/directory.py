@@ -33,6 +33,11 @@ def run_directory(recipe: Recipe, runs: Path, seed: int) -> Path:
     return min(runs.glob(f"*-{recipe.old_id}/seed{seed}"), default=run_dir)
 
 
+def id_of(run_dir: Path) -> str:
+    """The id in a run directory's path; the recipe's, or its old one for a run that an old version began."""
+    return run_dir.parent.name.rpartition("-")[2]
+
+
 def is_finished(run_dir: Path) -> bool:
     """Whether the run has a result, as far as its files' names show: reading it may find it damaged.
 
@@ -67,9 +72,8 @@ def read_run_recipe(run_dir: Path, *, trust: bool = False) -> Recipe:
     if has_inputs(run_dir):
         inputs = read_inputs(run_dir)
         code = {file: Code(Path(file), modules) for file, modules in read_copies(run_dir, inputs).items()}
-        sources = Sources(code, inputs.files)
-    identifier = run_dir.parent.name.rpartition("-")[2]
-    return read_recipe(run_dir / "recipe.yaml", trust=trust, id=identifier, sources=sources)
+        sources = Sources(code, inputs.files, of_run=True)
+    return read_recipe(run_dir / "recipe.yaml", trust=trust, id=id_of(run_dir), sources=sources)
 
 
 def run_command(recipe: Recipe, runs: Path, *options: str) -> str:

@@ -16,7 +16,7 @@ from kd.parts.assemble import Parts
 from kd.parts.stream import stream
 from kd.parts.trained import write_weights
 from kd.recipe import baseline_of
-from kd.runs import Result, ResultInputs, SplitResult, TeacherResult, run_directory, write_result
+from kd.runs import Result, ResultInputs, SplitResult, TeacherResult, id_of, run_directory, write_result
 from kd.scoring import reestimate_batchnorm
 from kd.train.checkpoint import Checkpoints
 from kd.train.description import Description
@@ -69,7 +69,7 @@ def train_run(
         NoCheckpointError: the checkpoints are damaged, or of another network.
         StorageError: a file cannot be written.
     """
-    owner = f"{parts.recipe.id}/seed{seed}"
+    owner = f"{id_of(run_dir)}/seed{seed}"
     checkpoints = Checkpoints(run_dir / "checkpoints", owner)
     state, complaints = distributed.first(checkpoints.newest) or (None, [])
     for line in complaints:
@@ -221,7 +221,7 @@ def _result(
 ) -> Result:
     recipe, seconds = parts.recipe, watch.seconds()
     return Result(
-        id=run_dir.parent.name.rpartition("-")[2],  # the old one, in the directory of an old version
+        id=id_of(run_dir),
         name=recipe.stem,
         seed=seed,
         role=role,

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import time
 from pathlib import Path
@@ -12,6 +13,7 @@ from farms import CLASSES, add, correct, picture, write_farm
 from steps import at_each_step
 from tiny import cut_at, equal, read, run, weights
 
+import kd
 import kd.train.inputs
 from kd.compare import compare, list_runs
 from kd.compare.tables import to_json, warnings
@@ -231,6 +233,20 @@ def test_a_run_of_an_old_version_is_found_marked_and_not_used_silently(finished)
     assert read_result(new).marks == ()
 
 
+def test_an_unfinished_run_of_an_old_version_resumes_with_a_mark(folder):
+    recipe = read(write_farm(folder).relative_to(folder))
+    cut_at(2, recipe, RUNS)
+    old = RUNS / f"r-{recipe.old_id}" / "seed0"
+    if recipe.old_id != recipe.id:
+        next(RUNS.glob("r-*")).rename(old.parent)
+    shutil.rmtree(old / "checkpoints")  # they state their run, which those of version 0.2 do not
+    (old / "inputs.json").unlink()
+    assert "its inputs were not recorded" in refused(recipe)
+    run(recipe, RUNS, accept_inputs=True)
+    assert read_result(old).marks == ("inputs not recorded",)
+    load_network(old, trust=True)
+
+
 def test_another_revision_of_the_results_is_another_input(finished, monkeypatch):
     recipe, _ = finished
     monkeypatch.setattr(kd.train.inputs, "RESULTS_REVISION", kd.RESULTS_REVISION + 1)
@@ -287,7 +303,13 @@ def test_a_class_map_that_changes_between_two_runs_of_a_command_stops_it(folder,
     with pytest.raises(RecipeError, match=r"classes\.yaml: has changed \(.{8}, now .{8}\) since the recipe was read"):
         run(recipe, RUNS)
     assert not RUNS.exists()
-    assert read("r.yaml", "data.args.classes=classes.yaml").id != recipe.id
+    edited = read("r.yaml", "data.args.classes=classes.yaml")
+    assert edited.id != recipe.id
+    (run_dir,), _ = run(edited, RUNS)
+    Path("classes.yaml").unlink()
+    message = "classes.yaml: is gone since the run was trained; restore it, or train the recipe again"
+    with pytest.raises(RecipeError, match=re.escape(message)):
+        kd.evaluate(run_dir, trust=True)
 
 
 def test_a_run_directory_that_is_removed_while_the_run_trains(folder, monkeypatch):

@@ -1,0 +1,113 @@
+"""Two records of inputs, compared in words."""
+
+import json
+
+import pytest
+
+from kd.errors import StorageError
+from kd.inputs import (
+    InputFile,
+    Inputs,
+    SplitInputs,
+    TeacherInputs,
+    differences,
+    differing_files,
+    read_inputs,
+    write_inputs,
+)
+
+A, B, C = ("a" * 64, "b" * 64, "c" * 64)
+
+
+def files(kind, *digests, first=0):
+    return tuple(InputFile(f"{kind}/{i}.png", 10, (1, 1, i), digest) for i, digest in enumerate(digests, first))
+
+
+def split(images=(A, B), labels=(A, B), **changed):
+    content = {"images": files("images", *images), "labels": files("masks", *labels), "samples": len(images)}
+    return SplitInputs(**(content | changed))
+
+
+def inputs(train=None, **changed):
+    splits = {"train": train or split(), "val": split()}
+    return Inputs(**({"revision": 3, "classes": ("sky", "road"), "splits": splits} | changed))
+
+
+def image(number, digest, size=10):
+    return InputFile(f"images/{number}.png", size, (1, 1, number), digest)
+
+
+UNREAD = split(images=(A, None))
+CASES = {
+    "nothing": (inputs(), inputs(), ""),
+    "the stamps": (inputs(), inputs(split(images=(A, B), labels=(A, B))), ""),
+    "a label": (inputs(), inputs(split(labels=(A, C))),
+                "1 of 2 train labels changed, first masks/1.png (bbbbbbbb, now cccccccc)"),
+    "images and labels": (inputs(), inputs(split((B, A), (C, C))),
+                          "2 of 2 train labels changed, first masks/0.png (aaaaaaaa, now cccccccc), "
+                          "2 of 2 train images changed, first images/0.png (aaaaaaaa, now bbbbbbbb)"),
+    "an image that was read": (inputs(UNREAD), inputs(split(images=(C, None))),
+                               "1 of 2 train images changed, first images/0.png (aaaaaaaa, now cccccccc)"),
+    "an image that was not read": (inputs(UNREAD), inputs(split(images=(A, C))), ""),
+    "the size of one that was not read": (
+        inputs(UNREAD), inputs(split().model_copy(update={"images": (image(0, A), image(1, None, 9))})),
+        "1 of 2 train images changed, first images/1.png (10 bytes, now 9)"),
+    "an added image": (inputs(), inputs(split((A, B, C), (A, B, C))), "1 train image was added, first images/2.png"),
+    "removed images": (inputs(split((A, B, C), (A, B, C))), inputs(split((A,), (A,))),
+                       "2 train images were removed, first images/1.png"),
+    "the order": (inputs(), inputs(split().model_copy(update={"images": split().images[::-1]})),
+                  "the train images are in another order, from images/1.png on"),
+    "a missing mask": (inputs(), inputs(split(labels=(A,))), "1 train label was removed, first masks/1.png"),
+    "samples without files": (
+        inputs(SplitInputs(names=("a", "b"), samples=2)), inputs(SplitInputs(names=("a", "c"), samples=2)),
+        "1 train image was added, first c, 1 train image was removed, first b"),
+    "samples without names": (inputs(SplitInputs(samples=2)), inputs(SplitInputs(samples=5)),
+                              "train had 2 images and has 5"),
+    "the classes": (inputs(), inputs(classes=("road", "sky")), "the classes were sky, road and are road, sky"),
+    "the teacher": (inputs(teacher=TeacherInputs(run="t-1/seed0", sha256=A)),
+                    inputs(teacher=TeacherInputs(run="t-1/seed0", sha256=B)),
+                    "the teacher has other weights (aaaaaaaa, now bbbbbbbb)"),
+    "the place of the teacher": (inputs(teacher=TeacherInputs(run="t-1/seed0", sha256=A)),
+                                 inputs(teacher=TeacherInputs(run="u-2/seed0", sha256=A)), ""),
+    "the revision": (inputs(), inputs(revision=4),
+                     "kd computes results in another way now (revision 3, now 4; see CHANGELOG.md)"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("before", "now", "words"), CASES.values(), ids=CASES)
+def test_what_differs_in_words(before, now, words):
+    assert differences(before, now) == words
+
+
+def test_the_digest_is_that_of_the_content():
+    renamed = split().model_copy(update={"images": files("elsewhere", A, B)})
+    assert inputs(renamed).digest == inputs().digest
+    assert len({inputs().digest, inputs(split((A, C))).digest, inputs(classes=("a", "b")).digest}) == 3
+
+
+def test_the_number_of_files_that_differ():
+    assert differing_files(split(), split()) == 0
+    assert differing_files(split(), split((A, C), (A, B))) == 1
+    assert differing_files(split(), split((A, B, C), (A, B, C))) == 2
+    assert differing_files(SplitInputs(names=("a",), samples=1), SplitInputs(names=("b",), samples=1)) == 1
+
+
+@pytest.mark.parametrize("name", ["../../x.py", "/etc/x.py", "a/../../x.py", "a\\x.py", ""])
+def test_a_copy_outside_the_run_directory_is_refused(tmp_path, name):
+    """A run directory may be a stranger's."""
+    for code in (
+        {"/r/nets.py": {name: {"copy": "x.py", "sha256": A}}},
+        {"/r/nets.py": {"x.py": {"copy": name, "sha256": A}}},
+    ):
+        write_inputs(tmp_path, inputs().model_copy(update={"code": {}}))
+        file = tmp_path / "inputs.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"code": code}))
+        with pytest.raises(StorageError, match=r"inputs\.json: code\."):
+            read_inputs(tmp_path)
+
+
+def test_a_damaged_record_is_one_line(tmp_path):
+    for text in ("{", "[]", '{"format": 2}', "null"):
+        (tmp_path / "inputs.json").write_text(text)
+        with pytest.raises(StorageError, match=r"inputs\.json: "):
+            read_inputs(tmp_path)
