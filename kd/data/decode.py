@@ -19,7 +19,13 @@ UPRIGHT = 1
 # no others: Pillow runs Ghostscript for some; JPEG includes MPO
 _FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF", "AVIF", "JPEG2000")
 _LOSSY = {"JPEG": "JPEG", "MPO": "JPEG", "AVIF": "AVIF", "JPEG2000": "JPEG 2000"}  # a file does not show if 2000 lost
-_LOSSY_TIFF = {"jpeg": "JPEG", "tiff_jpeg": "JPEG", "webp": "WebP", "tiff_sgilog": "LogLuv", "tiff_sgilog24": "LogLuv"}
+_LOSSY_TIFF = {
+    "jpeg": "JPEG in TIFF",
+    "tiff_jpeg": "JPEG in TIFF",
+    "webp": "WebP in TIFF",
+    "tiff_sgilog": "LogLuv in TIFF",
+    "tiff_sgilog24": "LogLuv in TIFF",
+}
 _ORIENTATION = 0x0112  # the EXIF tag
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,

@@ -14,7 +14,14 @@ from kd.data.layout import SPLITS, Layout
 from kd.data.masks import read_labels
 from kd.data.meaning import declared
 from kd.data.shares import Share, Shares
-from kd.data.split_masks import in_split, kinds_note, refuse_black_and_white, refuse_lossy, threshold_note
+from kd.data.split_masks import (
+    in_split,
+    kinds_note,
+    refuse_black_and_white,
+    refuse_lossy,
+    refuse_shifted,
+    threshold_note,
+)
 from kd.data.unknown import UnknownCodesError
 from kd.errors import DataError
 from kd.types import Sample
@@ -101,6 +108,7 @@ class Folders:
             masks_of = [mask for _, mask, _ in self.pairs if mask is not None]
             refuse_lossy(masks_of, headers, self._meaning)
             refuse_black_and_white(self.pairs, lambda: _others(layout, split), self._meaning)
+            refuse_shifted(self.pairs, self._meaning)
             notes += turns + kinds_note(masks_of, headers, self._meaning) + threshold_note(self.pairs, self._meaning)
         self.names = tuple(str(image) for image, _, _ in self.pairs)
         self.notes = tuple(notes)  # lines for the user

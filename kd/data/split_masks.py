@@ -5,6 +5,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,7 +14,7 @@ from kd.data.files import Pair
 from kd.data.images import read_mask
 from kd.data.masks import count_codes, lossy_mask, read_codes, shades
 from kd.data.meaning import WHITE, Meaning
-from kd.data.unknown import UnknownCodesError, message, values_line
+from kd.data.unknown import UnknownCodesError, message, ranges, values_line, yaml_word
 from kd.errors import DataError
 
 In = TypeVar("In")
@@ -107,6 +108,28 @@ def refuse_black_and_white(pairs: Sequence[Pair], others: Callable[[], Sequence[
         f"masks: only 0 and 255 occur in {read} masks, and 255 is ignored by default: the whole foreground "
         f"({100 * white / pixels:.1f} % of the pixels) would be ignored; in data.args set {line}"
     )
+
+
+def refuse_shifted(pairs: Sequence[Pair], meaning: Meaning) -> None:
+    """Refuse a list of K names that count from 0 for masks that hold 1 … K, where `values` only adds the number K.
+
+    Raises:
+        DataError: with the line that numbers the classes from 1.
+    """
+    given, names = meaning.given or {}, meaning.names
+    if not meaning.by_index or len(names) not in given or 0 in given or 0 not in meaning.codes:
+        return
+    seen = set[int]()
+    for counts in in_time(lambda item: _counts(item, meaning), pairs):
+        seen |= counts.keys()
+        if 0 in seen:
+            return
+    if len(names) in seen:
+        line = values_line(replace(meaning, given=None), dict(enumerate(names, 1)))
+        raise DataError(
+            f"masks: they hold {ranges(seen - {WHITE})} and never 0, but a list of names counts from 0; in "
+            f"data.args set {line}, or add 0: {yaml_word(names[0])} to values if that is meant"
+        )
 
 
 def threshold_note(pairs: Sequence[Pair], meaning: Meaning) -> list[str]:

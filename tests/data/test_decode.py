@@ -26,7 +26,7 @@ def saved(path, pixels, **options):
         ("a.bmp", {}, ""),
         ("a.gif", {}, ""),
         ("a.tif", {"compression": "tiff_lzw"}, ""),
-        ("a.tif", {"compression": "jpeg"}, "JPEG"),
+        ("a.tif", {"compression": "jpeg"}, "JPEG in TIFF"),
         ("a.jpg", {}, "JPEG"),
         ("a.webp", {}, "lossy WebP"),
         ("a.webp", {"lossless": True}, ""),

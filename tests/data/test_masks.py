@@ -137,7 +137,7 @@ def test_the_rest_is_what_the_recipe_says(tmp_path):
         ("a.webp", {}, "lossy WebP"),
         ("a.avif", {}, "AVIF"),
         ("a.jp2", {}, "JPEG 2000"),
-        ("a.tif", {"compression": "jpeg"}, "JPEG"),
+        ("a.tif", {"compression": "jpeg"}, "JPEG in TIFF"),
     ],
 )
 def test_lossy_masks_are_refused_or_separated_by_a_threshold(tmp_path, name, options, encoding):

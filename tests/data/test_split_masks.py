@@ -8,7 +8,14 @@ from kd.data.classes import read_classes
 from kd.data.decode import read_header
 from kd.data.files import Pair
 from kd.data.meaning import declared
-from kd.data.split_masks import in_time, kinds_note, refuse_black_and_white, refuse_lossy, threshold_note
+from kd.data.split_masks import (
+    in_time,
+    kinds_note,
+    refuse_black_and_white,
+    refuse_lossy,
+    refuse_shifted,
+    threshold_note,
+)
 from kd.errors import DataError
 
 TWO = ["hole", "cell"]
@@ -64,6 +71,22 @@ def test_all_masks_of_all_splits_are_looked_at(tmp_path):
     assert refused(pairs, written(tmp_path, [[0, 1]])) is None
     assert refused([*pairs, *written(tmp_path, [[0, 1]])]) is None
     assert refused(written(tmp_path, [[0, 0]])) is None  # nothing is ignored
+
+
+def test_a_list_that_counts_from_0_for_masks_that_count_from_1(tmp_path):
+    classes = read_classes(["soil", "leaf", "stem"])
+    pairs = written(tmp_path, [[1, 2, 255]], [[2, 3, 3]])
+    for values in ({3: "stem"}, {3: "ignore"}):
+        with pytest.raises(DataError) as error:
+            refuse_shifted(pairs, declared(classes, values))
+        assert str(error.value) == (
+            "masks: they hold 1 … 3 and never 0, but a list of names counts from 0; in data.args set values: {1: soil, "
+            "2: leaf, 3: stem}, or add 0: soil to values if that is meant"
+        )
+    for values in (None, {4: "stem"}, {0: "soil", 3: "stem"}, {1: "soil", 2: "leaf", 3: "stem"}):
+        refuse_shifted(pairs, declared(classes, values))
+    refuse_shifted([*pairs, *written(tmp_path, [[0, 1, 2]])], declared(classes, {3: "stem"}))
+    refuse_shifted(pairs[:1], declared(classes, {3: "stem"}))
 
 
 def test_lossy_masks_are_counted(tmp_path):
