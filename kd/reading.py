@@ -57,12 +57,12 @@ def read_bytes(
     try:
         with open(os.open(path, _FLAGS), "rb") as file:
             size = os.fstat(file.fileno()).st_size or MAX_TEXT  # a file of /proc has no size
-            content = file.read(min(size, limit + 1))
+            content = file.read(min(size, limit + 1)) if size <= max(limit, MAX_TEXT) else None
     except OSError as problem:
         raise error(_unreadable(path, problem)) from None
     except MemoryError:
         raise error(f"{path}: cannot be read ({size:,} bytes do not fit into the memory)") from None
-    if len(content) > limit:
+    if content is None or len(content) > limit:
         raise error(f"{path}: larger than {limit:,} bytes, the limit for {what}")
     return content
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kd.errors import DataError, RecipeError
+from kd.errors import DataError, RecipeError, one_line
 from kd.reading import check_file, read_bytes, read_text
 
 
@@ -15,7 +15,7 @@ def refused(path: Path, **how: object) -> str:
     with pytest.raises(DataError) as caught:
         read_text(path, "a class map", DataError, **how)
     line = str(caught.value)
-    assert line.startswith(str(path)[:50])
+    assert line.startswith(one_line(str(path))[:50])
     return line.removeprefix(f"{path}: ")
 
 

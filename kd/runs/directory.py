@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from stat import S_ISLNK, S_ISREG
 
 from filelock import FileLock, Timeout
 
@@ -105,7 +106,7 @@ def locked(run_dir: Path) -> Iterator[None]:
     lock = FileLock(run_dir / ".lock")
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
-        _refuse_links(run_dir)
+        _refuse_special(run_dir)
         lock.acquire(timeout=0)
     except Timeout:
         name = "another process"
@@ -122,8 +123,10 @@ def locked(run_dir: Path) -> Iterator[None]:
         lock.release()
 
 
-def _refuse_links(run_dir: Path) -> None:
-    """Refuse to write through links to files: in a stranger's run directory, `log.txt` may lead anywhere."""
+def _refuse_special(run_dir: Path) -> None:
+    """Refuse to write to what is not a file: in a stranger's run directory, `log.txt` may lead anywhere, or block."""
     for file in run_dir.iterdir():
-        if file.is_symlink() and not file.is_dir():
-            raise StorageError(f"{file}: a link, and this run would write to what it leads to; remove it")
+        mode = file.lstat().st_mode
+        if not (S_ISREG(mode) or file.is_dir()):
+            what = "a link" if S_ISLNK(mode) else "a pipe or a device"
+            raise StorageError(f"{file}: {what}, and this run would write to it; remove it")

@@ -1,6 +1,7 @@
 """A stranger's run directory is compared as data: nothing is followed out of it, and its words are no commands."""
 
 import json
+import os
 import shlex
 
 import pytest
@@ -41,17 +42,20 @@ def test_links_in_a_run_are_not_followed_out_of_it(made, tmp_path):
         assert read_metrics(run_dir) == []
 
 
-def test_a_run_writes_through_no_link(made, tmp_path):
+def test_a_run_writes_through_no_link_and_no_pipe(made, tmp_path):
     run_dir, private = made.baseline(), tmp_path / "private"
     private.write_text(SECRET)
     for name in (".lock", ".owner", "log.txt"):
-        (run_dir / name).symlink_to(private)
-        with (
-            pytest.raises(StorageError, match=rf"^{run_dir / name}: a link, and this run would write to "),
-            locked(run_dir),
+        for make, what in (
+            (lambda path: path.symlink_to(private), "a link"),
+            (lambda path: path.symlink_to("none"), "a link"),
+            (os.mkfifo, "a pipe or a device"),
         ):
-            pass
-        (run_dir / name).unlink()
+            make(run_dir / name)
+            with pytest.raises(StorageError) as caught, locked(run_dir):
+                pass
+            assert str(caught.value) == f"{run_dir / name}: {what}, and this run would write to it; remove it"
+            (run_dir / name).unlink()
     assert private.read_text() == SECRET
     (tmp_path / "disk").mkdir()
     (run_dir / "checkpoints").symlink_to(tmp_path / "disk")  # a folder on another disk is the user's choice
