@@ -55,7 +55,7 @@ class Update:
             buffers: of `buffers`, from before the forward pass.
         """
         trained = [p for group in self._optimizer.param_groups for p in group["params"] if p.grad is not None]
-        now = dict(student.named_buffers())
+        now = dict(student.named_buffers()) if buffers else {}
         names = [name for name, value in buffers.items() if now[name].shape == value.shape]  # a queue may have grown
         if self.on_device and self._averaged and self._updated.issuperset(map(id, trained)):
             state = [] if self._ema is None else _tensors(self._ema)
