@@ -31,7 +31,7 @@ ELSEWHERE = '''
 """`kd` on a system that has none of these; the first argument is the start method of processes."""
 import builtins, importlib.abc, io, os, signal, sys
 import filelock, multiprocessing  # they choose by platform
-import torch.utils.data, torch.distributed
+import torch.utils.data, torch.distributed, torchvision
 
 
 class Missing(importlib.abc.MetaPathFinder):

@@ -188,14 +188,14 @@ def check_torch() -> None:
     """Check that torch and torchvision belong together.
 
     Raises:
-        ValueError: torchvision cannot be imported; the message has the fix.
+        RecipeError: torchvision cannot be imported; the message has the fix.
     """
     try:
         import torchvision  # noqa: F401
     except (ImportError, RuntimeError, AttributeError, OSError) as error:
         versions = " and ".join(f"{name} {_version(name)}" for name in ("torch", "torchvision"))
         reason = str(error).partition("\n")[0]
-        raise ValueError(
+        raise RecipeError(
             f"{versions} do not work together ({reason}); pip install --upgrade torch torchvision"
         ) from None
 
