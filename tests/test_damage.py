@@ -79,7 +79,9 @@ def put_back(folder, before):
 def tree(tmp_path_factory):
     """A teacher, two students and two baselines, all finished; and the same students stopped after step 6."""
     folder = tmp_path_factory.mktemp("tree")
-    recipe = read(write_recipes(folder), *OVERRIDES)
+    path, teacher = write_recipes(folder), folder / "teacher.yaml"
+    teacher.write_text(teacher.read_text().replace("checkpoints: all", "checkpoints: unfinished"))
+    recipe = read(path, *OVERRIDES)
     run(recipe, folder / "runs", baseline=True)
     shutil.copytree(folder / "runs", folder / "cut")
     for path in (folder / "cut").glob("student-*"):

@@ -102,7 +102,7 @@ def _total(parts: Parts) -> tuple[Tensor, list[str]]:
         loss = _distilled(parts, name, output, teacher, batch)
         if isinstance(loss, Tensor):
             losses.append(loss)
-            notes += _idle_phases(parts, name, loss)
+            notes += _idle_phases(parts, name, reached(loss, as_tuple(output.at[name]), student.network))
         else:
             mistakes.append(f"{recipe.distill[name].loss.at()}: distill.{name}: {loss}")
     mistakes += check_metrics(recipe, batch.labels[0], output.logits[0])
@@ -121,10 +121,9 @@ def _outputs(parts: Parts, batch: Batch) -> tuple[Tapped, Tapped | None]:
         raise refused_by(parts.recipe.student.network, error) from None
 
 
-def _idle_phases(parts: Parts, name: str, loss: Tensor) -> list[str]:
-    """A line for every phase in which a term reaches only frozen modules."""
+def _idle_phases(parts: Parts, name: str, parameters: Sequence[str]) -> list[str]:
+    """A line for every phase in which a term, which reaches these parameters, reaches only frozen modules."""
     ends = [0, *phase_ends(parts.recipe, parts.steps), parts.steps]
-    parameters = reached(loss, parts.student.network)
     lines = []
     for phase, begin, end in zip(parts.recipe.phases, ends, ends[1:], strict=False):
         frozen = tuple(f"{frozen_path(parts.student.network, path)}." for path in phase.freeze)
@@ -186,7 +185,8 @@ def _distilled(parts: Parts, name: str, student: Tapped, teacher: Tapped, batch:
             return f"the loss changes the {side}'s map, which other terms read, in place; write x = x * 2, not x *= 2"
     if not loss.requires_grad:
         return "the loss gives no gradient; compute it from the student's tensor, without detach() or item()"
-    if not (reached(loss, network) or reached(term(name, student, _stand_in(name, teacher, batch), batch), network)):
+    certain = partial(term, name, student, _stand_in(name, teacher, batch), batch)
+    if not (reached(loss, maps["student"], network) or reached(certain(), maps["student"], network)):
         taps = ", ".join(repr(tap) for tap in list(declared_taps(network))[-2:]) or "'logits'"
         return (
             "no gradient reaches a trainable parameter of the student's network: the tap is in or before a frozen "

@@ -1,7 +1,7 @@
 """Gradients of the losses: which parameters they reach, and the strength and direction of each term's gradient."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -21,9 +21,40 @@ def gradients(loss: Tensor, module: nn.Module) -> dict[str, Tensor | None]:
     return dict(zip(trained, values, strict=True))
 
 
-def reached(loss: Tensor, module: nn.Module) -> list[str]:
-    """The names of the parameters whose gradient is not 0 everywhere."""
+def reached(loss: Tensor, maps: Sequence[Tensor], module: nn.Module) -> list[str]:
+    """The names of the trainable parameters that a loss of a module's maps teaches.
+
+    The graph shows which parameters a map is computed from, so that a hundred losses do not cost a hundred passes
+    through the network; only where it shows none (a network may hide a part of it) are their gradients computed.
+
+    Args:
+        loss: computed from `maps`.
+        maps: at the taps of the loss.
+        module: computed the maps.
+    """
+    mapped = [single for single in maps if single.requires_grad]
+    values = torch.autograd.grad(loss, mapped, retain_graph=True, allow_unused=True) if mapped else ()
+    teaching = [single for single, value in zip(mapped, values, strict=True) if value is not None and bool(value.any())]
+    leaves = _leaves(teaching)
+    if names := [name for name, parameter in module.named_parameters() if id(parameter) in leaves]:
+        return names
     return [name for name, gradient in gradients(loss, module).items() if gradient is not None and bool(gradient.any())]
+
+
+def _leaves(maps: Sequence[Tensor]) -> set[int]:
+    """The ids of the parameters that maps are computed from."""
+    waiting = [single.grad_fn for single in maps]
+    seen, leaves = set(waiting), set[int]()
+    while waiting:
+        node = waiting.pop()
+        if node is None:
+            continue
+        if hasattr(node, "variable"):
+            leaves.add(id(node.variable))
+        new = {following for following, _ in node.next_functions} - seen
+        seen |= new
+        waiting += new
+    return leaves
 
 
 def gradient_norm(loss: Tensor, module: nn.Module) -> float:
