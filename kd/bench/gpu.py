@@ -48,23 +48,25 @@ distill:
   cwd: {{loss: {{use: kd.losses.CWD, args: {{temperature: 4.0}}}}, weight: 3.0}}
 optimizer: {{use: torch.optim.SGD, args: {{lr: 0.02, momentum: 0.9, weight_decay: 1e-4}}}}
 schedule: {{use: kd.schedules.poly, args: {{power: 0.9}}}}
-train: {{{length}, batch_size: {batch_size}, evaluate_every: 0, save_every: 0}}
+train: {{{length}, batch_size: {batch_size}, evaluate_every: 0, save_every: 0, compile: {compile}}}
 log: {{tensorboard: false, panels: 0}}
 """
 SHAPES = "{{use: kd.data.Shapes, args: {{count: 64}}, size: [{}, {}], workers: 0}}"  # drawn; read once
-CAMVID = "{{use: kd.data.CamVid, args: {{root: {}}}, size: [180, 240], workers: {}, augment: [{}, {}]}}"
+CAMVID = "{{use: kd.data.CamVid, args: {{root: {}}}, size: [180, 240], augment: [{}, {}]}}"
 AUGMENT = ("{use: kd.data.RandomScale, args: {low: 0.5, high: 2.0}}", "{use: kd.data.RandomFlip}")
 
 TEACHER, STUDENT, STEP, LOOP = "teacher forward", "student step", "distillation step", "training loop"
 WAITING, STEP_GRAPH, LOOP_GRAPH = "loop that waits at every step", "distillation step, graph", "training loop, graph"
 
 
-def gpu_command(*, camvid: Path | None = None, workers: int = 8, rounds: int = 10, as_json: bool = False) -> None:
+def gpu_command(
+    *, camvid: Path | None = None, compile_too: bool = False, rounds: int = 10, as_json: bool = False
+) -> None:
     """Print the rows of every size, and with `camvid` those of a whole run.
 
     Args:
         camvid: the root of CamVid; None leaves the whole run out.
-        workers: that read its images.
+        compile_too: time compiled networks too; compiling takes minutes.
         rounds: timed rounds, of which the tables show the median.
         as_json: print one JSON object instead of tables.
 
@@ -76,12 +78,14 @@ def gpu_command(*, camvid: Path | None = None, workers: int = 8, rounds: int = 1
     rows: dict[str, Any] = {"environment": describe()}
     with tempfile.TemporaryDirectory() as folder, deterministic(False):  # as a run does
         for size, batch_size in SIZES:
-            name = f"{size[0]}×{size[1]}, batch {batch_size}"
-            rows[name] = _with_ratios(time_steps(_parts(Path(folder), size, batch_size), Path(folder), rounds))
-            if not as_json:
-                _print(name, rows[name], batch_size)
+            for compiled in ("off", "all") if compile_too else ("off",):
+                name = f"{size[0]}×{size[1]}, batch {batch_size}, compile: {compiled}"
+                parts = _parts(Path(folder), size, batch_size, compiled)
+                rows[name] = _with_ratios(time_steps(parts, Path(folder), rounds))
+                if not as_json:
+                    _print(name, rows[name], batch_size)
         if camvid is not None:
-            rows["CamVid 180×240, 30 epochs"] = whole_runs(Path(folder), camvid, workers)
+            rows["CamVid 180×240, 30 epochs"] = whole_runs(Path(folder), camvid)
             if not as_json:
                 _print("CamVid 180×240, 30 epochs", rows["CamVid 180×240, 30 epochs"], 8)
     if as_json:
@@ -118,14 +122,15 @@ def time_steps(parts: Parts, folder: Path, rounds: int) -> dict[str, float]:
     return medians | {"peak MB": (peak_memory(run.precision.device) or 0) / 2**20}
 
 
-def whole_runs(folder: Path, camvid: Path, workers: int) -> dict[str, float]:
+def whole_runs(folder: Path, camvid: Path) -> dict[str, float]:
     """Seconds of training, with and without a graph, and what the loader alone gives."""
-    data = CAMVID.format(camvid, workers, *AUGMENT)
+    data = CAMVID.format(camvid, *AUGMENT)
     recipe = _recipe(folder, data, "epochs: 30", 8)
-    parts = assemble(recipe, runs=folder, seed=0)
-    began, count = time.monotonic(), 0
-    for batch in itertools.islice(stream(parts, seed=0), 100):
-        count += len(batch.images)
+    batches = stream(assemble(recipe, runs=folder, seed=0), seed=0)
+    for _ in itertools.islice(batches, 100):  # the first epochs, which read files
+        pass
+    began = time.monotonic()
+    count = sum(len(batch.images) for batch in itertools.islice(batches, 100))
     rows = {"loader alone, images/s": count / (time.monotonic() - began)}
     for name, graph in (("training, graph off", "off"), ("training, graph", "auto")):
         train_config = recipe.train.model_copy(update={"graph": graph})
@@ -135,14 +140,14 @@ def whole_runs(folder: Path, camvid: Path, workers: int) -> dict[str, float]:
     return rows | {"ratio": rows["training, graph"] / rows["training, graph off"]}
 
 
-def _recipe(folder: Path, data: str, length: str, batch_size: int) -> Recipe:
+def _recipe(folder: Path, data: str, length: str, batch_size: int, compiled: str = "off") -> Recipe:
     file = folder / "bench.yaml"
-    file.write_text(RECIPE.format(data=data, length=length, batch_size=batch_size), encoding="utf-8")
+    file.write_text(RECIPE.format(data=data, length=length, batch_size=batch_size, compile=compiled), encoding="utf-8")
     return read_recipe(file)
 
 
-def _parts(folder: Path, size: tuple[int, int], batch_size: int) -> Parts:
-    recipe = _recipe(folder, SHAPES.format(*size), "steps: 100000", batch_size)
+def _parts(folder: Path, size: tuple[int, int], batch_size: int, compiled: str = "off") -> Parts:
+    recipe = _recipe(folder, SHAPES.format(*size), "steps: 100000", batch_size, compiled)
     return assemble(recipe, runs=folder, seed=0)
 
 

@@ -58,6 +58,7 @@ def _add_gpu(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--gpu", action="store_true", help="time a GPU's step in parts, in the training loop and in a CUDA graph"
     )
+    parser.add_argument("--compiled", action="store_true", help="with --gpu: time compiled networks too")
     parser.add_argument("--camvid", type=Path, metavar="ROOT", help="with --gpu: time a whole run on CamVid too")
     parser.add_argument("--json", action="store_true", help="with --gpu: print JSON instead of tables")
 
@@ -73,7 +74,9 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.gpu:
         from kd.bench.gpu import gpu_command
 
-        gpu_command(camvid=arguments.camvid, rounds=arguments.rounds, as_json=arguments.json)
+        gpu_command(
+            camvid=arguments.camvid, compile_too=arguments.compiled, rounds=arguments.rounds, as_json=arguments.json
+        )
         return
     if arguments.networks is arguments.losses is arguments.recipe is None:
         raise RecipeError("kd bench: no recipe; name one, or give --losses, --networks or --gpu")

@@ -42,9 +42,9 @@ def stay_on_gpu(optimizer: Optimizer) -> bool:
     for group in optimizer.param_groups:
         if isinstance(optimizer, (SGD, Adam)):  # AdamW is an Adam; of SGD only this form reads a rate on the device
             group.update(fused=True, foreach=None)
-        elif "capturable" in group:
+        if "capturable" in group:
             group["capturable"] = True
-        else:
+        elif not isinstance(optimizer, SGD):
             return False
     return True
 

@@ -126,6 +126,7 @@ def test_the_optimizer_stays_on_a_gpu_where_torch_can():
         optimizer = make(parameters, lr=0.1)
         assert stay_on_gpu(optimizer)
         assert optimizer.param_groups[0]["fused"]
+        assert optimizer.param_groups[0].get("capturable", True)  # torch refuses a capture of Adam without it
     optimizer = torch.optim.NAdam(parameters, lr=0.1)
     assert stay_on_gpu(optimizer)
     assert optimizer.param_groups[0]["capturable"]
