@@ -86,3 +86,15 @@ def test_where_memory_is_not_measured_nothing_is_shown(tmp_path, monkeypatch, ca
     (run_dir,) = (tmp_path / "runs").glob("*/seed0")
     assert read_result(run_dir).peak_memory is None
     assert main(["compare", str(run_dir), "--no-page"]) == 0
+
+
+@pytest.mark.gpu
+def test_on_cuda_the_peak_is_what_torch_held_since_the_restart():
+    device = torch.device("cuda", torch.cuda.current_device())
+    restart_peak(device)
+    before = peak_memory(device)
+    large = torch.empty(64 * MB, dtype=torch.uint8, device=device)
+    del large
+    assert peak_memory(device) - before == 64 * MB
+    restart_peak(device)
+    assert peak_memory(device) == before

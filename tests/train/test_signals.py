@@ -1,9 +1,14 @@
 import os
+import pty
 import signal
+import sys
+import warnings
 
 import pytest
+from tiny import write_recipes
 
 from kd import distributed
+from kd.cli import main
 from kd.errors import StoppedError
 from kd.train.signals import Stop, stopping
 
@@ -54,3 +59,23 @@ def test_the_second_signal_ends_the_process():
             os._exit(0)
     _, status = os.waitpid(child, 0)
     assert os.WTERMSIG(status) == signal.SIGTERM
+
+
+def test_a_run_whose_terminal_is_closed_saves_and_exits_with_129(tmp_path):
+    """The system sends SIGHUP, and from then on nothing can be written to the terminal."""
+    path = write_recipes(tmp_path)
+    child, terminal = pty.fork()
+    if child == 0:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # these tests may run under nohup
+        warnings.simplefilter("default")
+        sys.stdout, sys.stderr = (os.fdopen(stream, "w", buffering=1) for stream in (1, 2))
+        arguments = ["teacher=null", "distill=null", "train.steps=100000", "train.evaluate_every=0", "--trust"]
+        os._exit(main(["run", str(path), *arguments, "--runs", str(tmp_path / "runs")]))
+    shown = b""
+    while b"/100000" not in shown:
+        shown += os.read(terminal, 4096)
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 129
+    (log,) = tmp_path.glob("runs/*/seed0/log.txt")
+    assert list(log.parent.glob("checkpoints/step-*.pt"))
+    assert not (log.parent / "result.json").exists()
