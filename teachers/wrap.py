@@ -7,14 +7,14 @@ import torch
 from torch import Tensor, nn
 
 from kd.networks.normalize import Normalize, Preprocess
-from kd.types import SegmentationOutput, Tap
+from kd.types import NetworkTraits, SegmentationOutput, Tap
 
 
 class Wrapped(nn.Module):
     """A network of another code base: torchvision, segmentation_models.pytorch, timm, transformers, or your own.
 
-    The logits are the result if it is a tensor, the entry `out` or `logits` of a mapping or its only map with K
-    channels, the attribute `logits`, or the first item of a sequence. The entry `aux` of a mapping becomes `aux.aux`.
+    The logits are the result if it is a tensor, the entry `out` or `logits` of a mapping, the attribute `logits`, or
+    the first item of a sequence. The entry `aux` of a mapping becomes `aux.aux`.
     One forward pass with zeros at construction measures the channels and strides of the taps. Weights load by the names
     of the network's own code.
 
@@ -54,6 +54,7 @@ class Wrapped(nn.Module):
         super().__init__()
         self.num_classes, self.in_channels = num_classes, in_channels
         self.network = network
+        self.traits = NetworkTraits()
         form = dict(preprocess or {})
         if unknown := form.keys() - set(Preprocess._fields):
             raise ValueError(f"preprocess: unknown key '{min(unknown)}'; known: {', '.join(Preprocess._fields)}")
@@ -80,9 +81,7 @@ class Wrapped(nn.Module):
             for handle in handles:
                 handle.remove()
         auxiliary = result.get("aux") if isinstance(result, Mapping) else None
-        return SegmentationOutput(
-            _logits(result, self.num_classes), features, {} if auxiliary is None else {"aux": auxiliary}
-        )
+        return SegmentationOutput(_logits(result), features, {} if auxiliary is None else {"aux": auxiliary})
 
     @torch.no_grad()
     def _measured(self, size: tuple[int, int]) -> dict[str, Tap]:
@@ -110,12 +109,11 @@ def _keep(features: dict[str, Tensor], name: str) -> Any:
     return keep
 
 
-def _logits(result: Any, num_classes: int) -> Tensor:
-    """The logits in what a network returned: by name, or the only map with so many channels."""
+def _logits(result: Any) -> Tensor:
+    """The logits in what a network returned."""
     logits = result
     if isinstance(result, Mapping):
-        maps = [value for value in result.values() if _is_map(value) and value.shape[1] == num_classes]
-        logits = result.get("out", result.get("logits", maps[0] if len(maps) == 1 else None))
+        logits = result.get("out", result.get("logits"))
     elif hasattr(result, "logits"):
         logits = result.logits
     elif isinstance(result, Sequence) and result:

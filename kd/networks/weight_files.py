@@ -61,16 +61,18 @@ def read_weights(source: str, key: str | None) -> Weights:
     if path.is_dir():
         path = path / WEIGHTS
     if path.name == WEIGHTS and (path.parent / RESULT).exists():
-        return _safetensors(path, key, read_verified(path.parent, WEIGHTS))
+        weights = _safetensors(path, key, read_verified(path.parent, WEIGHTS))
+        return weights._replace(classes=_classes_of_run(path.parent))
     if not path.is_file():
         raise ValueError(f"no file {path}; give imagenet, a torchvision name, a run directory or a file")
     if path.suffix not in FORMATS:
         raise ValueError(f"{path}: '{path.suffix}' files cannot be read; use {', '.join(FORMATS)}")
     with path.open("rb") as file:
         start = file.read(512)
-    if what := _other(start):
+    is_safetensors = start[5:9] == b"\0\0\0{"  # the length of the header, in eight bytes, and the header
+    if not is_safetensors and (what := _other(start)):
         raise ValueError(f"{path} is {what}")
-    if start[8:9] == b"{" or path.suffix == ".safetensors":
+    if is_safetensors or path.suffix == ".safetensors":
         return _safetensors(path, key)
     try:
         data, passed = unpickle(path)
@@ -110,6 +112,15 @@ def _safetensors(path: Path, key: str | None, verified: bytes | None = None) -> 
     except (ValueError, RecursionError):
         classes = None
     return Weights(tensors if key is None else _below(tensors, key), path.name, classes)
+
+
+def _classes_of_run(run_dir: Path) -> tuple[str, ...] | None:
+    """The classes that a run was scored on."""
+    try:
+        result = json.loads(read_verified(run_dir, RESULT))
+        return _texts(result["splits"]["val"]["classes"])
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def _metadata(path: Path) -> dict[str, str]:

@@ -25,6 +25,8 @@ from kd.recipe.yaml12 import in_flow
 from kd.runs import is_finished, read_result, teacher_directories
 from kd.types import Network, SegmentationDataset, as_tuple, traits
 
+MAPPED = "teachers.ClassMapped"
+
 
 def student_network(
     recipe: Recipe, maker: Maker, data: SegmentationDataset, precision: Precision, notes: Notes
@@ -186,7 +188,7 @@ def _of_component(
             "teacher: the order of its classes is not recorded; taken to be the data's; "
             f"if it is, state it: {as_override('teacher.classes', list(data.class_names))}"
         )
-    return network, () if own else stated or known
+    return network, () if own and recipe.teacher.use == MAPPED else stated or known  # its target has been compared
 
 
 def _check_teacher_fits(recipe: Recipe, network: nn.Module, where: str, data: SegmentationDataset) -> None:
@@ -198,8 +200,8 @@ def _check_teacher_fits(recipe: Recipe, network: nn.Module, where: str, data: Se
             f"{recipe.file}: the teacher ({where}) has {stated[0]} classes and {stated[1]} image channels, "
             f"but the data have {classes} and {channels}; train a teacher on these data"
         )
-    names = traits(network).class_names  # in another order, the logits would be of other classes
-    if names is not None and len(names) == classes:
+    names = traits(network).class_names
+    if recipe.teacher is not None and recipe.teacher.use == MAPPED and names is not None and len(names) == classes:
         for number, (name, expected) in enumerate(zip(names, data.class_names, strict=True)):
             if name.casefold() != expected.casefold():
                 raise RecipeError(

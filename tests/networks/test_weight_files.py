@@ -67,6 +67,15 @@ def test_the_content_decides_about_the_format(tmp_path: Path) -> None:
     assert read_weights(str(tmp_path / "a.pth"), None).tensors["a"].tolist() == [1, 1]
 
 
+@pytest.mark.parametrize("length", [0x3C, 0x7B, 0x20 + 0x100])
+def test_the_length_of_a_header_is_no_text(tmp_path: Path, length: int) -> None:
+    """Its first byte may be `<`, `{` or a space."""
+    file = tmp_path / "a.safetensors"
+    header = b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'.ljust(length)
+    file.write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
+    assert len(read_weights(str(file), None).tensors) == 1
+
+
 @pytest.mark.parametrize(
     "content",
     [

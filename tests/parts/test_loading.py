@@ -188,6 +188,11 @@ def test_the_classes_of_a_teacher_are_mapped_by_name_or_refused(folder, monkeypa
         "teacher.classes: is [dark, bright], but its weights are for [bright, dark]; remove teacher.classes"
     )
 
+    recipe = read_recipe("student.yaml", ["teacher=null", "distill=null", "train.steps=2"], trust=True)
+    (run_dir,), _ = run(recipe, Path("runs"))
+    of_run = TEACHER.replace("channels: 8", "channels: 4") % run_dir  # the file names its classes
+    assert assembled_notes(of_run) == ["teacher: student.safetensors: loaded 8 of 8 tensors"]
+
     def logits(name, *overrides):
         recipe = read_recipe("student.yaml", ["distill.hint=null", TEACHER % name, *overrides], trust=True)
         parts = assemble(recipe, runs=Path("runs"), seed=0)

@@ -103,17 +103,6 @@ def test_weights_load_by_the_names_of_the_wrapped_network(tmp_path: Path) -> Non
         torch.testing.assert_close(wrapped(IMAGES).logits, original.eval()(wrapped.normalize(IMAGES))["out"])
 
 
-def test_the_only_map_with_as_many_channels_as_classes_is_found_under_any_name() -> None:
-    result = {"seg": None, "depth": None}
-
-    def mapping(logits: torch.Tensor) -> dict[str, torch.Tensor | None]:
-        return result | {"seg": logits, "depth": logits[:, :1]}
-
-    images = torch.rand(1, 3, 64, 64)
-    foreign = Foreign(mapping)
-    assert Wrapped(2, network=foreign)(images).logits.shape == (1, 2, 16, 16)
-
-
 def test_the_mode_stays() -> None:
     foreign = Foreign(lambda logits: logits).eval()
     Wrapped(2, network=foreign)
