@@ -18,7 +18,12 @@ MAX_PIXELS = 64 * 2**20
 UPRIGHT = 1
 # no others: Pillow runs Ghostscript for some; JPEG includes MPO
 _FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF", "AVIF", "JPEG2000")
-_LOSSY = {"JPEG": "JPEG", "MPO": "JPEG", "AVIF": "AVIF", "JPEG2000": "JPEG 2000"}  # a file does not show if 2000 lost
+_LOSSY = {
+    "JPEG": "JPEG",
+    "MPO": "JPEG",
+    "AVIF": "AVIF",
+    "JPEG2000": "JPEG 2000",
+}  # JPEG 2000 may be lossless, but no header shows it
 _LOSSY_TIFF = {
     "jpeg": "JPEG in TIFF",
     "tiff_jpeg": "JPEG in TIFF",

@@ -14,7 +14,7 @@ from kd.data.files import Pair
 from kd.data.images import read_mask
 from kd.data.masks import count_codes, lossy_mask, read_codes, shades
 from kd.data.meaning import WHITE, Meaning
-from kd.data.unknown import UnknownCodesError, message, ranges, values_line, yaml_word
+from kd.data.unknown import UnknownCodesError, how_many, message, ranges, values_line, yaml_word
 from kd.errors import DataError
 
 In = TypeVar("In")
@@ -94,9 +94,10 @@ def refuse_black_and_white(pairs: Sequence[Pair], others: Callable[[], Sequence[
     """
     if not meaning.ignores_white or len(meaning.names) != 2 or meaning.threshold is not None:
         return
-    white = pixels = read = 0
+    white = pixels = read = total = 0
     for split in (pairs, others):
         listed = split() if callable(split) else split
+        total += len(listed)
         for counts in in_time(lambda item: _counts(item, meaning), listed):
             if counts.keys() - {0, WHITE}:
                 return
@@ -105,7 +106,7 @@ def refuse_black_and_white(pairs: Sequence[Pair], others: Callable[[], Sequence[
             return
     line = values_line(meaning, {0: meaning.names[0], WHITE: meaning.names[1]})
     raise DataError(
-        f"masks: only 0 and 255 occur in {read} masks, and 255 is ignored by default: the whole foreground "
+        f"masks: only 0 and 255 occur in {how_many(read, total)}, and 255 is ignored by default: the whole foreground "
         f"({100 * white / pixels:.1f} % of the pixels) would be ignored; in data.args set {line}"
     )
 
@@ -141,9 +142,8 @@ def threshold_note(pairs: Sequence[Pair], meaning: Meaning) -> list[str]:
         doubtful += int(((shown >= _DOUBTFUL) & (shown <= WHITE - _DOUBTFUL)).sum())
         pixels, read = pixels + shown.size, read + 1
     share = 100 * doubtful / max(pixels, 1)
-    masks = f"{read} masks" if read == len(pairs) else f"{read} of {len(pairs)} masks"
-    shades_so = f"shades {_DOUBTFUL} … {WHITE - _DOUBTFUL}"
-    return [f"threshold {meaning.threshold}: {share:.1f} % of the pixels are doubtful ({shades_so}; {masks})"]
+    looked_at = f"shades {_DOUBTFUL} … {WHITE - _DOUBTFUL}; {how_many(read, len(pairs))}"
+    return [f"threshold {meaning.threshold}: {share:.1f} % of the pixels are doubtful ({looked_at})"]
 
 
 def in_time(function: Callable[[In], Out], items: Sequence[In], seconds: float = SECONDS) -> Iterator[Out]:

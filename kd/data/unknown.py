@@ -50,8 +50,7 @@ def message(meaning: Meaning, found: Found) -> str:
     listed = [f"{meaning.text(code)} ({count} pixel{'s' if count > 1 else ''})" for code, count in unknown.items()]
     more = f" and {len(listed) - MAX_LISTED} more" if len(listed) > MAX_LISTED else ""
     noun = f"{'colour' if meaning.colors else 'label'}{'s' if len(listed) > 1 else ''}"
-    masks = f"{found.masks} masks" if found.masks == found.total else f"{found.masks} of {found.total} masks"
-    where = f", counted in {masks}" if found.masks > 1 else ""
+    where = f", counted in {how_many(found.masks, found.total)}" if found.masks > 1 else ""
     return (
         f"{found.first}: {noun} {', '.join(listed[:MAX_LISTED])}{more} in no class{_known(meaning)}{where}, "
         f"first at {found.place}; {_advice(meaning, found.counts, unknown)}"
@@ -62,6 +61,11 @@ def values_line(meaning: Meaning, added: Mapping[int, str]) -> str:
     """The line of `values` in a recipe with more codes."""
     entries = [f"{meaning.key(code)}: {yaml_word(name)}" for code, name in ({**(meaning.given or {}), **added}).items()]
     return f"values: {{{', '.join(entries)}}}"
+
+
+def how_many(read: int, total: int) -> str:
+    """How many masks of a split were read, as messages show it."""
+    return f"{read} masks" if read == total else f"{read} of {total} masks"
 
 
 def yaml_word(text: str) -> str:
