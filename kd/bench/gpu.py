@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from kd.bench.clock import seconds
-from kd.console import make_table, print_text, stdout
+from kd.console import make_table, stdout
 from kd.errors import RecipeError
 from kd.machine import describe, deterministic
 from kd.memory import peak_memory, restart_peak
@@ -59,37 +59,29 @@ TEACHER, STUDENT, STEP, LOOP = "teacher forward", "student step", "distillation 
 WAITING, STEP_GRAPH, LOOP_GRAPH = "loop that waits at every step", "distillation step, graph", "training loop, graph"
 
 
-def gpu_command(
-    *, camvid: Path | None = None, compile_too: bool = False, rounds: int = 10, as_json: bool = False
-) -> None:
-    """Print the rows of every size, and with `camvid` those of a whole run.
+def gpu_command(*, camvid: Path | None = None, compiled: bool = False, rounds: int = 10, as_json: bool = False) -> None:
+    """Print the rows of every size, and with `camvid` those of a whole run; each table when it is measured.
 
     Args:
         camvid: the root of CamVid; None leaves the whole run out.
-        compile_too: time compiled networks too; compiling takes minutes.
+        compiled: the networks run compiled; compiling takes minutes.
         rounds: timed rounds, of which the tables show the median.
-        as_json: print one JSON object instead of tables.
+        as_json: print a JSON object a line instead of tables.
 
     Raises:
         RecipeError: torch finds no CUDA device.
     """
     if not torch.cuda.is_available():
         raise RecipeError("kd bench: --gpu: torch finds no CUDA device; run it on a machine with one")
-    rows: dict[str, Any] = {"environment": describe()}
+    show = _print_json if as_json else _print
+    print(json.dumps({"environment": describe()}) if as_json else describe(), flush=True)
     with tempfile.TemporaryDirectory() as folder, deterministic(False):  # as a run does
         for size, batch_size in SIZES:
-            for compiled in ("off", "all") if compile_too else ("off",):
-                name = f"{size[0]}×{size[1]}, batch {batch_size}, compile: {compiled}"
-                parts = _parts(Path(folder), size, batch_size, compiled)
-                rows[name] = _with_ratios(time_steps(parts, Path(folder), rounds))
-                if not as_json:
-                    _print(name, rows[name], batch_size)
+            parts = _parts(Path(folder), size, batch_size, "all" if compiled else "off")
+            name = f"{size[0]}×{size[1]}, batch {batch_size}, compile: {parts.recipe.train.compile}"
+            show(name, _with_ratios(time_steps(parts, Path(folder), rounds)), batch_size)
         if camvid is not None:
-            rows["CamVid 180×240, 30 epochs"] = whole_runs(Path(folder), camvid)
-            if not as_json:
-                _print("CamVid 180×240, 30 epochs", rows["CamVid 180×240, 30 epochs"], 8)
-    if as_json:
-        print_text(json.dumps(rows, indent=1))
+            show("CamVid 180×240, 30 epochs", whole_runs(Path(folder), camvid), 8)
 
 
 def time_steps(parts: Parts, folder: Path, rounds: int) -> dict[str, float]:
@@ -183,6 +175,10 @@ def _update(run: TrainState, batch: Batch) -> None:
 def _with_ratios(times: Mapping[str, float]) -> dict[str, float]:
     ratios = ((LOOP, STEP), (LOOP_GRAPH, STEP_GRAPH), (LOOP_GRAPH, LOOP), (LOOP_GRAPH, WAITING))
     return dict(times) | {f"{part} / {whole}": times[part] / times[whole] for part, whole in ratios}
+
+
+def _print_json(title: str, rows: Mapping[str, float], batch_size: int) -> None:
+    print(json.dumps({title: rows}, ensure_ascii=False), flush=True)
 
 
 def _print(title: str, rows: Mapping[str, float], batch_size: int) -> None:

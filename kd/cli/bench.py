@@ -58,9 +58,11 @@ def _add_gpu(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--gpu", action="store_true", help="time a GPU's step in parts, in the training loop and in a CUDA graph"
     )
-    parser.add_argument("--compiled", action="store_true", help="with --gpu: time compiled networks too")
+    parser.add_argument(
+        "--compiled", action="store_true", help="with --gpu: the networks run compiled, which takes minutes"
+    )
     parser.add_argument("--camvid", type=Path, metavar="ROOT", help="with --gpu: time a whole run on CamVid too")
-    parser.add_argument("--json", action="store_true", help="with --gpu: print JSON instead of tables")
+    parser.add_argument("--json", action="store_true", help="with --gpu: print a JSON object a line")
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -75,7 +77,7 @@ def run(arguments: argparse.Namespace) -> None:
         from kd.bench.gpu import gpu_command
 
         gpu_command(
-            camvid=arguments.camvid, compile_too=arguments.compiled, rounds=arguments.rounds, as_json=arguments.json
+            camvid=arguments.camvid, compiled=arguments.compiled, rounds=arguments.rounds, as_json=arguments.json
         )
         return
     if arguments.networks is arguments.losses is arguments.recipe is None:
