@@ -56,10 +56,12 @@ class Shared(NamedTuple):
         for same in (True, False):
             pairs = [duplicate for duplicate in self.found if duplicate.same == same]
             if pairs:
-                sign, what = ("=", f"{others} images too") if same else ("≈", f"nearly the same as {others} images")
+                one, sign = len(pairs) == 1, "=" if same else "≈"
+                image = f"{'a ' if one else ''}{others} image{'' if one else 's'}"
+                what = f"{image} too" if same else f"nearly the same as {image}"
                 shown = ", ".join(f"{first} {pair.other} {sign} {second} {pair.name}" for pair in pairs[:SHOWN])
                 more = f" and {len(pairs) - SHOWN} more" if len(pairs) > SHOWN else ""
-                are = "is" if len(pairs) == 1 else "are"
+                are = "is" if one else "are"
                 lines.append(
                     f"warning: {len(pairs)} of the {self.images} {second} images {are} {what}: {shown}{more}; "
                     "scores on them are too high"

@@ -10,7 +10,7 @@ from torch import nn
 from kd.components import Maker, refused_by
 from kd.errors import RecipeError, TapError
 from kd.networks.taps import Address
-from kd.parts.data import Data
+from kd.parts.data import Data, LabelCounts
 from kd.parts.objective import Term
 from kd.parts.roles import Student, Teacher
 from kd.recipe import Recipe, TermConfig, Use
@@ -124,7 +124,7 @@ def make_loss(maker: Maker, use: Use, data: Data, channels: Any = None, known: t
     facts: dict[str, Callable[[], Any]] = {
         "num_classes": lambda: len(labels),
         "channels": lambda: len(known) or channels,
-        "label_counts": lambda: tuple(data.survey("train").weighing[label] for label in labels),
+        "label_counts": lambda: LabelCounts(data, labels),
     }
     return maker.build(use, facts=facts)
 

@@ -15,6 +15,7 @@ from kd import console, distributed
 from kd.console import Say
 from kd.data.dataset import FirstImages
 from kd.errors import LockedError, NotDeterministicError, RecipeError
+from kd.inputs import has_inputs
 from kd.machine import deterministic, slow_path
 from kd.memory import restart_peak
 from kd.parts.assemble import Parts, assemble, with_length_of, with_trained_teacher
@@ -142,12 +143,17 @@ class Session:
             if recipe.id not in self._met:  # all seeds have the same shapes
                 meet(parts)
                 self._met.add(recipe.id)
-            if self.smoke is None:
+            if not self._surveyed(recipe, seed):
                 parts.data.check(recipe)
                 leak = partial(refuse_leak, recipe, parts.data, runs=self.runs, data_of=self._data_of)
                 parts.notes.extend(distributed.first(leak))
             self._prepared[key] = parts
         return self._prepared[key]
+
+    def _surveyed(self, recipe: Recipe, seed: int) -> bool:
+        """Whether the data need no survey: a trial run, or one that resumes with the inputs that it began with."""
+        run_dir = run_directory(recipe, self.runs, seed)
+        return self.smoke is not None or distributed.first(lambda: has_inputs(run_dir))
 
     def _data_of(self, recipe: Recipe) -> Data:
         """The datasets of a recipe: the same ones for every run of the session that reads the same data."""
@@ -212,7 +218,8 @@ class Session:
                 pass  # report a second process before the checks, which take time
         parts = self._take(recipe, seed)  # before anything is written: a recipe that cannot run leaves no directory
         lines = list(parts.notes)
-        if self.smoke is None:
+        if not self._surveyed(recipe, seed):
+            parts.data.check(recipe)
             lines += parts.data.lines(recipe)
         if (slow := slow_path(parts.precision, recipe.train.precision)) is not None:
             lines.append(slow)

@@ -59,7 +59,7 @@ def test_an_image_that_was_saved_in_another_way_is_nearly_the_same(splits, chang
     change(photo(5), splits / "val/again")
     (line,) = lines_of(splits)
     assert line.startswith(
-        "warning: 1 of the 1 val images is nearly the same as training images: train 5.png ≈ val again"
+        "warning: 1 of the 1 val images is nearly the same as a training image: train 5.png ≈ val again"
     )
 
 
@@ -106,7 +106,7 @@ def test_three_splits_are_compared_in_pairs(splits):
         photo(3).save(splits / f"{split}/x.png")
     found, _ = find_shared({split: Files(splits / split) for split in ("train", "val", "test")})
     assert [shared.splits for shared in found] == [("train", "val"), ("train", "test"), ("val", "test")]
-    assert found[2].lines()[0].startswith("warning: 1 of the 1 test images is val images too: val x.png = test x.png")
+    assert found[2].lines()[0].startswith("warning: 1 of the 1 test images is a val image too: val x.png = test x.png")
 
 
 def test_datasets_without_files_are_left_out_and_damaged_files_are_named(splits):

@@ -1,7 +1,8 @@
 import pytest
-from tiny import read, run, write_recipes
+from tiny import cut_at, read, run, write_recipes
 
 from kd.compare import compare_command
+from kd.data.survey import survey
 from kd.diagnose.check import check_recipe
 from kd.errors import DataError
 from kd.runs import read_metrics, read_result
@@ -84,17 +85,31 @@ def test_without_labels_the_score_is_the_agreement_with_the_teacher_everywhere(p
     assert lines[0].startswith(f"{run_dir}: finished (val agreement with the teacher (mIoU) ")
 
 
-def test_the_runs_of_a_command_survey_their_data_once(path, monkeypatch):
-    counted = []
+@pytest.fixture
+def counted(monkeypatch):
+    """The splits that are surveyed from now on: 0 for train, 100 for val."""
+    offsets = []
 
     def counting(dataset, **options):
-        from kd.data.survey import survey
-
-        counted.append(dataset.offset)
+        offsets.append(dataset.offset)
         return survey(dataset, **options)
 
     monkeypatch.setattr("kd.parts.data.survey", counting)
+    return offsets
+
+
+def test_a_run_that_resumes_is_not_surveyed_again(path, counted):
+    recipe = read(path, *ALONE)
+    cut_at(4, recipe, path.parent / "runs")
+    assert sorted(counted) == [0, 100]
+    _, lines = run(recipe, path.parent / "runs")
+    assert any("resumes at step 4 of 8" in line for line in lines)
+    assert not [line for line in lines if "of the pixels are ignored" in line]
+    assert counted.count(100) == 1  # the check of types in the tests reads the label counts of train
+
+
+def test_the_runs_of_a_command_survey_their_data_once(path, counted):
     recipe = read(path, "train.seeds=[0, 1]", "train.steps=2")
     with session(recipe, runs=path.parent / "runs", quiet=True, say=lambda line: None) as opened:
         opened.train(recipe, baseline=True)
-    assert counted == [0, 100]
+    assert sorted(counted) == [0, 100]
