@@ -103,7 +103,7 @@ def _other(start: bytes) -> str:
 def _safetensors(path: Path, key: str | None, verified: bytes | None = None) -> Weights:
     """The content of a safetensors file; of a run's, which its manifest has verified, as bytes."""
     try:
-        tensors = load_file(path) if verified is None else load(verified)
+        tensors = load_file(path) if verified is None else dict(sorted(load(verified).items()))  # not in a random order
         named = _metadata(path).get("classes", "null")
     except Exception as error:  # noqa: BLE001  # whatever a damaged file makes the reader raise
         raise ValueError(f"{path} is not a readable safetensors file ({_first_line(error)})") from None

@@ -80,7 +80,7 @@ def test_one_logit_starts_from_a_run_of_one_logit_and_not_from_one_of_two(tmp_pa
     parts = assemble(read(path, f"student.weights={baseline}", "teacher=null", "distill=null"), runs=runs, seed=5)
     assert equal(parts.student.network.state_dict(), weights(baseline))
     two = recipes(tmp_path / "two", teacher=2, student=2)
-    with pytest.raises(RecipeError, match=r"head\.weight is for 1 classes, the network for 2; train a new class"):
+    with pytest.raises(RecipeError, match=r"head\.bias is for 1 classes, the network for 2; train a new class"):
         assemble(read(two, f"student.weights={baseline}", "teacher=null", "distill=null"), runs=runs, seed=0)
     whole = read(two, f"student.weights={{file: {baseline}, head: new}}", "teacher=null", "distill=null")
     assert assemble(whole, runs=runs, seed=0).student.network.head.weight.shape[0] == 2
