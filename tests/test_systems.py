@@ -85,7 +85,7 @@ def test_commands_run_without_what_linux_alone_has(tmp_path):
     out = elsewhere(
         tmp_path,
         "spawn",
-        "run student.yaml --trust --baseline cache.views=2 train.steps=2 train.save_every=1",
+        "run student.yaml --trust cache.views=2 train.steps=2 train.save_every=1",
         "list",
         "compare student.yaml --trust --no-page cache.views=2 train.steps=2 train.save_every=1",
         "env",
@@ -93,7 +93,7 @@ def test_commands_run_without_what_linux_alone_has(tmp_path):
     )
     assert [line for line in out.splitlines() if line.startswith("[")] == ["[0]"] * 5
     results = list(tmp_path.glob("runs/*/seed0/result.json"))
-    assert len(results) == 3
+    assert len(results) == 2
     assert all('"peak_memory": null' in result.read_text() for result in results)
     assert not list(tmp_path.rglob(".tmp-*"))
 

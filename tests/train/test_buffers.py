@@ -1,10 +1,14 @@
 """BatchNorm's statistics under several processes: the score of a run is that of its saved weights."""
 
+import os
+import signal
+
 import numpy as np
 import pytest
 import torch
 from ranks import kd, start, statuses, the_run
-from tiny import read, run, write_recipes
+from steps import at_each_step
+from tiny import equal, read, run, weights, write_recipes
 from torch import nn
 
 from kd import distributed
@@ -18,7 +22,7 @@ EMA = "train.ema=0.6"
 
 
 @pytest.mark.parametrize("more", [[], [EMA]], ids=["plain", "ema"])
-@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("processes", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_the_saved_weights_have_the_score_of_the_result(tmp_path, processes, more):
     """With every rank's own statistics, the images of rank 1 would be scored with a network that is not saved."""
     options = ["teacher=null", "distill=null", "train.steps=3", "train.evaluate_every=1", *more]
@@ -34,6 +38,25 @@ def test_the_saved_weights_have_the_score_of_the_result(tmp_path, processes, mor
     saved = read_result(run_dir).splits["val"]
     assert np.array_equal(again.confusion, saved.confusion)
     assert len(set(saved.confusion.flat)) == 4  # both kinds of mistakes are made: the weights matter
+
+
+@pytest.mark.slow
+def test_an_average_that_teaches_is_the_same_on_all_ranks_through_a_stop(tmp_path, monkeypatch):
+    """With an average of its own statistics on each rank, the resumed run would be taught by another network."""
+    write_recipes(tmp_path / "whole")
+    options = ("teacher={ema: 0.9}", "distill.hint=null", "train.evaluate_every=0", "train.save_every=0")
+    assert statuses(start(2, kd(tmp_path / "whole", *options))) == [0, 0]
+
+    def signalled(recipe, step):
+        if step == 5 and distributed.rank() == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    write_recipes(tmp_path / "cut")
+    with monkeypatch.context() as patched:
+        at_each_step(patched, before=signalled)
+        assert statuses(start(2, kd(tmp_path / "cut", *options))) == [143, 143]
+    assert statuses(start(2, kd(tmp_path / "cut", *options))) == [0, 0]
+    assert equal(weights(the_run(tmp_path / "cut")), weights(the_run(tmp_path / "whole")))
 
 
 def test_every_rank_holds_the_buffers_of_rank_0(tmp_path):

@@ -26,6 +26,7 @@ def kill_me(*_):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+@pytest.mark.slow
 def test_the_workers_of_a_killed_run_do_not_hold_its_lock(tmp_path):
     """The same command is refused while the run lives, and resumes at once when it is killed."""
     overrides = ("teacher=null", "distill=null", "train.evaluate_every=0", "data.workers=2")

@@ -129,6 +129,7 @@ def test_the_norm_of_the_gradient_is_that_before_clipping(tmp_path):
     assert norms[0] == norms[1] > 1e-2
 
 
+@pytest.mark.slow
 def test_a_mean_over_the_steps_since_the_last_report_survives_a_stop_of_two_processes(tmp_path, monkeypatch):
     """Each process has sums of its own images."""
     options = ("teacher=null", "distill=null", "log.every=4", "train.save_every=3", "train.evaluate_every=0")
@@ -151,7 +152,7 @@ def test_parameters_are_the_networks_own_frozen_ones_too(tmp_path):
         "student.args.frozen=true",
         "distill.hint=null",
     )
-    (run_dir, _), _ = run(recipe, tmp_path / "runs", baseline=True)
+    (run_dir,), _ = run(recipe, tmp_path / "runs")
     result = read_result(run_dir)
 
     def of(channels):  # convolution of 3 × 3 × 3, BatchNorm, head of two classes
@@ -159,10 +160,10 @@ def test_parameters_are_the_networks_own_frozen_ones_too(tmp_path):
 
     assert (result.parameters, result.teacher.parameters) == (of(4), of(8))
     entries = {entry.role: entry.parameters for entry in gather([recipe], runs=tmp_path / "runs").entries}
-    assert entries == {"teacher": of(8), "student": of(4), "baseline": of(4)}
+    assert entries == {"teacher": of(8), "student": of(4)}
 
 
-@pytest.mark.parametrize("every", ["4", "30%"])
+@pytest.mark.parametrize("every", ["4", pytest.param("30%", marks=pytest.mark.slow)])
 def test_the_plan_counts_evaluations_epochs_and_bytes_as_the_run_has_them(tmp_path, monkeypatch, every):
     """A moving average makes a checkpoint larger; at no time is more on the disk."""
     options = ("train.ema=0.9", f"train.evaluate_every={every}", "train.save_every=1", "train.accumulate=2")

@@ -1,5 +1,6 @@
 """Where a run's numbers go: terminal, metrics.jsonl, TensorBoard, W&B. A failing sink never stops training."""
 
+import math
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -42,8 +43,10 @@ class Progress:
         self._draws = True
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """Report numbers of one step, by name."""
-        self._all(lambda sink: sink.scalars(step, values))
+        """Report numbers of one step, by name; those that are not finite are left out, as JSON has none."""
+        finite = {name: value for name, value in values.items() if math.isfinite(value)}
+        if finite:
+            self._all(lambda sink: sink.scalars(step, finite))
 
     def pictures(self, step: int, draw: Callable[[], Iterable[tuple[str, np.ndarray]]]) -> None:
         """Report pictures by name, uint8 RGB (H, W, 3); they are drawn only if a sink takes them."""

@@ -49,6 +49,15 @@ def test_a_sink_that_fails_is_dropped_with_one_warning_and_the_others_continue()
     assert keeps.seen == [(1, {"a": 1.0}), (2, {"a": 2.0})]
 
 
+def test_numbers_that_are_not_finite_are_left_out():
+    """A term's gradient relative to a supervised one of 0, say: JSON has no such number."""
+    keeps = Keeps()
+    progress = Progress({"memory": keeps})
+    progress.scalars(1, {"gradient_ratio/kl": float("inf"), "gradient/kl": 2.0})
+    progress.scalars(2, {"val/miou": float("nan")})
+    assert keeps.seen == [(1, {"gradient/kl": 2.0})]
+
+
 def test_pictures_are_drawn_only_for_sinks_that_take_them():
     picture = np.zeros((2, 3, 3), np.uint8)
     Progress({"lines": Keeps()}).pictures(1, lambda: 1 / 0)
