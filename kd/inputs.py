@@ -302,11 +302,7 @@ def _changed(what: str, before: Sequence[InputFile], now: Sequence[InputFile]) -
     """The files of a name that have another content; of an image that was never read, another size."""
     known = {file.name: file for file in before}
     pairs = [(known[file.name], file) for file in now if file.name in known]
-    differing = [
-        (old, new)
-        for old, new in pairs
-        if (old.sha256 != new.sha256 if old.sha256 and new.sha256 else old.size != new.size)
-    ]
+    differing = [(old, new) for old, new in pairs if _differ(old, new)]
     if not differing:
         return ""
     old, new = differing[0]
@@ -315,12 +311,14 @@ def _changed(what: str, before: Sequence[InputFile], now: Sequence[InputFile]) -
 
 
 def differing_files(a: SplitInputs, b: SplitInputs) -> int:
-    """The number of files that one of two splits has and the other has not, by content."""
-    contents = [
-        Counter([file.sha256 or file.name for files in (split.images, split.labels) for file in files] or split.names)
-        for split in (a, b)
-    ]
-    return max((contents[0] - contents[1]).total(), (contents[1] - contents[0]).total())
+    """The number of files that only one of two splits has, or whose content differs; of an unread image, the size."""
+    of_a, of_b = ({file.name: file for file in (*split.images, *split.labels)} for split in (a, b))
+    alone = len(of_a.keys() ^ of_b.keys()) + len(set(a.names) ^ set(b.names))
+    return alone + sum(_differ(of_a[name], of_b[name]) for name in of_a.keys() & of_b.keys())
+
+
+def _differ(a: InputFile, b: InputFile) -> bool:
+    return a.sha256 != b.sha256 if a.sha256 and b.sha256 else a.size != b.size
 
 
 def _hash(digest: str | None) -> str:

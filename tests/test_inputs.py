@@ -89,7 +89,8 @@ def test_the_number_of_files_that_differ():
     assert differing_files(split(), split()) == 0
     assert differing_files(split(), split((A, C), (A, B))) == 1
     assert differing_files(split(), split((A, B, C), (A, B, C))) == 2
-    assert differing_files(SplitInputs(names=("a",), samples=1), SplitInputs(names=("b",), samples=1)) == 1
+    assert differing_files(UNREAD, split()) == 0
+    assert differing_files(SplitInputs(names=("a",), samples=1), SplitInputs(names=("b",), samples=1)) == 2
 
 
 @pytest.mark.parametrize("name", ["../../x.py", "/etc/x.py", "a/../../x.py", "a\\x.py", ""])

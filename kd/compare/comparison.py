@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 from kd.compare.intervals import Interval, holm
 from kd.errors import RecipeError
 from kd.metrics import Scores, scores
-from kd.runs import Overview, Result, SplitResult, TeacherResult
+from kd.runs import Overview, Result, ResultInputs, SplitResult, TeacherResult
 
 # "alone": trained from labels alone, and not the baseline of a student in the same comparison.
 Role = Literal["teacher", "baseline", "alone", "student"]
@@ -102,7 +102,7 @@ class Entry:
     peak_memory: int | None = None  # bytes, the highest of all seeds
     select: str = "last"  # which weights were scored: "last" or "best"
     marks: tuple[str, ...] = ()  # on the inputs of its runs: what was accepted, what was not recorded
-    data: tuple[str, ...] = ()  # digests of the images and labels that were scored, one a seed; empty: not recorded
+    inputs: tuple[ResultInputs | None, ...] = ()  # what its runs read, one a seed; None: not recorded
     teacher: str | None = None  # key of the teacher's entry
     baseline: str | None = None  # key of the baseline's entry; None where no baseline has finished
 
@@ -158,7 +158,7 @@ class Comparison:
     to_teachers: Mapping[str, Difference] = field(default_factory=dict)  # student minus teacher
     closed: Mapping[str, Interval] = field(default_factory=dict)  # shares of the teacher's lead
     trust: bool = False  # whether code that the runs' recipes name may be imported
-    other_data: tuple[str, ...] = ()  # a line for each network that was scored on other files than the first
+    other_data: tuple[str, ...] = ()  # a line for each network that was scored or trained on other files
 
     def get(self, key: str | None) -> Entry | None:
         """The entry of that key."""

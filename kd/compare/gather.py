@@ -3,7 +3,7 @@
 import os
 import shlex
 import statistics
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -14,8 +14,8 @@ from kd.compare.intervals import FEW_GROUPS
 from kd.compare.listing import by_seed
 from kd.compare.paired import Pairing
 from kd.compare.results import Results
+from kd.compare.same_data import on_other_data
 from kd.errors import RecipeError, StorageError
-from kd.inputs import differing_files, read_inputs
 from kd.recipe import Recipe, read_recipe
 from kd.recipe.overrides import refuse_idle
 from kd.recipe.shipped import name_of
@@ -94,7 +94,7 @@ def gather(
             first.images,
             (),
             trust=trust,
-            other_data=tuple(_on_other_data(ordered)),
+            other_data=tuple(on_other_data(ordered)),
         )
     )
     notes = [*reader.notes(), *_notes_on_scores(comparison), *_notes_on_intervals(comparison), *notes]
@@ -190,7 +190,7 @@ def _entry(role: Role, run_dirs: Sequence[Path], results: Sequence[Result]) -> E
         peak_memory=max((result.peak_memory for result in results if result.peak_memory is not None), default=None),
         select=results[0].select,
         marks=tuple(dict.fromkeys(mark for result in results for mark in result.marks)),
-        data=tuple(result.inputs.val if result.inputs else "" for result in results),
+        inputs=tuple(result.inputs for result in results),
     )
 
 
@@ -233,7 +233,6 @@ def _teacher(results: Sequence[Result], folder: Path, entries: Mapping[str, Entr
         "network": first.network,
         "splits": tuple(val(teacher, folder) for teacher in teachers),
         "parameters": first.parameters,
-        "data": (),  # scored in the student's run
     }
     if run_dirs:
         entry = replace(_entry("teacher", run_dirs, of_teacher), **scored)
@@ -277,34 +276,6 @@ def _comparable(entries: Sequence[Entry]) -> None:
                     f"{reference.key} and {entry.key} cannot be compared: their {SPLIT} {what} differ "
                     f"({_short(wanted)} and {_short(value)}); compare runs that were scored on the same data"
                 )
-
-
-def _on_other_data(entries: Sequence[Entry]) -> Iterator[str]:
-    """A line for each entry that was scored on other images or labels than the first, as their inputs record them."""
-    scored = [
-        (entry, run_dir, digest)
-        for entry in entries
-        for run_dir, digest in zip(entry.run_dirs, entry.data, strict=False)
-        if digest
-    ]
-    reported: set[str] = set()
-    for entry, run_dir, digest in scored[1:]:
-        reference, reference_dir, expected = scored[0]
-        if digest != expected and entry.key not in reported:
-            reported.add(entry.key)
-            files = _files_that_differ(reference_dir, run_dir)
-            yield (
-                f"warning: {reference.key} and {entry.key} were scored on different {SPLIT} data ({files}); "
-                "their scores cannot be compared"
-            )
-
-
-def _files_that_differ(a: Path, b: Path) -> str:
-    try:
-        count = differing_files(*(read_inputs(run_dir).splits["val"] for run_dir in (a, b)))
-    except StorageError as error:
-        return str(error)
-    return f"{count} file{'s differ' if count > 1 else ' differs'}"
 
 
 def _short(value: object) -> str:

@@ -275,6 +275,20 @@ def test_scores_on_other_validation_images_are_compared_with_a_first_line(finish
     assert warnings(compare(run_dir)) == []
 
 
+def test_a_baseline_that_was_trained_on_other_labels_is_a_first_line(folder):
+    """The validation images are the same, so the scores can be compared, but not attributed to distillation."""
+    write_farm(folder)
+    recipe = read("student.yaml")
+    (student, baseline), _ = run(recipe, RUNS, baseline=True)
+    assert [line for line in warnings(compare(student)) if "trained on" in line] == []
+    correct(Path("farm/masks/0.png"))
+    run(recipe, RUNS, fresh=True)  # without its baseline
+    assert warnings(compare(student))[0] == (
+        f"warning: {baseline.parent.name} and {student.parent.name} were trained on different data (1 file differs); "
+        "the difference is not the effect of distillation"
+    )
+
+
 def test_code_runs_and_is_kept_as_it_was_when_the_command_started(folder, monkeypatch):
     write_farm(folder)
     recipe = baseline_of(read("student.yaml"))

@@ -156,7 +156,7 @@ EDITS = {
     "a size": Edit(lambda w: w.overrides.append("data.size=[32, 64]"), ANOTHER_RUN),
     "the order of classes": Edit(turn_classes, ANOTHER_RUN, lambda w: not is_file(w)),
     "a class map": Edit(append("classes.yaml", "- sky\n"), ANOTHER_RUN, is_file),
-    "the place of a class map": Edit(move_classes, SAME, is_file),
+    "the place of a class map": Edit(move_classes, SAME, lambda w: is_file(w) and "teacher" not in w.recipe),
     "weights": Edit(lambda w: Path(w.recipe["student"]["weights"]).write_bytes(b"x"), ANOTHER_RUN,
                     lambda w: isinstance(w.recipe["student"]["weights"], str)),
     "the place of weights": Edit(move_weights, SAME, lambda w: "teacher" not in w.recipe),
