@@ -80,7 +80,7 @@ def check_dataset(use: Use, dataset: SegmentationDataset) -> None:
         mistakes.append(f"class_names must be a tuple of names, got {names!r:.80}")
     elif not 2 <= len(names) <= MAX_CLASSES:
         mistakes.append(f"{len(names)} classes; give 2 to {MAX_CLASSES}, the background included")
-    if len(colors) != len(names) or not all(len(color) == 3 for color in colors):
+    elif len(colors) != len(names) or not all(len(color) == 3 for color in colors):
         mistakes.append(f"colors must be {len(names)} colours (r, g, b), one for each class, got {colors!r:.80}")
     if not isinstance(channels, int) or channels < 1:
         mistakes.append(f"in_channels must be an integer, 1 or above, got {channels!r:.80}")

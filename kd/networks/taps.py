@@ -57,6 +57,11 @@ class Taps:
             output: SegmentationOutput = self.run(images)
         finally:
             self._seen = None  # the maps must not outlive the step that made them
+        if not hasattr(output, "logits"):
+            raise ValueError(
+                f"forward returned a {type(output).__name__}; return kd.types.SegmentationOutput(logits, features, "
+                "aux), or give the network to teachers.Wrapped as its argument `network`"
+            )
         at: dict[str, Maps] = {}
         for term, address in self.addresses.items():
             maps = tuple(_read(single, output, seen) for single in as_tuple(address))

@@ -1,8 +1,6 @@
 """The datasets of a recipe and what their labels hold: built and surveyed once for all runs of a command."""
 
-from collections.abc import Sequence
 from contextlib import suppress
-from typing import overload
 
 from kd import distributed
 from kd.components import Maker, is_ours
@@ -118,29 +116,6 @@ class Data:
                 if not recipe.distill:
                     fix += ", or give a teacher: the score is then the agreement with it"
             raise DataError(f"val: no pixel is labelled, so nothing can be scored; {fix}")
-
-
-class LabelCounts(Sequence[int]):
-    """Pixels of each class in the training labels, counted when a loss first reads one: most losses never do.
-
-    Args:
-        data: the splits.
-        labels: the classes.
-    """
-
-    def __init__(self, data: Data, labels: Sequence[int]) -> None:
-        self._data, self._labels = data, labels
-
-    def __len__(self) -> int:
-        return len(self._labels)
-
-    @overload
-    def __getitem__(self, index: int) -> int: ...
-    @overload
-    def __getitem__(self, index: slice) -> tuple[int, ...]: ...
-    def __getitem__(self, index: int | slice) -> int | tuple[int, ...]:
-        counts = self._data.survey("train").weighing
-        return tuple(counts[label] for label in self._labels)[index]
 
 
 def agrees(recipe: Recipe) -> bool:

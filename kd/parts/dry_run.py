@@ -4,7 +4,7 @@ import copy
 import inspect
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from kd.parts.gradients import gradients, reached
 from kd.parts.meeting import meet
 from kd.parts.networks import freeze
 from kd.parts.optimizer import phase_ends
-from kd.parts.roles import frozen_path, restored
+from kd.parts.roles import adapt, frozen_path, restored
 from kd.parts.trial import refused_by_training
 from kd.recipe import Recipe, Use, teachers
 from kd.scoring import check_metrics
@@ -118,7 +118,18 @@ def _outputs(parts: Parts, batch: Batch) -> tuple[Tapped, Tapped | None]:
     try:
         return parts.student(batch.images), teacher
     except (Exception, SystemExit) as error:  # noqa: BLE001  # a bug of ours is raised as it is
-        raise refused_by(parts.recipe.student.network, error) from None
+        raise refused_by(_failing(parts, batch), error) from None
+
+
+def _failing(parts: Parts, batch: Batch) -> Use:
+    """The part of the student that fails on a batch: the network, or an adapter after it."""
+    failing = parts.recipe.student.network
+    with suppress(Exception, SystemExit):  # the caller reports it
+        maps = parts.student.taps(batch.images)[1]
+        for name, adapter in parts.student.adapters.items():
+            failing = parts.recipe.distill[name].adapter or failing
+            adapt(adapter, maps[name])
+    return failing
 
 
 def _idle_phases(parts: Parts, name: str, parameters: Sequence[str]) -> list[str]:

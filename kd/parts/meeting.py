@@ -180,7 +180,7 @@ def _tried(
         height, width = images.shape[2:]
         raise RecipeError(
             f"{_place(parts, side)} fails on {_count(len(images))} of {key.rpartition('.')[2]} [{height}, {width}] in "
-            f"{'training' if training else 'evaluation'}: {raised(error)}; {fix or f'give {key} a size that it takes'}"
+            f"{'training' if training else 'evaluation'}: {raised(error)}{f'; {fix}' if fix else ''}"
         ) from None
 
 

@@ -103,7 +103,7 @@ class Student(nn.Module):
 
     def forward(self, images: Float[Tensor, "N C H W"]) -> Tapped:
         tapped = _tapped(*self.taps(images))
-        adapted = {term: _adapt(adapter, tapped.at[term]) for term, adapter in self.adapters.items()}
+        adapted = {term: adapt(adapter, tapped.at[term]) for term, adapter in self.adapters.items()}
         return tapped._replace(at=tapped.at | adapted)
 
 
@@ -117,7 +117,8 @@ def _tapped(output: SegmentationOutput, at: dict[str, Maps]) -> Tapped:
     return Tapped(as_classes(output.logits), {name: as_classes(logits) for name, logits in output.aux.items()}, at)
 
 
-def _adapt(adapter: nn.Module, maps: Maps) -> Maps:
+def adapt(adapter: nn.Module, maps: Maps) -> Maps:
+    """A term's maps behind its adapter, or behind its list of adapters, one for each map."""
     if isinstance(adapter, nn.ModuleList):
         return tuple(module(single) for module, single in zip(adapter, as_tuple(maps), strict=True))
     adapted: Tensor = adapter(maps)

@@ -7,13 +7,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from kd.components import Maker, refused_by
+from kd.components import Maker, is_ours, refused_by
 from kd.errors import RecipeError, TapError
+from kd.losses.supervised.class_weights import METHODS
 from kd.networks.taps import Address
-from kd.parts.data import Data, LabelCounts
+from kd.parts.data import Data
 from kd.parts.objective import Term
 from kd.parts.roles import Student, Teacher
 from kd.recipe import Recipe, TermConfig, Use
+from kd.recipe.schema import components
 from kd.schedules import ScoreDriven
 from kd.types import Batch, Maps, as_tuple, traits
 
@@ -116,7 +118,7 @@ def make_loss(maker: Maker, use: Use, data: Data, channels: Any = None, known: t
     Args:
         maker: of the recipe.
         use: the loss.
-        data: its training labels are counted if the loss takes `label_counts`.
+        data: its training labels are counted if the loss reads `label_counts`.
         channels: of the teacher's map, or of its maps.
         known: the classes that the loss compares; () for all.
     """
@@ -124,9 +126,17 @@ def make_loss(maker: Maker, use: Use, data: Data, channels: Any = None, known: t
     facts: dict[str, Callable[[], Any]] = {
         "num_classes": lambda: len(labels),
         "channels": lambda: len(known) or channels,
-        "label_counts": lambda: LabelCounts(data, labels),
     }
+    if _weighs(use):  # counting takes time
+        facts["label_counts"] = lambda: tuple(data.survey("train").weighing[label] for label in labels)
     return maker.build(use, facts=facts)
+
+
+def _weighs(use: Use) -> bool:
+    """Whether a loss may read label counts: it names a method that computes class weights, or is not of kd."""
+    return not is_ours(use) or any(
+        value in METHODS for part in (use, *components(use.args)) for value in map(str, part.args.values())
+    )
 
 
 def _known(term: TermConfig, teacher: nn.Module, name: str) -> tuple[int, ...]:

@@ -12,6 +12,8 @@ from kd.parts.assemble import Parts
 from kd.parts.optimizer import make_optimizer
 from kd.recipe import Use
 
+CALLED = 10_000  # steps of a schedule
+
 
 def refused_by_training(parts: Parts) -> list[str]:
     """The mistakes in the components that are built when training begins; the parameters may change."""
@@ -50,8 +52,8 @@ def _step(parts: Parts) -> None:
 
 
 def _call(use: Use, factor: Callable[[int], float], steps: int) -> None:
-    """Call a schedule at some of its steps; it must return a finite number, 0 or above."""
-    for step in sorted({0, min(1, steps - 1), steps // 2, steps - 1}):
+    """Call a schedule at all its steps, or at `CALLED` of them; it must return a finite number, 0 or above."""
+    for step in range(steps) if steps <= CALLED else [number * (steps - 1) // (CALLED - 1) for number in range(CALLED)]:
         try:
             value = factor(step)
             fits = 0 <= value < math.inf

@@ -62,6 +62,23 @@ def downhill(steps):
     return lambda step: 1 - 2 * step / steps
 
 
+def forgetful(steps):
+    return lambda step: 1.0 if step != 5 else None
+
+
+class BadAdapter(nn.Module):
+    def __init__(self, in_channels, out_channels):
+        super().__init__()
+
+    def forward(self, maps):
+        return maps.undefined
+
+
+class Bare(Net):
+    def forward(self, images):
+        return self.head(self.conv(images))
+
+
 def stumbling(steps):
     return lambda step: 1 / (steps - 1 - step)
 
@@ -172,9 +189,29 @@ def test_what_a_users_code_raises_is_one_line_with_its_file_and_line(path, overr
     assert line.endswith(line_of(path, place))
 
 
+def test_an_adapter_that_raises_is_named(path):
+    (line,) = mistakes(path, "distill.hint.adapter.use=nets.py:BadAdapter")
+    assert ": distill.hint.adapter: nets.py:BadAdapter raised AttributeError: " in line
+    assert line.endswith(line_of(path, "return maps.undefined"))
+
+
+def test_a_network_that_returns_a_tensor_gets_the_two_ways_on(path):
+    (line,) = mistakes(path, *ALONE, "student={use: 'nets.py:Bare'}")
+    assert ": student: nets.py:Bare: forward returned a Tensor; return kd.types.SegmentationOutput(" in line
+    assert ", or give the network to teachers.Wrapped as its argument `network`" in line
+    bare = "{use: 'nets.py:Bare', args: {num_classes: 2}}"
+    wrapped = f"student={{use: teachers.Wrapped, args: {{network: {bare}}}}}"
+    open_parts(read(path, *ALONE, wrapped), runs=path.parent, trained=False)
+
+
+def test_a_schedule_is_called_at_every_step(path):
+    (line,) = mistakes(path, *ALONE, "schedule={use: 'nets.py:forgetful'}")
+    assert "nets.py:forgetful raised TypeError: '<=' not supported between" in line
+
+
 def test_a_schedule_below_zero_is_refused(path):
     (line,) = mistakes(path, *ALONE, "schedule={use: 'nets.py:downhill'}")
-    assert line.endswith("nets.py:downhill returns -0.75 at step 7 of 8; a factor is finite, 0 or above")
+    assert line.endswith("nets.py:downhill returns -0.25 at step 5 of 8; a factor is finite, 0 or above")
 
 
 def test_a_dataset_without_colours_is_a_mistake_of_the_recipe_with_the_line_of_its_class(path):
