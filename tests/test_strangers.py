@@ -102,3 +102,13 @@ def test_what_pythonpath_names_stays_on_the_import_path(tmp_path: Path) -> None:
     for named, kept in ((f"{ROOT}{os.pathsep}{tmp_path}", "True"), (f"{ROOT}{os.pathsep}", "False")):
         shown = call(tmp_path, show, str(tmp_path), command=[sys.executable, "-c"], PYTHONPATH=named)
         assert shown == f"{kept}\n"
+
+
+def test_no_child_process_looks_in_the_folder(folder: Path) -> None:
+    """A spawned process starts as `python -c`, which would look there first."""
+    spawn = "multiprocessing.get_context('spawn').Process(target=print, args=('spawned',), daemon=True)"
+    code = (
+        "import sys; sys.path.pop(0); import multiprocessing, contextlib; from kd.__main__ import main\n"
+        f"with contextlib.suppress(SystemExit): main()\nchild = {spawn}; child.start(); child.join()"
+    )
+    assert "spawned" in call(folder, code, "--version", command=[sys.executable, "-c"])
