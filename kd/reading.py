@@ -56,13 +56,13 @@ def read_bytes(
     check_file(path, what, error, inside=inside)
     try:
         with open(os.open(path, _FLAGS), "rb") as file:
-            size = os.fstat(file.fileno()).st_size or MAX_TEXT  # a file of /proc has no size
-            content = file.read(min(size, limit + 1)) if size <= max(limit, MAX_TEXT) else None
+            size = os.fstat(file.fileno()).st_size  # of files of /proc, such as this process's environment, 0
+            content = file.read(size) if size <= limit else None
     except OSError as problem:
         raise error(_unreadable(path, problem)) from None
     except MemoryError:
         raise error(f"{path}: cannot be read ({size:,} bytes do not fit into the memory)") from None
-    if content is None or len(content) > limit:
+    if content is None:
         raise error(f"{path}: larger than {limit:,} bytes, the limit for {what}")
     return content
 

@@ -24,7 +24,11 @@ def test_text_is_read_with_and_without_a_byte_order_mark(tmp_path: Path) -> None
     file.write_bytes(b"\xef\xbb\xbfsky\r\nroad\rcar\n")
     assert read_text(file, "a list", DataError) == "sky\nroad\ncar\n"
     assert read_bytes(file, "a list", DataError) == b"\xef\xbb\xbfsky\r\nroad\rcar\n"
-    assert read_text(Path("/proc/self/stat"), "a list", DataError).startswith(str(os.getpid()))  # its size is 0
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="no /proc")
+def test_the_environment_is_not_read_as_a_file() -> None:
+    assert read_bytes(Path("/proc/self/environ"), "a list", DataError) == b""
 
 
 def test_what_is_no_regular_file_is_refused_unopened(tmp_path: Path) -> None:

@@ -67,8 +67,11 @@ def read_weights(source: str, key: str | None) -> Weights:
         raise ValueError(f"no file {path}; give imagenet, a torchvision name, a run directory or a file")
     if path.suffix not in FORMATS:
         raise ValueError(f"{path}: '{path.suffix}' files cannot be read; use {', '.join(FORMATS)}")
-    with path.open("rb") as file:
-        start = file.read(512)
+    try:
+        with path.open("rb") as file:
+            start = file.read(min(512, path.stat().st_size))  # 0 of files of /proc, which may block
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror})") from None
     is_safetensors = start[5:9] == b"\0\0\0{"  # the length of the header, in eight bytes, and the header
     if not is_safetensors and (what := _other(start)):
         raise ValueError(f"{path} is {what}")

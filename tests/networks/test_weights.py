@@ -438,3 +438,10 @@ def test_a_mapping_that_holds_itself_ends(tmp_path):
 def test_class_names_that_are_nested_without_end_are_no_names(tmp_path):
     save_file({"w": torch.zeros(2)}, tmp_path / "a.safetensors", metadata={"classes": "[" * 100_000})
     assert read_weights(str(tmp_path / "a.safetensors"), None).classes is None
+
+
+@pytest.mark.skipif(not pathlib.Path("/proc/self/environ").exists(), reason="no /proc")
+def test_a_link_to_a_file_of_the_system_is_empty(tmp_path):
+    (tmp_path / "a.pt").symlink_to("/proc/self/environ")
+    with pytest.raises(ValueError, match=r"a\.pt is empty"):
+        read_weights(str(tmp_path / "a.pt"), None)
