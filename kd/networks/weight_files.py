@@ -144,7 +144,9 @@ def download(name: str) -> dict[str, Tensor]:
     cached = Path(torch.hub.get_dir(), "checkpoints", Path(weights.url).name)
     try:
         state: dict[str, Tensor] = weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
-    except Exception as error:  # noqa: BLE001  # no network, no space or a damaged file: the fix is the same
+    except Exception as error:  # noqa: BLE001  # no network, no space or a damaged file
+        if cached.is_file():
+            raise ValueError(f"{name}: {cached} is damaged; delete it, and it is downloaded again") from None
         raise ValueError(
             f"{name} could not be downloaded ({_first_line(error)}); download {weights.url} and save it as {cached}"
         ) from None

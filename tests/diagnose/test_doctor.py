@@ -203,8 +203,8 @@ def test_at_most_one_random_head_of_a_hundred_gets_advice(kind):
 def test_random_heads_that_hide_how_they_were_drawn_get_no_order_of_classes(kind, monkeypatch):
     """Without the look at the weights, the evidence alone: orders at the stated form are not found by chance."""
     monkeypatch.setattr("kd.parts.examine.sign_of_no_training", lambda network, classes: "")
-    found = [advice for advice in alarms(kind, range(100)) if " · as stated, classes " in advice]
-    assert len(found) <= 1
+    found = [advice for advice in alarms(kind, range(40)) if " · as stated, classes " in advice]
+    assert not found
 
 
 def test_weights_that_are_known_to_be_drawn_come_first(learned):

@@ -400,6 +400,13 @@ def test_a_failed_download_reports_the_fix(hub: Path) -> None:
     )
 
 
+def test_a_damaged_download_is_named(hub: Path) -> None:
+    file = hub / "resnet18-f37072fd.pth"
+    file.write_bytes(b"\x80\x02not a pickle")
+    name = "ResNet18_Weights.IMAGENET1K_V1"
+    refuses(name, f"{name}: {file} is damaged; delete it, and it is downloaded again")
+
+
 def test_unknown_names() -> None:
     refuses(
         "FCN_ResNet50_Weights.COCO_V1",
