@@ -62,3 +62,17 @@ def test_another_version_at_resume_is_reported(tmp_path):
     _, lines = run(recipe, tmp_path / "runs")
     now = versions()["torch"]
     assert f"  torch was 1.0 and is now {now}: perhaps not bit-identical to an uninterrupted run" in lines
+
+
+def test_another_commit_at_resume_is_a_line_and_no_difference_of_inputs(tmp_path):
+    recipe = recipe_of(tmp_path)
+    (run_dir,), _ = run(recipe, tmp_path / "runs")
+    for name in ("result.json", "manifest.json"):
+        (run_dir / name).unlink()
+    file = run_dir / "environment.json"
+    environment = json.loads(file.read_text())
+    now = environment["git"]["kd"]
+    environment["git"]["kd"] = "0" * 40
+    file.write_text(json.dumps(environment))
+    _, lines = run(recipe, tmp_path / "runs")
+    assert f"  the commit of kd was {'0' * 40} and is now {now or 'none'}" in lines
