@@ -100,7 +100,7 @@ class Data:
             if not recipe.distill:
                 raise DataError(
                     "train: no pixel is labelled, so there is nothing to learn from; label some images, or "
-                    "give a teacher with a term that has pixels: all"
+                    "give a teacher with a term that has pixels: all (a baseline has none)"
                 )
             if all(term.pixels == "valid" for term in recipe.distill.values()):
                 first = next(iter(recipe.distill))

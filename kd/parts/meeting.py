@@ -122,7 +122,7 @@ def _evaluate(parts: Parts) -> None:
         for side, module in networks.items():
             logits = _scored(parts, side, module, batch.images, how)
             metrics_meet = side == "student" and images == 1
-            if metrics_meet and (mistakes := check_metrics(recipe, batch.labels[0], logits[0])):
+            if metrics_meet and (mistakes := check_metrics(recipe, batch.labels[0].to(logits.device), logits[0])):
                 raise RecipeError(mistakes)
 
 

@@ -246,3 +246,11 @@ def test_a_network_that_takes_no_small_image_is_checked_at_its_own_size(path):
     open_parts(read(path, *ALONE, student, "data.size=[72, 72]"), runs=path.parent, trained=False)
     open_parts(read(path, student, "data.size=[72, 72]"), runs=path.parent, trained=False)
     assert "AssertionError" in mistakes(path, *ALONE, student, "data.size=[64, 64]")[0]
+
+
+@pytest.mark.gpu
+def test_networks_losses_and_metrics_meet_on_the_gpu(path):
+    metrics = "evaluate.metrics=[{use: kd.metrics.BoundaryIoU}]"
+    open_parts(read(path, "device=cuda", metrics), runs=path.parent, trained=False)
+    (line,) = mistakes(path, *ALONE, "device=cuda", "student={use: 'nets.py:Halves'}", "data.size=[36, 32]")
+    assert line.endswith("set data.size: [32, 32], which it takes")
