@@ -55,7 +55,7 @@ class Confusion:
 
     def count(self, labels: "Tensor", predictions: "Tensor") -> None:
         """Add one image, given its predicted classes (H, W)."""
-        matrix: Counts = confusion_matrix(labels, predictions, len(self._confusion)).cpu().numpy()
+        matrix: Counts = confusion_matrix(labels, predictions, len(self._confusion)).cpu().numpy()  # waits
         self._confusion += matrix
         self.images.append(np.stack((matrix.diagonal(), matrix.sum(0), matrix.sum(1)), axis=1))
 

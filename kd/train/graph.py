@@ -64,7 +64,7 @@ class StepGraph:
             self._forget()
             self._entries = run.phases.entries
         micros = [Micro(batch, _taught(run, batch)) for batch in batches]
-        if self._replay is None and self._steps >= WARM_UP:
+        if self._replay is None and self._steps >= WARM_UP and not run.update.waited:
             self._capture(self.recorder, run, micros)
         values = _tensors(micros)
         if self._replay is None or [value.shape for value in values] != [held.shape for held in self._held]:
@@ -94,7 +94,8 @@ class StepGraph:
             self.recorder = None
             reason = " ".join(str(error).split())[:160]
             warnings.warn(
-                f"train.graph: {suspect(error, run)} cannot be captured: {reason}; the steps run without a graph",
+                f"train.graph: {suspect(error, run)} cannot be captured: {reason}; the steps run without a graph "
+                "(docs/graphs.md shows what to write instead)",
                 stacklevel=2,
             )
 

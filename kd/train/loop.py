@@ -36,7 +36,7 @@ def train(run: TrainState, watch: Watch | None = None) -> None:
         is_best = False
         if evaluations.pending and signal is None:
             try:
-                is_best = evaluations.evaluate(run)
+                is_best = evaluations.evaluate(run)  # waits for the device, as a save does
                 watch.reports.restart(run.step)
             except StoppedError as stopped:  # the evaluation is repeated when the run resumes
                 signal = stopped.signal

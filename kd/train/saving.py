@@ -36,7 +36,7 @@ def save(run: TrainState, watch: Watch, *, best: bool, needed: bool) -> None:
     if checkpoints is None:
         return
     state = state_of(run, watch)
-    with_nan = [name for name in ("student", "optimizer", "ema") if _has_nan(state[name])]
+    with_nan = [name for name in ("student", "optimizer", "ema") if _has_nan(state[name])]  # waits for the device
     if with_nan:
         raise DivergedError(
             f"step {run.step}: NaN in the {' and the '.join(with_nan)}, not saved; "

@@ -24,6 +24,9 @@ class Update:
         ema: the moving average of the student's network, if there is one.
         on_device: decide on the device.
         undo_buffers: restore the student's buffers too: BatchNorm's statistics and the losses' queues.
+
+    Attributes:
+        waited: whether the last update was decided by the processor.
     """
 
     def __init__(
@@ -31,6 +34,7 @@ class Update:
     ) -> None:
         self._optimizer, self._ema = optimizer, ema
         self.on_device, self._undo_buffers = on_device, undo_buffers
+        self.waited = True
         self._updated: set[int] = set()  # ids of the parameters with optimizer state
         self._averaged = ema is None
         self._decision = torch.zeros((), dtype=torch.bool)
@@ -57,7 +61,8 @@ class Update:
         trained = [p for group in self._optimizer.param_groups for p in group["params"] if p.grad is not None]
         now = dict(student.named_buffers()) if buffers else {}
         names = [name for name, value in buffers.items() if now[name].shape == value.shape]  # a queue may have grown
-        if self.on_device and self._averaged and self._updated.issuperset(map(id, trained)):
+        self.waited = not (self.on_device and self._averaged and self._updated.issuperset(map(id, trained)))
+        if not self.waited:
             state = [] if self._ema is None else _tensors(self._ema)
             fused = all(group.get("fused") for group in self._optimizer.param_groups)
             if not fused:

@@ -225,6 +225,18 @@ def test_a_planted_read_is_counted():
     assert waits.counts["item"] == 2
 
 
+def test_nothing_is_captured_while_no_update_has_been_made():
+    """The first steps are not finite, so that the optimizer has no state yet."""
+    white = batch()._replace(images=torch.full_like(batch().images, 255))
+    run = on_device(toy_run(iter([white] * 5 + [batch()] * 5), steps=10), skip=True)
+    run.student.network.conv.register_forward_pre_hook(white_is_infinite)
+    recorder = FakeRecorder()
+    with pytest.warns(UserWarning, match="skipped"):
+        trained(run, recorder, guard=Guard("skip", 10))
+    assert recorder.captures == 1
+    assert recorder.replays == 10 - 5 - 2  # one update by the processor's decision, one by the device's
+
+
 @pytest.mark.parametrize("graph", [False, True], ids=["as it is", "replayed"])
 @pytest.mark.parametrize("bad", [1, 7])
 def test_a_skipped_step_on_the_device_leaves_no_trace(graph, bad):
