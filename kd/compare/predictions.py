@@ -14,7 +14,8 @@ from kd.components import Maker
 from kd.data.dataset import read, resize_image
 from kd.errors import DataError, RecipeError, StorageError
 from kd.machine import Precision, choose
-from kd.networks.weights import load_into
+from kd.parts.loading import Notes
+from kd.parts.networks import component_teacher
 from kd.parts.trained import load_network
 from kd.pictures import RGB, as_rgb
 from kd.reading import read_text
@@ -149,11 +150,12 @@ def _network(comparison: Comparison, entry: Entry, recipe: Recipe, dataset: Segm
     if entry.run_dirs:
         return load_network(entry.run_dirs[0], trust=comparison.trust)
     use = recipe.teacher.network if recipe.teacher else None
-    if use is None or use.use != entry.network or recipe.teacher is None or recipe.teacher.weights is None:
+    if use is None or use.use != entry.network:
         raise StorageError("it has no run directory")
-    network = Maker(recipe).network(use, len(dataset.class_names), dataset.in_channels)
-    weights = recipe.teacher.weights
-    load_into(network, weights if isinstance(weights, str) else weights.options(), role="teacher")
+    notes = Notes()
+    network = component_teacher(recipe, Maker(recipe), use, dataset, notes)
+    if notes.drawn:
+        raise StorageError("it has no run directory, and its weights were drawn at random")
     return network.eval()
 
 

@@ -139,17 +139,34 @@ def teacher_network(
     if recipe.teacher.ema is not None:
         assert ema is not None
         return ema.module, None
-    if use is None:
-        network, where, run_dir, names = _of_run(recipe, runs, trained)
-    else:
-        network, names = _of_component(recipe, maker, use, data, notes)
-        where, run_dir = use.at(), None
+    if use is not None:
+        return component_teacher(recipe, maker, use, data, notes), None
+    network, where, run_dir, names = _of_run(recipe, runs, trained)
+    _fit(recipe, network, names, where, data, notes)
+    return network, run_dir
+
+
+def component_teacher(recipe: Recipe, maker: Maker, use: Use, data: SegmentationDataset, notes: Notes) -> nn.Module:
+    """The teacher that a recipe names by `use`, with its weights; it returns logits of the data's classes.
+
+    Raises:
+        RecipeError: the network does not exist, is not loaded whole, or is not made for these data.
+    """
+    network, names = _of_component(recipe, maker, use, data, notes)
+    _fit(recipe, network, names, use.at(), data, notes)
+    return network
+
+
+def _fit(
+    recipe: Recipe, network: nn.Module, names: Sequence[str], where: str, data: SegmentationDataset, notes: Notes
+) -> None:
+    """Make a teacher return logits in the order of the data's classes, or refuse it."""
+    assert recipe.teacher is not None
     _check_teacher_fits(recipe, network, where, data)
     order = class_order(names, data.class_names, where) if names else ()
     if order:
         notes.append(f"teacher: its classes are in another order ({', '.join(names)}); they are mapped by name")
     Meaning(order, recipe.teacher.outputs == "probabilities").give(network)
-    return network, run_dir
 
 
 def _of_component(
