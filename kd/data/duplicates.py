@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from kd.data.dataset import image_files
-from kd.data.decode import opened
+from kd.data.decode import SUFFIXES, opened
 from kd.errors import DataError
 from kd.fingerprint import sha256
 from kd.types import SegmentationDataset
@@ -81,7 +81,8 @@ class _Look(NamedTuple):
 def find_shared(splits: Mapping[str, SegmentationDataset], *, seconds: float = SECONDS) -> tuple[list[Shared], str]:
     """The images that splits share, and a line if the time did not suffice for all.
 
-    Datasets that do not list the files of their images are left out.
+    Datasets that do not list the files of their images are left out; files of other kinds, such as arrays, are
+    compared by content only.
 
     Args:
         splits: by name, "train" first.
@@ -94,7 +95,8 @@ def find_shared(splits: Mapping[str, SegmentationDataset], *, seconds: float = S
     if len(files) < 2:
         return [], ""
     deadline = time.monotonic() + seconds
-    looks = {split: _look(paths, deadline) for split, paths in reversed(files.items())}  # the small splits first
+    pictures = {split: paths if all(map(_is_picture, paths)) else [] for split, paths in files.items()}
+    looks = {split: _look(paths, deadline) for split, paths in reversed(pictures.items())}  # the small splits first
     found = []
     for first, second in combinations(files, 2):
         paths, others = files[second], files[first]
@@ -104,9 +106,13 @@ def find_shared(splits: Mapping[str, SegmentationDataset], *, seconds: float = S
         duplicates = [Duplicate(paths[i].name, others[other].name, same) for i, (other, same) in sorted(pairs.items())]
         if duplicates:
             found.append(Shared((first, second), duplicates, len(paths)))
-    read, total = sum(look.read for look in looks.values()), sum(map(len, files.values()))
+    read, total = sum(look.read for look in looks.values()), sum(map(len, pictures.values()))
     note = f"{read} of {total} images were compared with those of other splits, as many as {seconds:.0f} s allow"
     return found, note if read < total else ""
+
+
+def _is_picture(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES
 
 
 def _same(paths: Sequence[Path], others: Sequence[Path]) -> dict[int, int]:

@@ -136,3 +136,13 @@ def test_a_thousand_photos_take_seconds(splits):
     began = time.perf_counter()
     lines_of(splits)
     assert time.perf_counter() - began < 20  # 5 s on two idle cores
+
+
+def test_files_that_are_no_pictures_are_compared_by_content(folder):
+    for split, numbers in (("train", (0, 1, 2)), ("val", (2, 3))):
+        (folder / split).mkdir()
+        for number in numbers:
+            np.savez(folder / f"{split}/{number}.npz", image=np.full((4, 4), number))
+    assert lines_of(folder) == [
+        "warning: 1 of the 2 val images is a training image too: train 2.npz = val 2.npz; scores on them are too high"
+    ]
