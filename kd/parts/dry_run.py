@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from kd.components import Maker, is_users, refused_by
+from kd.components import Maker, is_ours, is_users, refused_by
 from kd.errors import RecipeError, raised
 from kd.networks.taps import declared_taps
 from kd.parts.assemble import Parts, assemble, example_batch
@@ -74,11 +74,24 @@ def dry_run(parts: Parts) -> list[str]:
     """
     student = parts.student
     with untouched(parts):
-        total, notes = _total(parts)
-        unreached = [name for name, gradient in gradients(total, student).items() if gradient is None]
+        try:
+            total, notes = _total(parts)
+            unreached = [name for name, gradient in gradients(total, student).items() if gradient is None]
+        except (Exception, SystemExit) as error:  # noqa: BLE001  # a bug of ours is raised as it is
+            raise _undifferentiable(parts, error) from None
     for name in unreached:
         student.get_parameter(name).requires_grad_(False)
     return [*notes, *([f"no loss reaches {', '.join(unreached)}: frozen"] if unreached else [])]
+
+
+def _undifferentiable(parts: Parts, error: BaseException) -> BaseException:
+    """What to raise for an error of the backward pass: of the user's losses and network, the first one is named."""
+    recipe = parts.recipe
+    uses = [*(term.loss for term in recipe.distill.values()), recipe.supervised.loss, recipe.student.network]
+    users = [use for use in uses if not is_ours(use) and is_users(use, error)]
+    if not users:
+        return error
+    return RecipeError(f"{users[0].where()}: {users[0].use}: its gradient cannot be computed: {raised(error)}")
 
 
 def _total(parts: Parts) -> tuple[Tensor, list[str]]:

@@ -66,6 +66,31 @@ def forgetful(steps):
     return lambda step: 1.0 if step != 5 else None
 
 
+class Overwrites(nn.Module):
+    def forward(self, logits, labels):
+        powers = logits.exp()
+        total = powers.mean()
+        powers.mul_(2)
+        return total
+
+
+class Unlearned(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, maps):
+        return maps.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient.nothing
+
+
+class Unteachable(nn.Module):
+    compares = "either"
+
+    def forward(self, student, teacher, labels):
+        return Unlearned.apply(student).mean()
+
+
 class BadAdapter(nn.Module):
     def __init__(self, in_channels, out_channels):
         super().__init__()
@@ -187,6 +212,23 @@ def test_what_a_users_code_raises_is_one_line_with_its_file_and_line(path, overr
     (line,) = mistakes(path, *ALONE, override, *size)
     assert message in line
     assert line.endswith(line_of(path, place))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "loss", "message"),
+    [
+        (
+            [*ALONE, "supervised={use: 'nets.py:Overwrites'}"],
+            "supervised: nets.py:Overwrites",
+            "modified by an inplace",
+        ),
+        (["distill.kl.loss={use: 'nets.py:Unteachable'}"], "distill.kl.loss: nets.py:Unteachable", "AttributeError: "),
+    ],
+)
+def test_a_loss_whose_gradient_fails_is_named(path, overrides, loss, message):
+    (line,) = mistakes(path, *overrides)
+    assert f": {loss}: its gradient cannot be computed: " in line
+    assert message in line
 
 
 def test_an_adapter_that_raises_is_named(path):
