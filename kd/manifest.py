@@ -89,6 +89,14 @@ def read_manifest(run_dir: Path) -> Manifest | None:
     return manifest
 
 
+def has_file(run_dir: Path, name: str) -> bool:
+    """Whether a run has a file, or its manifest lists it; reading one that is missing is then an error."""
+    if os.path.lexists(run_dir / name):
+        return True
+    manifest = read_manifest(run_dir)
+    return manifest is not None and name in manifest.files
+
+
 def read_verified(run_dir: Path, name: str) -> bytes:
     """Read a file of a run, and compare it with the run's manifest in the same pass.
 

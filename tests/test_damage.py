@@ -179,13 +179,12 @@ def test_damage_to_unfinished_runs_is_noticed_or_harmless(tree, tmp_path, count)
     """Noticed: an error, or the right weights and result with a line; harmless: the right ones."""
     torch.set_printoptions(profile="full")
     draw, silent = random.Random(1), []
-    right = {}
+    right, student = {}, next((tree / "cut").glob("student-*"))
     for seed in (0, 1):
         shutil.copytree(tree / "cut", tmp_path / f"right{seed}")
         right[seed], _ = finish(tree, tmp_path / f"right{seed}", seed)
-        whole = next((tree / "runs").glob(f"student-*/seed{seed}"))
+        whole = tree / "runs" / student.name / f"seed{seed}"
         assert repr(kd.load_student(whole, trust=True).state_dict()) in right[seed]
-    student = next((tree / "cut").glob("student-*"))
     names = sorted({path.relative_to(student / "seed0") for path in (student / "seed0").rglob("*") if path.is_file()})
     for index in range(count):
         runs = tmp_path / "damaged"

@@ -117,16 +117,16 @@ def _is_picture(path: Path) -> bool:
 
 def _same(paths: Sequence[Path], others: Sequence[Path]) -> dict[int, int]:
     """Index -> index of another file with the same content; only files of equal size are read."""
-    by_size: dict[int, list[int]] = {}
+    sizes, other_sizes = ({path.stat().st_size for path in files} for files in (paths, others))
+    known: dict[str, int] = {}  # SHA-256 -> the first of `others`
     for index, path in enumerate(others):
-        by_size.setdefault(path.stat().st_size, []).append(index)
-    pairs = {}
-    for index, path in enumerate(paths):
-        for other in by_size.get(path.stat().st_size, ()):
-            if sha256(path) == sha256(others[other]):
-                pairs[index] = other
-                break
-    return pairs
+        if path.stat().st_size in sizes:
+            known.setdefault(sha256(path), index)
+    return {
+        index: known[digest]
+        for index, path in enumerate(paths)
+        if path.stat().st_size in other_sizes and (digest := sha256(path)) in known
+    }
 
 
 def _look(paths: Sequence[Path], deadline: float) -> _Look:

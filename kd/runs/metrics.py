@@ -7,7 +7,7 @@ from typing import Any
 
 from kd.checked import checked
 from kd.errors import StorageError
-from kd.manifest import METRICS, read_verified
+from kd.manifest import METRICS, has_file, read_verified
 
 _Line = dict[str, int | float]  # NaN too: the mIoU of images without labels
 
@@ -30,9 +30,9 @@ def latest(run_dir: Path) -> tuple[int, float | None]:
 
 
 def _lines(run_dir: Path) -> list[bytes]:
-    if not (run_dir / METRICS).exists():
-        return []
     try:
+        if not has_file(run_dir, METRICS):
+            return []
         return read_verified(run_dir, METRICS).split(b"\n")[:-1]
     except StorageError as error:
         warnings.warn(f"{error}; its curves are left out", stacklevel=3)

@@ -26,6 +26,7 @@ from kd.manifest import (
     Sha256,
     again,
     check_owner,
+    has_file,
     manifest_of,
     read_manifest,
     read_verified,
@@ -266,8 +267,8 @@ def read_counts(run_dir: Path, name: str = COUNTS) -> dict[str, ImageCounts]:
     Raises:
         StorageError: the file is damaged.
     """
-    file, manifest = run_dir / name, read_manifest(run_dir)
-    if not file.is_file() and (manifest is None or name not in manifest.files):
+    file = run_dir / name
+    if not has_file(run_dir, name):
         return {}
     data = read_verified(run_dir, name)
     try:

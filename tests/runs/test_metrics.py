@@ -1,6 +1,7 @@
 """The curves of a run."""
 
 import pytest
+from manifests import list_anew
 
 from kd.runs import latest, read_metrics
 
@@ -36,3 +37,12 @@ def test_the_latest_numbers_are_found_from_the_end(tmp_path):
 def test_an_undefined_score_is_kept(tmp_path):
     (tmp_path / "metrics.jsonl").write_text('{"step": 4, "val/miou": NaN}\n')
     assert str(read_metrics(tmp_path)) == "[{'step': 4, 'val/miou': nan}]"
+
+
+def test_missing_curves_of_a_finished_run_are_named(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text('{"step": 4, "lr": 1}\n')
+    (tmp_path / "result.json").write_text('{"id": "0123abcd", "seed": 0}')
+    list_anew(tmp_path)
+    (tmp_path / "metrics.jsonl").unlink()
+    with pytest.warns(UserWarning, match=r"metrics\.jsonl: missing; mv .*; its curves are left out"):
+        assert read_metrics(tmp_path) == []
