@@ -15,6 +15,7 @@ from tiny import cut_at, equal, read, run, weights
 
 import kd
 import kd.train.inputs
+from kd.cli import main
 from kd.compare import compare, list_runs
 from kd.compare.tables import to_json, warnings
 from kd.errors import DataError, InputsError, RecipeError, StorageError
@@ -109,6 +110,21 @@ def test_corrected_labels_are_another_run_or_a_marked_one(finished):
     assert again == run_dir
     assert read_result(run_dir).marks == ()
     assert len(list(run_dir.parent.glob("seed0-before-*"))) == 1
+
+
+def test_both_ways_work_as_they_are_printed(finished, capsys):
+    correct(Path("farm/masks/0.png"))
+    assert main(["run", "r.yaml", "--trust"]) == 2
+    printed = capsys.readouterr().err
+    fresh, accept = re.findall(r"kd (run .+? --(?:fresh|accept-inputs)) ", printed)
+    assert (fresh, accept) == ("run r.yaml --trust --fresh", "run r.yaml --trust --accept-inputs")
+    assert main(accept.split()) == 0
+    assert main(["run", "r.yaml", "--trust"]) == 0
+    assert main(["list"]) == 0
+    assert "finished, other inputs" in capsys.readouterr().out
+    assert main(fresh.split()) == 0
+    assert main(["list"]) == 0
+    assert "other inputs" not in capsys.readouterr().out
 
 
 def test_a_stopped_run_resumes_on_other_data_only_with_a_mark(folder):
