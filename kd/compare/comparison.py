@@ -98,7 +98,7 @@ class Entry:
     run_dirs: tuple[Path, ...] = ()  # finished run directories, one a seed; none for a teacher without a run
     seeds: tuple[int, ...] = ()
     seconds: float | None = None  # of training, the mean over seeds
-    images_per_second: float | None = None  # in training, the mean over seeds
+    images_per_second: float | None = None  # evaluations included, the mean over seeds
     peak_memory: int | None = None  # bytes, the highest of all seeds
     select: str = "last"  # which weights were scored: "last" or "best"
     marks: tuple[str, ...] = ()  # on the inputs of its runs: what was accepted, what was not recorded

@@ -106,7 +106,7 @@ def _summary(comparison: Comparison) -> str:
     caption = (
         f"On {comparison.images} {SPLIT} images. vs: points of {comparison.score} above (+) or below (−), computed "
         "before rounding. "
-        f"MB: parameters in float32. train min, images/s: training of one seed.{arrow}"
+        f"MB: parameters in float32. train min, images/s: of one seed, with its evaluations.{arrow}"
     )
     return _table(caption, heads, body)
 
