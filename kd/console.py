@@ -39,7 +39,7 @@ def print_line(line: str = "", *, style: str = "", wrap: bool = False, console: 
         console: where to print; None for standard output.
     """
     if console is None:
-        print(one_line(line))
+        print(one_line(line), flush=True)
         return
     from rich.text import Text
 

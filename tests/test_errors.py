@@ -18,7 +18,7 @@ def test_all_mistakes_at_once_in_the_order_of_the_file(folder: Path) -> None:
         "recipe: kd run r.yaml log.every=0 --trust",
         "r.yaml:22:52: optimizer.args.lr: given twice, first at r.yaml:22:42; remove one",
         "r.yaml:25:3: train.steps: must be at least 1, got -2",
-        "r.yaml:37:1: device: must be 'auto', 'cpu' or 'cuda', got 'x'; known: auto, cpu, cuda",
+        "r.yaml:37:1: device: must be 'auto', 'cpu', 'cuda' or 'mps', got 'x'; known: auto, cpu, cuda, mps",
         "<log.every=0>: log.every: must be at least 1, got 0",
     ]
 

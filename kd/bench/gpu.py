@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from kd.bench.clock import seconds
-from kd.console import make_table, stdout
+from kd.console import make_table, print_text, stdout
 from kd.errors import RecipeError
 from kd.machine import describe, deterministic
 from kd.memory import peak_memory, restart_peak
@@ -74,7 +74,7 @@ def gpu_command(*, camvid: Path | None = None, compiled: bool = False, rounds: i
     if not torch.cuda.is_available():
         raise RecipeError("kd bench: --gpu: torch finds no CUDA device; run it on a machine with one")
     show = _print_json if as_json else _print
-    print(json.dumps({"environment": describe()}) if as_json else describe(), flush=True)
+    print_text(json.dumps({"environment": describe()}) if as_json else describe())
     with tempfile.TemporaryDirectory() as folder, deterministic(False):  # as a run does
         for size, batch_size in SIZES:
             parts = _parts(Path(folder), size, batch_size, "all" if compiled else "off")
@@ -178,7 +178,7 @@ def _with_ratios(times: Mapping[str, float]) -> dict[str, float]:
 
 
 def _print_json(title: str, rows: Mapping[str, float], batch_size: int) -> None:
-    print(json.dumps({title: rows}, ensure_ascii=False), flush=True)
+    print_text(json.dumps({title: rows}))
 
 
 def _print(title: str, rows: Mapping[str, float], batch_size: int) -> None:

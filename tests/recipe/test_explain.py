@@ -52,7 +52,7 @@ MISTAKES = [
     ]),
     ("tensorboard: false", "tensorboard: no", ["r.yaml:36:28: log.tensorboard: must be true or false, got 'no'"]),
     ("device: cpu", "device: gpu", [
-        "r.yaml:37:1: device: must be 'auto', 'cpu' or 'cuda', got 'gpu'; did you mean 'cpu'?"
+        "r.yaml:37:1: device: must be 'auto', 'cpu', 'cuda' or 'mps', got 'gpu'; did you mean 'cpu'?"
     ]),
     ("device: cpu", "devise: cpu", ["r.yaml:37:1: devise: unknown key; did you mean 'device'?"]),
     ("device: cpu", "device: cpu\ndevice: cuda", [

@@ -24,7 +24,8 @@ OVERRIDES = [
     ("train.epochs=!!int 3", "<train.epochs=!!int 3>: tags (!) are not allowed; write plain values"),
     ("student.args.a={b: 1, b: 2}", "<student.args.a={b: 1, b: 2}>: student.args.a.b: given twice, first at "
      "<student.args.a={b: 1, b: 2}>; remove one"),
-    ("device=a\nb", "<device=a\\nb>: device: must be 'auto', 'cpu' or 'cuda', got 'a b'; known: auto, cpu, cuda"),
+    ("device=a\nb", "<device=a\\nb>: device: must be 'auto', 'cpu', 'cuda' or 'mps', got 'a b'; "
+     "known: auto, cpu, cuda, mps"),
     ("optimizer=null", "r.yaml:1:1: needs 'optimizer'"),
 ]  # fmt: skip
 
