@@ -15,6 +15,7 @@ The number is the `exit_status` of the command that the error ends; any other ex
 """
 
 import reprlib
+import shlex
 import signal
 import sysconfig
 import traceback
@@ -209,6 +210,12 @@ def one_line(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def shell_word(text: str) -> str:
+    """`text` as one word of a command line: in quotes where a shell would read it otherwise."""
+    readable = "'" in text and not set(text) & set('"$`\\!')  # in shlex's quotes, an apostrophe takes five characters
+    return f'"{text}"' if readable else shlex.quote(text)
 
 
 def dotted(path: Sequence[str | int]) -> str:

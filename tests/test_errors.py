@@ -1,10 +1,12 @@
 """Many mistakes at once, and the word that was meant."""
 
+import shlex
 from pathlib import Path
 
+import pytest
 from recipe_text import ALONE, TEXT, mistakes
 
-from kd.errors import did_you_mean
+from kd.errors import did_you_mean, shell_word
 
 
 def test_all_mistakes_at_once_in_the_order_of_the_file(folder: Path) -> None:
@@ -34,3 +36,17 @@ def test_did_you_mean() -> None:
     assert did_you_mean("zzz", ["b", "a"]) == "; known: a, b"
     assert did_you_mean("x", []) == ""
     assert did_you_mean("x" * 100_000, ["x" * 60]).startswith("; known: ")
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("a=1", "a=1"),
+        ("a={b: c}", "'a={b: c}'"),
+        ("a={use: 'x.py:Y'}", "\"a={use: 'x.py:Y'}\""),
+        ("it's $HOME", "'it'\"'\"'s $HOME'"),
+    ],
+)
+def test_a_word_reads_back_as_it_was(text: str, word: str) -> None:
+    assert shell_word(text) == word
+    assert shlex.split(word) == [text]

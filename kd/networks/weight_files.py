@@ -2,7 +2,6 @@
 
 import json
 import re
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from itertools import islice
@@ -14,6 +13,7 @@ import torchvision
 from safetensors.torch import load, load_file
 from torch import Tensor
 
+from kd.errors import shell_word
 from kd.manifest import RESULT, WEIGHTS, read_verified
 from kd.networks.torch_files import OtherFileError, unpickle
 from kd.networks.unpickle import Opaque, UnpickleError
@@ -202,7 +202,7 @@ def _conversion(path: Path, place: str, name: str) -> str:
     return (
         f"{path} holds a whole network ({name}), which only its own code can read, and reading it runs what the file "
         f"says; if you trust the file, convert it where that code is installed, and name {path.stem}.safetensors: "
-        f"python -c {shlex.quote(program)}"
+        f"python -c {shell_word(program)}"
     )
 
 

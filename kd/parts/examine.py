@@ -1,7 +1,6 @@
 """Why a teacher scores badly: it was never trained, or the form or size of its images or the order of its classes."""
 
 import math
-import shlex
 from collections.abc import Iterator, Sequence
 from math import lgamma
 from typing import Any, NamedTuple
@@ -10,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from kd.errors import shell_word
 from kd.machine import Precision
 from kd.metrics import scores
 from kd.networks.normalize import Normalize, Preprocess
@@ -171,7 +171,7 @@ def examine(
 
 
 def _override(form: Preprocess) -> str:
-    return shlex.quote(f"teacher.args.{str(form).replace(': ', '=', 1)}")
+    return shell_word(f"teacher.args.{str(form).replace(': ', '=', 1)}")
 
 
 def _holds(trial: Trial, order: Sequence[int], hypotheses: float) -> bool:

@@ -185,7 +185,7 @@ def _of_component(
             notes.drawn = drawn
             notes.remark(
                 f"warning: the teacher was never trained: no weights are given, and {drawn[0]} was drawn at random; "
-                "give teacher.weights"
+                "give it weights: teacher.weights=FILE"
             )
             return network, stated
         known: Sequence[str] = ()

@@ -1,13 +1,12 @@
 """`path=value` overrides put into the node tree of a recipe."""
 
-import shlex
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import yaml
 from pydantic import BaseModel
 
-from kd.errors import Mistake, Position, did_you_mean, dotted, fail, shorten
+from kd.errors import Mistake, Position, did_you_mean, dotted, fail, shell_word, shorten
 from kd.recipe import yaml12
 from kd.recipe.section import fields_at
 
@@ -127,12 +126,10 @@ def _is_null(node: yaml.Node) -> bool:
 
 
 def as_override(path: str, value: Any) -> str:
-    """`path=value` as a command line has it: in quotes where a shell would read it otherwise.
+    """`path=value` as a command line has it.
 
     Args:
         path: of a key in a recipe.
         value: plain data.
     """
-    text = f"{path}={yaml12.in_flow(value)}"
-    readable = "'" in text and not set(text) & set('"$`\\!')  # in shlex's quotes, an apostrophe takes five characters
-    return f'"{text}"' if readable else shlex.quote(text)
+    return shell_word(f"{path}={yaml12.in_flow(value)}")

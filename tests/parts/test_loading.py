@@ -213,7 +213,7 @@ def test_a_teacher_without_weights_is_reported_as_random(folder):
 
     assert notes("Net") == [
         "warning: the teacher was never trained: no weights are given, and conv.weight was drawn at random; "
-        "give teacher.weights"
+        "give it weights: teacher.weights=FILE"
     ]
     assert notes("loaded") == [
         "teacher: the order of its classes is not recorded; taken to be the data's; if it is, state it: "
