@@ -149,7 +149,7 @@ ResultInputs.__pydantic_config__ = STRICT  # type: ignore[attr-defined]  # not a
 
 
 def marks_of(inputs: ResultInputs | None) -> tuple[str, ...]:
-    """What every table says about the inputs of a run."""
+    """What every table shows about the inputs of a run."""
     return (NOT_RECORDED,) if inputs is None else inputs.marks
 
 
@@ -179,7 +179,7 @@ class Result:
 
     @property
     def marks(self) -> tuple[str, ...]:
-        """What every table says about the inputs of the run."""
+        """What every table shows about the inputs of the run."""
         return marks_of(self.inputs)
 
 

@@ -191,6 +191,7 @@ def test_the_weights_of_another_teacher_are_another_input(folder):
     assert read_inputs(run_dir).teacher.run == f"{teacher.parent.name}/seed0"
 
 
+@pytest.mark.slow
 def test_a_stopped_teacher_from_other_inputs_is_trained_again_with_fresh(folder):
     write_farm(folder)
     recipe = read("student.yaml")
@@ -204,6 +205,7 @@ def test_a_stopped_teacher_from_other_inputs_is_trained_again_with_fresh(folder)
     assert read_result(teacher).marks == ()
 
 
+@pytest.mark.slow
 def test_a_resumed_run_scores_an_accepted_teacher_again(folder):
     write_farm(folder)
     recipe = read("student.yaml")
@@ -359,13 +361,13 @@ def test_a_run_directory_that_is_removed_while_the_run_trains(folder, monkeypatc
         assert (run_dir / name).is_file(), name
 
 
-def test_a_users_dataset_without_files_is_said_once(tmp_path):
+def test_a_users_dataset_without_files_is_named_once(tmp_path):
     from tiny import write_recipes
 
     _, lines = run(read(write_recipes(tmp_path)), tmp_path / "runs", baseline=True)
-    said = [line for line in lines if "files(index)" in line]
-    assert len(said) == 1
-    assert said[0].endswith(
+    lines_on_it = [line for line in lines if "files(index)" in line]
+    assert len(lines_on_it) == 1
+    assert lines_on_it[0].endswith(
         "nets.py:Stripes has no files(index), so changed files are not noticed, only added and removed samples; "
         "docs/add-a-dataset.md has an example"
     )
