@@ -187,18 +187,13 @@ def versions() -> dict[str, str]:
 
 @contextmanager
 def deterministic(enabled: bool) -> Iterator[None]:
-    """Let torch use only deterministic operations while the block runs; if not `enabled`, the fastest ones.
+    """Let torch use only deterministic operations while the block runs.
 
     Raises:
         NotDeterministicError: an operation has no deterministic implementation.
     """
     if not enabled:
-        chosen = torch.backends.cudnn.benchmark
-        torch.backends.cudnn.benchmark = True  # all training batches have one shape: the choice is made once
-        try:
-            yield
-        finally:
-            torch.backends.cudnn.benchmark = chosen
+        yield
         return
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when it starts
     before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark

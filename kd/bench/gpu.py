@@ -17,7 +17,7 @@ import torch
 from kd.bench.clock import seconds
 from kd.console import make_table, print_text, stdout
 from kd.errors import RecipeError
-from kd.machine import describe, deterministic
+from kd.machine import describe
 from kd.memory import peak_memory, restart_peak
 from kd.parts.assemble import Parts, assemble
 from kd.parts.roles import to_device
@@ -75,7 +75,7 @@ def gpu_command(*, camvid: Path | None = None, compiled: bool = False, rounds: i
         raise RecipeError("kd bench: --gpu: torch finds no CUDA device; run it on a machine with one")
     show = _print_json if as_json else _print
     print_text(json.dumps({"environment": describe()}) if as_json else describe())
-    with tempfile.TemporaryDirectory() as folder, deterministic(False):  # as a run does
+    with tempfile.TemporaryDirectory() as folder:
         for size, batch_size in SIZES:
             parts = _parts(Path(folder), size, batch_size, "all" if compiled else "off")
             name = f"{size[0]}×{size[1]}, batch {batch_size}, compile: {parts.recipe.train.compile}"
