@@ -1,7 +1,7 @@
 """Where the images and masks of each split lie under one folder."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import NamedTuple
 
@@ -59,8 +59,6 @@ class Layout:
             )
         if own and self.shares.given:
             raise ValueError("Folders: val, test and folds divide one folder; remove them, or remove lists and {split}")
-        if own and self.group is not None:
-            raise ValueError("Folders: group keeps images together where val, test or folds divide a folder; remove it")
         if self.group is not None:
             check_group(self.group)
 
@@ -107,9 +105,27 @@ class Layout:
         if self.shares.given:
             group_of = None if self.group is None else groups_of(files, self.group, self.root)
             files = {name: files[name] for name in self.shares.of(list(files), split, group_of)}
+        elif self.group is not None:
+            self._refuse_shared_groups(self.group, split, files)
         if not files:
             raise DataError(f"Folders: the split {split} is empty: {_why_empty(source, total)}")
         return SplitFiles(files, [note for note in notes if note])
+
+    def _refuse_shared_groups(self, group: str, split: str, names: Iterable[str]) -> None:
+        """Refuse a group with images in two splits that have folders or lists of their own."""
+        groups = set(groups_of(names, group, self.root).values())
+        for other in SPLITS:
+            if other == split or not self.exists(other):
+                continue
+            shared = sorted(
+                groups & set(groups_of(replace(self, group=None).files(other).files, group, self.root).values())
+            )
+            if shared:
+                count = f"{len(shared)} groups have" if len(shared) > 1 else "a group has"
+                raise DataError(
+                    f"Folders: {count} images in {split} and in {other}, first '{shared[0]}'; "
+                    "move them to one of the two"
+                )
 
     def _path(self, argument: str, split: str) -> Path:
         """A folder or list of a split; of the usual names for a split, the first that exists."""

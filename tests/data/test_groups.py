@@ -80,5 +80,26 @@ def test_folders_keep_patients_together(tmp_path):
     assert [len(part) for part in held_out] == [2, 2, 2]
     assert set.union(*held_out) == {f"p{number}" for number in range(6)}
     assert patients("train", folds=3, fold=0) == held_out[1] | held_out[2]
-    with pytest.raises(ValueError, match="group keeps images together where val, test or folds divide a folder"):
-        Folders(str(tmp_path), "train", classes=["a", "b"], lists="{split}.txt", group="(.)")
+
+
+def test_lists_that_divide_a_group_are_refused(tmp_path):
+    from PIL import Image
+
+    for kind in ("images", "masks"):
+        (tmp_path / kind).mkdir()
+        for name in ("p1_a", "p1_b", "p2_a", "p2_b", "p3_a"):
+            Image.new("L", (4, 4), 1).save(tmp_path / kind / f"{name}.png")
+    (tmp_path / "train.txt").write_text("p1_a\np2_a\np3_a\n")
+    (tmp_path / "val.txt").write_text("p1_b\np2_b\n")
+
+    def opened(split):
+        return Folders(str(tmp_path), split, classes=["a", "b"], lists="{split}.txt", group=r"(p\d)_")
+
+    with pytest.raises(DataError) as caught:
+        opened("train")
+    assert str(caught.value) == (
+        "Folders: 2 groups have images in train and in val, first 'p1'; move them to one of the two"
+    )
+    (tmp_path / "train.txt").write_text("p1_a\np1_b\np3_a\n")
+    (tmp_path / "val.txt").write_text("p2_a\np2_b\n")
+    assert (len(opened("train")), len(opened("val"))) == (3, 2)
