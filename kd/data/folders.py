@@ -54,8 +54,8 @@ class Folders:
         folds: number of equal parts that all images but those of `test` are divided into, in place of `val`.
         fold: the part that is "val", counted from 0; the others are "train".
         group: keeps images that belong together (a patient, a sequence) in one split: a regular expression with one
-            group, searched for in the names; or a CSV file under `root` with the columns name and group. Lists and folders
-            that divide a group are refused.
+            group, searched for in the names; or a CSV file under `root` with the columns name and group. Lists and
+            folders that divide a group are refused.
         values: number, or colour "r, g, b", -> name of a class, or `ignore`; in addition to `classes`. 255 is ignored
             unless it is given here or there.
         rest: name of a class, or `ignore`, for all that neither `classes` nor `values` names.
