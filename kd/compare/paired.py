@@ -11,7 +11,7 @@ from kd.compare.comparison import SPLIT, Difference, Entry, mean_iou_by_class
 from kd.compare.intervals import Floats, Interval, closed, intervals, iou, miou
 from kd.metrics import scores
 from kd.runs import ImageCounts, SplitResult, read_counts
-from kd.runs.result import COUNTS, TEACHER_COUNTS
+from kd.runs.counts import COUNTS, TEACHER_COUNTS
 
 
 @dataclass

@@ -9,13 +9,14 @@ runs/<recipe's stem>-<id>/seed<k>/
     checkpoints/         see kd.train.checkpoint
     inputs.json          what the run read, by content, see kd.inputs
     sources/             copies of the recipe's `file.py` and of what it imports beside it
-    teacher.json         the teacher's score on the same images
+    teacher.json         the teacher's score on the same images; teacher-counts.npz: image by image
     student.safetensors  the finished network's weights, see kd.parts.trained
     counts.npz           each image's counts in the final score
     result.json          the final score: every table is computed from it
     manifest.json        the SHA-256 of the others, see kd.manifest; with it the run is finished
 """
 
+from kd.runs.counts import ImageCounts, read_counts
 from kd.runs.directory import (
     id_of,
     is_finished,
@@ -32,22 +33,17 @@ from kd.runs.result import (
     NOT_RECORDED,
     OLD_FORMAT,
     Against,
-    ImageCounts,
     MetricResult,
     Result,
     ResultInputs,
     SplitResult,
     TeacherResult,
-    forget_teacher_score,
-    has_teacher_score,
-    read_counts,
     read_result,
-    read_teacher_score,
     replace_inputs,
     write_manifest,
     write_result,
-    write_teacher_score,
 )
+from kd.runs.teacher_score import forget_teacher_score, has_teacher_score, read_teacher_score, write_teacher_score
 
 __all__ = [
     "ENVIRONMENT",

@@ -1,9 +1,5 @@
-"""What a run has scored: its result, each image's counts, and its teacher's score."""
+"""What a run has scored: its `result.json`, and the manifest that proves it."""
 
-import io
-import warnings
-import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -11,35 +7,30 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, GetPydanticSchema
 from pydantic_core import core_schema
 
-from kd.checked import STRICT, Count, checked, read_sealed, seal
+from kd.checked import STRICT, Count, checked, seal
 from kd.errors import StorageError
 from kd.inputs import Inputs, write_inputs
 from kd.manifest import (
     MANIFEST,
-    MAX_OTHER,
     RESULT,
     Id,
     Sha256,
     again,
     check_owner,
-    has_file,
     manifest_of,
     read_manifest,
     read_verified,
 )
+from kd.runs.counts import COUNTS, Counts, ImageCounts, write_counts
 from kd.storage import write_atomic, write_json
 
 FORMAT: Final = 2  # of result.json, which has a manifest.json beside it
 OLD_FORMAT = 1  # of kd 0.1 and 0.2, without a manifest
 
 NOT_RECORDED = "inputs not recorded"  # by version 0.2 and earlier
-COUNTS, TEACHER, TEACHER_COUNTS = "counts.npz", "teacher.json", "teacher-counts.npz"
-
-Counts = NDArray[np.int64]
 Against = Literal["labels", "teacher"]  # whose classes a score compares the predictions with
 
 
@@ -84,14 +75,6 @@ class MetricResult(NamedTuple):
 MetricResult.__pydantic_config__ = STRICT  # type: ignore[attr-defined]  # not a field
 
 
-class ImageCounts(NamedTuple):
-    """The pixels of every image of a split, by class; summed over the images, they are sums of the confusion matrix."""
-
-    names: tuple[str, ...]  # of the images, in the dataset's order
-    counts: Counts  # int64 (images, K, 3): the intersection of labels and predictions, predicted, labelled
-    groups: tuple[str, ...] | None = None  # of each image, where the dataset names groups that belong together
-
-
 _NotInFiles = Annotated[ImageCounts | None, GetPydanticSchema(lambda *_: core_schema.none_schema())]
 
 
@@ -120,7 +103,7 @@ class SplitResult:
 
     def __eq__(self, other: object) -> bool:
         """Whether both are the same score, apart from `per_image`."""
-        return isinstance(other, SplitResult) and _plain(self) == _plain(other)
+        return isinstance(other, SplitResult) and plain(self) == plain(other)
 
 
 @dataclass(frozen=True)
@@ -185,7 +168,7 @@ class Result:
 
 def write_result(run_dir: Path, result: Result) -> None:
     """Write `counts.npz`, `result.json` and last `manifest.json`, with which the run is finished."""
-    _write_counts(run_dir / COUNTS, result.splits)
+    write_counts(run_dir / COUNTS, per_image(result.splits))
     teacher = result.teacher
     content = vars(result) | {"splits": _plain_splits(result.splits)}
     del content["inputs"]
@@ -197,20 +180,6 @@ def write_result(run_dir: Path, result: Result) -> None:
         del content["remarks"]
     write_json(run_dir / RESULT, content)
     write_manifest(run_dir, id=result.id, seed=result.seed)
-
-
-def _write_counts(file: Path, splits: Mapping[str, SplitResult]) -> None:
-    """Write the counts of each image in scores that have them."""
-    arrays: dict[str, NDArray[Any]] = {}
-    for name, split in splits.items():
-        if split.per_image is not None:
-            images, counts, groups = split.per_image
-            arrays |= {name: counts, f"{name}/names": np.array(images, np.str_)}
-            arrays |= {} if groups is None else {f"{name}/groups": np.array(groups, np.str_)}
-    if arrays:
-        content = io.BytesIO()
-        np.savez_compressed(content, **arrays)  # type: ignore[arg-type]  # the stub takes a name for `allow_pickle`
-        write_atomic(file, content.getbuffer())
 
 
 def write_manifest(run_dir: Path, *, id: str, seed: int) -> None:
@@ -257,90 +226,7 @@ def replace_inputs(run_dir: Path, inputs: Inputs, in_result: ResultInputs) -> No
         write_manifest(run_dir, id=result.id, seed=result.seed)
 
 
-def read_counts(run_dir: Path, name: str = COUNTS) -> dict[str, ImageCounts]:
-    """Read the counts of each image in a run's final score, by split; empty if the run has none.
-
-    Args:
-        run_dir: of a finished run.
-        name: `COUNTS`; or `TEACHER_COUNTS`, of its teacher on the same images.
-
-    Raises:
-        StorageError: the file is damaged.
-    """
-    file = run_dir / name
-    if not has_file(run_dir, name):
-        return {}
-    data = read_verified(run_dir, name)
-    try:
-        with np.load(io.BytesIO(data)) as content:
-            unpacked = sum(entry.file_size for entry in content.zip.infolist())
-            if unpacked > MAX_OTHER:  # a megabyte may unpack to a gigabyte
-                raise ValueError(f"unpacks to {unpacked:,} bytes")
-            arrays = dict(content)
-            splits = [name for name in arrays if f"{name}/names" in arrays]
-            return {
-                name: _image_counts(arrays[f"{name}/names"], arrays[name], arrays.get(f"{name}/groups"))
-                for name in splits
-            }
-    except (OSError, ValueError, EOFError, KeyError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
-        raise StorageError(f"{file}: cannot be read ({error}); {again(run_dir)}") from None
-
-
-def _image_counts(names: NDArray[Any], counts: NDArray[Any], groups: NDArray[Any] | None) -> ImageCounts:
-    if names.dtype.kind != "U" or counts.dtype != np.int64 or counts.ndim != 3 or counts.shape[::2] != (len(names), 3):
-        raise ValueError(f"{counts.dtype} {counts.shape} are not the counts of {len(names)} images")
-    if (counts < 0).any():
-        raise ValueError("a count is below 0")
-    if groups is not None and (groups.dtype.kind != "U" or groups.shape != names.shape):
-        raise ValueError(f"{groups.dtype} {groups.shape} are not the groups of {len(names)} images")
-    return ImageCounts(tuple(names.tolist()), counts, None if groups is None else tuple(groups.tolist()))
-
-
-class _TeacherScore(BaseModel):
-    """The content of `teacher.json`."""
-
-    model_config = STRICT
-
-    id: Id
-    seed: Count
-    split: SplitResult
-    sha256: Sha256  # of this file, see `kd.checked.seal`
-
-
-def write_teacher_score(run_dir: Path, split: SplitResult, *, id: str, seed: int) -> None:
-    """Write `teacher-counts.npz` and `teacher.json`: the teacher's score, computed once before the run trains."""
-    _write_counts(run_dir / TEACHER_COUNTS, {"val": split})
-    write_atomic(run_dir / TEACHER, seal({"id": id, "seed": seed, "split": _plain(split)}))
-
-
-def has_teacher_score(run_dir: Path) -> bool:
-    """Whether the run has a `teacher.json`."""
-    return (run_dir / TEACHER).is_file()
-
-
-def forget_teacher_score(run_dir: Path) -> None:
-    """Remove `teacher.json`: the teacher is scored again."""
-    (run_dir / TEACHER).unlink(missing_ok=True)
-
-
-def read_teacher_score(run_dir: Path, *, id: str, seed: int) -> SplitResult | None:
-    """Read a run's `teacher.json`; None without one, and with a warning if it is damaged or of another run.
-
-    The teacher is then scored again, which costs an evaluation.
-    """
-    if not has_teacher_score(run_dir):
-        return None
-    try:
-        score = read_sealed(run_dir / TEACHER, _TeacherScore)
-        if (score.id, score.seed) != (id, seed):
-            raise StorageError(f"{run_dir / TEACHER}: is of run {score.id}, seed {score.seed}")
-    except StorageError as error:
-        warnings.warn(f"{error}; the teacher is scored again", stacklevel=2)
-        return None
-    return score.split
-
-
-def _plain(split: SplitResult) -> dict[str, Any]:
+def plain(split: SplitResult) -> dict[str, Any]:
     """A score as JSON stores it; `metrics` and `against` only if they are not the usual ones."""
     metrics = {name: metric._asdict() for name, metric in split.metrics.items()}
     plain = {"confusion": split.confusion.tolist(), "classes": list(split.classes), "images": split.images}
@@ -348,5 +234,10 @@ def _plain(split: SplitResult) -> dict[str, Any]:
     return plain | ({"metrics": metrics} if metrics else {}) | against
 
 
+def per_image(splits: Mapping[str, SplitResult]) -> dict[str, ImageCounts]:
+    """The counts of each image, of the splits that have them."""
+    return {name: split.per_image for name, split in splits.items() if split.per_image is not None}
+
+
 def _plain_splits(splits: Mapping[str, SplitResult]) -> dict[str, Any]:
-    return {name: _plain(split) for name, split in splits.items()}
+    return {name: plain(split) for name, split in splits.items()}

@@ -146,7 +146,7 @@ def test_wrong_counts_are_one_line(tmp_path, array, what):
 def test_counts_that_unpack_to_more_than_the_limit_are_not_unpacked(tmp_path, monkeypatch):
     with_counts(tmp_path)
     list_anew(tmp_path)
-    monkeypatch.setattr("kd.runs.result.MAX_OTHER", 300)
+    monkeypatch.setattr("kd.runs.counts.MAX_OTHER", 300)
     with pytest.raises(StorageError, match=r"counts\.npz: cannot be read \(unpacks to \d{3} bytes\)"):
         read_counts(tmp_path)
 
@@ -226,3 +226,17 @@ def test_reading_a_result_does_not_depend_on_the_current_folder(tmp_path, monkey
     write_result(run_dir, a_result())
     monkeypatch.chdir(run_dir)
     assert read_result(type(tmp_path)(os.curdir)) == a_result()
+
+
+@pytest.mark.parametrize("content", [b"", b"PK", None])
+def test_a_teacher_whose_counts_are_damaged_is_scored_again(tmp_path, content):
+    split = a_result().splits["val"]
+    counted = dataclasses.replace(split, per_image=ImageCounts(("a", "b"), np.zeros((2, 2, 3), np.int64)))
+    write_teacher_score(tmp_path, counted, id="01234567", seed=0)
+    assert read_teacher_score(tmp_path, id="01234567", seed=0) == split
+    file = tmp_path / "teacher-counts.npz"
+    file.unlink()
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.warns(UserWarning, match=r"teacher-counts\.npz: .*; the teacher is scored again"):
+        assert read_teacher_score(tmp_path, id="01234567", seed=0) is None
