@@ -13,7 +13,7 @@ from kd.data.classes import code_of
 from kd.data.decode import UPRIGHT
 from kd.data.images import Stored, is_grey, read_mask
 from kd.data.meaning import WHITE, Meaning
-from kd.data.unknown import Found, UnknownCodesError, message
+from kd.data.unknown import Found, UnknownCodesError, message, ranges, yaml_word
 from kd.errors import DataError
 
 _UNKNOWN = 254  # in a table of labels: a code without a meaning; no class has this index
@@ -75,8 +75,7 @@ def read_codes(path: Path, meaning: Meaning, turn: int = UPRIGHT) -> Coded:
         return _of_colour(values, meaning, path)
     if meaning.colors:
         if values.dtype != np.uint8:
-            fix = f"in data.args set classes: {{{meaning.names[0]}: number, …}}"
-            raise DataError(f"{path}: a mask of 16 bits, but classes gives colours; {fix}")
+            raise DataError(f"{path}: a mask of 16 bits, but classes gives colours; {_numbered(meaning, values)}")
         return Coded(values, _packed(palette) if palette is not None else _GREY * 0x010101)
     if palette is not None and meaning.white == WHITE and is_grey(palette):
         shown = palette[:, 0].astype(np.int64)
@@ -127,6 +126,16 @@ def _of_colour(pixels: NDArray[Any], meaning: Meaning, path: Path) -> Coded:
     more = ", …" if len(meaning.names) > 2 else ""
     fix = meaning.fix or f"in data.args set classes: {{{listed}{more}}}"
     raise DataError(f"{path}: a mask in colour, but the classes are numbers; {fix}")
+
+
+def _numbered(meaning: Meaning, values: NDArray[Any]) -> str:
+    """How the classes are given as the numbers that a mask holds: in their order, if there are as many."""
+    numbers, names = np.unique(values).tolist(), meaning.names
+    if len(numbers) == len(names):
+        listed = ", ".join(f"{yaml_word(name)}: {number}" for name, number in zip(names, numbers, strict=True))
+        return f"in data.args set classes: {{{listed}}}"
+    example = f"classes: {{{yaml_word(names[0])}: {numbers[0]}, …}}"
+    return f"it holds {ranges(numbers)}: give the number of each class, such as {example}"
 
 
 def _bits(meaning: Meaning) -> NDArray[np.int64]:

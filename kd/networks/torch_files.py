@@ -62,7 +62,7 @@ def _zipped(file: BinaryIO, passed: dict[str, None]) -> Any:
         if not prefix:
             raise OtherFileError("an archive without weights; unpack it, and name the file inside")
         if any(e.compress_type != zipfile.ZIP_STORED for e in entries) or sum(e.file_size for e in entries) > size:
-            raise UnpickleError("its archive is larger unpacked than packed; torch writes none such")
+            raise UnpickleError("its archive is larger unpacked than packed; save it again with torch.save")
         if f"{prefix}byteorder" in archive.namelist() and archive.read(f"{prefix}byteorder") != b"little":
             raise UnpickleError("numbers in big-endian order; save it again on a machine with the other order")
         storages: dict[str, Tensor] = {}

@@ -189,7 +189,9 @@ def _unwrapped(data: Any, key: str | None, path: Path) -> dict[str, Tensor]:
     for place, value in networks:
         if isinstance(value, Opaque) and value.is_network:
             raise ValueError(_conversion(path, f"{where}{place}", value.name))
-    raise ValueError(f"no weights found: the file has {first_names(data)}; name their key with key:")
+    if inner := _place_of_tensors(data):
+        raise MisfitError(f"the file holds weights under '{inner}' alone", {"key": inner})
+    raise ValueError(f"no weights found: the file has {first_names(data)}")
 
 
 def _conversion(path: Path, place: str, name: str) -> str:
@@ -251,6 +253,19 @@ def _holds_tensors(value: object) -> bool:
             seen.add(id(held))
             level.extend(held.values())
     return False
+
+
+def _place_of_tensors(data: object) -> str:
+    """The key, where dots go deeper, of the first mapping that has tensors itself; empty if there is none."""
+    waiting, seen = [("", data)], set[int]()
+    for place, held in waiting:
+        for name, value in _items(held):
+            if isinstance(value, Tensor):
+                return place.removesuffix(".")
+            if isinstance(value, Mapping) and id(value) not in seen:
+                seen.add(id(value))
+                waiting.append((f"{place}{name}.", value))
+    return ""
 
 
 def first_names(names: object) -> str:

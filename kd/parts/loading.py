@@ -13,7 +13,7 @@ from kd.recipe import Use, WeightsConfig
 from kd.recipe.overrides import as_override
 
 # What a key of `weights` does, in a message.
-_WAYS = {"key": "choose one", "rename": "bring the names together", "head": "train a new classifier"}
+_WAYS = {"key": "choose a key", "rename": "bring the names together", "head": "train a new classifier"}
 
 
 class Notes(list[str]):

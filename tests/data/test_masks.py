@@ -175,8 +175,12 @@ def test_colours_where_numbers_are_declared_and_the_reverse(tmp_path):
     with pytest.raises(DataError) as error:
         read_labels(path, BY_COLOR)
     assert str(error.value) == (
-        f"{path}: a mask of 16 bits, but classes gives colours; in data.args set classes: {{sky: number, …}}"
+        f"{path}: a mask of 16 bits, but classes gives colours; it holds 300: give the number of each class, such as "
+        "classes: {sky: 300, …}"
     )
+    Image.fromarray(np.array([[300, 0, 7, 9]], dtype=np.uint16)).save(path)
+    with pytest.raises(DataError, match=r"; in data\.args set classes: \{sky: 0, snow: 7, road: 9, car: 300\}$"):
+        read_labels(path, BY_COLOR)
 
 
 def test_codes_are_counted(tmp_path):

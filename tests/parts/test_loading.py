@@ -86,7 +86,7 @@ def test_weights_that_do_not_fit_name_the_file_and_an_override_that_works(folder
     mistake = refusal(f"student={NET % 'best.pth'}")
     assert mistake == (
         "weights best.pth: the file holds weights under 'net' and 'ema'; "
-        "choose one: 'student.weights={file: best.pth, key: net}'"
+        "choose a key: 'student.weights={file: best.pth, key: net}'"
     )
     mistake = refusal(f"student={NET % 'best.pth'}", advised(mistake))
     assert mistake.endswith("head.weight is for 3 classes, the network for 2; train a new classifier: "

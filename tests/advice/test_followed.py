@@ -1,0 +1,18 @@
+"""Advice about data, weights, runs and machines: who follows it sees it no more."""
+
+import advised_data
+import advised_weights
+import pytest
+from following import Row, printed
+
+ROWS = [*advised_data.ROWS, *advised_weights.ROWS]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [pytest.param(row, id=row.message[-60:], marks=[pytest.mark.slow] * row.slow) for row in ROWS],
+)
+def test_the_trouble_is_gone(row: Row, folder, capsys):
+    text = printed(row.refused, capsys, may_fail=True)
+    assert row.message in text
+    assert row.message not in printed(lambda: row.followed(text), capsys, may_fail=False)
