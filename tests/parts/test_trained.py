@@ -1,6 +1,8 @@
 """The weights of a finished run: written, verified and loaded."""
 
 import json
+import re
+import subprocess
 
 import pytest
 import torch
@@ -96,3 +98,17 @@ def test_a_run_of_kd_0_2_has_no_manifest_and_is_read(run_dir):
         kd.load_student(run_dir, trust=True)
     result.write_text(json.dumps(json.loads(result.read_text()) | {"format": 1}))
     assert equal(kd.load_student(run_dir, trust=True).state_dict(), weights(run_dir))
+
+
+def test_the_advice_trains_the_run_again(tmp_path):
+    recipe = baseline_of(read(write_recipes(tmp_path)))
+    (first,), _ = run(recipe, tmp_path / "runs")
+    right = {name: value.clone() for name, value in weights(first).items()}  # safetensors maps the file
+    (first / "student.safetensors").write_bytes(b"")
+    with pytest.raises(WeightsError) as caught:
+        kd.load_student(first, trust=True)
+    command = re.search(r"mv \S+ \S+(?=, then the same kd run)", str(caught.value))[0]
+    subprocess.run(command, shell=True, check=True)
+    (again,), _ = run(recipe, tmp_path / "runs")
+    assert again == first
+    assert equal(kd.load_student(first, trust=True).state_dict(), right)
