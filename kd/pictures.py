@@ -124,6 +124,15 @@ def png(image: RGB) -> bytes:
     return file.getvalue()
 
 
+def label_png(labels: Labels, colors: Colors) -> bytes:
+    """A label map as a PNG file whose pixels are the class indices, shown in the colours of the classes."""
+    picture = Image.fromarray(labels.astype(np.uint8))
+    picture.putpalette([level for color in colors for level in color])
+    file = io.BytesIO()
+    picture.save(file, "PNG")
+    return file.getvalue()
+
+
 def jpeg(image: RGB) -> bytes:
     """A picture as a JPEG file: for photographs on a page."""
     file = io.BytesIO()

@@ -17,6 +17,7 @@ from kd.pictures import (
     confusion_picture,
     differences,
     jpeg,
+    label_png,
     overlay,
     panel,
     png,
@@ -35,6 +36,13 @@ def test_labels_take_their_classes_colours_and_ignored_pixels_are_striped():
     red, green, (light, dark) = (255, 0, 0), (0, 255, 0), VOID
     expected = [[red, green, light, dark], [green, light, dark, red]]
     assert colourise(labels, COLORS).tolist() == [[list(color) for color in row] for row in expected]
+
+
+def test_a_label_map_is_stored_as_indices_under_the_classes_colours():
+    labels = np.array([[0, 1], [1, 1]], np.int64)
+    stored = Image.open(io.BytesIO(label_png(labels, COLORS)))
+    assert np.asarray(stored).tolist() == labels.tolist()
+    assert opened(label_png(labels, COLORS)).tolist() == [[[255, 0, 0], [0, 255, 0]], [[0, 255, 0], [0, 255, 0]]]
 
 
 def test_an_overlay_mixes_and_leaves_ignored_pixels_alone():

@@ -11,15 +11,24 @@ from typing import Any
 
 from kd.compare.comparison import ORDER, SPLIT, Comparison, Entry, Note, Role, labelled, val
 from kd.compare.intervals import FEW_GROUPS
-from kd.compare.listing import by_seed
 from kd.compare.paired import Pairing
 from kd.compare.results import Results
 from kd.compare.same_data import on_other_data
 from kd.errors import RecipeError, StorageError
 from kd.recipe import Recipe, read_recipe
 from kd.recipe.overrides import refuse_idle
-from kd.recipe.shipped import name_of
-from kd.runs import Result, SplitResult, TeacherResult, is_finished, read_environment, run_command, run_directory
+from kd.runs import (
+    Result,
+    SplitResult,
+    TeacherResult,
+    finished_at,
+    finished_below,
+    finished_of,
+    is_finished,
+    read_environment,
+    run_command,
+    run_directory,
+)
 from kd.units import duration
 
 Target = str | os.PathLike[str] | Recipe  # a recipe or its file; or a run directory, of one seed or of all
@@ -136,26 +145,14 @@ def _groups(targets: Sequence[Target], runs: Path, overrides: Sequence[str], tru
 
 
 def _of_directory(path: Path, trust: bool) -> _Group:
-    run_dirs = [path] if is_finished(path) else _finished(path)
-    if not run_dirs:
-        raise RecipeError(f"{path}: holds no finished run (no result.json); kd list shows all runs")
+    run_dirs = finished_at(path)
     return _Group(run_dirs, _command_of(run_dirs[0], trust), ())
 
 
 def _of_recipe(recipe: Recipe, runs: Path) -> _Group:
-    name = str(name_of(recipe.file))
-    command = run_command(recipe, runs)
-    run_dirs = {seed: run_directory(recipe, runs, seed) for seed in recipe.train.seeds}
-    finished = [run_dir for run_dir in run_dirs.values() if is_finished(run_dir)]
-    if not finished:
-        folder = next(iter(run_dirs.values())).parent
-        raise RecipeError(f"{name}: no finished run in {folder}; {command} trains it")
-    return _Group(finished, command, tuple(seed for seed, run_dir in run_dirs.items() if run_dir not in finished))
-
-
-def _finished(folder: Path) -> list[Path]:
-    """The finished runs of a recipe's folder, by seed."""
-    return [run_dir for run_dir in by_seed(folder.glob("seed*")) if is_finished(run_dir)]
+    finished = finished_of(recipe, runs)
+    unfinished = (seed for seed in recipe.train.seeds if run_directory(recipe, runs, seed) not in finished)
+    return _Group(finished, run_command(recipe, runs), tuple(unfinished))
 
 
 def _command_of(run_dir: Path, trust: bool) -> str:
@@ -212,7 +209,7 @@ def _baseline(
     parent = group.folder.parent
     named = {target.folder.resolve(): target.run_dirs for target in groups}
     for folder in (parent / name, *sorted(parent.glob(f"*-{identifier}"))):
-        run_dirs, of_baseline = reader.read(named.get(folder.resolve()) or _finished(folder))
+        run_dirs, of_baseline = reader.read(named.get(folder.resolve()) or finished_below(folder))
         if run_dirs:
             return _entry("baseline", run_dirs, of_baseline)
     return None

@@ -1,8 +1,7 @@
 """The rows of `kd list`: every run in a folder of runs, finished or not."""
 
 import os
-import re
-from collections.abc import Container, Iterable
+from collections.abc import Container
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -11,7 +10,7 @@ from kd.compare.comparison import Role, val
 from kd.errors import StorageError, WeightsError
 from kd.manifest import METRICS, RESULT, check_sizes
 from kd.metrics import scores
-from kd.runs import OLD_FORMAT, Overview, has_teacher_score, is_finished, latest, read_overview
+from kd.runs import OLD_FORMAT, Overview, by_seed, has_teacher_score, is_finished, latest, read_overview
 
 
 class RunLine(NamedTuple):
@@ -25,12 +24,6 @@ class RunLine(NamedTuple):
     miou: float | None  # a share; the latest of an unfinished run
     changed: datetime
     marks: tuple[str, ...] = ()  # on the inputs of a finished run
-
-
-def by_seed(paths: Iterable[Path]) -> list[Path]:
-    """The run directories `seed<k>` among `paths`, by k; not those that `--fresh` moved aside."""
-    run_dirs = (path for path in paths if re.fullmatch(r"seed\d+", path.name))
-    return sorted(run_dirs, key=lambda path: int(path.name.removeprefix("seed")))
 
 
 def list_runs(runs: Path) -> list[RunLine]:

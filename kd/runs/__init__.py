@@ -27,6 +27,7 @@ from kd.runs.directory import (
     teacher_directories,
 )
 from kd.runs.environment import ENVIRONMENT, Environment, read_environment
+from kd.runs.finding import by_seed, finished_at, finished_below, finished_of
 from kd.runs.metrics import latest, read_metrics
 from kd.runs.overview import Overview, read_overview
 from kd.runs.result import (
@@ -58,6 +59,10 @@ __all__ = [
     "ResultInputs",
     "SplitResult",
     "TeacherResult",
+    "by_seed",
+    "finished_at",
+    "finished_below",
+    "finished_of",
     "forget_teacher_score",
     "has_teacher_score",
     "id_of",

@@ -10,6 +10,8 @@ from kd.manifest import read_verified
 
 ENVIRONMENT = "environment.json"
 
+_Level = Annotated[int, Field(ge=0, le=255)]
+
 
 class Environment(BaseModel):
     """The keys that kd reads again; the file has more, for people."""
@@ -20,6 +22,7 @@ class Environment(BaseModel):
     versions: dict[str, str] = {}
     git: dict[str, str | None] = {}
     in_channels: Annotated[int, Field(ge=1)]
+    colors: tuple[tuple[_Level, _Level, _Level], ...] = ()  # of the classes; kd 0.2 wrote none
 
 
 def read_environment(run_dir: Path) -> Environment:

@@ -93,5 +93,6 @@ def _environment(parts: Parts) -> dict[str, Any]:
         "git": _git(),
         "in_channels": parts.train.in_channels,
         "classes": list(parts.train.class_names),
+        "colors": [list(map(int, color)) for color in parts.train.colors],
         "ignore": IGNORE,
     }

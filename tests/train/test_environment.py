@@ -8,6 +8,7 @@ from tiny import equal, read, run, weights, write_recipes
 from kd.errors import RecipeError
 from kd.machine import versions
 from kd.recipe import baseline_of
+from kd.runs import read_environment
 
 
 def recipe_of(folder, *overrides):
@@ -49,6 +50,7 @@ def test_environment_has_versions_hardware_code_and_command(tmp_path, monkeypatc
     assert environment["command"] == "kd run 'a recipe.yaml'"
     assert environment["processes"] == 1
     assert set(environment["git"]) == {"here", "kd"}
+    assert read_environment(run_dir).colors == ((0, 0, 0), (255, 255, 0))
 
 
 def test_another_version_at_resume_is_reported(tmp_path):
