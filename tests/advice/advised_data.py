@@ -357,11 +357,6 @@ SPLITS = [
         lambda text: (opened(lists="{split}.txt", val=None), opened()),
     ),
     Row(
-        "Folders: group keeps images together where val, test or folds divide a folder; remove it",
-        lambda: (tree(), lists("1\n", "2\n"), opened(lists="{split}.txt", val=None, group="(.)")),
-        lambda text: opened(lists="{split}.txt", val=None),
-    ),
-    Row(
         "Folders: group '../g.csv' leads out of root; give a path inside root",
         ten(group="../g.csv"),
         lambda text: (

@@ -15,7 +15,7 @@ class Row(NamedTuple):
     """A message, and two steps in an empty current folder.
 
     Attributes:
-        message: a part of what is printed, with the advice.
+        message: a part of what is printed, with the advice; `{}` stands for a value that every machine has its own of.
         refused: makes it appear: as an exception, a warning, a line that is returned, or on the terminal.
         followed: does what it asks for, given all that was printed; anything that it raises fails the test.
         slow: whether it takes more than half a second.
@@ -43,6 +43,11 @@ def printed(call: Callable[[], object], capsys: pytest.CaptureFixture[str], *, m
     return "\n".join([*map(str, lines), *(str(warning.message) for warning in caught), output.out, output.err])
 
 
+def appears(message: str, text: str) -> bool:
+    """Whether a row's message is in what was printed."""
+    return re.search(".*?".join(map(re.escape, message.split("{}"))), text) is not None
+
+
 def settings(text: str) -> dict[str, Any]:
     """The arguments that a message about data advises."""
     advised = re.search(r"data\.args set (.*?)( \(or .*\)|, or .*| if they are .*)?$", text, re.MULTILINE)
@@ -55,6 +60,13 @@ def settings(text: str) -> dict[str, Any]:
 def succeeds(*arguments: object) -> None:
     """Run a command that must end without an error."""
     assert kd(*arguments) == 0, shlex.join(map(str, arguments))
+
+
+def overrides(text: str, first: str) -> list[str]:
+    """The overrides that a message ends with, from the last such one on, as a shell reads them."""
+    start = text.rindex(first)
+    line = text[start - (text[start - 1] in "'\"") :].splitlines()[0]
+    return shlex.split(line)
 
 
 def run_advised(text: str, ending: str = "", *more: str) -> None:

@@ -1,11 +1,13 @@
 """Advice about data, weights, runs and machines: who follows it sees it no more."""
 
+import advised_checks
+import advised_contracts
 import advised_data
 import advised_weights
 import pytest
-from following import Row, printed
+from following import Row, appears, printed
 
-ROWS = [*advised_data.ROWS, *advised_weights.ROWS]
+ROWS = [*advised_checks.ROWS, *advised_contracts.ROWS, *advised_data.ROWS, *advised_weights.ROWS]
 
 
 @pytest.mark.parametrize(
@@ -14,5 +16,5 @@ ROWS = [*advised_data.ROWS, *advised_weights.ROWS]
 )
 def test_the_trouble_is_gone(row: Row, folder, capsys):
     text = printed(row.refused, capsys, may_fail=True)
-    assert row.message in text
-    assert row.message not in printed(lambda: row.followed(text), capsys, may_fail=False)
+    assert appears(row.message, text), text
+    assert not appears(row.message, printed(lambda: row.followed(text), capsys, may_fail=False))
