@@ -10,7 +10,7 @@
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from kd import adapters, data, errors, losses, metrics, schedules
     from kd.compare import compare
+    from kd.deploy.predict import Prediction
     from kd.recipe import read_recipe
     from kd.runs import Result, SplitResult
 
@@ -39,6 +40,7 @@ __all__ = [
     "load_student",
     "losses",
     "metrics",
+    "predict",
     "read_recipe",
     "run",
     "schedules",
@@ -149,6 +151,41 @@ def evaluate(run_dir: str | os.PathLike[str], split: str = "val", *, trust: bool
         metrics=make_metrics(recipe, len(dataset.class_names)),
         batch_size=recipe.train.batch_size,
     )
+
+
+def predict(
+    run: str | os.PathLike[str],
+    images: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+    *,
+    runs: str | os.PathLike[str] = "runs",
+    trust: bool = False,
+    device: str = "auto",
+    probabilities: bool = False,
+) -> "Iterator[Prediction]":
+    """Predict images with the network of a finished run, as its recipe scores: size, window, scales and flip.
+
+    Args:
+        run: a run directory, the folder of a recipe's runs, or a recipe; of several seeds, the first is taken.
+        images: an image file, a folder, or a pattern such as `photos/*.jpg`; or several of them.
+        runs: where the runs of a recipe are.
+        trust: whether the run's recipe may import components from outside kd.
+        device: auto, cpu, cuda or mps; `auto` is CUDA where there is a device.
+        probabilities: whether each prediction has the probabilities of all classes too.
+
+    Returns:
+        An iterator of predictions in the order of the images, each with the image's `name`, its `image` (H, W, 3),
+        turned upright by its EXIF tag, `classes` (H, W) and `probabilities` (K, H, W) or None. Few of them are in
+        memory at a time.
+
+    Raises:
+        RecipeError: there is no finished run; its recipe names code that is not trusted.
+        DataError: an input does not exist; or, when its turn comes, an image cannot be read.
+        WeightsError: the run's weights are missing or damaged.
+        StorageError: another file of the run is missing or damaged.
+    """
+    from kd.deploy.predict import predicted
+
+    return predicted(run, images, runs=runs, trust=trust, device=device, probabilities=probabilities)
 
 
 def load_student(run_dir: str | os.PathLike[str], *, trust: bool = False) -> "nn.Module":

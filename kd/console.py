@@ -6,8 +6,9 @@ them are shown as escapes, and a line break in a value does not break the line.
 
 import os
 import sys
-from collections.abc import Callable, Container, Iterable, Sequence
-from contextlib import suppress
+import time
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING
 
 from kd.errors import one_line
@@ -108,3 +109,31 @@ def print_lines(
         )
         padded = (pad(cell, width) for pad, cell, width in zip(pads, cells, widths, strict=True))
         print("  ".join(padded).rstrip())
+
+
+@contextmanager
+def progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A line with how many of `total` are done: a live one on a terminal, else one about every ten seconds.
+
+    Yields:
+        A function that takes the number that are done.
+    """
+    from rich.live import Live
+    from rich.text import Text
+
+    console, began = stdout(), time.monotonic()
+    printed = began
+    live = Live(console=console, refresh_per_second=4, transient=True) if console.is_terminal else None
+
+    def advance(done: int) -> None:
+        nonlocal printed
+        now = time.monotonic()
+        line = f"{title} {done}/{total} · {done / max(now - began, 1e-9):.3g} images/s"
+        if live:
+            live.update(Text(line, no_wrap=True, overflow="ellipsis"))
+        elif now - printed >= 10:
+            printed = now
+            say(line)
+
+    with live or nullcontext():
+        yield advance

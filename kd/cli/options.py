@@ -21,7 +21,7 @@ def add_recipe(parser: argparse.ArgumentParser, *, optional: bool = False) -> No
         metavar="path=value",
         help="a changed value in YAML syntax, such as train.epochs=2",
     )
-    _add_trust(parser)
+    add_trust(parser)
     add_runs(parser)
 
 
@@ -29,7 +29,7 @@ def add_files(parser: argparse.ArgumentParser, metavar: str, summary: str) -> No
     """Several recipes, overrides among them, `--trust` and `--runs`."""
     parser.add_argument("files", nargs="+", metavar=metavar, help=summary)
     parser.set_defaults(overrides=[])
-    _add_trust(parser)
+    add_trust(parser)
     add_runs(parser)
 
 
@@ -40,7 +40,8 @@ def add_runs(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_trust(parser: argparse.ArgumentParser) -> None:
+def add_trust(parser: argparse.ArgumentParser) -> None:
+    """`--trust`: code from outside kd."""
     parser.add_argument(
         "--trust",
         action="store_true",

@@ -1,5 +1,6 @@
 """Image files opened by Pillow alone, turned upright: torchvision's decoder crashes the process on a damaged PNG."""
 
+import threading
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -31,6 +32,7 @@ _LOSSY_TIFF = {
     "tiff_sgilog": "LogLuv in TIFF",
     "tiff_sgilog24": "LogLuv in TIFF",
 }
+_FILTERS = threading.Lock()
 _ORIENTATION = 0x0112  # the EXIF tag
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -126,8 +128,7 @@ def _image(file: BinaryIO, path: Path) -> Image.Image:
     """Open an image file and read its header."""
     file.seek(0)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of damaged metadata; and of bombs, but MAX_PIXELS is lower
+        with _without_warnings():  # of damaged metadata; and of bombs, but MAX_PIXELS is lower
             image = Image.open(file, formats=_FORMATS)
     except Exception as error:  # damaged files raise nearly anything
         reason = _reason(error).replace(f" {file!r}", "")
@@ -138,6 +139,14 @@ def _image(file: BinaryIO, path: Path) -> Image.Image:
     return image
 
 
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Ignore warnings in the block, which one thread enters at a time: all share the list of filters."""
+    with _FILTERS, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
 def _turn(image: Image.Image) -> int:
     """The EXIF orientation of an opened file, before it is loaded."""
     if image.format == "TIFF":  # Pillow turns it
@@ -145,8 +154,7 @@ def _turn(image: Image.Image) -> int:
     if image.format == "PNG" and not {"exif", "XML:com.adobe.xmp"} & image.info.keys():  # would decode the pixels
         return UPRIGHT
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # damaged metadata
+        with _without_warnings():  # of damaged metadata
             turn = image.getexif().get(_ORIENTATION, UPRIGHT)
     except Exception:  # noqa: BLE001  # viewers show a file with damaged metadata as it is stored
         return UPRIGHT

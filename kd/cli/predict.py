@@ -1,0 +1,56 @@
+"""Predict images with the network of a finished run.
+
+Writes index masks, and on request colour masks, overlays and probabilities.
+
+Example:
+    kd predict runs/mobilenetv3_kl_cwd-0123abcd/seed0 photos --out predictions
+    kd predict shapes/mobilenetv3_kl_cwd.yaml photos/*.jpg more/7.png --overlay
+"""
+
+import argparse
+from pathlib import Path
+
+from kd.cli.options import add_runs, add_trust
+from kd.cli.status import MEASURING
+
+STATUSES = MEASURING
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The run, the images, and what is written of each."""
+    parser.add_argument("target", metavar="RUN", help="a run directory, or a recipe whose first finished seed is taken")
+    parser.add_argument("inputs", nargs="+", metavar="INPUT", help="image files, folders, and patterns in quotes")
+    parser.add_argument(
+        "--out", type=Path, default=Path("predictions"), metavar="DIR", help="folder to write to (default: predictions)"
+    )
+    parser.add_argument("--color", action="store_true", help="also write masks in the colours of the classes")
+    parser.add_argument("--overlay", action="store_true", help="also write each image under its mask")
+    parser.add_argument(
+        "--probabilities", action="store_true", help="also write the probabilities of all classes (.npz, float16)"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace files that are already there")
+    parser.add_argument(
+        "--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="where the network runs (default auto)"
+    )
+    add_trust(parser)
+    add_runs(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Predict, and report the images that could not be read."""
+    from kd.components import check_torch
+
+    check_torch()
+    from kd.deploy.predict import predict_command
+
+    kinds = ["masks", *(kind for kind in ("color", "overlay", "probabilities") if getattr(arguments, kind))]
+    return predict_command(
+        arguments.target,
+        arguments.inputs,
+        arguments.out,
+        runs=arguments.runs,
+        trust=arguments.trust,
+        device=arguments.device,
+        kinds=kinds,
+        overwrite=arguments.overwrite,
+    )

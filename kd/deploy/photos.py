@@ -1,0 +1,83 @@
+"""The images that a command line names, and the name that each one's predictions get."""
+
+import glob
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from kd.data.names import list_images, raise_all
+from kd.errors import DataError
+
+
+class Photo(NamedTuple):
+    """An image file."""
+
+    path: Path
+    name: str  # below its folder, without suffix: `7`, or `aachen/7`; of a file that is named alone, its stem
+
+
+def find_photos(inputs: Iterable[str | os.PathLike[str]], *, without: Iterable[Path] = ()) -> list[Photo]:
+    """The images that are named, each once, in order.
+
+    Args:
+        inputs: image files, folders, and patterns such as `photos/*.jpg`. A folder stands for its images, or, if it
+            holds none itself, for those in the folders below it.
+        without: folders whose files are left out: those of earlier predictions.
+
+    Raises:
+        DataError: an input does not exist or holds no image; two images would get one name.
+    """
+    left_out = [folder.resolve() for folder in without]
+    found: dict[Path, Photo] = {}
+    problems: list[str] = []
+    for text in inputs:
+        photos = {photo.path.resolve(): photo for photo in _photos(str(text))}
+        photos = {path: photo for path, photo in photos.items() if not any(map(path.is_relative_to, left_out))}
+        if not photos:
+            problems.append(f"{text}: {_nothing(str(text))}")
+        for path, photo in photos.items():
+            found.setdefault(path, photo)
+    by_name: dict[str, Photo] = {}
+    for photo in found.values():
+        if (other := by_name.setdefault(photo.name, photo)) is not photo:
+            problems.append(
+                f"{photo.path}: has the same name as {other.path}, and so have their predictions; "
+                "predict them one after the other, each with its own --out"
+            )
+    raise_all(problems)
+    return list(found.values())
+
+
+def _photos(text: str) -> Iterator[Photo]:
+    path = Path(text)
+    if path.is_dir():
+        listed = list_images(path, path, follow_links=True)  # the user's own folder
+        for file in listed.files.values():
+            yield Photo(file, file.relative_to(path).with_suffix("").as_posix())
+    elif path.exists():
+        yield Photo(path, path.stem)
+    elif glob.has_magic(text):
+        for match in sorted(glob.glob(text, recursive=True)):
+            yield from _photos(match)
+
+
+def _nothing(text: str) -> str:
+    if Path(text).is_dir():
+        return "no image in this folder or below it"
+    if glob.has_magic(text):
+        return "no file matches this pattern"
+    return "no such file or folder"
+
+
+def check_channels(in_channels: int, run_dir: Path) -> None:
+    """Refuse a network whose images no image file holds.
+
+    Raises:
+        DataError: it takes neither 1 nor 3 channels.
+    """
+    if in_channels not in (1, 3):
+        raise DataError(
+            f"{run_dir}: the network takes {in_channels} channels, an image file has 1 or 3; "
+            "call kd.load_student and give it your arrays"
+        )

@@ -1,0 +1,217 @@
+"""Predict images that belong to no dataset: `kd predict` and `kd.predict`."""
+
+import io
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from kd.console import print_errors, print_line, progress
+from kd.data.dataset import resize_image
+from kd.data.images import read_image
+from kd.deploy.photos import Photo, check_channels, find_photos
+from kd.deploy.trained import Trained, open_trained
+from kd.errors import DataError, RecipeError
+from kd.machine import Precision, choose, cores
+from kd.pictures import as_rgb, colourise, jpeg, label_png, overlay
+from kd.scoring import at_size, predict
+from kd.storage import write_atomic
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+KINDS = ("masks", "color", "overlay", "probabilities")  # what can be written of an image, each in a folder of its name
+SUFFIXES = {"masks": ".png", "color": ".png", "overlay": ".jpg", "probabilities": ".npz"}
+BATCH = 8  # images at a time, at most
+THREADS = min(cores(), 4)  # that read, and as many that write, while the network runs
+
+
+class Prediction(NamedTuple):
+    """What a network predicts for an image, at the image's own size, upright."""
+
+    name: str  # of the file below its folder, without suffix
+    image: NDArray[np.uint8]  # (H, W, 3)
+    classes: NDArray[np.uint8]  # (H, W), 0 … K-1
+    probabilities: NDArray[np.float16] | None  # (K, H, W), if they were asked for
+
+
+class _Read(NamedTuple):
+    name: str
+    image: torch.Tensor  # uint8 (C, H, W)
+    resized: torch.Tensor  # uint8 (C, h, w), as the network receives it
+
+
+def predicted(
+    run: str | os.PathLike[str],
+    images: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+    *,
+    runs: str | os.PathLike[str] = "runs",
+    trust: bool = False,
+    device: str = "auto",
+    probabilities: bool = False,
+) -> Iterator[Prediction]:
+    """As `kd.predict`."""
+    photos = find_photos([images] if isinstance(images, str | os.PathLike) else images)
+    trained = open_trained(run, runs=runs, trust=trust)
+    precision = _precision(trained, device)
+
+    def stop(error: DataError) -> None:
+        raise error
+
+    return _predictions(trained, photos, precision, bad=stop, probabilities=probabilities)
+
+
+def predict_command(
+    target: Path,
+    inputs: Sequence[str],
+    out: Path,
+    *,
+    runs: Path,
+    trust: bool,
+    device: str,
+    kinds: Sequence[str],
+    overwrite: bool,
+) -> int:
+    """`kd predict`: write the predictions of images, file by file; a bad image is skipped and listed at the end.
+
+    Args:
+        target: as `run` of `kd.predict`.
+        inputs: image files, folders and patterns.
+        out: the folder that gets a folder for each kind.
+        runs: where the runs of a recipe are.
+        trust: whether the run's recipe may import components from outside kd.
+        device: as for `kd.predict`.
+        kinds: of `KINDS`.
+        overwrite: whether files that are already there are replaced.
+
+    Returns:
+        The exit status: 0, or 3 if an image could not be read.
+
+    Raises:
+        RecipeError, DataError, WeightsError, StorageError: as `kd.predict`; nothing is written.
+        StorageError: a prediction cannot be written; those of earlier images are complete.
+    """
+    photos = find_photos(inputs, without=[out / kind for kind in KINDS])
+    _refuse_existing(photos, out, kinds, overwrite=overwrite)
+    trained = open_trained(target, runs=runs, trust=trust)
+    print_line(str(trained))
+    problems: list[DataError] = []
+    done = 0
+    with ThreadPoolExecutor(THREADS) as pool, progress("predicted", len(photos)) as advance:
+        predictions = _predictions(
+            trained, photos, _precision(trained, device), bad=problems.append, probabilities="probabilities" in kinds
+        )
+        for _ in _ahead(pool, lambda prediction: _write(prediction, trained, out, kinds), predictions, BATCH):
+            done += 1
+            advance(done + len(problems))
+    print_line(f"{done} of {len(photos)} images predicted: {', '.join(str(out / kind) for kind in kinds)}")
+    print_errors(line for problem in problems for line in problem.mistakes)
+    return DataError.exit_status if problems else 0
+
+
+def _precision(trained: Trained, device: str) -> Precision:
+    train = trained.recipe.train
+    check_channels(trained.in_channels, trained.run_dir)
+    try:
+        return choose(device, "auto" if device == "mps" else train.precision, train.memory_format)
+    except ValueError:
+        raise RecipeError(f"device {device}: torch finds none here; auto takes what there is") from None
+
+
+def _refuse_existing(photos: Sequence[Photo], out: Path, kinds: Sequence[str], *, overwrite: bool) -> None:
+    """Refuse to replace files: the masks of a dataset may have the same names."""
+    if overwrite:
+        return
+    files = (_file(out, kind, photo.name) for photo in photos for kind in kinds)
+    existing = [file for file in files if os.path.lexists(file)]
+    if existing:
+        more = f" and {len(existing) - 1} more" if len(existing) > 1 else ""
+        raise RecipeError(f"{existing[0]}{more}: already there; choose another --out, or replace them with --overwrite")
+
+
+def _file(out: Path, kind: str, name: str) -> Path:
+    return out / kind / f"{name}{SUFFIXES[kind]}"
+
+
+def _predictions(
+    trained: Trained,
+    photos: Sequence[Photo],
+    precision: Precision,
+    *,
+    bad: Callable[[DataError], None],
+    probabilities: bool,
+) -> Iterator[Prediction]:
+    """Predict images in order, reading the next ones meanwhile; `bad` gets the error of each that cannot be read."""
+    recipe = trained.recipe
+    network = trained.network.to(precision.device).to(memory_format=precision.memory_format)
+
+    def read(photo: Photo) -> _Read | DataError:
+        try:
+            image = read_image(photo.path, trained.in_channels)
+        except DataError as error:
+            return error
+        return _Read(photo.name, image, resize_image(image, recipe.scored_size))
+
+    def good(items: Iterable[_Read | DataError]) -> Iterator[_Read]:
+        for item in items:
+            if isinstance(item, DataError):
+                bad(item)
+            else:
+                yield item
+
+    size = min(recipe.train.batch_size, BATCH)
+    with ThreadPoolExecutor(THREADS) as pool:
+        samples = good(_ahead(pool, read, photos, size))
+        while batch := list(islice(samples, size)):
+            images = torch.stack([item.resized for item in batch])
+            for item, logits in zip(batch, predict(network, images, precision, recipe.evaluate), strict=True):
+                full = at_size(logits, item.image.shape[1:])  # (K, H, W)
+                yield Prediction(
+                    item.name,
+                    as_rgb(item.image.numpy()),
+                    full.max(0).indices.to("cpu", torch.uint8).numpy(),
+                    full.softmax(0).to("cpu", torch.float16).numpy() if probabilities else None,
+                )
+
+
+def _ahead(pool: ThreadPoolExecutor, call: Callable[[T], R], items: Iterable[T], count: int) -> Iterator[R]:
+    """The results of `call` for each item, in order, with at most `count` of them computed ahead."""
+    pending: deque[Future[R]] = deque()
+    for item in items:
+        pending.append(pool.submit(call, item))
+        if len(pending) > count:
+            yield pending.popleft().result()
+    while pending:
+        yield pending.popleft().result()
+
+
+def _write(prediction: Prediction, trained: Trained, out: Path, kinds: Sequence[str]) -> None:
+    content: dict[str, Callable[[], bytes]] = {
+        "masks": lambda: label_png(prediction.classes, trained.colors),
+        "color": lambda: _rgb_png(colourise(prediction.classes, trained.colors)),
+        "overlay": lambda: jpeg(overlay(prediction.image, prediction.classes, trained.colors)),
+        "probabilities": lambda: _npz(prediction, trained.classes),
+    }
+    for kind in kinds:
+        write_atomic(_file(out, kind, prediction.name), content[kind](), fix="free space, or choose another --out")
+
+
+def _rgb_png(picture: NDArray[np.uint8]) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, "PNG")
+    return file.getvalue()
+
+
+def _npz(prediction: Prediction, classes: Sequence[str]) -> bytes:
+    assert prediction.probabilities is not None
+    file = io.BytesIO()
+    np.savez_compressed(file, probabilities=prediction.probabilities, classes=np.array(classes))
+    return file.getvalue()
