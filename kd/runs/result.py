@@ -201,7 +201,8 @@ def read_result(run_dir: Path) -> Result:
         with suppress(StorageError):
             stated = checked(data, _Format, str(file)).format
         if stated > FORMAT:
-            raise StorageError(f"{file}: has format {stated}, but this version reads {FORMAT}; update kd") from None
+            fix = f"update kd, or {again(run_dir)}"
+            raise StorageError(f"{file}: has format {stated}, but this version reads {FORMAT}; {fix}") from None
         raise StorageError(f"{error}; {again(run_dir)}") from None
     if result.format > OLD_FORMAT and read_manifest(run_dir) is None:
         raise StorageError(f"{run_dir / MANIFEST}: missing, so {RESULT} cannot be verified; {again(run_dir)}")

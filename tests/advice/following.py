@@ -69,8 +69,8 @@ def overrides(text: str, first: str) -> list[str]:
     return shlex.split(line)
 
 
-def run_advised(text: str, ending: str = "", *more: str) -> None:
-    """Run the `kd` command that a message prints; `ending` is a pattern of what follows it."""
-    found = re.search(rf"; (kd [^;\n]*?){ending}( [a-z]+ .*)?$", text, re.MULTILINE)
+def run_advised(text: str, ending: str) -> None:
+    """Run the `kd` command that a message prints before `ending`."""
+    found = re.search(rf"; (kd [^;\n]*?){ending}", text)
     assert found, text
-    succeeds(*shlex.split(found[1])[1:], *more)
+    succeeds(*shlex.split(found[1])[1:])

@@ -166,7 +166,7 @@ def changed(path, value):
     ("text", "message"),
     [
         ("{", "not valid JSON ("),
-        ('{"format": 3}', "has format 3, but this version reads 2; update kd"),
+        ('{"format": 3}', "has format 3, but this version reads 2; update kd, or mv"),
         ('{"format": 1, "teacher": null}', "id: missing; mv "),
         ("[]", "[] is not an object; mv "),
         (changed("splits.val.confusion", [[1], [2, 3]]), "splits.val.confusion: a row does not have 2 numbers"),
