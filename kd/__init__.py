@@ -116,41 +116,38 @@ def run(
     return RunResult(tuple(run_dirs[:seeds]), results[:seeds], tuple(run_dirs[seeds:]), results[seeds:])
 
 
-def evaluate(run_dir: str | os.PathLike[str], split: str = "val", *, trust: bool = False) -> "SplitResult":
+def evaluate(
+    run_dir: str | os.PathLike[str], split: str = "val", overrides: Iterable[str] = (), *, trust: bool = False
+) -> "SplitResult":
     """Score a finished run's network on its recipe's data, as the recipe scores: size, window, scales and flip.
 
     Args:
         run_dir: the run directory of one seed.
         split: "train", "val" or "test".
-        trust: whether the run's recipe may import components from outside kd.
+        overrides: `path=value` texts that change how it is scored (`evaluate.flip=true`), or on which data
+            (`data.args.root=…`); classes are matched by name.
+        trust: whether the run's recipe, or an override, may import components from outside kd.
 
     Returns:
         The confusion matrix, the classes, the counts of every image, and the recipe's further metrics.
 
     Raises:
-        RecipeError: the run's recipe names code that is not trusted.
-        DataError: the data cannot be read.
-        StorageError: the run has no weights or no result, or they do not fit its recipe.
+        RecipeError: the run's recipe names code that is not trusted; an override is wrong; the data have other classes.
+        DataError: the data cannot be read, or no pixel is labelled.
+        WeightsError: the run's weights are missing or damaged, or do not fit its recipe.
+        StorageError: another file of the run is missing or damaged.
     """
-    from kd.components import Maker
-    from kd.machine import choose
-    from kd.parts.trained import load_network
-    from kd.runs import read_run_recipe
-    from kd.scoring import make_metrics, score
+    from kd.errors import RecipeError
+    from kd.evaluation.scored import score_run
+    from kd.evaluation.targets import find
 
-    recipe = read_run_recipe(Path(run_dir), trust=trust)
-    network = load_network(Path(run_dir), recipe=recipe)
-    dataset = Maker(recipe).dataset(split)
-    precision = choose(recipe.device, recipe.train.precision, recipe.train.memory_format)
-    return score(
-        network.to(precision.device).to(memory_format=precision.memory_format),
-        dataset,
-        size=recipe.scored_size,
-        precision=precision,
-        how=recipe.evaluate,
-        metrics=make_metrics(recipe, len(dataset.class_names)),
-        batch_size=recipe.train.batch_size,
-    )
+    found = find([os.fspath(run_dir)], tuple(overrides), runs=Path("runs"), trust=trust)
+    if found.damaged:
+        raise found.damaged[0]
+    target, *others = found.targets
+    if others:
+        raise RecipeError(f"{run_dir}: holds {len(others) + 1} runs; name one, such as {target.run_dir}")
+    return score_run(target, split).score
 
 
 def predict(

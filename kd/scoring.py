@@ -156,10 +156,21 @@ def score(
     how: EvaluateConfig = WHOLE,
     metrics: Mapping[str, Measure] | None = None,
     batch_size: int = 8,
+    workers: int = 0,
+    predicted: Callable[[Int64[Tensor, "H W"]], None] = lambda predictions: None,
 ) -> SplitResult:
     """Score a network on every labelled image of a split, in this process alone: see `score_beside`."""
     counted, _ = score_beside(
-        network, None, dataset, size=size, precision=precision, how=how, metrics=metrics, batch_size=batch_size
+        network,
+        None,
+        dataset,
+        size=size,
+        precision=precision,
+        how=how,
+        metrics=metrics,
+        batch_size=batch_size,
+        workers=workers,
+        predicted=predicted,
     )
     return counted.result([counted.share])
 
@@ -181,6 +192,7 @@ def score_beside(
     world: int = 1,
     interrupt: Callable[[], None] = lambda: None,
     waiting: Callable[[], None] = lambda: None,
+    predicted: Callable[[Int64[Tensor, "H W"]], None] = lambda predictions: None,
 ) -> tuple[Counted, Counted | None]:
     """Score a network against the labels, and against the classes that a teacher predicts.
 
@@ -203,6 +215,7 @@ def score_beside(
         world: number of processes.
         interrupt: called after each batch, equally often on every rank; may raise to stop.
         waiting: called once a second while waiting for images; may raise to stop.
+        predicted: called with the classes that the network predicts for each image, in the order of the dataset.
     """
     classes, measures = dataset.class_names, metrics or {}
     by_labels, by_teacher = Confusion(len(classes)), Confusion(len(classes))
@@ -216,6 +229,7 @@ def score_beside(
             (labels,), teacher_predictions = teacher_predictions, []
         labels, predictions = labels.to(logits.device), logits.max(0).indices
         by_labels.count(labels, predictions)
+        predicted(predictions)
         for classes_of_teacher in teacher_predictions:
             by_teacher.count(classes_of_teacher.masked_fill(labels == IGNORE, IGNORE), predictions)
         if measures:

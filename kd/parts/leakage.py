@@ -1,4 +1,4 @@
-"""Whether a teacher has been trained on images that a run holds out: no score would be a measure then."""
+"""Whether a network has been trained on images that it is scored on: the score would be no measure."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -45,6 +45,15 @@ def refuse_leak(recipe: Recipe, data: Data, *, runs: Path, data_of: Callable[[Re
                     "the teacher by its recipe with the same data, which takes over the split, or hold out other images"
                 )
     return notes
+
+
+def trained_on(run_dir: Path, dataset: SegmentationDataset) -> list[str]:
+    """The names of the images of a dataset that a run was trained on, by content; none if the run recorded none.
+
+    Raises:
+        StorageError: the record of the run is damaged.
+    """
+    return _among(dataset, _of_run(run_dir)) if has_inputs(run_dir) else []
 
 
 def _teachers(

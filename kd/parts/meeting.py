@@ -1,6 +1,6 @@
 """The meeting with real images: every network, loss and metric runs once at the sizes and batches of the run."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import TypeVar
 
@@ -11,14 +11,15 @@ from kd import distributed
 from kd.components import is_users, refused_by
 from kd.data.dataset import FirstImages
 from kd.data.loader import Evaluation, evaluation_batches
-from kd.errors import RecipeError, raised
+from kd.errors import DataError, RecipeError, raised
+from kd.machine import Precision
 from kd.parts.assemble import Parts
 from kd.parts.roles import restored, to_device
 from kd.parts.stream import in_this_process, stream
 from kd.parts.teacher_output import flaw
-from kd.recipe import EvaluateConfig, Use
+from kd.recipe import EvaluateConfig, Recipe, Use
 from kd.scoring import check_metrics, evaluating, predict
-from kd.types import Batch, Tapped
+from kd.types import Batch, SegmentationDataset, Tapped
 
 T = TypeVar("T")
 
@@ -40,7 +41,7 @@ def meet(parts: Parts) -> None:
     try:
         with restored(parts.precision, *modules), torch.no_grad():
             _train(parts)
-            _evaluate(parts)
+            meet_scoring(parts.recipe, _scored_networks(parts), parts.val, parts.precision)
     finally:
         student.train(training)
 
@@ -62,13 +63,13 @@ def _train(parts: Parts) -> None:
         return parts.teaching(batch._replace(images=images)) if parts.teaching else None
 
     with parts.precision.autocast():
-        of_teacher = _tried(parts, "teacher", teacher, batch.images, key, training=True)
-        of_student = _tried(parts, "student", student, batch.images, key, training=True)
+        of_teacher = _tried(recipe, "teacher", teacher, batch.images, key, training=True)
+        of_student = _tried(recipe, "student", student, batch.images, key, training=True)
     if of_teacher is not None and not parts.averages_teach:
         assert recipe.teacher is not None
         stated = recipe.teacher.outputs if recipe.teacher.use else None
         if what := flaw(of_teacher.logits, stated):
-            raise RecipeError(f"{_place(parts, 'teacher')} {what}")
+            raise RecipeError(f"{_place(recipe, 'teacher')} {what}")
     assert of_student is not None
     _losses(parts, of_student, of_teacher, batch)
 
@@ -108,56 +109,82 @@ def _leaf(maps: Tensor) -> Tensor:
     return maps.detach().requires_grad_()
 
 
-def _evaluate(parts: Parts) -> None:
-    """One image of val as the recipe scores it, and a batch as short as the last one of an evaluation."""
-    recipe, full = parts.recipe, parts.recipe.train.batch_size // distributed.world()
-    network = parts.network
-    networks = {"student": network}
-    if parts.teacher is not None and parts.teacher.network is not network:
+def _scored_networks(parts: Parts) -> dict[str, nn.Module]:
+    """The networks that evaluations run, by side."""
+    networks = {"student": parts.network}
+    if parts.teacher is not None and parts.teacher.network is not parts.network:
         networks["teacher"] = parts.teacher.network
-    short = len(parts.val) % full or min(full, len(parts.val))
+    return networks
+
+
+def meet_scoring(
+    recipe: Recipe, networks: Mapping[str, nn.Module], dataset: SegmentationDataset, precision: Precision
+) -> None:
+    """Run one image of a split as the recipe scores it, and a batch as short as the last one of an evaluation.
+
+    Args:
+        recipe: how images are scored.
+        networks: by side, "student" or "teacher"; the student's output goes through the further metrics too.
+        dataset: the split.
+        precision: where and how the networks run.
+
+    Raises:
+        RecipeError: a network does not take the size or the number of images, with values that it takes; or a metric
+            fails.
+        DataError: the split is empty, or an image cannot be read.
+    """
+    if not len(dataset):
+        raise DataError(
+            f"{recipe.data.dataset.at()}: the split is empty: {recipe.data.dataset.use} has no images in it"
+        )
+    full = recipe.train.batch_size // distributed.world()
+    short = len(dataset) % full or min(full, len(dataset))
     one_pass = recipe.evaluate.model_copy(update={"scales": (1.0,), "flip": False})
     for images, how in {1: recipe.evaluate, short: one_pass if short > 1 else recipe.evaluate}.items():
-        batch = _first_of(parts, images)
-        for side, module in networks.items():
-            logits = _scored(parts, side, module, batch.images, how)
+        batch = _first_of(recipe, dataset, images)
+        for side, network in networks.items():
+            logits = _scored(recipe, side, network, batch.images, precision, how)
+            _check_shape(recipe, side, logits, images, len(dataset.class_names))
             metrics_meet = side == "student" and images == 1
             if metrics_meet and (mistakes := check_metrics(recipe, batch.labels[0].to(logits.device), logits[0])):
                 raise RecipeError(mistakes)
 
 
-def _first_of(parts: Parts, images: int) -> Evaluation:
+def _first_of(recipe: Recipe, dataset: SegmentationDataset, images: int) -> Evaluation:
     batches: Iterator[Evaluation] = evaluation_batches(
-        FirstImages(parts.val, images), parts.recipe.scored_size, batch_size=images
+        FirstImages(dataset, images), recipe.scored_size, batch_size=images
     )
     return next(batches)
 
 
-def _scored(parts: Parts, side: str, network: nn.Module, images: Tensor, how: EvaluateConfig) -> Tensor:
-    """The logits of a batch of val, checked."""
-    recipe, classes = parts.recipe, len(parts.val.class_names)
+def _scored(
+    recipe: Recipe, side: str, network: nn.Module, images: Tensor, precision: Precision, how: EvaluateConfig
+) -> Tensor:
+    """The logits of a batch."""
     key = "evaluate.window" if how.window else "evaluate.size" if recipe.evaluate.size else "data.size"
 
     def run(images: Tensor) -> Tensor:
         with evaluating(network):
-            return predict(network, images, parts.precision, how)
+            return predict(network, images, precision, how)
 
-    logits = _tried(parts, side, run, images, key)
-    if logits.ndim != 4 or logits.shape[:2] != (len(images), classes):
+    return _tried(recipe, side, run, images, key)
+
+
+def _check_shape(recipe: Recipe, side: str, logits: Tensor, images: int, classes: int) -> None:
+    if logits.ndim != 4 or logits.shape[:2] != (images, classes):
         raise RecipeError(
-            f"{_place(parts, side)} returns logits {tuple(logits.shape)} for {_count(len(images))} and {classes} "
-            f"classes; expected ({len(images)}, {classes}, h, w): keep the dimension of the batch"
+            f"{_place(recipe, side)} returns logits {tuple(logits.shape)} for {_count(images)} and {classes} "
+            f"classes; expected ({images}, {classes}, h, w): keep the dimension of the batch"
         )
-    return logits
 
 
 def _tried(
-    parts: Parts, side: str, run: Callable[[Tensor], T], images: Tensor, key: str, *, training: bool = False
+    recipe: Recipe, side: str, run: Callable[[Tensor], T], images: Tensor, key: str, *, training: bool = False
 ) -> T:
     """What a network returns for a batch.
 
     Args:
-        parts: of the run.
+        recipe: of the run.
         side: "student" or "teacher".
         run: calls the network.
         images: (N, C, H, W).
@@ -170,8 +197,8 @@ def _tried(
     try:
         return run(images)
     except (Exception, SystemExit) as error:
-        use = _network(parts, side)
-        fix = _fix(parts, run, images, key, training=training)
+        use = _network(recipe, side)
+        fix = _fix(recipe, run, images, key, training=training)
         if not (use is None or fix or is_users(use, error)):
             raise
         passes = refused_by(use, error) if use is not None else None
@@ -179,12 +206,12 @@ def _tried(
             raise
         height, width = images.shape[2:]
         raise RecipeError(
-            f"{_place(parts, side)} fails on {_count(len(images))} of {key.rpartition('.')[2]} [{height}, {width}] in "
+            f"{_place(recipe, side)} fails on {_count(len(images))} of {key.rpartition('.')[2]} [{height}, {width}] in "
             f"{'training' if training else 'evaluation'}: {raised(error)}{f'; {fix}' if fix else ''}"
         ) from None
 
 
-def _fix(parts: Parts, run: Callable[[Tensor], object], images: Tensor, key: str, *, training: bool) -> str:
+def _fix(recipe: Recipe, run: Callable[[Tensor], object], images: Tensor, key: str, *, training: bool) -> str:
     """The change of the recipe with which a network runs that fails on these images; an empty text if none is found."""
 
     def runs(like: Tensor) -> bool:
@@ -195,7 +222,7 @@ def _fix(parts: Parts, run: Callable[[Tensor], object], images: Tensor, key: str
         return True
 
     if len(images) == 1 and runs(images.expand(2, -1, -1, -1).contiguous()):
-        return _more_images(parts) if training else "it takes two images, so keep the dimension of the batch in it"
+        return _more_images(recipe) if training else "it takes two images, so keep the dimension of the batch in it"
     size = images.shape[2:]
     down = [max(STRIDE, length // STRIDE * STRIDE) for length in size]
     up = [-(-length // STRIDE) * STRIDE for length in size]
@@ -205,26 +232,25 @@ def _fix(parts: Parts, run: Callable[[Tensor], object], images: Tensor, key: str
     return ""
 
 
-def _more_images(parts: Parts) -> str:
+def _more_images(recipe: Recipe) -> str:
     """The change of the recipe that gives each micro-batch more than one image."""
-    train, processes = parts.recipe.train, distributed.world()
+    train, processes = recipe.train, distributed.world()
     share = train.batch_size // processes
     fewer = next((number for number in range(share // 2, 0, -1) if share % number == 0), 0)
     change = f"train.accumulate: {fewer}" if fewer else f"train.batch_size: {2 * processes * train.accumulate}"
     return f"it takes micro-batches of two images (BatchNorm after pooling cannot train on one): set {change}"
 
 
-def _network(parts: Parts, side: str) -> Use | None:
+def _network(recipe: Recipe, side: str) -> Use | None:
     """The component that a side's network is; None for a teacher that a run directory names."""
-    recipe = parts.recipe
     if side == "student" or recipe.teacher is None:
         return recipe.student.network
     return recipe.teacher_recipe.student.network if recipe.teacher_recipe else recipe.teacher.network
 
 
-def _place(parts: Parts, side: str) -> str:
-    use = _network(parts, side)
-    return f"{parts.recipe.at(side)}: the {side}{f' {use.use}' if use else ''}"
+def _place(recipe: Recipe, side: str) -> str:
+    use = _network(recipe, side)
+    return f"{recipe.at(side)}: the {side}{f' {use.use}' if use else ''}"
 
 
 def _count(images: int) -> str:

@@ -47,32 +47,41 @@ def _logits(meaning: Meaning, maps: Tensor) -> Tensor:
     return -maps if maps.shape[1] == 1 else maps[:, list(meaning.order)]
 
 
-def class_order(teacher: Sequence[str], data: Sequence[str], where: str) -> tuple[int, ...]:
-    """The teacher's channel of each class of the data; () where they are in the same order.
+def class_order(
+    network: Sequence[str],
+    data: Sequence[str],
+    where: str,
+    *,
+    whose: str = "the teacher",
+    fix: str = "map them with teachers.ClassMapped (source, target, merge)",
+) -> tuple[int, ...]:
+    """A network's channel of each class of the data; () where they are in the same order.
 
     Args:
-        teacher: the names of the teacher's classes, in the order of its channels.
+        network: the names of its classes, in the order of its channels.
         data: those of the data.
-        where: what states the teacher's names.
+        where: what states the network's names.
+        whose: what a message calls the network.
+        fix: what a message advises.
 
     Raises:
         RecipeError: the names are not the same ones.
     """
-    channels = {_folded(name): channel for channel, name in enumerate(teacher)}
-    if len(teacher) == len(data) and channels.keys() == {_folded(name) for name in data}:
+    channels = {_folded(name): channel for channel, name in enumerate(network)}
+    if len(network) == len(data) and channels.keys() == {_folded(name) for name in data}:
         order = tuple(channels[_folded(name)] for name in data)
         return () if order == tuple(range(len(data))) else order
     known = {_folded(name) for name in data}
-    strange = [name for name in teacher if _folded(name) not in known]
+    strange = [name for name in network if _folded(name) not in known]
     lacking = [name for name in data if _folded(name) not in channels]
     what = [
         f"{text} {', '.join(names[:5])}{' …' if len(names) > 5 else ''}"
-        for text, names in (("the data do not have", strange), ("the teacher does not have", lacking))
+        for text, names in (("the data do not have", strange), (f"{whose} does not have", lacking))
         if names
     ]
     raise RecipeError(
-        f"{where}: the teacher's classes are {in_flow(list(teacher))}, those of the data {in_flow(list(data))}: "
-        f"{'; '.join(what) or 'a name occurs twice'}; map them with teachers.ClassMapped (source, target, merge)"
+        f"{where}: {whose}'s classes are {in_flow(list(network))}, those of the data {in_flow(list(data))}: "
+        f"{'; '.join(what) or 'a name occurs twice'}; {fix}"
     )
 
 

@@ -4,7 +4,7 @@ import os
 import platform
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from stat import S_ISLNK, S_ISREG
@@ -60,8 +60,13 @@ def _needs_manifest(result: Path) -> bool:
     return re.search(rb'"format": [2-9]', content) is not None
 
 
-def read_run_recipe(run_dir: Path, *, trust: bool = False) -> Recipe:
+def read_run_recipe(run_dir: Path, overrides: Sequence[str] = (), *, trust: bool = False) -> Recipe:
     """Read the recipe in a run directory, with its code as the run keeps it; no other file that it names is opened.
+
+    Args:
+        run_dir: the run directory.
+        overrides: `path=value` texts that change how the run is used, not how it was trained.
+        trust: whether the recipe, or an override, may name code outside kd.
 
     Raises:
         RecipeError: the recipe is missing or wrong, or names code that is not trusted.
@@ -74,7 +79,7 @@ def read_run_recipe(run_dir: Path, *, trust: bool = False) -> Recipe:
         inputs = read_inputs(run_dir)
         code = {file: Code(Path(file), modules) for file, modules in read_copies(run_dir, inputs).items()}
         sources = Sources(code, inputs.files, of_run=True)
-    return read_recipe(run_dir / "recipe.yaml", trust=trust, id=id_of(run_dir), sources=sources)
+    return read_recipe(run_dir / "recipe.yaml", overrides, trust=trust, id=id_of(run_dir), sources=sources)
 
 
 def run_command(recipe: Recipe, runs: Path, *options: str) -> str:

@@ -1,0 +1,1 @@
+"""Finished runs scored on a split of their data, or of other data."""

@@ -1,0 +1,81 @@
+"""`kd evaluate`."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from kd.console import make_table, print_errors, print_line, stdout
+from kd.errors import DataError, RecipeError, StorageError, WeightsError
+from kd.evaluation import tables
+from kd.evaluation.scored import Scored, score_run
+from kd.evaluation.targets import Found, refuse_inside
+from kd.storage import write_atomic
+
+REFUSALS = (RecipeError, DataError, WeightsError, StorageError)  # of one run: the others are scored all the same
+
+
+def evaluate_command(
+    found: Found,
+    split: str,
+    *,
+    as_json: bool = False,
+    csv_file: Path | None = None,
+    predictions: Path | None = None,
+    overwrite: bool = False,
+) -> int:
+    """Score runs on a split; print their tables, or JSON.
+
+    A run that cannot be scored is a line on standard error, and does not hide the others.
+
+    Args:
+        found: the runs.
+        split: "train", "val" or "test".
+        as_json: print JSON in place of tables.
+        csv_file: receives a row for each image.
+        predictions: folder of the predicted masks; with several runs, each has a folder below it.
+        overwrite: whether masks that are already there are replaced.
+
+    Returns:
+        The exit status: 0, or that of the first run that could not be scored.
+
+    Raises:
+        RecipeError: the CSV file, or the folder of masks, is in a run directory.
+        StorageError: the CSV file cannot be written.
+    """
+    targets = found.targets
+    refuse_inside("--csv", csv_file, targets)
+    refuse_inside("--predictions", predictions, targets)
+    runs: list[Scored] = []
+    print_errors([*found.notes, *(line for error in found.damaged for line in error.mistakes)])
+    exit_status = found.damaged[0].exit_status if found.damaged else 0
+    for target in targets:
+        folder = predictions
+        if predictions is not None and len(targets) > 1:
+            folder = predictions / target.run_dir.parent.name / target.run_dir.name
+        try:
+            runs.append(score_run(target, split, predictions=folder, overwrite=overwrite, quiet=as_json))
+        except REFUSALS as error:
+            print_errors(error.mistakes)
+            exit_status = exit_status or error.exit_status
+    if csv_file is not None and runs:
+        write_atomic(csv_file, tables.to_csv(runs).encode(), fix="choose another file with --csv FILE")
+    if as_json:
+        print(json.dumps(tables.to_json(runs, split), indent=1))
+    elif runs:
+        _print(runs, split, csv_file, predictions)
+    return exit_status
+
+
+def _print(runs: Sequence[Scored], split: str, csv_file: Path | None, predictions: Path | None) -> None:
+    console = stdout()
+    number = f"{len(runs)} runs" if len(runs) > 1 else "the run"
+    print_line(f"Scores of {number} on {split}, at the labels' own size", style="bold", wrap=True, console=console)
+    console.print()
+    for table, left in ((tables.run_rows(runs), 2), (tables.class_rows(runs), 1)):
+        console.print(make_table(*table, left=left))
+        console.print()
+    written: dict[str, Any] = {"images": csv_file, "predictions": predictions}
+    for what, path in written.items():
+        if path is not None:
+            print_line(f"{what}: {path}", console=console)

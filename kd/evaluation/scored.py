@@ -1,0 +1,128 @@
+"""Score a finished run."""
+
+import warnings
+from contextlib import nullcontext
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+
+from torch import Tensor
+
+from kd.components import Maker
+from kd.console import progress
+from kd.errors import DataError, RecipeError
+from kd.evaluation.masks import Masks
+from kd.evaluation.targets import Target
+from kd.machine import choose, loader_workers
+from kd.parts.leakage import trained_on
+from kd.parts.meeting import meet_scoring
+from kd.parts.teacher_output import Meaning, class_order
+from kd.parts.trained import load_network
+from kd.runs import Result, SplitResult, read_environment, read_result
+from kd.scoring import make_metrics, score
+from kd.types import SegmentationDataset
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The score of a run on a split."""
+
+    run_dir: Path
+    result: Result  # as the run wrote it
+    score: SplitResult
+    trained_on: int  # number of the split's images that the run was trained on; 0 for "train" itself
+
+
+def score_run(
+    target: Target, split: str, *, predictions: Path | None = None, overwrite: bool = False, quiet: bool = True
+) -> Scored:
+    """Score a finished run on a split of its recipe's data, as the recipe states it.
+
+    Labels keep the size of their files. Classes are matched by name, whatever their order. A warning names a run that
+    was trained on images of the split.
+
+    Args:
+        target: the run.
+        split: "train", "val" or "test".
+        predictions: folder for the predicted masks; None writes none.
+        overwrite: whether masks that are already there are replaced.
+        quiet: whether no line shows the progress.
+
+    Raises:
+        RecipeError: the data have other classes or channels than the run; the recipe does not fit, or names code that
+            is not trusted; a mask is already there.
+        DataError: there is no such split, an image cannot be read, or no pixel is labelled.
+        WeightsError: the weights are damaged or do not fit.
+        StorageError: another file of the run is damaged, or a mask cannot be written.
+    """
+    run_dir, recipe = target
+    result = read_result(run_dir)
+    network = load_network(run_dir, recipe=recipe)
+    dataset = _dataset(target, split)
+    _meaning(target, result, dataset).give(network)
+    masks = None if predictions is None else Masks(predictions, dataset, overwrite=overwrite)
+    seen = [] if split == "train" else trained_on(run_dir, dataset)
+    if seen:
+        number = len(seen) if len(seen) < len(dataset) else "all"
+        warnings.warn(
+            f"{run_dir} was trained on {number} of the {len(dataset)} {split} images (first {seen[0]}), so this score "
+            "is too high; score it on images that it has not seen",
+            stacklevel=2,
+        )
+    precision = choose(recipe.device, recipe.train.precision, recipe.train.memory_format)
+    network = network.to(precision.device).to(memory_format=precision.memory_format)
+    meet_scoring(recipe, {"student": network}, dataset, precision)
+    with nullcontext(_ignore) if quiet else progress(str(run_dir), len(dataset)) as advance:
+        done = count(1)
+
+        def after_image(predictions: Tensor) -> None:
+            if masks is not None:
+                masks.write(predictions)
+            advance(next(done))
+
+        scored = score(
+            network,
+            dataset,
+            size=recipe.scored_size,
+            precision=precision,
+            how=recipe.evaluate,
+            metrics=make_metrics(recipe, len(dataset.class_names)),
+            batch_size=recipe.train.batch_size,
+            workers=loader_workers(recipe.data.workers, precision.device),
+            predicted=after_image,
+        )
+    if not scored.confusion.any():
+        raise DataError(f"{run_dir}: no pixel of the {len(dataset)} {split} images is labelled, so there is no score")
+    return Scored(run_dir, result, scored, len(seen))
+
+
+def _ignore(done: int) -> None:
+    """Show nothing of the progress."""
+
+
+def _dataset(target: Target, split: str) -> SegmentationDataset:
+    try:
+        return Maker(target.recipe).dataset(split)
+    except (DataError, RecipeError) as error:
+        reason = f"{target.run_dir}: the split {split} cannot be read"
+        raise type(error)(f"{reason}: {line}" for line in error.mistakes) from error
+
+
+def _meaning(target: Target, result: Result, dataset: SegmentationDataset) -> Meaning:
+    """The order of the network's channels by the data's classes."""
+    channels = read_environment(target.run_dir).in_channels
+    if channels != dataset.in_channels:
+        raise RecipeError(
+            f"{target.run_dir}: its network takes images of {channels} channels, but the data have "
+            f"{dataset.in_channels}; score it on images of {channels} channels"
+        )
+    classes = next(iter(result.splits.values())).classes
+    return Meaning(
+        class_order(
+            classes,
+            dataset.class_names,
+            str(target.run_dir),
+            whose="the run",
+            fix="score it on data with its classes, under the same names (data.args.classes=…)",
+        )
+    )

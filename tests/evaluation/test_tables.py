@@ -1,0 +1,71 @@
+"""Scores of runs as tables, JSON and CSV, by hand."""
+
+import csv
+import io
+from pathlib import Path
+
+import numpy as np
+
+from kd.evaluation.scored import Scored
+from kd.evaluation.tables import class_rows, run_rows, to_csv, to_json
+from kd.runs import ImageCounts, MetricResult, Result, SplitResult
+
+
+def scored(confusion, classes=("soil", "leaf", "stem"), *, folder="a-0123abcd", metrics=None, counts=None, seen=0):
+    matrix = np.array(confusion, np.int64)
+    images = ImageCounts(
+        ("x/1.png", "=2,b.png"), np.zeros((2, len(classes), 3), np.int64) if counts is None else counts
+    )
+    split = SplitResult(matrix, list(classes), 2, metrics or {}, per_image=images)
+    result = Result(
+        "0123abcd", "a", 0, "student", "nets.py:Net", None, None, "last", {"val": split}, 9, 1.0, 2.0, 3, {}
+    )
+    return Scored(Path("runs", folder, "seed0"), result, split, seen)
+
+
+# soil: 6 of 6 right and 2 more; leaf: 2 of 4; stem occurs nowhere
+ONE = [[6, 0, 0], [2, 2, 0], [0, 0, 0]]
+
+
+def test_a_run_is_a_row_and_a_class_is_a_row():
+    assert run_rows([scored(ONE)]) == (
+        ["run", "network", "mIoU %", "pixel acc. %", "images"],
+        [["a-0123abcd/seed0", "Net", "62.5", "80.0", "2"]],
+    )
+    assert class_rows([scored(ONE)]) == (["class", "IoU %"], [["soil", "75.0"], ["leaf", "50.0"], ["stem", "–"]])
+
+
+def test_several_runs_are_numbered_and_may_have_other_classes_and_metrics():
+    distance = {"HausdorffDistance": MetricResult({"mean": 12.345, "soil": None}, "px", "lower")}
+    boundary = {"BoundaryIoU": MetricResult({"mean": None}, "%", "higher")}
+    other = scored([[1, 1], [0, 2]], ("soil", "moss"), folder="b-4567cdef", metrics=distance, seen=1)
+    runs = [scored(ONE, metrics=boundary), other]
+    header, rows = run_rows(runs)
+    assert header[4:] == ["HausdorffDistance px ↓", "BoundaryIoU %", "images"]
+    assert [row[4:] for row in rows] == [["–", "–", "2"], ["12.3", "–", "2"]]
+    assert [row[0] for row in rows] == ["1 a-0123abcd/seed0", "2 b-4567cdef/seed0, trained on some of the images"]
+    header, rows = class_rows(runs)
+    assert header == ["IoU %", "run 1", "run 2"]
+    assert rows == [["soil", "75.0", "50.0"], ["leaf", "50.0", "–"], ["stem", "–", "–"], ["moss", "–", "66.7"]]
+
+
+def test_json_has_every_number():
+    plain = to_json([scored(ONE, metrics={"D": MetricResult({"mean": 0.5}, "%", "higher")})], "test")
+    assert (plain["format"], plain["split"]) == (1, "test")
+    (run,) = plain["runs"]
+    assert (run["miou"], run["pixel_accuracy"], run["mean_accuracy"]) == (0.625, 0.8, 0.75)
+    assert run["classes"][0] == {"name": "soil", "iou": 0.75, "dice": 12 / 14}
+    assert run["classes"][2] == {"name": "stem", "iou": None, "dice": None}
+    assert run["metrics"] == {"D": {"values": {"mean": 0.5}, "unit": "%", "direction": "higher"}}
+    assert run["confusion"] == ONE
+
+
+def test_the_csv_has_a_row_for_each_image_over_the_classes_that_occur_in_it():
+    """Image 1: soil 3 of union 4, leaf 0 of union 1, stem nowhere; 3 of 4 pixels right. Image 2 has no label."""
+    counts = np.array([[[3, 4, 3], [0, 0, 1], [0, 0, 0]], [[0, 0, 0]] * 3], np.int64)
+    rows = list(csv.reader(io.StringIO(to_csv([scored(ONE, counts=counts)]))))
+    assert rows == [
+        ["run", "image", "miou", "pixel_accuracy"],
+        ["runs/a-0123abcd/seed0", "x/1.png", "0.375000", "0.750000"],
+        ["runs/a-0123abcd/seed0", "=2,b.png", "", ""],
+    ]
