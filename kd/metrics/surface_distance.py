@@ -1,6 +1,6 @@
 """Distances between the surfaces of labelled and predicted objects."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,52 +16,41 @@ Mask = NDArray[np.bool_]
 Floats = NDArray[np.float64]
 
 
-class _Distance:
-    """What both distances share: classes, units, and the mean over images."""
+class _Distances:
+    """The sum over images of one number of the distances between two surfaces, for each foreground class."""
 
-    unit = "px"
-    direction = "lower"
-
-    def __init__(self, num_classes: int, spacing: float | Sequence[float] = 1.0, unit: str = "px") -> None:
-        self.num_classes, self.unit = num_classes, unit
+    def __init__(self, num_classes: int, spacing: float | Sequence[float], summary: Callable[[Floats, Floats], float]):
         rows, columns = (spacing, spacing) if isinstance(spacing, int | float) else spacing
         self.spacing = (float(rows), float(columns))
         if not min(self.spacing) > 0:
             raise ValueError(f"spacing must be above 0, got {spacing}")
+        self.summary = summary  # of the distances from the prediction's surface to the labels', and of those back
         foreground = num_classes - 1
-        self._state = {"distance": np.zeros(foreground), "images": np.zeros(foreground, np.int64)}
-        self._state["missed"] = np.zeros(foreground, np.int64)
+        self.state = {"distance": np.zeros(foreground), "images": np.zeros(foreground, np.int64)}
+        self.state["missed"] = np.zeros(foreground, np.int64)
 
-    def _summary(self, forth: Floats, back: Floats) -> float:
-        """One number of the distances from the prediction's surface to the labels' and of those back."""
-        raise NotImplementedError
-
-    def update(self, labels: "Tensor", probabilities: "Tensor") -> None:
+    def add(self, labels: "Tensor", probabilities: "Tensor") -> None:
         """Add one image."""
-        given, predictions = labels.cpu().numpy(), probabilities.max(0).indices.cpu().numpy()
+        given, predictions = labels.cpu().numpy(), probabilities.argmax(0).cpu().numpy()
         predictions[given == IGNORE] = 0
-        for index in range(1, self.num_classes):
+        for index in range(1, len(probabilities)):
             ours, theirs = predictions == index, given == index
             if ours.any() and theirs.any():
-                distances = surface_distances(ours, theirs, self.spacing)
-                self._state["distance"][index - 1] += self._summary(*distances)
-                self._state["images"][index - 1] += 1
+                self.state["distance"][index - 1] += self.summary(*surface_distances(ours, theirs, self.spacing))
+                self.state["images"][index - 1] += 1
             else:
-                self._state["missed"][index - 1] += ours.any() or theirs.any()
-
-    def state(self) -> dict[str, NDArray[Any]]:
-        """`distance` (sum), `images` (both sides have the class) and `missed` (only one has): (K − 1,)."""
-        return self._state
-
-    def value(self, state: dict[str, NDArray[Any]]) -> dict[str, float | None]:
-        """`distance`, the mean of the classes' means; each foreground class by its index; `missed` images."""
-        missed = int(state["missed"].sum())
-        occurs = bool(missed or state["images"].any())
-        values = by_class("distance", state["distance"], state["images"])
-        return values | {"missed": float(missed) if occurs else None}
+                self.state["missed"][index - 1] += ours.any() or theirs.any()
 
 
-class HausdorffDistance(_Distance):
+def _values(state: dict[str, NDArray[Any]]) -> dict[str, float | None]:
+    """`distance`, the mean of the classes' means; each foreground class by its index; `missed` images."""
+    missed = int(state["missed"].sum())
+    occurs = bool(missed or state["images"].any())
+    values = by_class("distance", state["distance"], state["images"])
+    return values | {"missed": float(missed) if occurs else None}
+
+
+class HausdorffDistance:
     """HD95: the distance that 95 % of the surface of one object stay within from the other's, the worse direction.
 
         HD95 = max( P95 of d(p, ∂G) over p ∈ ∂P,  P95 of d(g, ∂P) over g ∈ ∂G )
@@ -84,6 +73,8 @@ class HausdorffDistance(_Distance):
         ValueError: `spacing` is not above 0, or `percentile` not in (0, 100].
     """
 
+    direction = "lower"
+
     def __init__(
         self,
         num_classes: int,
@@ -93,14 +84,27 @@ class HausdorffDistance(_Distance):
     ) -> None:
         if not 0 < percentile <= 100:
             raise ValueError(f"percentile must be above 0 and at most 100, got {percentile}")
-        super().__init__(num_classes, spacing, unit)
-        self.percentile = percentile
+        self.unit = unit
+        self._distances = _Distances(
+            num_classes,
+            spacing,
+            lambda forth, back: float(max(np.percentile(forth, percentile), np.percentile(back, percentile))),
+        )
 
-    def _summary(self, forth: Floats, back: Floats) -> float:
-        return float(max(np.percentile(forth, self.percentile), np.percentile(back, self.percentile)))
+    def update(self, labels: "Tensor", probabilities: "Tensor") -> None:
+        """Add one image."""
+        self._distances.add(labels, probabilities)
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """`distance` (sum), `images` (both sides have the class) and `missed` (only one has): (K − 1,)."""
+        return self._distances.state
+
+    def value(self, state: dict[str, NDArray[Any]]) -> dict[str, float | None]:
+        """`distance`, the mean of the classes' means; each foreground class by its index; `missed` images."""
+        return _values(state)
 
 
-class SurfaceDistance(_Distance):
+class SurfaceDistance:
     """ASSD: the average distance between the surfaces of the predicted and the labelled object, in both directions.
 
         ASSD = ( Σ_{p ∈ ∂P} d(p, ∂G) + Σ_{g ∈ ∂G} d(g, ∂P) ) / ( |∂P| + |∂G| )
@@ -119,8 +123,25 @@ class SurfaceDistance(_Distance):
         ValueError: `spacing` is not above 0.
     """
 
-    def _summary(self, forth: Floats, back: Floats) -> float:
-        return float(np.concatenate((forth, back)).mean())
+    direction = "lower"
+
+    def __init__(self, num_classes: int, spacing: float | Sequence[float] = 1.0, unit: str = "px") -> None:
+        self.unit = unit
+        self._distances = _Distances(
+            num_classes, spacing, lambda forth, back: float(np.concatenate((forth, back)).mean())
+        )
+
+    def update(self, labels: "Tensor", probabilities: "Tensor") -> None:
+        """Add one image."""
+        self._distances.add(labels, probabilities)
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """`distance` (sum), `images` (both sides have the class) and `missed` (only one has): (K − 1,)."""
+        return self._distances.state
+
+    def value(self, state: dict[str, NDArray[Any]]) -> dict[str, float | None]:
+        """`distance`, the mean of the classes' means; each foreground class by its index; `missed` images."""
+        return _values(state)
 
 
 def surface_distances(ours: Mask, theirs: Mask, spacing: tuple[float, float]) -> tuple[Floats, Floats]:

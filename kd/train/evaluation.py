@@ -83,21 +83,22 @@ class Evaluations:
         val = results["val"]
         self.latest = (run.step, val)
         values: dict[str, float] = {}
+        mious: dict[str, float] = {}
         for split, result in results.items():
             name = split if result.against == "labels" else split.replace("val", "agreement")
             further = {f"{name}/{label}": metric.headline for label, metric in result.metrics.items()}
             values |= {label: value for label, value in further.items() if value is not None}
             score = scores(result.confusion)  # after the others: a user's metric may be named miou
             values |= {f"{name}/miou": score.miou, f"{name}/pixel_accuracy": score.pixel_accuracy}
+            mious[split] = score.miou
         self._progress.scalars(run.step, values)
         self._progress.pictures(run.step, lambda: pictures(parts, val, "val" if "val/miou" in values else "agreement"))
         self.pending = False
-        miou = scores(val.confusion).miou
         for part in self._score_driven(run).values():
-            part.update(miou)
-        if self.best is not None and miou <= self.best["miou"]:
+            part.update(mious["val"])
+        if self.best is not None and mious["val"] <= self.best["miou"]:
             return False
-        self._best_before, self.best = self.best, {"step": run.step, "miou": miou}
+        self._best_before, self.best = self.best, {"step": run.step, "miou": mious["val"]}
         return True
 
     def forget_best(self) -> None:

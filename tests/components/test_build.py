@@ -231,7 +231,9 @@ def test_an_optional_package_that_is_missing_names_its_extra(
     monkeypatch.setattr(sys, "meta_path", [missing, *sys.meta_path])
     assert refused(name) == [f"{name}: {package} is not installed; pip install 'kd-segmentation[zoo]'"]
     extras = tomllib.loads(Path(__file__).parents[2].joinpath("pyproject.toml").read_text())["project"]
-    assert package in [text.partition(">")[0] for text in extras["optional-dependencies"]["zoo"]]
+    (zoo,) = extras["optional-dependencies"]["zoo"]  # kd-segmentation[hf,smp,timm]
+    named = [extras["optional-dependencies"][extra] for extra in zoo.rstrip("]").partition("[")[2].split(",")]
+    assert package in [text.partition(">")[0] for texts in named for text in texts]
 
 
 class Missing:

@@ -67,7 +67,7 @@ def test_a_resumed_run_reports_what_the_uninterrupted_one_would():
         if at == 2:
             state = cut.state_dict()
             cut, others = reports(4)
-            cut.load_state_dict(state)
+            cut.load_state_dict([state])
     run.step = 4
     for made in (whole, cut):
         made.write(run, batch(), not_finite=0)
