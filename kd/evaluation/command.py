@@ -49,21 +49,23 @@ def evaluate_command(
     runs: list[Scored] = []
     print_errors([*found.notes, *(line for error in found.damaged for line in error.mistakes)])
     exit_status = found.damaged[0].exit_status if found.damaged else 0
-    for target in targets:
-        folder = predictions
-        if predictions is not None and len(targets) > 1:
-            folder = predictions / target.run_dir.parent.name / target.run_dir.name
-        try:
-            runs.append(score_run(target, split, predictions=folder, overwrite=overwrite, quiet=as_json))
-        except REFUSALS as error:
-            print_errors(error.mistakes)
-            exit_status = exit_status or error.exit_status
-    if csv_file is not None and runs:
-        write_atomic(csv_file, tables.to_csv(runs).encode(), fix="choose another file with --csv FILE")
-    if as_json:
-        print(json.dumps(tables.to_json(runs, split), indent=1))
-    elif runs:
-        _print(runs, split, csv_file, predictions)
+    try:
+        for target in targets:
+            folder = predictions
+            if predictions is not None and len(targets) > 1:
+                folder = predictions / target.run_dir.parent.name / target.run_dir.name
+            try:
+                runs.append(score_run(target, split, predictions=folder, overwrite=overwrite, quiet=as_json))
+            except REFUSALS as error:
+                print_errors(error.mistakes)
+                exit_status = exit_status or error.exit_status
+    finally:  # whatever ends it, the scores of the other runs are shown
+        if csv_file is not None and runs:
+            write_atomic(csv_file, tables.to_csv(runs).encode(), fix="choose another file with --csv FILE")
+        if as_json:
+            print(json.dumps(tables.to_json(runs, split), indent=1))
+        elif runs:
+            _print(runs, split, csv_file, predictions)
     return exit_status
 
 
@@ -72,8 +74,8 @@ def _print(runs: Sequence[Scored], split: str, csv_file: Path | None, prediction
     number = f"{len(runs)} runs" if len(runs) > 1 else "the run"
     print_line(f"Scores of {number} on {split}, at the labels' own size", style="bold", wrap=True, console=console)
     console.print()
-    for table, left in ((tables.run_rows(runs), 2), (tables.class_rows(runs), 1)):
-        console.print(make_table(*table, left=left))
+    for table in (tables.run_rows(runs), *tables.detail_tables(runs)):
+        console.print(make_table(*table))
         console.print()
     written: dict[str, Any] = {"images": csv_file, "predictions": predictions}
     for what, path in written.items():

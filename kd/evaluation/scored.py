@@ -13,12 +13,13 @@ from kd.console import progress
 from kd.errors import DataError, RecipeError
 from kd.evaluation.masks import Masks
 from kd.evaluation.targets import Target
-from kd.machine import choose, loader_workers
+from kd.machine import loader_workers
+from kd.parts.assemble import precision_of
 from kd.parts.leakage import trained_on
 from kd.parts.meeting import meet_scoring
 from kd.parts.teacher_output import Meaning, class_order
 from kd.parts.trained import load_network
-from kd.runs import Result, SplitResult, read_environment, read_result
+from kd.runs import OLD_FORMAT, Result, SplitResult, read_environment, read_result
 from kd.scoring import make_metrics, score
 from kd.types import SegmentationDataset
 
@@ -57,6 +58,8 @@ def score_run(
     """
     run_dir, recipe = target
     result = read_result(run_dir)
+    if result.format == OLD_FORMAT:
+        warnings.warn(f"{run_dir}: not verified, because kd 0.2 or older wrote no manifest.json", stacklevel=2)
     network = load_network(run_dir, recipe=recipe)
     dataset = _dataset(target, split)
     _meaning(target, result, dataset).give(network)
@@ -69,7 +72,7 @@ def score_run(
             "is too high; score it on images that it has not seen",
             stacklevel=2,
         )
-    precision = choose(recipe.device, recipe.train.precision, recipe.train.memory_format)
+    precision = precision_of(recipe)
     network = network.to(precision.device).to(memory_format=precision.memory_format)
     meet_scoring(recipe, {"student": network}, dataset, precision)
     with nullcontext(_ignore) if quiet else progress(str(run_dir), len(dataset)) as advance:
@@ -92,7 +95,8 @@ def score_run(
             predicted=after_image,
         )
     if not scored.confusion.any():
-        raise DataError(f"{run_dir}: no pixel of the {len(dataset)} {split} images is labelled, so there is no score")
+        what = f"no pixel of the {len(dataset)} {split} images is labelled, so there is no score"
+        raise DataError(f"{run_dir}: {what}; label some of them")
     return Scored(run_dir, result, scored, len(seen))
 
 

@@ -3,6 +3,7 @@
 import csv
 import io
 import math
+import statistics
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -13,43 +14,69 @@ from kd.metrics import scores
 from kd.runs import MetricResult
 
 NOTHING = "–"
+COLUMNS = 6  # of numbers, which fit into 80 characters beside the names
+SPREAD = ("miou", "pixel_accuracy")
 CSV_HEADER = ("run", "image", "miou", "pixel_accuracy")
 
 Table = tuple[list[str], list[list[str]]]  # header and rows
 
 
 def run_rows(runs: Sequence[Scored]) -> Table:
-    """A row for each run: its place, network, scores and number of images; numbered where there are several."""
+    """A row for each run, numbered where there are several; and one for the mean over the seeds of a recipe."""
+    with_seen = any(run.trained_on for run in runs)
+    header = ["run", "mIoU %", "pixel acc. %", "images", *(["trained on"] if with_seen else [])]
+    rows = []
+    for index, run in enumerate(runs, start=1):
+        score, place = scores(run.score.confusion), f"{run.run_dir.parent.name}/{run.run_dir.name}"
+        name = f"{index} {place}" if len(runs) > 1 else place
+        row = [name, _percent(score.miou), _percent(score.pixel_accuracy), str(run.score.images)]
+        rows.append(row + ([str(run.trained_on)] if with_seen else []))
+    for mean in means(runs):
+        seeds, name = mean["seeds"], mean["recipe"]
+        spread = [f"{_percent(mean[key]['mean'])} ± {_percent(mean[key]['sd'])}" for key in SPREAD]
+        rows.append([f"mean of {name}, {len(seeds)} seeds", *spread, *[""] * (len(header) - 3)])
+    return header, rows
+
+
+def detail_tables(runs: Sequence[Scored]) -> Iterator[Table]:
+    """The IoU of each class, then the further metrics: a column for each run, at most `COLUMNS` to a table.
+
+    A dash where a class is neither labelled nor predicted, or a run has no such metric.
+    """
+    classes = dict.fromkeys(name for run in runs for name in run.score.classes)
     metrics: dict[str, MetricResult] = {}
     for run in runs:
         metrics = run.score.metrics | metrics
-    headers = [_header(label, metric) for label, metric in metrics.items()]
-    rows = [
-        [
-            _label(index, run, runs),
-            run.result.network.replace(":", ".").rpartition(".")[2],
-            _percent((score := scores(run.score.confusion)).miou),
-            _percent(score.pixel_accuracy),
-            *(_value(run.score.metrics.get(label)) for label in metrics),
-            str(run.score.images),
-        ]
-        for index, run in enumerate(runs, start=1)
-    ]
-    return ["run", "network", "mIoU %", "pixel acc. %", *headers, "images"], rows
-
-
-def class_rows(runs: Sequence[Scored]) -> Table:
-    """A row for each class: its IoU in each run; a dash where it is neither labelled nor predicted."""
-    names = dict.fromkeys(name for run in runs for name in run.score.classes)
     iou = [dict(zip(run.score.classes, scores(run.score.confusion).iou, strict=True)) for run in runs]
-    header = ["IoU %", *(f"run {index}" for index in range(1, len(runs) + 1))] if len(runs) > 1 else ["class", "IoU %"]
-    return header, [[name, *(_percent(of_run.get(name)) for of_run in iou)] for name in names]
+    for first in range(0, len(runs), COLUMNS):
+        part = slice(first, first + COLUMNS)
+        numbers = [f"run {index}" for index in range(first + 1, first + 1 + len(runs[part]))]
+        one = len(runs) == 1
+        rows = [[name, *(_percent(of_run.get(name)) for of_run in iou[part])] for name in classes]
+        yield (["class", "IoU %"] if one else ["IoU %", *numbers]), rows
+        if metrics:
+            rows = [
+                [_header(label, metric), *(_value(run.score.metrics.get(label)) for run in runs[part])]
+                for label, metric in metrics.items()
+            ]
+            yield ["metric", *([""] if one else numbers)], rows
 
 
-def _label(index: int, run: Scored, runs: Sequence[Scored]) -> str:
-    number = f"{index} " if len(runs) > 1 else ""
-    seen = ", trained on some of the images" if run.trained_on else ""
-    return f"{number}{run.run_dir.parent.name}/{run.run_dir.name}{seen}"
+def means(runs: Sequence[Scored]) -> list[dict[str, Any]]:
+    """Mean and standard deviation over the seeds of each recipe that has several of them here."""
+    groups: dict[str, list[Scored]] = {}
+    for run in runs:
+        groups.setdefault(str(run.run_dir.parent), []).append(run)
+    found = []
+    for group in groups.values():
+        if len(group) < 2:
+            continue
+        mean: dict[str, Any] = {"recipe": group[0].run_dir.parent.name, "seeds": [run.result.seed for run in group]}
+        for key in SPREAD:
+            values = [getattr(scores(run.score.confusion), key) for run in group]
+            mean[key] = {"mean": statistics.fmean(values), "sd": statistics.stdev(values)}
+        found.append(mean)
+    return found
 
 
 def _header(label: str, metric: MetricResult) -> str:
@@ -67,8 +94,8 @@ def _percent(share: float | None) -> str:
 
 
 def to_json(runs: Sequence[Scored], split: str) -> dict[str, Any]:
-    """The split, and for each run its scores, classes, metrics and confusion matrix."""
-    return {"format": 1, "split": split, "runs": [_run_to_json(run) for run in runs]}
+    """The split; for each run its scores, classes, metrics and confusion matrix; and the means over seeds."""
+    return {"format": 1, "split": split, "runs": [_run_to_json(run) for run in runs], "means": means(runs)}
 
 
 def _run_to_json(run: Scored) -> dict[str, Any]:

@@ -95,7 +95,7 @@ def assemble(recipe: Recipe, *, runs: Path, seed: int, trained: bool = True, dat
     _check_batch_size(recipe)
     maker, data = Maker(recipe), data or Data(recipe)
     train, val = data.train, data.val
-    precision, steps, notes = _precision(recipe), total_steps(recipe, len(train)), Notes()
+    precision, steps, notes = precision_of(recipe), total_steps(recipe, len(train)), Notes()
     if recipe.track is not None:  # a stranger's recipe may name the stranger's project
         account = recipe.track.entity or "your own account"
         notes.append(f"track: numbers and pictures go to Weights & Biases, project {recipe.track.project} of {account}")
@@ -182,7 +182,12 @@ def total_steps(recipe: Recipe, images: int) -> int:
     return -(-recipe.train.epochs * images // recipe.train.batch_size)
 
 
-def _precision(recipe: Recipe) -> Precision:
+def precision_of(recipe: Recipe) -> Precision:
+    """Where and how a recipe's networks run.
+
+    Raises:
+        RecipeError: this machine has no such device, or the device not the precision.
+    """
     try:
         return choose(recipe.device, recipe.train.precision, recipe.train.memory_format)
     except ValueError as error:

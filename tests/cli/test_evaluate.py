@@ -106,8 +106,8 @@ def test_the_tables(run_dir, capsys):
     assert kd("evaluate", "r.yaml", "--trust", "--split", "test", "--csv", "a.csv") == 0
     out = capsys.readouterr().out.splitlines()
     assert out[0] == "Scores of the run on test, at the labels' own size"
-    assert out[2].split() == ["run", "network", "mIoU", "%", "pixel", "acc.", "%", "images"]
-    assert out[3].split()[:2] == [f"{run_dir.parent.name}/seed0", "Net"]
+    assert out[2].split() == ["run", "mIoU", "%", "pixel", "acc.", "%", "images"]
+    assert out[3].split()[0] == f"{run_dir.parent.name}/seed0"
     assert [line.split()[0] for line in out[5:9]] == ["class", "soil", "leaf", "stem"]
     assert out[-1] == "images: a.csv"
 
@@ -191,7 +191,7 @@ def test_no_labelled_pixel_is_no_score(run_dir, capsys):
     for file in Path("farm/masks").iterdir():
         Image.fromarray(np.full((32, 32), 255, np.uint8)).save(file)
     (line,) = mistakes(capsys, 3, run_dir, "--split", "test", "--predictions", "masks")
-    assert line == f"{run_dir}: no pixel of the 3 test images is labelled, so there is no score"
+    assert line == f"{run_dir}: no pixel of the 3 test images is labelled, so there is no score; label some of them"
     assert len(list(Path("masks").iterdir())) == 3  # they need no label
 
 
@@ -242,6 +242,44 @@ def test_what_a_run_directory_does_not_take(run_dir, capsys):
     (line,) = mistakes(capsys, 2, run_dir, "evaluate.flop=true")
     assert "did you mean 'flip'?" in line
     assert mistakes(capsys, 2, "runs") == ["runs: holds no finished run (no result.json); kd list shows all runs"]
+
+
+def test_a_device_that_this_machine_does_not_have(run_dir, capsys, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    (line,) = mistakes(capsys, 2, run_dir, "device=cuda")
+    assert line == (
+        f"{run_dir}/recipe.yaml: device: cuda, but torch sees no CUDA device; set device: cpu, or install a CUDA build "
+        "of torch"
+    )
+
+
+def test_what_ends_the_command_does_not_take_the_scores_that_are_there(run_dir, capsys, monkeypatch):
+    assert kd("run", "r.yaml", "--trust", "train.seeds=[1]") == 0
+    capsys.readouterr()
+    from kd.evaluation import command
+
+    calls = iter((command.score_run, None))
+    monkeypatch.setattr(command, "score_run", lambda *args, **options: (next(calls) or _interrupt)(*args, **options))
+    assert kd("evaluate", run_dir.parent, "--trust", "--csv", "a.csv") == 130
+    assert f"{run_dir.parent.name}/seed0" in capsys.readouterr().out
+    assert len(Path("a.csv").read_text().splitlines()) == 4
+
+
+def _interrupt(*args, **options):
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("label", [0, 255])
+def test_one_image(run_dir, capsys, label):
+    """Of the first class alone; or without a label."""
+    Path("farm/one.txt").write_text("3\n")
+    Image.fromarray(np.full((32, 32), label, np.uint8)).save("farm/masks/3.png")
+    one = ("data.args={root: farm, classes: [soil, leaf, stem], lists: one.txt}", "train.batch_size=64")
+    if label == 255:
+        assert "no pixel of the 1 val images" in mistakes(capsys, 3, run_dir, *one)[0]
+    else:
+        (run,) = scores(capsys, run_dir, "--trust", "--json", *one)
+        assert (run["images"], np.sum(run["confusion"])) == (1, 32 * 32)
 
 
 def test_code_of_a_stranger_is_not_imported(run_dir, capsys):
