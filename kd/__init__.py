@@ -37,6 +37,7 @@ __all__ = [
     "data",
     "errors",
     "evaluate",
+    "export",
     "load_student",
     "losses",
     "metrics",
@@ -148,6 +149,44 @@ def evaluate(
     if others:
         raise RecipeError(f"{run_dir}: holds {len(others) + 1} runs; name one, such as {target.run_dir}")
     return score_run(target, split).score
+
+
+def export(
+    run: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    to: str = "onnx",
+    size: tuple[int, int] | None = None,
+    dynamic: bool = False,
+    argmax: bool = False,
+    runs: str | os.PathLike[str] = "runs",
+    trust: bool = False,
+) -> Path:
+    """Write the network of a finished run as a file for another runtime, and compare the file with the network.
+
+    Args:
+        run: a run directory, the folder of a recipe's runs, or a recipe; of several seeds, the first is taken.
+        out: a new folder, which gets `model.onnx` and `classes.json`.
+        to: the format, "onnx".
+        size: (H, W) of the images; None: the recipe's.
+        dynamic: whether the file takes any batch and size; otherwise one image of `size`.
+        argmax: whether the file gives class indices, int64 (N, H, W), in place of logits, (N, K, H, W).
+        runs: where the runs of a recipe are.
+        trust: whether the run's recipe may import components from outside kd.
+
+    Returns:
+        The file. It takes images (N, C, H, W), float32 in [0, 1], not normalised.
+
+    Raises:
+        RecipeError: there is no finished run; its recipe names code that is not trusted; a package is missing; the
+            network cannot be exported, or the file does not compute what the network computes. Nothing is written.
+        DataError: the validation images, on which the file is checked, cannot be read.
+        WeightsError: the run's weights are missing or damaged.
+        StorageError: another file of the run is missing or damaged, or `out` cannot be written.
+    """
+    from kd.deploy.export import export as export_run
+
+    return export_run(run, out, to=to, size=size, dynamic=dynamic, argmax=argmax, runs=runs, trust=trust)
 
 
 def predict(

@@ -155,7 +155,7 @@ class Maker:
         assert recipe is not None
         mistakes: list[str] = []
         if recipe.track is not None and _version("wandb") == NOT_INSTALLED:
-            mistakes.append(f"{recipe.at('track')}: track: {_missing('wandb', 'wandb')}, or track=null")
+            mistakes.append(f"{recipe.at('track')}: track: {missing('wandb', 'wandb')}, or track=null")
         for use, given, offered in _roles(recipe):
             try:
                 component = self.find(use)
@@ -207,7 +207,8 @@ def _version(package: str) -> str:
         return NOT_INSTALLED
 
 
-def _missing(package: str, extra: str) -> str:
+def missing(package: str, extra: str) -> str:
+    """A message on a package that is not installed, with the command that installs it."""
     return f"{package} is not installed; pip install 'kd-segmentation[{extra}]'"
 
 
@@ -216,7 +217,7 @@ def _module(name: str, where: str) -> types.ModuleType:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name in ZOO:
-            raise RecipeError(f"{where}: {_missing(ZOO[error.name], 'zoo')}") from None
+            raise RecipeError(f"{where}: {missing(ZOO[error.name], 'zoo')}") from None
         if error.name and f"{name}.".startswith(f"{error.name}."):
             raise RecipeError(f"{where}: there is no module '{error.name}'") from None
         if (error.name or "kd").partition(".")[0] in ("kd", "teachers", "students"):

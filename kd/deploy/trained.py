@@ -11,7 +11,7 @@ from kd.data.classes import distinct_colors
 from kd.errors import RecipeError
 from kd.parts.trained import load_network
 from kd.recipe import Recipe, read_recipe
-from kd.runs import finished_at, finished_of, read_environment, read_result, read_run_recipe
+from kd.runs import Result, finished_at, finished_of, read_environment, read_result, read_run_recipe
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,7 @@ class Trained:
     run_dir: Path
     recipe: Recipe  # as it is in the run directory
     network: nn.Module  # in evaluation mode, on the CPU
+    result: Result
     classes: tuple[str, ...]
     colors: tuple[Color, ...]  # of the classes; made up for a run of kd 0.2 or older, which recorded none
     in_channels: int
@@ -51,9 +52,10 @@ def open_trained(
     run_dir = finished_at(path)[0] if path.is_dir() else finished_of(read_recipe(path, trust=trust), Path(runs))[0]
     recipe = read_run_recipe(run_dir, trust=trust)
     network = load_network(run_dir, recipe=recipe)
-    classes = tuple(next(iter(read_result(run_dir).splits.values())).classes)
+    result = read_result(run_dir)
+    classes = tuple(next(iter(result.splits.values())).classes)
     environment = read_environment(run_dir)
     colors = environment.colors or distinct_colors(len(classes))
     if len(colors) != len(classes):
         raise RecipeError(f"{run_dir}: {len(colors)} colours for {len(classes)} classes; list a colour for each class")
-    return Trained(run_dir, recipe, network, classes, tuple(colors), environment.in_channels)
+    return Trained(run_dir, recipe, network, result, classes, tuple(colors), environment.in_channels)

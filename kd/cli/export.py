@@ -1,0 +1,51 @@
+"""Write the network of a finished run as a file for another runtime, checked on real images.
+
+Example:
+    kd export runs/mobilenetv3_kl_cwd-0123abcd/seed0 --out exported
+    kd export shapes/mobilenetv3_kl_cwd.yaml --size 512 1024 --argmax
+"""
+
+import argparse
+from pathlib import Path
+
+from kd.cli.options import add_runs, add_trust
+from kd.cli.status import MEASURING
+
+STATUSES = MEASURING
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The run, the form of the file, and where it goes."""
+    parser.add_argument("target", metavar="RUN", help="a run directory, or a recipe whose first finished seed is taken")
+    parser.add_argument("--to", default="onnx", choices=("onnx",), help="the format (default onnx)")
+    parser.add_argument(
+        "--out", type=Path, default=Path("exported"), metavar="DIR", help="new folder for the files (default: exported)"
+    )
+    parser.add_argument(
+        "--size", type=int, nargs=2, metavar=("H", "W"), help="height and width of the images (default: the recipe's)"
+    )
+    parser.add_argument("--dynamic", action="store_true", help="take batches and images of any size")
+    parser.add_argument("--argmax", action="store_true", help="give class indices in place of logits")
+    add_trust(parser)
+    add_runs(parser)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Export and check."""
+    from kd.components import check_torch
+
+    check_torch()
+    from kd.console import say
+    from kd.deploy.export import export
+
+    export(
+        arguments.target,
+        arguments.out,
+        to=arguments.to,
+        size=tuple(arguments.size) if arguments.size else None,
+        dynamic=arguments.dynamic,
+        argmax=arguments.argmax,
+        runs=arguments.runs,
+        trust=arguments.trust,
+        say=say,
+    )

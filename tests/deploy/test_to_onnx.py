@@ -1,0 +1,114 @@
+"""ONNX files, written and computed by the packages of the extra `onnx`."""
+
+import json
+from inspect import signature
+
+import numpy as np
+import pytest
+import torch
+from samples import Fixed
+from torch import nn
+
+import students
+import teachers
+from kd.deploy.gate import check_file
+from kd.deploy.to_onnx import open_onnx, write_onnx
+from kd.errors import RecipeError, StorageError
+from kd.types import Sample, SegmentationOutput
+
+onnx = pytest.importorskip("onnx", reason="needs the extra onnx: pip install 'kd-segmentation[onnx]'")
+pytest.importorskip("onnxscript", reason="needs the extra onnx: pip install 'kd-segmentation[onnx]'")
+pytest.importorskip("onnxruntime", reason="needs the extra onnx: pip install 'kd-segmentation[onnx]'")
+
+OTHERS = {"ClassMapped", "Ensemble", "HuggingFace", "SMP", "Timm", "Wrapped"}  # made of other networks
+
+
+class Net(nn.Module):
+    """Logits of three classes at stride 4; of a fixed height if it must be."""
+
+    def __init__(self, height=None):
+        super().__init__()
+        self.conv, self.height = nn.Conv2d(3, 3, 3, 4, 1), height
+
+    def forward(self, images):
+        if self.height not in (None, images.shape[2]):
+            raise ValueError(f"images must be {self.height} pixels high")
+        return SegmentationOutput(self.conv(images - 0.5), {}, {})
+
+
+def photos(count=3):
+    random = np.random.default_rng(0)
+    images = torch.from_numpy(random.integers(0, 256, (count, 3, 80, 96), dtype=np.uint8))
+    return Fixed(*(Sample(image, None, f"photo {index}") for index, image in enumerate(images)))
+
+
+def write(file, network, *, size=(64, 96), dynamic=False, argmax=False, **metadata):
+    write_onnx(file, network, (3, *size), dynamic=dynamic, argmax=argmax, metadata=metadata)
+
+
+def check(file, network, *, size=(64, 96), dynamic=False, argmax=False):
+    return check_file(open_onnx(file), network, photos(), size=size, dynamic=dynamic, argmax=argmax)
+
+
+def test_a_file_of_one_size(tmp_path):
+    network, file = Net().eval(), tmp_path / "model.onnx"
+    write(file, network, classes=json.dumps(["a", "b", "c"]))
+    assert check(file, network).difference < 1e-5
+    assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]  # no weights beside it
+    model = onnx.load(file)
+    assert {entry.key: entry.value for entry in model.metadata_props} == {"classes": '["a", "b", "c"]'}
+    assert [value.name for value in model.graph.input] == ["images"]
+    assert [value.name for value in model.graph.output] == ["logits"]
+    with pytest.raises(RecipeError, match="at 64×65, batch 1: the runtime cannot compute it: "):
+        check(file, network, size=(65, 64))
+
+
+def test_class_indices_of_any_size_and_batch(tmp_path):
+    network, file = Net().eval(), tmp_path / "model.onnx"
+    write(file, network, dynamic=True, argmax=True)
+    assert check(file, network, dynamic=True, argmax=True).agreement > 0.999
+    (images,) = onnx.load(file).graph.input
+    assert [d.dim_param or d.dim_value for d in images.type.tensor_type.shape.dim] == ["batch", 3, "height", "width"]
+
+
+def test_what_cannot_be_exported_is_one_line(tmp_path):
+    file = tmp_path / "model.onnx"
+    with pytest.raises(RecipeError) as caught:
+        write(file, Net(32).eval())
+    assert str(caught.value) == "--size 64 96: the network does not take it: images must be 32 pixels high"
+    with pytest.raises(RecipeError, match=r"^Net: cannot be exported to ONNX: .*; leave --dynamic out$"):
+        write(file, Net(64).eval(), dynamic=True)
+    assert not file.exists()
+    with pytest.raises(StorageError, match=r"nowhere/model\.onnx: cannot be written \(No such file or directory\)"):
+        write(tmp_path / "nowhere/model.onnx", Net().eval())
+
+
+def test_truncated_and_foreign_files_are_refused(tmp_path):
+    network, file = Net().eval(), tmp_path / "model.onnx"
+    write(file, network)
+    whole = file.read_bytes()
+    for content in (whole[: len(whole) // 2], b"", b"PK\x03\x04 a zip file"):
+        file.write_bytes(content)
+        with pytest.raises(RecipeError, match=r"^ONNX Runtime [\d.]+ does not take the file: "):
+            check(file, network)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dynamic", [False, True])
+@pytest.mark.parametrize(
+    ("package", "name"), [(package, name) for package in (students, teachers) for name in package.__all__]
+)
+def test_every_network_passes_the_gate(tmp_path, package, name, dynamic):
+    if name in OTHERS:
+        pytest.skip("made of other networks")
+    build = getattr(package, name)
+    options = {"pretrained": False} if "pretrained" in signature(build).parameters else {}
+    network = build(num_classes=3, in_channels=3, **options)
+    with torch.no_grad():  # BatchNorm's statistics, so that the logits have a range
+        for _ in range(3):
+            network(torch.rand(2, 3, 64, 96))
+    network.eval()
+    file = tmp_path / "model.onnx"
+    write(file, network, dynamic=dynamic)
+    verdict = check(file, network, dynamic=dynamic)
+    assert verdict.difference < 1e-4
