@@ -17,7 +17,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from kd.checked import STRICT, checked
 from kd.errors import StorageError
 from kd.fingerprint import Stamp, is_settled, sha256
-from kd.manifest import read_verified
+from kd.manifest import again, read_verified
 from kd.storage import write_atomic
 
 NAME = "inputs.json"
@@ -186,7 +186,8 @@ def _read_copy(run_dir: Path, copy: Copy) -> bytes:
     path = run_dir / COPIES / copy.copy_name
     content = read_verified(run_dir, f"{COPIES}/{copy.copy_name}")
     if (digest := hashlib.sha256(content).hexdigest()) != copy.sha256:
-        raise StorageError(f"{path}: is damaged (SHA-256 {digest[:8]}, recorded {copy.sha256[:8]}); use --fresh")
+        recorded = f"SHA-256 {digest[:8]}, recorded {copy.sha256[:8]}"
+        raise StorageError(f"{path}: is damaged ({recorded}); {again(run_dir)}")
     return content
 
 

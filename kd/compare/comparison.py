@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple
 
 from kd.compare.intervals import Interval, holm
 from kd.errors import RecipeError
+from kd.manifest import again
 from kd.metrics import Scores, scores
 from kd.runs import Overview, Result, ResultInputs, SplitResult, TeacherResult
 
@@ -218,7 +219,7 @@ def val(result: Result | TeacherResult | Overview, run_dir: Path) -> SplitResult
     """
     if SPLIT not in result.splits:
         scored = ", ".join(result.splits) or "nothing"
-        raise RecipeError(f"{run_dir}: has scores on {scored}, not on {SPLIT}; run it again")
+        raise RecipeError(f"{run_dir}: has scores on {scored}, not on {SPLIT}; {again(run_dir)}")
     return result.splits[SPLIT]
 
 

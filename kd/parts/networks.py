@@ -1,6 +1,5 @@
 """The networks of a recipe: how they are built, loaded, frozen, averaged and folded."""
 
-import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from kd.parts.trained import load_network
 from kd.recipe import Recipe, Use
 from kd.recipe.overrides import as_override
 from kd.recipe.yaml12 import in_flow
-from kd.runs import is_finished, read_result, teacher_directories
+from kd.runs import is_finished, read_result, run_command, teacher_directories
 from kd.types import Network, SegmentationDataset, as_tuple, traits
 
 MAPPED = "teachers.ClassMapped"
@@ -234,11 +233,8 @@ def _of_run(recipe: Recipe, runs: Path, trained: bool) -> tuple[nn.Module, str, 
         network = load_network(run_dir, recipe=teacher_recipe, trust=recipe.trust)
         return network, str(run_dir), run_dir, read_result(run_dir).splits["val"].classes
     if trained or teacher_recipe is None:
-        fix = (
-            f"train it: kd run {shlex.quote(str(teacher_recipe.file))}"
-            if teacher_recipe
-            else "name a finished run, or its recipe"
-        )
+        train = run_command(teacher_recipe, runs) if teacher_recipe else ""
+        fix = f"train it: {train}" if train else "name a finished run, or its recipe"
         raise RecipeError(f"{recipe.file}: teacher: {run_dir} has no result.json; {fix}")
     maker = Maker(teacher_recipe)
     data = maker.dataset("val")

@@ -228,12 +228,16 @@ def taken_over(recipe: Recipe, teacher: Recipe) -> Recipe:
 
     They take over its machine settings, which do not change their ids; and, where both name the same data, what divides
     them into splits (`kd.recipe.schema.SPLIT_ARGS`), so that a teacher does not train on images that the recipe holds
-    out: for another fold, it is another run.
+    out: for another fold, it is another run. Its `overrides` are what a command adds to its file to train that run.
     """
     copy = with_machine_settings(teacher, recipe)
     if teacher.teacher_recipe is not None:
         copy._teacher_recipe = taken_over(recipe, teacher.teacher_recipe)
-    return copy.changed(data=copy.data.divided_as(recipe.data))
+    taken = copy.changed(data=copy.data.divided_as(recipe.data))
+    before, now = teacher.data.args, taken.data.args
+    changed = [key for key in {**before, **now} if before.get(key) != now.get(key)]
+    taken._overrides = tuple(f"data.args.{key}={yaml12.in_flow(now.get(key))}" for key in changed)
+    return taken
 
 
 def to_yaml(recipe: Recipe) -> str:

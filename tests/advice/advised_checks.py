@@ -201,7 +201,7 @@ CALLS = [
         "schedule={use: 'nets.py:even'}",
     ),
     row(
-        "it got tuples: name one tap per term",
+        "; `at` lists several taps, so it got tuples: name one tap per term",
         OWN,
         ("distill.hint={loss: {use: 'nets.py:Single'}, at: {student: [low, logits], teacher: [low, logits]}}",),
         "distill.hint={loss: {use: 'nets.py:Single'}, at: {student: logits, teacher: logits}}",
@@ -432,7 +432,7 @@ FILES = [
         lambda text: check("schedule.use=kd.schedules.poly"),
     ),
     Row(
-        "; did you mean the shipped 'shapes/",
+        "; did you mean the shipped 'shapes/mobilenetv3_kl_cwd.yaml'?",
         lambda: kd("check", "shapes/mobilenetv3_kl_cw.yaml"),
         lambda text: succeeds("check", text.partition("shipped '")[2].partition("'")[0], "--imports"),
     ),

@@ -91,7 +91,7 @@ DATASETS = [
         lambda text: Split(with_classes(254), (2, 2)),
     ),
     Row(
-        "a transform returns uint8 (C, H, W) and uint8 (H, W) of one size",
+        "; a transform returns uint8 (C, H, W) and uint8 (H, W) of one size",
         lambda: augmented(lambda image, mask: (image.float(), mask)),
         lambda text: augmented(lambda image, mask: (image, mask)),
     ),
@@ -101,7 +101,7 @@ DATASETS = [
         lambda text: batches(4, world=2),
     ),
     Row(
-        "; if memory is short, use fewer workers",
+        "a data worker died while reading {}: {}; if memory is short, use fewer workers",
         lambda: batches(workers=1),
         lambda text: batches(workers=0),
     ),
@@ -182,7 +182,7 @@ NETWORKS = [
         lambda text: tapped("pair.conv"),
     ),
     Row(
-        "wanted are logits (N, K, h, w), of every pixel",
+        "the network returned a tensor (1, 3) of float32; wanted are logits (N, K, h, w), of every pixel",
         lambda: shown(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())),
         lambda text: shown(nn.Conv2d(3, 3, 1)),
     ),
@@ -256,13 +256,13 @@ TEACHERS = [
         lambda text: flaw(maps(3), "logits"),
     ),
     Row(
-        "returns no probabilities (a pixel's sum is ",
+        "returns no probabilities (a pixel's sum is {}); remove teacher.outputs",
         lambda: flaw(maps(3), "probabilities"),
         lambda text: flaw(maps(3), "logits"),
     ),
     Row(
-        "the data do not have land; the teacher does not have wet; map them with teachers.ClassMapped (source, target, "
-        "merge)",
+        "the teacher's classes are [sky, land], those of the data [sky, wet]: the data do not have land; the teacher "
+        "does not have wet; map them with teachers.ClassMapped (source, target, merge)",
         lambda: class_order(["sky", "land"], ["sky", "wet"], "w"),
         lambda text: ClassMapped(
             2, 3, network=Net(2), source=["sky", "land"], target=["sky", "wet"], merge={"sky": ["sky"], "wet": ["land"]}

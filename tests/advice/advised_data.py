@@ -244,7 +244,7 @@ FILES = [
         lambda text: (save(np.repeat(LABELS[:8], 2, 0), "masks/1.png"), opened()),
     ),
     Row(
-        "Label Studio wrote a file per label: merge them into one mask per image, with the image's name",
+        "; Label Studio wrote a file per label: merge them into one mask per image, with the image's name",
         lambda: (tree(WALL, "masks/task-{}-annotation-7-by-1-tag-wall-0.png"), opened()),
         lambda text: (os.system("rm masks/*"), tree(), opened()),
     ),
@@ -420,6 +420,14 @@ SPLITS = [
         lambda text: (tree(), opened()),
     ),
 ]
+
+SPLITS.append(
+    Row(
+        "Folders: a group has images in train and in val, first '1'; move them to one of the two",
+        lambda: (tree(count=12), lists("1\n2\n", "10\n3\n"), opened(lists="{split}.txt", val=None, group="^(.)")),
+        lambda text: (lists("1\n10\n2\n", "3\n"), opened(lists="{split}.txt", val=None, group="^(.)")),
+    )
+)
 
 SETTINGS = [
     Row(

@@ -71,7 +71,7 @@ COMPARED = [
         lambda text: (run(), succeeds("list")),
     ),
     Row(
-        "no baseline: the gain is unknown; {} --baseline adds it (about ",
+        "no baseline: the gain is unknown; {} --baseline adds it (about {})",
         lambda: (run(*SHORT), compare(*SHORT)),
         lambda text: (run_advised(text, " adds it"), compare(*SHORT)),
     ),
@@ -273,7 +273,8 @@ INPUTS = [
         both_ways,
     ),
     Row(
-        "is finished, but cannot be compared with its data: kd run r.yaml --trust --accept-inputs keeps it as it is",
+        "; runs/r-{}/seed0 is finished, but cannot be compared with its data: kd run r.yaml --trust --accept-inputs "
+        "keeps it as it is",
         without_data,
         accepted,
     ),
@@ -323,7 +324,7 @@ def fresh(text: str) -> None:
 BEST = ("train.select=best", "train.evaluate_every=2")
 CHECKPOINTS = [
     Row(
-        "; start over with --fresh",
+        "no valid checkpoint among 2: {}; start over with --fresh",
         lambda: (spoil(stopped() / "checkpoints"), kd("run", *ALONE)),
         fresh,
     ),
@@ -406,6 +407,22 @@ def not_deterministic(*changes: str) -> int:
         return kd("run", *ALONE, *changes)
 
 
+def overflowing(*changes: str) -> int:
+    """A run whose statistics, which no loss reads, overflow where the rate is high and nothing is clipped."""
+    write_recipes(Path())
+    ordinary = step.distill_step
+
+    def spoilt(run: Any, *rest: Any) -> Any:
+        if run.optimizer.param_groups[0]["lr"] > 1 and "train.clip_norm=1" not in changes:
+            mean = run.student.network.norm.running_mean
+            run.optimizer.register_step_post_hook(lambda *_: mean.fill_(float("nan")))
+        return ordinary(run, *rest)
+
+    with patched() as patch:
+        patch.setattr(step, "distill_step", spoilt)
+        return kd("run", *ALONE, *changes)
+
+
 def alone_in_the_group() -> None:
     """One of two processes whose other one dies."""
     with patched() as patch:
@@ -439,6 +456,12 @@ def late(count: str) -> int:
 
 TRAINED = [
     Row(
+        "step 2: NaN in the student, not saved; the last checkpoint is good; lower optimizer.args.lr, or "
+        "set train.clip_norm",
+        lambda: overflowing("optimizer.args.lr=9"),
+        lambda text: (overflowing("optimizer.args.lr=0.1"), overflowing("optimizer.args.lr=9", "train.clip_norm=1")),
+    ),
+    Row(
         "no checkpoint to return to; use train.on_nan=stop",
         lambda: without_checkpoints("train.on_nan=restore"),
         lambda text: (without_checkpoints("train.on_nan=stop"), tamed("train.on_nan=stop")),
@@ -461,7 +484,7 @@ TRAINED = [
     ),
     Row(
         "out of GPU memory with train.batch_size 4 in micro-batches of 4 (train.accumulate 1, 1 process); set "
-        "train.accumulate=2 (",
+        "train.accumulate=2 ({})",
         lambda: with_memory_for(2, torch.OutOfMemoryError),
         lambda text: with_memory_for(2, torch.OutOfMemoryError, *re.findall(r"train\.accumulate=\d", text)),
     ),

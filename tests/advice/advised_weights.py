@@ -166,7 +166,7 @@ FILES = [
         lambda text: (os.rename("a.npz", "a.bin"), load("a.bin")),
     ),
     Row(
-        "(no route to host); download https://download.pytorch.org/models/resnet18-f37072fd.pth and save it as ",
+        "be downloaded (no route to host); download {} and save it as ",
         MIRROR.read,
         fetched_by_hand,
     ),

@@ -4,11 +4,19 @@ import advised_checks
 import advised_contracts
 import advised_data
 import advised_runs
+import advised_tools
 import advised_weights
 import pytest
 from following import Row, appears, printed
 
-ROWS = [*advised_checks.ROWS, *advised_contracts.ROWS, *advised_data.ROWS, *advised_runs.ROWS, *advised_weights.ROWS]
+ROWS = [
+    *advised_checks.ROWS,
+    *advised_contracts.ROWS,
+    *advised_data.ROWS,
+    *advised_runs.ROWS,
+    *advised_tools.ROWS,
+    *advised_weights.ROWS,
+]
 
 
 @pytest.mark.parametrize(

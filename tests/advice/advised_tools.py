@@ -1,0 +1,554 @@
+"""The smaller commands, the teacher's cache and what a run notes: what each asks for, done."""
+
+import json
+import shlex
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from advised_checks import NET, write
+from advised_data import save
+from advised_recipes import ALONE, EMA, OWN, TAUGHT
+from advised_runs import ALONE as UNTAUGHT
+from advised_runs import again, compare, edit, listed, moved, only, run, stopped
+from command import kd
+from farms import write_farm
+from following import Row, run_advised, succeeds
+from manifests import unfinish
+from PIL import Image
+from tiny import NETWORKS, write_recipes
+
+import kd as kd_package
+from kd.bench import losses as bench_losses
+from kd.deploy.photos import check_channels
+from kd.diagnose.calibrate import proposed
+from kd.parts.gradients import Pull
+from kd.recipe import read_recipe
+from kd.runs import read_run_recipe
+
+SHORT = ("student.yaml", "--trust", "train.steps=2")
+
+
+def tool(name: str, text: str, *arguments: str) -> int:
+    """Run a command on a recipe with this text."""
+    write(text)
+    return kd(name, "r.yaml", "--trust", *arguments)
+
+
+def helps(name: str, text: str, *arguments: str) -> Callable[[str], object]:
+    return lambda printed: (write(text), succeeds(name, "r.yaml", "--trust", *arguments))
+
+
+def taught(name: str, *arguments: str) -> int:
+    write_recipes(Path())
+    return kd(name, *SHORT, *arguments)
+
+
+def benched(name: str) -> object:
+    """`kd bench --losses` on small maps, without the seconds that a real teacher takes."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(bench_losses, "teacher_seconds", lambda sizes, precision: 1.0)
+        return kd("bench", "--losses", name, "--sizes", "1", "3", "4", "8", "8", "--rounds", "1")
+
+
+BENCH = [
+    Row("kd bench: --losses CW: no such loss; known: {}CWD", lambda: benched("CW"), lambda text: benched("CWD")),
+    Row(
+        "kd bench: no recipe; name one, or give --losses, --networks or --gpu",
+        lambda: kd("bench"),
+        lambda text: (write(ALONE), kd("bench", "r.yaml", "--trust", "--rounds", "1"), benched("CWD")),
+    ),
+]
+
+CALIBRATE = [
+    Row(
+        "kd calibrate: --batches is 0; it must be 1 or more",
+        lambda: tool("calibrate", OWN, "--batches", "0"),
+        helps("calibrate", OWN, "--batches", "1"),
+    ),
+    Row(
+        "kd calibrate: --ratio is 0; it must be above 0",
+        lambda: tool("calibrate", OWN, "--ratio", "0"),
+        helps("calibrate", OWN, "--ratio", "1"),
+    ),
+    Row(
+        "r.yaml: has no term to calibrate; add `teacher` and `distill`",
+        lambda: tool("calibrate", ALONE),
+        helps("calibrate", OWN),
+    ),
+    Row(
+        "kd calibrate: the term has no gradient on these batches; take more with --batches",
+        lambda: proposed(Pull(0.0, 1.0, 0.0), 1.0),
+        lambda text: proposed(Pull(1.0, 1.0, 0.0), 1.0),
+    ),
+    Row(
+        "has no result.json; train it: kd run teacher.yaml --trust",
+        lambda: taught("calibrate"),
+        lambda text: (
+            succeeds(*shlex.split(text.rpartition("train it: kd ")[2].splitlines()[0])),
+            succeeds("calibrate", *SHORT),
+        ),
+    ),
+    Row(
+        "teacher: runs/none has no result.json; name a finished run, or its recipe",
+        lambda: taught("check", "teacher={run: runs/none}"),
+        lambda text: (
+            succeeds("check", *SHORT),
+            succeeds("run", "teacher.yaml", "--trust"),
+            succeeds("check", *SHORT, f"teacher={{run: {only('teacher')}}}"),
+        ),
+    ),
+]
+
+
+def farm_teacher(*arguments: str) -> int:
+    """A teacher on the same images, divided as its student's."""
+    write_farm(Path())
+    return kd("calibrate", "student.yaml", "--trust", *arguments)
+
+
+def loaded(text: str = "") -> None:
+    succeeds("run", "teacher.yaml", "--trust")
+    succeeds("doctor", *SHORT)
+
+
+DOCTOR = [
+    Row(
+        "has no result.json; train it: kd run teacher.yaml data.args.val=20% --trust",
+        lambda: farm_teacher("data.args.val=20%"),
+        lambda text: (
+            succeeds(*shlex.split(text.rpartition("train it: kd ")[2].splitlines()[0])),
+            succeeds("calibrate", "student.yaml", "--trust", "data.args.val=20%"),
+        ),
+    ),
+    Row(
+        "r.yaml: has no teacher; `kd doctor` examines a recipe's teacher",
+        lambda: tool("doctor", ALONE),
+        helps("doctor", OWN),
+    ),
+    Row(
+        "r.yaml: its teacher is the student's moving average, which does not exist before training; `kd doctor` "
+        "examines a trained teacher",
+        lambda: tool("doctor", EMA),
+        lambda text: (write(TAUGHT), loaded()),
+    ),
+    Row(
+        "the teacher was never trained: conv.weight was drawn at random, and as stated it scores {} mIoU (guessing "
+        "scores 33.3 %); give it weights: teacher.weights=FILE",
+        lambda: tool("doctor", OWN),
+        lambda text: (
+            succeeds("run", "teacher.yaml", "--trust"),
+            succeeds("doctor", "r.yaml", "--trust", f"teacher.weights={only('teacher')}"),
+        ),
+    ),
+]
+
+
+def kept_teacher() -> Path:
+    """A finished teacher of a farm, and a copy of its weights alone."""
+    write_farm(Path())
+    succeeds("run", "teacher.yaml", "--trust")
+    shutil.copy(only("teacher") / "student.safetensors", "best.safetensors")
+    return only("teacher")
+
+
+def farm_check(teacher: object) -> int:
+    return kd("check", "student.yaml", "--trust", f"teacher={teacher}")
+
+
+def other_lists() -> int:
+    """A teacher that trains on what its student holds out."""
+    write_farm(Path())
+    text = Path("teacher.yaml").read_text()
+    Path("teacher.yaml").write_text(text.replace("val: 40%", "images: ./images, val: 20%"))
+    return kd("check", "student.yaml", "--trust")
+
+
+def same_split(text: str) -> None:
+    write_farm(Path())
+    succeeds("check", "student.yaml", "--trust")
+
+
+KNOWS_TWO = (
+    "data.use=nets.py:Three",
+    "teacher={use: teachers.ClassMapped, args: {network: {use: 'nets.py:Net', args: {num_classes: 4}}, "
+    "source: [dark, bright, sun, sky], target: [dark, bright, none]}}",
+)
+TEACHERS = [
+    Row(
+        "teacher: best.safetensors has no record of the images that it was trained on; if they are among those of val, "
+        "its score and the student's are too high",
+        lambda: (kept_teacher(), farm_check(NET % "best.safetensors")),
+        lambda text: farm_check(NET % only("teacher")),
+    ),
+    Row(
+        "so neither its score nor the student's would be a measure; name the teacher by its recipe with the same data, "
+        "which takes over the split, or hold out other images",
+        other_lists,
+        same_split,
+    ),
+    Row(
+        "distill.kl.at: this teacher knows 2 of the classes, so a term on its logits reads nothing else; give the "
+        "logits their own term",
+        lambda: tool("check", OWN, *KNOWS_TWO, "distill.kl.at={student: [logits, low], teacher: [logits, low]}"),
+        lambda text: tool("check", OWN, *KNOWS_TWO),
+    ),
+]
+
+
+def cached(*arguments: str, text: str = OWN) -> int:
+    return tool("cache", text, *arguments)
+
+
+def full_disk(free: int, *arguments: str) -> int:
+    """`kd cache` on a disk with so much space."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=free))
+        return cached("cache={views: 2}", "data.args.count=200", *arguments)
+
+
+def failing_disk(fails: bool) -> int:
+    def write(self: Any, *maps: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    with pytest.MonkeyPatch.context() as patched:
+        if fails:
+            patched.setattr("kd.parts.teacher_cache._Store.write", write)
+        return cached("cache={views: 2}")
+
+
+BYTES = """
+
+class Code(nn.Module):
+    \"\"\"A network that was trained on images in [0, 255].\"\"\"
+
+    def __init__(self):
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(1))
+
+    def forward(self, images):
+        bright = self.gain * (images.mean(1, keepdim=True) - 120) / 20
+        return torch.cat((-bright, bright), 1)
+
+
+class Bytes(nn.Module):
+    \"\"\"The same, given images in [0, 1].\"\"\"
+
+    num_classes, in_channels = 2, 3
+
+    def __init__(self, num_classes, in_channels):
+        super().__init__()
+        self.taps, self.code = {}, Code()
+
+    def forward(self, images):
+        return SegmentationOutput(self.code(images), {}, {})
+
+
+def code():
+    return Code()
+"""
+
+
+def of_bytes(teacher: str) -> int:
+    write(OWN)
+    Path("nets.py").write_text(Path("nets.py").read_text() + BYTES)
+    return kd("doctor", "r.yaml", "--trust", "distill.hint=null", f"teacher={teacher}")
+
+
+DOCTOR.append(
+    Row(
+        "the network takes {}; wrap its own code in teachers.Wrapped",
+        lambda: of_bytes("{use: 'nets.py:Bytes'}"),
+        lambda text: of_bytes(
+            "{use: teachers.Wrapped, args: {network: {use: 'nets.py:code'}, "
+            "preprocess: {scale: 255, mean: [0, 0, 0], std: [1, 1, 1]}}}"
+        ),
+    )
+)
+
+CACHE = [
+    Row(
+        "r.yaml: nothing to cache; the recipe needs a `teacher`, and `cache: {views: 4}`",
+        lambda: cached(),
+        lambda text: succeeds("cache", "r.yaml", "--trust", "cache={views: 4}"),
+    ),
+    Row(
+        "needed, {} free; use fewer cache.views, cache.dtype float16, or another cache.folder",
+        lambda: full_disk(300_000),
+        lambda text: (full_disk(300_000, "cache.views=1"), full_disk(10**9, "cache.folder=elsewhere")),
+    ),
+    Row(
+        "(No space left on device); free space, and the same command continues",
+        lambda: failing_disk(True),
+        lambda text: failing_disk(False),
+    ),
+    Row(
+        "cache.dtype: float16 holds at most 65504, but the teacher's 'logits' reaches {}; use bfloat16",
+        lambda: cached("cache={views: 1, dtype: float16}", "teacher.use=nets.py:Large"),
+        lambda text: cached("cache={views: 1, dtype: bfloat16}", "teacher.use=nets.py:Large"),
+    ),
+]
+
+
+def noisy() -> str:
+    """A network that draws random numbers of its own, unless operations must repeat."""
+    return (
+        NETWORKS
+        + """
+
+import random
+
+
+class Noisy(Net):
+    def forward(self, images):
+        output = super().forward(images)
+        factor = 1.0 if torch.are_deterministic_algorithms_enabled() else 1 + random.random()
+        return output._replace(logits=factor * output.logits)
+
+
+class Filed(Stripes):
+    def files(self, index):
+        return ()
+"""
+    )
+
+
+def smoked(*arguments: str) -> int:
+    write_recipes(Path())
+    Path("nets.py").write_text(noisy())
+    Path("r.yaml").write_text(ALONE)
+    return kd("run", "r.yaml", "--trust", *arguments)
+
+
+def changed_weights() -> None:
+    """Weights that are others since the recipe was read."""
+    kept_teacher()
+    recipe = read_recipe("student.yaml", [f"teacher={NET % 'best.safetensors'}"], trust=True)
+    data = Path("best.safetensors").read_bytes()
+    Path("other.safetensors").write_bytes(data)
+    Path("best.safetensors").write_bytes(data[:-1] + b"!")
+    recipe.sources.check("best.safetensors")
+
+
+def restored_weights(text: str) -> None:
+    Path("other.safetensors").rename("best.safetensors")
+    read_recipe("student.yaml", [f"teacher={NET % 'best.safetensors'}"], trust=True).sources.check("best.safetensors")
+
+
+def copied_outside() -> int:
+    """A recipe whose teacher is in another folder."""
+    write_recipes(Path("mine"))
+    Path("theirs").mkdir()
+    Path("mine/teacher.yaml").rename("theirs/teacher.yaml")
+    shutil.copy("mine/nets.py", "theirs")
+    text = Path("mine/student.yaml").read_text()
+    Path("mine/student.yaml").write_text(text.replace("teacher.yaml", "../theirs/teacher.yaml"))
+    return kd("copy", "mine/student.yaml", "copy")
+
+
+def copied_by_hand(text: str) -> None:
+    Path("theirs/teacher.yaml").rename("mine/teacher.yaml")
+    source = Path("mine/student.yaml")
+    source.write_text(source.read_text().replace("../theirs/", ""))
+    succeeds("copy", "mine/student.yaml", "copy")
+
+
+BEST = ("train.select=best", "train.evaluate_every=2")
+
+
+SLOW = ("student.yaml", "--trust", "teacher=null", "distill=null", "train.steps=4", "optimizer.args.lr=1e-9")
+
+
+def without_best(*arguments: str) -> int:
+    """A run whose best checkpoint was removed before its end; at this rate, the first one is the best."""
+    run_dir = stopped(None, *SLOW, *BEST)
+    for file in (run_dir / "checkpoints").glob("step-2-*.pt"):
+        file.unlink()
+    return kd("run", *SLOW, *BEST)
+
+
+def predicted(*arguments: object) -> int:
+    """Predict with a finished run, whose images are in two folders."""
+    if not Path("a").exists():
+        run()
+        for folder in ("a", "b"):
+            save(np.full((32, 32, 3), 9, np.uint8), f"{folder}/1.png")
+    return kd("predict", only(), *arguments, "--trust")
+
+
+def with_colors(*colors: tuple[int, int, int]) -> int:
+    run_dir = listed("environment.json", lambda file: edit(file, colors=list(colors)))
+    save(np.full((32, 32, 3), 9, np.uint8), "a/1.png")
+    return kd("predict", run_dir, "a", "--trust", "--overwrite")
+
+
+PREDICT = [
+    Row(
+        "b/1.png: has the same name as a/1.png, and so have their predictions; predict them one after the other, each "
+        "with its own --out",
+        lambda: predicted("a", "b"),
+        lambda text: (predicted("a", "--out", "of_a"), predicted("b", "--out", "of_b")),
+    ),
+    Row(
+        "predictions/masks/1.png: already there; choose another --out, or replace them with --overwrite",
+        lambda: (predicted("a"), predicted("a")),
+        lambda text: (predicted("a", "--out", "new"), predicted("a", "--overwrite")),
+    ),
+    Row(
+        "device mps: torch finds none here; auto takes what there is",
+        lambda: predicted("a", "--device", "mps"),
+        lambda text: predicted("a", "--device", "auto"),
+    ),
+    Row(
+        "r: the network takes 4 channels, an image file has 1 or 3; call kd.load_student and give it your arrays",
+        lambda: check_channels(4, Path("r")),
+        lambda text: kd_package.load_student(run(), trust=True)(torch.rand(1, 3, 32, 32)),
+    ),
+    Row(
+        "seed0: 1 colours for 2 classes; list a colour for each class",
+        lambda: with_colors((0, 0, 0)),
+        lambda text: (shutil.rmtree("runs"), with_colors((0, 0, 0), (1, 1, 1))),
+    ),
+]
+
+
+def farm_run(*arguments: str) -> Path:
+    """A finished run on a farm."""
+    if not Path("farm").exists():
+        write_farm(Path())
+        succeeds("run", "r.yaml", "--trust", *arguments)
+    return only("r")
+
+
+def evaluated(*arguments: str) -> int:
+    return kd("evaluate", farm_run(), "--trust", *arguments)
+
+
+def of_photos(without: str) -> int:
+    """Score a run again; the splits that are named have no labels."""
+    photos = ("student.yaml", "--trust", "teacher=null", "distill=null", "train.steps=4", "data.use=nets.py:Photos")
+    if not Path("runs").exists():
+        run(*photos, "data.args={without: []}")
+    return kd("evaluate", only(), "--trust", f"data.args={{without: {without}}}")
+
+
+EVALUATE = [
+    Row(
+        "runs/student-{}: holds 2 runs; name one, such as runs/student-{}/seed0",
+        lambda: (run(*UNTAUGHT, "train.seeds=[0, 1]"), kd_package.evaluate(only().parent, trust=True)),
+        lambda text: kd_package.evaluate(text.partition("such as ")[2].splitlines()[0], trust=True),
+    ),
+    Row(
+        "was trained on {} of the {} val images (first {}), so this score is too high; score it on images that it has "
+        "not seen",
+        lambda: evaluated("data.args.val=80%"),
+        lambda text: evaluated(),
+    ),
+    Row(
+        "no pixel of the 12 val images is labelled, so there is no score; label some of them",
+        lambda: of_photos("[val]"),
+        lambda text: of_photos("[]"),
+    ),
+    Row(
+        "its network takes images of 3 channels, but the data have 1; score it on images of 3 channels",
+        lambda: (farm_run(), greyed(), evaluated("data.args.channels=1")),
+        lambda text: evaluated("data.args.channels=3"),
+    ),
+    Row(
+        "--csv runs/r-{}.csv: is in the run directory runs/r-{}, to which nothing is added; choose another place",
+        lambda: evaluated("--csv", str(farm_run() / "a.csv")),
+        lambda text: evaluated("--csv", "a.csv"),
+    ),
+    Row(
+        "is trained already; only {} change how a run is scored",
+        lambda: evaluated("train.steps=9"),
+        lambda text: evaluated("evaluate.size=[64, 64]"),
+    ),
+]
+
+
+def greyed() -> None:
+    for file in Path("farm/images").iterdir():
+        Image.open(file).convert("L").save(file)
+
+
+def damaged_code() -> None:
+    """A run, stopped before its end, whose copy of its code is damaged."""
+    unfinish(run())
+    (copy,) = only().glob("sources/*.py")
+    copy.write_text("")
+    read_run_recipe(only(), trust=True)
+
+
+NOTES = [
+    Row(
+        "runs/student-{}/seed0: has scores on test, not on val; mv ",
+        lambda: compare(str(listed("result.json", only_test))),
+        lambda text: moved(text, lambda: compare(str(only()))),
+    ),
+    Row(
+        "sources/nets.py: is damaged (SHA-256 {}, recorded {}); mv ",
+        damaged_code,
+        lambda text: moved(text, lambda: read_run_recipe(only(), trust=True)),
+    ),
+    Row(
+        " in all; kd clean runs --yes frees it",
+        lambda: (unfinish(run()), again(*UNTAUGHT, "--fresh"), kd("clean")),
+        lambda text: run_advised(text, " frees it"),
+    ),
+    Row(
+        "--budget: not enough for one epoch: {} an epoch, {} for evaluations, {} for teachers; give more time or fewer "
+        "seeds, or train the teacher first",
+        lambda: smoked("--budget", "0.00001s"),
+        lambda text: smoked("--budget", "1s"),
+    ),
+    Row(
+        "the resumed run ends with other weights than the uninterrupted one: a component draws its own random numbers, "
+        "or an operation is not deterministic; try deterministic=true",
+        lambda: smoked("--smoke", "student.use=nets.py:Noisy"),
+        lambda text: smoked("--smoke", "student.use=nets.py:Noisy", "deterministic=true"),
+    ),
+    Row(
+        "data: nets.py:Stripes has no files(index), so changed files are not noticed, only added and removed samples; "
+        "docs/add-a-dataset.md has an example",
+        lambda: smoked(),
+        lambda text: smoked("data.use=nets.py:Filed"),
+    ),
+    Row(
+        "best.safetensors: has changed ({}, now {}) since the recipe was read; restore it, or run the recipe again",
+        changed_weights,
+        restored_weights,
+    ),
+    Row(
+        "theirs/teacher.yaml is outside {}/mine; copy it by hand",
+        copied_outside,
+        copied_by_hand,
+    ),
+    Row(
+        "recipe.schema.json: cannot be written ({}); name another folder",
+        lambda: (Path("folder").write_text(""), kd("copy", "shapes/mobilenetv3_kl_cwd.yaml", "folder")),
+        lambda text: succeeds("copy", "shapes/mobilenetv3_kl_cwd.yaml", "other"),
+    ),
+    Row(
+        "; use --fresh, or train.select=last",
+        without_best,
+        lambda text: (
+            again(*SLOW, *BEST, "--fresh"),
+            again(*SLOW, "train.evaluate_every=2", "train.select=last"),
+        ),
+    ),
+]
+
+
+def only_test(file: Path) -> None:
+    content = json.loads(file.read_text())
+    content["splits"] = {"test": content["splits"]["val"]}
+    file.write_text(json.dumps(content))
+
+
+ROWS = [*BENCH, *PREDICT, *EVALUATE, *CALIBRATE, *DOCTOR, *TEACHERS, *CACHE, *NOTES]
