@@ -154,6 +154,7 @@ def evaluate(
 def export(
     run: str | os.PathLike[str],
     out: str | os.PathLike[str],
+    overrides: Iterable[str] = (),
     *,
     to: str = "onnx",
     size: tuple[int, int] | None = None,
@@ -167,6 +168,7 @@ def export(
     Args:
         run: a run directory, the folder of a recipe's runs, or a recipe; of several seeds, the first is taken.
         out: a new folder, which gets `model.onnx` and `classes.json`.
+        overrides: `path=value` texts, such as `data.args.root=…`: where the images are that the file is checked on.
         to: the format, "onnx".
         size: (H, W) of the images; None: the recipe's.
         dynamic: whether the file takes any batch and size; otherwise one image of `size`.
@@ -186,16 +188,16 @@ def export(
     """
     from kd.deploy.export import export as export_run
 
-    return export_run(run, out, to=to, size=size, dynamic=dynamic, argmax=argmax, runs=runs, trust=trust)
+    return export_run(run, out, overrides, to=to, size=size, dynamic=dynamic, argmax=argmax, runs=runs, trust=trust)
 
 
 def predict(
     run: str | os.PathLike[str],
     images: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+    overrides: Iterable[str] = (),
     *,
     runs: str | os.PathLike[str] = "runs",
     trust: bool = False,
-    device: str = "auto",
     probabilities: bool = False,
 ) -> "Iterator[Prediction]":
     """Predict images with the network of a finished run, as its recipe scores: size, window, scales and flip.
@@ -203,9 +205,9 @@ def predict(
     Args:
         run: a run directory, the folder of a recipe's runs, or a recipe; of several seeds, the first is taken.
         images: an image file, a folder, or a pattern such as `photos/*.jpg`; or several of them.
+        overrides: `path=value` texts that change how it predicts, such as `evaluate.flip=true` or `device=cpu`.
         runs: where the runs of a recipe are.
-        trust: whether the run's recipe may import components from outside kd.
-        device: auto, cpu, cuda or mps; `auto` is CUDA where there is a device.
+        trust: whether the run's recipe, or an override, may import components from outside kd.
         probabilities: whether each prediction has the probabilities of all classes too.
 
     Returns:
@@ -221,7 +223,7 @@ def predict(
     """
     from kd.deploy.predict import predicted
 
-    return predicted(run, images, runs=runs, trust=trust, device=device, probabilities=probabilities)
+    return predicted(run, images, overrides, runs=runs, trust=trust, probabilities=probabilities)
 
 
 def load_student(run_dir: str | os.PathLike[str], *, trust: bool = False) -> "nn.Module":

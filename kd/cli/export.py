@@ -8,7 +8,7 @@ Example:
 import argparse
 from pathlib import Path
 
-from kd.cli.options import add_runs, add_trust
+from kd.cli.options import add_overrides, add_runs, add_trust
 from kd.cli.status import MEASURING
 
 STATUSES = MEASURING
@@ -16,7 +16,8 @@ STATUSES = MEASURING
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The run, the form of the file, and where it goes."""
-    parser.add_argument("target", metavar="RUN", help="a run directory, or a recipe whose first finished seed is taken")
+    parser.add_argument("recipe", metavar="RUN", help="a run directory, or a recipe whose first finished seed is taken")
+    add_overrides(parser)
     parser.add_argument("--to", default="onnx", choices=("onnx",), help="the format (default onnx)")
     parser.add_argument(
         "--out", type=Path, default=Path("exported"), metavar="DIR", help="new folder for the files (default: exported)"
@@ -33,14 +34,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Export and check."""
     from kd.components import check_torch
+    from kd.recipe.overrides import refuse_idle
 
+    refuse_idle(arguments.overrides, len(arguments.files))
     check_torch()
     from kd.console import say
     from kd.deploy.export import export
 
     export(
-        arguments.target,
+        arguments.files[0],
         arguments.out,
+        arguments.overrides,
         to=arguments.to,
         size=tuple(arguments.size) if arguments.size else None,
         dynamic=arguments.dynamic,

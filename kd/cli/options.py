@@ -14,6 +14,13 @@ def add_recipe(parser: argparse.ArgumentParser, *, optional: bool = False) -> No
     parser.add_argument(
         "recipe", metavar="RECIPE", nargs="?" if optional else None, help="a recipe file, or one that comes with kd"
     )
+    add_overrides(parser)
+    add_trust(parser)
+    add_runs(parser)
+
+
+def add_overrides(parser: argparse.ArgumentParser) -> None:
+    """`path=value`: values that differ from the recipe's."""
     parser.add_argument(
         "overrides",
         nargs="*",
@@ -21,8 +28,6 @@ def add_recipe(parser: argparse.ArgumentParser, *, optional: bool = False) -> No
         metavar="path=value",
         help="a changed value in YAML syntax, such as train.epochs=2",
     )
-    add_trust(parser)
-    add_runs(parser)
 
 
 def add_files(parser: argparse.ArgumentParser, metavar: str, summary: str) -> None:

@@ -4,10 +4,11 @@ Writes index masks, and on request colour masks, overlays and probabilities.
 
 Example:
     kd predict runs/mobilenetv3_kl_cwd-0123abcd/seed0 photos --out predictions
-    kd predict shapes/mobilenetv3_kl_cwd.yaml photos/*.jpg more/7.png --overlay
+    kd predict shapes/mobilenetv3_kl_cwd.yaml photos/*.jpg more/7.png --overlay evaluate.flip=true
 """
 
 import argparse
+import os
 from pathlib import Path
 
 from kd.cli.options import add_runs, add_trust
@@ -18,8 +19,10 @@ STATUSES = MEASURING
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The run, the images, and what is written of each."""
-    parser.add_argument("target", metavar="RUN", help="a run directory, or a recipe whose first finished seed is taken")
-    parser.add_argument("inputs", nargs="+", metavar="INPUT", help="image files, folders, and patterns in quotes")
+    parser.add_argument("recipe", metavar="RUN", help="a run directory, or a recipe whose first finished seed is taken")
+    parser.add_argument(
+        "inputs", nargs="*", metavar="INPUT", help="image files, folders, patterns in quotes, and `path=value`"
+    )
     parser.add_argument(
         "--out", type=Path, default=Path("predictions"), metavar="DIR", help="folder to write to (default: predictions)"
     )
@@ -29,9 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--probabilities", action="store_true", help="also write the probabilities of all classes (.npz, float16)"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace files that are already there")
-    parser.add_argument(
-        "--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="where the network runs (default auto)"
-    )
+    parser.set_defaults(overrides=[])
     add_trust(parser)
     add_runs(parser)
 
@@ -39,18 +40,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Predict, and report the images that could not be read."""
     from kd.components import check_torch
+    from kd.recipe.overrides import refuse_idle
 
+    texts = [*arguments.inputs, *arguments.overrides]
+    overrides = [text for text in texts if "=" in text and not os.path.lexists(text)]
+    refuse_idle(overrides, len(arguments.files))
     check_torch()
     from kd.deploy.predict import predict_command
 
     kinds = ["masks", *(kind for kind in ("color", "overlay", "probabilities") if getattr(arguments, kind))]
     return predict_command(
-        arguments.target,
-        arguments.inputs,
+        arguments.files[0],
+        [text for text in texts if text not in overrides],
         arguments.out,
+        overrides,
         runs=arguments.runs,
         trust=arguments.trust,
-        device=arguments.device,
         kinds=kinds,
         overwrite=arguments.overwrite,
     )

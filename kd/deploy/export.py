@@ -5,7 +5,7 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,7 +21,6 @@ from kd.machine import versions
 from kd.manifest import WEIGHTS, read_verified
 from kd.metrics import scores
 from kd.recipe.schema import EvaluateConfig
-from kd.storage import write_json
 
 MODEL, CLASSES = "model.onnx", "classes.json"
 FORMATS = ("onnx",)
@@ -30,6 +29,7 @@ FORMATS = ("onnx",)
 def export(
     run: str | os.PathLike[str],
     out: str | os.PathLike[str],
+    overrides: Iterable[str] = (),
     *,
     to: str = "onnx",
     size: tuple[int, int] | None = None,
@@ -43,10 +43,10 @@ def export(
     out = Path(out)
     if to not in FORMATS:
         raise RecipeError(f"--to {to}: unknown; known: {', '.join(FORMATS)}")
-    _check_extra()
     if size is not None and min(size) < 32:
         raise RecipeError(f"--size {size[0]} {size[1]}: at least 32 pixels each")
-    trained = open_trained(run, runs=runs, trust=trust)
+    trained = open_trained(run, overrides, runs=runs, trust=trust)
+    _check_extra()
     say(str(trained))
     dataset = Maker(trained.recipe).dataset("val")
     height, width = size or trained.recipe.scored_size
@@ -56,8 +56,10 @@ def export(
         facts = _facts(trained)
         metadata = {name: value if isinstance(value, str) else json.dumps(value) for name, value in facts.items()}
         write_onnx(file, trained.network, shape, dynamic=dynamic, argmax=argmax, metadata=metadata)
-        verdict = check_file(open_onnx(file), trained.network, dataset, size=shape[1:], dynamic=dynamic, argmax=argmax)
-        write_json(folder / CLASSES, facts)
+        verdict = check_file(
+            open_onnx(file), trained.network, dataset, trained.classes, size=shape[1:], dynamic=dynamic, argmax=argmax
+        )
+        (folder / CLASSES).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
         megabytes = file.stat().st_size / 1e6
     taken = "any batch and size" if dynamic else f"one image of {size_text(shape[1:])}"
     say(f"{out / MODEL}: {megabytes:.1f} MB, takes {taken}; {verdict}")

@@ -41,6 +41,7 @@ def check_file(
     compute: Compute,
     network: nn.Module,
     dataset: SegmentationDataset,
+    classes: Sequence[str],
     *,
     size: tuple[int, int],
     dynamic: bool,
@@ -52,6 +53,7 @@ def check_file(
         compute: runs the file.
         network: in evaluation mode, on the CPU.
         dataset: one split.
+        classes: the names of the network's classes.
         size: (H, W) that the file was exported with.
         dynamic: whether the file takes any size and batch: two other sizes, one of them odd, and batches of 1 and 3.
         argmax: whether the file's output is the class indices.
@@ -78,9 +80,9 @@ def check_file(
                 for sample, of_file, of_network in zip(chosen, found, logits, strict=True):
                     reference, place = at_size(of_network, shape), f"{sample.name} {where}"
                     if not argmax:
-                        differences.append(_difference(of_file, reference, dataset.class_names, place))
-                    classes = of_file if argmax else of_file.argmax(0)
-                    agreements.append(_agreement(classes, reference.argmax(0), dataset.class_names, place))
+                        differences.append(_difference(of_file, reference, classes, place))
+                    predicted = of_file if argmax else of_file.argmax(0)
+                    agreements.append(_agreement(predicted, reference.argmax(0), classes, place))
     return Verdict(count, min(agreements), None if argmax else max(differences))
 
 

@@ -20,7 +20,8 @@ from kd.data.images import read_image
 from kd.deploy.photos import Photo, check_channels, find_photos
 from kd.deploy.trained import Trained, open_trained
 from kd.errors import DataError, RecipeError
-from kd.machine import Precision, choose, cores
+from kd.machine import cores
+from kd.parts.assemble import precision_of
 from kd.pictures import as_rgb, colourise, jpeg, label_png, overlay
 from kd.scoring import at_size, predict
 from kd.storage import write_atomic
@@ -52,31 +53,31 @@ class _Read(NamedTuple):
 def predicted(
     run: str | os.PathLike[str],
     images: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+    overrides: Iterable[str] = (),
     *,
     runs: str | os.PathLike[str] = "runs",
     trust: bool = False,
-    device: str = "auto",
     probabilities: bool = False,
 ) -> Iterator[Prediction]:
     """As `kd.predict`."""
+    trained = open_trained(run, overrides, runs=runs, trust=trust)
+    check_channels(trained.in_channels, trained.run_dir)
     photos = find_photos([images] if isinstance(images, str | os.PathLike) else images)
-    trained = open_trained(run, runs=runs, trust=trust)
-    precision = _precision(trained, device)
 
     def stop(error: DataError) -> None:
         raise error
 
-    return _predictions(trained, photos, precision, bad=stop, probabilities=probabilities)
+    return _predictions(trained, photos, bad=stop, probabilities=probabilities)
 
 
 def predict_command(
-    target: Path,
+    target: str | os.PathLike[str],
     inputs: Sequence[str],
     out: Path,
+    overrides: Sequence[str] = (),
     *,
     runs: Path,
     trust: bool,
-    device: str,
     kinds: Sequence[str],
     overwrite: bool,
 ) -> int:
@@ -86,9 +87,9 @@ def predict_command(
         target: as `run` of `kd.predict`.
         inputs: image files, folders and patterns.
         out: the folder that gets a folder for each kind.
+        overrides: as of `kd.predict`.
         runs: where the runs of a recipe are.
         trust: whether the run's recipe may import components from outside kd.
-        device: as for `kd.predict`.
         kinds: of `KINDS`.
         overwrite: whether files that are already there are replaced.
 
@@ -99,31 +100,23 @@ def predict_command(
         RecipeError, DataError, WeightsError, StorageError: as `kd.predict`; nothing is written.
         StorageError: a prediction cannot be written; those of earlier images are complete.
     """
+    trained = open_trained(target, overrides, runs=runs, trust=trust)
+    check_channels(trained.in_channels, trained.run_dir)
+    if not inputs:
+        raise RecipeError("no images: name files, folders or patterns after the run")
     photos = find_photos(inputs, without=[out / kind for kind in KINDS])
     _refuse_existing(photos, out, kinds, overwrite=overwrite)
-    trained = open_trained(target, runs=runs, trust=trust)
     print_line(str(trained))
     problems: list[DataError] = []
     done = 0
     with ThreadPoolExecutor(THREADS) as pool, progress("predicted", len(photos)) as advance:
-        predictions = _predictions(
-            trained, photos, _precision(trained, device), bad=problems.append, probabilities="probabilities" in kinds
-        )
+        predictions = _predictions(trained, photos, bad=problems.append, probabilities="probabilities" in kinds)
         for _ in _ahead(pool, lambda prediction: _write(prediction, trained, out, kinds), predictions, BATCH):
             done += 1
             advance(done + len(problems))
     print_line(f"{done} of {len(photos)} images predicted: {', '.join(str(out / kind) for kind in kinds)}")
     print_errors(line for problem in problems for line in problem.mistakes)
     return DataError.exit_status if problems else 0
-
-
-def _precision(trained: Trained, device: str) -> Precision:
-    train = trained.recipe.train
-    check_channels(trained.in_channels, trained.run_dir)
-    try:
-        return choose(device, "auto" if device == "mps" else train.precision, train.memory_format)
-    except ValueError:
-        raise RecipeError(f"device {device}: torch finds none here; auto takes what there is") from None
 
 
 def _refuse_existing(photos: Sequence[Photo], out: Path, kinds: Sequence[str], *, overwrite: bool) -> None:
@@ -144,13 +137,12 @@ def _file(out: Path, kind: str, name: str) -> Path:
 def _predictions(
     trained: Trained,
     photos: Sequence[Photo],
-    precision: Precision,
     *,
     bad: Callable[[DataError], None],
     probabilities: bool,
 ) -> Iterator[Prediction]:
     """Predict images in order, reading the next ones meanwhile; `bad` gets the error of each that cannot be read."""
-    recipe = trained.recipe
+    recipe, precision = trained.recipe, precision_of(trained.recipe)
     network = trained.network.to(precision.device).to(memory_format=precision.memory_format)
 
     def read(photo: Photo) -> _Read | DataError:

@@ -10,7 +10,7 @@ from torch import nn
 
 from kd.deploy.gate import Compute
 from kd.deploy.graph import Graph
-from kd.errors import RecipeError, StorageError
+from kd.errors import RecipeError
 
 NEEDED = ("onnx", "onnxscript", "onnxruntime")  # packages of the extra `onnx`
 INPUT = "images"
@@ -38,7 +38,7 @@ def write_onnx(
 
     Raises:
         RecipeError: the network cannot be exported.
-        StorageError: the file cannot be written.
+        OSError: the file cannot be written.
     """
     example = torch.rand(2 if dynamic else 1, *shape)  # a batch of 1 would fix the batch
     graph = Graph(network, argmax=argmax)
@@ -68,10 +68,7 @@ def write_onnx(
         raise RecipeError(f"{type(network).__name__}: cannot be exported to ONNX: {_short(cause)}; {fix}") from None
     assert program is not None
     program.model.metadata_props.update(metadata)
-    try:
-        program.save(file, external_data=False)
-    except OSError as error:
-        raise StorageError(f"{file}: cannot be written ({error.strerror}); choose another --out") from None
+    program.save(file, external_data=False)
 
 
 def open_onnx(file: Path) -> Compute:

@@ -1,6 +1,7 @@
 """The network of a finished run, with what is needed to use it without the run's data."""
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,9 +10,10 @@ from torch import nn
 from kd.data.class_files import Color
 from kd.data.classes import distinct_colors
 from kd.errors import RecipeError
+from kd.evaluation.targets import find
 from kd.parts.trained import load_network
-from kd.recipe import Recipe, read_recipe
-from kd.runs import Result, finished_at, finished_of, read_environment, read_result, read_run_recipe
+from kd.recipe import Recipe
+from kd.runs import Result, read_environment, read_result
 
 
 @dataclass(frozen=True)
@@ -19,7 +21,7 @@ class Trained:
     """The network of a finished run."""
 
     run_dir: Path
-    recipe: Recipe  # as it is in the run directory
+    recipe: Recipe  # with the overrides of the command
     network: nn.Module  # in evaluation mode, on the CPU
     result: Result
     classes: tuple[str, ...]
@@ -34,23 +36,29 @@ class Trained:
 
 
 def open_trained(
-    target: str | os.PathLike[str], *, runs: str | os.PathLike[str] = "runs", trust: bool = False
+    target: str | os.PathLike[str],
+    overrides: Iterable[str] = (),
+    *,
+    runs: str | os.PathLike[str] = "runs",
+    trust: bool = False,
 ) -> Trained:
     """Load the network of a finished run; of several seeds, that of the first.
 
     Args:
         target: a run directory, the folder of a recipe's runs, or a recipe.
+        overrides: `path=value` texts, as for `kd.evaluate`.
         runs: where the runs of a recipe are.
-        trust: whether the recipe may name code outside kd.
+        trust: whether the recipe, or an override, may name code outside kd.
 
     Raises:
         RecipeError: there is no finished run; the recipe is wrong, or names code that is not trusted.
         WeightsError: the weights are missing, damaged, or of another run.
         StorageError: another file of the run is missing or damaged.
     """
-    path = Path(target)
-    run_dir = finished_at(path)[0] if path.is_dir() else finished_of(read_recipe(path, trust=trust), Path(runs))[0]
-    recipe = read_run_recipe(run_dir, trust=trust)
+    found = find([os.fspath(target)], list(overrides), runs=Path(runs), trust=trust)
+    if found.damaged:
+        raise found.damaged[0]
+    run_dir, recipe = found.targets[0]
     network = load_network(run_dir, recipe=recipe)
     result = read_result(run_dir)
     classes = tuple(next(iter(result.splits.values())).classes)

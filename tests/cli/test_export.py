@@ -75,6 +75,13 @@ def test_size_argmax_and_dynamic_reach_the_file(run_dir, folder, written):
     assert [written[0][key] for key in ("shape", "dynamic", "argmax")] == [(3, 64, 48), True, True]
 
 
+def test_the_images_of_the_check_may_be_elsewhere(run_dir, folder, written, capsys):
+    assert command("export", run_dir, "data.args.count=2", "--trust") == 0
+    assert "; 2 validation images checked: " in capsys.readouterr().out
+    assert command("export", run_dir, "train.steps=2", "--trust", "--out", "other") == 2
+    assert capsys.readouterr().err.startswith(f"<train.steps=2>: {run_dir} is trained already; only data, evaluate, ")
+
+
 def test_a_file_that_differs_is_refused_and_nothing_is_left(run_dir, folder, written, monkeypatch, capsys):
     monkeypatch.setattr("kd.deploy.graph.F.interpolate", lambda logits, size, **how: logits.repeat(1, 1, 4, 4))
     assert command("export", run_dir, "--trust", "--out", "new/out") == 2

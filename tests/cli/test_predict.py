@@ -80,6 +80,15 @@ def test_a_turned_image_is_predicted_upright(run_dir, photos):
     assert (turned == mask("predictions/masks/upright.png")).all()
 
 
+def test_overrides_change_how_images_are_predicted(run_dir, photos):
+    mirrored = TF.horizontal_flip(Image.open(photos / "large.png"))
+    mirrored.save(photos / "mirrored=1.png")  # no override
+    options = ("--probabilities", "--trust", "evaluate.flip=true", "device=cpu", photos / "mirrored=1.png")
+    assert command("predict", run_dir, photos / "large.png", *options) == 0
+    both = [np.load(f"predictions/probabilities/{name}.npz")["probabilities"] for name in ("large", "mirrored=1")]
+    assert np.abs(both[0].astype(float) - both[1][..., ::-1]).max() < 2e-3
+
+
 def test_colours_overlays_and_probabilities(run_dir, photos):
     options = ("--color", "--overlay", "--probabilities", "--out", "out")
     assert command("predict", run_dir, photos / "large.png", "--trust", *options) == 0
@@ -123,6 +132,11 @@ def test_a_recipe_stands_for_its_finished_run(trained, run_dir, photos, capsys):
     assert capsys.readouterr().err == (
         f"{trained / 'alone.yaml'}: no finished run in {folder}; kd run {trained / 'alone.yaml'} --trust trains it\n"
     )
+
+
+def test_a_run_without_images_is_one_line(run_dir, photos, capsys):
+    assert command("predict", run_dir, "--trust", "device=cpu") == 2
+    assert capsys.readouterr().err == "no images: name files, folders or patterns after the run\n"
 
 
 def test_nothing_is_replaced_unless_asked_for(run_dir, photos, capsys):

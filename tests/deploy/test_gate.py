@@ -13,7 +13,7 @@ from kd.errors import RecipeError
 from kd.networks.normalize import Normalize
 from kd.types import Sample, SegmentationOutput
 
-SIZE = (24, 32)
+SIZE, CLASSES = (24, 32), ("a", "b", "c")
 
 
 class Net(nn.Module):
@@ -45,7 +45,7 @@ def computing(network, change=lambda output: output, before=lambda images: image
 
 
 def check(compute, network, *, dynamic=False, argmax=False, data=None):
-    return check_file(compute, network, data or dataset(), size=SIZE, dynamic=dynamic, argmax=argmax)
+    return check_file(compute, network, data or dataset(), CLASSES, size=SIZE, dynamic=dynamic, argmax=argmax)
 
 
 @pytest.mark.parametrize("classes", [3, 1])  # a single logit stands for two classes

@@ -13,7 +13,7 @@ import students
 import teachers
 from kd.deploy.gate import check_file
 from kd.deploy.to_onnx import open_onnx, write_onnx
-from kd.errors import RecipeError, StorageError
+from kd.errors import RecipeError
 from kd.types import Sample, SegmentationOutput
 
 onnx = pytest.importorskip("onnx", reason="needs the extra onnx: pip install 'kd-segmentation[onnx]'")
@@ -47,7 +47,7 @@ def write(file, network, *, size=(64, 96), dynamic=False, argmax=False, **metada
 
 
 def check(file, network, *, size=(64, 96), dynamic=False, argmax=False):
-    return check_file(open_onnx(file), network, photos(), size=size, dynamic=dynamic, argmax=argmax)
+    return check_file(open_onnx(file), network, photos(), ("a", "b", "c"), size=size, dynamic=dynamic, argmax=argmax)
 
 
 def test_a_file_of_one_size(tmp_path):
@@ -79,7 +79,7 @@ def test_what_cannot_be_exported_is_one_line(tmp_path):
     with pytest.raises(RecipeError, match=r"^Net: cannot be exported to ONNX: .*; leave --dynamic out$"):
         write(file, Net(64).eval(), dynamic=True)
     assert not file.exists()
-    with pytest.raises(StorageError, match=r"nowhere/model\.onnx: cannot be written \(No such file or directory\)"):
+    with pytest.raises(OSError, match="nowhere"):
         write(tmp_path / "nowhere/model.onnx", Net().eval())
 
 
