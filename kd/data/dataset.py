@@ -10,7 +10,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as TF
 
 from kd.data.labels import check_labels
-from kd.errors import DataError, raised
+from kd.errors import DataError, RecipeError, raised, user_frame
 from kd.types import Sample, SegmentationDataset
 
 T = TypeVar("T")
@@ -42,6 +42,7 @@ def read(dataset: SegmentationDataset, index: int, view: int = 0) -> Sample:
 
     Raises:
         DataError: it cannot be read; the type, shape or range of its image or labels breaks the contract.
+        RecipeError: the code of a user's dataset fails on it.
     """
     sample = _read(dataset, index, lambda: dataset[index, view])
     if not (isinstance(sample, tuple) and all(hasattr(sample, field) for field in Sample._fields)):
@@ -86,12 +87,14 @@ def read_labels(dataset: SegmentationDataset, index: int) -> Tensor | None:
 
 
 def _read(dataset: SegmentationDataset, index: int, call: Callable[[], T]) -> T:
+    """What `call` reads; an error of the user's code is the recipe's, one of a file is the data's."""
     try:
         return call()
     except DataError:
         raise
     except Exception as error:
-        raise DataError(f"{component_name(dataset)}: sample {index} cannot be read: {raised(error)}") from error
+        kind = DataError if isinstance(error, OSError) or user_frame(error) is None else RecipeError
+        raise kind(f"{component_name(dataset)}: sample {index} cannot be read: {raised(error)}") from error
 
 
 def resize_image(image: Tensor, size: tuple[int, int]) -> Tensor:

@@ -16,6 +16,7 @@ from kd.fingerprint import sha256, stamp
 from kd.reading import MAX_TEXT, read_bytes
 
 WEIGHTS = "student.safetensors"  # in a run directory
+PRETRAINED = "config.json"  # in a folder of transformers
 MAX_MODULES = 200  # of one component
 _NOT_BESIDE = {*sys.stdlib_module_names, "kd", "teachers", "students", "torch", "torchvision", "numpy"}
 
@@ -83,7 +84,10 @@ class Sources:
 
 
 def digest_of(text: str) -> str | None:
-    """The SHA-256 of the file with a suffix that a text names, or of a run directory's weights; None if there is none.
+    """The SHA-256 of what a text names; None if it names nothing of the following.
+
+    A file with a suffix; a run directory, by its weights; a folder that `save_pretrained` of transformers wrote, by its
+    JSON files and weights.
 
     Raises:
         RecipeError: it cannot be read.
@@ -91,9 +95,13 @@ def digest_of(text: str) -> str | None:
     path = Path(text)
     found = next((file for file in (path, path / WEIGHTS) if file.suffix and stamp(file) is not None), None)
     try:
+        if found is None and stamp(path / PRETRAINED) is not None:
+            files = sorted(file for file in path.iterdir() if file.suffix in (".json", ".safetensors"))
+            listed = "".join(f"{file.name} {sha256(file)}\n" for file in files if stamp(file) is not None)
+            return hashlib.sha256(listed.encode()).hexdigest()
         return None if found is None else sha256(found)
     except OSError as error:
-        raise RecipeError(f"{found}: cannot be read ({error.strerror})") from None
+        raise RecipeError(f"{found or path}: cannot be read ({error.strerror})") from None
 
 
 def read_code(file: Path) -> Code:

@@ -12,7 +12,7 @@ from kd.components.user_files import load
 from kd.data import ColorJitter, RandomFlip, RandomScale, Shapes
 from kd.data.loader import evaluation_batches, order, training_batches
 from kd.data.split import Split
-from kd.errors import DataError
+from kd.errors import DataError, RecipeError
 from kd.types import Batch, Sample
 
 AUGMENT = (RandomScale(0.5, 2), RandomFlip(), ColorJitter())
@@ -179,7 +179,7 @@ def test_a_sample_that_cannot_be_read_is_one_line(workers):
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_bug_in_a_users_dataset_is_one_line(workers):
-    with pytest.raises(DataError) as error:
+    with pytest.raises(RecipeError) as error:
         list(training_batches(Split(Numbered(8, 3, misbehave), (4, 4)), steps=4, batch_size=2, workers=workers))
     line = misbehave.__code__.co_firstlineno + 1
     assert str(error.value) == (
