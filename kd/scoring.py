@@ -17,6 +17,7 @@ from kd.components import Maker, check_has, refused_by
 from kd.data.loader import evaluation_batches
 from kd.errors import RecipeError
 from kd.machine import Precision
+from kd.memory import give_back
 from kd.metrics import Confusion, Metric
 from kd.recipe import EvaluateConfig, Recipe, Use
 from kd.runs import Against, ImageCounts, MetricResult, SplitResult
@@ -24,6 +25,7 @@ from kd.types import IGNORE, SegmentationDataset, as_classes, resize, size_of
 
 T = TypeVar("T")
 
+TRIMMED = 16  # batches after which freed memory is given back
 WHOLE = EvaluateConfig()  # the whole image at once, at its own scale
 
 
@@ -244,11 +246,13 @@ def score_beside(
         batches = evaluation_batches(
             dataset, size, batch_size=batch_size, rank=rank, world=world, workers=workers, waiting=waiting
         )
-        for batch in batches:
+        for number, batch in enumerate(batches, start=1):
             logits = [predict(module, batch.images, precision, how) for module in networks]
             for labels, *logits_of_image in zip(batch.labels, *logits, strict=True):
                 count(labels, *logits_of_image)
             names += batch.names
+            if number % TRIMMED == 0:
+                give_back()
             interrupt()
         if -(-len(names) // batch_size) < -(-len(range(0, len(dataset), world)) // batch_size):
             interrupt()  # rank 0 has one more batch

@@ -101,3 +101,23 @@ def test_on_cuda_the_peak_is_what_torch_held_since_the_restart():
     assert peak_memory(device) - before == 64 * MB
     restart_peak(device)
     assert peak_memory(device) == before
+
+
+def test_freed_memory_is_given_back_where_the_c_library_can(monkeypatch):
+    calls = []
+    monkeypatch.setattr(memory, "_trim", lambda: calls.append)
+    memory.give_back()
+    assert calls == [0]
+    monkeypatch.undo()
+    for error in (AttributeError, OSError, TypeError):
+        memory._trim.cache_clear()
+        monkeypatch.setattr("ctypes.CDLL", _raises(error))
+        memory.give_back()
+    memory._trim.cache_clear()
+
+
+def _raises(error):
+    def call(*args):
+        raise error
+
+    return call
