@@ -3,7 +3,6 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from kd.console import make_table, print_errors, print_line, stdout
 from kd.errors import DataError, RecipeError, StorageError, WeightsError
@@ -60,16 +59,19 @@ def evaluate_command(
                 print_errors(error.mistakes)
                 exit_status = exit_status or error.exit_status
     finally:  # whatever ends it, the scores of the other runs are shown
-        if csv_file is not None and runs:
-            write_atomic(csv_file, tables.to_csv(runs).encode(), fix="choose another file with --csv FILE")
         if as_json:
             print(json.dumps(tables.to_json(runs, split), indent=1))
         elif runs:
-            _print(runs, split, csv_file, predictions)
+            _print(runs, split)
+        if csv_file is not None and runs:
+            write_atomic(csv_file, tables.to_csv(runs).encode(), fix="choose another file with --csv FILE")
+    for what, path in {"images": csv_file, "predictions": predictions}.items():
+        if path is not None and runs and not as_json:
+            print_line(f"{what}: {path}")
     return exit_status
 
 
-def _print(runs: Sequence[Scored], split: str, csv_file: Path | None, predictions: Path | None) -> None:
+def _print(runs: Sequence[Scored], split: str) -> None:
     console = stdout()
     number = f"{len(runs)} runs" if len(runs) > 1 else "the run"
     print_line(f"Scores of {number} on {split}, at the labels' own size", style="bold", wrap=True, console=console)
@@ -77,7 +79,3 @@ def _print(runs: Sequence[Scored], split: str, csv_file: Path | None, prediction
     for table in (tables.run_rows(runs), *tables.detail_tables(runs)):
         console.print(make_table(*table))
         console.print()
-    written: dict[str, Any] = {"images": csv_file, "predictions": predictions}
-    for what, path in written.items():
-        if path is not None:
-            print_line(f"{what}: {path}", console=console)

@@ -253,6 +253,24 @@ def test_a_device_that_this_machine_does_not_have(run_dir, capsys, monkeypatch):
     )
 
 
+def test_a_file_that_cannot_be_written_does_not_take_the_scores(run_dir, capsys):
+    Path("a.csv").mkdir()
+    capsys.readouterr()
+    assert kd("evaluate", run_dir, "--trust", "--csv", "a.csv") == 6
+    out, err = capsys.readouterr()
+    assert f"{run_dir.parent.name}/seed0" in out
+    assert err == "a.csv: cannot be written (Is a directory); choose another file with --csv FILE\n"
+
+
+@pytest.mark.filterwarnings("always")
+def test_a_run_of_an_old_version_is_marked(run_dir, capsys):
+    (run_dir / "manifest.json").unlink()
+    result = json.loads((run_dir / "result.json").read_text())
+    (run_dir / "result.json").write_text(json.dumps(result | {"format": 1}))
+    (line,) = mistakes(capsys, 0, run_dir)
+    assert line == f"warning: {run_dir}: not verified, because kd 0.2 or older wrote no manifest.json"
+
+
 def test_what_ends_the_command_does_not_take_the_scores_that_are_there(run_dir, capsys, monkeypatch):
     assert kd("run", "r.yaml", "--trust", "train.seeds=[1]") == 0
     capsys.readouterr()
