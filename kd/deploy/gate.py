@@ -62,6 +62,23 @@ def check_file(
         RecipeError: the file and the network differ, or the file cannot compute; names the image and the class.
         DataError: an image cannot be read.
     """
+    try:
+        return _checked(compute, network, dataset, classes, size=size, dynamic=dynamic, argmax=argmax)
+    except _DiffersError as error:
+        fix = "leave --dynamic out" if dynamic else "kd predict uses the network itself"
+        raise RecipeError(f"{error}; nothing is written; {fix}") from None
+
+
+def _checked(
+    compute: Compute,
+    network: nn.Module,
+    dataset: SegmentationDataset,
+    classes: Sequence[str],
+    *,
+    size: tuple[int, int],
+    dynamic: bool,
+    argmax: bool,
+) -> Verdict:
     count = min(IMAGES, len(dataset))
     samples = [read(dataset, number * len(dataset) // count) for number in range(count)]
     precision = choose("cpu", "fp32", "contiguous")
@@ -76,7 +93,7 @@ def check_file(
                 found = _computed(compute, images, where)
                 expected = torch.Size((batch, *shape) if argmax else (batch, logits.shape[1], *shape))
                 if found.shape != expected:
-                    raise _failed(f"{where}: the file's output is {tuple(found.shape)}, not {tuple(expected)}")
+                    raise _DiffersError(f"{where}: the file's output is {tuple(found.shape)}, not {tuple(expected)}")
                 for sample, of_file, of_network in zip(chosen, found, logits, strict=True):
                     reference, place = at_size(of_network, shape), f"{sample.name} {where}"
                     if not argmax:
@@ -103,7 +120,7 @@ def _computed(compute: Compute, images: Tensor, where: str) -> Tensor:
     try:
         return torch.from_numpy(np.array(compute((images.float() / 255).numpy())))
     except Exception as error:  # noqa: BLE001  # a runtime raises its own exceptions
-        raise _failed(f"{where}: the runtime cannot compute it: {' '.join(str(error).split())[:200]}") from None
+        raise _DiffersError(f"{where}: the runtime cannot compute it: {' '.join(str(error).split())[:200]}") from None
 
 
 def _difference(found: Tensor, reference: Tensor, classes: Sequence[str], place: str) -> float:
@@ -111,7 +128,7 @@ def _difference(found: Tensor, reference: Tensor, classes: Sequence[str], place:
     by_class = (found.float() - reference).abs().flatten(1).amax(1).nan_to_num(nan=torch.inf) / spread
     worst = int(by_class.argmax())
     if not float(by_class[worst]) <= LOGITS:
-        raise _failed(
+        raise _DiffersError(
             f"{place}: the file's logits differ from the network's by {float(by_class[worst]):.2g} of their range (at "
             f"most {LOGITS:g}), most for class {classes[worst]}"
         )
@@ -123,12 +140,12 @@ def _agreement(found: Tensor, reference: Tensor, classes: Sequence[str], place: 
     share = 1 - float(differs.float().mean())
     if share < AGREEMENT:
         worst = int(reference[differs].bincount().argmax())
-        raise _failed(
+        raise _DiffersError(
             f"{place}: the file predicts the network's class at {100 * share:.2f} % of the pixels (at least "
             f"{100 * AGREEMENT:g} %), worst where it is {classes[worst]}"
         )
     return share
 
 
-def _failed(what: str) -> RecipeError:
-    return RecipeError(f"{what}; nothing is written, and kd predict uses the network itself")
+class _DiffersError(Exception):
+    """A file differs from its network; in words."""

@@ -79,8 +79,9 @@ def open_onnx(file: Path) -> Compute:
     """
     import onnxruntime
 
+    onnxruntime.set_default_logger_severity(4)  # it raises errors too: the lines would come twice
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
+    options.log_severity_level = 4
     try:
         session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # noqa: BLE001  # the runtime raises its own exceptions

@@ -107,7 +107,7 @@ def test_a_fault_is_refused(fault):
     with pytest.raises(RecipeError) as caught:
         check(FAULTS[fault](network), network)
     (line,) = caught.value.mistakes
-    assert line.endswith("; nothing is written, and kd predict uses the network itself")
+    assert line.endswith("; nothing is written; kd predict uses the network itself")
     if fault != "no resizing":
         assert line.startswith("photo 0 at 32×24, batch 1: the file's logits differ from the network's by ")
 
@@ -127,7 +127,7 @@ def test_a_fixed_batch_is_found_where_any_batch_is_promised():
         check(fixed_batch(network), network, dynamic=True)
     assert str(caught.value) == (
         "at 32×24, batch 3: the runtime cannot compute it: Got invalid dimensions for input: images index: 0 Got: 3 "
-        "Expected: 1; nothing is written, and kd predict uses the network itself"
+        "Expected: 1; nothing is written; leave --dynamic out"
     )
 
 
