@@ -122,9 +122,9 @@ def check(*changes: str, text: str | None = None, command: str = "check") -> Non
     succeeds(command, "r.yaml", "--trust", *changes)
 
 
-def row(message: str, text: str, changes: tuple[str, ...], *followed: str, **options: Any) -> Row:
+def row(message: str, text: str, changes: tuple[str, ...], *followed: str) -> Row:
     """A row whose advice is to give the recipe other overrides."""
-    return Row(message, refused(text, *changes), lambda printed: check(*followed), **options)
+    return Row(message, refused(text, *changes), lambda printed: check(*followed))
 
 
 def dataset(use: str, **args: object) -> tuple[str, ...]:

@@ -8,24 +8,18 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
-import torch
 from advised_checks import NET, write
-from advised_data import save
 from advised_recipes import ALONE, EMA, OWN, TAUGHT
 from advised_runs import ALONE as UNTAUGHT
-from advised_runs import again, compare, edit, listed, moved, only, run, stopped
+from advised_runs import again, compare, listed, moved, only, run, stopped
 from command import kd
 from farms import write_farm
 from following import Row, run_advised, succeeds
 from manifests import unfinish
-from PIL import Image
 from tiny import NETWORKS, write_recipes
 
-import kd as kd_package
 from kd.bench import losses as bench_losses
-from kd.deploy.photos import check_channels
 from kd.diagnose.calibrate import proposed
 from kd.parts.gradients import Pull
 from kd.recipe import read_recipe
@@ -372,111 +366,6 @@ def without_best(*arguments: str) -> int:
     return kd("run", *SLOW, *BEST)
 
 
-def predicted(*arguments: object) -> int:
-    """Predict with a finished run, whose images are in two folders."""
-    if not Path("a").exists():
-        run()
-        for folder in ("a", "b"):
-            save(np.full((32, 32, 3), 9, np.uint8), f"{folder}/1.png")
-    return kd("predict", only(), *arguments, "--trust")
-
-
-def with_colors(*colors: tuple[int, int, int]) -> int:
-    run_dir = listed("environment.json", lambda file: edit(file, colors=list(colors)))
-    save(np.full((32, 32, 3), 9, np.uint8), "a/1.png")
-    return kd("predict", run_dir, "a", "--trust", "--overwrite")
-
-
-PREDICT = [
-    Row(
-        "b/1.png: has the same name as a/1.png, and so have their predictions; predict them one after the other, each "
-        "with its own --out",
-        lambda: predicted("a", "b"),
-        lambda text: (predicted("a", "--out", "of_a"), predicted("b", "--out", "of_b")),
-    ),
-    Row(
-        "predictions/masks/1.png: already there; choose another --out, or replace them with --overwrite",
-        lambda: (predicted("a"), predicted("a")),
-        lambda text: (predicted("a", "--out", "new"), predicted("a", "--overwrite")),
-    ),
-    Row(
-        "device mps: torch finds none here; auto takes what there is",
-        lambda: predicted("a", "--device", "mps"),
-        lambda text: predicted("a", "--device", "auto"),
-    ),
-    Row(
-        "r: the network takes 4 channels, an image file has 1 or 3; call kd.load_student and give it your arrays",
-        lambda: check_channels(4, Path("r")),
-        lambda text: kd_package.load_student(run(), trust=True)(torch.rand(1, 3, 32, 32)),
-    ),
-    Row(
-        "seed0: 1 colours for 2 classes; list a colour for each class",
-        lambda: with_colors((0, 0, 0)),
-        lambda text: (shutil.rmtree("runs"), with_colors((0, 0, 0), (1, 1, 1))),
-    ),
-]
-
-
-def farm_run(*arguments: str) -> Path:
-    """A finished run on a farm."""
-    if not Path("farm").exists():
-        write_farm(Path())
-        succeeds("run", "r.yaml", "--trust", *arguments)
-    return only("r")
-
-
-def evaluated(*arguments: str) -> int:
-    return kd("evaluate", farm_run(), "--trust", *arguments)
-
-
-def of_photos(without: str) -> int:
-    """Score a run again; the splits that are named have no labels."""
-    photos = ("student.yaml", "--trust", "teacher=null", "distill=null", "train.steps=4", "data.use=nets.py:Photos")
-    if not Path("runs").exists():
-        run(*photos, "data.args={without: []}")
-    return kd("evaluate", only(), "--trust", f"data.args={{without: {without}}}")
-
-
-EVALUATE = [
-    Row(
-        "runs/student-{}: holds 2 runs; name one, such as runs/student-{}/seed0",
-        lambda: (run(*UNTAUGHT, "train.seeds=[0, 1]"), kd_package.evaluate(only().parent, trust=True)),
-        lambda text: kd_package.evaluate(text.partition("such as ")[2].splitlines()[0], trust=True),
-    ),
-    Row(
-        "was trained on {} of the {} val images (first {}), so this score is too high; score it on images that it has "
-        "not seen",
-        lambda: evaluated("data.args.val=80%"),
-        lambda text: evaluated(),
-    ),
-    Row(
-        "no pixel of the 12 val images is labelled, so there is no score; label some of them",
-        lambda: of_photos("[val]"),
-        lambda text: of_photos("[]"),
-    ),
-    Row(
-        "its network takes images of 3 channels, but the data have 1; score it on images of 3 channels",
-        lambda: (farm_run(), greyed(), evaluated("data.args.channels=1")),
-        lambda text: evaluated("data.args.channels=3"),
-    ),
-    Row(
-        "--csv runs/r-{}.csv: is in the run directory runs/r-{}, to which nothing is added; choose another place",
-        lambda: evaluated("--csv", str(farm_run() / "a.csv")),
-        lambda text: evaluated("--csv", "a.csv"),
-    ),
-    Row(
-        "is trained already; only {} change how a run is scored",
-        lambda: evaluated("train.steps=9"),
-        lambda text: evaluated("evaluate.size=[64, 64]"),
-    ),
-]
-
-
-def greyed() -> None:
-    for file in Path("farm/images").iterdir():
-        Image.open(file).convert("L").save(file)
-
-
 def damaged_code() -> None:
     """A run, stopped before its end, whose copy of its code is damaged."""
     unfinish(run())
@@ -551,4 +440,4 @@ def only_test(file: Path) -> None:
     file.write_text(json.dumps(content))
 
 
-ROWS = [*BENCH, *PREDICT, *EVALUATE, *CALIBRATE, *DOCTOR, *TEACHERS, *CACHE, *NOTES]
+ROWS = [*BENCH, *CALIBRATE, *DOCTOR, *TEACHERS, *CACHE, *NOTES]

@@ -18,13 +18,11 @@ class Row(NamedTuple):
         message: a part of what is printed, with the advice; `{}` stands for a value that every machine has its own of.
         refused: makes it appear: as an exception, a warning, a line that is returned, or on the terminal.
         followed: does what it asks for, given all that was printed; anything that it raises fails the test.
-        slow: whether it takes more than half a second.
     """
 
     message: str
     refused: Callable[[], object]
     followed: Callable[[str], object]
-    slow: bool = False
 
 
 def printed(call: Callable[[], object], capsys: pytest.CaptureFixture[str], *, may_fail: bool) -> str:

@@ -39,6 +39,9 @@ WITHOUT: dict[str, set[str]] = {
         "Gradients at the parameters that a term and the supervised loss share; batches: {}",
         "{}: {} parameters; taps: {}",
         "plan: {}{}, until about {}; {}checkpoints and weights at most {} MB on disk{}",
+        "{}: {} MB, takes {}; {}",
+        "images (N, C, H, W), RGB or one channel, float32 in [0, 1]; not normalised",
+        "not in the file: {}; it computes one pass over the image",
         "kd computes results in another way now (revision {}, now {}; see CHANGELOG.md)",
     },
     "an exit status, in the help": {

@@ -1,0 +1,213 @@
+"""A finished run that predicts, is scored again or is exported: what is refused, and what is asked for instead."""
+
+import shutil
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from advised_calls import Net
+from advised_data import save
+from advised_runs import ALONE as UNTAUGHT
+from advised_runs import edit, listed, only, run
+from command import kd
+from farms import write_farm
+from following import Row, succeeds
+from PIL import Image
+
+import kd as kd_package
+from kd.deploy.export import _new_folder
+from kd.deploy.gate import _computed
+from kd.deploy.photos import check_channels
+from kd.deploy.to_onnx import open_onnx, write_onnx
+from kd.errors import RecipeError
+
+
+def predicted(*arguments: object) -> int:
+    """Predict with a finished run, whose images are in two folders."""
+    if not Path("a").exists():
+        run()
+        for folder in ("a", "b"):
+            save(np.full((32, 32, 3), 9, np.uint8), f"{folder}/1.png")
+    return kd("predict", only(), *arguments, "--trust")
+
+
+def with_colors(*colors: tuple[int, int, int]) -> int:
+    run_dir = listed("environment.json", lambda file: edit(file, colors=list(colors)))
+    save(np.full((32, 32, 3), 9, np.uint8), "a/1.png")
+    return kd("predict", run_dir, "a", "--trust", "--overwrite")
+
+
+PREDICT = [
+    Row(
+        "b/1.png: has the same name as a/1.png, and so have their predictions; predict them one after the other, each "
+        "with its own --out",
+        lambda: predicted("a", "b"),
+        lambda text: (predicted("a", "--out", "of_a"), predicted("b", "--out", "of_b")),
+    ),
+    Row(
+        "predictions/masks/1.png: already there; choose another --out, or replace them with --overwrite",
+        lambda: (predicted("a"), predicted("a")),
+        lambda text: (predicted("a", "--out", "new"), predicted("a", "--overwrite")),
+    ),
+    Row(
+        "device mps: torch finds none here; auto takes what there is",
+        lambda: predicted("a", "--device", "mps"),
+        lambda text: predicted("a", "--device", "auto"),
+    ),
+    Row(
+        "r: the network takes 4 channels, an image file has 1 or 3; call kd.load_student and give it your arrays",
+        lambda: check_channels(4, Path("r")),
+        lambda text: kd_package.load_student(run(), trust=True)(torch.rand(1, 3, 32, 32)),
+    ),
+    Row(
+        "seed0: 1 colours for 2 classes; list a colour for each class",
+        lambda: with_colors((0, 0, 0)),
+        lambda text: (shutil.rmtree("runs"), with_colors((0, 0, 0), (1, 1, 1))),
+    ),
+]
+
+
+def farm_run(*arguments: str) -> Path:
+    """A finished run on a farm."""
+    if not Path("farm").exists():
+        write_farm(Path())
+        succeeds("run", "r.yaml", "--trust", *arguments)
+    return only("r")
+
+
+def evaluated(*arguments: str) -> int:
+    return kd("evaluate", farm_run(), "--trust", *arguments)
+
+
+def of_photos(without: str) -> int:
+    """Score a run again; the splits that are named have no labels."""
+    photos = ("student.yaml", "--trust", "teacher=null", "distill=null", "train.steps=4", "data.use=nets.py:Photos")
+    if not Path("runs").exists():
+        run(*photos, "data.args={without: []}")
+    return kd("evaluate", only(), "--trust", f"data.args={{without: {without}}}")
+
+
+EVALUATE = [
+    Row(
+        "runs/student-{}: holds 2 runs; name one, such as runs/student-{}/seed0",
+        lambda: (run(*UNTAUGHT, "train.seeds=[0, 1]"), kd_package.evaluate(only().parent, trust=True)),
+        lambda text: kd_package.evaluate(text.partition("such as ")[2].splitlines()[0], trust=True),
+    ),
+    Row(
+        "was trained on {} of the {} val images (first {}), so this score is too high; score it on images that it has "
+        "not seen",
+        lambda: evaluated("data.args.val=80%"),
+        lambda text: evaluated(),
+    ),
+    Row(
+        "no pixel of the 12 val images is labelled, so there is no score; label some of them",
+        lambda: of_photos("[val]"),
+        lambda text: of_photos("[]"),
+    ),
+    Row(
+        "its network takes images of 3 channels, but the data have 1; score it on images of 3 channels",
+        lambda: (farm_run(), greyed(), evaluated("data.args.channels=1")),
+        lambda text: evaluated("data.args.channels=3"),
+    ),
+    Row(
+        "--csv runs/r-{}.csv: is in the run directory runs/r-{}, to which nothing is added; choose another place",
+        lambda: evaluated("--csv", str(farm_run() / "a.csv")),
+        lambda text: evaluated("--csv", "a.csv"),
+    ),
+    Row(
+        "is trained already; only {} change how a run is scored",
+        lambda: evaluated("train.steps=9"),
+        lambda text: evaluated("evaluate.size=[64, 64]"),
+    ),
+]
+
+
+def greyed() -> None:
+    for file in Path("farm/images").iterdir():
+        Image.open(file).convert("L").save(file)
+
+
+def exported(to: str) -> str:
+    """Export a run; the next message is another one, as ONNX is not installed for all tests."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("kd.deploy.export.find_spec", lambda package: None)
+        try:
+            return str(kd_package.export("runs", "out", to=to))
+        except RecipeError as error:
+            return str(error)
+
+
+def folder(name: str) -> None:
+    with _new_folder(Path(name)):
+        pass
+
+
+def written(*, dynamic: bool = False, fails: Exception | None = None, to: str = "a.onnx") -> None:
+    """Write a network by an exporter that fails on what it does not know, and to a disk with one read-only folder."""
+
+    def export(*arguments: Any, **options: Any) -> object:
+        if fails is not None and options["dynamic_shapes"] is not None:
+            raise fails
+        return SimpleNamespace(model=SimpleNamespace(metadata_props={}), save=put)
+
+    def put(file: Path, **options: Any) -> None:
+        if file.parent.name == "read-only":
+            raise OSError(30, "Read-only file system")
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(torch.onnx, "export", export)
+        write_onnx(Path(to), Net().eval(), (3, 32, 32), dynamic=dynamic, argmax=False, metadata={})
+
+
+def loaded(version: str) -> object:
+    """Open a file by a runtime that knows it from version 2 on."""
+
+    def session(*arguments: Any, **options: Any) -> object:
+        if version < "2":
+            raise RuntimeError("unsupported opset")
+        return None
+
+    runtime = SimpleNamespace(SessionOptions=SimpleNamespace, InferenceSession=session, __version__=version)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setitem(sys.modules, "onnxruntime", runtime)
+        return open_onnx(Path("a.onnx"))
+
+
+def broken(images: Any) -> Any:
+    raise ValueError("no such operator")
+
+
+EXPORT = [
+    Row("--to tensorflow: unknown; known: onnx", lambda: exported("tensorflow"), lambda text: exported("onnx")),
+    Row(
+        "out: already there; choose another --out, or remove it",
+        lambda: (save(np.zeros((2, 2), np.uint8), "out/1.png"), folder("out")),
+        lambda text: (folder("new"), shutil.rmtree("out"), folder("out")),
+    ),
+    Row(
+        "a.onnx: cannot be written (Read-only file system); choose another --out",
+        lambda: written(to="read-only/a.onnx"),
+        lambda text: written(to="a.onnx"),
+    ),
+    Row(
+        "Net: cannot be exported to ONNX: unknown shape; leave --dynamic out",
+        lambda: written(dynamic=True, fails=RuntimeError("unknown shape")),
+        lambda text: written(fails=RuntimeError("unknown shape")),
+    ),
+    Row(
+        "ONNX Runtime 1.9 does not take the file: unsupported opset; pip install --upgrade onnxruntime",
+        lambda: loaded("1.9"),
+        lambda text: loaded("2.0"),
+    ),
+    Row(
+        "the runtime cannot compute it: no such operator; nothing is written, and kd predict uses the network itself",
+        lambda: _computed(broken, torch.zeros(1, 3, 4, 4), "a.onnx"),
+        lambda text: predicted("a"),
+    ),
+]
+
+ROWS = [*PREDICT, *EVALUATE, *EXPORT]
