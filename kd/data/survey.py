@@ -124,7 +124,7 @@ def summarize(train: Survey, val: Survey, class_names: Sequence[str]) -> list[st
     for split, found in (("train", train), ("val", val)):
         missing = [name for name, count in zip(class_names, found.counts, strict=True) if not count]
         classes = f"missing classes: {', '.join(missing)}" if missing else "every class occurs"
-        looked_at = f"{found.images} images"
+        looked_at = f"{found.images} image{'s' if found.images != 1 else ''}"
         if found.images < found.total:
             looked_at = f"{found.images} of {found.total} images, as many as {SECONDS:.0f} s allow"
         if found.labelled == 0:

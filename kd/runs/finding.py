@@ -29,7 +29,7 @@ def finished_at(path: Path) -> list[Path]:
     """
     run_dirs = [path] if is_finished(path) else finished_below(path)
     if not run_dirs:
-        raise RecipeError(f"{path}: holds no finished run (no result.json); kd list shows all runs")
+        raise RecipeError(f"{path}: holds no finished run; kd list shows all runs")
     return run_dirs
 
 

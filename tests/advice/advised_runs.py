@@ -86,7 +86,7 @@ COMPARED = [
         lambda text: (run_advised(text, " finishes them"), compare(*ALONE, "train.seeds=[0, 1]")),
     ),
     Row(
-        "empty: holds no finished run (no result.json); kd list shows all runs",
+        "empty: holds no finished run; kd list shows all runs",
         lambda: (Path("empty").mkdir(), compare("empty")),
         lambda text: run_advised(text, " shows all"),
     ),

@@ -241,7 +241,7 @@ def test_what_a_run_directory_does_not_take(run_dir, capsys):
     )
     (line,) = mistakes(capsys, 2, run_dir, "evaluate.flop=true")
     assert "did you mean 'flip'?" in line
-    assert mistakes(capsys, 2, "runs") == ["runs: holds no finished run (no result.json); kd list shows all runs"]
+    assert mistakes(capsys, 2, "runs") == ["runs: holds no finished run; kd list shows all runs"]
 
 
 def test_a_device_that_this_machine_does_not_have(run_dir, capsys, monkeypatch):

@@ -180,7 +180,7 @@ def test_a_network_that_predicts_one_class_only_is_named(made, trio):
 def test_a_folder_without_results_is_one_line(tmp_path):
     with pytest.raises(RecipeError) as caught:
         gather([str(tmp_path)])
-    assert str(caught.value) == f"{tmp_path}: holds no finished run (no result.json); kd list shows all runs"
+    assert str(caught.value) == f"{tmp_path}: holds no finished run; kd list shows all runs"
 
 
 def test_a_recipe_finds_its_runs_or_names_the_command_that_makes_them(made, tmp_path):
