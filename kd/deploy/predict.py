@@ -47,7 +47,6 @@ class Prediction(NamedTuple):
 class _Read(NamedTuple):
     name: str
     image: torch.Tensor  # uint8 (C, H, W)
-    resized: torch.Tensor  # uint8 (C, h, w), as the network receives it
 
 
 def predicted(
@@ -111,7 +110,7 @@ def predict_command(
     done = 0
     with ThreadPoolExecutor(THREADS) as pool, progress("predicted", len(photos)) as advance:
         predictions = _predictions(trained, photos, bad=problems.append, probabilities="probabilities" in kinds)
-        for _ in _ahead(pool, lambda prediction: _write(prediction, trained, out, kinds), predictions, BATCH):
+        for _ in _ahead(pool, lambda prediction: _write(prediction, trained, out, kinds), predictions, THREADS):
             done += 1
             advance(done + len(problems))
     print_line(f"{done} of {len(photos)} images predicted: {', '.join(str(out / kind) for kind in kinds)}")
@@ -150,7 +149,7 @@ def _predictions(
             image = read_image(photo.path, trained.in_channels)
         except DataError as error:
             return error
-        return _Read(photo.name, image, resize_image(image, recipe.scored_size))
+        return _Read(photo.name, image)
 
     def good(items: Iterable[_Read | DataError]) -> Iterator[_Read]:
         for item in items:
@@ -163,7 +162,7 @@ def _predictions(
     with ThreadPoolExecutor(THREADS) as pool:
         samples = good(_ahead(pool, read, photos, size))
         while batch := list(islice(samples, size)):
-            images = torch.stack([item.resized for item in batch])
+            images = torch.stack([resize_image(item.image, recipe.scored_size) for item in batch])
             for item, logits in zip(batch, predict(network, images, precision, recipe.evaluate), strict=True):
                 full = at_size(logits, item.image.shape[1:])  # (K, H, W)
                 yield Prediction(
