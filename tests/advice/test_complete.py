@@ -13,9 +13,11 @@ from test_followed import ROWS
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("kd", "teachers", "students")
 DESCRIBING = {"Field", "add_argument", "add_parser", "add_files", "ArgumentParser"}  # their texts are help
+VERBS = "use|set|give|state|name|add|remove|train|leave|choose|free|pip install|did you mean"
+ADVICE = re.compile(rf"; \S|(^|: |, or )({VERBS}) ")
 CERTAIN = 40  # characters of a message, besides its values, that no other message ends with
 
-# Texts that advise nothing after their semicolon, or what no program can do; by the reason.
+# Texts that look like advice and are none, or that no test can follow; by the reason.
 WITHOUT: dict[str, set[str]] = {
     "a fact, or the title of a table": {
         "{}, {} threads, {} classes, median of {}; forward: one image; step: {} images, forward, backward and update",
@@ -40,6 +42,7 @@ WITHOUT: dict[str, set[str]] = {
         "{}: {} parameters; taps: {}",
         "plan: {}{}, until about {}; {}checkpoints and weights at most {} MB on disk{}",
         "{}: {} MB, takes {}; {}",
+        "train min",
         "images (N, C, H, W), RGB or one channel, float32 in [0, 1]; not normalised",
         "not in the file: {}; it computes one pass over the image",
         "kd computes results in another way now (revision {}, now {}; see CHANGELOG.md)",
@@ -77,6 +80,12 @@ WITHOUT: dict[str, set[str]] = {
         "train.graph: {} cannot be captured: {}; the steps run without a graph (docs/graphs.md shows what to write "
         "instead)",
     },
+    "a package or a disk that is not there for tests": {
+        "segmentation_models_pytorch is not installed: pip install 'kd-segmentation[smp]'",
+        "timm is not installed: pip install 'kd-segmentation[timm]'",
+        "  a checkpoint takes {} to write, and torchrun kills processes 30 s after it asks them to stop: ask early "
+        "(Slurm: --signal=B:USR1@120), or choose a faster disk with --runs DIR",
+    },
     "a part of another message, whose rows follow it": {
         "  that is below twice chance; kd doctor: {}",
         "import torch, safetensors.torch as s; n = torch.load({}, map_location='cpu', weights_only={}){}; "
@@ -87,12 +96,15 @@ WITHOUT: dict[str, set[str]] = {
 
 @cache
 def messages() -> dict[str, str]:
-    """Every text in the packages that has a part after a semicolon, with `{}` for a value, and its place."""
+    """Every text in the packages that advises, with `{}` for a value, and its place.
+
+    What comes after a semicolon counts as advice, and what begins with one of `VERBS`.
+    """
     found = {}
     for package in PACKAGES:
         for file in sorted((ROOT / package).rglob("*.py")):
             for line, text in texts(ast.parse(file.read_text(encoding="utf-8"))):
-                if re.search(r"; \S", text):
+                if ADVICE.search(text):
                     found[text] = f"{file.relative_to(ROOT)}:{line}"
     return found
 

@@ -3,6 +3,7 @@
 import advised_checks
 import advised_contracts
 import advised_data
+import advised_fixes
 import advised_results
 import advised_runs
 import advised_tools
@@ -10,7 +11,12 @@ import advised_weights
 import pytest
 from following import Row, appears, printed
 
-TRAINING = [*advised_results.ROWS, *advised_runs.ROWS, *advised_tools.ROWS]  # a fifth of a second each, or more
+TRAINING = [
+    *advised_fixes.ROWS,
+    *advised_results.ROWS,
+    *advised_runs.ROWS,
+    *advised_tools.ROWS,
+]  # a fifth of a second each, or more
 ROWS = [
     *advised_checks.ROWS,
     *advised_contracts.ROWS,
