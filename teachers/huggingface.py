@@ -59,7 +59,7 @@ def HuggingFace(  # noqa: N802  # recipes call every network as they call a clas
         raise ValueError(f"folder: {folder} holds no network for semantic segmentation ({reason})") from None
     if missing := sorted(loading["missing_keys"]):
         raise ValueError(
-            f"folder: {folder}: {len(missing)} tensors are missing ({', '.join(missing[:3])}); "
+            f"folder: {folder}: tensors missing: {len(missing)} ({', '.join(missing[:3])}); "
             "a teacher is loaded whole: name a folder of a network that was trained for segmentation"
         )
     names = [str(network.config.id2label[index]) for index in range(network.config.num_labels)]

@@ -123,7 +123,7 @@ class TeacherConfig(Section):
     @classmethod
     def _of_a_network(cls, value: Any, info: ValidationInfo) -> Any:
         if value not in (None, "logits") and info.data.get("use") is None:
-            raise ValueError(f"{info.field_name} belongs to use: a run knows it; remove it")
+            raise ValueError(f"{info.field_name} belongs to use, as a run states its own; remove it")
         return value
 
     @field_validator("weights")

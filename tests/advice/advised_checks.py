@@ -358,7 +358,7 @@ WEIGHTS = [
         ),
     ),
     Row(
-        "classes belongs to use: a run knows it; remove it",
+        "classes belongs to use, as a run states its own; remove it",
         refused(TAUGHT, "teacher.classes=[dark, bright]"),
         lambda text: check(),
     ),

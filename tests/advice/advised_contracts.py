@@ -239,7 +239,7 @@ TEACHERS = [
         lambda text: hugging_face(),
     ),
     Row(
-        "folder: encoder: 1 tensors are missing (decode_head.weight); a teacher is loaded whole: name a folder of a "
+        "folder: encoder: tensors missing: 1 (decode_head.weight); a teacher is loaded whole: name a folder of a "
         "network that was trained for segmentation",
         lambda: hugging_face("encoder"),
         lambda text: hugging_face(),
