@@ -5,6 +5,7 @@ from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from typing import Any
 
+import torch
 from torch import nn
 from torch.optim import SGD, Adam, Optimizer
 
@@ -13,12 +14,15 @@ from kd.errors import RecipeError
 from kd.recipe import Recipe
 from kd.units import as_steps
 
+LARGEST = torch.finfo(torch.float32).max
+
 
 def make_optimizer(recipe: Recipe, maker: Maker, student: nn.Module) -> Optimizer:
     """The recipe's optimizer of all trainable parameters of `student`; each group records its `initial_lr`.
 
     Raises:
-        RecipeError: a group's pattern matches no parameter; a group sets a weight decay that the optimizer lacks.
+        RecipeError: a group's pattern matches no parameter; a group sets a weight decay that the optimizer lacks; a
+            number is beyond float32.
     """
     trained = {name: parameter for name, parameter in student.named_parameters() if parameter.requires_grad}
     factors, groups = _grouped(recipe, trained)
@@ -30,6 +34,9 @@ def make_optimizer(recipe: Recipe, maker: Maker, student: nn.Module) -> Optimize
         group["lr"] *= factor
         group["lr_factor"] = factor
         group.setdefault("initial_lr", group["lr"])
+        for name, value in group.items():
+            if isinstance(value, float) and abs(value) > LARGEST:  # torch raises at the first update
+                raise RecipeError([f"{use.where(name)}: {name} is {value:g}, above {LARGEST:.3g}, the largest float32"])
     return optimizer
 
 

@@ -98,6 +98,11 @@ def test_norms_and_biases_can_go_without_decay(recipe):
     }
 
 
+def test_a_number_beyond_float32_is_refused(recipe):
+    with pytest.raises(RecipeError, match=r"lr is 1e\+39, above 3.4e\+38, the largest float32"):
+        made(recipe, "optimizer.args.lr=1e39")
+
+
 def test_a_pattern_that_matches_nothing_is_an_error_with_the_closest_names(recipe):
     with pytest.raises(RecipeError) as caught:
         made(recipe, "optimizer.groups=[{match: 'network.cnov.*'}, {match: 'network.*'}, {match: 'network.head.*'}]")
