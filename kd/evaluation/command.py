@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from kd.console import make_table, print_errors, print_line, stdout
+from kd.console import make_table, print_errors, print_line, print_text, stdout
 from kd.errors import DataError, RecipeError, StorageError, WeightsError
 from kd.evaluation import tables
 from kd.evaluation.scored import Scored, score_run
@@ -60,7 +60,7 @@ def evaluate_command(
                 exit_status = exit_status or error.exit_status
     finally:  # whatever ends it, the scores of the other runs are shown
         if as_json:
-            print(json.dumps(tables.to_json(runs, split), indent=1))
+            print_text(json.dumps(tables.to_json(runs, split), indent=1))
         elif runs:
             _print(runs, split)
         if csv_file is not None and runs:

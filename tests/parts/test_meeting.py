@@ -264,15 +264,19 @@ def test_a_dataset_without_colours_is_a_mistake_of_the_recipe_with_the_line_of_i
 
 
 @pytest.mark.parametrize(
-    ("breaks", "message"),
+    ("breaks", "kind", "message"),
     [
-        ("tuple", "Stripes36: sample {} is a tuple; return kd.types.Sample(image, labels, name)"),
-        ("raises", "Stripes36: sample {} cannot be read: AttributeError: 'Stripes36' object has no attribute 'file'"),
+        ("tuple", DataError, "Stripes36: sample {} is a tuple; return kd.types.Sample(image, labels, name)"),
+        (
+            "raises",
+            RecipeError,
+            "Stripes36: sample {} cannot be read: AttributeError: 'Stripes36' object has no attribute 'file'",
+        ),
     ],
 )
-def test_a_sample_that_cannot_be_read_is_an_error_of_the_data(path, breaks, message):
+def test_a_sample_that_cannot_be_read_is_an_error_of_the_data_or_of_its_code(path, breaks, kind, message):
     recipe = read(path, *ALONE, "data.use=nets.py:Stripes36", f"data.args.breaks={breaks}")
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(kind) as caught:
         open_parts(recipe, runs=path.parent, trained=False)
     before, _, after = message.partition("{}")
     assert str(caught.value).startswith(before)
