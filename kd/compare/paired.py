@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kd.compare.comparison import SPLIT, Difference, Entry, mean_iou_by_class
-from kd.compare.intervals import Floats, Interval, closed, intervals, iou, miou
+from kd.compare.intervals import Floats, Interval, closed, intervals, iou, mean_over
 from kd.metrics import scores
 from kd.runs import ImageCounts, SplitResult, read_counts
 from kd.runs.counts import COUNTS, TEACHER_COUNTS
@@ -95,7 +95,8 @@ def _difference(
 
 
 def _miou_and_iou(totals: Floats) -> Floats:
-    return np.concatenate((miou(totals)[..., None], iou(totals)), axis=-1)
+    classes = iou(totals)
+    return np.concatenate((mean_over(classes)[..., None], classes), axis=-1)
 
 
 def _paired(
