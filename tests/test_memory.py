@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from command import process
 from tiny import cut_at, read, run, write_recipes
 
 from kd import memory
@@ -53,14 +54,17 @@ HUNGRY = "self.head(self.drop(low + 0 * torch.ones(self.taps['low'].channels * 2
 
 @linux
 def test_each_run_of_a_command_has_its_own_peak(tmp_path):
-    """Teacher, student and baseline in one process: the first is the largest."""
+    """Teacher, student and baseline in one process of their own, with no memory kept from earlier tests."""
     path = write_recipes(tmp_path)
     file = tmp_path / "nets.py"
     file.write_text(file.read_text().replace("self.head(self.drop(low))", HUNGRY))
     teacher = tmp_path / "teacher.yaml"
     teacher.write_text(teacher.read_text().replace("channels: 8", "channels: 24"))
-    recipe = read(path, "train.steps=2", "distill.hint=null")
-    run(recipe, tmp_path / "runs", baseline=True)
+    overrides = ("train.steps=2", "distill.hint=null")
+    recipe = read(path, *overrides)
+    started = process("run", path, *overrides, "--baseline", "--trust", "--runs", tmp_path / "runs")
+    started.communicate(timeout=120)
+    assert started.returncode == 0
     recipes = (recipe.teacher_recipe, recipe, baseline_of(recipe))
     large, distilled, plain = (read_result(run_directory(each, tmp_path / "runs", 0)).peak_memory for each in recipes)
     assert large - plain > 25 * MB  # 48 MB against 8
