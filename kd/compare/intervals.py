@@ -18,7 +18,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri, stdtrit
 
 Counts = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -46,6 +45,8 @@ class Interval(NamedTuple):
 
     def half_width_at(self, level: float) -> float:
         """Half the width of the interval that holds the truth in a share `level` of all studies."""
+        from scipy.special import ndtri, stdtrit  # slow to import, and `kd list` computes no interval
+
         tail = (1 + level) / 2
         square = ndtri(tail) ** 2 * self.image_variance if self.image_variance else 0.0  # not ∞ · 0 at level 1
         if self.seeds > 1 and self.seed_variance:

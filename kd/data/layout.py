@@ -64,7 +64,7 @@ class Layout:
 
     @property
     def one_folder(self) -> bool:
-        """Whether images and masks lie in one folder, told apart by `mask_suffix`."""
+        """Whether images and masks lie in one folder, distinguished by `mask_suffix`."""
         return self.masks is not None and PurePath(self.images) == PurePath(self.masks)
 
     def exists(self, split: str) -> bool:
