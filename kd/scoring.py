@@ -21,10 +21,11 @@ from kd.memory import give_back
 from kd.metrics import Confusion, Metric
 from kd.recipe import EvaluateConfig, Recipe, Use
 from kd.runs import Against, ImageCounts, MetricResult, SplitResult
-from kd.types import IGNORE, SegmentationDataset, as_classes, resize, size_of
+from kd.types import IGNORE, SegmentationDataset, as_classes, resize, resize_bands, size_of
 
 T = TypeVar("T")
 
+BAND = 64  # rows of full-size logits that are held at once
 TRIMMED = 16  # batches after which freed memory is given back
 WHOLE = EvaluateConfig()  # the whole image at once, at its own scale
 
@@ -224,18 +225,18 @@ def score_beside(
     names: list[str] = []
 
     def count(labels: Tensor, logits: Tensor, *teacher_logits: Tensor) -> None:
-        """Count one image: a function, so that its large maps (K, H, W) are freed before those of the next image."""
+        """Count one image: a function, so that its maps are freed before those of the next image."""
         teacher_predictions = [full_size(maps, labels.shape) for maps in teacher_logits]  # (H, W) each
-        logits = at_size(logits, labels.shape)
+        predictions = full_size(logits, labels.shape)
         if unlabelled:
             (labels,), teacher_predictions = teacher_predictions, []
-        labels, predictions = labels.to(logits.device), logits.max(0).indices
+        labels = labels.to(predictions.device)
         by_labels.count(labels, predictions)
         predicted(predictions)
         for classes_of_teacher in teacher_predictions:
             by_teacher.count(classes_of_teacher.masked_fill(labels == IGNORE, IGNORE), predictions)
         if measures:
-            probabilities, integers = logits.softmax(0), labels.long()
+            probabilities, integers = at_size(logits, labels.shape).softmax(0), labels.long()
             for measure in measures.values():
                 measure.update(integers, probabilities)
 
@@ -333,8 +334,9 @@ def at_size(logits: Float[Tensor, "K h w"], size: tuple[int, ...]) -> Float[Tens
 
 
 def full_size(logits: Float[Tensor, "K h w"], size: tuple[int, ...]) -> Int64[Tensor, "H W"]:
-    """The predicted classes of one image at `size`, (H, W)."""
-    return at_size(logits, size).max(0).indices  # as `argmax`, which takes a CPU ten times as long
+    """The predicted classes of one image at `size`, (H, W); no map (K, H, W) is held."""
+    bands = resize_bands(logits[None], (size[0], size[1]), BAND)
+    return torch.cat([band[0].max(0).indices for band in bands])  # as `argmax`, which takes a CPU ten times as long
 
 
 @contextmanager

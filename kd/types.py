@@ -3,6 +3,8 @@
 Shapes: N images, C channels, K classes, H × W pixels; h × w is the size of a feature map.
 """
 
+import math
+from collections.abc import Iterator
 from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import torch
@@ -173,6 +175,33 @@ def resize(maps: Float[Tensor, "N C h w"], size: tuple[int, int]) -> Float[Tenso
         rows = _bilinear_weights(maps.shape[-2], size[0], maps)  # (H, h)
         columns = _bilinear_weights(maps.shape[-1], size[1], maps)  # (W, w)
         return rows @ (maps @ columns.T)
+
+
+def resize_bands(maps: Float[Tensor, "N C h w"], size: tuple[int, int], rows: int) -> Iterator[Tensor]:
+    """Resize as `resize`, band by band from top to bottom: nothing of the size (N, C, H, W) is held.
+
+    Args:
+        maps: as for `resize`.
+        size: (H, W) in cells.
+        rows: of a band, at most; >= 1.
+
+    Yields:
+        (N, C, `rows` or fewer, W). The values are those of `resize` within rounding.
+    """
+    if tuple(maps.shape[-2:]) == tuple(size):
+        yield from torch.split(maps, rows, dim=-2)
+        return
+    with torch.autocast(maps.device.type, enabled=False):
+        maps = maps if maps.dtype in (torch.float32, torch.float64) else maps.float()
+        scale = maps.shape[-2] / size[0]
+        weights = _bilinear_weights(maps.shape[-2], size[0], maps)  # (H, h)
+        wide = maps @ _bilinear_weights(maps.shape[-1], size[1], maps).T  # (N, C, h, W)
+        for top in range(0, size[0], rows):
+            band = weights[top : top + rows]
+            reach = max(scale, 1.0)  # of a row, in cells on both sides of its centre
+            first = max(int((top + 0.5) * scale - reach), 0)
+            end = min(math.ceil((top + len(band) - 0.5) * scale + reach) + 1, maps.shape[-2])
+            yield band[:, first:end] @ wide[..., first:end, :]
 
 
 def resize_labels(labels: Integer[Tensor, "N H W"], size: tuple[int, int]) -> Integer[Tensor, "N h w"]:

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from kd.components import Maker
 from kd.errors import RecipeError
@@ -15,6 +17,7 @@ from kd.metrics import confusion_matrix
 from kd.recipe import EvaluateConfig, read_recipe
 from kd.scoring import (
     _starts,
+    at_size,
     check_metrics,
     full_size,
     make_metrics,
@@ -92,6 +95,23 @@ def test_predictions_have_two_classes_and_any_size():
     assert full_size(logits[0], (16, 16)).shape == (16, 16)
     labels = full_size(logits[0], (8, 8))
     assert confusion_matrix(labels, labels, 2).tolist() == [[32, 0], [0, 32]]
+
+
+def test_the_classes_of_a_large_image_are_found_without_its_logits():
+    """They would be 150 × 1024 × 1024 numbers; the largest tensor on the way is a band of them."""
+    logits, largest = torch.rand(150, 16, 16), 0
+
+    class Largest(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            nonlocal largest
+            made = function(*args, **(kwargs or {}))
+            largest = max(largest, *(t.numel() for t in pytree.tree_leaves(made) if isinstance(t, torch.Tensor)), 0)
+            return made
+
+    with Largest():
+        found = full_size(logits, (1024, 1024))
+    assert torch.equal(found, at_size(logits, (1024, 1024)).argmax(0))
+    assert largest == 150 * 64 * 1024
 
 
 def test_batchnorm_is_reestimated_from_the_batches_alone():

@@ -5,7 +5,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from kd.types import IGNORE, Network, NetworkTraits, Tap, as_classes, as_tuple, resize, resize_labels, traits
+from kd.types import (
+    IGNORE,
+    Network,
+    NetworkTraits,
+    Tap,
+    as_classes,
+    as_tuple,
+    resize,
+    resize_bands,
+    resize_labels,
+    traits,
+)
 
 
 @pytest.mark.parametrize(
@@ -48,6 +59,15 @@ def test_resize_of_any_size(sizes: tuple[int, int, int, int]) -> None:
     maps = torch.rand(1, 1, *sizes[:2], dtype=torch.float64)
     expected = F.interpolate(maps, sizes[2:], mode="bilinear", align_corners=False, antialias=True)
     torch.testing.assert_close(resize(maps, sizes[2:]), expected, rtol=0, atol=1e-12)
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.tuples(*[st.integers(1, 40)] * 4), st.integers(1, 50))
+def test_bands_are_the_resized_maps_from_top_to_bottom(sizes: tuple[int, int, int, int], rows: int) -> None:
+    maps = torch.rand(2, 3, *sizes[:2], dtype=torch.float64)
+    bands = list(resize_bands(maps, sizes[2:], rows))
+    assert [band.shape[2] for band in bands[:-1]] == [rows] * (len(bands) - 1)
+    torch.testing.assert_close(torch.cat(bands, 2), resize(maps, sizes[2:]), rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("rows", [1, 3, 11])
