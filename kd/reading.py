@@ -27,7 +27,7 @@ def check_file(path: Path, what: str, error: type[Exception], *, inside: Path | 
     try:
         mode = path.lstat().st_mode
         outside = False
-        if not S_ISREG(mode) or path.parent != inside:  # a regular file of the folder itself is no link
+        if not S_ISREG(mode) or inside not in (None, path.parent):  # a regular file of the folder itself is no link
             mode = path.stat().st_mode
             outside = inside is not None and not path.resolve().is_relative_to(inside.resolve())
     except FileNotFoundError:

@@ -9,7 +9,7 @@ being the same, so such images are compared by content only.
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import combinations
+from itertools import chain, combinations
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,6 +31,7 @@ CONTRAST = 4.0  # least standard deviation of a copy, in grey levels
 SHOWN = 3  # pairs in a line
 _WIDE, _HIGH = 36, 32
 _ROWS = 256  # images of a split that are compared at once
+_PART = 32  # images that a thread reads before it asks for more
 
 
 class Duplicate(NamedTuple):
@@ -133,11 +134,12 @@ def _look(paths: Sequence[Path], deadline: float) -> _Look:
     """The look of these images, spread evenly if the time is short."""
     order = sorted(range(len(paths)), key=lambda index: f"{index:032b}"[::-1])  # evenly spread, however far it gets
 
-    def copy(index: int) -> NDArray[np.float32] | None:
-        return None if time.monotonic() > deadline else _copy(paths[index])
+    def copies_of(indices: Sequence[int]) -> list[tuple[int, NDArray[np.float32]]]:
+        return [(index, _copy(paths[index])) for index in indices if time.monotonic() < deadline]
 
+    parts = [order[start : start + _PART] for start in range(0, len(order), _PART)]
     with ThreadPoolExecutor(THREADS) as pool:
-        read = [(index, found) for index, found in zip(order, pool.map(copy, order), strict=True) if found is not None]
+        read = list(chain.from_iterable(pool.map(copies_of, parts)))
     kept = [(index, found) for index, found in read if found.std() >= CONTRAST]
     copies = np.array([found for _, found in kept], np.float32).reshape(-1, _HIGH, _WIDE)
     cells = copies.reshape(-1, 8, _HIGH // 8, 9, _WIDE // 9).mean((2, 4))  # (images, 8, 9)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Generator, Sequence
 from itertools import islice
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,6 +18,7 @@ WEIGHED = 500  # images that weigh the classes: the first in order, so the weigh
 SECONDS = 30.0  # for a split; afterwards the rest is left out, and this is said
 ALONE = 1.0  # seconds after which the workers help: a small split is read before they have started
 _IMAGES, _LABELLED = 256, 257  # columns of a tally, after the pixels of each label
+_CHUNK = 64  # images whose tallies a worker sends together
 
 
 class Survey(NamedTuple):
@@ -96,12 +98,12 @@ class _Rows:
         self.dataset = dataset
 
     def __getitem__(self, key: Key) -> Tensor:
-        row, labels = torch.zeros(258, dtype=torch.int64), read_labels(self.dataset, key[0])
+        row, labels = np.zeros(258, np.int64), read_labels(self.dataset, key[0])
         row[_IMAGES] = 1
         if labels is not None:
-            row[:256] = torch.bincount(labels.flatten(), minlength=256)
-            row[_LABELLED] = bool((row[:IGNORE] > 0).any())
-        return row
+            row[:256] = np.bincount(labels.numpy().ravel(), minlength=256)
+            row[_LABELLED] = row[:IGNORE].any()
+        return torch.from_numpy(row)
 
 
 def _rows(dataset: SegmentationDataset, indices: Sequence[int], workers: int) -> Generator[Tensor]:
@@ -111,7 +113,7 @@ def _rows(dataset: SegmentationDataset, indices: Sequence[int], workers: int) ->
         yield rows[index, 0]
         if workers and time.monotonic() - began > ALONE:
             break
-    keys = [[(index, 0) for index in chunk] for chunk in iter(lambda: list(islice(left, 8)), [])]
+    keys = [[(index, 0) for index in chunk] for chunk in iter(lambda: list(islice(left, _CHUNK)), [])]
     if keys:
         reader = Reader(rows, torch.stack, workers)
         for batch in read_batches(reader, iter(keys), workers, 300, None, False, lambda: None):
