@@ -7,15 +7,17 @@ them are shown as escapes, and a line break in a value does not break the line.
 import os
 import sys
 import time
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING
 
 from kd.errors import one_line
+from kd.units import duration
 
 if TYPE_CHECKING:  # rich is imported when it is needed: a command's help waits for nothing
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
 Say = Callable[[str], None]  # takes a line for the user
 
@@ -68,19 +70,77 @@ def say(line: str) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python would try again when it ends
 
 
+def print_blocks(
+    header: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    left: int = 1,
+    styles: Mapping[tuple[int, str], str] | None = None,
+    console: "Console",
+) -> None:
+    """Print a table in as many blocks as the console's width asks for; each begins with the names of the rows.
+
+    Args:
+        header: the columns' titles; the first column has the names, which break between words where they are long.
+        rows: of plain text.
+        left: number of columns that hold words; the others hold numbers.
+        styles: of a cell on a terminal, such as "green", by row and title.
+        console: where to print.
+    """
+    widths = [max(len(one_line(cell)) for cell in column) for column in zip(header, *rows, strict=True)]
+    names = min(widths[0], max(console.width // 3, 16))
+    start = 1
+    while start < len(header):
+        stop, room = start + 1, console.width - names - 2 - widths[start]
+        while stop < len(header) and (room := room - 2 - widths[stop]) >= 0:
+            stop += 1
+        if start > 1:
+            console.print()
+        part = slice(start, stop)
+        lines = [[row[0], *row[part]] for row in rows]
+        table = make_table(
+            [header[0], *header[part]], lines, left=max(1, min(left, stop) - start + 1), names=names, styles=styles
+        )
+        console.print(table)
+        start = stop
+
+
 def make_table(
-    header: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1, title: str | None = None
+    header: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    left: int = 1,
+    title: str | None = None,
+    names: int | None = None,
+    styles: Mapping[tuple[int, str], str] | None = None,
 ) -> "Table":
-    """Text as a table for `Console.print`; the first `left` columns are words, the others numbers."""
+    """Text as a table for `Console.print`; the first `left` columns are words, the others numbers.
+
+    Args:
+        header: the columns' titles.
+        rows: of plain text.
+        left: number of columns of words.
+        title: above the table.
+        names: the width of the first column; None: what the console leaves.
+        styles: of a cell on a terminal, by row and column title.
+    """
     from rich.table import Table
     from rich.text import Text
 
     shown = None if title is None else Text(one_line(title))
     table = Table(box=None, pad_edge=False, title=shown, title_justify="left", title_style="bold", header_style="bold")
     for index, name in enumerate(header):
-        table.add_column(Text(one_line(name)), justify="left" if index < left else "right", no_wrap=index >= left)
-    for row in rows:
-        table.add_row(*(Text(one_line(cell)) for cell in row))
+        table.add_column(
+            Text(one_line(name)),
+            justify="left" if index < left else "right",
+            no_wrap=index >= left,
+            overflow="fold",
+            width=None if index else names,
+        )
+    known = styles or {}
+    for place, row in enumerate(rows):
+        cells = zip(header, row, strict=True)
+        table.add_row(*(Text(one_line(cell), style=known.get((place, name), "")) for name, cell in cells))
     return table
 
 
@@ -111,6 +171,16 @@ def print_lines(
         print("  ".join(padded).rstrip())
 
 
+def fitted(title: str, numbers: str, width: int) -> "Text":
+    """A live line of at most `width` columns: the title is cut before the numbers that follow it are."""
+    from rich.text import Text
+
+    title, numbers = one_line(title), one_line(numbers)
+    room = max(width - len(numbers), 8)
+    shown = title if len(title) <= room else f"{title[: room - 1]}…"
+    return Text(shown + numbers, no_wrap=True, overflow="ellipsis")
+
+
 @contextmanager
 def progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
     """A line with how many of `total` are done: a live one on a terminal, else one about every ten seconds.
@@ -119,7 +189,6 @@ def progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
         A function that takes the number that are done.
     """
     from rich.live import Live
-    from rich.text import Text
 
     console, began = stdout(), time.monotonic()
     printed = began
@@ -128,9 +197,11 @@ def progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
     def advance(done: int) -> None:
         nonlocal printed
         now = time.monotonic()
-        line = f"{title} {done}/{total} · {done / max(now - began, 1e-9):.3g} images/s"
+        spent = max(now - began, 1e-9)
+        left = f" · {duration(spent / done * (total - done))} left" if done else ""
+        line = f"{title} {done}/{total} · {done / spent:.3g} images/s{left}"
         if live:
-            live.update(Text(line, no_wrap=True, overflow="ellipsis"))
+            live.update(fitted(title, line.removeprefix(title), console.width))
         elif now - printed >= 10:
             printed = now
             say(line)

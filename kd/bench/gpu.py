@@ -95,7 +95,8 @@ def time_steps(parts: Parts, folder: Path, rounds: int) -> dict[str, float]:
     alone = replace(run, teacher=lambda _: None, terms={})
     direct = StepGraph(CudaRecorder(run.precision.device))
     endless = itertools.repeat(loaded)
-    with closing(make_progress(folder, parts.recipe, seed=0, steps=parts.steps, start=0, quiet=True)) as progress:
+    made = make_progress(folder, parts.recipe, role="student", seed=0, steps=parts.steps, start=0, quiet=True)
+    with closing(made) as progress:
         loops = {name: _watch(parts, progress, name) for name in (WAITING, LOOP, LOOP_GRAPH)}
         jobs: dict[str, Callable[[], object]] = {
             TEACHER: lambda: _each(lambda: _teach(run, batch)),

@@ -77,7 +77,7 @@ def time_step(parts: Parts, rounds: int, folder: Path) -> dict[str, float]:
         cached = replace(run, teacher=step_teacher(cached_parts, seed=0))
         jobs[CACHED] = lambda: _update(cached, batch)
     untracked = recipe.changed(track=None)
-    progress = make_progress(folder, untracked, seed=0, steps=sys.maxsize, start=0, quiet=True)
+    progress = make_progress(folder, untracked, role="student", seed=0, steps=sys.maxsize, start=0, quiet=True)
     loop = replace(run, steps=sys.maxsize, accumulate=1)  # no step is the last one, which would be reported
     watch = Watch(
         reports=Reports(progress, every=recipe.log.every, batch_size=recipe.train.batch_size),

@@ -5,6 +5,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kd.console import say
+
 if TYPE_CHECKING:
     from kd.recipe import Recipe
 
@@ -62,8 +64,12 @@ def sort_out(arguments: argparse.Namespace, rest: list[str]) -> None:
     arguments.overrides = [*(text for text in texts if "=" in text), *getattr(arguments, "overrides", []), *rest]
 
 
-def open_recipes(arguments: argparse.Namespace) -> "list[Recipe]":
+def open_recipes(arguments: argparse.Namespace, *, opening: str = "") -> "list[Recipe]":
     """Read the recipes of a command line, then check torch: a mistake in a recipe is reported before torch is imported.
+
+    Args:
+        arguments: of the command.
+        opening: what a command that takes long begins with; it is printed after the recipes are read.
 
     Raises:
         RecipeError: a recipe, or its teacher's, is wrong or not trusted; or an override is given without a recipe.
@@ -74,6 +80,8 @@ def open_recipes(arguments: argparse.Namespace) -> "list[Recipe]":
 
     refuse_idle(arguments.overrides, len(arguments.files))
     recipes = [read_recipe(file, arguments.overrides, trust=arguments.trust) for file in arguments.files]
+    if opening and os.environ.get("RANK", "0") == "0":  # torchrun's first process speaks for all
+        say(f"{', '.join(arguments.files)}: {opening}")
     from kd.components import check_torch
 
     check_torch()

@@ -60,7 +60,7 @@ def _seconds(text: str) -> float:
 
 def run(arguments: argparse.Namespace) -> None:
     """Plan, fit the plan into the budget if there is one, and train."""
-    (recipe,) = open_recipes(arguments)
+    (recipe,) = open_recipes(arguments, opening="imports torch, builds the networks and looks at the data")
     from kd.components import Maker
     from kd.diagnose import plan
     from kd.runs import run_command

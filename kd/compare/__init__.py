@@ -13,7 +13,7 @@ from kd.compare import tables
 from kd.compare.comparison import Comparison
 from kd.compare.gather import Target, gather
 from kd.compare.listing import list_runs
-from kd.console import make_table, print_line, print_lines, stdout
+from kd.console import print_blocks, print_line, print_lines, stdout
 from kd.errors import StorageError
 from kd.storage import write_atomic
 
@@ -102,11 +102,13 @@ def compare_command(
         print_line(line, style="bold yellow", wrap=True, console=console)
     for line in tables.headline(comparison):
         print_line(line, style="bold", wrap=True, console=console)
+    for line in tables.decision(comparison):
+        print_line(line, wrap=True, console=console)
     print_line(tables.facts(comparison), wrap=True, console=console)
     console.print()
-    console.print(make_table(*tables.summary_rows(comparison), left=2))
+    print_blocks(*tables.summary_rows(comparison), left=2, styles=tables.colors(comparison), console=console)
     console.print()
-    console.print(make_table(*tables.class_rows(comparison)))
+    print_blocks(*tables.class_rows(comparison), styles=tables.class_colors(comparison), console=console)
     console.print()
     if file is not None:
         print_line(f"report: {unwritten or file}", console=console)

@@ -160,6 +160,7 @@ class Comparison:
     closed: Mapping[str, Interval] = field(default_factory=dict)  # shares of the teacher's lead
     trust: bool = False  # whether code that the runs' recipes name may be imported
     other_data: tuple[str, ...] = ()  # a line for each network that was scored or trained on other files
+    names: Mapping[str, str] = field(default_factory=dict)  # by key, of entries whose role has several
 
     def get(self, key: str | None) -> Entry | None:
         """The entry of that key."""
@@ -184,8 +185,12 @@ class Comparison:
         return dict(zip(known, holm(list(known.values())), strict=True))
 
     def label(self, entry: Entry) -> str:
-        """The shortest text that distinguishes an entry: its role, or its recipe's stem."""
-        return entry.role if len(self.of_role(entry.role)) == 1 else entry.name
+        """The shortest text that distinguishes an entry: its role, or its name among those of the role."""
+        return entry.role if len(self.of_role(entry.role)) == 1 else self.name(entry)
+
+    def name(self, entry: Entry) -> str:
+        """An entry's recipe by its stem, or by the settings in which it differs from others of that stem."""
+        return self.names.get(entry.key, entry.name)
 
     @property
     def metrics(self) -> dict[str, MetricFigures]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from kd.compare.comparison import ORDER, SPLIT, Comparison, Entry, Note, Role, labelled, val
 from kd.compare.intervals import FEW_GROUPS
+from kd.compare.names import variant_names
 from kd.compare.paired import Pairing
 from kd.compare.results import Results
 from kd.compare.same_data import on_other_data
@@ -104,6 +105,7 @@ def gather(
             (),
             trust=trust,
             other_data=tuple(on_other_data(ordered)),
+            names=variant_names(ordered),
         )
     )
     notes = [*reader.notes(), *_notes_on_scores(comparison), *_notes_on_intervals(comparison), *notes]

@@ -14,6 +14,9 @@ from kd.runs import NOT_RECORDED
 
 NOTHING = "–"
 
+CLOSE, FAR = 2.0, 5.0  # points of the teacher's lead: below the first take the student, above the second the teacher
+WORST = 3  # classes that the decision names
+
 
 def percent(share: float | None) -> str:
     """`52.5`, of a share from 0 to 1; a dash for None and NaN."""
@@ -96,12 +99,13 @@ def headline(comparison: Comparison) -> list[str]:
 def _sentence(comparison: Comparison, student: Entry, *, name: bool) -> str:
     baseline, teacher = comparison.get(student.baseline), comparison.get(student.teacher)
     if baseline is None:
-        reached = f"{student.name if name else 'The student'} reaches {percent(student.miou)} % {comparison.score}"
+        subject = comparison.name(student) if name else "The student"
+        reached = f"{subject} reaches {percent(student.miou)} % {comparison.score}"
         if comparison.score == "agreement":
             return f"{reached} with its teacher: val has no labels"
         below = "" if teacher is None else f", the teacher {percent(teacher.miou)} %"
         return f"{reached}{below}; without a baseline, the effect of distillation is unknown"
-    distillation = f"{student.name}: distillation" if name else "Distillation"
+    distillation = f"{comparison.name(student)}: distillation" if name else "Distillation"
     difference = comparison.gain(student)
     if difference is None:
         return f"{distillation}: its effect is unknown, student and baseline have no seed in common"
@@ -125,6 +129,70 @@ def _sentence(comparison: Comparison, student: Entry, *, name: bool) -> str:
     return f"{distillation} {effect} {numbers}{between}{above}"
 
 
+def decision(comparison: Comparison) -> list[str]:
+    """Which network to take, one sentence for the best student of each teacher.
+
+    The teacher less than 2 points ahead: the student; more than 5: the teacher; between them the classes decide.
+    """
+    best: dict[str, Entry] = {}
+    for student in comparison.of_role("student"):
+        if comparison.score == "mIoU" and student.teacher is not None and not math.isnan(student.miou):
+            known = best.setdefault(student.teacher, student)
+            best[student.teacher] = max(known, student, key=lambda entry: entry.miou)
+    return [_decision(comparison, student) for student in best.values()]
+
+
+def _decision(comparison: Comparison, student: Entry) -> str:
+    difference = comparison.to_teacher(student)
+    name = "the student" if len(comparison.of_role("student")) == 1 else f"the student {comparison.name(student)}"
+    if difference is None or (ahead := in_points(-difference.value)) is None:
+        return "Decision: none, the difference from the teacher is not defined"
+    lead = interval(difference._replace(value=-difference.value)).removeprefix("+")
+    if ahead < 0:
+        return f"Decision: take {name}: it is {-ahead:.1f} points ahead of its teacher"
+    if ahead < CLOSE:
+        return f"Decision: take {name}: its teacher is {lead} points ahead, less than {CLOSE:.0f}"
+    classes = [(value, name) for value, name in zip(difference.classes, comparison.classes, strict=True) if value]
+    worst = ", ".join(f"{name} {points(value)}" for value, name in sorted(classes)[:WORST] if value < 0)
+    if ahead > FAR:
+        return f"Decision: take the teacher where it is fast enough: {name} is {lead} points below it ({worst})"
+    return f"Decision: look at the classes: {name} is {lead} points below its teacher, most on {worst}"
+
+
+def colors(comparison: Comparison) -> dict[tuple[int, str], str]:
+    """The colour of each gain that is not noise, green or red, by row and column title of both tables."""
+    found: dict[tuple[int, str], str] = {}
+    for row, entry in enumerate(comparison.entries):
+        gain = comparison.gain(entry)
+        if gain is not None:
+            found[row, "vs baseline"] = _color(gain.value, gain.interval)
+    return {place: color for place, color in found.items() if color}
+
+
+def class_colors(comparison: Comparison) -> dict[tuple[int, str], str]:
+    """As `colors`, for the table of classes."""
+    found: dict[tuple[int, str], str] = {}
+    for title, entry in _gaining(comparison).items():
+        gain = comparison.gains[entry.key]
+        known = gain.class_intervals or (None,) * len(gain.classes)
+        for row, (value, within) in enumerate(zip(gain.classes, known, strict=True)):
+            found[row, title] = _color(value, within)
+    return {place: color for place, color in found.items() if color}
+
+
+def _color(value: float | None, known: Interval | None) -> str:
+    shown = in_points(value)
+    if not shown or (known is not None and not math.isnan(known.half_width) and not known.distinguishable):
+        return ""
+    return "green" if shown > 0 else "red"
+
+
+def _gaining(comparison: Comparison) -> dict[str, Entry]:
+    """The students with a gain, by the title of its column."""
+    students = [entry for entry in comparison.of_role("student") if comparison.gain(entry) is not None]
+    return {"gain" if len(students) == 1 else f"gain {comparison.label(entry)}": entry for entry in students}
+
+
 def _within(known: Interval | None) -> str:
     """`, 95 % interval −0.4 … +3.0: not distinguishable from 0`; empty without an interval."""
     if known is None or math.isnan(known.half_width):
@@ -141,13 +209,13 @@ def summary_rows(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
         "",
         "network",
         f"{comparison.score} %",
+        *differences,
         "pixel acc. %",
         *metrics,
-        *differences,
         "params",
         "MB",
         "train min",
-        "images/s",
+        "train images/s",
     ]
     return header, [_row(comparison, entry) for entry in comparison.entries]
 
@@ -168,10 +236,10 @@ def _row(comparison: Comparison, entry: Entry) -> list[str]:
         f"{title}{seeds}{best}{mark}",
         short(entry.network),
         spread(entry.figure("miou")),
-        spread(entry.figure("pixel_accuracy")),
-        *(NOTHING if metric is None else spread(metric.headline, metric.unit) for metric in metrics),
         interval(comparison.gain(entry)),
         interval(comparison.to_teacher(entry)),
+        spread(entry.figure("pixel_accuracy")),
+        *(NOTHING if metric is None else spread(metric.headline, metric.unit) for metric in metrics),
         count(entry.parameters),
         f"{entry.megabytes:.1f}",
         minutes(entry.seconds),
@@ -186,13 +254,12 @@ def _mark(marks: Sequence[str]) -> str:
 
 def class_rows(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
     """IoU by class as text: header and rows; the last columns are the students' gains."""
-    gaining = [entry for entry in comparison.of_role("student") if comparison.gain(entry) is not None]
-    names = ["gain" if len(gaining) == 1 else f"gain {comparison.label(entry)}" for entry in gaining]
-    header = ["IoU %", *(comparison.label(entry) for entry in comparison.entries), *names]
+    gaining = _gaining(comparison)
+    header = ["IoU %", *(comparison.label(entry) for entry in comparison.entries), *gaining]
     rows = []
     for index, name in enumerate(comparison.classes):
         cells = [percent(entry.iou[index]) for entry in comparison.entries]
-        rows.append([name, *cells, *(points(class_gain(comparison, entry, index)) for entry in gaining)])
+        rows.append([name, *cells, *(points(class_gain(comparison, entry, index)) for entry in gaining.values())])
     return header, rows
 
 

@@ -5,7 +5,7 @@ runs/<recipe's stem>-<id>/seed<k>/
     environment.json     versions, hardware, command
     log.txt              everything that the run reported, with times
     metrics.jsonl        one line per report, with its step
-    events.out.tfevents  TensorBoard
+    <role>/events.…      TensorBoard, named by the role: student, baseline or teacher
     checkpoints/         see kd.train.checkpoint
     inputs.json          what the run read, by content, see kd.inputs
     sources/             copies of the recipe's `file.py` and of what it imports beside it

@@ -78,7 +78,9 @@ def train_run(
     if state:
         say(f"  resumes at step {step} of {parts.steps}")
     if distributed.rank() == 0:
-        progress = make_progress(run_dir, parts.recipe, seed=seed, steps=parts.steps, start=step, quiet=quiet)
+        progress = make_progress(
+            run_dir, parts.recipe, role=role, seed=seed, steps=parts.steps, start=step, quiet=quiet
+        )
     else:
         progress = Progress({})
     run = start(parts, seed=seed, step=step, waiting=stop.waiting)

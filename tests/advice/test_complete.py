@@ -43,6 +43,7 @@ WITHOUT: dict[str, set[str]] = {
         "plan: {}{}, until about {}; {}checkpoints and weights at most {} MB on disk{}",
         "{}: {} MB, takes {}; {}",
         "train min",
+        "train images/s",
         "images (N, C, H, W), RGB or one channel, float32 in [0, 1]; not normalised",
         "not in the file: {}; it computes one pass over the image",
         "kd computes results in another way now (revision {}, now {}; see CHANGELOG.md)",

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from kd.compare import compare_command, list_command
 from kd.compare.gather import gather
-from kd.compare.tables import count, headline, in_points, is_gain, percent, points, to_json, warnings
+from kd.compare.tables import count, decision, headline, in_points, is_gain, percent, points, to_json, warnings
 from kd.runs import MetricResult
 
 
@@ -24,12 +24,13 @@ def test_the_terminal_shows_sentence_tables_page_and_notes(made, trio):
     lines = printed(compare_command, [str(run_dir)], html=made.folder / "page.html")
     assert lines == [
         "Distillation bought +15.2 points of the 23.8 between baseline and teacher (66.7 → 81.8 % mIoU)",
+        "Decision: take the teacher where it is fast enough: the student is 8.7 points below it (road −8.7, sky −8.7)",
         "val: 4 images, 3 classes; scores in percent, differences in points of mIoU",
         "",
-        "          network  mIoU %  pixel acc. %  vs baseline  vs teacher   params     MB  train min  images/s",
-        "teacher   Big        90.5          95.0            –           –  40.00 M  160.0        1.0      29.1",
-        "baseline  Small      66.7          80.0            –           –   6.83 M   27.3       11.2      29.1",
-        "student   Small      81.8          90.0        +15.2        −8.7   6.83 M   27.3       11.2      29.1",
+        "          network  mIoU %  vs baseline  vs teacher  pixel acc. %   params     MB  train min  train images/s",
+        "teacher   Big        90.5            –           –          95.0  40.00 M  160.0        1.0            29.1",
+        "baseline  Small      66.7            –           –          80.0   6.83 M   27.3       11.2            29.1",
+        "student   Small      81.8        +15.2        −8.7          90.0   6.83 M   27.3       11.2            29.1",
         "",
         "IoU %  teacher  baseline  student   gain",
         "sky       90.5      66.7     81.8  +15.2",
@@ -71,7 +72,7 @@ def test_the_row_shows_seeds_and_the_best_step(made, trio):
     row = next(line for line in lines if line.startswith("student"))
     assert row.split("  ")[0] == "student, 2 seeds, best step"
     assert "74.2 ± 10.7" in row  # of 81.8182 and 66.6667: mean 74.2424, sample deviation 15.1515 / √2
-    assert "mean ± standard deviation over seeds" in lines[1]
+    assert "mean ± standard deviation over seeds" in lines[2]
 
 
 @pytest.mark.parametrize(
@@ -95,7 +96,7 @@ def test_several_students_get_a_sentence_each_by_name(made, trio):
         "small_kl: distillation bought +15.2 points of the 23.8 between baseline and teacher (66.7 → 81.8 % mIoU)",
         "small_cwd: distillation cost 2.7 points (66.7 → 63.9 % mIoU); the teacher is 23.8 points above the baseline",
     ]
-    header = printed(compare_command, [str(first), str(second)], html=made.folder / "page.html")[10]
+    header = printed(compare_command, [str(first), str(second)], html=made.folder / "page.html")[11]
     assert header.split("  ")[-2:] == ["gain small_kl", "gain small_cwd"]
     alone = gather([str(made.teacher())])
     assert headline(alone) == ["1 network on the same 4 val images"]
@@ -162,6 +163,57 @@ def boundary(mean, class_0=None):
     return {"BoundaryIoU": MetricResult({"mean": mean, "class 0": class_0}, "%", "higher")}
 
 
+def test_a_narrow_terminal_gets_blocks_that_repeat_the_rows_names(made, trio):
+    lines = printed(compare_command, [str(trio())], page=False, width=60)
+    start = next(index for index, line in enumerate(lines) if line.startswith("          network"))
+    assert lines[start : start + 9] == [
+        "          network  mIoU %  vs baseline  vs teacher",
+        "teacher   Big        90.5            –           –",
+        "baseline  Small      66.7            –           –",
+        "student   Small      81.8        +15.2        −8.7",
+        "",
+        "          pixel acc. %   params     MB  train min",
+        "teacher           95.0  40.00 M  160.0        1.0",
+        "baseline          80.0   6.83 M   27.3       11.2",
+        "student           90.0   6.83 M   27.3       11.2",
+    ]
+
+
+def test_gains_have_a_colour_on_a_terminal_only(made, trio, monkeypatch):
+    run_dir = trio()
+    for color, expected in (("", True), ("1", False)):
+        monkeypatch.setenv("NO_COLOR", color)
+        file = io.StringIO()
+        console = Console(file=file, width=140, force_terminal=True, color_system="standard", highlight=False)
+        compare_command([str(run_dir)], page=False, console=console)
+        assert ("\x1b[32m" in file.getvalue()) is expected  # green
+    assert "\x1b" not in "".join(printed(compare_command, [str(run_dir)], page=False))
+
+
+@pytest.mark.parametrize(
+    ("right", "sentence"),
+    [
+        (96, "Decision: take the student: it is 1.8 points ahead of its teacher"),
+        (94, "Decision: take the student: its teacher is 1.8 points ahead, less than 2"),
+        (93, "Decision: look at the classes: the student is 3.6 points below its teacher, most on road −3.6, sky −3.6"),
+        (90, "Decision: take the teacher where it is fast enough: the student is 8.7 points below it "
+         "(road −8.7, sky −8.7)"),
+    ],
+)  # fmt: skip
+def test_the_decision_follows_the_teachers_lead(made, right, sentence):
+    made.teacher()
+    made.baseline()
+    assert decision(gather([str(made.student(right))])) == [sentence]
+
+
+def test_the_decision_is_about_the_best_student(made, trio):
+    first, second = trio(), made.student(94, name="small_cwd-dddddddd")
+    assert decision(gather([str(first), str(second)])) == [
+        "Decision: take the student small_cwd: its teacher is 1.8 points ahead, less than 2"
+    ]
+    assert decision(gather([str(made.teacher())])) == []
+
+
 def test_further_metrics_are_columns_over_seeds_in_table_json_and_page(made):
     px = MetricResult({"distance": 12.3456}, "px", "lower")
     made.teacher()
@@ -170,9 +222,9 @@ def test_further_metrics_are_columns_over_seeds_in_table_json_and_page(made):
     run_dir = made.student(80, metrics=boundary(0.65) | {"my(reach=3)": px._replace(values={"distance": 14.0})}, seed=1)
     page = made.folder / "page.html"
     lines = printed(compare_command, [str(run_dir.parent)], html=page, width=180)
-    header, *rows = (re.split(r"  +", line.strip()) for line in lines[3:7])
-    assert header[2:6] == ["pixel acc. %", "BoundaryIoU %", "my(reach=3) px ↓", "vs baseline"]
-    assert [row[4:6] for row in rows] == [["–", "–"], ["50.0", "–"], ["63.0 ± 2.8", "13.2 ± 1.17"]]
+    header, *rows = (re.split(r"  +", line.strip()) for line in lines[4:8])
+    assert header[2:7] == ["vs baseline", "vs teacher", "pixel acc. %", "BoundaryIoU %", "my(reach=3) px ↓"]
+    assert [row[6:8] for row in rows] == [["–", "–"], ["50.0", "–"], ["63.0 ± 2.8", "13.2 ± 1.17"]]
     content = json.loads("\n".join(printed(compare_command, [str(run_dir.parent)], as_json=True)))
     teacher, baseline, student = (network["metrics"] for network in content["networks"])
     assert teacher == {}
@@ -194,5 +246,5 @@ def test_a_metric_that_a_seed_does_not_define_is_a_dash(made):
     made.student(metrics=boundary(0.5), seed=1)
     lines = printed(compare_command, [str(made.folder / "small_kl-cccccccc")], page=False)
     row = next(line for line in lines if line.startswith("student"))
-    assert re.split(r"  +", row)[4] == "–"
+    assert re.split(r"  +", row)[6] == "–"
     assert not any(line.startswith("report:") for line in lines)

@@ -84,12 +84,15 @@ def _why(error: Exception) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 
-def make_progress(run_dir: Path, recipe: Recipe, *, seed: int, steps: int, start: int, quiet: bool = False) -> Progress:
+def make_progress(
+    run_dir: Path, recipe: Recipe, *, role: str, seed: int, steps: int, start: int, quiet: bool = False
+) -> Progress:
     """The sinks of a run that starts or resumes.
 
     Args:
         run_dir: the run directory.
         recipe: of the run; `log` and `track` select the sinks.
+        role: "teacher", "student" or "baseline": the name of the curves in TensorBoard and Weights & Biases.
         seed: of the run.
         steps: the length of the run.
         start: the step at which it starts or resumes.
@@ -99,11 +102,11 @@ def make_progress(run_dir: Path, recipe: Recipe, *, seed: int, steps: int, start
     config = recipe.resolved() | {"seed": seed}
     if recipe.track is not None:
         track = recipe.track
-        makers["Weights & Biases"] = lambda: WeightsAndBiases(run_dir, track, config)
+        makers["Weights & Biases"] = lambda: WeightsAndBiases(run_dir, track, role, config)
     makers["metrics.jsonl"] = lambda: JsonLines(run_dir, start)
     makers["log.txt"] = lambda: LogFile(run_dir)
     if recipe.log.tensorboard:
-        makers["TensorBoard"] = lambda: TensorBoard(run_dir, start, config)
+        makers["TensorBoard"] = lambda: TensorBoard(run_dir / role, start, config)
     if not quiet:
         makers["console"] = lambda: Terminal(recipe.stem, steps, start)
     sinks: dict[str, Sink] = {}

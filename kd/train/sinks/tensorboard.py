@@ -21,14 +21,15 @@ class TensorBoard:
     nothing catches.
 
     Args:
-        run_dir: the run directory.
+        folder: of the file; TensorBoard names the curves by its path.
         step: where the run starts or resumes.
         config: the resolved recipe and the seed, as plain data.
     """
 
-    def __init__(self, run_dir: Path, step: int, config: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path, step: int, config: Mapping[str, Any]) -> None:
+        folder.mkdir(exist_ok=True)
         name = f"events.out.tfevents.{time.time_ns()}.{platform.node()}.{os.getpid()}"  # read in the order of names
-        self._file = _Unbuffered(run_dir / name)
+        self._file = _Unbuffered(folder / name)
         self._writer = RecordWriter(self._file)
         self._config = config
         self._write(Event(file_version="brain.Event:2"))

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from kd.console import fitted
 from kd.errors import one_line
 from kd.units import duration
 
@@ -36,25 +37,38 @@ class Terminal:
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         self._latest |= values
         evaluated = any(name in values for name in SCORES)
-        line = one_line(self._line(step))
         if self._live:
-            self._live.update(Text(line, no_wrap=True, overflow="ellipsis"))
+            self._live.update(self._fitted(step))
         elif evaluated or time.monotonic() - self._printed >= 10:  # the last step is evaluated
             self._printed = time.monotonic()
+            line = one_line(" · ".join([f"{self._title} {self._count(step)}", *self._numbers(step), *self._losses()]))
             print(line, file=self._console.file, flush=True)  # rich would exit when the pipe is closed
 
     def close(self) -> None:
         if self._live:
             self._live.stop()
 
-    def _line(self, step: int) -> str:
+    def _fitted(self, step: int) -> Text:
+        """The line as wide as the terminal: losses are left out and the title is cut before a score or the time is."""
+        width, parts = self._console.width, [self._count(step), *self._numbers(step)]
+        for loss in self._losses():
+            if len(" · ".join([f"{self._title} {parts[0]}", *parts[1:], loss])) > width:
+                break
+            parts.append(loss)
+        return fitted(self._title, f" {' · '.join(parts)}", width)
+
+    def _count(self, step: int) -> str:
+        return f"{step}/{self._steps}"
+
+    def _numbers(self, step: int) -> list[str]:
+        """The score, the speed and the time that is left."""
         spent = time.monotonic() - self._began
         left = spent / max(step - self._start, 1) * (self._steps - step)
-        parts = [f"{self._title} {step}/{self._steps}"]
-        losses = {name: value for name, value in self._latest.items() if name.startswith("loss/")}
-        parts += [f"{name.removeprefix('loss/')} {value:.3f}" for name, value in losses.items()]
-        for name in [name for name in SCORES if name in self._latest][:1]:
-            parts.append(f"{SCORES[name]} {100 * self._latest[name]:.1f} %")
+        numbers = [f"{SCORES[name]} {100 * self._latest[name]:.1f} %" for name in SCORES if name in self._latest][:1]
         if "speed/images_per_second" in self._latest:
-            parts.append(f"{self._latest['speed/images_per_second']:.3g} images/s")
-        return " · ".join([*parts, f"{duration(left)} left"])
+            numbers.append(f"{self._latest['speed/images_per_second']:.3g} images/s")
+        return [*numbers, f"{duration(left)} left"]
+
+    def _losses(self) -> list[str]:
+        losses = {name: value for name, value in self._latest.items() if name.startswith("loss/")}
+        return [f"{name.removeprefix('loss/')} {value:.3f}" for name, value in losses.items()]

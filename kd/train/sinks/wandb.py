@@ -38,13 +38,14 @@ class WeightsAndBiases:
     Args:
         run_dir: the run directory, whose `metrics.jsonl`, not yet cut to the resumed step, shows what W&B has.
         track: the project.
+        role: "teacher", "student" or "baseline", for the name.
         config: the resolved recipe and the seed, as plain data.
 
     Raises:
         Exception: whatever W&B raises, for example without a key or an answer.
     """
 
-    def __init__(self, run_dir: Path, track: TrackConfig, config: Mapping[str, Any]) -> None:
+    def __init__(self, run_dir: Path, track: TrackConfig, role: str, config: Mapping[str, Any]) -> None:
         for end in ("INIT", "FINISH"):
             os.environ.setdefault(f"WANDB_{end}_TIMEOUT", PATIENCE)
         import wandb  # an extra, and slow to import
@@ -63,7 +64,7 @@ class WeightsAndBiases:
             entity=track.entity,
             id=state.id,
             resume="allow",
-            name=f"{run_dir.parent.name}/{run_dir.name}",
+            name=f"{run_dir.parent.name}/{run_dir.name}/{role}",
             group=run_dir.parent.name,
             dir=str(run_dir),
             config=dict(config),

@@ -130,13 +130,31 @@ def test_a_pipe_gets_plain_lines(tmp_path):
     terminal.scalars(10, {"val/miou": 0.613})
     terminal.scalars(10, {"final/miou": 0.613})
     terminal.close()
-    assert out.getvalue() == "run 10/10 · total 0.250 · val mIoU 61.3 % · 0.456 images/s · 0 s left\n"
+    assert out.getvalue() == "run 10/10 · val mIoU 61.3 % · 0.456 images/s · 0 s left · total 0.250\n"
 
 
-def events(folder):
+def live(terminal, step):
+    """The live line as the terminal shows it."""
+    return terminal._fitted(step).plain
+
+
+def test_a_narrow_terminal_keeps_the_score_the_speed_and_the_time():
+    terminal = Terminal("mobilenetv3_of_a_long_name_kl_cwd", 3000, console=Console(file=io.StringIO(), width=80))
+    terminal.scalars(
+        1200,
+        {"loss/supervised": 0.5, "loss/kl": 1.0, "val/miou": 0.613, "speed/images_per_second": 29.1},
+    )
+    assert live(terminal, 1200) == "mobilenetv3_of_a_long_na… 1200/3000 · val mIoU 61.3 % · 29.1 images/s · 0 s left"
+    wide = Terminal("run", 10, console=Console(file=io.StringIO(), width=52))
+    wide.scalars(5, {"loss/supervised": 0.5, "loss/kl": 1.0, "val/miou": 0.613})
+    assert live(wide, 5) == "run 5/10 · val mIoU 61.3 % · 0 s left"  # a loss is shown whole or not at all
+    assert len(live(wide, 5) + " · supervised 0.500") > 52
+
+
+def events(run_dir, role="student"):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    return EventAccumulator(str(folder), size_guidance={"images": 0, "scalars": 0}).Reload()
+    return EventAccumulator(str(run_dir / role), size_guidance={"images": 0, "scalars": 0}).Reload()
 
 
 def test_tensorboard_gets_all_numbers_and_pictures(tmp_path):
@@ -172,7 +190,7 @@ def test_tensorboards_hparams_are_the_recipe_beside_the_final_score(tmp_path):
 
     recipe = baseline_of(read(write_recipes(tmp_path), "log.tensorboard=true", "log.panels=0", "train.seeds=[3]"))
     (run_dir,), _ = run(recipe, tmp_path / "runs")
-    written = events(run_dir)
+    written = events(run_dir, "baseline")
     plugin = written.summary_metadata["_hparams_/session_start_info"].plugin_data
     chosen = HParamsPluginData.FromString(plugin.content).session_start_info.hparams
     assert (chosen["seed"].number_value, chosen["train.batch_size"].number_value) == (3, 4)

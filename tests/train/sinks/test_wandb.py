@@ -90,7 +90,10 @@ def test_a_run_is_logged_with_its_recipe_and_does_not_change(tmp_path, wandb, re
     (session,) = wandb.sessions
     arguments = session.arguments
     assert (arguments["project"], arguments["entity"], arguments["resume"]) == ("shapes", "team", "allow")
-    assert (arguments["name"], arguments["group"]) == (f"{run_dir.parent.name}/seed0", run_dir.parent.name)
+    assert (arguments["name"], arguments["group"]) == (
+        f"{run_dir.parent.name}/seed0/baseline",
+        run_dir.parent.name,
+    )
     assert arguments["dir"] == str(run_dir)
     assert arguments["config"] == recipe.resolved() | {"seed": 0}
     assert "mode" not in arguments  # WANDB_MODE's
@@ -130,7 +133,7 @@ def test_an_evaluation_that_a_kill_cut_off_is_logged_later(tmp_path, wandb):
     """Each name continues after its own last step: the report of step 4 was logged, its score was not."""
     (tmp_path / "wandb.json").write_text('{"id": "one", "told": {}}')
     (tmp_path / "metrics.jsonl").write_text('{"step": 2, "val/miou": 0.5}\n{"step": 4, "loss/total": 1.0}\n')
-    sink = WeightsAndBiases(tmp_path, TrackConfig(project="shapes"), {})
+    sink = WeightsAndBiases(tmp_path, TrackConfig(project="shapes"), "student", {})
     picture = np.zeros((2, 2, 3), np.uint8)
     for step in (2, 4):
         sink.scalars(step, {"loss/total": 1.0, "speed/images_per_second": 3.0})
