@@ -7,36 +7,61 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:  # processes that time other runtimes do not hold torch
+    import torch
 
 _PROCESS = Path("/proc/self")  # Linux
 
 
-def restart_peak(device: torch.device) -> None:
+def restart_peak(device: "torch.device") -> None:
     """Begin a new measurement: where the system allows it, `peak_memory` forgets what came before."""
     if device.type == "cuda":
+        import torch
+
         torch.cuda.reset_peak_memory_stats(device)
     elif device.type == "cpu":
-        with suppress(OSError):  # not Linux, or a container without this file: the peak remains that of the process
-            (_PROCESS / "clear_refs").write_text("5", encoding="ascii")
+        restart_resident_peak()
 
 
-def peak_memory(device: torch.device) -> int | None:
+def restart_resident_peak() -> None:
+    """Let `resident_peak` forget what came before, where the system allows it."""
+    with suppress(OSError):  # not Linux, or a container without this file: the peak remains that of the process
+        (_PROCESS / "clear_refs").write_text("5", encoding="ascii")
+
+
+def peak_memory(device: "torch.device") -> int | None:
     """Bytes at the peak since `restart_peak`, or None where the system does not measure them.
 
     On CUDA, the tensors that torch held on the device. On a CPU, the resident size of this process, without its data
     workers, but with what it kept from earlier work; on systems other than Linux, its peak since the process began.
     """
     if device.type == "cuda":
+        import torch
+
         return torch.cuda.max_memory_allocated(device)
-    return _resident_peak() if device.type == "cpu" else None
+    return resident_peak() if device.type == "cpu" else None
 
 
-def _resident_peak() -> int | None:
-    with suppress(OSError):  # not `ru_maxrss`, which a started process inherits
+def resident() -> int | None:
+    """Bytes that this process holds now; None on systems other than Linux."""
+    return _status("VmRSS")
+
+
+def _status(name: str) -> int | None:
+    """Bytes of an entry of the process's status; None where the system has none."""
+    with suppress(OSError):
         lines = (_PROCESS / "status").read_text(encoding="utf-8").splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
+        return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:")), None)
+    return None
+
+
+def resident_peak() -> int | None:
+    """Bytes that this process held at its peak; None on Windows."""
+    peak = _status("VmHWM")  # not `ru_maxrss`, which a started process inherits
+    if peak is not None:
+        return peak
     try:
         import resource
     except ImportError:  # Windows

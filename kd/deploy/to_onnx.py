@@ -25,6 +25,7 @@ def write_onnx(
     dynamic: bool,
     argmax: bool,
     metadata: Mapping[str, str],
+    batch: int = 1,
 ) -> None:
     """Write a network as one ONNX file.
 
@@ -32,15 +33,16 @@ def write_onnx(
         file: where.
         network: in evaluation mode, on the CPU.
         shape: (C, H, W) of the images.
-        dynamic: whether batch, height and width are free; otherwise they are 1, H and W.
+        dynamic: whether batch, height and width are free; otherwise they are `batch`, H and W.
         argmax: whether the output is `classes`, int64 (N, H, W), in place of `logits`, (N, K, H, W).
         metadata: texts by name.
+        batch: images in a call of a file that is not dynamic.
 
     Raises:
         RecipeError: the network cannot be exported.
         OSError: the file cannot be written.
     """
-    example = torch.rand(2 if dynamic else 1, *shape)  # a batch of 1 would fix the batch
+    example = torch.rand(2 if dynamic else batch, *shape)  # a batch of 1 would fix the batch
     graph = Graph(network, argmax=argmax)
     try:
         with torch.no_grad():

@@ -20,6 +20,8 @@ from manifests import unfinish
 from tiny import NETWORKS, write_recipes
 
 from kd.bench import losses as bench_losses
+from kd.deploy import latency
+from kd.deploy.timing import Timing
 from kd.diagnose.calibrate import proposed
 from kd.parts.gradients import Pull
 from kd.recipe import read_recipe
@@ -48,6 +50,27 @@ def benched(name: str) -> object:
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(bench_losses, "teacher_seconds", lambda sizes, precision: 1.0)
         return kd("bench", "--losses", name, "--sizes", "1", "3", "4", "8", "8", "--rounds", "1")
+
+
+def measured(threads: int) -> int:
+    """`kd latency` of a network, in this process."""
+
+    def here(load: Callable[[int], Any], *, runtime: str, **options: int) -> Timing:
+        return Timing(load(1).shape, (0.1,), None, 1)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(latency, "measured", here)
+        network = ("students.MobileNetV3SmallASPPLite", "--size", "64", "64", "--runtimes", "torch")
+        return kd("latency", *network, "--threads", str(threads))
+
+
+LATENCY = [
+    Row(
+        "--threads 9999: this process has {} cores; use at most {}",
+        lambda: measured(9999),
+        lambda text: measured(int(text.split()[-1])),
+    ),
+]
 
 
 BENCH = [
@@ -440,4 +463,4 @@ def only_test(file: Path) -> None:
     file.write_text(json.dumps(content))
 
 
-ROWS = [*BENCH, *CALIBRATE, *DOCTOR, *TEACHERS, *CACHE, *NOTES]
+ROWS = [*LATENCY, *BENCH, *CALIBRATE, *DOCTOR, *TEACHERS, *CACHE, *NOTES]

@@ -46,6 +46,7 @@ WITHOUT: dict[str, set[str]] = {
         "train images/s",
         "images (N, C, H, W), RGB or one channel, float32 in [0, 1]; not normalised",
         "not in the file: {}; it computes one pass over the image",
+        "budget: {}; {} of {} within",
         "kd computes results in another way now (revision {}, now {}; see CHANGELOG.md)",
     },
     "an exit status, in the help": {
