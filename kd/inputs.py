@@ -98,7 +98,7 @@ class Inputs(_Model):
     Attributes:
         revision: `kd.RESULTS_REVISION` of the kd that trained.
         classes: their names, in order.
-        splits: "train" and "val".
+        splits: "train" and "val", and "unlabelled" if the run reads images without labels.
         teacher: the run that taught; None without one.
         code: `file.py` of the recipe, absolute -> module beside it -> its copy.
         files: the SHA-256 of the weights and class maps that the recipe names, by their names there.
@@ -110,7 +110,7 @@ class Inputs(_Model):
     format: Literal[1] = 1
     revision: int
     classes: tuple[str, ...]
-    splits: dict[Literal["train", "val"], SplitInputs]
+    splits: dict[Literal["train", "val", "unlabelled"], SplitInputs]
     teacher: TeacherInputs | None = None
     code: dict[str, dict[Inside, Copy]] = Field(default_factory=dict)
     files: dict[str, Hex] = Field(default_factory=dict)

@@ -76,6 +76,8 @@ def small(path: Path, roots: Mapping[str, Path]) -> list[str]:
         overrides += ["student.weights=null", "phases=[]"]  # random weights must not be frozen
     root = roots.get(recipe.data.use)
     overrides.append(f"data.args.root={root}" if root else "data.args.count=8")
+    if recipe.data.unlabelled is not None:
+        overrides.append(f"data.unlabelled.images={root / 'train'}")
     return overrides
 
 

@@ -29,8 +29,10 @@ class CamVid:
     Args:
         root: the folder that contains `train/`, `trainannot/` and so on.
         split: "train", "val" or "test".
+        every: of the train split, every `every`-th frame in order from the first on; 1: all. 8 takes 46 of the 367.
 
     Raises:
+        ValueError: `every` is below 1.
         DataError: a folder is missing; a frame has no mask or a mask no frame; (by item) a file is damaged or holds
             an unknown label.
     """
@@ -44,7 +46,9 @@ class CamVid:
     )  # fmt: skip
     in_channels = 3
 
-    def __init__(self, root: str, split: str) -> None:
+    def __init__(self, root: str, split: str, *, every: int = 1) -> None:
+        if every < 1:
+            raise ValueError(f"CamVid: every must be at least 1, got {every}")
         folder = Path(root)
         frames, masks, list_file = folder / split, folder / f"{split}annot", folder / f"{split}.txt"
         for needed in (frames, masks):
@@ -60,8 +64,10 @@ class CamVid:
             raise DataError(
                 f"CamVid: the split {split} is empty: no frame in {frames if chosen is None else list_file}"
             )
-        self.names = tuple(str(image) for image, _, _ in self.pairs)
         self.groups = _scenes([image.stem for image, _, _ in self.pairs])
+        if split == "train":
+            self.pairs, self.groups = self.pairs[::every], self.groups[::every]
+        self.names = tuple(str(image) for image, _, _ in self.pairs)
         self.notes = (*(note for note in (images.note, annotated.note) if note), *notes)  # lines for the user
 
     def __len__(self) -> int:

@@ -54,7 +54,8 @@ def keep(dataset: SegmentationDataset, size: tuple[int, int]) -> Kept | None:
         size: (H, W) in pixels of the resized images.
     """
     free = free_shared()
-    own = type(dataset).__module__.startswith("kd.data.")  # a user's may draw its samples anew
+    parts = getattr(dataset, "parts", (dataset,))
+    own = all(type(part).__module__.startswith("kd.data.") for part in parts)  # a user's may draw its samples anew
     if not own or free is None or kept_bytes(dataset, size) > SHARE * free:
         return None
     try:

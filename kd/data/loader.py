@@ -13,6 +13,8 @@ from kd.data.workers import Key, Reader, read_batches
 from kd.errors import DataError
 from kd.types import IGNORE, Batch, SegmentationDataset
 
+WITHOUT_LABELS = 1  # the purpose of an order
+
 
 class Evaluation(NamedTuple):
     """A batch of images to score."""
@@ -22,9 +24,16 @@ class Evaluation(NamedTuple):
     names: tuple[str, ...]
 
 
-def order(seed: int, epoch: int, length: int) -> Tensor:
-    """The order of an epoch: int64 (length,), a permutation of 0 … length-1."""
-    return torch.randperm(length, generator=torch.Generator().manual_seed(derived_seed(seed, epoch)))
+def order(seed: int, epoch: int, length: int, *purpose: int) -> Tensor:
+    """The order of an epoch: int64 (length,), a permutation of 0 … length-1.
+
+    Args:
+        seed: of the run.
+        epoch: counted from 0.
+        length: number of samples.
+        purpose: `WITHOUT_LABELS` for images without labels; none for the others.
+    """
+    return torch.randperm(length, generator=torch.Generator().manual_seed(derived_seed(seed, epoch, *purpose)))
 
 
 def training_batches(
@@ -33,6 +42,8 @@ def training_batches(
     steps: int,
     start: int = 0,
     batch_size: int,
+    labelled: int | None = None,
+    unlabelled_size: int = 0,
     accumulate: int = 1,
     seed: int = 0,
     rank: int = 0,
@@ -49,6 +60,7 @@ def training_batches(
     All runs read one endless stream: position p is image `order(seed, p // len)[p % len]` in view p // len, and a step
     takes the next `batch_size` positions; ranks, then micro-batches, take consecutive slices of them. Hence no batch
     is short, no image is dropped, the step alone determines where to resume, and the number of workers changes nothing.
+    Images without labels are a second such stream; in each micro-batch, its images follow those of the first one.
     Close the iterator to stop its workers.
 
     Args:
@@ -56,6 +68,8 @@ def training_batches(
         steps: the step to stop before.
         start: the first step.
         batch_size: images per step, over all ranks and micro-batches.
+        labelled: the first images of the split, which `batch_size` counts; the others have no labels. None: all.
+        unlabelled_size: images of the others per step, over all ranks and micro-batches.
         accumulate: micro-batches per step.
         seed: of the order.
         rank: of this process, 0 … world-1.
@@ -68,17 +82,22 @@ def training_batches(
         waiting: called once a second while waiting for the workers; may raise to stop.
 
     Raises:
-        ValueError: the batch size is not divisible by the numbers of ranks and micro-batches.
+        ValueError: a batch size is not divisible by the numbers of ranks and micro-batches.
         DataError: the split is empty; a sample cannot be read; a worker died or hangs. Names the samples being read.
     """
-    if batch_size < 1 or batch_size % (world * accumulate):
-        raise ValueError(
-            f"batch_size {batch_size} is not divisible by {world} processes × {accumulate} micro-batches; "
-            f"use a multiple of {world * accumulate}"
-        )
+    for name, size in (("batch_size", batch_size), ("unlabelled_size", unlabelled_size)):
+        if size % (world * accumulate) or batch_size < 1:
+            raise ValueError(
+                f"{name} {size} is not divisible by {world} processes × {accumulate} micro-batches; "
+                f"use a multiple of {world * accumulate}"
+            )
     if len(split) == 0:
         raise DataError("the training split is empty")
-    keys = _training_keys(len(split), steps, start, batch_size, accumulate, seed, rank, world, views)
+    counted = len(split) if labelled is None else labelled
+    streams = [_Positions(range(counted), batch_size, seed, views)]
+    if unlabelled_size:
+        streams.append(_Positions(range(counted, len(split)), unlabelled_size, seed, views, WITHOUT_LABELS))
+    keys = _training_keys(streams, range(start, steps), accumulate, rank, world)
     return read_batches(Reader(split, _training_batch, workers), keys, workers, timeout, context, pin_memory, waiting)
 
 
@@ -118,29 +137,41 @@ def evaluation_batches(
     return read_batches(reader, keys, workers, timeout, context, False, waiting)
 
 
+class _Positions:
+    """An endless stream of samples.
+
+    Args:
+        indices: of the samples in the split.
+        size: samples per step.
+        seed: of the order.
+        views: as for `training_batches`.
+        purpose: as for `order`.
+    """
+
+    def __init__(self, indices: range, size: int, seed: int, views: int | None, *purpose: int) -> None:
+        self.indices, self.size, self.seed, self.views, self.purpose = indices, size, seed, views, purpose
+        self._epoch, self._order = -1, torch.empty(0, dtype=torch.int64)
+
+    def keys(self, begin: int, count: int) -> Iterator[Key]:
+        """The keys of `count` positions from `begin` on."""
+        length = len(self.indices)
+        for position in range(begin, begin + count):
+            epoch, place = divmod(position, length)
+            if epoch != self._epoch:
+                self._epoch, self._order = epoch, order(self.seed, epoch, length, *self.purpose)
+            yield self.indices[int(self._order[place])], epoch if self.views is None else epoch % self.views
+
+
 def _training_keys(
-    length: int,
-    steps: int,
-    start: int,
-    batch_size: int,
-    accumulate: int,
-    seed: int,
-    rank: int,
-    world: int,
-    views: int | None,
+    streams: list[_Positions], steps: range, accumulate: int, rank: int, world: int
 ) -> Iterator[list[Key]]:
     """The keys of each micro-batch."""
-    micro_batch = batch_size // (world * accumulate)
-    epoch, permutation = -1, torch.empty(0, dtype=torch.int64)
-    for step in range(start, steps):
-        first = step * batch_size + rank * (batch_size // world)
-        for begin in range(first, first + accumulate * micro_batch, micro_batch):
-            keys = []
-            for position in range(begin, begin + micro_batch):
-                if position // length != epoch:
-                    epoch = position // length
-                    permutation = order(seed, epoch, length)
-                keys.append((int(permutation[position % length]), epoch if views is None else epoch % views))
+    for step in steps:
+        for micro in range(accumulate):
+            keys: list[Key] = []
+            for stream in streams:
+                share = stream.size // (world * accumulate)
+                keys += stream.keys(step * stream.size + (rank * accumulate + micro) * share, share)
             yield keys
 
 

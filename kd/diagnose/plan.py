@@ -20,7 +20,7 @@ from kd.errors import DivergedError, RecipeError
 from kd.memory import peak_memory, restart_peak
 from kd.parts.assemble import Parts
 from kd.parts.dry_run import untouched
-from kd.parts.stream import stream
+from kd.parts.stream import steps_to_fill, stream
 from kd.parts.teacher_cache import CachedTeacher
 from kd.recipe import CacheConfig, Recipe, baseline_of, first_seed, teachers
 from kd.runs import is_finished, run_directory
@@ -64,6 +64,12 @@ class Job:
     cached: float | None = None  # seconds of a step that reads the teacher from its cache; None: no cache
     cached_left: int = 0  # remaining steps that read it from there
     cache: int = 0  # bytes of one run's cache
+    unlabelled: int = 0  # images without labels
+
+    @property
+    def filling(self) -> int:
+        """Steps after which every view of every image is in the cache."""
+        return steps_to_fill(self.recipe, self.images, self.unlabelled)
 
     @property
     def every(self) -> int:
@@ -74,7 +80,7 @@ class Job:
     def seconds_of(self, epochs: float) -> float:
         """Seconds of one run of this many epochs that starts with an empty cache."""
         steps = epochs * self.images / self.recipe.train.batch_size
-        cached = 0.0 if self.cached is None else max(steps - _filling(self.recipe, self.images), 0.0)
+        cached = 0.0 if self.cached is None else max(steps - self.filling, 0)
         evaluations = steps / self.every if self.every else self.evaluations
         return self._seconds_of_steps(steps, cached) + evaluations * self.evaluation
 
@@ -208,7 +214,8 @@ def _measure(role: str, parts: Parts, unfinished: Mapping[int, Path], seconds: f
         torch.save(state_of(run, Watch()), buffer)
     every = as_steps(recipe.train.evaluate_every, parts.steps) or parts.steps
     reached = [min(Checkpoints(run_dir / "checkpoints").reached(), parts.steps) for run_dir in unfinished.values()]
-    filled = math.ceil(_filling(recipe, len(parts.train)))
+    unlabelled = len(parts.training) - len(parts.train)
+    filled = steps_to_fill(recipe, len(parts.train), unlabelled)
     measured = Job(
         recipe=recipe,
         role=role,
@@ -224,14 +231,10 @@ def _measure(role: str, parts: Parts, unfinished: Mapping[int, Path], seconds: f
         images=len(parts.train),
         cached=cached,
         cached_left=sum(parts.steps - max(step, min(filled, parts.steps)) for step in reached) if cached else 0,
-        cache=record * len(parts.train) * (cache.views if cache else 0),
+        cache=record * len(parts.training) * (cache.views if cache else 0),
+        unlabelled=unlabelled,
     )
     return distributed.first(lambda: measured)
-
-
-def _filling(recipe: Recipe, images: int) -> float:
-    """Steps after which every view of every image is in the cache."""
-    return (recipe.cache.views if recipe.cache else 0) * images / recipe.train.batch_size
 
 
 def _time_steps(run: TrainState, parts: Parts, seconds: float) -> float:
@@ -260,7 +263,9 @@ def _time_cached(parts: Parts, run: TrainState, cache: CacheConfig, seconds: flo
     """
     with tempfile.TemporaryDirectory(prefix="kd-plan-") as folder:
         recipe = parts.recipe.changed(cache=cache.model_copy(update={"folder": folder, "views": 1}))
-        one_batch = replace(parts, recipe=recipe, train=FirstImages(parts.train, recipe.train.batch_size))
+        first = FirstImages(parts.train, recipe.train.batch_size)
+        others = parts.unlabelled and FirstImages(parts.unlabelled, recipe.unlabelled_size)
+        one_batch = replace(parts, recipe=recipe, train=first, unlabelled=others)
         teacher = step_teacher(one_batch, seed=0)
         assert isinstance(teacher, CachedTeacher)
         cached = replace(run, step=0, steps=parts.steps, teacher=teacher, batches=stream(one_batch, seed=0))

@@ -1,6 +1,7 @@
 """Recipe -> Parts: the one place where everything is put together."""
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -9,6 +10,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from kd import distributed
 from kd.components import Maker
+from kd.data.unlabelled import Joined
 from kd.errors import RecipeError
 from kd.machine import Precision, choose
 from kd.parts.data import Data, agrees
@@ -16,7 +18,15 @@ from kd.parts.loading import Notes
 from kd.parts.networks import folded_copy, freeze, moving_average, student_network, teacher_network
 from kd.parts.objective import Supervised, Term
 from kd.parts.roles import Student, Teacher, to_device
-from kd.parts.terms import SMALL, addresses, make_loss, make_terms, refused_taps, weight_by_step
+from kd.parts.terms import (
+    SMALL,
+    addresses,
+    labelled_in_micro_batch,
+    make_loss,
+    make_terms,
+    refused_taps,
+    weight_by_step,
+)
 from kd.parts.trained import load_weights
 from kd.recipe import Recipe
 from kd.runs import teacher_directories
@@ -31,7 +41,7 @@ class Parts:
     recipe: Recipe
     maker: Maker
     data: Data  # the whole splits, and what their labels hold
-    train: SegmentationDataset
+    train: SegmentationDataset  # the labelled images, which epochs count
     val: SegmentationDataset
     student: Student
     teacher: Teacher | None
@@ -43,6 +53,12 @@ class Parts:
     notes: Notes  # what was loaded, what is frozen, what is slow: lines for the user
     ema: AveragedModel | None  # of the student's network alone
     teaching: Teacher | None  # the teacher of the steps: `teacher`, or its copy with BatchNorm folded
+    unlabelled: SegmentationDataset | None = None  # images without labels, which join every batch
+
+    @cached_property
+    def training(self) -> SegmentationDataset:
+        """The images of the steps: `train`, then those without labels."""
+        return self.train if self.unlabelled is None else Joined(self.train, self.unlabelled)
 
     @property
     def averages_teach(self) -> bool:
@@ -94,12 +110,12 @@ def assemble(recipe: Recipe, *, runs: Path, seed: int, trained: bool = True, dat
     """
     _check_batch_size(recipe)
     maker, data = Maker(recipe), data or Data(recipe)
-    train, val = data.train, data.val
+    train, val, unlabelled = data.train, data.val, data.unlabelled(recipe)
     precision, steps, notes = precision_of(recipe), total_steps(recipe, len(train)), Notes()
     if recipe.track is not None:  # a stranger's recipe may name the stranger's project
         account = recipe.track.entity or "your own account"
         notes.append(f"track: numbers and pictures go to Weights & Biases, project {recipe.track.project} of {account}")
-    notes.extend(dict.fromkeys(note for split in (train, val) for note in getattr(split, "notes", ())))
+    notes.extend(dict.fromkeys(note for split in (train, val, unlabelled) for note in getattr(split, "notes", ())))
     torch.manual_seed(seed)
     network = student_network(recipe, maker, train, precision, notes)
     ema = moving_average(recipe, network)  # before any hook: a copy's hooks would fill the original's store
@@ -132,12 +148,13 @@ def assemble(recipe: Recipe, *, runs: Path, seed: int, trained: bool = True, dat
         teacher=teacher,
         teacher_run=run_dir,
         terms=terms,
-        supervised=Supervised(loss, recipe.supervised.aux_weight),
+        supervised=Supervised(loss, recipe.supervised.aux_weight, labelled_in_micro_batch(recipe)),
         steps=steps,
         precision=precision,
         notes=notes,
         ema=ema,
         teaching=teaching,
+        unlabelled=unlabelled,
     )
 
 
@@ -195,13 +212,23 @@ def precision_of(recipe: Recipe) -> Precision:
 
 
 def _check_batch_size(recipe: Recipe) -> None:
-    """Refuse a batch that cannot be divided equally."""
+    """Refuse a batch, or images without labels, that cannot be divided equally."""
     size, processes, accumulate = recipe.train.batch_size, distributed.world(), recipe.train.accumulate
     parts = processes * accumulate
     if size % parts:
         raise RecipeError(
             f"{recipe.at('train', 'batch_size')}: train.batch_size: {size} is not divisible by {processes} "
             f"processes × {accumulate} micro-batches; the nearest multiples: {multiples_near(size, parts)}"
+        )
+    unlabelled = recipe.data.unlabelled
+    images = 0.0 if unlabelled is None else unlabelled.ratio * size
+    if unlabelled is not None and (abs(images - round(images)) > 1e-6 or round(images) % parts or images < 1):
+        below = int(images / parts) * parts
+        ratios = [f"{count / size:.6g}" for count in (below, below + parts) if count]
+        raise RecipeError(
+            f"{recipe.at('data', 'unlabelled', 'ratio')}: data.unlabelled.ratio: {unlabelled.ratio:g} × batch_size "
+            f"{size} is {images:g} images, which {processes} processes × {accumulate} micro-batches cannot share; "
+            f"the nearest ratios: {' and '.join(ratios)}"
         )
 
 

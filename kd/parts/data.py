@@ -7,6 +7,7 @@ from kd.components import Maker, is_ours
 from kd.data.aspect import Size, image_sizes, swapped, swapped_window
 from kd.data.duplicates import find_shared
 from kd.data.survey import Survey, summarize, survey
+from kd.data.unlabelled import Joined, Unlabelled
 from kd.errors import DataError, RecipeError
 from kd.machine import loader_workers
 from kd.recipe import Recipe
@@ -37,6 +38,26 @@ class Data:
         self._sizes: list[Size] | None = None  # of some training images
         self._held_out: dict[str, SegmentationDataset] | None = None
         self._shared: list[str] | None = None  # lines on images that two splits share
+        self._unlabelled: dict[str, Unlabelled] = {}  # by folder
+
+    def unlabelled(self, recipe: Recipe) -> Unlabelled | None:
+        """The images without labels of a recipe with these data.
+
+        Raises:
+            DataError: there are none, or one cannot be read.
+        """
+        if recipe.data.unlabelled is None:
+            return None
+        folder = recipe.data.unlabelled.images
+        if folder not in self._unlabelled:
+            splits = {"train": self.train} | self.held_out(recipe)
+            self._unlabelled[folder] = Unlabelled(folder, self.train, splits)
+        return self._unlabelled[folder]
+
+    def training(self, recipe: Recipe) -> SegmentationDataset:
+        """All images that a recipe trains on: the training split, then the images without labels."""
+        unlabelled = self.unlabelled(recipe)
+        return self.train if unlabelled is None else Joined(self.train, unlabelled)
 
     def survey(self, split: str) -> Survey:
         """The survey of "train" or "val", which is made once; every rank counts its share.
@@ -62,7 +83,7 @@ class Data:
 
     def _shared_images(self, recipe: Recipe) -> list[str]:
         if self._shared is None:
-            splits = {"train": self.train} | self.held_out(recipe)
+            splits = {"train": self.training(recipe)} | self.held_out(recipe)
             found, note = distributed.first(lambda: find_shared(splits))
             self._shared = [line for pair in found for line in pair.lines()] + ([note] if note else [])
         return self._shared

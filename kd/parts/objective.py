@@ -19,16 +19,22 @@ class Supervised:
     Attributes:
         loss: of logits (N, K, H, W) and labels (N, H, W).
         aux_weight: the weight of each auxiliary head, >= 0.
+        labelled: the first images of a micro-batch, which alone are used; None: all have labels.
     """
 
     loss: SupervisedLoss
     aux_weight: float
+    labelled: int | None = None
 
     def __call__(self, student: Tapped, labels: Int64[Tensor, "N H W"]) -> Float[Tensor, ""]:
-        total = self.loss(resize(student.logits, size_of(labels)), labels)
+        labels = _first(self.labelled, labels)
+        total = self._of(student.logits, labels)
         for logits in student.aux.values():
-            total = total + self.aux_weight * self.loss(resize(logits, size_of(labels)), labels)
+            total = total + self.aux_weight * self._of(logits, labels)
         return total
+
+    def _of(self, logits: Float[Tensor, "N K h w"], labels: Int64[Tensor, "n H W"]) -> Float[Tensor, ""]:
+        return self.loss(resize(_first(self.labelled, logits), size_of(labels)), labels)
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,7 @@ class Term:
             label; "unlabelled" uses those pixels only.
         known: the classes that the teacher can predict; () for all. Only their channels are compared, renumbered from
             0, and the pixels of other classes are ignored.
+        labelled: the first images of a micro-batch, the only ones that "valid" uses; None: all have labels.
     """
 
     loss: DistillationLoss
@@ -50,12 +57,14 @@ class Term:
     resized: str = "student"
     pixels: str = "valid"
     known: tuple[int, ...] = ()
+    labelled: int | None = None
 
     def __call__(self, name: str, student: Tapped, teacher: Tapped, batch: Batch) -> Float[Tensor, ""]:
         """The loss of term `name`, unweighted."""
-        labels = self._labels(teacher, batch)
+        used = self.labelled if self.pixels == "valid" else None
+        labels = _first(used, self._labels(teacher, batch))
         pairs = zip(as_tuple(student.at[name]), as_tuple(teacher.at[name]), strict=True)
-        triples = [self._at_one_size(*pair, labels) for pair in pairs]
+        triples = [self._at_one_size(_first(used, ours), _first(used, theirs), labels) for ours, theirs in pairs]
         if isinstance(student.at[name], tuple):
             return self.loss(*(tuple(parts) for parts in zip(*triples, strict=True)))
         return self.loss(*triples[0])
@@ -83,3 +92,8 @@ class Term:
             renumbered = torch.where(labels == label, number, renumbered)
         student, teacher = (torch.stack([maps[:, label] for label in self.known], 1) for maps in (student, teacher))
         return student, teacher, renumbered
+
+
+def _first(count: int | None, maps: Tensor) -> Tensor:
+    """The maps of the first images of a micro-batch; None: of all."""
+    return maps if count is None else maps[:count]

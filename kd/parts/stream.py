@@ -26,19 +26,21 @@ def stream(
     world = 1 if alone else distributed.world()
     augment = [parts.maker.build(use) for use in recipe.data.augment]
     split = Split(
-        parts.train,
+        parts.training,
         recipe.data.size,
         crop=recipe.data.crop,
         augment=augment,
         seed=seed,
         sums=recipe.cache is not None and parts.teacher is not None,
-        kept=keep(parts.train, recipe.data.size) if _read_again(parts, start, steps) else None,
+        kept=keep(parts.training, recipe.data.size) if _read_again(parts, start, steps) else None,
     )
     return training_batches(
         split,
         steps=parts.steps if steps is None else steps,
         start=start,
         batch_size=recipe.train.batch_size,
+        labelled=len(parts.train),
+        unlabelled_size=recipe.unlabelled_size,
         views=recipe.cache.views if recipe.cache else None,
         accumulate=recipe.train.accumulate * (distributed.world() // world),
         seed=seed,
@@ -52,8 +54,15 @@ def stream(
 
 def _read_again(parts: Parts, start: int, steps: int | None) -> bool:
     """Whether the stream reads images more than once, and the recipe lets them be held."""
-    images = ((parts.steps if steps is None else steps) - start) * parts.recipe.train.batch_size
-    return parts.recipe.data.decoded == "auto" and images > len(parts.train)
+    images = ((parts.steps if steps is None else steps) - start) * parts.recipe.images_per_step
+    return parts.recipe.data.decoded == "auto" and images > len(parts.training)
+
+
+def steps_to_fill(recipe: Recipe, labelled: int, unlabelled: int) -> int:
+    """Steps after which every view of every image is in the teacher cache, with so many images; 0 without a cache."""
+    views = recipe.cache.views if recipe.cache else 0
+    streams = [(labelled, recipe.train.batch_size), (unlabelled, max(recipe.unlabelled_size, 1))]
+    return max(-(-views * images // size) for images, size in streams)
 
 
 def in_this_process(recipe: Recipe) -> Recipe:

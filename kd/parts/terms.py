@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from kd import distributed
 from kd.components import Maker, is_ours, refused_by
 from kd.errors import RecipeError, TapError
 from kd.losses.supervised.class_weights import METHODS
@@ -68,7 +69,9 @@ def make_terms(
             )
         if isinstance(loss, nn.Module):
             student.losses[name] = loss
-        terms[name] = Term(loss, weight_by_step(maker, term, steps), term.resize, term.pixels, known)
+        terms[name] = Term(
+            loss, weight_by_step(maker, term, steps), term.resize, term.pixels, known, labelled_in_micro_batch(recipe)
+        )
     return terms
 
 
@@ -152,6 +155,12 @@ def _known(term: TermConfig, teacher: nn.Module, name: str) -> tuple[int, ...]:
             "logits reads nothing else; give the logits their own term"
         )
     return known
+
+
+def labelled_in_micro_batch(recipe: Recipe) -> int | None:
+    """The labelled images of a micro-batch, which come first; None: all are labelled."""
+    parts = distributed.world() * recipe.train.accumulate
+    return recipe.train.batch_size // parts if recipe.unlabelled_size else None
 
 
 def _has_classes(address: str) -> bool:

@@ -91,6 +91,10 @@ class Recipe(Section):
                 if distill
                 else "a teacher needs at least one term; add `distill`, or remove `teacher`"
             )
+        data = info.data.get("data")
+        if data is not None and data.unlabelled and all(term.pixels == "valid" for term in distill.values()):
+            fix = f"set distill.{next(iter(distill))}.pixels=all" if distill else "add a teacher and `distill`"
+            raise ValueError(f"no term learns from the images of data.unlabelled; {fix}, or remove data.unlabelled")
         return distill
 
     @field_validator("cache")
@@ -177,6 +181,17 @@ class Recipe(Section):
         return self._teacher_recipe
 
     @property
+    def unlabelled_size(self) -> int:
+        """Images without labels per step."""
+        unlabelled = self.data.unlabelled
+        return 0 if unlabelled is None else round(unlabelled.ratio * self.train.batch_size)
+
+    @property
+    def images_per_step(self) -> int:
+        """Images per step, with and without labels."""
+        return self.train.batch_size + self.unlabelled_size
+
+    @property
     def scored_size(self) -> tuple[int, int]:
         """(height, width) of images that are scored."""
         return self.evaluate.size or self.data.size
@@ -218,9 +233,10 @@ def first_seed(recipe: Recipe) -> Recipe:
 
 
 def baseline_of(recipe: Recipe) -> Recipe:
-    """The recipe without `teacher` and `distill`: the student alone on the same images, another run."""
+    """The recipe without `teacher` and `distill`: the student alone on the same labelled images, another run."""
     cache = None if recipe.cache is None else CacheConfig(views=recipe.cache.views)
-    return recipe.changed(teacher=None, distill={}, cache=cache)
+    data = recipe.data.model_copy(update={"unlabelled": None})
+    return recipe.changed(teacher=None, distill={}, cache=cache, data=data)
 
 
 def taken_over(recipe: Recipe, teacher: Recipe) -> Recipe:

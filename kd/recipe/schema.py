@@ -45,6 +45,7 @@ __all__ = [
     "Text",
     "TrackConfig",
     "TrainConfig",
+    "UnlabelledConfig",
     "Use",
     "WeightsConfig",
     "components",
@@ -167,6 +168,18 @@ SPLIT_ARGS = ("val", "test", "folds", "fold", "group")  # of a dataset: they div
 IMAGE_ARGS = {"images": "images", "image_suffix": "", "lists": None}  # which images it has, with the usual defaults
 
 
+class UnlabelledConfig(Section):
+    """Images without labels that join every batch, for the terms with `pixels: all` or `unlabelled`."""
+
+    images: Annotated[Text, Scope.MACHINE] = Field(
+        description="The folder of the images, relative to the current folder; images of train, val and test in it "
+        "are left out."
+    )
+    ratio: Number = Field(
+        default=1.0, gt=0, description="Images without labels per labelled image, in every step and micro-batch."
+    )
+
+
 class DataConfig(Component):
     """The images, and how they reach the networks."""
 
@@ -180,6 +193,9 @@ class DataConfig(Component):
     )
     augment: tuple[Use, ...] = Field(
         default=(), description="Transforms of training images, in order, before the crop."
+    )
+    unlabelled: UnlabelledConfig | None = Field(
+        default=None, description="Images without labels that join every batch; the baseline does without them."
     )
     decoded: Annotated[Literal["auto", "off"], Scope.MACHINE] = Field(
         default="auto",

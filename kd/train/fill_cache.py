@@ -8,7 +8,7 @@ from kd.console import Say
 from kd.errors import RecipeError, StorageError
 from kd.parts.assemble import assemble
 from kd.parts.roles import to_device
-from kd.parts.stream import stream
+from kd.parts.stream import steps_to_fill, stream
 from kd.parts.teacher_cache import CachedTeacher
 from kd.recipe import Recipe, first_seed
 from kd.runs import run_command
@@ -49,7 +49,7 @@ def _fill(recipe: Recipe, runs: Path, seed: int, say: Say) -> Path:
     parts = assemble(recipe, runs=runs, seed=seed)
     teacher = step_teacher(parts, seed)
     assert isinstance(teacher, CachedTeacher)
-    steps = -(-teacher.records // recipe.train.batch_size)
+    steps = steps_to_fill(recipe, len(parts.train), len(parts.training) - len(parts.train))
     announced = False
     with stopping() as stop, parts.precision.autocast():
         for batch in stream(parts, seed=seed, steps=steps, waiting=stop.waiting):
@@ -59,7 +59,7 @@ def _fill(recipe: Recipe, runs: Path, seed: int, say: Say) -> Path:
                 raise StorageError(f"{teacher.failed}; free space, and the same command continues")
             if not announced:
                 announced = True
-                _announce(teacher, len(parts.train), say)
+                _announce(teacher, len(parts.training), say)
     say(f"{teacher.folder}: complete")
     return teacher.folder
 

@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 from kd import runs
 from kd.constants import RESULTS_REVISION
 from kd.data.dataset import component_name
-from kd.data.loader import order
+from kd.data.loader import WITHOUT_LABELS, order
 from kd.errors import DataError, raised
 from kd.fingerprint import sha256, stamp
 from kd.inputs import (
@@ -35,8 +35,8 @@ from kd.types import SegmentationDataset
 
 PAUSE = 0.2  # seconds between two looks at what has been read
 
-Split = Literal["train", "val"]
-SPLITS: tuple[Split, Split] = ("train", "val")
+Split = Literal["train", "val", "unlabelled"]
+IN_RESULT: tuple[Split, Split] = ("train", "val")
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,13 @@ class Found:
         )
 
 
-def find(recipe: Recipe, train: SegmentationDataset, val: SegmentationDataset, teacher: Path | None) -> Found:
+def find(
+    recipe: Recipe,
+    train: SegmentationDataset,
+    val: SegmentationDataset,
+    teacher: Path | None,
+    unlabelled: SegmentationDataset | None = None,
+) -> Found:
     """List what a run of a recipe reads: the files of its splits, and the weights of its teacher's run.
 
     Raises:
@@ -90,6 +96,8 @@ def find(recipe: Recipe, train: SegmentationDataset, val: SegmentationDataset, t
     root = recipe.data.args.get("root")
     base = os.path.abspath(root) if isinstance(root, str) else None
     splits: dict[Split, ListedSplit] = {"train": _listed(train, base), "val": _listed(val, base)}
+    if unlabelled is not None and recipe.data.unlabelled is not None:
+        splits["unlabelled"] = _listed(unlabelled, os.path.abspath(recipe.data.unlabelled.images))
     weights = None if teacher is None else digest_of(str(teacher))
     taught = TeacherInputs(run="/".join(teacher.parts[-2:]), sha256=weights) if teacher and weights else None
     return Found(recipe, tuple(train.class_names), splits, taught)
@@ -167,7 +175,7 @@ def in_result(inputs: Inputs) -> runs.ResultInputs:
         files = "file" if len(inputs.changed) == 1 else "files"
         marks.append(f"{len(inputs.changed)} {files} changed while it trained, first {inputs.changed[0]}")
     known = runs.NOT_RECORDED not in marks
-    train, val = (inputs.splits[name].digest if known else "" for name in SPLITS)
+    train, val = (inputs.splits[name].digest if known else "" for name in IN_RESULT)
     return runs.ResultInputs(train, val, inputs.revision, tuple(marks))
 
 
@@ -182,19 +190,21 @@ class Record:
         inputs: as they are recorded so far.
         found: what the run reads.
         seed: of the stream of images.
-        batch_size: images per step.
     """
 
-    def __init__(self, run_dir: Path, inputs: Inputs, found: Found, *, seed: int, batch_size: int) -> None:
-        self.run_dir, self.inputs, self.batch_size = run_dir, inputs, batch_size
+    def __init__(self, run_dir: Path, inputs: Inputs, found: Found, *, seed: int) -> None:
+        self.run_dir, self.inputs = run_dir, inputs
         self._found = found
-        train = found.splits["train"].images
-        first_epoch: Sequence[int] = order(seed, 0, found.splits["train"].samples).tolist() if train else ()
-        self._waiting: dict[Split, list[int]] = {
-            "train": list(first_epoch),
-            "val": list(range(len(found.splits["val"].images))),
-        }
-        self._next: dict[Split, int] = {"train": 0, "val": 0}
+        recipe = found.recipe
+        self._per_step: dict[Split, int] = {"train": recipe.train.batch_size, "unlabelled": recipe.unlabelled_size}
+        self._waiting: dict[Split, list[int]] = {}  # the images in the order in which they are read
+        for name, split in found.splits.items():
+            images: Sequence[int] = range(len(split.images))
+            if images and name in self._per_step:
+                purpose = (WITHOUT_LABELS,) if name == "unlabelled" else ()
+                images = order(seed, 0, split.samples, *purpose).tolist()
+            self._waiting[name] = list(images)
+        self._next: dict[Split, int] = dict.fromkeys(self._waiting, 0)
         self._rows: dict[Split, list[InputFile]] = {name: list(split.images) for name, split in inputs.splits.items()}
         self._changed = dict.fromkeys(inputs.changed)
         self._lock, self._ended = threading.Lock(), threading.Event()
@@ -250,9 +260,9 @@ class Record:
     def _hash_next(self, step: int) -> bool:
         """Hash the next image that has been read and not hashed; whether there was one."""
         with self._lock:
-            read: dict[Split, int] = {"train": step * self.batch_size, "val": len(self._waiting["val"])}
             for name, waiting in self._waiting.items():
-                while self._next[name] < min(read[name], len(waiting)):
+                read = step * self._per_step[name] if name in self._per_step else len(waiting)
+                while self._next[name] < min(read, len(waiting)):
                     index = waiting[self._next[name]]
                     self._next[name] += 1
                     if self._rows[name][index].sha256 is None:

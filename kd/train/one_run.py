@@ -141,7 +141,7 @@ def _watch(
             every=recipe.log.every,
             parts=parts,
             gradients_every=recipe.log.gradients,
-            batch_size=recipe.train.batch_size,
+            batch_size=recipe.images_per_step,
         ),
         evaluations=Evaluations(
             parts,
@@ -151,7 +151,7 @@ def _watch(
             stop=stop,
         ),
         guard=Guard(
-            recipe.train.on_nan, recipe.train.nan_limit, run_dir=run_dir, name=partial(sample_name, parts.train)
+            recipe.train.on_nan, recipe.train.nan_limit, run_dir=run_dir, name=partial(sample_name, parts.training)
         ),
         readback=Readback(parts.precision.device),
         graph=step_graph(parts, run),
@@ -234,7 +234,7 @@ def _result(
         splits={"val": final},
         parameters=parameter_count(parts.student.network),
         seconds=seconds,
-        images_per_second=steps * recipe.train.batch_size / max(seconds, 1e-9),
+        images_per_second=steps * recipe.images_per_step / max(seconds, 1e-9),
         peak_memory=watch.peak_memory(parts.precision.device),
         versions=versions(),
         remarks=parts.notes.remarks,

@@ -69,8 +69,8 @@ def is_kept(
     if not finished and not has_begun(run_dir):
         return False
     try:
-        splits = data()
-        found = find(recipe, splits.train, splits.val, next(iter(teacher_directories(recipe, runs)), None))
+        splits, teacher = data(), next(iter(teacher_directories(recipe, runs)), None)
+        found = find(recipe, splits.train, splits.val, teacher, splits.unlabelled(recipe))
         compared = compare(run_dir, found, interrupt)
     except DataError as error:
         if not finished:
@@ -110,14 +110,14 @@ def start_record(parts: Parts, run_dir: Path, *, seed: int, asked: Asked, interr
     Raises:
         InputsError: the inputs differ.
     """
-    found = find(parts.recipe, parts.train, parts.val, parts.teacher_run)
+    found = find(parts.recipe, parts.train, parts.val, parts.teacher_run, parts.unlabelled)
     compared = compare(run_dir, found, interrupt)
     asked.check(run_dir, compared)
     now = compared.now
     if compared.is_refused:
         now = accepted(now, compared.what, now)
         forget_teacher_score(run_dir)  # it was computed from the other inputs
-    return Record(run_dir, now, found, seed=seed, batch_size=parts.recipe.train.batch_size)
+    return Record(run_dir, now, found, seed=seed)
 
 
 def move_aside(run_dir: Path) -> Path:

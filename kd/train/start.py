@@ -73,7 +73,7 @@ def step_teacher(parts: Parts, seed: int) -> Callable[[Batch], Tapped | None]:
         return lambda batch: None
     if parts.recipe.cache is None:
         return parts.teaching
-    return CachedTeacher(parts.teaching, parts.recipe, images=len(parts.train), seed=seed, precision=parts.precision)
+    return CachedTeacher(parts.teaching, parts.recipe, images=len(parts.training), seed=seed, precision=parts.precision)
 
 
 def _compile(parts: Parts) -> None:
@@ -84,6 +84,6 @@ def _compile(parts: Parts) -> None:
     roles: list[Student | Teacher] = [parts.student]
     if recipe.train.compile == "all" and parts.teaching is not None:
         roles.append(parts.teaching)
-    images = recipe.train.batch_size // recipe.train.accumulate // distributed.world()
+    images = recipe.images_per_step // recipe.train.accumulate // distributed.world()
     batch = example_batch(parts, recipe.data.crop or recipe.data.size, images)
     compile_roles(roles, batch, parts.precision, "inductor")

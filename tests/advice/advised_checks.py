@@ -15,7 +15,7 @@ import torch
 from advised_recipes import ALONE, ENSEMBLE, ON_LOGITS, OWN, TAUGHT
 from command import kd
 from following import Row, overrides, succeeds
-from tiny import NETWORKS, write_recipes
+from tiny import NETWORKS, write_pictures, write_recipes
 
 from kd import distributed
 from kd.components import Maker
@@ -455,4 +455,29 @@ FILES = [
     ),
 ]
 
-ROWS = [*CALLS, *WEIGHTS, *LABELS, *FILES]
+
+def joined(images: str, ratio: str = "1.0") -> tuple[str, ...]:
+    """The command that checks a recipe with images without labels."""
+    unlabelled = f"data.unlabelled={{images: {images}, ratio: {ratio}}}"
+    return "check", "r.yaml", "--trust", unlabelled, "distill.kl.pixels=all"
+
+
+UNLABELLED = [
+    Row(
+        "which 1 processes × 1 micro-batches cannot share; the nearest ratios: 0.25 and 0.5",
+        lambda: (write_pictures(Path("more"), 3), write(OWN), kd(*joined("more", "0.3"))),
+        lambda text: succeeds(*joined("more", text.partition("ratios: ")[2].partition(" ")[0])),
+    ),
+    Row(
+        "data.unlabelled.images: no folder mor; . contains more/",
+        lambda: (write_pictures(Path("more"), 3), write(OWN), kd(*joined("mor"))),
+        lambda text: succeeds(*joined(text.partition("contains ")[2].partition("/")[0])),
+    ),
+    Row(
+        "data.unlabelled.images: no images in others: others contains notes.txt; files read: .png, ",
+        lambda: (write(OWN), Path("others").mkdir(), Path("others/notes.txt").write_text(""), kd(*joined("others"))),
+        lambda text: (Path("others").rename("notes"), write_pictures(Path("others"), 3), succeeds(*joined("others"))),
+    ),
+]
+
+ROWS = [*CALLS, *WEIGHTS, *LABELS, *FILES, *UNLABELLED]

@@ -166,6 +166,12 @@ SECTIONS = [
         ("distill.kl=null", "distill.hint=null"),
         text=TAUGHT,
     ),
+    Row(
+        "no term learns from the images of data.unlabelled; set distill.kl.pixels=all, or remove data.unlabelled",
+        ("data.unlabelled={images: more}",),
+        text=TAUGHT,
+    ),
+    Row("of data.unlabelled; add a teacher and `distill`", ("data.unlabelled={images: more}",)),
     Row("a moving average changes with every step; remove `cache`", ("cache={views: 1}",), text=EMA),
     Row(
         "a moving average changes with every step; remove fold_batchnorm",

@@ -40,6 +40,17 @@ def test_without_a_list_all_frames_are_taken(root):
     assert len(CamVid(str(root), "train")) == 3
 
 
+def test_every_so_many_frames_of_train_and_all_of_val(tmp_path):
+    args = example(tmp_path)
+    stems = [name[-9:-4] for name in CamVid(**args, split="train").names]
+    some = CamVid(**args, split="train", every=3)
+    assert [name[-9:-4] for name in some.names] == stems[::3]
+    assert len(some) == len(some.groups) == 3
+    assert len(CamVid(**args, split="val", every=3)) == 8
+    with pytest.raises(ValueError, match=r"^CamVid: every must be at least 1, got 0$"):
+        CamVid(**args, split="train", every=0)
+
+
 def test_lists_of_pairs_as_the_first_release_has_them(root):
     (root / "train.txt").write_text("/SegNet/CamVid/train/frame1.png /SegNet/CamVid/trainannot/frame1.png\n")
     assert CamVid(str(root), "train").names == (str(root / "train/frame1.png"),)

@@ -10,7 +10,7 @@ from torch.utils.data import default_collate
 
 from kd.components.user_files import load
 from kd.data import ColorJitter, RandomFlip, RandomScale, Shapes
-from kd.data.loader import evaluation_batches, order, training_batches
+from kd.data.loader import WITHOUT_LABELS, evaluation_batches, order, training_batches
 from kd.data.split import Split
 from kd.errors import DataError, RecipeError
 from kd.types import Batch, Sample
@@ -109,6 +109,30 @@ def test_the_step_determines_where_to_resume():
     whole = numbers(7, steps=12, batch_size=4, accumulate=2)
     for start in (0, 1, 5, 11, 12):
         assert numbers(7, steps=12, start=start, batch_size=4, accumulate=2) == whole[2 * start :]
+
+
+def test_images_without_labels_are_a_stream_of_their_own_after_those_with_labels():
+    joined = {"labelled": 4, "unlabelled_size": 4, "batch_size": 2, "seed": 4}
+    batches = numbers(11, steps=14, **joined)
+    assert [batch[:2] for batch in batches] == numbers(4, steps=14, batch_size=2, seed=4)  # as without the others
+    others = [key for batch in batches for key in batch[2:]]
+    assert sorted(others) == [(index, epoch) for index in range(4, 11) for epoch in range(8)]
+    assert [index for index, _ in others[:7]] == [4 + int(index) for index in order(4, 0, 7, WITHOUT_LABELS)]
+    assert numbers(11, steps=14, start=9, **joined) == batches[9:]
+    views = [key for batch in numbers(11, steps=14, views=2, **joined) for key in batch[2:]]
+    assert [view for _, view in views] == [epoch % 2 for _, epoch in others]
+
+
+def test_every_micro_batch_has_its_share_of_both():
+    joined = {"labelled": 6, "unlabelled_size": 8, "batch_size": 4}
+    whole = numbers(11, steps=5, **joined)
+    parts = [numbers(11, steps=5, accumulate=2, rank=rank, world=2, **joined) for rank in range(2)]
+    for step, batch in enumerate(whole):
+        micros = [micro for part in parts for micro in part[2 * step : 2 * step + 2]]
+        assert [key for micro in micros for key in micro[:1]] == batch[:4]
+        assert [key for micro in micros for key in micro[1:]] == batch[4:]
+    with pytest.raises(ValueError, match=r"^unlabelled_size 3 is not divisible by 1 processes × 2 micro-batches"):
+        numbers(11, steps=5, accumulate=2, labelled=6, unlabelled_size=3, batch_size=4)
 
 
 def same(one, other):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 from steps import at_each_step
 
@@ -86,6 +87,15 @@ def write_recipes(folder: Path) -> Path:
     (folder / "teacher.yaml").write_text(RECIPE.replace("channels: 4", "channels: 8"))
     (folder / "student.yaml").write_text(RECIPE + DISTILLED)
     return folder / "student.yaml"
+
+
+def write_pictures(folder: Path, count: int) -> None:
+    """Pictures of noise of several sizes in a new folder."""
+    folder.mkdir()
+    generator = torch.Generator().manual_seed(0)
+    for index in range(count):
+        noise = torch.randint(0, 256, (20 + index, 40, 3), generator=generator, dtype=torch.uint8)
+        Image.fromarray(noise.numpy()).save(folder / f"{index}.png")
 
 
 def read(path, *overrides):

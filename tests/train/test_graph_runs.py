@@ -6,7 +6,7 @@ import warnings
 import pytest
 import torch
 from fake_graph import FakeRecorder
-from tiny import cut_at, equal, read, run, weights, write_recipes
+from tiny import cut_at, equal, read, run, weights, write_pictures, write_recipes
 
 from kd.errors import DivergedError
 from kd.parts.optimizer import stay_on_gpu
@@ -26,6 +26,7 @@ MEMORY = """
     at: {student: low, teacher: low}
     adapter: {use: kd.adapters.Conv1x1}
 """
+UNLABELLED = "data.unlabelled={images: more, ratio: 0.5}"
 PHASES = "phases=[{until: 50%, lr: 0.02}, {}]"
 
 
@@ -57,10 +58,12 @@ def graphs(monkeypatch):
         pytest.param((), id="one phase", marks=pytest.mark.slow),
         pytest.param((PHASES,), id="phases"),
         pytest.param(("cache={views: 2, dtype: float32}",), id="cache", marks=pytest.mark.slow),
+        pytest.param((UNLABELLED, "distill.kl.pixels=all"), id="unlabelled", marks=pytest.mark.slow),
     ],
 )
 def test_a_captured_run_ends_with_the_same_bits_cut_or_not(graphs, folder, further):
     path = write_recipes(folder)
+    write_pictures(folder / "more", 5)
     path.write_text(path.read_text() + MEMORY.lstrip("\n"))
     recipe = read(path, *RICH, *further)
     graphs(False)

@@ -432,7 +432,7 @@ def test_a_start_with_10000_unchanged_files_takes_a_second(folder):
                 path.write_bytes(f"{path}".encode() * 20)
     time.sleep(1.1)  # until the times can be relied on
     found = find(recipe, splits["train"], splits["val"], None)
-    record = Record(Path("run"), found.recorded(None, lambda: None), found, seed=0, batch_size=2)
+    record = Record(Path("run"), found.recorded(None, lambda: None), found, seed=0)
     record.write()
     record.save(10**6)
     assert read_inputs(Path("run")).splits["train"].unread == 0

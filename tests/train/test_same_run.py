@@ -195,7 +195,7 @@ def test_kd_agrees_with_the_rules(tmp_path, monkeypatch, trials):
         world = World(rng)
         before = world.read()
         found = inputs_of(before)
-        record = Record(Path("run"), found.recorded(None, lambda: None), found, seed=0, batch_size=2)
+        record = Record(Path("run"), found.recorded(None, lambda: None), found, seed=0)
         record.write()
         record.save(10**6)  # all images have been read
         names = rng.sample([name for name, edit in EDITS.items() if edit.applies(world)], rng.randint(1, 3))

@@ -92,3 +92,22 @@ def test_pixels_without_a_label_take_the_teachers_known_class():
     logits = torch.tensor([[[[0.0, 1.0]], [[5.0, 0.0]], [[0.0, 0.0]]]])  # class 1, then class 0
     _, _, labels = call([[[255, 255]]], logits, logits, logits, pixels="all", known=(0, 1))
     assert labels.tolist() == [[[1, 0]]]
+
+
+class Mean:
+    """The mean over the batch of each image's mean logit: every image changes it, labelled or not."""
+
+    def __call__(self, logits, labels):
+        assert len(logits) == len(labels)
+        return logits.mean()
+
+
+def test_supervision_and_valid_terms_see_the_labelled_images_only():
+    labels, logits = torch.zeros(3, 2, 2).long(), torch.tensor([1.0, 2.0, 30.0]).view(3, 1, 1, 1).expand(3, 2, 2, 2)
+    labels[2] = 255
+    output = Tapped(logits, {"aux": 10 * logits}, {})
+    assert Supervised(Mean(), 0.5, labelled=2)(output, labels).item() == 1.5 + 0.5 * 15
+    for pixels, images in (("valid", 2), ("all", 3), ("unlabelled", 3)):
+        seen = call(labels, logits, 2 * logits, pixels=pixels, labelled=2)
+        assert [len(maps) for maps in seen] == [images] * 3
+        assert seen[0][:, 0, 0, 0].tolist() == [1, 2, 30][:images]
