@@ -35,9 +35,10 @@ docs: .venv/installed-dev  ## the pages and the API reference as HTML, offline: 
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --conf-dir docs . build
 	@echo "build/docs/index.html"
 
-generated: .venv/installed-dev  ## the files written from the code: the JSON Schema and the table of losses
+generated: .venv/installed-dev  ## the files written from the code: the JSON Schemas and the table of losses
 	$(BIN)/kd schema > recipes/recipe.schema.json
 	$(BIN)/python docs/losses_table.py
+	for command in compare diff evaluate list; do $(BIN)/kd schema $$command > docs/schemas/$$command.schema.json; done
 
 clean:  ## remove .venv and everything that tools wrote
 	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

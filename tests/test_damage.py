@@ -14,7 +14,7 @@ import kd
 from kd.compare import gather
 from kd.compare.diff import facts
 from kd.compare.listing import list_runs
-from kd.compare.tables import to_json
+from kd.compare.plain import to_json
 from kd.errors import NoCheckpointError, StorageError, WeightsError
 from kd.runs import read_counts, read_metrics, read_result
 

@@ -5,6 +5,7 @@ Prints tables of finished runs, and writes a page with curves and pictures.
 Example:
     kd compare shapes/mobilenetv3_kl_cwd.yaml
     kd compare runs/a-0123abcd/seed0 runs/b-4567cdef/seed0 --no-page
+    kd compare shapes/mobilenetv3_kl_cwd.yaml --markdown > answer.md
 """
 
 import argparse
@@ -19,7 +20,10 @@ STATUSES = READING
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What is compared, and the form of the output."""
     add_files(parser, "TARGET", "recipes, run directories, and `path=value`")
-    parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print JSON instead of tables")
+    form.add_argument("--markdown", action="store_true", help="print Markdown instead of tables")
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="write a row for each network")
     page = parser.add_mutually_exclusive_group()
     page.add_argument(
         "--html", type=Path, metavar="FILE", help="the page's file (default: report.html in the run directory)"
@@ -29,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the comparison and write its page."""
+    from kd.compare import Form, compare_command
     from kd.recipe import read_recipe
     from kd.recipe.overrides import refuse_idle
 
@@ -38,17 +43,17 @@ def run(arguments: argparse.Namespace) -> int:
         Path(target) if Path(target).is_dir() else read_recipe(target, arguments.overrides, trust=arguments.trust)
         for target in arguments.files
     ]
-    if arguments.html or not (arguments.no_page or arguments.json):  # the page shows predictions, made with torch
+    form: Form = "json" if arguments.json else "markdown" if arguments.markdown else "tables"
+    if arguments.html or not (arguments.no_page or form != "tables"):  # the page shows predictions, made with torch
         from kd.components import check_torch
 
         check_torch()
-    from kd.compare import compare_command
-
     return compare_command(
         targets,
         runs=arguments.runs,
         trust=arguments.trust,
-        as_json=arguments.json,
+        form=form,
+        csv_file=arguments.csv,
         html=arguments.html,
         page=not arguments.no_page,
     )

@@ -18,10 +18,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The two sides."""
     for name in ("a", "b"):
         parser.add_argument(name, type=Path, metavar=name.upper(), help="a recipe or a run directory")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Print the table of differences."""
     from kd.compare.diff import diff_command
 
-    diff_command(arguments.a, arguments.b)
+    diff_command(arguments.a, arguments.b, as_json=arguments.json)

@@ -6,16 +6,20 @@ Example:
 
 import argparse
 
-from kd.cli.options import add_runs as add_arguments
+from kd.cli.options import add_runs
 from kd.cli.status import PLAIN
 
-__all__ = ["STATUSES", "add_arguments", "run"]
-
 STATUSES = PLAIN
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Where the runs are, and the form of the output."""
+    add_runs(parser)
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Print the table of runs."""
     from kd.compare import list_command
 
-    list_command(arguments.runs)
+    list_command(arguments.runs, as_json=arguments.json)

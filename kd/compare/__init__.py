@@ -6,16 +6,20 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import Literal
 
 from rich.console import Console
 
-from kd.compare import tables
+from kd.compare import plain, tables
 from kd.compare.comparison import Comparison
 from kd.compare.gather import Target, gather
 from kd.compare.listing import list_runs
-from kd.console import print_blocks, print_line, print_lines, stdout
+from kd.compare.markdown import to_markdown
+from kd.console import print_blocks, print_line, print_lines, print_text, stdout
 from kd.errors import StorageError
 from kd.storage import write_atomic
+
+Form = Literal["tables", "json", "markdown"]
 
 __all__ = ["Comparison", "compare", "compare_command", "gather", "list_command", "list_runs"]
 
@@ -58,7 +62,8 @@ def compare_command(
     *,
     runs: Path = Path("runs"),
     trust: bool = False,
-    as_json: bool = False,
+    form: Form = "tables",
+    csv_file: Path | None = None,
     html: Path | None = None,
     page: bool = True,
     console: Console | None = None,
@@ -69,7 +74,8 @@ def compare_command(
         targets: recipes or run directories.
         runs: where the runs of recipes are.
         trust: whether recipes, and networks whose predictions the page shows, may name code outside kd.
-        as_json: print JSON and nothing else; the page is then written only if `html` is given.
+        form: what is printed; with JSON or Markdown nothing else is, and the page is written only if `html` is given.
+        csv_file: receives a row for each network.
         html: the page's file; by default `report.html` in the first student's run directory.
         page: whether the page is written; without it, torch is not needed.
         console: where to print, by default standard output.
@@ -79,11 +85,11 @@ def compare_command(
 
     Raises:
         RecipeError: a recipe is wrong, a run is missing, or the runs cannot be compared.
-        StorageError: a result cannot be read, or the page cannot be written to `html`.
+        StorageError: a result cannot be read, or the page cannot be written to `html`, or the rows to `csv_file`.
     """
     console, unwritten = console or stdout(), ""
     comparison = gather(targets, runs=runs, trust=trust)
-    file = html or (None if as_json else _default_page(comparison)) if page else None
+    file = html or (_default_page(comparison) if form == "tables" else None) if page else None
     if file is not None:
         from kd.compare import report  # imports torch, for the predictions in its pictures
 
@@ -94,9 +100,15 @@ def compare_command(
             if html is not None:
                 raise
             unwritten = f"not written: {error}"  # a finished run may be on a disk that is read-only
-    if as_json:
-        plain = tables.to_json(comparison) | {"report": None if file is None else str(file)}
-        console.file.write(json.dumps(plain, indent=1) + "\n")
+    if csv_file is not None:
+        write_atomic(csv_file, plain.to_csv(comparison).encode(), fix="choose another file with --csv FILE")
+    if form == "json":
+        print_text(
+            json.dumps(plain.to_json(comparison, None if file is None else str(file)), indent=1), console=console
+        )
+        return 0
+    if form == "markdown":
+        print_text(to_markdown(comparison).rstrip("\n"), console=console)
         return 0
     for line in tables.warnings(comparison):
         print_line(line, style="bold yellow", wrap=True, console=console)
@@ -110,6 +122,8 @@ def compare_command(
     console.print()
     print_blocks(*tables.class_rows(comparison), styles=tables.class_colors(comparison), console=console)
     console.print()
+    if csv_file is not None:
+        print_line(f"rows: {csv_file}", console=console)
     if file is not None:
         print_line(f"report: {unwritten or file}", console=console)
     for note in comparison.notes:
@@ -117,10 +131,12 @@ def compare_command(
     return 0
 
 
-def list_command(runs: Path = Path("runs")) -> int:
-    """`kd list`: print one line for each run directory, finished or not. Returns the exit status 0."""
+def list_command(runs: Path = Path("runs"), *, as_json: bool = False) -> int:
+    """`kd list`: print one line for each run directory, finished or not; or JSON. Returns the exit status 0."""
     lines = list_runs(runs)
-    if lines:
+    if as_json:
+        print_text(json.dumps(plain.list_json(lines, str(runs)), indent=1))
+    elif lines:
         header, rows = tables.list_rows(lines)
         print_lines(header, rows, whole=len(header) - 1, numbers=("seed", "val mIoU %"))
     else:

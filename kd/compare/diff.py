@@ -1,12 +1,14 @@
 """`kd diff A B`: the keys in which two recipes or run directories differ."""
 
+import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from kd.console import make_table, print_line, stdout
+from kd.compare.output import DiffOutput, KeyDifference
+from kd.console import make_table, print_line, print_text, stdout
 from kd.metrics import scores
 from kd.recipe import Recipe, read_recipe
 from kd.runs import is_finished, read_environment, read_result, read_run_recipe
@@ -14,7 +16,7 @@ from kd.runs import is_finished, read_environment, read_result, read_run_recipe
 NOTHING = "–"
 
 
-def diff_command(a: str | Path, b: str | Path, *, console: Console | None = None) -> bool:
+def diff_command(a: str | Path, b: str | Path, *, as_json: bool = False, console: Console | None = None) -> bool:
     """Print the differences of two recipes; of two run directories also those in versions, hardware and results.
 
     The components that the recipes name are not imported.
@@ -29,6 +31,11 @@ def diff_command(a: str | Path, b: str | Path, *, console: Console | None = None
     console = console or stdout()
     of_a, of_b = facts(Path(a)), facts(Path(b))
     keys = [key for key in of_a | of_b if of_a.get(key, NOTHING) != of_b.get(key, NOTHING)]
+    if as_json:
+        differences = [KeyDifference(key=key, a=of_a.get(key), b=of_b.get(key)) for key in keys]
+        found = DiffOutput(a=str(a), b=str(b), differences=differences).model_dump()
+        print_text(json.dumps(found, indent=1), console=console)
+        return bool(keys)
     if not keys:
         print_line(f"{a} and {b}: no difference", console=console)
         return False

@@ -1,14 +1,13 @@
-"""A comparison as text: the terminal's tables, and JSON.
+"""A comparison as text: sentences and tables.
 
 Scores are percent and differences are points, one decimal, computed before rounding; sizes are 10⁶ bytes of float32.
 """
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
-from kd.compare.comparison import SCORES, SPLIT, Comparison, Difference, Entry, Figure, MetricFigures
-from kd.compare.intervals import LEVEL, Interval
+from kd.compare.comparison import SPLIT, Comparison, Difference, Entry, Figure, MetricFigures
+from kd.compare.intervals import Interval
 from kd.compare.listing import RunLine
 from kd.runs import NOT_RECORDED
 
@@ -282,103 +281,6 @@ def facts(comparison: Comparison) -> str:
         f"{SPLIT}: {comparison.images} images, {len(comparison.classes)} classes; "
         f"scores in percent, differences in points of {comparison.score}{intervals}{over}{against}"
     )
-
-
-def to_json(comparison: Comparison) -> dict[str, Any]:
-    """The comparison as plain data: scores in percent, differences in points, sizes in MB, times in seconds."""
-    return {
-        "format": 2,
-        "level": LEVEL,
-        "split": SPLIT,
-        "images": comparison.images,
-        "classes": list(comparison.classes),
-        "absent": list(comparison.absent),
-        "units": {"scores": "percent", "differences": "points", "size": "MB", "seconds": "s", "peak_memory": "bytes"},
-        "warnings": warnings(comparison),
-        "headline": headline(comparison),
-        "networks": [_entry_json(comparison, entry) for entry in comparison.entries],
-        "notes": [note.text for note in comparison.notes],
-    }
-
-
-def _entry_json(comparison: Comparison, entry: Entry) -> dict[str, Any]:
-    return {
-        "key": entry.key,
-        "role": entry.role,
-        "name": entry.name,
-        "network": entry.network,
-        "runs": [str(run_dir) for run_dir in entry.run_dirs],
-        "seeds": list(entry.seeds),
-        "select": entry.select,
-        "inputs": list(entry.marks),
-        **{name: _figure_json(entry.figure(name)) for name in SCORES},
-        "iou": {name: _scaled(iou) for name, iou in zip(comparison.classes, entry.iou, strict=True)},
-        "metrics": {label: _metric_json(metric) for label, metric in entry.metrics.items()},
-        "teacher": entry.teacher,
-        "baseline": entry.baseline,
-        "vs_baseline": _difference_json(comparison, comparison.gain(entry), comparison.adjusted.get(entry.key)),
-        "vs_teacher": _difference_json(comparison, comparison.to_teacher(entry)),
-        "closed": _interval_json(comparison.closed.get(entry.key)),
-        "parameters": entry.parameters,
-        "size": round(entry.megabytes, 3),
-        "seconds": entry.seconds,
-        "images_per_second": entry.images_per_second,
-        "peak_memory": entry.peak_memory,
-    }
-
-
-def _difference_json(
-    comparison: Comparison, difference: Difference | None, adjusted: float | None = None
-) -> dict[str, Any] | None:
-    """A difference in points, with its intervals; `p_holm` is adjusted for the number of students."""
-    if difference is None:
-        return None
-    names, none = comparison.classes, [None] * len(comparison.classes)
-    rows = zip(names, difference.classes, difference.class_intervals or none, strict=True)
-    return {
-        "points": _scaled(difference.value),
-        "seeds": list(difference.seeds),
-        "interval": _interval_json(difference.interval),
-        "p_holm": _finite(adjusted),
-        "iou": {name: {"points": _scaled(value), "interval": _interval_json(known)} for name, value, known in rows},
-    }
-
-
-def _interval_json(known: Interval | None) -> dict[str, Any] | None:
-    if known is None or math.isnan(known.half_width):
-        return None
-    return {
-        "value": _scaled(known.value),
-        "low": _scaled(known.low),
-        "high": _scaled(known.high),
-        "distinguishable": known.distinguishable,
-        "p": _finite(known.p_value),
-        "seeds": known.seeds,
-        "groups": known.groups,
-    }
-
-
-def _metric_json(metric: MetricFigures) -> dict[str, Any]:
-    values = {name: _figure_json(figure, metric.unit) for name, figure in metric.figures.items()}
-    return {"unit": metric.unit, "direction": metric.direction, "values": values}
-
-
-def _figure_json(figure: Figure, unit: str = "%") -> dict[str, Any]:
-    def plain(value: float | None) -> float | None:
-        return _scaled(value) if unit == "%" else _finite(value)
-
-    return {"mean": plain(figure.mean), "sd": plain(figure.sd), "seeds": [plain(value) for value in figure.values]}
-
-
-def _scaled(share: float | None) -> float | None:
-    """A share in percent; None for NaN too. Four decimals: a pixel in a million."""
-    value = _finite(share)
-    return None if value is None else round(100 * value, 4)
-
-
-def _finite(value: float | None) -> float | None:
-    """The value; None for NaN and infinity, which JSON does not have."""
-    return value if value is not None and math.isfinite(value) else None
 
 
 def list_rows(lines: Sequence[RunLine]) -> tuple[list[str], list[list[str]]]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from kd.evaluation.output import EvaluateOutput
 from kd.evaluation.scored import Scored
 from kd.metrics import scores
 from kd.runs import MetricResult
@@ -95,7 +96,8 @@ def _percent(share: float | None) -> str:
 
 def to_json(runs: Sequence[Scored], split: str) -> dict[str, Any]:
     """The split; for each run its scores, classes, metrics and confusion matrix; and the means over seeds."""
-    return {"format": 1, "split": split, "runs": [_run_to_json(run) for run in runs], "means": means(runs)}
+    plain = {"split": split, "runs": [_run_to_json(run) for run in runs], "means": means(runs)}
+    return EvaluateOutput.model_validate(plain).model_dump()
 
 
 def _run_to_json(run: Scored) -> dict[str, Any]:

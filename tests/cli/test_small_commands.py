@@ -14,7 +14,8 @@ CALLS = (
     "--help", "--version", "run --help", "list", "clean", "clean --yes", "schema", "components", "components losses",
     "copy", f"copy {NAME}", f"check --imports {NAME}", "diff runs/a-01234567/seed0 runs/b-01234567/seed0",
     f"diff {NAME} shapes/teacher_deeplabv3plus.yaml", "compare runs/a-01234567/seed0 --no-page",
-    f"compare {NAME} --no-page", f"compare {NAME} --json",
+    f"compare {NAME} --no-page", f"compare {NAME} --json", f"compare {NAME} --markdown",
+    "schema evaluate", "list --json",
 )  # fmt: skip
 
 

@@ -9,7 +9,8 @@ from rich.console import Console
 
 from kd.compare import compare_command, list_command
 from kd.compare.gather import gather
-from kd.compare.tables import count, decision, headline, in_points, is_gain, percent, points, to_json, warnings
+from kd.compare.plain import to_json
+from kd.compare.tables import count, decision, headline, in_points, is_gain, percent, points, warnings
 from kd.runs import MetricResult
 
 
@@ -105,9 +106,10 @@ def test_several_students_get_a_sentence_each_by_name(made, trio):
 
 def test_json_is_the_comparison_and_nothing_else(made, trio):
     run_dir = trio()
-    content = json.loads("\n".join(printed(compare_command, [str(run_dir)], as_json=True, width=20)))
+    content = json.loads("\n".join(printed(compare_command, [str(run_dir)], form="json", width=20)))
     assert not (run_dir / "report.html").exists()
-    assert content["report"] is None
+    assert (content["schema_version"], content["report"]) == (3, None)
+    assert content["decision"][0].startswith("Decision: take the teacher")
     assert content["units"]["scores"] == "percent"
     assert content["absent"] == ["sign"]
     student = content["networks"][2]
@@ -120,8 +122,8 @@ def test_json_is_the_comparison_and_nothing_else(made, trio):
         "big-aaaaaaaa",
         "small_kl-bbbbbbbb",
     )
-    expected = """key role name network runs seeds select inputs miou pixel_accuracy mean_accuracy mean_dice iou metrics
-    teacher baseline vs_baseline vs_teacher closed parameters size seconds images_per_second peak_memory"""
+    expected = """key role name label network runs seeds select inputs miou pixel_accuracy mean_accuracy mean_dice iou
+    metrics teacher baseline vs_baseline vs_teacher closed parameters size seconds images_per_second peak_memory"""
     assert list(student) == expected.split()
 
 
@@ -225,7 +227,7 @@ def test_further_metrics_are_columns_over_seeds_in_table_json_and_page(made):
     header, *rows = (re.split(r"  +", line.strip()) for line in lines[4:8])
     assert header[2:7] == ["vs baseline", "vs teacher", "pixel acc. %", "BoundaryIoU %", "my(reach=3) px ↓"]
     assert [row[6:8] for row in rows] == [["–", "–"], ["50.0", "–"], ["63.0 ± 2.8", "13.2 ± 1.17"]]
-    content = json.loads("\n".join(printed(compare_command, [str(run_dir.parent)], as_json=True)))
+    content = json.loads("\n".join(printed(compare_command, [str(run_dir.parent)], form="json")))
     teacher, baseline, student = (network["metrics"] for network in content["networks"])
     assert teacher == {}
     assert list(baseline) == ["BoundaryIoU"]

@@ -74,7 +74,7 @@ def test_many_runs_are_several_tables_that_fit_a_narrow_terminal():
 
 def test_json_has_every_number():
     plain = to_json([scored(ONE, metrics={"D": MetricResult({"mean": 0.5}, "%", "higher")})], "test")
-    assert (plain["format"], plain["split"]) == (1, "test")
+    assert (plain["schema_version"], plain["split"]) == (2, "test")
     (run,) = plain["runs"]
     assert (run["miou"], run["pixel_accuracy"], run["mean_accuracy"]) == (0.625, 0.8, 0.75)
     assert run["classes"][0] == {"name": "soil", "iou": 0.75, "dice": 12 / 14}
