@@ -14,7 +14,7 @@ import torch
 from kd import console, distributed
 from kd.console import Say
 from kd.data.dataset import FirstImages
-from kd.errors import LockedError, NotDeterministicError, RecipeError
+from kd.errors import LockedError, NoCheckpointError, NotDeterministicError, RecipeError
 from kd.inputs import has_inputs
 from kd.machine import deterministic, slow_path
 from kd.memory import restart_peak
@@ -63,7 +63,8 @@ def run_recipe(
     Args:
         recipe: checked in shape and calls.
         runs: where run directories are.
-        fresh: first move this recipe's run directories aside, and its teacher's if that was made from other inputs.
+        fresh: first move this recipe's run directories aside, and its teacher's if that was made from other inputs or
+                cannot be resumed.
         accept_inputs: keep runs that were made from other inputs than those that are there now, and mark them.
         baseline: train the baseline too.
         role: the role of the network that the result records; None: "student" with distillation, else "baseline".
@@ -197,10 +198,20 @@ class Session:
                 # report mistakes in this recipe before its teacher trains for hours
                 self.prepare(recipe, recipe.train.seeds[0])
             self._train(teacher, replace(needed, fresh=False), False, "teacher")
-        trained = [self._train_seed(recipe, seed, asked, role) for seed in recipe.train.seeds]
+        trained = [self._train_or_renew(recipe, seed, asked, role) for seed in recipe.train.seeds]
         if baseline and recipe.distill:
             trained += self._train(baseline_of(recipe), needed, False, None)
         return trained
+
+    def _train_or_renew(self, recipe: Recipe, seed: int, asked: Asked, role: str | None) -> Path:
+        """Train one run; under `--fresh`, from step 0 if its checkpoints cannot be used."""
+        try:
+            return self._train_seed(recipe, seed, asked, role)
+        except NoCheckpointError as error:
+            if not asked.renew or asked.fresh:
+                raise
+            self.say(str(error))
+            return self._train_seed(recipe, seed, replace(asked, fresh=True), role)
 
     def _train_seed(self, recipe: Recipe, seed: int, asked: Asked, role: str | None) -> Path:
         """Train one run."""

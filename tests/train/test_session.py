@@ -12,7 +12,7 @@ from tiny import equal, in_child, read, run, weights, write_recipes
 
 from kd.errors import NoCheckpointError, RecipeError, StoppedError, StorageError
 from kd.recipe import baseline_of
-from kd.runs import read_metrics, read_result, run_directory
+from kd.runs import is_finished, read_metrics, read_result, run_directory
 from kd.train import evaluation
 from kd.train.checkpoint import read_checkpoint
 
@@ -101,6 +101,27 @@ def test_fresh_moves_the_old_directory_aside(tmp_path):
     assert again == first
     assert lines[0].startswith(f"{first}: moved to {first}-before-")
     assert len(list(first.parent.iterdir())) == 2
+
+
+def test_fresh_trains_a_teacher_again_whose_checkpoints_are_damaged(tmp_path, monkeypatch):
+    recipe = read(write_recipes(tmp_path))
+    teacher = run_directory(recipe.teacher_recipe, tmp_path / "runs", 0)
+
+    def signalled(recipe, at):
+        if at == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patched:
+        at_each_step(patched, before=signalled)
+        with pytest.raises(StoppedError):
+            run(recipe, tmp_path / "runs")
+    for file in (teacher / "checkpoints").glob("step-*.pt"):
+        file.write_bytes(b"")
+    with pytest.raises(NoCheckpointError, match="start over with --fresh"):
+        run(recipe, tmp_path / "runs")
+    run(recipe, tmp_path / "runs", fresh=True)
+    assert is_finished(teacher)
+    assert len(list(teacher.parent.glob("seed0-before-*"))) == 1
 
 
 def test_select_best_takes_the_best_evaluation(tmp_path):
