@@ -21,6 +21,7 @@ from kd.machine import versions
 from kd.manifest import WEIGHTS, read_verified
 from kd.metrics import scores
 from kd.recipe.schema import EvaluateConfig
+from kd.runs import Origin, origin_of, read_run_recipe
 
 MODEL, CLASSES = "model.onnx", "classes.json"
 FORMATS = ("onnx",)
@@ -54,7 +55,9 @@ def export(
     with _new_folder(out) as folder:
         file = folder / MODEL
         facts = _facts(trained)
-        metadata = {name: value if isinstance(value, str) else json.dumps(value) for name, value in facts.items()}
+        metadata = _origin(trained) | {
+            name: value if isinstance(value, str) else json.dumps(value) for name, value in facts.items()
+        }
         write_onnx(file, trained.network, shape, dynamic=dynamic, argmax=argmax, metadata=metadata)
         verdict = check_file(
             open_onnx(file), trained.network, dataset, trained.classes, size=shape[1:], dynamic=dynamic, argmax=argmax
@@ -74,6 +77,12 @@ def _check_extra() -> None:
     for package in NEEDED:
         if find_spec(package) is None:
             raise RecipeError(f"--to onnx: {missing(package, 'onnx')}")
+
+
+def _origin(trained: Trained) -> Origin:
+    """What the file states on its run, its recipe too, whatever overrides the command has."""
+    recipe = read_run_recipe(trained.run_dir, trust=trained.recipe.trust)
+    return origin_of(recipe, trained.result, in_channels=trained.in_channels, colors=trained.colors)
 
 
 def _facts(trained: Trained) -> dict[str, object]:

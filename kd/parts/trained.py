@@ -1,5 +1,6 @@
 """The trained network of a run: write its weights, and load them into the network of the run's recipe."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from pydantic_core import from_json
@@ -11,14 +12,15 @@ from kd.components import Maker
 from kd.errors import WeightsError
 from kd.manifest import WEIGHTS, again, read_manifest, read_verified
 from kd.recipe import Recipe
-from kd.runs import read_environment, read_result, read_run_recipe
+from kd.runs import read_environment, read_result, read_run_recipe, with_origin
 from kd.storage import write_atomic
 
 
-def write_weights(run_dir: Path, network: nn.Module, *, run: str | None = None) -> None:
-    """Write a network's weights as `student.safetensors`, under the network's own keys; `run` is their metadata."""
+def write_weights(run_dir: Path, network: nn.Module, origin: Mapping[str, str] | None = None) -> None:
+    """Write a network's weights as `student.safetensors`, under the network's own keys; `origin` is their metadata."""
     state = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
-    write_atomic(run_dir / WEIGHTS, save(_unshared(state), metadata=None if run is None else {"run": run}))
+    weights = save(_unshared(state))
+    write_atomic(run_dir / WEIGHTS, with_origin(weights, origin) if origin else weights)
 
 
 def _unshared(state: dict[str, Tensor]) -> dict[str, Tensor]:

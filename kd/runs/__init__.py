@@ -29,6 +29,7 @@ from kd.runs.directory import (
 from kd.runs.environment import ENVIRONMENT, Environment, read_environment
 from kd.runs.finding import by_seed, finished_at, finished_below, finished_of
 from kd.runs.metrics import latest, read_metrics
+from kd.runs.origin import Origin, as_recipe, origin_of, read_origin, with_origin
 from kd.runs.overview import Overview, read_overview
 from kd.runs.result import (
     NOT_RECORDED,
@@ -54,11 +55,13 @@ __all__ = [
     "Environment",
     "ImageCounts",
     "MetricResult",
+    "Origin",
     "Overview",
     "Result",
     "ResultInputs",
     "SplitResult",
     "TeacherResult",
+    "as_recipe",
     "by_seed",
     "finished_at",
     "finished_below",
@@ -69,9 +72,11 @@ __all__ = [
     "is_finished",
     "latest",
     "locked",
+    "origin_of",
     "read_counts",
     "read_environment",
     "read_metrics",
+    "read_origin",
     "read_overview",
     "read_result",
     "read_run_recipe",
@@ -80,6 +85,7 @@ __all__ = [
     "run_command",
     "run_directory",
     "teacher_directories",
+    "with_origin",
     "write_manifest",
     "write_result",
     "write_teacher_score",

@@ -16,7 +16,17 @@ from kd.parts.assemble import Parts
 from kd.parts.stream import stream
 from kd.parts.trained import write_weights
 from kd.recipe import baseline_of
-from kd.runs import Result, ResultInputs, SplitResult, TeacherResult, id_of, run_directory, write_result
+from kd.runs import (
+    Origin,
+    Result,
+    ResultInputs,
+    SplitResult,
+    TeacherResult,
+    id_of,
+    origin_of,
+    run_directory,
+    write_result,
+)
 from kd.scoring import reestimate_batchnorm
 from kd.train.checkpoint import Checkpoints
 from kd.train.description import Description
@@ -113,11 +123,11 @@ def train_run(
         progress.close()
         if description is not None:
             description.record.close()
-    distributed.first(lambda: write_weights(run_dir, parts.network, run=owner))
     if parts.averages_teach:
         teacher = _average_as_teacher(parts, stop)
     inputs = distributed.first(lambda: None if description is None else description.finished(run.step))
     result = _result(parts, run_dir, seed, role, teacher, final, run.step, watch, inputs)
+    distributed.first(lambda: write_weights(run_dir, parts.network, _origin(parts, result)))
     distributed.first(lambda: write_result(run_dir, result))
     if parts.recipe.train.checkpoints == "unfinished":  # a finished run is not resumed
         distributed.first(checkpoints.remove)
@@ -208,6 +218,10 @@ def _average_as_teacher(parts: Parts, stop: Stop) -> TeacherResult:
         parameters=parameter_count(network),
         splits={"val": score_network(parts, network, stop)},
     )
+
+
+def _origin(parts: Parts, result: Result) -> Origin:
+    return origin_of(parts.recipe, result, in_channels=parts.train.in_channels, colors=parts.train.colors)
 
 
 def _result(

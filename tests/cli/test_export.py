@@ -59,9 +59,11 @@ def test_a_folder_with_the_file_and_its_classes(run_dir, folder, written, capsys
     assert facts["weights_sha256"] == hashlib.sha256((run_dir / "student.safetensors").read_bytes()).hexdigest()
     assert facts["versions"]["kd"] == kd.__version__
     assert facts["miou"]["val"] == kd.metrics.scores(kd.evaluate(run_dir, trust=True).confusion).miou
-    stored = {name: value if name in ("input", "network", "recipe", "weights_sha256") else json.loads(value)
-              for name, value in call["metadata"].items()}  # fmt: skip
+    texts = call["metadata"]
+    stored = {name: texts[name] if isinstance(value, str) else json.loads(texts[name]) for name, value in facts.items()}
     assert stored == facts  # in the file itself too
+    origin = kd.runs.read_origin(run_dir)
+    assert {name: texts[name] for name in ("run", "data", "scores", "recipe_yaml")}.items() <= origin.items()
     line = capsys.readouterr().out.splitlines()[1]
     assert line.startswith(
         "exported/model.onnx: 0.0 MB, takes one image of 32×32; 6 validation images checked: 100.00 % of the pixels "

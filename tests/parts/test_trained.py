@@ -16,6 +16,7 @@ import kd
 from kd.errors import StorageError, WeightsError
 from kd.parts.trained import write_weights
 from kd.recipe import baseline_of
+from kd.runs import read_origin
 
 
 def test_weights_keep_the_networks_own_keys_and_tied_ones_twice(tmp_path):
@@ -49,7 +50,7 @@ def run_dir(finished):
 def test_a_network_is_loaded_with_the_weights_that_its_run_wrote(run_dir):
     assert equal(kd.load_student(run_dir, trust=True).state_dict(), weights(run_dir))
     with safe_open(run_dir / "student.safetensors", "pt") as file:
-        assert file.metadata() == {"run": f"{run_dir.parent.name[-8:]}/seed0"}
+        assert file.metadata() == read_origin(run_dir)
 
 
 def test_a_changed_bit_in_the_weights_is_noticed(run_dir):

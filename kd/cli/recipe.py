@@ -1,0 +1,26 @@
+"""Print the recipe that a trained network's file was made by, with its scores, data and versions.
+
+Example:
+    kd recipe student.safetensors
+    kd recipe exported/model.onnx > again.yaml
+"""
+
+import argparse
+from pathlib import Path
+
+from kd.cli.status import READING
+
+STATUSES = READING
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The file."""
+    parser.add_argument("file", metavar="FILE", type=Path, help="weights, an exported file, or a run directory")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Print a recipe to run."""
+    from kd.console import print_text
+    from kd.runs import as_recipe, read_origin
+
+    print_text(as_recipe(read_origin(arguments.file)))

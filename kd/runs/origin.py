@@ -1,0 +1,191 @@
+"""Where a file comes from, in the file itself: recipe, scores, data and versions as texts by name.
+
+A run writes them into the header of its weights, and `kd export` into the file for another runtime. Seeds, machine
+settings and paths of components are not among them, so that equal runs write equal files.
+"""
+
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from kd.errors import StorageError
+from kd.manifest import WEIGHTS
+from kd.metrics import scores
+from kd.reading import check_file
+from kd.recipe import Recipe
+from kd.recipe.identity import Scope, plain
+from kd.recipe.yaml12 import dump
+from kd.runs.result import Result, SplitResult
+
+Origin = dict[str, str]
+
+RECIPE = "recipe_yaml"
+MAX_HEADER = 100_000_000  # bytes
+SUFFIXES = (".safetensors", ".onnx")
+_METADATA, _KEY, _VALUE = 14, 1, 2  # fields of ONNX's protocol buffers: ModelProto and StringStringEntryProto
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5  # kinds of fields
+
+
+def origin_of(recipe: Recipe, result: Result, *, in_channels: int, colors: Sequence[Sequence[int]]) -> Origin:
+    """What the files of a finished run state.
+
+    Args:
+        recipe: of the run.
+        result: of the run.
+        in_channels: of its images.
+        colors: (R, G, B) of its classes.
+    """
+    split = next(iter(result.splits.values()))
+    inputs = result.inputs
+    return {
+        "run": f"{result.id}/seed{result.seed}",
+        "name": result.name,
+        "role": result.role,
+        "network": _beside(result.network),
+        "in_channels": str(in_channels),
+        "classes": json.dumps(split.classes),
+        "colors": json.dumps([list(map(int, color)) for color in colors]),
+        "scores": json.dumps(
+            {
+                name: {"miou": _number(split), "images": split.images, "against": split.against}
+                for name, split in result.splits.items()
+            }
+        ),
+        "data": json.dumps({"train": inputs.train, "val": inputs.val} if inputs else {}),
+        "versions": json.dumps(result.versions),
+        RECIPE: dump(_portable(recipe)),
+    }
+
+
+def _portable(recipe: Recipe) -> dict[str, Any]:
+    """The recipe's meaning as plain data; a file that it names by an absolute path is expected beside it."""
+    tree: dict[str, Any] = plain(recipe, _beside, without=Scope)
+    if recipe.teacher is not None and recipe.teacher.recipe is not None:
+        tree["teacher"]["recipe"] = _beside(recipe.teacher.recipe)
+    return tree
+
+
+def _beside(text: str) -> str:
+    """`/a/b/nets.py:Net` as `nets.py:Net`."""
+    return os.path.basename(text) if os.path.isabs(text) else text
+
+
+def _number(split: SplitResult) -> float | None:
+    """The mIoU; None if no class has one."""
+    miou = scores(split.confusion).miou
+    return None if math.isnan(miou) else round(miou, 6)
+
+
+def with_origin(weights: bytes, origin: Mapping[str, str]) -> bytes:
+    """A safetensors file with these texts in its header, in their order: safetensors itself writes a random one."""
+    length = int.from_bytes(weights[:8], "little")
+    header = {"__metadata__": dict(origin)} | json.loads(weights[8 : 8 + length])
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # tensors are aligned to 8 bytes
+    return len(text).to_bytes(8, "little") + text + weights[8 + length :]
+
+
+def read_origin(path: Path) -> Origin:
+    """What a file states on where it comes from.
+
+    Args:
+        path: a .safetensors or .onnx file; or a run directory, for its weights.
+
+    Raises:
+        StorageError: there is no such file, it cannot be read, or it states no recipe.
+    """
+    file = path / WEIGHTS if path.is_dir() else path
+    if file.suffix not in SUFFIXES:
+        raise StorageError(f"{file}: kd reads the recipe in {' and '.join(SUFFIXES)} files")
+    check_file(file, "a file of a trained network", StorageError)
+    read = _in_safetensors if file.suffix == ".safetensors" else _in_onnx
+    try:
+        with file.open("rb") as opened:
+            origin = read(opened, file.stat().st_size)
+    except OSError as error:
+        raise StorageError(f"{file}: cannot be read ({error.strerror})") from None
+    except (ValueError, RecursionError):
+        raise StorageError(f"{file}: not a readable {file.suffix} file (damaged, or not copied whole)") from None
+    if RECIPE not in origin:
+        beside = " (a run of kd 0.3 or older: its recipe is beside the weights)" if "run" in origin else ""
+        raise StorageError(f"{file}: holds no recipe{beside}")
+    return origin
+
+
+def _in_safetensors(file: BinaryIO, size: int) -> Origin:
+    length = int.from_bytes(file.read(8), "little")
+    if length > min(size, MAX_HEADER):
+        raise ValueError
+    header = json.loads(file.read(length))
+    stated = header.get("__metadata__", {}) if isinstance(header, dict) else None
+    return _texts(stated)
+
+
+def _texts(stated: object) -> Origin:
+    if not isinstance(stated, dict):
+        raise ValueError
+    return {str(name): text for name, text in stated.items() if isinstance(text, str)}
+
+
+def _in_onnx(file: BinaryIO, size: int) -> Origin:
+    """The metadata of an ONNX file, by protocol buffers' own form: neither onnx nor a runtime is needed."""
+    origin: Origin = {}
+    while file.tell() < size:
+        number, kind = divmod(_varint(file), 8)
+        if kind != _BYTES:
+            _pass(file, kind)
+            continue
+        end = _varint(file) + file.tell()
+        if end > size:
+            raise ValueError
+        if number == _METADATA:
+            name, text = _entry(file, end)
+            origin[name] = text
+        file.seek(end)
+    return origin
+
+
+def _entry(file: BinaryIO, end: int) -> tuple[str, str]:
+    found = {_KEY: "", _VALUE: ""}
+    while file.tell() < end:
+        number, kind = divmod(_varint(file), 8)
+        if kind != _BYTES:
+            _pass(file, kind)
+            continue
+        length = _varint(file)
+        if file.tell() + length > end or length > MAX_HEADER:
+            raise ValueError
+        found[number] = file.read(length).decode()
+    return found[_KEY], found[_VALUE]
+
+
+def _pass(file: BinaryIO, kind: int) -> None:
+    """Pass over the value of a field."""
+    if kind == _VARINT:
+        _varint(file)
+    elif kind in (_FIXED64, _FIXED32):
+        file.seek(8 if kind == _FIXED64 else 4, 1)
+    else:
+        raise ValueError
+
+
+def _varint(file: BinaryIO) -> int:
+    """An integer: seven bits a byte, the lowest first."""
+    number = 0
+    for place in range(0, 64, 7):
+        byte = file.read(1)
+        if not byte:
+            raise ValueError
+        number |= (byte[0] & 127) << place
+        if byte[0] < 128:
+            return number
+    raise ValueError
+
+
+def as_recipe(origin: Mapping[str, str]) -> str:
+    """A recipe to run, after comments with all else that a file states."""
+    comments = [f"# {name}: {' '.join(text.split())}" for name, text in origin.items() if name != RECIPE]
+    return "\n".join([*comments, "", origin[RECIPE].rstrip("\n")])
