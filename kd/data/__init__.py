@@ -2,6 +2,7 @@
 
 from kd.data.camvid import CamVid
 from kd.data.folders import Folders
+from kd.data.pascal_voc import PascalVOC
 from kd.data.shapes import Shapes
 from kd.data.transforms import ColorJitter, RandomBlur, RandomFlip, RandomRotate, RandomScale
 
@@ -9,6 +10,7 @@ __all__ = [
     "CamVid",
     "ColorJitter",
     "Folders",
+    "PascalVOC",
     "RandomBlur",
     "RandomFlip",
     "RandomRotate",

@@ -73,11 +73,15 @@ def match(
     return {name: (images.files[name], mask) for name, mask in found.items() if mask is not None}
 
 
-def pair(files: Iterable[tuple[Path, Path]]) -> Pairs:
+def pair(files: Iterable[tuple[Path, Path]], *, stretched: bool = False) -> Pairs:
     """Compare images with their masks by their headers, both upright.
 
     A mask without an EXIF tag of its own, whose image has one, was drawn either on the upright picture or on the
     stored pixels: their sizes show it for a turn of 90°. Where they cannot, it counts as drawn like the others.
+
+    Args:
+        files: images with their masks.
+        stretched: whether a mask may have another size than its image: it is stretched to the image's.
 
     Raises:
         DataError: a header cannot be read, or the sizes of a pair differ; every case is listed.
@@ -86,6 +90,7 @@ def pair(files: Iterable[tuple[Path, Path]]) -> Pairs:
     headers: list[Header] = []
     tagged: dict[int, Header] = {}  # index -> the image's header, of masks that its tag may concern
     found: list[Pair] = []
+    differing: list[Path] = []
     for image, mask in files:
         try:
             of_image, of_mask = read_header(image), read_header(mask)
@@ -95,12 +100,17 @@ def pair(files: Iterable[tuple[Path, Path]]) -> Pairs:
         stored = turned(of_image.size, of_image.turn)
         if of_image.turn != UPRIGHT and of_mask.turn == UPRIGHT and of_mask.size in (of_image.size, stored):
             tagged[len(found)] = of_image
+        elif stretched and of_mask.size not in (of_image.size, of_image.size[::-1]):
+            differing.append(mask)
         elif of_image.size != of_mask.size:
             problems.append(_sizes_differ(image, of_image, mask, of_mask))
         found.append(Pair(image, mask))
         headers.append(of_mask)
     raise_all(problems)
     turns, notes = _turns(tagged, headers, found)
+    if differing:
+        count = f"{len(differing)} of {len(found)} masks have" if len(differing) > 1 else "a mask has"
+        notes.append(f"{count} another size than the image, such as {differing[0]}: stretched to the image's")
     pairs = [item._replace(turn=turns.get(index, UPRIGHT)) for index, item in enumerate(found)]
     return Pairs(pairs, headers, notes)
 

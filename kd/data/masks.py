@@ -35,16 +35,24 @@ def read_labels(path: Path, meaning: Meaning, turn: int = UPRIGHT) -> Tensor:
         UnknownCodesError: the mask holds codes without a meaning.
         DataError: it cannot be read, its encoding is lossy, or it holds colours in place of numbers or the reverse.
     """
-    coded = read_codes(path, meaning, turn)
+    return labels_of(read_codes(path, meaning, turn), meaning, path)
+
+
+def labels_of(coded: Coded, meaning: Meaning, path: Path) -> Tensor:
+    """The labels uint8 (H, W) of a mask that was read from `path`.
+
+    Raises:
+        UnknownCodesError: the mask holds codes without a meaning.
+    """
     values, code_of_value = coded
     if code_of_value is not None:
-        labels = _labels_of(code_of_value, meaning).take(values)
+        labels = _looked_up(code_of_value, meaning).take(values)
     elif values.dtype == np.uint8:
         labels = _table(256, *_entries(meaning)).take(values)
     elif meaning.colors:
         labels = _table(1 << 24, *_entries(meaning)).take(values)
     else:
-        labels = _labels_of(values, meaning)
+        labels = _looked_up(values, meaning)
     if meaning.rest is None and (wrong := labels == _UNKNOWN).any():
         row, column = np.argwhere(wrong)[0].tolist()
         found = Found(count_codes(coded), str(path), f"row {row}, column {column}")
@@ -153,7 +161,7 @@ def _packed(pixels: NDArray[Any], kind: type[np.integer[Any]] = np.int64) -> NDA
     return np.asarray(red << 16 | green << 8 | blue)
 
 
-def _labels_of(codes: NDArray[Any], meaning: Meaning) -> NDArray[np.uint8]:
+def _looked_up(codes: NDArray[Any], meaning: Meaning) -> NDArray[np.uint8]:
     """The label of each code, or _UNKNOWN."""
     entries, rest = _entries(meaning)
     keys, classes = np.array(entries, dtype=np.int64).T

@@ -6,7 +6,7 @@ A name is the path below the folder without its suffix, in composed Unicode (NFC
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 from unicodedata import normalize
@@ -16,7 +16,6 @@ from kd.errors import DataError
 from kd.reading import MAX_DATA, read_text
 
 MAX_LINES = 10  # of one DataError
-_SUFFIXES = frozenset(SUFFIXES)
 _FILE = re.compile(
     rf"(?i)(.*?(?:{'|'.join(map(re.escape, SUFFIXES))}))(?=[\"'\s,;]|$)"
 )  # the first file that a line names
@@ -39,7 +38,13 @@ class Listing(NamedTuple):
 
 
 def list_images(
-    folder: Path, root: Path, ending: str = "", *, without: str = "", follow_links: bool = False
+    folder: Path,
+    root: Path,
+    ending: str = "",
+    *,
+    without: str = "",
+    follow_links: bool = False,
+    suffixes: Collection[str] = SUFFIXES,
 ) -> Listing:
     """The images in a folder, or, if it holds none itself, in the folders below it.
 
@@ -49,6 +54,7 @@ def list_images(
         ending: removed from the names; files without it are skipped.
         without: files whose names end so are left out.
         follow_links: whether links may lead out of `root`.
+        suffixes: of the files that are listed; all others are skipped.
 
     Raises:
         DataError: the folder does not exist; two files have one name; a name is not UTF-8; a link leads out of
@@ -63,7 +69,7 @@ def list_images(
     files: dict[str, Path] = {}
     start = len(os.path.join(folder, ""))
     try:
-        entries = list(_image_files(str(folder), skipped, follow_links=follow_links))
+        entries = list(_image_files(str(folder), skipped, suffixes, follow_links=follow_links))
     except OSError as error:  # no permission; a loop of links
         raise DataError(f"{error.filename}: cannot be read ({error.strerror})") from None
     raise_all([f"{_escaped(e.path)}: the name is not UTF-8; rename the file" for e in entries if not _is_utf8(e.name)])
@@ -152,7 +158,7 @@ def raise_all(problems: list[str]) -> None:
 
 
 def _image_files(
-    folder: str, skipped: Counter[str], *, follow_links: bool, depth: int = MAX_DEPTH
+    folder: str, skipped: Counter[str], suffixes: Collection[str], *, follow_links: bool, depth: int = MAX_DEPTH
 ) -> Iterator[os.DirEntry[str]]:
     with os.scandir(folder) as entries:
         found = sorted(entries, key=lambda entry: entry.name)
@@ -164,7 +170,7 @@ def _image_files(
         elif entry.is_dir():
             if follow_links or not entry.is_symlink():
                 folders.append(entry)
-        elif (suffix := _suffix(entry.name)) in _SUFFIXES:
+        elif (suffix := _suffix(entry.name)) in suffixes:
             images.append(entry)
         else:
             skipped[suffix or "without a suffix"] += 1
@@ -174,7 +180,7 @@ def _image_files(
             skipped["folder" if len(folders) == 1 else "folders"] += len(folders)
     elif depth > 0:
         for entry in folders:
-            yield from _image_files(entry.path, skipped, follow_links=follow_links, depth=depth - 1)
+            yield from _image_files(entry.path, skipped, suffixes, follow_links=follow_links, depth=depth - 1)
 
 
 def _is_utf8(name: str) -> bool:

@@ -12,7 +12,7 @@ Share = float | str | None  # of the images: 0.2 or 20%
 
 @dataclass(frozen=True)
 class Shares:
-    """How images are divided over the splits; the arguments are those of `Folders`.
+    """How images are divided over the splits; the arguments are those of `Folders`, and `owner` is who has them.
 
     Raises:
         ValueError: no split is defined, or splits are defined in two ways; a share or fold is out of range.
@@ -22,21 +22,24 @@ class Shares:
     test: Share = None
     folds: int | None = None
     fold: int | None = None
+    owner: str = "Folders"
 
     def __post_init__(self) -> None:
-        val, test = _number("val", self.val), _number("test", self.test)
+        val, test = self._number("val"), self._number("test")
         if val + test >= 1:
-            raise ValueError(f"Folders: val {val:g} and test {test:g} leave no image for training; lower them")
+            raise ValueError(f"{self.owner}: val {val:g} and test {test:g} leave no image for training; lower them")
         if (self.folds is None) != (self.fold is None):
             given, lacks = ("fold", "folds: 5") if self.folds is None else ("folds", "fold: 0")
-            raise ValueError(f"Folders: {given} needs the other one too; add {lacks}")
+            raise ValueError(f"{self.owner}: {given} needs the other one too; add {lacks}")
         if self.folds is not None and self.fold is not None:
             if self.val is not None:
-                raise ValueError("Folders: val and folds both define the validation split; remove one of them")
+                raise ValueError(f"{self.owner}: val and folds both define the validation split; remove one of them")
             if self.folds < 2:
-                raise ValueError(f"Folders: folds must be at least 2, got {self.folds}")
+                raise ValueError(f"{self.owner}: folds must be at least 2, got {self.folds}")
             if not 0 <= self.fold < self.folds:
-                raise ValueError(f"Folders: fold must be 0 … {self.folds - 1}, got {self.fold}; folds count from 0")
+                raise ValueError(
+                    f"{self.owner}: fold must be 0 … {self.folds - 1}, got {self.fold}; folds count from 0"
+                )
 
     @property
     def given(self) -> bool:
@@ -63,7 +66,7 @@ class Shares:
         drawn = sorted(sizes, key=lambda group: blake2b(group.encode()).digest())
         if group_of is not None or self.folds is not None:
             self._refuse_too_few(len(drawn), "image" if group_of is None else "group")
-        of_val, of_test = (round(_number(name, getattr(self, name)) * len(names)) for name in ("val", "test"))
+        of_val, of_test = (round(self._number(name) * len(names)) for name in ("val", "test"))
         if self.folds is None or self.fold is None:
             val = _taken(drawn, sizes, of_val)
             test = _taken([group for group in drawn if group not in val], sizes, of_test)
@@ -74,15 +77,25 @@ class Shares:
         return [name for name in names if (name if group_of is None else group_of[name]) in chosen]
 
     def _refuse_too_few(self, found: int, what: str) -> None:
-        test = 1 if _number("test", self.test) else 0
+        test = 1 if self._number("test") else 0
         needed, of = (test + 2, "splits") if self.folds is None else (test + self.folds, "folds")
         of += " and a test split" if test and of == "folds" else ""
         if found < needed:
             fix = "" if self.folds is None else f", or lower folds to {found - test}" if found - test > 1 else ""
             raise DataError(
-                f"Folders: {found} {what}{'s' if found != 1 else ''} for {needed - test * (of != 'splits')} {of}: each "
-                f"needs one of its own; add {what}s{fix}"
+                f"{self.owner}: {found} {what}{'s' if found != 1 else ''} for {needed - test * (of != 'splits')} {of}: "
+                f"each needs one of its own; add {what}s{fix}"
             )
+
+    def _number(self, name: str) -> float:
+        value: Share = getattr(self, name)
+        try:
+            share = float(value[:-1]) / 100 if isinstance(value, str) and value.endswith("%") else float(value or 0)
+        except ValueError:
+            share = -1.0
+        if not 0 <= share < 1:
+            raise ValueError(f"{self.owner}: {name} must be a share of the images, such as 0.2 or 20%, got {value!r}")
+        return share
 
 
 def _taken(drawn: Sequence[str], sizes: Mapping[str, int], images: int) -> set[str]:
@@ -108,13 +121,3 @@ def _folds(drawn: Sequence[str], sizes: Mapping[str, int], folds: int) -> list[s
         parts[fold].add(group)
         images[fold] += sizes[group]
     return parts
-
-
-def _number(name: str, value: Share) -> float:
-    try:
-        share = float(value[:-1]) / 100 if isinstance(value, str) and value.endswith("%") else float(value or 0)
-    except ValueError:
-        share = -1.0
-    if not 0 <= share < 1:
-        raise ValueError(f"Folders: {name} must be a share of the images, such as 0.2 or 20%, got {value!r}")
-    return share

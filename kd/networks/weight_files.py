@@ -56,7 +56,8 @@ def read_weights(source: str, key: str | None) -> Weights:
         ValueError: the source does not exist, cannot be read safely, or holds no weights.
     """
     if re.fullmatch(r"\w+_Weights\.\w+", source):
-        return Weights(download(source), source, tuple(_torchvision(source).meta.get("categories", ())) or None)
+        names = _torchvision(source).meta.get("categories", ())
+        return Weights(download(source), source, tuple(name.strip("_") for name in names) or None)  # __background__
     path = Path(source)
     if path.is_dir():
         path = path / WEIGHTS

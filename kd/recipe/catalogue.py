@@ -36,14 +36,23 @@ def _has(method: str) -> Callable[[Definition], bool]:
     return lambda definition: any(isinstance(part, ast.FunctionDef) and part.name == method for part in definition.body)
 
 
+def _takes_split(definition: Definition) -> bool:
+    """Whether a class or function is called with `split`, as datasets are."""
+    parts = definition.body if isinstance(definition, ast.ClassDef) else [definition]
+    calls = [
+        part.args for part in parts if isinstance(part, ast.FunctionDef) and part.name in ("__init__", definition.name)
+    ]
+    return any(argument.arg == "split" for args in calls for argument in (*args.args, *args.kwonlyargs))
+
+
 FAMILIES = {
     "losses": Family(("kd.losses",)),
     "networks": Family(("students", "teachers")),
-    "datasets": Family(("kd.data",), _has("__getitem__")),
+    "datasets": Family(("kd.data",), _takes_split),
     "metrics": Family(("kd.metrics",), _has("update")),
     "adapters": Family(("kd.adapters",)),
     "schedules": Family(("kd.schedules",)),
-    "transforms": Family(("kd.data",), lambda definition: not _has("__getitem__")(definition)),
+    "transforms": Family(("kd.data",), lambda definition: not _takes_split(definition)),
 }
 
 

@@ -183,7 +183,7 @@ class UnlabelledConfig(Section):
 class DataConfig(Component):
     """The images, and how they reach the networks."""
 
-    machine_args: ClassVar[frozenset[str]] = frozenset({"root"})  # the dataset's place on this machine
+    machine_args: ClassVar[frozenset[str]] = frozenset({"root", "download"})  # the dataset's place on this machine
 
     size: Size = Field(
         description="[height, width] in pixels of all images, >= 32; scores are computed at the labels' own size."

@@ -4,6 +4,7 @@ import advised_checks
 import advised_contracts
 import advised_data
 import advised_fixes
+import advised_published
 import advised_results
 import advised_runs
 import advised_tools
@@ -21,6 +22,7 @@ ROWS = [
     *advised_checks.ROWS,
     *advised_contracts.ROWS,
     *advised_data.ROWS,
+    *advised_published.ROWS,
     *advised_weights.ROWS,
     *TRAINING,
 ]

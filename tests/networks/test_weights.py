@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 import students
 import teachers
+from kd.data.pascal_voc import NAMES
 from kd.networks.weight_files import MisfitError, read_weights
 from kd.networks.weights import ClassCountError, PartialError, load_into
 
@@ -382,7 +383,9 @@ def test_our_network_equals_torchvisions(hub: Path, build: Any, name: str, file:
     torch.save(original.state_dict(), hub / file)
     ours = build()
     count = sum(not key.endswith("num_batches_tracked") for key in original.state_dict())
-    assert load_into(ours, name).line == f"{name}: loaded {count} of {count} tensors"
+    weights = load_into(ours, name)
+    assert weights.line == f"{name}: loaded {count} of {count} tensors"
+    assert weights.classes == NAMES  # torchvision calls the background __background__
     images = torch.rand(1, 3, 64, 64)
     with torch.no_grad():
         logits = ours.eval()(images).logits

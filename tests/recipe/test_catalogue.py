@@ -55,9 +55,10 @@ def test_losses_state_what_they_read() -> None:
         assert entry.reads == getattr(imported(entry.name), "compares", "labels"), entry.name
 
 
-def test_datasets_have_items_and_transforms_do_not() -> None:
-    assert all(hasattr(imported(entry.name), "__getitem__") for entry in entries("datasets"))
-    assert not any(hasattr(imported(entry.name), "__getitem__") for entry in entries("transforms"))
+def test_datasets_take_a_split_and_transforms_do_not() -> None:
+    for family, takes in (("datasets", True), ("transforms", False)):
+        for entry in entries(family):
+            assert ("split" in inspect.signature(imported(entry.name)).parameters) is takes, entry.name
 
 
 def test_the_optimizers_are_torchs() -> None:
