@@ -4,7 +4,6 @@ import itertools
 import json
 import statistics
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import replace
@@ -15,6 +14,7 @@ from typing import Any
 import torch
 
 from kd.bench.clock import seconds
+from kd.bench.loader import time_loader
 from kd.console import make_table, print_text, stdout
 from kd.errors import RecipeError
 from kd.machine import describe
@@ -119,12 +119,7 @@ def whole_runs(folder: Path, camvid: Path) -> dict[str, float]:
     """Seconds of training, with and without a graph, and what the loader alone gives."""
     data = CAMVID.format(camvid, *AUGMENT)
     recipe = _recipe(folder, data, "epochs: 30", 8)
-    batches = stream(assemble(recipe, runs=folder, seed=0), seed=0)
-    for _ in itertools.islice(batches, 100):  # the first epochs, which read files
-        pass
-    began = time.monotonic()
-    count = sum(len(batch.images) for batch in itertools.islice(batches, 100))
-    rows = {"loader alone, images/s": count / (time.monotonic() - began)}
+    rows = {"loader alone, images/s": time_loader(assemble(recipe, runs=folder, seed=0))}
     for name, graph in (("training, graph off", "off"), ("training, graph", "auto")):
         train_config = recipe.train.model_copy(update={"graph": graph})
         changed = recipe.changed(train=train_config)

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from kd.bench.clock import seconds
+from kd.bench.loader import limit_line, time_loader
 from kd.console import make_table, print_line, stdout
 from kd.memory import peak_memory, restart_peak
 from kd.parts.assemble import Parts
@@ -34,6 +35,7 @@ CACHED, LOOP = "with a full cache", "in the training loop"
 
 def bench_command(recipe: Recipe, *, runs: Path, rounds: int = 10) -> None:
     """Print the seconds per step of teacher forward, student step and distillation step, and their ratios."""
+    loading = recipe
     recipe = in_this_process(recipe)
     parts = open_parts(recipe, runs=runs, trained=False)
     restart_peak(parts.precision.device)
@@ -48,6 +50,8 @@ def bench_command(recipe: Recipe, *, runs: Path, rounds: int = 10) -> None:
         if part in medians:
             name = divisors[0] if len(divisors) == 1 else f"({' + '.join(divisors)})"
             print_line(f"{part} / {name} = {medians[part] / sum(medians[divisor] for divisor in divisors):.3f}")
+    loaded = time_loader(replace(parts, recipe=loading))
+    print_line(limit_line(loading, parts.precision.device, loaded, images / medians[LOOP]))
     peak = peak_memory(parts.precision.device)
     if peak is not None:
         print_line(f"peak memory {peak / 1e6:.0f} MB")
