@@ -160,24 +160,26 @@ def export(
     size: tuple[int, int] | None = None,
     dynamic: bool = False,
     argmax: bool = False,
+    uint8: bool = False,
     runs: str | os.PathLike[str] = "runs",
     trust: bool = False,
 ) -> Path:
-    """Write the network of a finished run as a file for another runtime, and compare the file with the network.
+    """Write the network of a finished run as a folder for another runtime, once its file scores as the network does.
 
     Args:
         run: a run directory, the folder of a recipe's runs, or a recipe; of several seeds, the first is taken.
-        out: a new folder, which gets `model.onnx` and `classes.json`.
+        out: a new folder, which gets the file, `classes.json`, `README.md`, `predict.py` and three sample images.
         overrides: `path=value` texts, such as `data.args.root=…`: where the images are that the file is checked on.
-        to: the format, "onnx".
+        to: the format: "onnx", "openvino" or "pt2".
         size: (H, W) of the images; None: the recipe's.
         dynamic: whether the file takes any batch and size; otherwise one image of `size`.
         argmax: whether the file gives class indices, int64 (N, H, W), in place of logits, (N, K, H, W).
+        uint8: whether it takes uint8 images, 0 … 255, in place of float32 in [0, 1].
         runs: where the runs of a recipe are.
         trust: whether the run's recipe may import components from outside kd.
 
     Returns:
-        The file. It takes images (N, C, H, W), float32 in [0, 1], not normalised.
+        The file. It takes images (N, C, H, W), not normalised.
 
     Raises:
         RecipeError: there is no finished run; its recipe names code that is not trusted; a package is missing; the
@@ -188,7 +190,9 @@ def export(
     """
     from kd.deploy.export import export as export_run
 
-    return export_run(run, out, overrides, to=to, size=size, dynamic=dynamic, argmax=argmax, runs=runs, trust=trust)
+    return export_run(
+        run, out, overrides, to=to, size=size, dynamic=dynamic, argmax=argmax, uint8=uint8, runs=runs, trust=trust
+    )
 
 
 def predict(

@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The run, the form of the file, and where it goes."""
     parser.add_argument("recipe", metavar="RUN", help="a run directory, or a recipe whose first finished seed is taken")
     add_overrides(parser)
-    parser.add_argument("--to", default="onnx", choices=("onnx",), help="the format (default onnx)")
+    parser.add_argument("--to", default="onnx", choices=("onnx", "openvino", "pt2"), help="the format (default onnx)")
     parser.add_argument(
         "--out", type=Path, default=Path("exported"), metavar="DIR", help="new folder for the files (default: exported)"
     )
@@ -27,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--dynamic", action="store_true", help="take batches and images of any size")
     parser.add_argument("--argmax", action="store_true", help="give class indices in place of logits")
+    parser.add_argument("--uint8", action="store_true", help="take pixels from 0 to 255 in place of float32 in [0, 1]")
     add_trust(parser)
     add_runs(parser)
 
@@ -49,6 +50,7 @@ def run(arguments: argparse.Namespace) -> None:
         size=tuple(arguments.size) if arguments.size else None,
         dynamic=arguments.dynamic,
         argmax=arguments.argmax,
+        uint8=arguments.uint8,
         runs=arguments.runs,
         trust=arguments.trust,
         say=say,

@@ -18,7 +18,7 @@ from torch import nn
 from kd.components import Maker, missing
 from kd.console import make_table, print_line, say, stdout
 from kd.data.decode import size_text
-from kd.deploy.graph import Graph
+from kd.deploy.graph import Form, Graph
 from kd.deploy.timing import (
     WARM_UP,
     CannotMeasureError,
@@ -228,7 +228,7 @@ def _write(file: Path, source: Source, shape: Shape) -> None:
     if absent:
         raise CannotMeasureError(missing(absent[0], "onnx"))
     try:
-        write_onnx(file, build(source)[0], shape[1:], batch=shape.batch, dynamic=False, argmax=False, metadata={})
+        write_onnx(file, build(source)[0], Form(shape.channels, shape[2:], batch=shape.batch), {})
     except RecipeError as error:
         raise CannotMeasureError(str(error)) from None
 

@@ -20,11 +20,13 @@ from PIL import Image
 from samples import Fixed, sample
 
 import kd as kd_package
-from kd.deploy.export import _new_folder
+from kd.deploy.folder import new_folder
 from kd.deploy.gate import check_file
+from kd.deploy.graph import Form
 from kd.deploy.photos import check_channels
-from kd.deploy.to_onnx import open_onnx, write_onnx
+from kd.deploy.to_onnx import write_onnx
 from kd.errors import RecipeError
+from kd.runtimes import OPENERS, Opened, open_file, open_onnx
 from kd.types import resize
 
 
@@ -131,7 +133,7 @@ def greyed() -> None:
 def exported(to: str) -> str:
     """Export a run; the next message is another one, as ONNX is not installed for all tests."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("kd.deploy.export.find_spec", lambda package: None)
+        patched.setattr("kd.deploy.formats.find_spec", lambda package: None)
         try:
             return str(kd_package.export("runs", "out", to=to))
         except RecipeError as error:
@@ -139,7 +141,7 @@ def exported(to: str) -> str:
 
 
 def folder(name: str) -> None:
-    with _new_folder(Path(name)):
+    with new_folder(Path(name)):
         pass
 
 
@@ -153,7 +155,7 @@ def written(*, dynamic: bool) -> None:
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(torch.onnx, "export", export)
-        write_onnx(Path("a.onnx"), network(), (3, 32, 32), dynamic=dynamic, argmax=False, metadata={})
+        write_onnx(Path("a.onnx"), network(), Form(3, (32, 32), dynamic), {})
 
 
 def loaded(version: str) -> object:
@@ -162,7 +164,7 @@ def loaded(version: str) -> object:
     def session(*arguments: Any, **options: Any) -> object:
         if version < "2":
             raise RuntimeError("unsupported opset")
-        return None
+        return SimpleNamespace(get_modelmeta=lambda: SimpleNamespace(custom_metadata_map={}))
 
     runtime = SimpleNamespace(
         SessionOptions=SimpleNamespace,
@@ -173,6 +175,18 @@ def loaded(version: str) -> object:
     with pytest.MonkeyPatch.context() as patched:
         patched.setitem(sys.modules, "onnxruntime", runtime)
         return open_onnx(Path("a.onnx"))
+
+
+FACTS = {"classes": '["a", "b"]', "colors": "[]", "channels": "3", "size": "[32, 32]", "dynamic": "true"}
+
+
+def opened(**metadata: str) -> None:
+    """Open a file with these metadata."""
+    Path("a.onnx").touch()
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("kd.runtimes.find_spec", lambda package: "installed")
+        patched.setitem(OPENERS, ".onnx", lambda file: Opened(computed, metadata))
+        open_file(Path("a.onnx"))
 
 
 NAMES = ("a", "b", "c")
@@ -194,7 +208,11 @@ def computed(images: Any) -> Any:
 
 
 EXPORT = [
-    Row("--to tensorflow: unknown; known: onnx", lambda: exported("tensorflow"), lambda text: exported("onnx")),
+    Row(
+        "--to tensorflow: unknown; known: onnx, openvino, pt2",
+        lambda: exported("tensorflow"),
+        lambda text: exported("onnx"),
+    ),
     Row(
         "out: already there; choose another --out, or remove it",
         lambda: (save(np.zeros((2, 2), np.uint8), "out/1.png"), folder("out")),
@@ -211,14 +229,20 @@ EXPORT = [
         lambda text: written(dynamic=False),
     ),
     Row(
-        "ONNX Runtime 1.9 does not take the file: unsupported opset; pip install --upgrade onnxruntime",
+        "a.onnx: ONNX Runtime 1.9 does not take the file: unsupported opset; export it again, or pip install --upgrade "
+        "onnxruntime",
         lambda: loaded("1.9"),
         lambda text: loaded("2.0"),
     ),
     Row(
+        "a.onnx: {}; its metadata are not those of a file by kd export; export the run again",
+        lambda: opened(producer="another"),
+        lambda text: opened(**FACTS, dtype="float32", output="logits"),
+    ),
+    Row(
         "the runtime cannot compute it: no such operator; nothing is written; leave --dynamic out",
-        lambda: check_file(broken, network(), Fixed(GOOD), NAMES, size=(32, 32), dynamic=True, argmax=False),
-        lambda text: check_file(computed, network(), Fixed(GOOD), NAMES, size=(32, 32), dynamic=False, argmax=False),
+        lambda: check_file(broken, network(), Fixed(GOOD), NAMES, Form(3, (32, 32), True)),
+        lambda text: check_file(computed, network(), Fixed(GOOD), NAMES, Form(3, (32, 32))),
     ),
 ]
 

@@ -44,7 +44,7 @@ WITHOUT: dict[str, set[str]] = {
         "{}: {} MB, takes {}; {}",
         "train min",
         "train images/s",
-        "images (N, C, H, W), RGB or one channel, float32 in [0, 1]; not normalised",
+        "images (N, C, H, W), RGB or one channel, {}; not normalised",
         "not in the file: {}; it computes one pass over the image",
         "budget: {}; {} of {} within",
         "kd computes results in another way now (revision {}, now {}; see CHANGELOG.md)",

@@ -1,17 +1,30 @@
 """`kd export` and `kd.export`: what is written, and that nothing is where something is wrong."""
 
+import dataclasses
 import hashlib
 import json
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+import yaml
 from command import kd as command
 from disk import make_read_only, small_disk
+from PIL import Image
 from tiny import read, run, write_recipes
 
 import kd
-from kd.deploy.graph import Graph
+from kd.components import Maker
+from kd.data.dataset import resize_image
+from kd.data.images import read_image
+from kd.deploy.card import card
+from kd.deploy.folder import origin_of_run
+from kd.deploy.formats import FORMATS
+from kd.deploy.graph import Form, Graph
+from kd.deploy.trained import open_trained
 from kd.recipe import baseline_of, to_yaml
+from kd.runs import TeacherResult
 
 
 @pytest.fixture(scope="module")
@@ -27,20 +40,19 @@ def run_dir(tmp_path_factory):
 @pytest.fixture
 def written(folder, monkeypatch):
     """The calls that write a file: it holds a few bytes, and PyTorch computes what an ONNX file would."""
-    calls = []
+    calls, graphs = [], []
 
-    def write_onnx(file, network, shape, *, dynamic, argmax, metadata):
+    def write(file, network, form, metadata):
         file.write_bytes(b"a graph")
-        calls.append({"shape": shape, "dynamic": dynamic, "argmax": argmax, "metadata": metadata})
-        graph = Graph(network, argmax=argmax)
-        monkeypatch.setattr("kd.deploy.export.open_onnx", lambda file: lambda images: computed(graph, images))
+        calls.append((form, metadata))
+        graphs.append(Graph(network, argmax=form.argmax))
 
-    def computed(graph, images):
+    def computed(images):
         with torch.no_grad():
-            return graph(torch.from_numpy(images)).numpy()
+            return graphs[-1](torch.from_numpy(images)).numpy()
 
-    monkeypatch.setattr("kd.deploy.export.write_onnx", write_onnx)
-    monkeypatch.setattr("kd.deploy.export.find_spec", lambda package: "installed")
+    onnx = FORMATS["onnx"]._replace(needed=(), write=write, open=lambda file: computed)
+    monkeypatch.setitem(FORMATS, "onnx", onnx)
     return calls
 
 
@@ -48,33 +60,86 @@ def names(folder):
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
 
 
-def test_a_folder_with_the_file_and_its_classes(run_dir, folder, written, capsys):
+SAMPLES = [f"samples/{kind}/{number}.png" for kind in ("images", "masks") for number in (1, 2, 3)]
+
+
+def test_a_folder_with_the_file_and_what_explains_it(run_dir, folder, written, capsys):
     assert command("export", run_dir, "--trust") == 0
-    assert names(folder) == ["exported", "exported/classes.json", "exported/model.onnx"]
-    (call,) = written
-    assert (call["shape"], call["dynamic"], call["argmax"]) == ((3, 32, 32), False, False)
-    facts = json.loads((folder / "exported/classes.json").read_text())
+    files = [str(path.relative_to("exported")) for path in Path("exported").rglob("*") if path.is_file()]
+    assert sorted(files) == ["README.md", "classes.json", "model.onnx", "predict.py", *SAMPLES]
+    ((form, metadata),) = written
+    assert form == Form(3, (32, 32))
+    facts = json.loads(Path("exported/classes.json").read_text())
     assert (facts["classes"], facts["colors"]) == (["dark", "bright"], [[0, 0, 0], [255, 255, 0]])
-    assert (facts["recipe"], facts["seed"]) == (run_dir.parent.name, 0)
+    assert (facts["recipe"], facts["seed"], facts["file"]) == (run_dir.parent.name, 0, "model.onnx")
+    assert (facts["size"], facts["channels"], facts["dtype"], facts["output"]) == ([32, 32], 3, "float32", "logits")
     assert facts["weights_sha256"] == hashlib.sha256((run_dir / "student.safetensors").read_bytes()).hexdigest()
     assert facts["versions"]["kd"] == kd.__version__
     assert facts["miou"]["val"] == kd.metrics.scores(kd.evaluate(run_dir, trust=True).confusion).miou
-    texts = call["metadata"]
-    stored = {name: texts[name] if isinstance(value, str) else json.loads(texts[name]) for name, value in facts.items()}
-    assert stored == facts  # in the file itself too
+    assert {name: facts[name] if isinstance(facts[name], str) else json.loads(text)
+            for name, text in metadata.items() if name in facts} == facts  # in the file itself too  # fmt: skip
     origin = kd.runs.read_origin(run_dir)
-    assert {name: texts[name] for name in ("run", "data", "scores", "recipe_yaml")}.items() <= origin.items()
+    assert {name: metadata[name] for name in ("run", "data", "scores", "recipe_yaml")}.items() <= origin.items()
     line = capsys.readouterr().out.splitlines()[1]
+    miou = f"{100 * facts['miou']['val']:.2f}"
     assert line.startswith(
-        "exported/model.onnx: 0.0 MB, takes one image of 32×32; 6 validation images checked: 100.00 % of the pixels "
+        "exported/model.onnx: 0.0 MB, takes one image of 32×32; 12 validation images checked: 100.00 % of the pixels "
         "agree, logits differ by at most "
     )
+    assert line.endswith(f", mIoU {miou} % (the network's: {miou} %)")
 
 
-def test_size_argmax_and_dynamic_reach_the_file(run_dir, folder, written):
-    file = kd.export(run_dir, folder / "a/b", size=(64, 48), argmax=True, dynamic=True, trust=True)
+def test_the_samples_are_validation_images_with_the_networks_masks(run_dir, folder, written):
+    kd.export(run_dir, "exported", size=(48, 40), trust=True)
+    network = kd.load_student(run_dir, trust=True)
+    for number, index in ((1, 0), (2, 4), (3, 8)):  # of twelve
+        image = read_image(Path(f"exported/samples/images/{number}.png"), 3)
+        own = Maker(read(run_dir / "recipe.yaml")).dataset("val")[index, 0].image
+        assert torch.equal(image, resize_image(own, (48, 40)))
+        with torch.no_grad():
+            expected = Graph(network, argmax=True)(image[None])[0]
+        mask = Image.open(f"exported/samples/masks/{number}.png")
+        assert (np.asarray(mask) == expected.numpy()).mean() > 0.999
+        assert mask.getpalette()[:6] == [0, 0, 0, 255, 255, 0]
+
+
+def test_the_readme_has_classes_scores_recipe_and_limits(run_dir, folder, written):
+    kd.export(run_dir, "exported", dynamic=True, uint8=True, trust=True)
+    text = Path("exported/README.md").read_text()
+    headings = [line for line in text.splitlines() if line.startswith("## ")]
+    assert headings == [f"## {name}" for name in (
+        "The file", "Scores", "Classes", "Data", "Licence", "Limits", "Recipe"
+    )]  # fmt: skip
+    result = json.loads((run_dir / "result.json").read_text())
+    scores = kd.metrics.scores(np.array(result["splits"]["val"]["confusion"]))
+    (row,) = [line.split(" | ") for line in text.splitlines() if line.startswith("| val | ")]
+    low, high = map(float, row[2].split(" to "))
+    assert row[1] == f"{100 * scores.miou:.1f}"
+    assert low < 100 * scores.miou < high
+    assert f"| 1 | bright | #ffff00 | {100 * scores.iou[1]:.1f} |" in text
+    assert "any number and size, RGB, uint8, 0 to 255" in text
+    assert "trained from scratch" in text
+    again = yaml.safe_load(text.partition("```yaml\n")[2].partition("```")[0])
+    assert again["student"]["args"] == {"channels": 4}
+    assert str(run_dir.parents[2]) not in text  # no path of this machine
+
+
+def test_a_distilled_run_names_its_teacher(run_dir, folder, written, monkeypatch):
+    trained = open_trained(run_dir, trust=True)
+    teacher = TeacherResult("big", "teachers.FCN", None, 9, trained.result.splits)
+    result = dataclasses.replace(trained.result, teacher=teacher, remarks=["its head started from scratch"])
+    taught = dataclasses.replace(trained, result=result)
+    origin, form = origin_of_run(trained), Form(3, (32, 32))
+    text = card(taught, origin, FORMATS["onnx"], form, verdict="", megabytes=1.0, scripted=False)
+    assert "distilled from big (teachers.FCN)" in text
+    assert "- its head started from scratch" in text
+    assert "predict.py photo.jpg" not in text
+
+
+def test_the_form_reaches_the_file(run_dir, folder, written):
+    file = kd.export(run_dir, folder / "a/b", size=(64, 48), argmax=True, dynamic=True, uint8=True, trust=True)
     assert (file, file.is_file()) == (folder / "a/b/model.onnx", True)
-    assert [written[0][key] for key in ("shape", "dynamic", "argmax")] == [(3, 64, 48), True, True]
+    assert written[0][0] == Form(3, (64, 48), True, True, True)
 
 
 def test_the_images_of_the_check_may_be_elsewhere(run_dir, folder, written, capsys):
@@ -85,7 +150,8 @@ def test_the_images_of_the_check_may_be_elsewhere(run_dir, folder, written, caps
 
 
 def test_a_file_that_differs_is_refused_and_nothing_is_left(run_dir, folder, written, monkeypatch, capsys):
-    monkeypatch.setattr("kd.deploy.graph.F.interpolate", lambda logits, size, **how: logits.repeat(1, 1, 4, 4))
+    wrong = FORMATS["onnx"]._replace(open=lambda file: lambda images: np.zeros((1, 2, 32, 32), np.float32))
+    monkeypatch.setitem(FORMATS, "onnx", wrong)
     assert command("export", run_dir, "--trust", "--out", "new/out") == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("stripes 0 at 32×32, batch 1: the file's logits differ from the network's by ")
@@ -111,11 +177,12 @@ def test_mistakes_are_one_line(run_dir, folder, written, capsys, options, messag
 def test_an_empty_folder_is_taken(run_dir, folder, written):
     (folder / "exported").mkdir()
     assert command("export", run_dir, "--trust") == 0
-    assert names(folder) == ["exported", "exported/classes.json", "exported/model.onnx"]
+    assert Path("exported/model.onnx").exists()
 
 
 def test_a_missing_package_is_named_with_the_command_that_installs_it(run_dir, folder, written, monkeypatch, capsys):
-    monkeypatch.setattr("kd.deploy.export.find_spec", lambda package: None if package == "onnxruntime" else "installed")
+    monkeypatch.setitem(FORMATS, "onnx", FORMATS["onnx"]._replace(needed=("onnx", "onnxruntime")))
+    monkeypatch.setattr("kd.deploy.formats.find_spec", lambda package: None if package == "onnxruntime" else "there")
     assert command("export", run_dir, "--trust") == 2
     assert capsys.readouterr().err == ("--to onnx: onnxruntime is not installed; pip install 'kd-segmentation[onnx]'\n")
 

@@ -1,5 +1,7 @@
 """The gate of exported files: the network itself passes, and what exporters get wrong does not."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,7 @@ from samples import Fixed
 from torch import nn
 
 from kd.deploy.gate import check_file
-from kd.deploy.graph import Graph
+from kd.deploy.graph import Form, Graph
 from kd.errors import RecipeError
 from kd.networks.normalize import Normalize
 from kd.types import Sample, SegmentationOutput
@@ -27,10 +29,12 @@ class Net(nn.Module):
         return SegmentationOutput(self.conv(self.normalize(images)), {}, {})
 
 
-def dataset(count=4):
+def dataset(count=4, labels=None, classes=CLASSES):
     random = torch.Generator().manual_seed(1)
     images = (torch.randint(0, 256, (3, 40, 48), generator=random).to(torch.uint8) for _ in range(count))
-    return Fixed(*(Sample(image, None, f"photo {index}") for index, image in enumerate(images)))
+    data = Fixed(*(Sample(image, labels, f"photo {index}") for index, image in enumerate(images)))
+    data.class_names = classes
+    return data
 
 
 def computing(network, change=lambda output: output, before=lambda images: images, argmax=False):
@@ -44,16 +48,18 @@ def computing(network, change=lambda output: output, before=lambda images: image
     return compute
 
 
-def check(compute, network, *, dynamic=False, argmax=False, data=None):
-    return check_file(compute, network, data or dataset(), CLASSES, size=SIZE, dynamic=dynamic, argmax=argmax)
+def check(compute, network, *, dynamic=False, argmax=False, data=None, classes=CLASSES, **options):
+    return check_file(compute, network, data or dataset(), classes, Form(3, SIZE, dynamic, argmax), **options)
 
 
 @pytest.mark.parametrize("classes", [3, 1])  # a single logit stands for two classes
 @pytest.mark.parametrize("argmax", [False, True])
 def test_the_network_itself_passes_at_every_size_and_batch(classes, argmax):
     network = Net(classes).eval()
-    verdict = check(computing(network, argmax=argmax), network, dynamic=True, argmax=argmax)
-    assert (verdict.images, verdict.agreement) == (4, 1)
+    names = CLASSES[: max(classes, 2)]
+    data = dataset(classes=names)
+    verdict = check(computing(network, argmax=argmax), network, dynamic=True, argmax=argmax, data=data, classes=names)
+    assert (verdict.images, verdict.agreement, verdict.miou) == (4, 1, None)  # without labels
     assert verdict.difference is None if argmax else verdict.difference < 1e-5
 
 
@@ -98,7 +104,16 @@ FAULTS = {
     "no resizing": lambda net: lambda images: net(torch.from_numpy(images)).logits.detach().numpy(),
     "other weights": lambda net: computing(Net().eval()),
     "not finite": lambda net: computing(net, lambda logits: logits.log()),
+    "half a weight": lambda net: computing(half(net)),
 }
+
+
+def half(network):
+    """The network with one of its classes' weights halved, as by a conversion that loses a scale."""
+    other = copy.deepcopy(network)
+    with torch.no_grad():
+        other.conv.weight[1] *= 0.5
+    return other
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -160,3 +175,61 @@ def test_class_indices_agree_up_to_half_a_percent():
     assert check(wrong(allowed), network, argmax=True).agreement == pytest.approx(1 - 3 / 768)
     with pytest.raises(RecipeError, match=r"at 99\.48 % of the pixels \(at least 99\.5 %\)"):
         check(wrong(allowed + 1), network, argmax=True)
+
+
+def test_a_dropped_sigmoid_is_refused():
+    """One logit z, cut at z > 0.5 in place of σ(z) > 0.5."""
+    network, data = Net(1).eval(), dataset(classes=("a", "b"))
+    graph = Graph(network, argmax=False)
+
+    def compute(images):
+        with torch.no_grad():
+            return (graph(torch.from_numpy(images))[:, 1] > 0.5).long().numpy()
+
+    with pytest.raises(RecipeError, match=r"^photo 0 at 32×24, batch 1: the file predicts the network's class at "):
+        check(compute, network, argmax=True, data=data, classes=("a", "b"))
+
+
+def labels():
+    return torch.arange(40 * 48).view(40, 48).remainder(3).to(torch.uint8)
+
+
+def test_labelled_images_are_scored_in_any_order_of_the_classes():
+    network = Net().eval()
+    verdict = check(computing(network), network, data=dataset(labels=labels()))
+    assert verdict.miou == pytest.approx(verdict.of_network, abs=1e-3)  # resized twice, and once
+    turned = torch.tensor([1, 2, 0], dtype=torch.uint8)[labels().long()]  # c, a, b: the labels of the same pixels
+    other = check(computing(network), network, data=dataset(labels=turned, classes=("c", "a", "b")))
+    assert other == verdict
+    with pytest.raises(RecipeError, match="the data do not have"):
+        check(computing(network), network, data=dataset(classes=("a", "b", "d")))
+
+
+def test_a_lower_score_is_refused_though_few_pixels_differ():
+    """Four pixels, all that a class has: 0.3 % of the pixels, but a ninth of the mIoU."""
+    network, few = Net().eval(), torch.full((40, 48), 255, dtype=torch.uint8)
+    data = dataset(count=1)
+    image = data.samples[0].image
+    with torch.no_grad():
+        classes = Graph(network, argmax=True)(image[None] / 255)[0]
+    places = (classes == 2).nonzero()[:6]
+    few[classes < 2] = classes[classes < 2].to(torch.uint8)
+    few[places[:, 0], places[:, 1]] = 2
+    data.samples = (Sample(image, few, "photo 0"),)
+
+    def compute(images):
+        found = computing(network, argmax=True)(images)
+        found[:, places[:4, 0], places[:4, 1]] = 0
+        return found
+
+    form = Form(3, (40, 48), argmax=True)
+    with pytest.raises(RecipeError) as caught:
+        check_file(compute, network, data, CLASSES, form)
+    (line,) = caught.value.mistakes
+    assert line.startswith("at 48×40, batch 1: the file scores ")
+    assert " (at most 0.1 points apart), most apart for class c and in photo 0; nothing is written; " in line
+    lost = float(line.split(" % (at most")[0].split()[-1]) - float(line.split("scores ")[1].split()[0])
+    verdict = check_file(compute, network, data, CLASSES, form, max_drop=lost + 0.02)
+    assert verdict.of_network - verdict.miou == pytest.approx(lost / 100, abs=1e-4)
+    with pytest.raises(RecipeError, match=r"points less\), most apart for class c"):
+        check_file(compute, network, data, CLASSES, form, max_drop=lost - 0.02)

@@ -1,0 +1,136 @@
+"""The README of an exported folder: a model card."""
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from kd.compare.intervals import interval
+from kd.constants import __version__
+from kd.data.decode import size_text
+from kd.deploy.formats import Format
+from kd.deploy.graph import Form
+from kd.deploy.trained import Trained
+from kd.metrics import scores
+from kd.runs import Origin, SplitResult, read_counts
+from kd.runs.origin import RECIPE
+from kd.types import parameter_count
+
+USE = """
+```bash
+pip install numpy pillow {runtime}
+python predict.py photo.jpg --out predictions   # index masks, shown in the colours of the classes
+python predict.py --check                       # compares with the expected masks in samples/
+python predict.py --benchmark                   # milliseconds for an image
+```
+"""
+BY_HAND = """
+```bash
+pip install numpy {runtime}
+```
+"""
+
+
+def card(
+    trained: Trained, origin: Origin, chosen: Format, form: Form, *, verdict: str, megabytes: float, scripted: bool
+) -> str:
+    """The text, in Markdown.
+
+    Args:
+        trained: the run.
+        origin: where its weights come from.
+        chosen: the format.
+        form: what the file takes and gives.
+        verdict: how the file compares with its network.
+        megabytes: of the file.
+        scripted: whether `predict.py` and samples are in the folder.
+    """
+    recipe, result = trained.recipe, trained.result
+    how = "any number and size" if form.dynamic else f"one image of {size_text(form.size)} pixels"
+    channels = {1: "grey", 3: "RGB"}.get(form.channels, f"{form.channels} channels")
+    values = "uint8, 0 to 255" if form.uint8 else "float32 in [0, 1]"
+    output = "`classes`, int64 (N, H, W): class indices" if form.argmax else "`logits`, float32 (N, K, H, W)"
+    taught = f"distilled from {result.teacher.name} ({result.teacher.network})" if result.teacher else "trained alone"
+    sections = [
+        f"# {result.name}",
+        f"Semantic segmentation of images into {len(trained.classes)} classes: {origin['network']}, "
+        f"{parameter_count(trained.network):,} parameters, {taught}. Exported by kd {__version__}.",
+        "## The file",
+        f"`{chosen.file}`, {megabytes:.1f} MB.",
+        f"- input `images`, (N, C, H, W): {how}, {channels}, {values}, not normalised (the file does that). The "
+        f"scores are those of images of {size_text(recipe.scored_size)} pixels.",
+        f"- output {output}, at the size of the input.",
+        f"- checked against the network when it was exported: {verdict}.",
+        (USE if scripted else BY_HAND).format(runtime=" ".join(chosen.runtime)).strip(),
+        "## Scores",
+        _scores(trained),
+        "## Classes",
+        _classes(trained),
+        "## Data",
+        f"{os.path.basename(recipe.data.use)}, {_arguments(recipe.data.args)}. Images were resized to "
+        f"{size_text(recipe.data.size)} for training and to {size_text(recipe.scored_size)} for the "
+        f"scores.{_inputs(trained)}",
+        "## Licence",
+        f"{_start(trained)} kd does not know under which terms these weights and the data may be used: a network may "
+        "be bound by the licence of its training images and of the weights that it started from. `predict.py` is part "
+        "of kd: Apache-2.0.",
+        "## Limits",
+        "- It gives one of its classes to every pixel, also of an image unlike those that it was trained on.",
+        "- The scores hold for images like those of the splits above, prepared in the same way.",
+        *(f"- {remark}" for remark in [*result.remarks, *result.marks]),
+        "## Recipe",
+        f"Run {result.id}, seed {result.seed}:",
+        f"```yaml\n{origin[RECIPE].strip()}\n```",
+    ]
+    return "\n\n".join(sections).replace("\n\n- ", "\n- ") + "\n"
+
+
+def _scores(trained: Trained) -> str:
+    counts = read_counts(trained.run_dir)
+    rows = []
+    for name, split in trained.result.splits.items():
+        score, per_image, between = scores(split.confusion), counts.get(name), "–"
+        if per_image is not None and len(per_image.names) > 1:
+            found = interval([(1.0, [per_image.counts])], per_image.groups)
+            between = f"{100 * found.low:.1f} to {100 * found.high:.1f}"
+        row = [name, f"{100 * score.miou:.1f}", between, f"{100 * score.pixel_accuracy:.1f}", str(split.images)]
+        rows.append(row)
+    header = [f"split, {_what(trained)}", "mIoU %", "95 % interval over images", "pixel accuracy %", "images"]
+    return f"{_table(header, rows)}\n\nThe noise of training (other seeds) is not in the interval."
+
+
+def _what(trained: Trained) -> str:
+    split: SplitResult = next(iter(trained.result.splits.values()))
+    return "against the labels" if split.against == "labels" else "against the teacher's classes"
+
+
+def _classes(trained: Trained) -> str:
+    name, split = next(iter(trained.result.splits.items()))
+    iou = scores(split.confusion).iou
+    rows = [
+        [str(index), label, "#{:02x}{:02x}{:02x}".format(*color), "–" if value is None else f"{100 * value:.1f}"]
+        for index, (label, color, value) in enumerate(zip(trained.classes, trained.colors, iou, strict=True))
+    ]
+    return _table(["index", "class", "colour", f"IoU % ({name})"], rows)
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
+
+
+def _arguments(args: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in args.items() if name != "root") or "without arguments"
+
+
+def _inputs(trained: Trained) -> str:
+    inputs = trained.result.inputs
+    if inputs is None:
+        return ""
+    return f" SHA-256 of the training files: {inputs.train[:16]}, of the validation files: {inputs.val[:16]}."
+
+
+def _start(trained: Trained) -> str:
+    weights = trained.recipe.student.weights
+    if weights is None:
+        return "The weights were trained from scratch."
+    return f"The weights were trained from {weights if isinstance(weights, str) else weights.file}."

@@ -1,0 +1,105 @@
+"""The folder of an exported file: what is in it besides the file, and that it is complete or not there."""
+
+import hashlib
+import json
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from kd.data.dataset import read, resize_image
+from kd.deploy import standalone
+from kd.deploy.formats import Format
+from kd.deploy.graph import Form
+from kd.deploy.trained import Trained
+from kd.errors import RecipeError, StorageError
+from kd.machine import choose, versions
+from kd.manifest import WEIGHTS, read_verified
+from kd.metrics import scores
+from kd.pictures import as_rgb, label_png
+from kd.runs import Origin, origin_of, read_run_recipe
+from kd.scoring import full_size, predict
+from kd.types import SegmentationDataset
+
+CLASSES, README, SCRIPT = "classes.json", "README.md", "predict.py"
+SAMPLES = 3
+
+
+def origin_of_run(trained: Trained) -> Origin:
+    """Where the weights come from, the run's recipe too, whatever overrides the command has."""
+    recipe = read_run_recipe(trained.run_dir, trust=trained.recipe.trust)
+    return origin_of(recipe, trained.result, in_channels=trained.in_channels, colors=trained.colors)
+
+
+def facts_of(trained: Trained, origin: Origin, chosen: Format, form: Form) -> dict[str, object]:
+    """What a user of the file needs to know: the content of `classes.json`, and part of the file's metadata."""
+    result = trained.result
+    values = "uint8, 0 to 255" if form.uint8 else "float32 in [0, 1]"
+    return {
+        "file": chosen.file,
+        "classes": list(trained.classes),
+        "colors": [list(color) for color in trained.colors],
+        "input": f"images (N, C, H, W), RGB or one channel, {values}; not normalised",
+        "channels": form.channels,
+        "size": list(form.size),
+        "dynamic": form.dynamic,
+        "dtype": form.dtype,
+        "output": form.output,
+        "network": origin["network"],
+        "recipe": f"{result.name}-{result.id}",
+        "seed": result.seed,
+        "miou": {name: scores(split.confusion).miou for name, split in result.splits.items()},
+        "weights_sha256": hashlib.sha256(read_verified(trained.run_dir, WEIGHTS)).hexdigest(),
+        "versions": versions(),
+    }
+
+
+def as_texts(facts: dict[str, object]) -> dict[str, str]:
+    """Facts as metadata: texts as they are, all others as JSON."""
+    return {name: value if isinstance(value, str) else json.dumps(value) for name, value in facts.items()}
+
+
+def write_script(folder: Path, trained: Trained, dataset: SegmentationDataset, form: Form) -> bool:
+    """Write `predict.py`, and samples with the masks that the network expects; whether image files can hold them."""
+    if form.channels not in (1, 3):
+        return False
+    shutil.copyfile(standalone.__file__, folder / SCRIPT)
+    precision = choose("cpu", "fp32", "contiguous")
+    for kind in ("images", "masks"):
+        (folder / "samples" / kind).mkdir(parents=True)
+    for number in range(min(SAMPLES, len(dataset))):
+        image = resize_image(read(dataset, number * len(dataset) // SAMPLES).image, form.size)
+        (logits,) = predict(trained.network, image[None], precision)
+        classes = full_size(logits, form.size).to(torch.uint8).numpy()
+        file = f"{number + 1}.png"
+        Image.fromarray(as_rgb(image.numpy())).save(folder / "samples/images" / file)
+        (folder / "samples/masks" / file).write_bytes(label_png(classes, trained.colors))
+    return True
+
+
+@contextmanager
+def new_folder(out: Path) -> Iterator[Path]:
+    """A folder that gets the name `out` when the block ends, and is removed if it fails.
+
+    Raises:
+        RecipeError: `out` is there already, and is not an empty folder.
+        StorageError: it cannot be made.
+    """
+    try:
+        if out.is_symlink() or (out.exists() and not (out.is_dir() and not any(out.iterdir()))):
+            raise RecipeError(f"{out}: already there; choose another --out, or remove it")
+        folder = out.absolute().parent / f".tmp-{secrets.token_hex(8)}"
+        try:
+            folder.mkdir(parents=True)
+            yield folder
+            if out.is_dir():
+                out.rmdir()
+            folder.rename(out)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+    except OSError as error:
+        raise StorageError(f"{out}: cannot be written ({error.strerror}); choose another --out") from None

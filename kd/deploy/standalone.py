@@ -1,0 +1,80 @@
+"""Predict images with the network in this folder. Needs numpy, Pillow and the file's runtime, and no kd.
+
+python predict.py photo.jpg --out predictions   index masks, shown in the colours of the classes
+python predict.py --check                       compare with the expected masks in samples/
+python predict.py --benchmark                   milliseconds for an image
+"""
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps
+
+HERE, LEAST = Path(__file__).resolve().parent, 0.995  # the share of pixels that must be as expected
+FACTS: dict[str, Any] = {}  # the content of classes.json
+
+
+def load(file: Path) -> Any:
+    """Return a function that computes the file's output for images (1, C, H, W)."""
+    if file.suffix == ".onnx":
+        import onnxruntime
+
+        session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+        return lambda images: session.run(None, {"images": images})[0]
+    if file.suffix == ".xml":
+        import openvino
+
+        compiled = openvino.Core().compile_model(file, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        return lambda images: compiled(images)[0]
+    import torch
+
+    program = torch.export.load(file).module()
+    return lambda images: program(torch.from_numpy(images)).detach().numpy()
+
+
+def prepared(picture: Image.Image) -> Any:
+    """Return the images (1, C, H, W) that the file takes: resized, not normalised."""
+    mode, (height, width) = "L" if FACTS["channels"] == 1 else "RGB", FACTS["size"]
+    pixels = np.atleast_3d(np.asarray(picture.convert(mode).resize((width, height), Image.Resampling.BILINEAR)))
+    images = np.ascontiguousarray(pixels.transpose(2, 0, 1)[None])
+    return images if FACTS["dtype"] == "uint8" else images.astype(np.float32) / np.float32(255)
+
+
+def predict(compute: Any, file: Path) -> Any:
+    """Return the classes (H, W) of an image file, turned upright, at its own size."""
+    picture = ImageOps.exif_transpose(Image.open(file))
+    output = compute(prepared(picture))[0]
+    if FACTS["output"] == "classes":
+        return np.asarray(Image.fromarray(output.astype(np.uint8)).resize(picture.size, Image.Resampling.NEAREST))
+    full = [np.asarray(Image.fromarray(x).resize(picture.size, Image.Resampling.BILINEAR)) for x in output]
+    return np.stack(full).argmax(0).astype(np.uint8)
+
+
+parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+parser.add_argument("images", nargs="*", type=Path)
+parser.add_argument("--out", type=Path, default=Path("predictions"))
+parser.add_argument("--check", action="store_true")
+parser.add_argument("--benchmark", action="store_true")
+if __name__ == "__main__":
+    FACTS |= json.loads((HERE / "classes.json").read_text(encoding="utf-8"))
+    options, compute, shares, seconds = parser.parse_args(), load(HERE / FACTS["file"]), [], []
+    for file in options.images:
+        mask = Image.fromarray(predict(compute, file))
+        mask.putpalette([level for color in FACTS["colors"] for level in color])
+        options.out.mkdir(parents=True, exist_ok=True)
+        mask.save(options.out / f"{file.stem}.png")
+    for file in sorted(HERE.glob("samples/images/*.png")) if options.check else ():
+        shares.append((predict(compute, file) == np.asarray(Image.open(HERE / "samples/masks" / file.name))).mean())
+        print(f"{file.name}: {100 * shares[-1]:.2f} % of the pixels as expected")
+    for _ in range(60 if options.benchmark else 0):
+        images, start = prepared(Image.new("RGB", (64, 64), "gray")), time.perf_counter()
+        compute(images)
+        seconds.append(1000 * (time.perf_counter() - start))
+    if seconds:  # without the first ten, which warm up
+        print("{:.2f} ms an image, the median of 50 (95 %: {:.2f})".format(*np.percentile(seconds[10:], [50, 95])))
+    sys.exit(0 if not options.check or (shares and min(shares) >= LEAST) else "samples: not as expected")
