@@ -2,18 +2,21 @@
 
 from kd.data.camvid import CamVid
 from kd.data.folders import Folders
+from kd.data.geometric import RandomAspect, RandomFlip, RandomRotate, RandomScale, RandomShift
 from kd.data.pascal_voc import PascalVOC
+from kd.data.photometric import ColorJitter, RandomBlur
 from kd.data.shapes import Shapes
-from kd.data.transforms import ColorJitter, RandomBlur, RandomFlip, RandomRotate, RandomScale
 
 __all__ = [
     "CamVid",
     "ColorJitter",
     "Folders",
     "PascalVOC",
+    "RandomAspect",
     "RandomBlur",
     "RandomFlip",
     "RandomRotate",
     "RandomScale",
+    "RandomShift",
     "Shapes",
 ]

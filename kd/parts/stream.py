@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 
 from kd import distributed
+from kd.data.crop import Crop
 from kd.data.kept import keep
 from kd.data.loader import training_batches
 from kd.data.split import Split
@@ -28,11 +29,11 @@ def stream(
     split = Split(
         parts.training,
         recipe.data.size,
-        crop=recipe.data.crop,
+        crop=Crop(recipe.data.crop or recipe.data.size, recipe.data.max_class_share, recipe.data.padding),
         augment=augment,
         seed=seed,
         sums=recipe.cache is not None and parts.teacher is not None,
-        kept=keep(parts.training, recipe.data.size) if _read_again(parts, start, steps) else None,
+        kept=keep(parts.training) if _read_again(parts, start, steps) else None,
     )
     return training_batches(
         split,

@@ -191,16 +191,28 @@ class DataConfig(Component):
     crop: Size | None = Field(
         default=None, description="[height, width] in pixels of the random training crop, >= 32; null: `size`."
     )
+    max_class_share: Annotated[Number, Field(gt=0, le=1)] | None = Field(
+        default=None,
+        description="A crop is drawn again, at most 10 times, while one class has more than this share of its labelled "
+        "pixels; null: never.",
+    )
+    padding: Literal["end", "random"] = Field(
+        default="end",
+        description="Where an image smaller than the crop is padded: `end`, at the bottom and right; `random`, on all "
+        "sides.",
+    )
     augment: tuple[Use, ...] = Field(
-        default=(), description="Transforms of training images, in order, before the crop."
+        default=(),
+        description="Transforms of training images. Geometric ones come first, composed with `size` and `crop` into "
+        "one resampling; the others follow, in order.",
     )
     unlabelled: UnlabelledConfig | None = Field(
         default=None, description="Images without labels that join every batch; the baseline does without them."
     )
     decoded: Annotated[Literal["auto", "off"], Scope.MACHINE] = Field(
         default="auto",
-        description="`auto`: training images of kd's datasets are read once and held in memory at `size`, if they fit "
-        "in half of what is free.",
+        description="`auto`: training images of kd's datasets are read once and held in memory, if they fit in "
+        "half of what is free.",
     )
     workers: Annotated[Workers, Scope.MACHINE] = Field(
         default="auto",

@@ -40,7 +40,14 @@ def with_classes(count: int) -> Fixed:
     return data
 
 
-def augmented(transform: Callable[..., object]) -> object:
+class Placed:
+    """A geometric transform that returns what a function makes of the frame."""
+
+    def __init__(self, place: Callable[[Any], Any]) -> None:
+        self.place = place
+
+
+def augmented(transform: object) -> object:
     return Split(Fixed(GOOD), (2, 2), augment=[transform])[0, 0]  # type: ignore[list-item]
 
 
@@ -94,6 +101,11 @@ DATASETS = [
         "; a transform returns uint8 (C, H, W) and uint8 (H, W) of one size",
         lambda: augmented(lambda image, mask: (image.float(), mask)),
         lambda text: augmented(lambda image, mask: (image, mask)),
+    ),
+    Row(
+        "a.png: Placed.place returned a tuple; return a frame: frame.moved(...)",
+        lambda: augmented(Placed(lambda frame: frame.size)),
+        lambda text: augmented(Placed(lambda frame: frame.moved((1, 0, 0), (0, 1, 0)))),
     ),
     Row(
         "batch_size 3 is not divisible by 2 processes × 1 micro-batches; use a multiple of 2",

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import kd.data
+from kd.data.crop import Crop
 from kd.data.loader import evaluation_batches, training_batches
 from kd.data.split import Split
 from kd.data.survey import survey
@@ -89,7 +90,7 @@ def test_a_copy_in_another_process_would_be_the_same(made):
 
 
 def test_training_evaluation_and_survey_take_it(made):
-    batch = next(training_batches(Split(made["train"], (16, 24), crop=(12, 12)), steps=1, batch_size=2))
+    batch = next(training_batches(Split(made["train"], (16, 24), crop=Crop((12, 12))), steps=1, batch_size=2))
     assert batch.images.shape == (2, made["train"].in_channels, 12, 12)
     assert batch.labels.dtype == torch.int64
     count = sum(len(batch.names) for batch in evaluation_batches(made["val"], (16, 24), batch_size=64))

@@ -10,6 +10,7 @@ from torch.utils.data import default_collate
 
 from kd.components.user_files import load
 from kd.data import ColorJitter, RandomFlip, RandomScale, Shapes
+from kd.data.crop import Crop
 from kd.data.loader import WITHOUT_LABELS, evaluation_batches, order, training_batches
 from kd.data.split import Split
 from kd.errors import DataError, RecipeError
@@ -140,7 +141,7 @@ def same(one, other):
 
 
 def stream(**options):
-    split = Split(Shapes("train", count=11, size=32), (32, 32), crop=(24, 24), augment=AUGMENT, seed=2)
+    split = Split(Shapes("train", count=11, size=32), (32, 32), crop=Crop((24, 24)), augment=AUGMENT, seed=2)
     return list(training_batches(split, steps=5, batch_size=4, seed=3, **options))
 
 

@@ -70,7 +70,7 @@ def test_joined_images_follow_the_labelled_ones(splits):
     assert torch.equal(joined[5, 0].labels, train[5, 0].labels)
     assert joined[6, 0].name == "more/a.png"
     assert [len(joined.files(index)) for index in (0, 7)] == [2, 1]
-    assert keep(joined, (8, 8)) is not None
+    assert keep(joined) is not None
 
 
 def test_a_dataset_of_the_users_that_lists_no_files_and_may_draw_anew_stays_so():
@@ -78,4 +78,4 @@ def test_a_dataset_of_the_users_that_lists_no_files_and_may_draw_anew_stays_so()
     joined = Joined(own, own)
     assert not hasattr(joined, "files")
     assert joined.names == ("sample 0", "sample 0")
-    assert keep(joined, (8, 8)) is None
+    assert keep(joined) is None
