@@ -9,6 +9,7 @@
     StorageError        6   a file of a run cannot be read or written
     LockedError         7   another process uses the run directory
     PeerLostError       8   another process of a distributed run died
+    StudyError          9   runs of a study failed
     StoppedError      128 + the signal's number
 
 The number is the `exit_status` of the command that the error ends; any other exception is a bug, status 1.
@@ -123,6 +124,12 @@ class PeerLostError(RuntimeError):
     """Another process of this distributed run has died."""
 
     exit_status = 8
+
+
+class StudyError(_UserError):
+    """Runs of a study failed; the others are finished."""
+
+    exit_status = 9
 
 
 class StoppedError(Exception):

@@ -144,7 +144,7 @@ def loader_workers(setting: int | str, device: torch.device | None = None) -> in
     """
     if not isinstance(setting, str):
         return setting
-    here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # torchrun
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) * int(os.environ.get("KD_JOBS", "1"))  # torchrun, kd study
     on_cpu = device is not None and device.type != "cuda"
     return min(2 if on_cpu else 8, (cores() - 1) // here)
 

@@ -21,6 +21,7 @@ MEANINGS = {
     6: "a file cannot be read or written",
     7: "another process uses the run directory",
     8: "another process of the same run died (under torchrun)",
+    9: "runs of a study failed; each is named with its own status",
     129: "stopped by SIGHUP (its terminal was closed); a run has saved a checkpoint, and the same command resumes it",
     130: "stopped by SIGINT (Ctrl-C); a run has saved a checkpoint, and the same command resumes it",
     131: "stopped by SIGQUIT (Ctrl-\\); a run has saved a checkpoint, and the same command resumes it",
@@ -29,7 +30,8 @@ MEANINGS = {
 PLAIN = (0, 2)  # of a command that reads recipes or prints what kd knows
 READING = (0, 2, 6)  # of one that reads run directories
 MEASURING = (0, 2, 3, 5, 6)  # of one that builds datasets and networks too
-TRAINING = tuple(status for status in MEANINGS if status != 1)
+STUDY_FAILED = 9
+TRAINING = tuple(status for status in MEANINGS if status not in (1, STUDY_FAILED))
 
 
 def listed(statuses: Sequence[int]) -> str:

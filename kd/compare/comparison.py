@@ -107,6 +107,11 @@ class Entry:
     teacher: str | None = None  # key of the teacher's entry
     baseline: str | None = None  # key of the baseline's entry; None where no baseline has finished
 
+    @property
+    def id(self) -> str:
+        """The id of its recipe; of a network without a run, its name."""
+        return self.run_dirs[0].parent.name.rpartition("-")[2] if self.run_dirs else self.key
+
     @cached_property
     def scores(self) -> tuple[Scores, ...]:
         """The scores of each seed."""

@@ -49,7 +49,12 @@ class _Group:
 
 
 def gather(
-    targets: Sequence[Target], *, runs: Path = Path("runs"), overrides: Sequence[str] = (), trust: bool = False
+    targets: Sequence[Target],
+    *,
+    runs: Path = Path("runs"),
+    overrides: Sequence[str] = (),
+    trust: bool = False,
+    names: Mapping[str, str] | None = None,
 ) -> Comparison:
     """Find the runs to compare, with the teachers and the baselines that belong to them.
 
@@ -58,6 +63,7 @@ def gather(
         runs: where the runs of recipes are.
         overrides: `path=value`, for every recipe that is read here.
         trust: whether those recipes, and the recipes in run directories, may name code outside kd.
+        names: of networks, by the ids of their recipes; None: see `variant_names`.
 
     Raises:
         RecipeError: a target has no finished run; the runs were not scored on the same images or classes.
@@ -105,7 +111,7 @@ def gather(
             (),
             trust=trust,
             other_data=tuple(on_other_data(ordered)),
-            names=variant_names(ordered),
+            names=variant_names(ordered) if names is None else {e.key: names.get(e.id, e.name) for e in ordered},
         )
     )
     notes = [*reader.notes(), *_notes_on_scores(comparison), *_notes_on_intervals(comparison), *notes]

@@ -10,7 +10,7 @@ from kd.compare.comparison import Role, val
 from kd.errors import StorageError, WeightsError
 from kd.manifest import METRICS, RESULT, check_sizes
 from kd.metrics import scores
-from kd.runs import OLD_FORMAT, Overview, by_seed, has_teacher_score, is_finished, latest, read_overview
+from kd.runs import OLD_FORMAT, Overview, by_seed, has_teacher_score, is_finished, latest, read_failure, read_overview
 
 
 class RunLine(NamedTuple):
@@ -20,7 +20,7 @@ class RunLine(NamedTuple):
     id: str
     seed: int
     role: Role
-    state: str  # "finished", "finished, not verified", "unfinished, step 120" or "damaged: why"
+    state: str  # "finished", "finished, not verified", "unfinished, step 120", "failed, step 120: why", "damaged: why"
     miou: float | None  # a share; the latest of an unfinished run
     changed: datetime
     marks: tuple[str, ...] = ()  # on the inputs of a finished run
@@ -80,7 +80,9 @@ def _line(run_dir: Path, result: Overview | str | None, teachers: Container[str]
         return RunLine(name, identifier, seed, role, f"damaged: {result}", None, _time(run_dir / RESULT, run_dir))
     step, miou_so_far = latest(run_dir)
     changed = _time(run_dir / METRICS, run_dir)
-    return RunLine(name, identifier, seed, role, f"unfinished, step {step:,}", miou_so_far, changed)
+    failure = read_failure(run_dir)
+    state = f"unfinished, step {step:,}" if failure is None else f"failed, step {step:,}: {failure.why}"
+    return RunLine(name, identifier, seed, role, state, miou_so_far, changed)
 
 
 def _time(*files: Path) -> datetime:

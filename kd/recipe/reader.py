@@ -31,6 +31,7 @@ def read_recipe(
     trust: bool = False,
     id: str = "",
     sources: Sources | None = None,
+    command: str = "",
 ) -> Recipe:
     """Read and check one recipe file, and the recipe of its teacher.
 
@@ -40,12 +41,13 @@ def read_recipe(
         trust: whether it may name code outside `kd.recipe.trust.TRUSTED`. Nothing is imported here in any case.
         id: of a recipe kept in a run directory: no other file is opened, and `teacher_recipe` is None.
         sources: with `id`, the files that the recipe names as the run directory keeps them.
+        command: the user's, for messages; empty: the `kd run` of this recipe.
 
     Raises:
         RecipeError: with every mistake in it; or a file that it names cannot be read.
     """
     file, overrides = shipped.find(path), tuple(overrides)
-    command = shlex.join(["kd", "run", str(file), *overrides, "--trust"])
+    command = f"{command or shlex.join(['kd', 'run', str(file), *overrides])} --trust"
     # a run directory may be a stranger's, whose words must not become a command
     trusting = "if you trust it, add --trust" if id else f"if you trust this recipe: {command}"
     inside = file.parent if id else None

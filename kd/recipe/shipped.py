@@ -1,4 +1,4 @@
-"""The recipes that come with kd: their folder, their names, and the file of a name."""
+"""The recipes and studies that come with kd: their folder, their names, and the file of a name."""
 
 from difflib import get_close_matches
 from pathlib import Path
@@ -15,8 +15,21 @@ def shipped_recipes() -> Path:
 
 def list_recipes() -> list[str]:
     """The names of the shipped recipes, such as `shapes/mobilenetv3_kl_cwd.yaml`."""
+    return [name for name in _names() if not _is_study(name)]
+
+
+def list_studies() -> list[str]:
+    """The names of the shipped studies, such as `camvid/study.yaml`."""
+    return [name for name in _names() if _is_study(name)]
+
+
+def _names() -> list[str]:
     folder = shipped_recipes()
     return sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*.yaml"))
+
+
+def _is_study(name: str) -> bool:
+    return Path(name).stem.rpartition("_")[2] == "study"
 
 
 def name_of(file: Path) -> Path:
@@ -39,7 +52,7 @@ def find(path: str | Path) -> Path:
         parts = path.parts[1:] if path.parts[:1] == ("recipes",) else path.parts
         if shipped.joinpath(*parts).is_file():
             return shipped.joinpath(*parts)
-        known = list_recipes()
+        known = _names()
     except (OSError, ValueError):  # a name too long, a NUL: reading it reports which
         return path
     close = get_close_matches(Path(*parts).as_posix(), known, n=1) if parts else []

@@ -11,6 +11,7 @@ runs/<recipe's stem>-<id>/seed<k>/
     sources/             copies of the recipe's `file.py` and of what it imports beside it
     teacher.json         the teacher's score on the same images; teacher-counts.npz: image by image
     student.safetensors  the finished network's weights, see kd.parts.trained
+    failure.json         why it ended without a result, see kd.runs.state
     counts.npz           each image's counts in the final score
     result.json          the final score: every table is computed from it
     manifest.json        the SHA-256 of the others, see kd.manifest; with it the run is finished
@@ -45,6 +46,16 @@ from kd.runs.result import (
     write_manifest,
     write_result,
 )
+from kd.runs.state import (
+    Failure,
+    RunState,
+    claim,
+    failure_noted,
+    is_locked,
+    read_failure,
+    state_of,
+    write_failure,
+)
 from kd.runs.teacher_score import forget_teacher_score, has_teacher_score, read_teacher_score, write_teacher_score
 
 __all__ = [
@@ -53,16 +64,20 @@ __all__ = [
     "OLD_FORMAT",
     "Against",
     "Environment",
+    "Failure",
     "ImageCounts",
     "MetricResult",
     "Origin",
     "Overview",
     "Result",
     "ResultInputs",
+    "RunState",
     "SplitResult",
     "TeacherResult",
     "as_recipe",
     "by_seed",
+    "claim",
+    "failure_noted",
     "finished_at",
     "finished_below",
     "finished_of",
@@ -70,11 +85,13 @@ __all__ = [
     "has_teacher_score",
     "id_of",
     "is_finished",
+    "is_locked",
     "latest",
     "locked",
     "origin_of",
     "read_counts",
     "read_environment",
+    "read_failure",
     "read_metrics",
     "read_origin",
     "read_overview",
@@ -84,8 +101,10 @@ __all__ = [
     "replace_inputs",
     "run_command",
     "run_directory",
+    "state_of",
     "teacher_directories",
     "with_origin",
+    "write_failure",
     "write_manifest",
     "write_result",
     "write_teacher_score",

@@ -25,6 +25,7 @@ from kd.parts.leakage import refuse_leak
 from kd.parts.meeting import meet
 from kd.recipe import Recipe, baseline_of, first_seed
 from kd.runs import (
+    failure_noted,
     is_finished,
     locked,
     read_result,
@@ -235,7 +236,7 @@ class Session:
         if (slow := slow_path(parts.precision, recipe.train.precision)) is not None:
             lines.append(slow)
         lines += self._unlisted(parts)
-        with self._locked(run_dir, wait):
+        with self._locked(run_dir, wait), failure_noted(run_dir) if distributed.rank() == 0 else nullcontext():
             if wait and self._finished(recipe, run_dir, asked):
                 return run_dir
             records: list[Record] = []  # of rank 0 alone

@@ -47,10 +47,15 @@ WITHOUT: dict[str, set[str]] = {
         "images (N, C, H, W), RGB or one channel, {}; not normalised",
         "not in the file: {}; it computes one pass over the image",
         "budget: {}; {} of {} within",
+        "; about {} left",
+        "{}; training: {}{}",
+        "{}; * the gain is not 0, adjusted for {} gains (Holm); min: training of one seed; ● no other network scores "
+        "higher with as few parameters",
         "kd computes results in another way now (revision {}, now {}; see CHANGELOG.md)",
     },
     "an exit status, in the help": {
         "a bug in kd; the traceback and how to report it are printed",
+        "runs of a study failed; each is named with its own status",
         *(
             f"stopped by {signal}; a run has saved a checkpoint, and the same command resumes it"
             for signal in ("SIGHUP (its terminal was closed)", "SIGINT (Ctrl-C)", "SIGQUIT (Ctrl-\\)", "SIGTERM")

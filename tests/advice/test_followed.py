@@ -7,6 +7,7 @@ import advised_fixes
 import advised_published
 import advised_results
 import advised_runs
+import advised_studies
 import advised_tools
 import advised_weights
 import pytest
@@ -16,6 +17,7 @@ TRAINING = [
     *advised_fixes.ROWS,
     *advised_results.ROWS,
     *advised_runs.ROWS,
+    *advised_studies.ROWS[-1:],
     *advised_tools.ROWS,
 ]  # a fifth of a second each, or more
 ROWS = [
@@ -23,6 +25,7 @@ ROWS = [
     *advised_contracts.ROWS,
     *advised_data.ROWS,
     *advised_published.ROWS,
+    *advised_studies.ROWS[:-1],
     *advised_weights.ROWS,
     *TRAINING,
 ]

@@ -22,6 +22,9 @@ def _parsed(parser):
 
 @pytest.mark.parametrize("command", with_overrides())
 def test_an_override_that_names_nothing_is_refused(command, recipe, capsys):
+    if command == "study":
+        (recipe.parent / "study.yaml").write_text(f"base: {recipe.name}\nvariants: {{a: {{}}}}\n")
+        recipe = recipe.parent / "study.yaml"
     assert kd(command, recipe, "--trust", "no.such=key") == 2
     assert capsys.readouterr().err.startswith("<no.such=key>: no 'no'; ")
     assert kd(command, recipe, "--trust", "train.epoks=2") == 2

@@ -1,0 +1,110 @@
+"""What a study has found so far: its networks in the order of their scores."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from kd.compare import plain, tables
+from kd.compare.comparison import Comparison, Entry
+from kd.compare.gather import gather
+from kd.compare.tables import NOTHING
+from kd.runs import is_finished, run_directory
+from kd.study.reader import Plan
+from kd.units import data_size
+
+HOLM = 0.05  # an adjusted p-value below this has a mark
+
+
+class Row(NamedTuple):
+    """One network of a study."""
+
+    entry: Entry
+    seeds: int  # that the study asks for
+    best: bool  # no other network has a higher score with no more parameters
+
+
+class Board(NamedTuple):
+    """The finished runs of a study, the best network first."""
+
+    comparison: Comparison
+    rows: list[Row]
+
+
+def board(plan: Plan, folder: Path) -> Board | None:
+    """Compare the finished runs of a study; None if there is none.
+
+    Raises:
+        RecipeError: the runs were not scored on the same images.
+        StorageError: no run can be read.
+    """
+    recipes = plan.recipes
+    begun = {
+        name: recipe
+        for name, recipe in recipes.items()
+        if any(is_finished(run_directory(recipe, folder, seed)) for seed in recipe.train.seeds)
+    }
+    if not begun:
+        return None
+    names = {run.recipe.id: run.name for run in plan.runs()}
+    comparison = gather(list(begun.values()), runs=folder, names=names)
+    asked = {recipe.id: len(recipe.train.seeds) for recipe in recipes.values()}
+    rows = [
+        Row(entry, asked.get(entry.id, len(entry.splits)), _on_front(entry, comparison.entries))
+        for entry in sorted(comparison.entries, key=lambda entry: -entry.miou)
+    ]
+    return Board(comparison, rows)
+
+
+def _on_front(entry: Entry, entries: Sequence[Entry]) -> bool:
+    """Whether no other network has at least this score with fewer parameters, or a higher one with as many."""
+    return not any(
+        other.miou >= entry.miou
+        and other.parameters <= entry.parameters
+        and (other.miou, -other.parameters) != (entry.miou, -entry.parameters)
+        for other in entries
+    )
+
+
+def table(found: Board) -> tuple[list[str], list[list[str]]]:
+    """The leaderboard as text: header and rows."""
+    comparison = found.comparison
+    header = ["variant", "network", f"{comparison.score} %", "vs baseline", "seeds", "params", "min", "memory", "front"]
+    return header, [_cells(comparison, row) for row in found.rows]
+
+
+def _cells(comparison: Comparison, row: Row) -> list[str]:
+    entry = row.entry
+    certain = comparison.adjusted.get(entry.key, 1.0) < HOLM
+    done = len(entry.splits) if entry.run_dirs else 0
+    return [
+        comparison.name(entry),
+        tables.short(entry.network),
+        tables.spread(entry.figure("miou")),
+        tables.interval(comparison.gain(entry)) + (" *" if certain else ""),
+        str(done) if done == row.seeds else f"{done} of {row.seeds}",
+        tables.count(entry.parameters),
+        tables.minutes(entry.seconds),
+        NOTHING if entry.peak_memory is None else data_size(entry.peak_memory),
+        "●" if row.best else "",
+    ]
+
+
+def lines(found: Board) -> list[str]:
+    """What the table means, and what must be known of its scores."""
+    comparison = found.comparison
+    text = [
+        f"{tables.facts(comparison)}; * the gain is not 0, adjusted for {len(comparison.adjusted)} gains (Holm); "
+        "min: training of one seed; ● no other network scores higher with as few parameters"
+    ]
+    left_out = ("unfinished", "no baseline", "seeds differ")  # the list of runs has them
+    return [*tables.warnings(comparison), *text, *(n.text for n in comparison.notes if n.kind not in left_out)]
+
+
+def to_json(found: Board | None) -> list[dict[str, Any]]:
+    """The leaderboard as plain data: scores in percent, differences in points, times in seconds, memory in bytes."""
+    if found is None:
+        return []
+    networks: Mapping[str, Any] = {row["key"]: row for row in plain.to_json(found.comparison)["networks"]}
+    return [
+        {**networks[row.entry.key], "name": found.comparison.name(row.entry), "pareto": row.best} for row in found.rows
+    ]

@@ -1,0 +1,163 @@
+"""`kd study`: the list of runs, their training, and the leaderboard."""
+
+import json
+import os
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from kd.console import make_table, print_line, print_lines, say, stdout
+from kd.errors import RecipeError, StudyError, did_you_mean
+from kd.runs import run_command, state_of
+from kd.study import board
+from kd.study.reader import Plan, Run
+from kd.study.work import Work, Workers
+
+
+def study_command(
+    plan: Plan, *, runs: Path, workers: Workers | None = None, as_json: bool = False, listed: bool = True
+) -> int:
+    """Train what a study misses, and print what it has found.
+
+    Args:
+        plan: the study.
+        runs: the folder of run directories.
+        workers: train the runs; None: nothing is trained.
+        as_json: print JSON and nothing else.
+        listed: whether the list of runs is printed.
+
+    Returns:
+        The exit status 0.
+
+    Raises:
+        StudyError: runs failed; the others are finished.
+        StoppedError: a signal arrived; the same command resumes.
+        RecipeError, StorageError: the finished runs cannot be compared.
+    """
+    everything = plan.runs()
+    if listed and not as_json:
+        _print_list(everything, runs)
+    failed = {}
+    if workers is not None:
+        with _signals() as arrived:
+            work = Work(everything, runs, workers, _silent if as_json else say, lambda: next(iter(arrived), None))
+            work.train()
+        failed = work.failed
+    found = board.board(plan, runs)
+    if as_json:
+        content = {
+            "schema_version": 1,
+            "study": plan.file.name,
+            "runs": [_plain(run, runs) for run in everything],
+            "leaderboard": board.to_json(found),
+        }
+        stdout().file.write(json.dumps(content, indent=1) + "\n")
+    elif found is not None:
+        console = stdout()
+        console.print()
+        console.print(make_table(*board.table(found), left=2))
+        console.print()
+        for line in board.lines(found):
+            print_line(line, wrap=True, console=console)
+    if failed:
+        raise StudyError(f"{run.label} failed, status {ended.status}: {ended.why}" for run, ended in failed.items())
+    return 0
+
+
+def train_only(plan: Plan, label: str, *, runs: Path) -> int:
+    """`kd study --only`: train one run in this process. Returns the exit status 0.
+
+    Raises:
+        RecipeError: the study has no such run.
+        LockedError: another process trains it.
+    """
+    by_label = {run.label: run for run in plan.runs()}
+    if label not in by_label:
+        raise RecipeError(f"--only: no run '{label}' in {plan.file}{did_you_mean(label, by_label)}")
+    run = by_label[label]
+    from kd.components import Maker, check_torch
+    from kd.train.session import run_recipe
+
+    check_torch()
+    Maker(run.recipe).check()
+    run_recipe(run.recipe, runs=runs, role=run.role, command=run_command(run.recipe, runs), quiet=True)
+    return 0
+
+
+def check_calls(plan: Plan) -> None:
+    """Check every call in the recipes of a study, before the first of them trains.
+
+    Raises:
+        RecipeError: with the mistakes of all.
+    """
+    from kd.components import Maker, check_torch
+
+    check_torch()
+    mistakes: dict[str, None] = {}
+    for recipe in plan.recipes.values():
+        try:
+            Maker(recipe).check()
+        except RecipeError as error:
+            mistakes |= dict.fromkeys(error.mistakes)
+    if mistakes:
+        raise RecipeError(mistakes)
+
+
+def visible_gpus() -> list[str]:
+    """The GPUs that this process may use, as `CUDA_VISIBLE_DEVICES` names them."""
+    import torch
+
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = given.split(",") if given else [str(index) for index in range(torch.cuda.device_count())]
+    return names[: torch.cuda.device_count()]
+
+
+def _print_list(everything: Sequence[Run], runs: Path) -> None:
+    states = [state_of(run.run_dir(runs)) for run in everything]
+    rows = [
+        (run.label, run.role, str(run.run_dir(runs)), str(state)) for run, state in zip(everything, states, strict=True)
+    ]
+    print_lines(("run", "role", "directory", "state"), rows, whole=2)
+    kinds = [state.kind for state in states]
+    counts = [f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds)]
+    print_line(f"{len(everything)} runs: {', '.join(counts)}")
+
+
+def _plain(run: Run, runs: Path) -> dict[str, object]:
+    run_dir = run.run_dir(runs)
+    state = state_of(run_dir)
+    return {
+        "run": run.label, "variant": run.name, "seed": run.seed, "role": run.role, "directory": str(run_dir),
+        "state": state.kind, "step": state.step, "why": state.why or None,
+    }  # fmt: skip
+
+
+def _silent(line: str) -> None:
+    """Print nothing: JSON alone is asked for."""
+
+
+@contextmanager
+def _signals() -> Iterator[list[int]]:
+    """The signals that arrive while the block runs; a second one ends the process."""
+    arrived: list[int] = []
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if arrived:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        arrived.append(number)
+
+    names = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGBREAK")  # no system has all
+    before = {}
+    for name in names:
+        if hasattr(signal, name):
+            number = getattr(signal, name)
+            if signal.getsignal(number) != signal.SIG_IGN:  # under nohup, SIGHUP is ignored
+                before[number] = signal.signal(number, handle)
+    try:
+        yield arrived
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,250 @@
+"""Read a study: its recipes, with every mistake at its place. Never imports torch."""
+
+import shlex
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from kd.errors import Mistake, Path_, Position, RecipeError, fail, nearest
+from kd.reading import read_text
+from kd.recipe import Recipe, baseline_of, first_seed, read_recipe, shipped, teachers, yaml12
+from kd.recipe.explain import explained
+from kd.runs import run_directory
+from kd.study.schema import Study
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One run of a study."""
+
+    name: str  # of the recipe in this study, such as "kl"
+    role: str  # "teacher", "baseline" or "student"
+    recipe: Recipe  # with this seed alone
+    needs: "tuple[Run, ...]" = ()  # its teacher's run
+
+    @property
+    def seed(self) -> int:
+        """The seed."""
+        return self.recipe.train.seeds[0]
+
+    @property
+    def label(self) -> str:
+        """What a line for the user calls it, and `--only` takes: `kl/0`."""
+        return f"{self.name}/{self.seed}"
+
+    def run_dir(self, runs: Path) -> Path:
+        """Its run directory."""
+        return run_directory(self.recipe, runs, self.seed)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A study as it was read.
+
+    Attributes:
+        file: the study's file.
+        words: of the command that reads it again, after `kd`.
+        variants: the recipes by the variants' names, each with all its seeds.
+        baselines: those that no variant says already, by name.
+        study: the content of the file.
+    """
+
+    file: Path
+    words: tuple[str, ...]
+    variants: Mapping[str, Recipe]
+    baselines: Mapping[str, Recipe]
+    study: Study
+
+    @property
+    def recipes(self) -> dict[str, Recipe]:
+        """The baselines and the variants, by name."""
+        return {**self.baselines, **self.variants}
+
+    def runs(self) -> list[Run]:
+        """Every run once: teachers first, and each baseline before the first variant that is compared with it."""
+        found: dict[tuple[str, int], Run] = {}
+        teaching = {recipe.id: recipe for variant in self.variants.values() for recipe in teachers(variant)}
+        names = _teacher_names(list(teaching.values()), self.recipes.keys())
+
+        def add(name: str, role: str, recipe: Recipe) -> Run:
+            needs: tuple[Run, ...] = ()
+            if recipe.teacher_recipe is not None:
+                teacher = first_seed(recipe.teacher_recipe)
+                needs = (add(names[teacher.id], "teacher", teacher),)
+            return found.setdefault((recipe.id, recipe.train.seeds[0]), Run(name, role, recipe, needs))
+
+        for variant in self.variants.values():
+            if variant.teacher_recipe is not None:
+                teacher = first_seed(variant.teacher_recipe)
+                add(names[teacher.id], "teacher", teacher)
+        for name, variant in self.variants.items():
+            ordered = [(name, variant)]
+            ordered = [(n, r) for n, r in self.baselines.items() if r.id == baseline_of(variant).id] + ordered
+            for each, recipe in ordered:
+                for seed in recipe.train.seeds:
+                    one = recipe.changed(train=recipe.train.model_copy(update={"seeds": (seed,)}))
+                    add(each, "student" if recipe.distill else "baseline", one)
+        return list(found.values())
+
+
+def read_study(path: str | Path, overrides: Iterable[str] = (), *, trust: bool = False, runs: Path) -> Plan:
+    """Read and check a study, and the recipes of its variants.
+
+    Args:
+        path: the file, or the name of a shipped study.
+        overrides: `path=value` texts for the recipe of every variant.
+        trust: whether recipes may name code from outside kd.
+        runs: the folder of run directories, for the command in messages.
+
+    Raises:
+        RecipeError: with every mistake; two variants that are the same are one.
+    """
+    file, overrides = shipped.find(path), tuple(overrides)
+    study, positions = _read_file(file)
+    folder = [] if runs == Path("runs") else ["--runs", str(runs)]
+    words = ("study", str(shipped.name_of(file)), *overrides, *folder, *(["--trust"] if trust else []))
+    command = shlex.join(["kd", *words])
+    reader = _Reader(file, study, positions, overrides, trust, command)
+    recipes = reader.read()
+    if study.budget is not None:
+        recipes = reader.read(lengths=_equal_lengths(study.budget.match, recipes, study, positions))
+    _refuse_equal(recipes, positions)
+    return Plan(file, words, recipes, _baselines(recipes) if study.baselines else {}, study)
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """Reads the recipes of a study's variants."""
+
+    file: Path
+    study: Study
+    positions: Mapping[Path_, Position]
+    overrides: tuple[str, ...]
+    trust: bool
+    command: str
+
+    def read(self, lengths: Mapping[str, tuple[str, ...]] | None = None) -> dict[str, Recipe]:
+        """The recipes by the variants' names; `lengths` are overrides by which the study makes their budgets equal.
+
+        Raises:
+            RecipeError: with the mistakes of all of them.
+        """
+        mistakes: list[str] = []
+        recipes: dict[str, Recipe] = {}
+        for name, changes in self.study.variants.items():
+            file = changes.get("recipe", self.study.base)
+            if not isinstance(file, str):
+                at = nearest(self.positions, ("variants", name))
+                mistakes.append(f"{at}: variants.{name}: needs 'recipe', as the study has no 'base'")
+                continue
+            texts = self._texts(name)
+            given = (*texts, *(lengths or {}).get(name, ()), *self.overrides)
+            try:
+                recipes[name] = read_recipe(self.file.parent / file, given, trust=self.trust, command=self.command)
+            except RecipeError as error:
+                mistakes += [_placed(line, texts, self.positions) for line in error.mistakes]
+        if mistakes:
+            raise RecipeError(list(dict.fromkeys(mistakes)))
+        return recipes
+
+    def _texts(self, name: str) -> dict[str, Path_]:
+        """The overrides of a variant as on the command line, with their places in the study."""
+        places: dict[Path_, Any] = {("overrides", key): value for key, value in self.study.overrides.items()}
+        places["seeds",] = list(self.study.seeds)
+        changes = self.study.variants[name]
+        places |= {("variants", name, key): value for key, value in changes.items() if key != "recipe"}
+        return {
+            f"{'train.seeds' if place == ('seeds',) else place[-1]}={yaml12.in_flow(value)}": place
+            for place, value in places.items()
+        }
+
+
+def _equal_lengths(
+    match: str, recipes: Mapping[str, Recipe], study: Study, positions: Mapping[Path_, Position]
+) -> dict[str, tuple[str, ...]]:
+    """Overrides that give every variant the epochs, or the steps, of the first one.
+
+    Raises:
+        RecipeError: the first one states no such length, or a variant states another one itself.
+    """
+    (first, reference), *_ = recipes.items()
+    length = getattr(reference.train, match)
+    if length is None:
+        other = "steps" if match == "epochs" else "epochs"
+        what = f"{match}, but {first} has train.{other} {getattr(reference.train, other)}; give train.{match}"
+        raise RecipeError(str(Mistake(nearest(positions, ("budget", "match")), ("budget", "match"), what)))
+    mistakes = []
+    for name, recipe in recipes.items():
+        stated = [key for key in ("train", "train.epochs", "train.steps") if key in study.variants[name]]
+        if stated and (recipe.train.epochs, recipe.train.steps) != (reference.train.epochs, reference.train.steps):
+            place: Path_ = ("variants", name, stated[0])
+            what = f"differs from train.{match} {length} of {first}, and budget.match is {match}; remove one of them"
+            mistakes.append(Mistake(nearest(positions, place), place, what))
+    fail(mistakes)
+    texts = ("train.steps=null", f"train.epochs={length}")
+    return dict.fromkeys(recipes, texts if match == "epochs" else ("train.epochs=null", f"train.steps={length}"))
+
+
+def _read_file(file: Path) -> tuple[Study, dict[Path_, Position]]:
+    root = yaml12.compose(read_text(file, "a study", RecipeError), str(file))
+    if not isinstance(root, yaml.MappingNode):
+        raise RecipeError(f"{file}: not a mapping; a study has `base`, `variants` and `seeds` (docs/studies.md)")
+    data, positions, mistakes = yaml12.plain(root)
+    if "student" in data and "variants" not in data:
+        raise RecipeError(f"{file}: a recipe, not a study; give a file with `base` and `variants` (docs/studies.md)")
+    try:
+        study = Study.model_validate(data)
+    except ValidationError as error:
+        known = {mistake.path for mistake in mistakes}
+        mistakes += [mistake for mistake in explained(error, Study, positions) if mistake.path not in known]
+    fail(mistakes)
+    return study, positions
+
+
+def _placed(line: str, texts: Mapping[str, Path_], positions: Mapping[Path_, Position]) -> str:
+    """A mistake in an override at its place in the study; any other mistake as it is."""
+    for text, where in texts.items():
+        if line.startswith(f"<{text}>: "):
+            what = line.removeprefix(f"<{text}>: ").removeprefix(f"{text.partition('=')[0]}: ")
+            return str(Mistake(nearest(positions, where), where, what))
+    return line
+
+
+def _refuse_equal(recipes: Mapping[str, Recipe], positions: Mapping[Path_, Position]) -> None:
+    """Refuse two variants that say the same.
+
+    Raises:
+        RecipeError: there are some.
+    """
+    first: dict[str, str] = {}
+    mistakes = []
+    for name, recipe in recipes.items():
+        same = first.setdefault(recipe.id, name)
+        if same != name:
+            where: Path_ = ("variants", name)
+            what = f"is the same as variants.{same} (id {recipe.id}); change a value, or remove one of them"
+            mistakes.append(Mistake(nearest(positions, where), where, what))
+    fail(mistakes)
+
+
+def _baselines(recipes: Mapping[str, Recipe]) -> dict[str, Recipe]:
+    """The baselines of the variants, but for those that are variants themselves."""
+    given = {recipe.id for recipe in recipes.values()}
+    missing: dict[str, tuple[str, Recipe]] = {}
+    for name, recipe in recipes.items():
+        baseline = baseline_of(recipe)
+        if recipe.distill and baseline.id not in given:
+            missing.setdefault(baseline.id, (name, baseline))
+    alone = len(missing) == 1 and "baseline" not in recipes
+    return {"baseline" if alone else f"baseline of {name}": baseline for name, baseline in missing.values()}
+
+
+def _teacher_names(recipes: list[Recipe], taken: Iterable[Any]) -> dict[str, str]:
+    """The teachers' names in a study, by id."""
+    if len(recipes) == 1 and "teacher" not in taken:
+        return {recipes[0].id: "teacher"}
+    return {recipe.id: f"teacher {recipe.stem}-{recipe.id}" for recipe in recipes}

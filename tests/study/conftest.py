@@ -1,0 +1,32 @@
+"""Small studies: of recipes that only have to be read, and of recipes that train in a second."""
+
+from pathlib import Path
+
+import pytest
+from recipe_text import ALONE, WITH_TEACHER
+from tiny import write_recipes
+
+STUDY = """\
+base: student.yaml
+seeds: [0, 1]
+variants:
+  both: {}
+  kl: {distill.hint: null}
+"""
+
+
+@pytest.fixture
+def readable(folder: Path) -> Path:
+    """`r.yaml`, which `sub/t.yaml` teaches."""
+    (folder / "sub").mkdir()
+    (folder / "r.yaml").write_text(WITH_TEACHER)
+    (folder / "sub" / "t.yaml").write_text(ALONE.replace("batch_size: 4", "batch_size: 8"))
+    return folder
+
+
+@pytest.fixture
+def trainable(folder: Path) -> Path:
+    """`s.yaml`: two variants of `student.yaml`, two seeds each."""
+    write_recipes(folder)
+    (folder / "s.yaml").write_text(STUDY)
+    return folder / "s.yaml"

@@ -1,0 +1,70 @@
+"""A study in real processes: equal to serial runs to the bit, and finished by those that are left when one dies."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from tiny import equal, read, run, weights
+
+from kd.runs import is_locked
+from kd.study.reader import read_study
+
+RUNS = Path("runs")
+
+
+def start(*options: str) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-m", "kd", "study", "s.yaml", "--trust", "--threads", "1", *options]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
+    )
+
+
+def serial(folder: Path) -> dict[str, Path]:
+    """The same runs by `run_recipe` in this process, by their names below a folder of runs."""
+    for recipe in (
+        read("student.yaml", "train.seeds=[0,1]"),
+        read("student.yaml", "distill.hint=null", "train.seeds=[0,1]"),
+    ):
+        run(recipe, folder, baseline=True)
+    return {str(path.relative_to(folder).parent): path.parent for path in folder.glob("*/*/student.safetensors")}
+
+
+def check_equal(folder: Path) -> None:
+    expected = serial(folder)
+    assert len(expected) == 7
+    for name, run_dir in expected.items():
+        assert equal(weights(RUNS / name), weights(run_dir)), name
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_jobs_side_by_side_give_the_bits_of_serial_runs(trainable: Path) -> None:
+    process = start("--jobs", "3")
+    out, errors = process.communicate()
+    assert (process.returncode, errors) == (0, "")
+    assert len(re.findall(r": trains ", out)) == 7
+    check_equal(Path("serial"))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_four_processes_share_a_study_and_survive_the_death_of_one(trainable: Path) -> None:
+    processes = [start() for _ in range(4)]
+    victim = processes[0]
+    runs = read_study("s.yaml", trust=True, runs=RUNS).runs()
+    while not any(is_locked(run.run_dir(RUNS)) for run in runs):
+        time.sleep(0.05)
+    children = subprocess.run(["pgrep", "-P", str(victim.pid)], capture_output=True, text=True, check=False)
+    victim.send_signal(signal.SIGKILL)
+    for child in map(int, children.stdout.split()):
+        os.kill(child, signal.SIGKILL)
+    outputs = [process.communicate() for process in processes]
+    assert [process.returncode for process in processes[1:]] == [0, 0, 0], outputs
+    finished = [label for out, _ in outputs for label in re.findall(r"^(.+): mIoU .* after", out, re.MULTILINE)]
+    assert sorted(finished) == sorted(run.label for run in runs)  # each by one process, once
+    check_equal(Path("serial"))
