@@ -125,9 +125,12 @@ def png(image: RGB) -> bytes:
 
 
 def label_png(labels: Labels, colors: Colors) -> bytes:
-    """A label map as a PNG file whose pixels are the class indices, shown in the colours of the classes."""
+    """A label map as a PNG file whose pixels are the class indices and IGNORE, shown in the colours of the classes."""
     picture = Image.fromarray(labels.astype(np.uint8))
-    picture.putpalette([level for color in colors for level in color])
+    palette = [*colors]
+    if (labels == IGNORE).any():  # Pillow writes as few bits a pixel as the palette needs
+        palette += [VOID[0]] * (IGNORE + 1 - len(palette))
+    picture.putpalette([level for color in palette for level in color])
     file = io.BytesIO()
     picture.save(file, "PNG")
     return file.getvalue()

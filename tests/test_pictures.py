@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from kd.constants import IGNORE
 from kd.pictures import (
     BLUE,
     GAINED,
@@ -117,3 +118,12 @@ def test_classes_are_named_beside_the_cells_where_there_is_room():
         assert (picture[:margin, margin : margin + 40] < 128).any()  # above its column
     many = confusion_picture(np.eye(150), [f"class {index}" for index in range(150)])
     assert len(many) == 150 * 4 + 8 + 1
+
+
+@pytest.mark.parametrize("classes", [2, 3, 20])
+def test_a_mask_as_png_keeps_indices_and_ignored_pixels_whatever_the_number_of_classes(classes):
+    labels = np.array([[0, classes - 1, IGNORE]])
+    colors = [(10 * label, 0, 5) for label in range(classes)]
+    picture = Image.open(io.BytesIO(label_png(labels, colors)))
+    assert np.asarray(picture).tolist() == labels.tolist()
+    assert np.asarray(picture.convert("RGB"))[0, :2].tolist() == [[0, 0, 5], [10 * (classes - 1), 0, 5]]

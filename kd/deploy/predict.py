@@ -49,6 +49,14 @@ class _Read(NamedTuple):
     image: torch.Tensor  # uint8 (C, H, W)
 
 
+class Output(NamedTuple):
+    """What a network returns for an image."""
+
+    name: str
+    image: torch.Tensor  # uint8 (C, H, W), upright
+    logits: torch.Tensor  # (K, h, w), on the network's device
+
+
 def predicted(
     run: str | os.PathLike[str],
     images: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
@@ -110,7 +118,7 @@ def predict_command(
     done = 0
     with ThreadPoolExecutor(THREADS) as pool, progress("predicted", len(photos)) as advance:
         predictions = _predictions(trained, photos, bad=problems.append, probabilities="probabilities" in kinds)
-        for _ in _ahead(pool, lambda prediction: _write(prediction, trained, out, kinds), predictions, THREADS):
+        for _ in ahead(pool, lambda prediction: _write(prediction, trained, out, kinds), predictions, THREADS):
             done += 1
             advance(done + len(problems))
     print_line(f"{done} of {len(photos)} images predicted: {', '.join(str(out / kind) for kind in kinds)}")
@@ -140,7 +148,25 @@ def _predictions(
     bad: Callable[[DataError], None],
     probabilities: bool,
 ) -> Iterator[Prediction]:
-    """Predict images in order, reading the next ones meanwhile; `bad` gets the error of each that cannot be read."""
+    """Predict images in order."""
+    for name, image, logits in outputs(trained, photos, bad=bad):
+        full = at_size(logits, image.shape[1:])  # (K, H, W)
+        yield Prediction(
+            name,
+            as_rgb(image.numpy()),
+            full.max(0).indices.to("cpu", torch.uint8).numpy(),
+            full.softmax(0).to("cpu", torch.float16).numpy() if probabilities else None,
+        )
+
+
+def outputs(trained: Trained, photos: Sequence[Photo], *, bad: Callable[[DataError], None]) -> Iterator[Output]:
+    """What a network returns for images, in order, as its recipe scores them; the next ones are read meanwhile.
+
+    Args:
+        trained: the network, which is moved to the device of its recipe.
+        photos: the images.
+        bad: gets the error of each that cannot be read.
+    """
     recipe, precision = trained.recipe, precision_of(trained.recipe)
     network = trained.network.to(precision.device).to(memory_format=precision.memory_format)
 
@@ -160,20 +186,14 @@ def _predictions(
 
     size = min(recipe.train.batch_size, BATCH)
     with ThreadPoolExecutor(THREADS) as pool:
-        samples = good(_ahead(pool, read, photos, size))
+        samples = good(ahead(pool, read, photos, size))
         while batch := list(islice(samples, size)):
             images = torch.stack([resize_image(item.image, recipe.scored_size) for item in batch])
             for item, logits in zip(batch, predict(network, images, precision, recipe.evaluate), strict=True):
-                full = at_size(logits, item.image.shape[1:])  # (K, H, W)
-                yield Prediction(
-                    item.name,
-                    as_rgb(item.image.numpy()),
-                    full.max(0).indices.to("cpu", torch.uint8).numpy(),
-                    full.softmax(0).to("cpu", torch.float16).numpy() if probabilities else None,
-                )
+                yield Output(item.name, item.image, logits)
 
 
-def _ahead(pool: ThreadPoolExecutor, call: Callable[[T], R], items: Iterable[T], count: int) -> Iterator[R]:
+def ahead(pool: ThreadPoolExecutor, call: Callable[[T], R], items: Iterable[T], count: int) -> Iterator[R]:
     """The results of `call` for each item, in order, with at most `count` of them computed ahead."""
     pending: deque[Future[R]] = deque()
     for item in items:
