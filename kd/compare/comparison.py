@@ -82,6 +82,7 @@ class Note(NamedTuple):
         "inputs",
         "no interval",
         "few groups",
+        "budget",
     ]
     text: str
 
@@ -100,6 +101,7 @@ class Entry:
     seeds: tuple[int, ...] = ()
     seconds: float | None = None  # of training, the mean over seeds
     images_per_second: float | None = None  # evaluations included, the mean over seeds
+    images_seen: float | None = None  # in training, the mean over seeds
     peak_memory: int | None = None  # bytes, the highest of all seeds
     select: str = "last"  # which weights were scored: "last" or "best"
     marks: tuple[str, ...] = ()  # on the inputs of its runs: what was accepted, what was not recorded
@@ -164,6 +166,7 @@ class Comparison:
     to_teachers: Mapping[str, Difference] = field(default_factory=dict)  # student minus teacher
     closed: Mapping[str, Interval] = field(default_factory=dict)  # shares of the teacher's lead
     trust: bool = False  # whether code that the runs' recipes name may be imported
+    weak: Mapping[str, str] = field(default_factory=dict)  # a better baseline and its score, by the student's key
     other_data: tuple[str, ...] = ()  # a line for each network that was scored or trained on other files
     names: Mapping[str, str] = field(default_factory=dict)  # by key, of entries whose role has several
 

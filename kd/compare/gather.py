@@ -9,6 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from kd.compare.budgets import unequal_budgets, weak_baselines
 from kd.compare.comparison import ORDER, SPLIT, Comparison, Entry, Note, Role, labelled, val
 from kd.compare.intervals import FEW_GROUPS
 from kd.compare.names import variant_names
@@ -114,7 +115,9 @@ def gather(
             names=variant_names(ordered) if names is None else {e.key: names.get(e.id, e.name) for e in ordered},
         )
     )
-    notes = [*reader.notes(), *_notes_on_scores(comparison), *_notes_on_intervals(comparison), *notes]
+    comparison = replace(comparison, weak=weak_baselines(comparison))
+    fair = unequal_budgets(comparison)
+    notes = [*reader.notes(), *_notes_on_scores(comparison), *_notes_on_intervals(comparison), *fair, *notes]
     notes.sort(key=lambda note: note.kind == "no baseline")  # these last
     return replace(comparison, notes=tuple(notes))
 
@@ -192,6 +195,7 @@ def _entry(role: Role, run_dirs: Sequence[Path], results: Sequence[Result]) -> E
         parameters=results[0].parameters,
         seconds=statistics.fmean(result.seconds for result in results),
         images_per_second=statistics.fmean(result.images_per_second for result in results),
+        images_seen=statistics.fmean(result.images_per_second * result.seconds for result in results),
         peak_memory=max((result.peak_memory for result in results if result.peak_memory is not None), default=None),
         select=results[0].select,
         marks=tuple(dict.fromkeys(mark for result in results for mark in result.marks)),

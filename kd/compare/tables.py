@@ -12,6 +12,7 @@ from kd.compare.listing import RunLine
 from kd.runs import NOT_RECORDED
 
 NOTHING = "–"
+WEAK = " †"
 
 CLOSE, FAR = 2.0, 5.0  # points of the teacher's lead: below the first take the student, above the second the teacher
 WORST = 3  # classes that the decision names
@@ -50,6 +51,11 @@ def interval(difference: Difference | None) -> str:
     return f"{points(difference.value)}{half}"
 
 
+def gain(comparison: Comparison, entry: Entry) -> str:
+    """The gain above the baseline as `interval`, with a mark where the baseline is a weak one."""
+    return interval(comparison.gain(entry)) + (WEAK if entry.key in comparison.weak else "")
+
+
 def spread(figure: Figure, unit: str = "%") -> str:
     """`52.5`, and over several seeds `52.5 ± 0.4`: mean and standard deviation; a dash where they are not defined."""
     if math.isnan(figure.mean):
@@ -83,6 +89,11 @@ def warnings(comparison: Comparison) -> list[str]:
                 f"warning: the teacher ({percent(teacher.miou)} % {comparison.score}) is not better than the baseline "
                 f"({percent(baseline.miou)} %); train a better teacher first"
             )
+    for weak in dict.fromkeys(comparison.weak.values()):
+        names = ", ".join(
+            comparison.label(e) for e in comparison.of_role("student") if comparison.weak.get(e.key) == weak
+        )
+        lines.append(f"weak baseline{WEAK}: {weak} with the same network, data and size ({names})")
     return lines
 
 
@@ -235,7 +246,7 @@ def _row(comparison: Comparison, entry: Entry) -> list[str]:
         f"{title}{seeds}{best}{mark}",
         short(entry.network),
         spread(entry.figure("miou")),
-        interval(comparison.gain(entry)),
+        gain(comparison, entry),
         interval(comparison.to_teacher(entry)),
         spread(entry.figure("pixel_accuracy")),
         *(NOTHING if metric is None else spread(metric.headline, metric.unit) for metric in metrics),

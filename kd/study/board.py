@@ -80,7 +80,7 @@ def _cells(comparison: Comparison, row: Row) -> list[str]:
         comparison.name(entry),
         tables.short(entry.network),
         tables.spread(entry.figure("miou")),
-        tables.interval(comparison.gain(entry)) + (" *" if certain else ""),
+        tables.gain(comparison, entry) + (" *" if certain else ""),
         str(done) if done == row.seeds else f"{done} of {row.seeds}",
         tables.count(entry.parameters),
         tables.minutes(entry.seconds),

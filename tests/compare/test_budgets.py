@@ -1,0 +1,86 @@
+"""Fair gains: what a comparison states where budgets differ, and where a better baseline is among the runs."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kd.compare import tables
+from kd.compare.gather import gather
+
+RECIPE = """\
+student: {{use: students.MobileNetV3SmallASPP}}
+data: {{use: kd.data.Shapes, args: {{count: {count}}}, size: [{size}, 64]}}
+supervised: {{use: kd.losses.CrossEntropy}}
+optimizer: {{use: torch.optim.SGD, args: {{lr: 0.1}}}}
+train: {{steps: {steps}, batch_size: 2}}
+"""
+
+
+def recipe(made: Any, name: str, *, size: int = 64, steps: int = 10, count: int = 9) -> None:
+    run_dir = made.folder / name / "seed0"
+    run_dir.mkdir(parents=True)
+    (run_dir / "recipe.yaml").write_text(RECIPE.format(size=size, steps=steps, count=count))
+
+
+def budgets(*run_dirs: Path) -> list[str]:
+    return [note.text for note in gather(run_dirs).notes if note.kind == "budget"]
+
+
+def test_equal_budgets_need_no_line(trio: Callable[..., Path]) -> None:
+    assert budgets(trio()) == []
+
+
+def test_a_difference_of_two_percent_is_none(trio: Callable[..., Path]) -> None:
+    assert budgets(trio(seconds=672.0 * 1.019, images_per_second=29.06)) == []
+
+
+def test_images_and_time_are_told_apart(made: Any, trio: Callable[..., Path]) -> None:
+    # a student that needs 1.5 times as long for the same 19,528 images, as its teacher runs beside it
+    assert budgets(trio(seconds=1008.0, images_per_second=29.06 / 1.5)) == [
+        "training time, in times the baseline's: student 1.50 (the training of the teacher is not in it)",
+    ]
+
+
+def test_more_images_are_named_with_both_numbers(trio: Callable[..., Path]) -> None:
+    assert budgets(trio(seconds=672.0, images_per_second=58.12)) == [
+        "student and its baseline differ in budget: 39,057 and 19,528 images in training (2.00 times)",
+    ]
+
+
+LONGER = "longer-eeeeeeee"
+
+
+def test_a_better_baseline_of_the_same_network_data_and_size_marks_the_gain(
+    made: Any, trio: Callable[..., Path]
+) -> None:
+    for name in ("small_kl-bbbbbbbb", "small_kl-cccccccc"):
+        recipe(made, name)
+    student = trio()
+    assert gather([student]).weak == {}
+    recipe(made, LONGER, steps=20)
+    better = made.write(LONGER, 85)  # IoU 85 / 115
+    comparison = gather([student, better])
+    assert comparison.weak == {"small_kl-cccccccc": "longer reached 73.9 %"}
+    line = "weak baseline †: longer reached 73.9 % with the same network, data and size (student)"
+    assert line in tables.warnings(comparison)
+    header, rows = tables.summary_rows(comparison)
+    cells = [row[header.index("vs baseline")] for row in rows]
+    assert [cell.endswith(" †") for cell in cells] == [False, False, False, True]
+
+
+@pytest.mark.parametrize("changed", [{"size": 96}, {"count": 8}])
+def test_a_better_network_on_other_data_or_at_another_size_is_no_baseline(
+    made: Any, trio: Callable[..., Path], changed: dict[str, int]
+) -> None:
+    for name in ("small_kl-bbbbbbbb", "small_kl-cccccccc"):
+        recipe(made, name)
+    recipe(made, LONGER, **changed)
+    assert gather([trio(), made.write(LONGER, 85)]).weak == {}
+
+
+def test_a_worse_one_and_one_that_is_as_good_mark_nothing(made: Any, trio: Callable[..., Path]) -> None:
+    for name in ("small_kl-bbbbbbbb", "small_kl-cccccccc", LONGER):
+        recipe(made, name)
+    assert gather([trio(), made.write(LONGER, 80)]).weak == {}
