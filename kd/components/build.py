@@ -112,8 +112,12 @@ class Maker:
                 raise
             raise refused_by(use, error) from error
 
-    def dataset(self, split: str) -> SegmentationDataset:
+    def dataset(self, split: str, **changed: Any) -> SegmentationDataset:
         """One split of the recipe's dataset.
+
+        Args:
+            split: "train", "val" or "test".
+            changed: arguments in place of the recipe's.
 
         Raises:
             RecipeError: it does not exist, or has no class names, colours or channels.
@@ -121,6 +125,7 @@ class Maker:
         """
         assert self._recipe is not None
         use = self._recipe.data.dataset
+        use = use.model_copy(update={"args": use.args | changed})
         dataset: SegmentationDataset = self.build(use, split=split)
         check_dataset(use, dataset)
         return dataset

@@ -58,6 +58,7 @@ class Shapes:
         self.split, self.size, self.in_channels = split, size, in_channels
         self.length = count if split == "train" else _HELD_OUT
         self.seed = seed if split == "train" else 0
+        self.names = tuple(f"shapes/{split}/{index}" for index in range(self.length))
         self.drawn: dict[int, Sample] = {}  # 2,000 images at 64 × 64: 33 MB, or seconds an epoch
 
     def __len__(self) -> int:
@@ -82,7 +83,7 @@ class Shapes:
         pixels = torch.from_numpy(image)  # (3, H, W)
         if self.in_channels == 1:
             pixels = pixels.float().mean(0, keepdim=True).to(torch.uint8)
-        return Sample(pixels, torch.from_numpy(labels), f"shapes/{self.split}/{index}")
+        return Sample(pixels, torch.from_numpy(labels), self.names[index])
 
 
 def _draw(rng: np.random.Generator, size: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:

@@ -3,9 +3,9 @@
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from kd.data.dataset import sample_name
+from kd.data.dataset import component_name, sample_name
 from kd.data.decode import SUFFIXES, read_header
 from kd.data.images import read_image
 from kd.data.names import list_images, nearest_content, raise_all
@@ -63,6 +63,43 @@ class Unlabelled:
         return (self.paths[index],)
 
 
+class OtherImages:
+    """The images of another training split, without labels; those that a split of the dataset has are left out.
+
+    Args:
+        others: the other training split: the same dataset with other arguments.
+        splits: the splits whose images are left out, by name.
+
+    Raises:
+        DataError: the dataset does not tell its images apart, or no image is left.
+    """
+
+    def __init__(self, others: SegmentationDataset, splits: Mapping[str, SegmentationDataset]) -> None:
+        self.class_names, self.colors, self.in_channels = others.class_names, others.colors, others.in_channels
+        self.others = others
+        known = [_image(others, index) for index in range(len(others))]
+        used = {split: {_image(dataset, index) for index in range(len(dataset))} for split, dataset in splits.items()}
+        taken = [split for split, images in used.items() if not images.isdisjoint(known)]
+        self.indices = [index for index, image in enumerate(known) if not any(image in used[split] for split in taken)]
+        left_out = f"{len(known) - len(self.indices)} of {' and '.join(taken)} left out"
+        if not self.indices:
+            raise DataError(f"data.unlabelled.args: no other training images: {left_out}")
+        self.names = tuple(sample_name(others, index) for index in self.indices)
+        images = f"{len(self.indices)} other training images"
+        self.notes = (f"unlabelled: {images}{f' ({left_out})' if taken else ''}",)
+        if callable(getattr(others, "files", None)):
+            self.files = self._files
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, key: tuple[int, int]) -> Sample:
+        return self.others[self.indices[key[0]], key[1]]._replace(labels=None)
+
+    def _files(self, index: int) -> Any:
+        return tuple(cast("Any", self.others).files(self.indices[index]))[:1]  # not its mask
+
+
 class Joined:
     """The samples of a training split, then images without labels.
 
@@ -101,6 +138,18 @@ def _files(dataset: SegmentationDataset) -> Iterable[Any]:
     if callable(listed):
         return [path for index in range(len(dataset)) for path in listed(index)]
     return list(getattr(dataset, "names", ()))
+
+
+def _image(dataset: SegmentationDataset, index: int) -> str:
+    """What distinguishes the image of a sample: its file, or its name."""
+    listed = getattr(dataset, "files", None)
+    files = tuple(listed(index)) if callable(listed) else ()
+    if not files and not getattr(dataset, "names", None):
+        raise DataError(
+            f"data.unlabelled.args: {component_name(dataset)} has neither `names` nor `files(index)`, which tell its "
+            "images apart; docs/add-a-dataset.md"
+        )
+    return os.path.realpath(str(files[0])) if files else sample_name(dataset, index)
 
 
 def _real(paths: Iterable[Any]) -> set[str]:

@@ -7,7 +7,7 @@ from kd.components import Maker, is_ours
 from kd.data.aspect import Size, image_sizes, swapped, swapped_window
 from kd.data.duplicates import find_shared
 from kd.data.survey import Survey, summarize, survey
-from kd.data.unlabelled import Joined, Unlabelled
+from kd.data.unlabelled import Joined, OtherImages, Unlabelled
 from kd.errors import DataError, RecipeError
 from kd.machine import loader_workers
 from kd.recipe import Recipe
@@ -38,21 +38,26 @@ class Data:
         self._sizes: list[Size] | None = None  # of some training images
         self._held_out: dict[str, SegmentationDataset] | None = None
         self._shared: list[str] | None = None  # lines on images that two splits share
-        self._unlabelled: dict[str, Unlabelled] = {}  # by folder
+        self._unlabelled: dict[str, SegmentationDataset] = {}  # by folder or arguments
 
-    def unlabelled(self, recipe: Recipe) -> Unlabelled | None:
+    def unlabelled(self, recipe: Recipe) -> SegmentationDataset | None:
         """The images without labels of a recipe with these data.
 
         Raises:
             DataError: there are none, or one cannot be read.
         """
-        if recipe.data.unlabelled is None:
+        config = recipe.data.unlabelled
+        if config is None:
             return None
-        folder = recipe.data.unlabelled.images
-        if folder not in self._unlabelled:
+        key = config.images or repr(config.args)
+        if key not in self._unlabelled:
             splits = {"train": self.train} | self.held_out(recipe)
-            self._unlabelled[folder] = Unlabelled(folder, self.train, splits)
-        return self._unlabelled[folder]
+            if config.images is None:
+                others = Maker(recipe).dataset("train", **config.args)
+                self._unlabelled[key] = OtherImages(others, splits)
+            else:
+                self._unlabelled[key] = Unlabelled(config.images, self.train, splits)
+        return self._unlabelled[key]
 
     def training(self, recipe: Recipe) -> SegmentationDataset:
         """All images that a recipe trains on: the training split, then the images without labels."""

@@ -171,13 +171,27 @@ IMAGE_ARGS = {"images": "images", "image_suffix": "", "lists": None}  # which im
 class UnlabelledConfig(Section):
     """Images without labels that join every batch, for the terms with `pixels: all` or `unlabelled`."""
 
-    images: Annotated[Text, Scope.MACHINE] = Field(
+    images: Annotated[Text | None, Scope.MACHINE] = Field(
+        default=None,
         description="The folder of the images, relative to the current folder; images of train, val and test in it "
-        "are left out."
+        "are left out.",
+    )
+    args: Arguments = Field(
+        default_factory=dict,
+        description="In place of `images`: arguments of the dataset that differ; its training images with them, other "
+        "than those of train, val and test.",
+        validate_default=True,
     )
     ratio: Number = Field(
         default=1.0, gt=0, description="Images without labels per labelled image, in every step and micro-batch."
     )
+
+    @field_validator("args")
+    @classmethod
+    def _one_source(cls, args: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        if "images" in info.data and (info.data["images"] is None) != bool(args):
+            raise ValueError("give images, a folder, or args, the dataset's arguments that differ, and not both")
+        return args
 
 
 class DataConfig(Component):

@@ -97,7 +97,8 @@ def find(
     base = os.path.abspath(root) if isinstance(root, str) else None
     splits: dict[Split, ListedSplit] = {"train": _listed(train, base), "val": _listed(val, base)}
     if unlabelled is not None and recipe.data.unlabelled is not None:
-        splits["unlabelled"] = _listed(unlabelled, os.path.abspath(recipe.data.unlabelled.images))
+        folder = recipe.data.unlabelled.images
+        splits["unlabelled"] = _listed(unlabelled, base if folder is None else os.path.abspath(folder))
     weights = None if teacher is None else digest_of(str(teacher))
     taught = TeacherInputs(run="/".join(teacher.parts[-2:]), sha256=weights) if teacher and weights else None
     return Found(recipe, tuple(train.class_names), splits, taught)

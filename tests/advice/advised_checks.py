@@ -37,6 +37,14 @@ class Named(Stripes):
         self.class_names = names or ("dark", {"train": "bright"}.get(split, "light"))
 
 
+class Listed(Stripes):
+    """It names its samples."""
+
+    def __init__(self, split, count=12):
+        super().__init__(split, count)
+        self.names = [f"{split} {index}" for index in range(count)]
+
+
 class Three(Stripes):
     class_names, colors = ("dark", "bright", "none"), ((0, 0, 0), (1, 1, 1), (2, 2, 2))
 
@@ -462,11 +470,21 @@ def joined(images: str, ratio: str = "1.0") -> tuple[str, ...]:
     return "check", "r.yaml", "--trust", unlabelled, "distill.kl.pixels=all"
 
 
+def others() -> tuple[str, ...]:
+    """The command that checks a recipe with more images of its dataset."""
+    return "check", "r.yaml", "--trust", "data.unlabelled={args: {count: 20}}", "distill.kl.pixels=all"
+
+
 UNLABELLED = [
     Row(
         "which 1 processes × 1 micro-batches cannot share; the nearest ratios: 0.25 and 0.5",
         lambda: (write_pictures(Path("more"), 3), write(OWN), kd(*joined("more", "0.3"))),
         lambda text: succeeds(*joined("more", text.partition("ratios: ")[2].partition(" ")[0])),
+    ),
+    Row(
+        "Stripes has neither `names` nor `files(index)`, which tell its images apart; docs/add-a-dataset.md",
+        lambda: (write(OWN), kd(*others())),
+        lambda text: succeeds(*others(), "data.use=nets.py:Listed"),
     ),
     Row(
         "data.unlabelled.images: no folder mor; . contains more/",

@@ -171,6 +171,12 @@ SECTIONS = [
         ("data.unlabelled={images: more}",),
         text=TAUGHT,
     ),
+    Row(
+        "give images, a folder, or args, the dataset's arguments that differ, and not both",
+        ("data.unlabelled={ratio: 1}", "distill.kl.pixels=all"),
+        ("data={use: kd.data.Shapes, args: {count: 4}, size: [64, 64], unlabelled: {args: {count: 8}}}",),
+        text=OWN.replace("kl: {", "kl: {pixels: all, "),
+    ),
     Row("of data.unlabelled; add a teacher and `distill`", ("data.unlabelled={images: more}",)),
     Row("a moving average changes with every step; remove `cache`", ("cache={views: 1}",), text=EMA),
     Row(

@@ -51,6 +51,7 @@ WITHOUT: dict[str, set[str]] = {
         "{}; training: {}{}",
         "{}; * the gain is not 0, adjusted for {} gains (Holm); min: training of one seed; ● no other network scores "
         "higher with as few parameters",
+        "loader alone: {} images/s ({}), {} × what the step trains; {} is the limit",
         "kd computes results in another way now (revision {}, now {}; see CHANGELOG.md)",
     },
     "an exit status, in the help": {

@@ -99,3 +99,43 @@ def test_images_that_nothing_learns_from_are_refused(path):
         read(path.with_name("teacher.yaml"), JOINED[0])
     with pytest.raises(DataError, match=r"^data.unlabelled.images: no folder mor; "):
         assemble(read(path, JOINED[1], "data.unlabelled={images: mor}"), runs=RUNS, seed=0, trained=False)
+
+
+SHAPES = """
+teacher: {use: "nets.py:Net"}
+student: {use: "nets.py:Net", args: {channels: 4}}
+data: {use: kd.data.Shapes, args: {count: 12, size: 32}, size: [32, 32], workers: 0,
+  unlabelled: {args: {count: 20}, ratio: 0.5}}
+supervised: {use: kd.losses.CrossEntropy}
+distill: {kl: {loss: {use: kd.losses.PixelKL}, pixels: all}}
+optimizer: {use: torch.optim.SGD, args: {lr: 0.1}}
+train: {steps: 2, batch_size: 4}
+"""
+
+
+def test_the_other_training_images_of_a_dataset_join(path):
+    Path("shapes.yaml").write_text(SHAPES)
+    parts = assemble(read("shapes.yaml"), runs=RUNS, seed=0, trained=False)
+    assert "unlabelled: 8 other training images (12 of train left out)" in parts.notes
+    assert [parts.unlabelled[index, 0].name for index in (0, 7)] == ["shapes/train/12", "shapes/train/19"]
+    (batch,) = stream(parts, seed=0, steps=1)
+    assert batch.images.shape[0] == 6
+    assert (batch.labels[4:] == 255).all()
+
+
+def test_no_other_training_image_is_one_line(path):
+    Path("shapes.yaml").write_text(SHAPES)
+    with pytest.raises(DataError, match="no other training images: 10 of train left out"):
+        assemble(read("shapes.yaml", "data.unlabelled.args.count=10"), runs=RUNS, seed=0, trained=False)
+
+
+def test_a_dataset_that_does_not_tell_its_images_apart_is_one_line(path):
+    recipe = read(path, "data.unlabelled={args: {count: 20}}", "distill.kl.pixels=all")
+    with pytest.raises(DataError, match=r"Stripes has neither `names` nor `files\(index\)`, which tell"):
+        assemble(recipe, runs=RUNS, seed=0, trained=False)
+
+
+@pytest.mark.parametrize("given", ["{ratio: 2}", "{images: more, args: {count: 20}}"])
+def test_either_a_folder_or_arguments(path, given):
+    with pytest.raises(RecipeError, match="give images, a folder, or args, the dataset's arguments that differ, and"):
+        read(path, f"data.unlabelled={given}", "distill.kl.pixels=all")
