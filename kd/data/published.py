@@ -56,6 +56,7 @@ class Part(NamedTuple):
     mask_ending: str = ""
     mask_suffixes: tuple[str, ...] = SUFFIXES
     read: Reading = read_labels
+    beside: str | None = None  # a further file that is read
 
 
 class Located(NamedTuple):
@@ -80,7 +81,7 @@ def find(release: Release, part: Part, root: str) -> Found:
             differ.
     """
     folder = Path(root)
-    places = [part.images, *part.lists, *([] if part.masks is None else [part.masks])]
+    places = [part.images, *part.lists, *(place for place in (part.masks, part.beside) if place is not None)]
     for place in places:
         if not (folder / place).exists():
             raise DataError(

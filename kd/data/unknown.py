@@ -14,7 +14,7 @@ from kd.types import IGNORE
 MAX_LISTED = 40  # codes in one message
 MAX_VALUES = 8  # codes in an advised line; `rest` is shorter
 
-_CITYSCAPES = {  # the ids of the classes that Cityscapes scores; its labelIds run from 0 to 33
+CITYSCAPES = {  # the ids of the classes that Cityscapes scores; its labelIds run from 0 to 33
     "road": 7, "sidewalk": 8, "building": 11, "wall": 12, "fence": 13, "pole": 17, "traffic light": 19,
     "traffic sign": 20, "vegetation": 21, "terrain": 22, "sky": 23, "person": 24, "rider": 25, "car": 26, "truck": 27,
     "bus": 28, "train": 31, "motorcycle": 32, "bicycle": 33,
@@ -102,7 +102,7 @@ def _cityscapes(meaning: Meaning, counts: Mapping[int, int], unknown: Mapping[in
     codes = counts.keys() - {IGNORE}
     if max(codes) > 33:
         return ""
-    ids = {name: _CITYSCAPES[name] for name in meaning.names if name in _CITYSCAPES}
+    ids = {name: CITYSCAPES[name] for name in meaning.names if name in CITYSCAPES}
     if meaning.by_index and len(ids) == len(meaning.names) and 2 * len(codes & set(ids.values())) > len(ids):
         listed = ", ".join(f"{yaml_word(name)}: {number}" for name, number in ids.items())
         return f"they look like the labelIds of Cityscapes; in data.args set classes: {{{listed}}}, rest: ignore"

