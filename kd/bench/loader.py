@@ -1,21 +1,14 @@
 """What the loader gives by itself: whether it keeps up with the training step."""
 
 import sys
-import time
-from collections.abc import Generator
-from contextlib import closing
-from typing import cast
 
 import torch
 
+from kd.data.speed import TIMED, WARM, images_per_second
 from kd.machine import loader_workers
 from kd.parts.assemble import Parts
 from kd.parts.stream import stream
 from kd.recipe import Recipe
-from kd.types import Batch
-
-WARM = 3.0  # seconds at most: workers start, and images that are held are read once
-TIMED = 2.0  # seconds
 
 
 def time_loader(parts: Parts, *, warm: float = WARM, timed: float = TIMED) -> float:
@@ -26,19 +19,7 @@ def time_loader(parts: Parts, *, warm: float = WARM, timed: float = TIMED) -> fl
         warm: seconds, at most, of the first pass over the images, which is not timed.
         timed: seconds to time; at least one batch.
     """
-    batches = cast("Generator[Batch]", stream(parts, seed=0, steps=sys.maxsize))
-    with closing(batches):  # stops the workers
-        began, first_pass = time.monotonic(), len(parts.training)
-        for batch in batches:
-            first_pass -= len(batch.images)
-            if first_pass <= 0 or time.monotonic() - began > warm:
-                break
-        began, images = time.monotonic(), 0
-        for batch in batches:
-            images += len(batch.images)
-            if (passed := time.monotonic() - began) > timed:
-                return images / passed
-    raise AssertionError("the stream of a run has no end")
+    return images_per_second(stream(parts, seed=0, steps=sys.maxsize), len(parts.training), warm=warm, timed=timed)
 
 
 def limit_line(recipe: Recipe, device: torch.device, loaded: float, trained: float) -> str:

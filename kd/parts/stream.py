@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 
 from kd import distributed
+from kd.components import Maker
 from kd.data.crop import Crop
 from kd.data.kept import keep
 from kd.data.loader import training_batches
@@ -10,7 +11,7 @@ from kd.data.split import Split
 from kd.machine import loader_workers
 from kd.parts.assemble import Parts
 from kd.recipe import Recipe
-from kd.types import Batch
+from kd.types import Batch, SegmentationDataset
 
 
 def stream(
@@ -25,15 +26,13 @@ def stream(
     """The run's micro-batches from step `start` on: this rank's, or those of all ranks if `alone`."""
     recipe = parts.recipe
     world = 1 if alone else distributed.world()
-    augment = [parts.maker.build(use) for use in recipe.data.augment]
-    split = Split(
+    split = training_split(
+        recipe,
+        parts.maker,
         parts.training,
-        recipe.data.size,
-        crop=Crop(recipe.data.crop or recipe.data.size, recipe.data.max_class_share, recipe.data.padding),
-        augment=augment,
         seed=seed,
         sums=recipe.cache is not None and parts.teacher is not None,
-        kept=keep(parts.training) if _read_again(parts, start, steps) else None,
+        hold=_read_again(parts, start, steps),
     )
     return training_batches(
         split,
@@ -53,10 +52,35 @@ def stream(
     )
 
 
+def training_split(
+    recipe: Recipe, maker: Maker, dataset: SegmentationDataset, *, seed: int, sums: bool = False, hold: bool = False
+) -> Split:
+    """A dataset as a recipe trains on it.
+
+    Args:
+        recipe: with the sizes and transforms.
+        maker: builds the transforms.
+        dataset: the images.
+        seed: selects the stream of augmentations.
+        sums: add each image's sum to its key, for a teacher's cache.
+        hold: hold decoded images in memory, if the recipe allows it and they fit.
+    """
+    data = recipe.data
+    return Split(
+        dataset,
+        data.size,
+        crop=Crop(data.crop or data.size, data.max_class_share, data.padding),
+        augment=[maker.build(use) for use in data.augment],
+        seed=seed,
+        sums=sums,
+        kept=keep(dataset) if hold and data.decoded == "auto" else None,
+    )
+
+
 def _read_again(parts: Parts, start: int, steps: int | None) -> bool:
-    """Whether the stream reads images more than once, and the recipe lets them be held."""
+    """Whether the stream reads images more than once."""
     images = ((parts.steps if steps is None else steps) - start) * parts.recipe.images_per_step
-    return parts.recipe.data.decoded == "auto" and images > len(parts.training)
+    return images > len(parts.training)
 
 
 def steps_to_fill(recipe: Recipe, labelled: int, unlabelled: int) -> int:

@@ -1,0 +1,35 @@
+"""Show a recipe's training images as they are augmented, and what their labels hold.
+
+Writes a page and a PNG with images beside their labels. No network is built.
+
+Example:
+    kd data shapes/mobilenetv3_kl_cwd.yaml
+    kd data shapes/mobilenetv3_kl_cwd.yaml data.crop=[48,48] --out crops.html
+"""
+
+import argparse
+from pathlib import Path
+
+from kd.cli.options import add_overrides, add_trust, open_recipes
+from kd.cli.status import READING
+
+STATUSES = (*READING, 3)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The recipe, and the page."""
+    parser.add_argument("recipe", metavar="RECIPE", help="a recipe file, or one that comes with kd")
+    add_overrides(parser)
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE", help="the page; the PNG is beside it (default: <recipe>-data.html)"
+    )
+    parser.add_argument("--images", type=int, default=24, metavar="N", help="images to show (default: 24)")
+    add_trust(parser)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Print the table of classes, and write the page."""
+    (recipe,) = open_recipes(arguments)
+    from kd.prepare.sheet import data_command
+
+    data_command(recipe, out=arguments.out, images=arguments.images)
