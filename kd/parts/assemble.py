@@ -10,6 +10,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from kd import distributed
 from kd.components import Maker
+from kd.data.decode import size_text
 from kd.data.unlabelled import Joined
 from kd.errors import RecipeError
 from kd.machine import Precision, choose
@@ -17,7 +18,7 @@ from kd.parts.data import Data, agrees
 from kd.parts.loading import Notes
 from kd.parts.networks import folded_copy, freeze, moving_average, student_network, teacher_network
 from kd.parts.objective import Supervised, Term
-from kd.parts.roles import Student, Teacher, to_device
+from kd.parts.roles import Sight, Student, Teacher, to_device
 from kd.parts.terms import (
     SMALL,
     addresses,
@@ -32,6 +33,8 @@ from kd.recipe import Recipe
 from kd.runs import teacher_directories
 from kd.types import IGNORE, Batch, SegmentationDataset
 from kd.units import multiples_near
+
+DISTORTED = 1.1  # factor by which an image may be stretched along one side
 
 
 @dataclass(frozen=True)
@@ -126,7 +129,7 @@ def assemble(recipe: Recipe, *, runs: Path, seed: int, trained: bool = True, dat
     if recipe.teacher is not None:
         teacher_net, run_dir = teacher_network(recipe, maker, train, ema, notes, runs=runs, trained=trained)
         with refused_taps(recipe, "teacher"):
-            teacher = Teacher(teacher_net, addresses(recipe, "teacher"))
+            teacher = Teacher(teacher_net, addresses(recipe, "teacher"), _sight(recipe, notes))
         teaching = _teaching(recipe, teacher, train.in_channels, notes)
         with refused_taps(recipe, "student"):
             student = Student(network, addresses(recipe, "student"), {}, {})
@@ -177,7 +180,29 @@ def with_trained_teacher(parts: Parts, runs: Path) -> Parts:
 def _teaching(recipe: Recipe, teacher: Teacher, in_channels: int, notes: Notes) -> Teacher:
     with teacher.taps.detached():
         folded = folded_copy(recipe, teacher.network, in_channels, notes)
-    return teacher if folded is None else Teacher(folded, teacher.taps.addresses)
+    return teacher if folded is None else Teacher(folded, teacher.taps.addresses, teacher.sight)
+
+
+def _sight(recipe: Recipe, notes: Notes) -> Sight:
+    """How the teacher sees the images of training, with a line for the user where that is not as the student does.
+
+    Raises:
+        RecipeError: `teacher.size` would distort the images.
+    """
+    assert recipe.teacher is not None
+    sight = Sight(recipe.teacher.size, recipe.teacher.scale or 1.0, recipe.teacher.flip)
+    given = recipe.data.crop or recipe.data.size
+    seen = sight.size_of(given)
+    ratio = seen[0] * given[1] / (seen[1] * given[0])
+    if not 1 / DISTORTED < ratio < DISTORTED:
+        raise RecipeError(
+            f"{recipe.at('teacher', 'size')}: teacher.size: {list(seen)} has other proportions than the images of "
+            f"training, {list(given)}; set teacher.size=null teacher.scale={round(seen[0] / given[0], 3):g}"
+        )
+    if sight != Sight():
+        mirrored = ", and their mirror images" if sight.flip else ""
+        notes.append(f"teacher: sees images of {size_text(seen)}{mirrored}; the student sees {size_text(given)}")
+    return sight
 
 
 def with_length_of(parts: Parts, recipe: Recipe) -> Parts:

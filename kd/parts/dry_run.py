@@ -127,7 +127,7 @@ def _total(parts: Parts) -> tuple[Tensor, list[str]]:
 
 def _outputs(parts: Parts, batch: Batch) -> tuple[Tapped, Tapped | None]:
     """What the student returns for a batch, and the teacher."""
-    teacher = parts.teacher(batch) if parts.teacher else None  # it ran when the terms were made
+    teacher = parts.teacher.seeing(batch.images) if parts.teacher else None  # it ran when the terms were made
     try:
         return parts.student(batch.images), teacher
     except (Exception, SystemExit) as error:  # noqa: BLE001  # a bug of ours is raised as it is

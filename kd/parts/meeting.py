@@ -60,10 +60,11 @@ def _train(parts: Parts) -> None:
         return output
 
     def teacher(images: Tensor) -> Tapped | None:
-        return parts.teaching(batch._replace(images=images)) if parts.teaching else None
+        return parts.teaching.seeing(images) if parts.teaching else None
 
+    seen = parts.teaching.sight.of(batch.images) if parts.teaching else batch.images
     with parts.precision.autocast():
-        of_teacher = _tried(recipe, "teacher", teacher, batch.images, key, training=True)
+        of_teacher = _tried(recipe, "teacher", teacher, seen, _seen_key(recipe) or key, training=True)
         of_student = _tried(recipe, "student", student, batch.images, key, training=True)
     if of_teacher is not None and not parts.averages_teach:
         assert recipe.teacher is not None
@@ -72,6 +73,14 @@ def _train(parts: Parts) -> None:
             raise RecipeError(f"{_place(recipe, 'teacher')} {what}")
     assert of_student is not None
     _losses(parts, of_student, of_teacher, batch)
+
+
+def _seen_key(recipe: Recipe) -> str:
+    """What sets the size of the images that the teacher sees, to be set to another one; "" if it is the student's."""
+    given = recipe.teacher
+    if given is None or not (given.size or given.scale):
+        return ""
+    return "teacher.size" if given.size else "teacher.scale: null, teacher.size"
 
 
 @torch.enable_grad()

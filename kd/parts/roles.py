@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from difflib import get_close_matches
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -10,7 +11,32 @@ from torch import Tensor, nn
 
 from kd.machine import Precision, random_state, set_random_state
 from kd.networks.taps import Address, Taps
-from kd.types import Batch, Maps, SegmentationOutput, Tapped, as_classes, as_tuple
+from kd.types import Batch, Maps, SegmentationOutput, Tapped, as_classes, as_tuple, resize, size_of
+
+
+class Sight(NamedTuple):
+    """How a teacher sees the images of the student.
+
+    Attributes:
+        size: (H, W) that they are resized to; None: `scale` times theirs.
+        scale: > 0; 1: as they are.
+        flip: whether it sees them mirrored too.
+    """
+
+    size: tuple[int, int] | None = None
+    scale: float = 1.0
+    flip: bool = False
+
+    def of(self, images: Float[Tensor, "N C H W"]) -> Float[Tensor, "N C _ _"]:
+        """The images, resized."""
+        return resize(images, self.size_of(size_of(images)))
+
+    def size_of(self, size: tuple[int, int]) -> tuple[int, int]:
+        """The size at which images of this size are seen."""
+        return self.size or (max(round(size[0] * self.scale), 1), max(round(size[1] * self.scale), 1))
+
+
+AS_THE_STUDENT = Sight()
 
 
 class Teacher(nn.Module):
@@ -19,13 +45,14 @@ class Teacher(nn.Module):
     Args:
         network: frozen by this class.
         addresses: term -> where the term reads this network.
+        sight: how it sees the images.
 
     Shape: a batch with float images (N, C, H, W) in [0, 1] -> `Tapped`.
     """
 
-    def __init__(self, network: nn.Module, addresses: Mapping[str, Address]) -> None:
+    def __init__(self, network: nn.Module, addresses: Mapping[str, Address], sight: Sight = AS_THE_STUDENT) -> None:
         super().__init__()
-        self.network = network.requires_grad_(False)
+        self.network, self.sight = network.requires_grad_(False), sight
         self.taps = Taps(network, addresses)
         self.train()
 
@@ -35,7 +62,13 @@ class Teacher(nn.Module):
 
     @torch.no_grad()
     def forward(self, batch: Batch) -> Tapped:
-        return _tapped(*self.taps(batch.images))
+        return self.seeing(self.sight.of(batch.images))
+
+    @torch.no_grad()
+    def seeing(self, images: Float[Tensor, "N C H W"]) -> Tapped:
+        """What it returns for images of the size at which it sees them; with `flip`, the mean with the mirror image."""
+        tapped = _tapped(*self.taps(images))
+        return _mean_with_mirrored(tapped, _tapped(*self.taps(images.flip(3)))) if self.sight.flip else tapped
 
 
 class Student(nn.Module):
@@ -115,6 +148,22 @@ def frozen_path(network: nn.Module, name: str) -> str:
 
 def _tapped(output: SegmentationOutput, at: dict[str, Maps]) -> Tapped:
     return Tapped(as_classes(output.logits), {name: as_classes(logits) for name, logits in output.aux.items()}, at)
+
+
+def _mean_with_mirrored(tapped: Tapped, mirrored: Tapped) -> Tapped:
+    """The means of maps and of those of the mirror image, turned back."""
+
+    def mean(maps: Tensor, others: Tensor) -> Tensor:
+        return (maps + others.flip(3)) / 2
+
+    at = {
+        name: tuple(map(mean, maps, as_tuple(mirrored.at[name])))
+        if isinstance(maps, tuple)
+        else mean(maps, as_tuple(mirrored.at[name])[0])
+        for name, maps in tapped.at.items()
+    }
+    aux = {name: mean(logits, mirrored.aux[name]) for name, logits in tapped.aux.items()}
+    return Tapped(mean(tapped.logits, mirrored.logits), aux, at)
 
 
 def adapt(adapter: nn.Module, maps: Maps) -> Maps:

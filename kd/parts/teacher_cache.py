@@ -25,7 +25,7 @@ from torch import Tensor
 from kd.constants import RESULTS_REVISION
 from kd.errors import RecipeError, StorageError
 from kd.machine import Precision, versions
-from kd.parts.roles import Teacher
+from kd.parts.roles import Sight, Teacher
 from kd.recipe import Recipe
 from kd.recipe.identity import Scope
 from kd.storage import write_json
@@ -249,6 +249,7 @@ def cache_key(teacher: Teacher, recipe: Recipe, images: int, seed: int, precisio
         "network": hashlib.sha256(repr(teacher.network).encode()).hexdigest(),
         "data": recipe.resolved(without=[Scope.MACHINE])["data"],
         "images": images,
+        **({} if teacher.sight == Sight() else {"sight": teacher.sight}),
         "seed": seed,
         "views": recipe.cache.views,
         "precision": [precision.device.type, str(precision.dtype), str(precision.memory_format)],

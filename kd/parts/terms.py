@@ -18,7 +18,7 @@ from kd.parts.roles import Student, Teacher
 from kd.recipe import Recipe, TermConfig, Use
 from kd.recipe.schema import components
 from kd.schedules import ScoreDriven
-from kd.types import Batch, Maps, as_tuple, traits
+from kd.types import Maps, as_tuple, traits
 
 SMALL = (64, 64)  # pixels: the size of made-up images, unless a network takes its own size only
 
@@ -104,13 +104,12 @@ def _maps(
 ) -> tuple[Mapping[str, Maps], Mapping[str, Maps]]:
     """The maps of both networks at every term, for two images of noise."""
     images = torch.rand(2, in_channels, *size, generator=torch.Generator().manual_seed(0))
-    keys, blank = torch.zeros(2, 2, dtype=torch.int64), torch.zeros(2, *size)
     training = student.training
     with torch.no_grad():
         with refused_taps(recipe, "student"):  # only a forward pass shows that a tapped module runs once
             of_student = student.eval()(images).at
         with refused_taps(recipe, "teacher"):
-            of_teacher = teacher(Batch(images, blank.long(), blank.bool(), keys)).at
+            of_teacher = teacher.seeing(images).at
     student.train(training)
     return of_student, of_teacher
 

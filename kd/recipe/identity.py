@@ -130,5 +130,5 @@ def identity(recipe: Section, sources: Sources, teacher_id: str | None) -> str:
     """
     tree = plain(recipe, sources.component, sources.content, defaults=False, without=Scope, ordered=True)
     if teacher_id is not None:
-        tree["teacher"] = {"recipe": teacher_id}
+        tree["teacher"] |= {"recipe": teacher_id}
     return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:8]

@@ -61,7 +61,7 @@ def old_identity(recipe: Section, sources: Sources, teacher_id: str | None) -> s
 
     tree = plain(recipe, component, defaults=False, without=Scope)
     if teacher_id is not None:
-        tree["teacher"] = {"recipe": teacher_id}
+        tree["teacher"] |= {"recipe": teacher_id}
     return hashlib.sha256(json.dumps(_with_text_keys(first_names(tree)), sort_keys=True).encode()).hexdigest()[:8]
 
 

@@ -119,6 +119,16 @@ class TeacherConfig(Section):
     outputs: Literal["logits", "probabilities"] = Field(
         default="logits", description="What the network returns; of `probabilities` the logarithm is taken."
     )
+    size: Size | None = Field(
+        default=None,
+        description="[height, width] to which images are resized for the teacher; null: as the student sees them.",
+    )
+    scale: Annotated[Number, Field(gt=0, le=8)] | None = Field(
+        default=None, description="In place of `size`: factor of the height and width of the student's images."
+    )
+    flip: Flag = Field(
+        default=False, description="Whether the teacher also sees each image mirrored; its maps are means of both."
+    )
 
     @field_validator("classes", "outputs")
     @classmethod
@@ -126,6 +136,13 @@ class TeacherConfig(Section):
         if value not in (None, "logits") and info.data.get("use") is None:
             raise ValueError(f"{info.field_name} belongs to use, as a run states its own; remove it")
         return value
+
+    @field_validator("scale")
+    @classmethod
+    def _one_size(cls, scale: float | None, info: ValidationInfo) -> float | None:
+        if scale is not None and info.data.get("size") is not None:
+            raise ValueError("give one of size and scale, got both; remove one")
+        return scale
 
     @field_validator("weights")
     @classmethod

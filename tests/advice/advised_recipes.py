@@ -206,6 +206,18 @@ SECTIONS = [
         ("train.accumulate=3", "train.batch_size=6"),
     ),
     Row(
+        "give one of size and scale, got both; remove one",
+        ("teacher.size=[64, 64]", "teacher.scale=2"),
+        ("teacher.scale=2",),
+        text=OWN,
+    ),
+    Row(
+        "[64, 128] has other proportions than the images of training, [32, 32]; set teacher.size=null teacher.scale=2",
+        ("teacher.size=[64, 128]",),
+        ("teacher.size=null", "teacher.scale=2"),
+        text=OWN,
+    ),
+    Row(
         "teacher.recipe: r.yaml refers back to itself; a teacher cannot depend on its own student",
         {"{recipe: teacher.yaml}": "{recipe: r.yaml}"},
         text=TAUGHT,

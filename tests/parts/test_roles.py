@@ -1,9 +1,11 @@
+import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 from toy import Toy, batch
 
 from kd.machine import Precision
-from kd.parts.roles import Student, Teacher, restored, to_device
+from kd.parts.roles import Sight, Student, Teacher, restored, to_device
 
 CPU = Precision(torch.device("cpu"), torch.float32, torch.contiguous_format)
 
@@ -26,6 +28,25 @@ def test_a_one_channel_head_becomes_two_classes():
     assert out.logits.shape == (8, 2, 8, 8)
     assert torch.equal(out.at["t"], out.logits)
     assert not out.logits[:, 0].any()
+
+
+@pytest.mark.parametrize("sight", [Sight(scale=1.5), Sight(size=(24, 24)), Sight(flip=True), Sight(None, 1.5, True)])
+def test_a_teacher_sees_larger_and_mirrored_images(sight):
+    network = Toy(4, batch_norm=True)
+    addresses = {"t": ("low", "logits"), "u": "low"}
+    given = to_device(batch(2), CPU)
+    seen = Teacher(network, addresses, sight)(given)
+    images = given.images if sight == Sight(flip=True) else F.interpolate(given.images, (24, 24), mode="bilinear")
+    plain = Teacher(network, addresses)
+    one, other = (plain(given._replace(images=of)) for of in (images, images.flip(3)))
+    for find in (
+        lambda out: out.logits,
+        lambda out: out.at["t"][0],
+        lambda out: out.at["t"][1],
+        lambda out: out.at["u"],
+    ):
+        expected = (find(one) + find(other).flip(3)) / 2 if sight.flip else find(one)
+        torch.testing.assert_close(find(seen), expected)
 
 
 def test_the_student_adapts_its_maps_and_owns_all_that_trains():

@@ -58,6 +58,7 @@ def graphs(monkeypatch):
         pytest.param((), id="one phase", marks=pytest.mark.slow),
         pytest.param((PHASES,), id="phases"),
         pytest.param(("cache={views: 2, dtype: float32}",), id="cache", marks=pytest.mark.slow),
+        pytest.param(("teacher.scale=1.5", "teacher.flip=true"), id="larger", marks=pytest.mark.slow),
         pytest.param((UNLABELLED, "distill.kl.pixels=all"), id="unlabelled", marks=pytest.mark.slow),
     ],
 )
