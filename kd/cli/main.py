@@ -16,7 +16,7 @@ from kd.console import print_errors
 from kd.constants import __version__
 from kd.errors import one_line
 
-FIRST = ("demo", "copy", "check", "run", "compare")  # in `kd --help`: a newcomer's way; the others follow by name
+FIRST = ("demo", "copy", "init", "check", "run", "compare")  # in `kd --help`: a newcomer's way; then by name
 SHARED = ("main", "options", "status")  # the modules of kd.cli that are no commands
 
 

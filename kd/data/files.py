@@ -157,17 +157,25 @@ def _none_matches(names: list[str], images: Listing, masks: Listing) -> str:
     return f"{line}; in data.args set {arguments}" if arguments else f"{line}; rename the masks"
 
 
-def _endings(images: Listing, masks: Listing) -> str:
-    """The arguments that would pair names: an ending that all images have, and one that masks have after the rest."""
+def find_endings(images: Listing, masks: Listing) -> list[tuple[str, str]]:
+    """The endings that would pair names: one that all images have, and those that masks have after the rest."""
     names = list(images.files)
     shared = [names[0][at.start() :] for at in re.finditer(r"[_\-. ]", names[0])] if len(names) > 1 else []
     for ending in ["", *(text for text in reversed(shared) if all(name.endswith(text) for name in names))]:
         sample = [name.removesuffix(ending) for name in names[:20]]
         found = Counter(mask[len(name) :] for name in sample for mask in masks.files if mask.startswith(name))
-        fitting = [text for text, count in found.items() if count == len(sample)]
-        if fitting:
-            image = f"image_suffix: {yaml_word(ending + images.ending)}" if ending else ""
-            others = f" (or {', '.join(yaml_word(t + masks.ending) for t in fitting[1:6])})" if len(fitting) > 1 else ""
-            mask = f"mask_suffix: {yaml_word(fitting[0] + masks.ending)}{others}" if fitting[0] else ""
-            return ", ".join(text for text in (image, mask) if text)
-    return ""
+        if fitting := [(ending, text) for text, count in found.items() if count == len(sample)]:
+            return fitting
+    return []
+
+
+def _endings(images: Listing, masks: Listing) -> str:
+    """The arguments that would pair names."""
+    found = find_endings(images, masks)
+    if not found:
+        return ""
+    (ending, first), *others = found
+    image = f"image_suffix: {yaml_word(ending + images.ending)}" if ending else ""
+    listed = f" (or {', '.join(yaml_word(text + masks.ending) for _, text in others[:5])})" if others else ""
+    mask = f"mask_suffix: {yaml_word(first + masks.ending)}{listed}" if first else ""
+    return ", ".join(text for text in (image, mask) if text)

@@ -1,0 +1,260 @@
+"""What masks hold, and the arguments of `kd.data.Folders` that give it a meaning."""
+
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from kd.constants import IGNORE
+from kd.data.class_files import file_rows
+from kd.data.classes import Classes, color_of, read_classes
+from kd.data.decode import Header, read_header
+from kd.data.images import is_grey, read_mask
+from kd.data.masks import count_codes, read_codes, shades
+from kd.data.meaning import WHITE, Meaning
+from kd.data.unknown import ranges
+from kd.errors import DataError
+
+MAX_CLASSES = 64  # without names: more numbers or colours than that are edges or instances
+RARE = 0.01  # share of the pixels that may be of no class
+_MAX_CODES = 100_000
+_THREADS = 2
+_WORDS = ("class", "label", "categor", "codes")
+
+
+@dataclass
+class Codes:
+    """The numbers or colours in masks."""
+
+    colors: bool  # whether colours decide
+    counts: Counter[int] = field(default_factory=Counter)  # pixels of each code
+    masks: int = 0
+
+    def shares(self) -> dict[int, float]:
+        """The share of each code, the commonest first."""
+        total = max(1, self.counts.total())
+        return {code: count / total for code, count in self.counts.most_common()}
+
+
+def find_map(folders: Sequence[Path]) -> Path | None:
+    """A class map in one of these folders: a file whose name speaks of classes or labels."""
+    for folder in dict.fromkeys(folders):
+        if not folder.is_dir():
+            continue
+        for path in sorted(folder.iterdir()):
+            text = path.stem.lower()
+            kind = path.suffix.lower()
+            is_map = any(word in text for word in _WORDS) or path.name.lower() in ("obj.names", "names.txt")
+            if is_map and kind in (".csv", ".txt", ".names", ".yaml", ".yml", ".json") and path.is_file():
+                return path
+    return None
+
+
+def read_map(path: Path) -> tuple[Classes, dict[str, Any] | list[str]]:
+    """A class map, and the same as `classes` of a recipe.
+
+    Raises:
+        DataError: it is none.
+    """
+    known = read_classes(str(path))
+    rows = file_rows(path)
+    if known.by_index:
+        return known, [name for name, _ in rows]
+    return known, {
+        name: list(map(_plain, markers)) if len(markers) > 1 else _plain(markers[0]) for name, markers in rows
+    }
+
+
+def _plain(marker: int | Sequence[int]) -> Any:
+    return marker if isinstance(marker, int) else list(marker)
+
+
+def count(masks: Sequence[Path], *, colors: bool) -> Codes:
+    """The codes in all masks.
+
+    Args:
+        masks: the files.
+        colors: whether a class map gives colours.
+
+    Raises:
+        DataError: a mask cannot be read, or holds more codes than any class map.
+    """
+    found = Codes(colors)
+    meaning = Meaning(("", "", ""), {0: 0}, colors)
+
+    def counts_of(path: Path) -> dict[int, int]:
+        return count_codes(read_codes(path, meaning))
+
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for counts in pool.map(counts_of, masks):
+            found.counts.update(counts)
+            found.masks += 1
+            if len(found.counts) > _MAX_CODES:
+                what = "colours" if colors else "numbers"
+                held = f"more than {_MAX_CODES:,} {what} in {found.masks} masks"
+                raise DataError(f"{masks[found.masks - 1]}: {held}; give masks with one for each class")
+    return found
+
+
+def hold_colors(masks: Sequence[Path], headers: Sequence[Header]) -> bool:
+    """Whether a mask shows colours: RGB that is not grey."""
+    for path, header in zip(masks, headers, strict=True):
+        if header.mode in ("RGB", "RGBA") and not is_grey(read_mask(path).values):
+            return True
+    return False
+
+
+def are_soft(masks: Sequence[Path], headers: Sequence[Header]) -> bool:
+    """Whether masks are black and white with edges between: nearly all shades are at the ends."""
+    ends = pixels = between = 0
+    for path, header in zip(masks[:50], headers[:50], strict=True):
+        if header.mode not in ("L", "RGB", "1"):
+            return False
+        shown = shades(read_mask(path))
+        ends += int(((shown < 32) | (shown > WHITE - 32)).sum())
+        between += int(((shown > 0) & (shown < WHITE)).sum())
+        pixels += shown.size
+        if shown.max(initial=0) < WHITE - 32:
+            return False
+    return between > 0 and ends >= 0.9 * pixels
+
+
+def meaning_of(masks: Sequence[Path], class_map: Path | None) -> tuple[dict[str, Any], list[str]]:
+    """The arguments `classes`, `values`, `rest` and `threshold` for masks, and lines for the user.
+
+    Args:
+        masks: the files.
+        class_map: a file with names, numbers or colours; None if there is none.
+
+    Raises:
+        DataError: the masks cannot be read, or what they hold has no meaning without a class map.
+    """
+    headers = [read_header(path) for path in masks]
+    known, written = read_map(class_map) if class_map else (None, [])
+    where = str(class_map)
+    lossy = [path for path, header in zip(masks, headers, strict=True) if header.lossy]
+    two = known is None or len(known.names) == 2
+    colors = known.colors is not None if known and not known.by_index else hold_colors(masks, headers)
+    if two and not colors and are_soft(masks, headers):
+        names = list(known.names) if known else ["background", "foreground"]
+        why = "lossy files" if lossy else "soft edges"
+        return {"classes": names, "threshold": 128}, [
+            f"masks are black and white with {why}: from shade 128 up a pixel is {names[1]}"
+        ]
+    found = count(masks, colors=colors)
+    if known is None:
+        return _unnamed(found, masks[0])
+    if known.by_index:
+        return _listed(found, known, written, where)
+    return _mapped(found, known, written, where)
+
+
+def _mapped(found: Codes, known: Classes, written: Any, where: str) -> tuple[dict[str, Any], list[str]]:
+    """The meaning under a class map of colours or numbers."""
+    shares = found.shares()
+    unknown = {code: share for code, share in shares.items() if code not in known.codes}
+    if not known.colors and unknown.keys() <= {IGNORE}:
+        return {"classes": written}, []
+    greys = {color_of(code)[0] for code in shares if len(set(color_of(code))) == 1} if found.colors else set()
+    if known.colors and len(greys) == len(shares) and max(greys - {IGNORE}, default=WHITE) < len(known.names):
+        names = list(known.names)
+        return {"classes": names}, [f"masks hold numbers, not the colours of {where}: its order gives the numbers"]
+    if not unknown:
+        return {"classes": written}, []
+    listed = _listed_codes(found, unknown)
+    if sum(unknown.values()) > RARE:
+        raise DataError(
+            f"{where}: {listed} of the masks are missing; add them, under the name ignore if they are no class"
+        )
+    return {"classes": written, "rest": "ignore"}, [f"warning: {listed} are in no class of {where}: ignored"]
+
+
+def _listed(found: Codes, known: Classes, written: Any, where: str) -> tuple[dict[str, Any], list[str]]:
+    """The meaning under names alone."""
+    names, shares = list(known.names), found.shares()
+    if found.colors:
+        lines = ", ".join(f"{_code(found, code)} ({100 * share:.1f} %)" for code, share in list(shares.items())[:12])
+        raise DataError(
+            f"{where}: names alone, but the masks hold {len(shares)} colours: {lines}; "
+            "write name,r,g,b a line into a CSV file, and add --classes FILE"
+        )
+    codes = sorted(set(shares) - {IGNORE})
+    positions = set(known.codes)
+    if set(shares) == {0, WHITE} and len(names) == 2:
+        return {"classes": names, "values": {0: names[0], WHITE: names[1]}}, [
+            f"masks hold 0 and 255: 255 is {names[1]}"
+        ]
+    if set(codes) <= positions:
+        return {"classes": written}, _ignored(shares)
+    if 0 not in codes and set(codes) <= set(range(1, len(names) + 1)):
+        values = dict(enumerate(names, 1))
+        return {"classes": names, "values": values}, [
+            f"masks never hold 0: {where} numbers its names from 1",
+            *_ignored(shares),
+        ]
+    if codes == list(range(len(names) + 1)) and "background" not in names:
+        note = f"masks hold 0 … {len(names)} for {len(names)} names in {where}: 0 is taken for the background"
+        return {"classes": ["background", *names]}, [note, *_ignored(shares)]
+    if len(codes) == len(names):
+        values = dict(zip(codes, names, strict=True))
+        return {"classes": names, "values": values}, [f"masks hold {ranges(codes)}: the names of {where} in this order"]
+    raise DataError(
+        f"{where}: {len(names)} names, but the masks hold {ranges(codes)}; write name,number a line into a CSV file, "
+        "and add --classes FILE"
+    )
+
+
+def _unnamed(found: Codes, example: Path) -> tuple[dict[str, Any], list[str]]:
+    """The meaning without names: black or 0 is the background."""
+    shares = found.shares()
+    rest: dict[str, Any] = {}
+    note = "no file of class names: kd init --classes FILE gives classes their names"
+    if len(shares) > MAX_CLASSES:
+        common = {code: share for code, share in shares.items() if share >= 0.001}
+        if found.colors and 2 <= len(common) <= MAX_CLASSES and sum(common.values()) > 0.9:
+            shares, rest = common, {"rest": "ignore"}
+        else:
+            what = "colours" if found.colors else "numbers"
+            held = f"the masks hold {len(shares)} {what}, too many for classes"
+            raise DataError(
+                f"{example}: {held}; export one number a class if they are edges or instances, or add --classes FILE"
+            )
+    codes = sorted(shares)
+    if found.colors:
+        classes: Any = {("background" if code == 0 else f"color_{code:06x}"): list(color_of(code)) for code in codes}
+        if len(classes) < 2:
+            raise _one_value(example, _code(found, codes[0]))
+        return {"classes": classes, **rest}, [note]
+    if codes == [0, WHITE]:
+        classes = ["background", "foreground"]
+        return {"classes": classes, "values": {0: classes[0], WHITE: classes[1]}}, [
+            "masks hold 0 and 255: 255 is foreground"
+        ]
+    numbers = [code for code in codes if code != IGNORE]
+    if len(numbers) < 2:
+        raise _one_value(example, ranges(codes))
+    names = ["background" if code == 0 else f"class {code}" for code in numbers]
+    if numbers == list(range(len(numbers))):
+        return {"classes": names}, [note, *_ignored(shares)]
+    return {"classes": dict(zip(names, numbers, strict=True))}, [note, *_ignored(shares)]
+
+
+def _one_value(example: Path, value: str) -> DataError:
+    return DataError(f"{example}: all masks hold {value} alone; give masks of at least 2 classes")
+
+
+def _ignored(shares: dict[int, float]) -> list[str]:
+    return [f"255 ({100 * shares[IGNORE]:.1f} % of the pixels) is ignored"] if IGNORE in shares else []
+
+
+def _listed_codes(found: Codes, codes: dict[int, float]) -> str:
+    listed = ", ".join(_code(found, code) for code in list(codes)[:8])
+    more = f" and {len(codes) - 8} more" if len(codes) > 8 else ""
+    what = "colours" if found.colors else "numbers"
+    return f"{what} {listed}{more} ({100 * sum(codes.values()):.2f} % of the pixels)"
+
+
+def _code(found: Codes, code: int) -> str:
+    return str(color_of(code)) if found.colors else str(code)

@@ -1,0 +1,26 @@
+"""What several formats refuse, in the same words."""
+
+from kd.errors import DataError
+from kd.prepare.files import Images
+
+
+def damaged(where: str, what: str) -> DataError:
+    """Annotations that no tool writes: the file is damaged, or was changed by hand."""
+    return DataError(f"{where}: {what}; export it again")
+
+
+def misdrawn(where: str, what: str) -> DataError:
+    """An object that its tool allows and that means nothing."""
+    return DataError(f"{where}: {what}; correct it in the tool that drew it")
+
+
+def boxes_only(where: str, what: str = "boxes only, no outlines") -> DataError:
+    """An export for detection."""
+    return DataError(f"{where}: {what}; export segmentations")
+
+
+def no_image(where: str, name: str, images: Images) -> DataError:
+    """An annotation whose image is not there; the name may be a stranger's path, so that only its end is shown."""
+    last = name.replace("\\", "/").rpartition("/")[2][:80]
+    held = f"no image named {last!r} in {images.tree.root} ({len(images.names)} images)"
+    return DataError(f"{where}: {held}; give kd init the folder of the images and then the annotations")

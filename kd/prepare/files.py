@@ -1,0 +1,166 @@
+"""The files of an export, listed once: annotations name images, and only names in this list are ever opened."""
+
+import os
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+from unicodedata import normalize
+
+from kd.data.decode import SUFFIXES
+from kd.errors import DataError
+
+MAX_FILES = 2_000_000
+MAX_DEPTH = 8  # of folders in folders
+_SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val"}
+_SPLITS |= {"test": "test", "testing": "test"}
+
+
+class Tree(NamedTuple):
+    """The files below a folder."""
+
+    root: Path
+    names: tuple[str, ...]  # relative, with `/`, sorted
+    left_out: int = 0  # links that lead out of the folder
+
+    def named(self, *suffixes: str) -> list[str]:
+        """The files with one of these suffixes, given in lower case."""
+        return [name for name in self.names if os.path.splitext(name)[1].lower() in suffixes]
+
+    def folders(self) -> set[str]:
+        """The folders that hold files, and those above them; "" is the root."""
+        found = {""}
+        for name in self.names:
+            parts = name.split("/")[:-1]
+            found.update("/".join(parts[: end + 1]) for end in range(len(parts)))
+        return found
+
+    def inside(self, folder: str) -> list[str]:
+        """The files below a folder of the tree."""
+        return [name for name in self.names if not folder or name.startswith(f"{folder}/")]
+
+
+def list_tree(path: Path) -> Tree:
+    """The files below a folder, hidden ones left out; of a single file, the folder that holds it with this file alone.
+
+    Raises:
+        DataError: there is no such folder or file; it is an archive; it holds more than `MAX_FILES` files.
+    """
+    if path.suffix.lower() in (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar"):
+        raise DataError(f"{path}: an archive; unpack it, and give kd init the folder")
+    if path.is_file():
+        return Tree(path.parent, (path.name,))
+    if not path.is_dir():
+        raise DataError(f"{path}: no such folder or file; give kd init the folder of an export")
+    names: list[str] = []
+    left_out = _collect(path, path.resolve(), "", names)
+    return Tree(path, tuple(sorted(names)), left_out)
+
+
+def _collect(folder: Path, root: Path, below: str, names: list[str], depth: int = MAX_DEPTH) -> int:
+    left_out = 0
+    try:
+        with os.scandir(folder) as found:
+            entries = sorted(found, key=lambda entry: entry.name)
+        for entry in entries:
+            if entry.name.startswith(".") or entry.name == "__MACOSX":
+                continue
+            if entry.is_symlink() and not Path(entry.path).resolve().is_relative_to(root):
+                left_out += 1
+            elif entry.is_dir(follow_symlinks=False):
+                if depth:
+                    left_out += _collect(Path(entry.path), root, f"{below}{entry.name}/", names, depth - 1)
+            elif entry.is_file():
+                names.append(f"{below}{entry.name}")
+            if len(names) > MAX_FILES:
+                raise DataError(f"{folder}: more than {MAX_FILES:,} files; give kd init the folder of one export")
+    except OSError as error:
+        raise DataError(f"{error.filename}: cannot be read ({error.strerror})") from None
+    return left_out
+
+
+class Images:
+    """The images of a tree, found by the names that annotations give them.
+
+    A name is never used as a path: it selects the image whose path ends like it.
+
+    Args:
+        tree: the files.
+        names: the images among them; None for all.
+    """
+
+    def __init__(self, tree: Tree, names: Iterable[str] | None = None) -> None:
+        self.tree = tree
+        self.names = tuple(tree.named(*SUFFIXES) if names is None else names)
+        self._by_file: dict[str, list[str]] = defaultdict(list)
+        self._by_stem: dict[str, list[str]] = defaultdict(list)
+        for name in self.names:
+            last = normalize("NFC", name.rpartition("/")[2])
+            self._by_file[last].append(name)
+            self._by_stem[os.path.splitext(last)[0]].append(name)
+
+    def find(self, name: str, near: str = "") -> str | None:
+        """The image that an annotation means, or None.
+
+        Args:
+            name: a file name or path, of whatever system; without a suffix, the stem decides.
+            near: the path of the annotation in the tree, which decides between images of one name.
+        """
+        text = normalize("NFC", name.replace("\\", "/"))
+        last = text.rpartition("/")[2]
+        found = self._by_file.get(last) or self._by_stem.get(last) or []
+        wanted, beside = text.split("/"), set(near.split("/"))
+        ranked = sorted(
+            ((_ending(wanted[:-1], f.split("/")[:-1]), len(beside & set(f.split("/"))), f) for f in found), reverse=True
+        )
+        if len(ranked) > 1 and ranked[0][:2] == ranked[1][:2]:
+            raise DataError(
+                f"{last[:80]}: {len(found)} images of this name, such as {ranked[1][2]}; rename one of them"
+            )
+        return ranked[0][2] if ranked else None
+
+    def path(self, name: str) -> Path:
+        """The path of an image of the tree."""
+        return self.tree.root / name
+
+
+def _ending(wanted: Sequence[str], path: Sequence[str]) -> int:
+    """How many parts at the end of two paths are equal."""
+    pairs = zip(reversed([normalize("NFC", part) for part in path]), reversed(wanted), strict=False)
+    count = 0
+    for part, other in pairs:
+        if part != other:
+            break
+        count += 1
+    return count
+
+
+def split_of(path: str) -> str:
+    """The split that a path names: `labels/train/7.txt`, `instances_val2017.json`; "" if it names none."""
+    *folders, last = path.lower().split("/")
+    for part in [last] * last.endswith(".json") + folders[::-1]:
+        for word in re.split(r"[^a-z]+", part):
+            if word in _SPLITS:
+                return _SPLITS[word]
+    return ""
+
+
+def short_names(names: Sequence[str]) -> list[str]:
+    """A name without folders for each path: its stem, with what makes it unique among the others."""
+    stems = [os.path.splitext(name.rpartition("/")[2]) for name in names]
+    counts = Counter(stem for stem, _ in stems)
+    short = [
+        stem if counts[stem] == 1 else os.path.splitext(name)[0].replace("/", "__")
+        for name, (stem, _) in zip(names, stems, strict=True)
+    ]
+    twice = Counter(short)
+    full = [f"{text}_{end[1:]}" if twice[text] > 1 else text for text, (_, end) in zip(short, stems, strict=True)]
+    taken: set[str] = set()
+    for index, text in enumerate(full):
+        number = 2
+        while full[index] in taken:
+            full[index] = f"{text}-{number}"
+            number += 1
+        taken.add(full[index])
+    return full

@@ -1,0 +1,221 @@
+"""Exports of annotation tools: what `kd init` refuses, and the export or the command that it asks for."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import exports
+import numpy as np
+import pytest
+from advised_data import COLORS, LABELS, save
+from command import kd
+from following import Row, succeeds
+
+from kd.prepare import codes, files
+
+COCO = Path("export/annotations/instances.json")
+
+
+def init(*arguments: str) -> None:
+    kd("init", "export", *arguments)
+
+
+def export(form: str) -> None:
+    """Write an export again, in place of the one that is there."""
+    shutil.rmtree("export", ignore_errors=True)
+    exports.EXPORTS[form](Path("export"))
+
+
+def changed(change: Callable[[Any], object]) -> None:
+    """An export of COCO JSON in which something is wrong."""
+    export("coco")
+    content = json.loads(COCO.read_text())
+    change(content)
+    COCO.write_text(json.dumps(content))
+
+
+def mended(message: str, change: Callable[[Any], object]) -> Row:
+    """A fault of COCO JSON that another export does not have."""
+    return Row(message, lambda: (changed(change), init()), lambda text: (export("coco"), succeeds("init", "export")))
+
+
+def masks(values: np.ndarray, names: str = "", file: str = "classes.txt", *arguments: str) -> None:
+    """Images and masks of these values, with a class map, given to `kd init`."""
+    shutil.rmtree("export", ignore_errors=True)
+    for number in range(3):
+        save(np.full((*values.shape[:2], 3), 40 * number, np.uint8), f"export/images/{number}.png")
+        save(values, f"export/masks/{number}.png")
+    if names:
+        Path("export", file).write_text(names)
+    init(*arguments)
+
+
+def listed(message: str, values: np.ndarray, names: str, rows: str) -> Row:
+    """A class map that the masks do not fit, and one in a file of its own that they do."""
+
+    def follow(text: str) -> None:
+        Path("mine.csv").write_text(rows)
+        succeeds("init", "export", "--classes", "mine.csv")
+
+    return Row(message, lambda: masks(values, names), follow)
+
+
+def limited(module: object, name: str, call: Callable[[], None]) -> None:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(module, name, 3)
+        call()
+
+
+def far_labels() -> None:
+    export("yolo")
+    Path("export/labels/train/plot1.txt").write_text("2 0.1 0.1 0.9 0.1 0.9 0.9\n")
+
+
+def one_json(add: bool) -> None:
+    """Masks of Label Studio, a file for each label, with or without the JSON that names the images."""
+    shutil.rmtree("export", ignore_errors=True)
+    exports.write_photos(Path("export/photos"))
+    for number in range(exports.COUNT - 1):
+        for index, label in ((1, "leaf"), (2, "stem")):
+            white = ((exports.by_hand(number) == index) * 255).astype(np.uint8)
+            save(white, f"export/task-{number}-annotation-9-by-1-tag-{label}-0.png")
+    if add:
+        tasks = [{"id": n, "data": {"image": f"/x/{exports.name(n)}.jpg"}} for n in range(exports.COUNT - 1)]
+        exports.write_json(Path("export/tasks.json"), [task | {"annotations": []} for task in tasks])
+
+
+NOISE = np.arange(384, dtype=np.uint16).reshape(16, 24)
+ROWS = [
+    mended(
+        "annotations[0]: a polygon of 7 numbers, which are no pairs x, y; export it again",
+        lambda content: content["annotations"][0].update(segmentation=[[1, 2, 3, 4, 5, 6, 7]]),
+    ),
+    mended(
+        "plot0.jpg: a coordinate beyond 10,000,000; correct it in the tool that drew it",
+        lambda content: content["annotations"][0].update(segmentation=[[1, 2, 3, 4, 5, 1e9]]),
+    ),
+    mended(
+        "instances.json: boxes only, no outlines; export segmentations",
+        lambda content: [annotation.pop("segmentation") for annotation in content["annotations"]],
+    ),
+    mended(
+        "instances.json: no object of a class; draw one",
+        lambda content: content.update(annotations=[]),
+    ),
+    mended(
+        "instances.json: 254 classes besides the background; merge some, kd takes 253",
+        lambda content: content.update(
+            categories=[{"id": number, "name": f"n{number}"} for number in range(254)],
+            annotations=[a | {"category_id": n} for n in range(254) for a in content["annotations"][:1]],
+        ),
+    ),
+    mended(
+        "COCO JSON, 1 file, 2 objects: 1 labelled image; add another one: one is needed to train and one to validate",
+        lambda content: content.update(images=content["images"][:1], annotations=content["annotations"][:2]),
+    ),
+    Row(
+        "no image named 'plot0.jpg' in photos (0 images); give kd init the folder of the images and then the "
+        "annotations",
+        lambda: (export("coco"), Path("photos").mkdir(), kd("init", "photos", "export")),
+        lambda text: succeeds("init", "export/images", "export/annotations"),
+    ),
+    Row(
+        "plot1.json: plot0.jpg is annotated in another file too; keep one of the two",
+        lambda: (export("labelme"), shutil.copy("export/plot0.json", "export/plot1.json"), init()),
+        lambda text: (Path("export/plot1.json").unlink(), succeeds("init", "export")),
+    ),
+    Row(
+        "labels.yaml: 2 names, but the labels hold class 2; add the missing names",
+        lambda: (far_labels(), Path("labels.yaml").write_text("[a, b]"), init("--classes", "labels.yaml")),
+        lambda text: (
+            Path("labels.yaml").write_text("[a, b, c]"),
+            succeeds("init", "export", "--classes", "labels.yaml"),
+        ),
+    ),
+    Row(
+        "no file names the images of the tasks; export JSON too, and put its file into export",
+        lambda: (one_json(False), init()),
+        lambda text: (one_json(True), succeeds("init", "export")),
+    ),
+    listed(
+        "classes.txt: 2 names, but the masks hold 4 … 6; write name,number a line into a CSV file, and add "
+        "--classes FILE",
+        LABELS + 4,
+        "a\nb\n",
+        "a,4\nb,5\nc,6\n",
+    ),
+    listed(
+        "classes.txt: names alone, but the masks hold 3 colours: (0, 0, 0) (50.0 %), (200, 0, 0) (33.3 %), "
+        "(0, 0, 200) (16.7 %); write name,r,g,b a line into a CSV file, and add --classes FILE",
+        COLORS[LABELS],
+        "a\nb\nc\n",
+        "a,0,0,0\nb,200,0,0\nc,0,0,200\n",
+    ),
+    Row(
+        "classes.csv: numbers 2 (16.67 % of the pixels) of the masks are missing; add them, under the name ignore if "
+        "they are no class",
+        lambda: masks(LABELS, "a,0\nb,1\n", "classes.csv"),
+        lambda text: (
+            Path("export/classes.csv").write_text("a,0\nb,1\nignore,2\n"),
+            succeeds("init", "export"),
+        ),
+    ),
+    Row(
+        "export/masks/0.png: the masks hold 384 numbers, too many for classes; export one number a class if they are "
+        "edges or instances, or add --classes FILE",
+        lambda: masks(NOISE),
+        lambda text: (masks(LABELS), None),
+    ),
+    Row(
+        "export/masks/0.png: more than 3 numbers in 1 masks; give masks with one for each class",
+        lambda: limited(codes, "_MAX_CODES", lambda: masks(NOISE)),
+        lambda text: limited(codes, "_MAX_CODES", lambda: masks(LABELS)),
+    ),
+    Row(
+        "export/masks/0.png: all masks hold 0 alone; give masks of at least 2 classes",
+        lambda: masks(LABELS * 0),
+        lambda text: masks(LABELS),
+    ),
+    Row(
+        "export-kd: exists; remove it, or choose another folder with --out DIR",
+        lambda: (export("coco"), Path("export-kd").mkdir(), init()),
+        lambda text: succeeds("init", "export", "--out", "other"),
+    ),
+    Row(
+        "export.zip: an archive; unpack it, and give kd init the folder",
+        lambda: (export("coco"), shutil.make_archive("export", "zip", "export"), kd("init", "export.zip")),
+        lambda text: (shutil.unpack_archive("export.zip", "unpacked"), succeeds("init", "unpacked")),
+    ),
+    Row(
+        "exprot: no such folder or file; give kd init the folder of an export",
+        lambda: (export("coco"), kd("init", "exprot")),
+        lambda text: succeeds("init", "export"),
+    ),
+    Row(
+        "plot 3é.jpg: 2 images of this name, such as a/plot 3é.jpg; rename one of them",
+        lambda: (
+            export("labelme"),
+            exports.write_photos(Path("photos/a")),
+            shutil.copytree("photos/a", "photos/b"),
+            kd("init", "photos", "export"),
+        ),
+        lambda text: (shutil.rmtree("photos/b"), succeeds("init", "photos", "export")),
+    ),
+    Row(
+        "export: more than 3 files; give kd init the folder of one export",
+        lambda: (export("labelme"), limited(files, "MAX_FILES", init)),
+        lambda text: (
+            shutil.rmtree("export"),
+            exports.labelme(Path("export/one")),
+            succeeds("init", "export/one"),
+        ),
+    ),
+    Row(
+        "photos: no images with annotations that kd knows found (5 jpg); give kd init the folder of the images and "
+        "then that of the annotations: coco, labelme,",
+        lambda: (export("colored"), exports.write_photos(Path("photos")), kd("init", "photos")),
+        lambda text: succeeds("init", "photos", "export/masks"),
+    ),
+]

@@ -1,0 +1,93 @@
+"""Two commands from an export to a trained student, and masks that equal those drawn by hand."""
+
+import re
+from pathlib import Path
+
+import exports
+import numpy as np
+import pytest
+from command import kd
+
+from kd.data import Folders
+from kd.recipe import read_recipe
+
+NUMBERS = {exports.name(number): number for number in range(exports.COUNT)}
+READY = {"cvat", "roboflow", "colored"}  # folders that are read where they are
+
+
+@pytest.mark.parametrize("form", exports.EXPORTS)
+def test_masks_equal_those_drawn_by_hand(form: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    exports.EXPORTS[form](Path("export"))
+    assert kd("init", "export") == 0
+    assert "next: kd run export-kd/student.yaml --baseline\n" in capsys.readouterr().out
+    assert Path("export-kd/masks").is_dir() == (form not in READY)
+    args = read_recipe(Path("export-kd/student.yaml")).data.args
+    assert args == read_recipe(Path("export-kd/teacher.yaml")).data.args
+    seen = set()
+    for split in ("train", "val"):
+        data = Folders(**args, split=split)
+        assert data.class_names == ("background", "leaf", "stem")
+        for index, name in enumerate(data.names):
+            number = NUMBERS[Path(name).stem]
+            np.testing.assert_array_equal(data.labels(index), exports.by_hand(number), err_msg=name)
+            seen.add(number)
+    assert seen == set(range(exports.COUNT))
+
+
+@pytest.mark.parametrize("form", ["coco", pytest.param("roboflow", marks=pytest.mark.slow)])
+def test_the_recipes_pass_the_check(form: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    exports.EXPORTS[form](Path("export"))
+    assert kd("init", "export", "--out", "plots") == 0
+    assert kd("check", "plots/student.yaml", "plots/teacher.yaml") == 0
+    out = capsys.readouterr().out
+    assert "plots/student.yaml: ok: students.MobileNetV3SmallASPP" in out
+    assert "plots/teacher.yaml: ok: teachers.DeepLabV3Plus" in out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", exports.EXPORTS)
+def test_two_commands_train_a_student(form: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The two commands as they are printed; only the training is shorter."""
+    exports.EXPORTS[form](Path("export"))
+    assert kd("init", "export") == 0
+    for recipe in Path("export-kd").glob("*.yaml"):
+        recipe.write_text(re.sub(r"epochs: \d+", "steps: 3", recipe.read_text()))
+    assert kd("run", "export-kd/student.yaml", "--baseline") == 0
+    assert len(list(Path("runs").glob("*/seed0/result.json"))) == 3
+
+
+def test_photos_and_annotations_may_lie_apart(folder: Path) -> None:
+    exports.coco(Path("tool"))
+    Path("tool/images").rename("photos")
+    assert kd("init", "photos", "tool/annotations/instances.json", "--out", "plots") == 0
+    assert len(list(Path("plots/masks").iterdir())) == exports.COUNT
+    exports.colored(Path("more"))
+    Path("more/images").rename("pictures")
+    assert kd("init", "pictures", "more/masks", "--classes", "more/class_mapping.csv") == 0
+    args = read_recipe(Path("pictures-kd/student.yaml")).data.args
+    assert (args["root"], args["images"], args["masks"]) == (".", "pictures", "more/masks")
+
+
+def test_images_are_links_to_the_same_data(folder: Path) -> None:
+    exports.yolo(Path("export"))
+    assert kd("init", "export") == 0
+    assert Path("export-kd/images/plot0.jpg").samefile("export/images/train/plot0.jpg")
+
+
+def test_a_given_teacher_stands_in_the_recipe_and_is_examined(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    examined = []
+    monkeypatch.setattr("kd.diagnose.doctor.doctor_command", lambda recipe, runs: examined.append(recipe))
+    exports.labelme(Path("export"))
+    assert kd("init", "export", "--teacher", "best.pt", "--network", "teachers.FCNResNet50") == 0
+    (recipe,) = examined
+    assert (recipe.teacher.use, str(recipe.teacher.weights)) == ("teachers.FCNResNet50", "best.pt")
+    assert not Path("export-kd/teacher.yaml").exists()
+
+
+def test_imagenet_is_the_start_of_both_networks(folder: Path) -> None:
+    exports.labelme(Path("export"))
+    assert kd("init", "export", "--imagenet") == 0
+    for name in ("student", "teacher"):
+        assert read_recipe(Path(f"export-kd/{name}.yaml")).student.weights == "imagenet"
