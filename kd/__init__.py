@@ -161,6 +161,8 @@ def export(
     dynamic: bool = False,
     argmax: bool = False,
     uint8: bool = False,
+    int8: bool = False,
+    max_drop: float = 1.0,
     runs: str | os.PathLike[str] = "runs",
     trust: bool = False,
 ) -> Path:
@@ -175,6 +177,8 @@ def export(
         dynamic: whether the file takes any batch and size; otherwise one image of `size`.
         argmax: whether the file gives class indices, int64 (N, H, W), in place of logits, (N, K, H, W).
         uint8: whether it takes uint8 images, 0 … 255, in place of float32 in [0, 1].
+        int8: whether it computes in INT8, calibrated on training images.
+        max_drop: points of mIoU on the validation images that a file in INT8 may lose.
         runs: where the runs of a recipe are.
         trust: whether the run's recipe may import components from outside kd.
 
@@ -191,7 +195,18 @@ def export(
     from kd.deploy.export import export as export_run
 
     return export_run(
-        run, out, overrides, to=to, size=size, dynamic=dynamic, argmax=argmax, uint8=uint8, runs=runs, trust=trust
+        run,
+        out,
+        overrides,
+        to=to,
+        size=size,
+        dynamic=dynamic,
+        argmax=argmax,
+        uint8=uint8,
+        int8=int8,
+        max_drop=max_drop,
+        runs=runs,
+        trust=trust,
     )
 
 

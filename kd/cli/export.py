@@ -3,6 +3,7 @@
 Example:
     kd export runs/mobilenetv3_kl_cwd-0123abcd/seed0 --out exported
     kd export shapes/mobilenetv3_kl_cwd.yaml --size 512 1024 --argmax
+    kd export shapes/mobilenetv3_kl_cwd.yaml --to openvino --int8 --max-drop 0.5
 """
 
 import argparse
@@ -28,6 +29,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dynamic", action="store_true", help="take batches and images of any size")
     parser.add_argument("--argmax", action="store_true", help="give class indices in place of logits")
     parser.add_argument("--uint8", action="store_true", help="take pixels from 0 to 255 in place of float32 in [0, 1]")
+    parser.add_argument("--int8", action="store_true", help="compute in INT8, calibrated on training images")
+    parser.add_argument(
+        "--max-drop", type=float, default=1.0, metavar="POINTS", help="mIoU that INT8 may lose (default 1.0 points)"
+    )
     add_trust(parser)
     add_runs(parser)
 
@@ -51,6 +56,8 @@ def run(arguments: argparse.Namespace) -> None:
         dynamic=arguments.dynamic,
         argmax=arguments.argmax,
         uint8=arguments.uint8,
+        int8=arguments.int8,
+        max_drop=arguments.max_drop,
         runs=arguments.runs,
         trust=arguments.trust,
         say=say,

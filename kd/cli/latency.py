@@ -27,6 +27,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--rounds", type=int, default=30, help="number of timed calls (default 30)")
     parser.add_argument("--runtimes", nargs="+", choices=RUNTIMES, metavar="NAME", help=f"of {', '.join(RUNTIMES)}")
+    parser.add_argument(
+        "--int8", action="store_true", help="also measure networks in INT8, in ONNX Runtime and OpenVINO"
+    )
     parser.add_argument("--fps", type=float, metavar="F", help="budget: images a second that a row must keep up with")
     parser.add_argument("--max-mb", type=float, metavar="MB", help="budget: largest size of the file, in 10⁶ bytes")
     parser.add_argument("--json", action="store_true", help="print JSON")
@@ -66,6 +69,7 @@ def run(arguments: argparse.Namespace) -> None:
         classes=arguments.classes,
         rounds=arguments.rounds,
         runtimes=arguments.runtimes,
+        int8=arguments.int8,
         fps=arguments.fps,
         max_mb=arguments.max_mb,
         as_json=arguments.json,

@@ -9,8 +9,10 @@ from kd.constants import __version__
 from kd.data.decode import size_text
 from kd.deploy.formats import Format
 from kd.deploy.graph import Form
+from kd.deploy.to_int8 import Quantized
 from kd.deploy.trained import Trained
 from kd.metrics import scores
+from kd.quantize import IMAGES
 from kd.runs import Origin, SplitResult, read_counts
 from kd.runs.origin import RECIPE
 from kd.types import parameter_count
@@ -28,10 +30,23 @@ BY_HAND = """
 pip install numpy {runtime}
 ```
 """
+INT8 = """\
+Weights and activations are integers of 8 bits, with scales from {images} training images. Scored on the validation
+images, and timed on the machine that exported it:
+
+"""
 
 
 def card(
-    trained: Trained, origin: Origin, chosen: Format, form: Form, *, verdict: str, megabytes: float, scripted: bool
+    trained: Trained,
+    origin: Origin,
+    chosen: Format,
+    form: Form,
+    *,
+    verdict: str,
+    megabytes: float,
+    scripted: bool,
+    quantized: Quantized | None = None,
 ) -> str:
     """The text, in Markdown.
 
@@ -43,6 +58,7 @@ def card(
         verdict: how the file compares with its network.
         megabytes: of the file.
         scripted: whether `predict.py` and samples are in the folder.
+        quantized: of a file in INT8, what was tried.
     """
     recipe, result = trained.recipe, trained.result
     how = "any number and size" if form.dynamic else f"one image of {size_text(form.size)} pixels"
@@ -61,8 +77,9 @@ def card(
         f"- output {output}, at the size of the input.",
         f"- checked against the network when it was exported: {verdict}.",
         (USE if scripted else BY_HAND).format(runtime=" ".join(chosen.runtime)).strip(),
+        *(["## INT8", INT8.format(images=IMAGES) + quantized.markdown()] if quantized else []),
         "## Scores",
-        _scores(trained),
+        _scores(trained) + (" They are those of the network in float32." if quantized else ""),
         "## Classes",
         _classes(trained),
         "## Data",

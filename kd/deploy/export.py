@@ -1,6 +1,7 @@
 """A trained network as a folder for another runtime: `kd export` and `kd.export`."""
 
 import json
+import math
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,6 +14,7 @@ from kd.deploy.folder import CLASSES, README, as_texts, facts_of, new_folder, or
 from kd.deploy.formats import format_of
 from kd.deploy.gate import check_file
 from kd.deploy.graph import Form
+from kd.deploy.to_int8 import file_network, size_of_files, write_int8
 from kd.deploy.trained import open_trained
 from kd.errors import RecipeError
 from kd.recipe.schema import EvaluateConfig
@@ -28,6 +30,8 @@ def export(
     dynamic: bool = False,
     argmax: bool = False,
     uint8: bool = False,
+    int8: bool = False,
+    max_drop: float = 1.0,
     runs: str | os.PathLike[str] = "runs",
     trust: bool = False,
     say: Say = lambda line: None,
@@ -36,6 +40,10 @@ def export(
     out, chosen = Path(out), format_of(to)
     if size is not None and min(size) < 32:
         raise RecipeError(f"--size {size[0]} {size[1]}: at least 32 pixels each")
+    if not 0 <= max_drop <= 100:
+        raise RecipeError(f"--max-drop {max_drop:g}: points of mIoU, from 0 to 100")
+    if int8 and chosen.convert is None:
+        raise RecipeError(f"--int8: {chosen.file} stays in float32; use --to onnx or --to openvino")
     trained = open_trained(run, overrides, runs=runs, trust=trust)
     say(str(trained))
     dataset = Maker(trained.recipe).dataset("val")
@@ -43,13 +51,33 @@ def export(
     with new_folder(out) as folder:
         file, origin = folder / chosen.file, origin_of_run(trained)
         facts = facts_of(trained, origin, chosen, form)
-        chosen.write(file, trained.network, form, origin | as_texts(facts))
-        verdict = str(check_file(chosen.open(file), trained.network, dataset, trained.classes, form))
-        megabytes = sum(part.stat().st_size for part in folder.iterdir()) / 1e6
-        scripted = write_script(folder, trained, dataset, form)
+        quantized = None
+        if int8:
+            quantized = write_int8(
+                file,
+                trained,
+                chosen,
+                form,
+                dataset,
+                Maker(trained.recipe).dataset("train"),
+                max_drop=max_drop,
+                metadata=lambda tried: origin | as_texts(facts | tried.facts()),
+            )
+            facts |= quantized.facts()
+        else:
+            chosen.write(file, trained.network, form, origin | as_texts(facts))
+        compute, drop = chosen.open(file), None if quantized is None else math.inf  # its drop is known
+        verdict = str(check_file(compute, trained.network, dataset, trained.classes, form, max_drop=drop))
+        megabytes = size_of_files(folder) / 1e6
+        network = trained.network if quantized is None else file_network(chosen, file, form, len(trained.classes))
+        scripted = write_script(folder, trained, network, dataset, form)
         (folder / CLASSES).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
-        text = card(trained, origin, chosen, form, verdict=verdict, megabytes=megabytes, scripted=scripted)
+        text = card(
+            trained, origin, chosen, form, verdict=verdict, megabytes=megabytes, scripted=scripted, quantized=quantized
+        )
         (folder / README).write_text(text, encoding="utf-8")
+    for line in [] if quantized is None else quantized.lines():
+        say(line)
     taken = "any batch and size" if dynamic else f"one image of {size_text(form.size)}"
     say(f"{out / chosen.file}: {megabytes:.1f} MB, takes {taken}; {verdict}")
     how = trained.recipe.evaluate

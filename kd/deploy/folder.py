@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 from PIL import Image
+from torch import nn
 
 from kd.data.dataset import read, resize_image
 from kd.deploy import standalone
@@ -49,6 +50,7 @@ def facts_of(trained: Trained, origin: Origin, chosen: Format, form: Form) -> di
         "dynamic": form.dynamic,
         "dtype": form.dtype,
         "output": form.output,
+        "precision": "float32",
         "network": origin["network"],
         "recipe": f"{result.name}-{result.id}",
         "seed": result.seed,
@@ -63,8 +65,8 @@ def as_texts(facts: dict[str, object]) -> dict[str, str]:
     return {name: value if isinstance(value, str) else json.dumps(value) for name, value in facts.items()}
 
 
-def write_script(folder: Path, trained: Trained, dataset: SegmentationDataset, form: Form) -> bool:
-    """Write `predict.py`, and samples with the masks that the network expects; whether image files can hold them."""
+def write_script(folder: Path, trained: Trained, network: nn.Module, dataset: SegmentationDataset, form: Form) -> bool:
+    """Write `predict.py`, and samples with the masks that the network gives; whether image files can hold them."""
     if form.channels not in (1, 3):
         return False
     shutil.copyfile(standalone.__file__, folder / SCRIPT)
@@ -73,7 +75,7 @@ def write_script(folder: Path, trained: Trained, dataset: SegmentationDataset, f
         (folder / "samples" / kind).mkdir(parents=True)
     for number in range(min(SAMPLES, len(dataset))):
         image = resize_image(read(dataset, number * len(dataset) // SAMPLES).image, form.size)
-        (logits,) = predict(trained.network, image[None], precision)
+        (logits,) = predict(network, image[None], precision)
         classes = full_size(logits, form.size).to(torch.uint8).numpy()
         file = f"{number + 1}.png"
         Image.fromarray(as_rgb(image.numpy())).save(folder / "samples/images" / file)

@@ -10,8 +10,9 @@ from torch import nn
 
 from kd.components import missing
 from kd.deploy.graph import Form
-from kd.deploy.to_onnx import write_onnx
-from kd.deploy.to_openvino import write_openvino
+from kd.deploy.timing import Loaded, Shape, load_onnx, load_openvino
+from kd.deploy.to_onnx import with_metadata, write_onnx
+from kd.deploy.to_openvino import convert, write_openvino
 from kd.deploy.to_pt2 import write_pt2
 from kd.errors import RecipeError
 from kd.runtimes import Compute, open_onnx, open_openvino
@@ -28,6 +29,8 @@ class Format(NamedTuple):
     runtime: tuple[str, ...]  # packages that compute it
     write: Write
     open: Callable[[Path], Compute]
+    convert: Callable[[Path, Path, Mapping[str, str]], None] | None = None  # from an ONNX file, which may be in INT8
+    load: Callable[[Path, Shape, bool, int], Loaded] | None = None  # to be timed
 
 
 def _open_pt2(file: Path) -> Compute:
@@ -45,6 +48,8 @@ FORMATS = {
         ("onnxruntime",),
         write_onnx,
         lambda file: open_onnx(file).compute,
+        with_metadata,
+        load_onnx,
     ),
     "openvino": Format(
         "model.xml",
@@ -53,6 +58,8 @@ FORMATS = {
         ("openvino",),
         write_openvino,
         lambda file: open_openvino(file).compute,
+        convert,
+        load_openvino,
     ),
     "pt2": Format("model.pt2", "", (), ("torch",), write_pt2, _open_pt2),
 }

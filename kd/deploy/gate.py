@@ -49,7 +49,7 @@ class Verdict(NamedTuple):
         )
 
 
-class _Part:
+class Part:
     """Some images of a split, with labels in the order of the network's classes.
 
     Args:
@@ -122,7 +122,7 @@ def _checked(
     max_drop: float | None,
 ) -> Verdict:
     count = min(IMAGES, len(dataset))
-    part = _Part(dataset, classes, _places(len(dataset), count, max(BATCHES) if form.dynamic else 1))
+    part = Part(dataset, classes, _places(len(dataset), count, max(BATCHES) if form.dynamic else 1))
     sizes, batches = ([form.size, *_others(form.size)], BATCHES) if form.dynamic else ([form.size], BATCHES[:1])
     judges: list[_Judge] = []
     found_miou = None
@@ -148,7 +148,7 @@ def _as_graph(network: nn.Module, num_classes: int, form: Form) -> nn.Module:
     )
 
 
-def _score(network: nn.Module, part: _Part, size: tuple[int, int], batch: int) -> SplitResult:
+def _score(network: nn.Module, part: Part, size: tuple[int, int], batch: int) -> SplitResult:
     return score(network, part, size=size, precision=choose("cpu", "fp32", "contiguous"), batch_size=batch)
 
 
@@ -200,7 +200,7 @@ class _Judge(nn.Module):
         self,
         compute: Compute,
         network: nn.Module,
-        part: _Part,
+        part: Part,
         classes: Sequence[str],
         form: Form,
         *,

@@ -28,6 +28,7 @@ from kd.deploy.timing import (
     is_int8,
     load_onnx,
     load_openvino,
+    make_images,
     measured,
     percentile,
 )
@@ -35,11 +36,13 @@ from kd.deploy.to_onnx import write_onnx
 from kd.deploy.trained import open_trained
 from kd.errors import RecipeError
 from kd.machine import choose, cores, hardware
+from kd.quantize import NEEDED, quantize
 from kd.recipe import Recipe, Use, read_recipe
 from kd.runs import is_finished, run_directory
 
 SCHEMA_VERSION = 1  # of the JSON
 RUNTIMES = {"torch": "torch", "compiled": "torch compiled", "onnx": "ONNX Runtime", "openvino": "OpenVINO"}
+LOADERS = {"onnx": load_onnx, "openvino": load_openvino}
 MODULES = {"torch": "torch", "compiled": "torch", "onnx": "onnxruntime", "openvino": "openvino"}
 FILES = (".onnx", ".xml")
 SIZE = (512, 512)  # of a network that no recipe gives one
@@ -102,6 +105,7 @@ def latency_command(
     classes: int = 21,
     rounds: int = 30,
     runtimes: Sequence[str] | None = None,
+    int8: bool = False,
     fps: float | None = None,
     max_mb: float | None = None,
     as_json: bool = False,
@@ -119,6 +123,7 @@ def latency_command(
         classes: of networks that no recipe gives any.
         rounds: timed calls.
         runtimes: of `RUNTIMES`; None: all.
+        int8: whether networks are also measured in INT8.
         fps: images a second that a row must reach to be within the budget.
         max_mb: its largest size, in 10⁶ bytes.
         as_json: print JSON in place of the table.
@@ -132,23 +137,23 @@ def latency_command(
     wanted = [name for name in RUNTIMES if runtimes is None or name in runtimes]
     absent = {name: missing(MODULES[name], name) for name in wanted if find_spec(MODULES[name]) is None}
     remarks = list(absent.values())
+    present = [name for name in wanted if name not in absent]
     rows: list[Row] = []
     with tempfile.TemporaryDirectory(prefix="kd-latency-") as folder:
-        for name in names:
-            source = Source(name, tuple(overrides), runs, trust, classes)
-            for number, subject in enumerate(_subjects(source, size)):
-                place = Path(folder, f"{len(rows)}-{number}")
-                for runtime, batch_size in _planned(subject, [name for name in wanted if name not in absent], batch):
-                    if not as_json:
-                        say(f"measuring {subject.name}, {RUNTIMES[runtime]}, batch {batch_size}")
-                    try:
-                        load, file = _loader(subject, runtime, batch_size, place, fixed=size is not None)
-                        timing = measured(load, runtime=MODULES[runtime], threads=threads, rounds=rounds)
-                    except CannotMeasureError as error:
-                        remarks.append(f"{subject.name}: {RUNTIMES[runtime]}, batch {batch_size}: {error}")
-                        continue
-                    precision = "int8" if file is not None and is_int8(file) else "fp32"
-                    rows.append(Row(subject.name, runtime, precision, timing))
+        sources = [Source(name, tuple(overrides), runs, trust, classes) for name in names]
+        subjects = [subject for source in sources for subject in _subjects(source, size)]
+        for number, subject in enumerate(subjects):
+            for cell in _planned(subject, present, batch, int8=int8):
+                if not as_json:
+                    say(f"measuring {subject.name}, {cell}")
+                try:
+                    load, file = _loader(subject, cell, Path(folder, str(number)), fixed=size is not None)
+                    timing = measured(load, runtime=MODULES[cell.runtime], threads=threads, rounds=rounds)
+                except CannotMeasureError as error:
+                    remarks.append(f"{subject.name}: {cell}: {error}")
+                    continue
+                precision = "int8" if file is not None and is_int8(file) else "fp32"
+                rows.append(Row(subject.name, cell.runtime, precision, timing))
     if not rows:
         raise RecipeError([f"kd latency: {remark}" for remark in remarks or ["no runtime to measure with"]])
     show = _print_json if as_json else _print_table
@@ -199,38 +204,69 @@ def _untrained(recipe: Recipe) -> nn.Module:
     return maker.network(recipe.student.network, len(data.class_names), data.in_channels).eval()
 
 
-def _planned(subject: Subject, runtimes: Iterable[str], batch: int) -> Iterator[tuple[str, int]]:
-    """The measurements of a subject: a runtime and a batch size each."""
+class Cell(NamedTuple):
+    """One measurement of a subject."""
+
+    runtime: str
+    batch: int
+    int8: bool  # of a network that is quantised for it
+
+    def __str__(self) -> str:
+        """For a line to the user."""
+        return f"{RUNTIMES[self.runtime]}{' in INT8' if self.int8 else ''}, batch {self.batch}"
+
+
+def _planned(subject: Subject, runtimes: Iterable[str], batch: int, *, int8: bool) -> Iterator[Cell]:
+    """The measurements of a subject."""
     for runtime in runtimes:
         if subject.source is not None or runtime in subject.files:
-            yield from ((runtime, size) for size in dict.fromkeys((1, batch)))
+            kinds = (False, True) if int8 and subject.source is not None and runtime in LOADERS else (False,)
+            yield from (Cell(runtime, size, kind) for kind in kinds for size in dict.fromkeys((1, batch)))
 
 
-def _loader(
-    subject: Subject, runtime: str, batch: int, place: Path, *, fixed: bool
-) -> tuple[partial[Loaded], Path | None]:
-    """What loads the subject in a process of its own, and its file, if it has one."""
-    shape = Shape(batch, *subject.shape)
-    if runtime in ("torch", "compiled"):
+def _loader(subject: Subject, cell: Cell, place: Path, *, fixed: bool) -> tuple[partial[Loaded], Path | None]:
+    """What loads the subject in a process of its own, and its file, if it has one; `place` begins its name."""
+    shape = Shape(cell.batch, *subject.shape)
+    load = LOADERS.get(cell.runtime)
+    if load is None:
         assert subject.source is not None
-        return partial(load_torch, subject.source, shape, runtime == "compiled"), None
-    file = subject.files.get(runtime)
+        return partial(load_torch, subject.source, shape, cell.runtime == "compiled"), None
+    file = subject.files.get(cell.runtime)
     if file is None:
         assert subject.source is not None
-        file = place.with_name(f"{place.name}-{batch}.onnx")
-        if not file.exists():
-            _write(file, subject.source, shape)
-    return partial(load_onnx if runtime == "onnx" else load_openvino, file, shape, fixed), file
+        file = place.with_name(f"{place.name}-{cell.batch}.onnx")
+        _write(file, subject.source, shape)
+        if cell.int8:
+            file = _quantized(file, shape)
+    return partial(load, file, shape, fixed), file
 
 
 def _write(file: Path, source: Source, shape: Shape) -> None:
-    absent = [package for package in ("onnx", "onnxscript") if find_spec(package) is None]
-    if absent:
-        raise CannotMeasureError(missing(absent[0], "onnx"))
+    if file.exists():
+        return
+    _need("onnx", "onnxscript")
     try:
         write_onnx(file, build(source)[0], Form(shape.channels, shape[2:], batch=shape.batch), {})
     except RecipeError as error:
         raise CannotMeasureError(str(error)) from None
+
+
+def _quantized(file: Path, shape: Shape) -> Path:
+    """The file in INT8, calibrated on noise: the time does not depend on the scales."""
+    integers = file.with_suffix(".int8.onnx")
+    if not integers.exists():
+        _need(*NEEDED)
+        try:
+            quantize(file, integers, [make_images(shape, "float32")], per_channel=True)
+        except RecipeError as error:
+            raise CannotMeasureError(str(error)) from None
+    return integers
+
+
+def _need(*packages: str) -> None:
+    absent = [package for package in packages if find_spec(package) is None]
+    if absent:
+        raise CannotMeasureError(missing(absent[0], "onnx"))
 
 
 def load_torch(source: Source, shape: Shape, compiled: bool, threads: int) -> Loaded:

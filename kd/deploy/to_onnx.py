@@ -44,3 +44,12 @@ def write_onnx(file: Path, network: nn.Module, form: Form, metadata: Mapping[str
     assert program is not None
     program.model.metadata_props.update(metadata)
     program.save(file, external_data=False)
+
+
+def with_metadata(onnx_file: Path, file: Path, metadata: Mapping[str, str]) -> None:
+    """Copy an ONNX file; its metadata are these texts and no others."""
+    import onnx
+
+    model = onnx.load(onnx_file)
+    onnx.helper.set_model_props(model, dict(metadata))
+    onnx.save(model, file)

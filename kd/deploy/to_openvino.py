@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from torch import nn
 
@@ -15,12 +16,25 @@ def write_openvino(file: Path, network: nn.Module, form: Form, metadata: Mapping
     import openvino
 
     with TemporaryDirectory() as folder:
-        onnx = Path(folder, "model.onnx")
-        write_onnx(onnx, network, form, {})
+        onnx_file = Path(folder, "model.onnx")
+        write_onnx(onnx_file, network, form, {})
         try:
-            model = openvino.convert_model(onnx)
+            model = openvino.convert_model(onnx_file)
         except Exception as error:  # noqa: BLE001  # the converter raises its own exceptions
             raise not_exported(network, "OpenVINO", form, error) from None
+    _save(model, file, metadata)
+
+
+def convert(onnx_file: Path, file: Path, metadata: Mapping[str, str]) -> None:
+    """Write an ONNX file that OpenVINO takes as `model.xml` and `model.bin`."""
+    import openvino
+
+    _save(openvino.convert_model(onnx_file), file, metadata)
+
+
+def _save(model: Any, file: Path, metadata: Mapping[str, str]) -> None:
+    import openvino
+
     for name, text in metadata.items():
         model.set_rt_info(text, ["kd", name])
     openvino.save_model(model, file, compress_to_fp16=False)

@@ -20,14 +20,17 @@ from PIL import Image
 from samples import Fixed, sample
 
 import kd as kd_package
+from kd.deploy import to_int8
 from kd.deploy.folder import new_folder
+from kd.deploy.formats import Format
 from kd.deploy.gate import check_file
 from kd.deploy.graph import Form
 from kd.deploy.photos import check_channels
+from kd.deploy.timing import Timing
 from kd.deploy.to_onnx import write_onnx
 from kd.errors import RecipeError
 from kd.runtimes import OPENERS, Opened, open_file, open_onnx
-from kd.types import resize
+from kd.types import Sample, resize
 
 
 def predicted(*arguments: object) -> int:
@@ -207,7 +210,44 @@ def computed(images: Any) -> Any:
     return resize(network()(torch.from_numpy(images)).logits, images.shape[2:]).detach().numpy()
 
 
+def quantized(wrong: int, *, max_drop: float = 1.0, label: int = 0) -> object:
+    """Export a file in INT8 with so many wrong pixels of 80, and validation labels of one value."""
+    integers = {"float.onnx": 0}
+
+    def computing(file: Path) -> Any:
+        classes = np.zeros((1, 8, 10), np.int64)
+        classes.reshape(-1)[: int(file.read_text())] = 1
+        return lambda images: classes
+
+    labels = Sample(torch.zeros(3, 8, 10, dtype=torch.uint8), torch.full((8, 10), label, dtype=torch.uint8), "a")
+    chosen = Format("m", "", (), ("r",), lambda *_: None, computing, lambda a, b, _: b.write_text(a.read_text()), None)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(to_int8, "write_onnx", lambda file, *_: file.write_text(str(integers[file.name])))
+        patched.setattr(to_int8, "quantize", lambda file, out, images, **_: out.write_text(str(wrong)))
+        patched.setattr(to_int8, "measured", lambda load, **_: Timing(None, (0.1,) * 20, None, 1))
+        return to_int8.write_int8(
+            Path("m"), SimpleNamespace(network=None, classes=NAMES), chosen._replace(load=lambda *_: None),
+            Form(3, (8, 10), argmax=True), Fixed(labels), Fixed(labels), max_drop=max_drop, metadata=lambda tried: {},
+        )  # fmt: skip
+
+
 EXPORT = [
+    Row(
+        "--int8: model.pt2 stays in float32; use --to onnx or --to openvino",
+        lambda: kd("export", "runs", "--to", "pt2", "--int8"),
+        lambda text: (exported("onnx"), exported("openvino")),
+    ),
+    Row(
+        "--int8: the file in INT8 scores {} % mIoU, {} points less than in float32 (at most 1); nothing is written; "
+        "leave --int8 out, or allow it: --max-drop {}",
+        lambda: quantized(8),
+        lambda text: quantized(8, max_drop=float(text.split()[-1])),
+    ),
+    Row(
+        "--int8: none of the 1 val images has labels to score files with; add some",
+        lambda: quantized(0, label=255),
+        lambda text: quantized(0),
+    ),
     Row(
         "--to tensorflow: unknown; known: onnx, openvino, pt2",
         lambda: exported("tensorflow"),

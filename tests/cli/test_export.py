@@ -3,6 +3,8 @@
 import dataclasses
 import hashlib
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -164,6 +166,8 @@ def test_a_file_that_differs_is_refused_and_nothing_is_left(run_dir, folder, wri
     [
         (("--out", "full"), "full: already there; choose another --out, or remove it\n"),
         (("--size", "8", "64"), "--size 8 64: at least 32 pixels each\n"),
+        (("--max-drop", "101"), "--max-drop 101: points of mIoU, from 0 to 100\n"),
+        (("--to", "pt2", "--int8"), "--int8: model.pt2 stays in float32; use --to onnx or --to openvino\n"),
     ],
 )
 def test_mistakes_are_one_line(run_dir, folder, written, capsys, options, message):
@@ -204,3 +208,26 @@ def test_what_a_score_adds_beyond_one_pass_is_named(run_dir, folder, written, ca
     assert capsys.readouterr().out.splitlines()[-1] == (
         "not in the file: evaluate.flip; it computes one pass over the image"
     )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("to", ["onnx", "openvino"])
+def test_a_folder_in_int8(run_dir, folder, capsys, to):
+    """Whole, by the real packages."""
+    for package in ("onnx", "onnxscript", "onnxruntime", FORMATS[to].needed[-1]):
+        pytest.importorskip(package, reason="needs pip install 'kd-segmentation[onnx,openvino]'")
+    assert command("export", run_dir, "--trust", "--to", to, "--int8", "--max-drop", "20", "--size", 64, 64) == 0
+    _, header, before, *tried, last = capsys.readouterr().out.splitlines()
+    assert header.split() == ["mIoU", "%", "MB", "ms"]
+    assert before.startswith("float32 ")
+    assert [line.split("  ")[0] for line in tried] == ["INT8 per tensor", "INT8 per channel"]
+    (kept,) = [line for line in tried if line.endswith("(this file)")]
+    facts = json.loads(Path("exported/classes.json").read_text())
+    assert (facts["precision"], facts["int8"]["images"]) == ("int8", 12)
+    assert kept.startswith(f"INT8 {facts['int8']['scales']} ")
+    assert f"exported/{FORMATS[to].file}: " in last
+    _, stated = kd.runtimes.open_file(Path("exported") / FORMATS[to].file)
+    assert stated.precision == "int8"
+    done = subprocess.run([sys.executable, "predict.py", "--check"], cwd="exported", capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr  # the masks are those of this file
+    assert "## INT8" in Path("exported/README.md").read_text()

@@ -10,6 +10,7 @@ from tiny import write_recipes
 from kd.deploy import latency
 from kd.deploy.latency import Row, Source, _planned, _subjects, build, load_torch
 from kd.deploy.timing import CannotMeasureError, Shape, Timing, measure
+from kd.errors import RecipeError
 
 NET = "students.MobileNetV3SmallASPPLite"
 
@@ -86,11 +87,40 @@ def test_a_file_is_measured_where_it_runs_and_a_folder_for_its_files(folder):
         (folder / name).write_bytes(b"")
     found = list(_subjects(source("."), None))
     assert [subject.name for subject in found] == ["a.onnx", "b.xml"]
-    plans = [list(_planned(subject, ("torch", "compiled", "onnx", "openvino"), 4)) for subject in found]
+    plans = [list(_planned(subject, latency.RUNTIMES, 4, int8=True)) for subject in found]
     assert plans == [
-        [("onnx", 1), ("onnx", 4), ("openvino", 1), ("openvino", 4)],
-        [("openvino", 1), ("openvino", 4)],
+        [("onnx", 1, False), ("onnx", 4, False), ("openvino", 1, False), ("openvino", 4, False)],
+        [("openvino", 1, False), ("openvino", 4, False)],
     ]
+
+
+def test_a_network_in_int8_is_measured_where_that_exists(folder):
+    (subject,) = _subjects(source(NET), (64, 64))
+    assert [str(cell) for cell in _planned(subject, ("torch", "onnx"), 2, int8=True)] == [
+        "torch, batch 1",
+        "torch, batch 2",
+        "ONNX Runtime, batch 1",
+        "ONNX Runtime, batch 2",
+        "ONNX Runtime in INT8, batch 1",
+        "ONNX Runtime in INT8, batch 2",
+    ]
+
+
+def test_every_network_gets_a_file_of_its_own(folder, here, monkeypatch, capsys):
+    """Also where nothing of the one before could be measured."""
+    written = []
+
+    def write_onnx(file, network, form, metadata):
+        assert not file.exists()
+        written.append(type(network).__name__)
+        file.touch()
+        raise RecipeError("no such operation")
+
+    monkeypatch.setattr(latency, "find_spec", lambda name: True)
+    monkeypatch.setattr(latency, "write_onnx", write_onnx)
+    assert kd("latency", NET, "students.MobileNetV2UNet", "--size", 64, 64, "--threads", 1, "--runtimes", "onnx") == 2
+    assert written == ["MobileNetV3SmallASPPLite", "MobileNetV2UNet"]
+    assert "students.MobileNetV2UNet: ONNX Runtime, batch 1: no such operation" in capsys.readouterr().err
 
 
 def test_what_cannot_be_measured_is_a_line_and_the_rest_is_shown(folder, here, monkeypatch, capsys):
@@ -151,10 +181,14 @@ def test_every_runtime_in_its_own_process(folder, capsys, monkeypatch):
     for package in ("onnx", "onnxscript", "onnxruntime", "openvino"):
         pytest.importorskip(package, reason="needs pip install 'kd-segmentation[onnx,openvino]'")
     arguments = ("--size", 64, 64, "--threads", 1, "--batch", 2, "--rounds", 3, "--json")
-    assert kd("latency", NET, *arguments, "--runtimes", "torch", "onnx", "openvino") == 0
+    assert kd("latency", NET, *arguments, "--runtimes", "torch", "onnx", "openvino", "--int8") == 0
     found = json.loads(capsys.readouterr().out)
     assert found["not_measured"] == []
-    assert [(row["runtime"], row["batch"]) for row in found["rows"]] == [
-        (runtime, batch) for runtime in ("torch", "onnx", "openvino") for batch in (1, 2)
+    assert [(row["runtime"], row["precision"], row["batch"]) for row in found["rows"]] == [
+        (runtime, precision, batch)
+        for runtime, precisions in (("torch", ["fp32"]), ("onnx", ["fp32", "int8"]), ("openvino", ["fp32", "int8"]))
+        for precision in precisions
+        for batch in (1, 2)
     ]
+    assert found["rows"][4]["file_bytes"] < found["rows"][2]["file_bytes"] / 2
     assert all(row["median_seconds"] > 0 and row["peak_bytes"] > 0 for row in found["rows"])
