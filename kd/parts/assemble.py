@@ -200,8 +200,8 @@ def _sight(recipe: Recipe, notes: Notes) -> Sight:
             f"training, {list(given)}; set teacher.size=null teacher.scale={round(seen[0] / given[0], 3):g}"
         )
     if sight != Sight():
-        mirrored = ", and their mirror images" if sight.flip else ""
-        notes.append(f"teacher: sees images of {size_text(seen)}{mirrored}; the student sees {size_text(given)}")
+        mirrored = " and their mirror images" if sight.flip else ""
+        notes.append(f"teacher: sees images of {size_text(seen)}{mirrored}, and the student {size_text(given)}")
     return sight
 
 
@@ -254,6 +254,11 @@ def _check_batch_size(recipe: Recipe) -> None:
             f"{recipe.at('data', 'unlabelled', 'ratio')}: data.unlabelled.ratio: {unlabelled.ratio:g} × batch_size "
             f"{size} is {images:g} images, which {processes} processes × {accumulate} micro-batches cannot share; "
             f"the nearest ratios: {' and '.join(ratios)}"
+        )
+    if unlabelled is not None and unlabelled.cutmix and round(images) == parts:
+        raise RecipeError(
+            f"{recipe.at('data', 'unlabelled', 'cutmix')}: data.unlabelled.cutmix: a micro-batch has one image without "
+            f"labels, and no other one to mix it with; set data.unlabelled.ratio={2 * parts / size:.6g}"
         )
 
 

@@ -10,16 +10,18 @@ from torch import Tensor, nn
 from kd import distributed
 from kd.components import is_users, refused_by
 from kd.data.dataset import FirstImages
+from kd.data.decode import size_text
 from kd.data.loader import Evaluation, evaluation_batches
 from kd.errors import DataError, RecipeError, raised
 from kd.machine import Precision
 from kd.parts.assemble import Parts
+from kd.parts.mixing import scaled
 from kd.parts.roles import restored, to_device
 from kd.parts.stream import in_this_process, stream
 from kd.parts.teacher_output import flaw
 from kd.recipe import EvaluateConfig, Recipe, Use
 from kd.scoring import check_metrics, evaluating, predict
-from kd.types import Batch, SegmentationDataset, Tapped
+from kd.types import Batch, SegmentationDataset, Tapped, size_of
 
 T = TypeVar("T")
 
@@ -72,7 +74,24 @@ def _train(parts: Parts) -> None:
         if what := flaw(of_teacher.logits, stated):
             raise RecipeError(f"{_place(recipe, 'teacher')} {what}")
     assert of_student is not None
+    _meet_scales(parts, first)
     _losses(parts, of_student, of_teacher, batch)
+
+
+def _meet_scales(parts: Parts, first: Batch) -> None:
+    """Run both networks at the other sizes of training."""
+    for scale in sorted({*parts.recipe.train.scales} - {1.0}):
+        batch = to_device(scaled(first, scale, parts.precision), parts.precision)
+        try:
+            with parts.precision.autocast():
+                parts.student(batch.images)
+                if parts.teaching is not None:
+                    parts.teaching(batch)
+        except (Exception, SystemExit) as error:  # noqa: BLE001  # they have run at the first size
+            raise RecipeError(
+                f"{parts.recipe.at('train', 'scales')}: train.scales: {scale:g} makes images of "
+                f"{size_text(size_of(batch.images))}, on which a network fails ({raised(error)}); remove it"
+            ) from None
 
 
 def _seen_key(recipe: Recipe) -> str:

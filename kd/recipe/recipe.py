@@ -107,6 +107,17 @@ class Recipe(Section):
 
     @field_validator("train")
     @classmethod
+    def _same_images(cls, train: TrainConfig, info: ValidationInfo) -> TrainConfig:
+        cache, data = info.data.get("cache"), info.data.get("data")
+        if cache is not None and info.data.get("teacher") is not None:
+            if train.scales != (1.0,):
+                raise ValueError("scales change the teacher's images in every step; remove cache, or train.scales")
+            if data is not None and data.unlabelled is not None and data.unlabelled.cutmix:
+                raise ValueError("data.unlabelled.cutmix changes images in every step; remove cache, or cutmix")
+        return train
+
+    @field_validator("train")
+    @classmethod
     def _one_average(cls, train: TrainConfig, info: ValidationInfo) -> TrainConfig:
         teacher = info.data.get("teacher")
         teacher_ema = teacher.ema if teacher is not None else None

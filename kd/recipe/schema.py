@@ -202,6 +202,13 @@ class UnlabelledConfig(Section):
     ratio: Number = Field(
         default=1.0, gt=0, description="Images without labels per labelled image, in every step and micro-batch."
     )
+    cutmix: Number = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="Share of these images, drawn anew in each step, of which half is a rectangle of another one; the "
+        "teacher sees whole images, and its maps are cut alike.",
+    )
 
     @field_validator("args")
     @classmethod
@@ -396,6 +403,9 @@ class TrainConfig(Section):
     )
     accumulate: Whole = Field(default=1, ge=1, description="Micro-batches per step; divides batch_size.")
     seeds: Annotated[Seeds, Scope.RUN] = Field(default=(0,), description="Seeds of weights and data, one run each.")
+    scales: Scales = Field(
+        default=(1.0,), description="Factors of the size of training images; each step draws one of them."
+    )
     clip_norm: Number | None = Field(
         default=None, gt=0, description="Maximum norm of a step's gradient; null: no clipping."
     )

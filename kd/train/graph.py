@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from kd import distributed
 from kd.parts.roles import restored, to_device
 from kd.parts.teacher_cache import CachedTeacher
-from kd.train.step import Micro, TrainState, accumulate_gradients, train_step
+from kd.train.step import Micro, TrainState, accumulate_gradients, micro_batches, train_step
 from kd.train.suspects import state_unchanged, suspect
 from kd.types import Batch, Tapped
 
@@ -59,11 +59,11 @@ class StepGraph:
     def step(self, run: TrainState, batches: list[Batch]) -> Tensor:
         """Make one step; return its numbers, as `packed` makes them."""
         if self.recorder is None:
-            return train_step(run, [Micro(batch) for batch in batches])
+            return train_step(run, micro_batches(run, batches))
         if self._entries != run.phases.entries:
             self._forget()
             self._entries = run.phases.entries
-        micros = [Micro(batch, _taught(run, batch)) for batch in batches]
+        micros = [micro._replace(taught=_taught(run, micro.batch)) for micro in micro_batches(run, batches)]
         if self._replay is None and self._steps >= WARM_UP and not run.update.waited:
             self._capture(self.recorder, run, micros)
         values = _tensors(micros)

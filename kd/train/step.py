@@ -14,6 +14,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from kd import distributed
 from kd.machine import Precision
+from kd.parts.mixing import Mix, mixed, scaled
 from kd.parts.objective import Supervised, Term
 from kd.parts.roles import to_device
 from kd.train.phases import Phases
@@ -40,6 +41,8 @@ class TrainState:
     accumulate: int  # micro-batches a step
     clip_norm: float  # inf: only measured
     step: int = 0  # optimizer updates so far
+    scale_at: Callable[[int], float] = lambda step: 1.0  # step -> the factor of its images' size
+    mix_at: Callable[[int, int], Mix | None] = lambda step, micro: None  # step, micro-batch -> what is exchanged
     weights: dict[str, float | Tensor] = field(default_factory=dict)  # of the terms, in this step
 
 
@@ -48,6 +51,7 @@ class Micro(NamedTuple):
 
     batch: Batch
     taught: Tapped | None = None  # the teacher's maps, where they are not computed in the step
+    mix: Mix | None = None  # what its images without labels exchange
 
 
 def set_numbers(run: TrainState) -> None:
@@ -55,6 +59,15 @@ def set_numbers(run: TrainState) -> None:
     run.phases.set_learning_rate(run.step)
     scalars = run.phases.scalars
     run.weights = {name: scalars.put(f"weight/{name}", term.weight_at(run.step)) for name, term in run.terms.items()}
+
+
+def micro_batches(run: TrainState, batches: Sequence[Batch]) -> list[Micro]:
+    """The input of the next step: its micro-batches at the size of the step, and what they exchange."""
+    scale = run.scale_at(run.step)
+    return [
+        Micro(scaled(batch, scale, run.precision), mix=run.mix_at(run.step, micro))
+        for micro, batch in enumerate(batches)
+    ]
 
 
 def train_step(run: TrainState, micros: Sequence[Micro]) -> Tensor:
@@ -85,7 +98,7 @@ def accumulate_gradients(run: TrainState, micros: Sequence[Micro]) -> list[dict[
     all_losses: list[dict[str, Tensor]] = []
     for micro in micros:
         with gradients_synced(run.student, len(all_losses) == len(micros) - 1):
-            losses = distill_step(run, to_device(micro.batch, run.precision), micro.taught)
+            losses = distill_step(run, to_device(micro.batch, run.precision), micro.taught, micro.mix)
             (losses["total"] / len(micros)).backward()  # type: ignore[no-untyped-call]
         all_losses.append({name: loss.detach() for name, loss in losses.items()})
     return all_losses
@@ -100,19 +113,24 @@ def clipped(run: TrainState) -> Tensor:
     return norm
 
 
-def distill_step(run: TrainState, batch: Batch, taught: Tapped | None = None) -> dict[str, Tensor]:
+def distill_step(
+    run: TrainState, batch: Batch, taught: Tapped | None = None, mix: Mix | None = None
+) -> dict[str, Tensor]:
     """Run both networks on one micro-batch.
 
     Args:
         run: the run.
         batch: float images on the run's device.
         taught: the teacher's maps, where they are known already.
+        mix: what its images without labels exchange before the student sees them.
 
     Returns:
         Every loss by name, unweighted, and "total", their weighted sum: scalars, float32 at least.
     """
     with run.precision.autocast():
         teacher = run.teacher(batch) if taught is None else taught  # None without distillation
+        if mix is not None and teacher is not None:
+            batch, teacher = mixed(batch, teacher, mix)
         student = run.student(batch.images)
     losses = {"supervised": run.supervised(student, batch.labels)}
     total = losses["supervised"]

@@ -477,6 +477,11 @@ def others() -> tuple[str, ...]:
 
 UNLABELLED = [
     Row(
+        "a micro-batch has one image without labels, and no other one to mix it with; set data.unlabelled.ratio=0.5",
+        lambda: (write_pictures(Path("more"), 3), write(OWN), kd(*joined("more", "0.25, cutmix: 1.0"))),
+        lambda text: succeeds(*joined("more", f"{text.rpartition('=')[2].split()[0]}, cutmix: 1.0")),
+    ),
+    Row(
         "which 1 processes × 1 micro-batches cannot share; the nearest ratios: 0.25 and 0.5",
         lambda: (write_pictures(Path("more"), 3), write(OWN), kd(*joined("more", "0.3"))),
         lambda text: succeeds(*joined("more", text.partition("ratios: ")[2].partition(" ")[0])),

@@ -47,6 +47,18 @@ class Fixed(Net):
             nn.init.constant_(parameter, 0.1)
 
 
+class Rows(Net):
+    """Takes 32 or 64 rows."""
+
+    def __init__(self, num_classes, in_channels=3):
+        super().__init__(num_classes, in_channels, channels=4)
+
+    def forward(self, images):
+        if images.shape[2] % 32:
+            raise ValueError("32 or 64 rows")
+        return super().forward(images)
+
+
 class InPlace(Net):
     inplace = True
 
@@ -177,6 +189,17 @@ SECTIONS = [
         ("data={use: kd.data.Shapes, args: {count: 4}, size: [64, 64], unlabelled: {args: {count: 8}}}",),
         text=OWN.replace("kl: {", "kl: {pixels: all, "),
     ),
+    Row(
+        "data.unlabelled.cutmix changes images in every step; remove cache, or cutmix",
+        ("data.unlabelled={images: more, cutmix: 1.0}", "distill.kl.pixels=all", "cache={views: 1}"),
+        text=TAUGHT,
+    ),
+    Row(
+        "scales change the teacher's images in every step; remove cache, or train.scales",
+        ("train.scales=[1.0, 1.5]", "cache={views: 1}"),
+        ("train.scales=[1.0, 1.5]",),
+        text=TAUGHT,
+    ),
     Row("of data.unlabelled; add a teacher and `distill`", ("data.unlabelled={images: more}",)),
     Row("a moving average changes with every step; remove `cache`", ("cache={views: 1}",), text=EMA),
     Row(
@@ -264,6 +287,12 @@ CALLS = [
 ]
 
 MEETING = [
+    Row(
+        "train.scales: 1.5 makes images of 48×48, on which a network fails (ValueError: 32 or 64 rows (more.py:33)); "
+        "remove it",
+        ("student.use=more.py:Rows", "student.args={}", "train.scales=[1.0, 1.5]"),
+        ("student.use=more.py:Rows", "student.args={}", "train.scales=[1.0]"),
+    ),
     Row(
         "freeze: conv, norm, head: no part of the network is left to train; freeze less",
         (*FIXED, "student.freeze=[conv, norm, head]"),

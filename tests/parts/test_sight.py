@@ -32,9 +32,9 @@ def parts_of(path, *overrides):
 def test_a_line_states_what_the_teacher_sees_and_nothing_without_it(path):
     assert not [note for note in parts_of(path).notes if "sees" in note]
     notes = parts_of(path, "teacher.scale=1.5", "teacher.flip=true").notes
-    assert "teacher: sees images of 48×48, and their mirror images; the student sees 32×32" in notes
+    assert "teacher: sees images of 48×48 and their mirror images, and the student 32×32" in notes
     notes = parts_of(path, "teacher.size=[64, 128]", "data.size=[64, 64]", "data.crop=[32, 64]").notes
-    assert "teacher: sees images of 128×64; the student sees 64×32" in notes
+    assert "teacher: sees images of 128×64, and the student 64×32" in notes
 
 
 def test_it_is_part_of_the_id_however_the_teacher_is_given(path):

@@ -59,6 +59,11 @@ def graphs(monkeypatch):
         pytest.param((PHASES,), id="phases"),
         pytest.param(("cache={views: 2, dtype: float32}",), id="cache", marks=pytest.mark.slow),
         pytest.param(("teacher.scale=1.5", "teacher.flip=true"), id="larger", marks=pytest.mark.slow),
+        pytest.param(
+            ("data.unlabelled={images: more, cutmix: 1.0}", "distill.kl.pixels=all", "train.scales=[1.0, 1.5]"),
+            id="mixed",
+            marks=pytest.mark.slow,
+        ),
         pytest.param((UNLABELLED, "distill.kl.pixels=all"), id="unlabelled", marks=pytest.mark.slow),
     ],
 )

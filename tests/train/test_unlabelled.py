@@ -139,3 +139,46 @@ def test_a_dataset_that_does_not_tell_its_images_apart_is_one_line(path):
 def test_either_a_folder_or_arguments(path, given):
     with pytest.raises(RecipeError, match="give images, a folder, or args, the dataset's arguments that differ, and"):
         read(path, f"data.unlabelled={given}", "distill.kl.pixels=all")
+
+
+EMA = (
+    "teacher={ema: 0.9}",
+    "distill={self: {loss: {use: kd.losses.PseudoLabel, args: {threshold: [0.5, 0.6]}}, pixels: unlabelled}}",
+    "data.unlabelled={images: more, ratio: 1.0, cutmix: 1.0}",
+    "train.accumulate=2",
+)
+
+
+def test_self_training_with_mixed_images_of_several_sizes_resumes_at_the_same_bits(path):
+    recipe = read(path, *EMA, "train.scales=[1.0, 1.5]")
+    (run_dir,), _ = run(recipe, RUNS)
+    cut_at(5, recipe, Path("cut"))
+    (resumed,), _ = run(recipe, Path("cut"))
+    assert equal(weights(run_dir), weights(resumed))
+    for index, overrides in enumerate((EMA, (*EMA, "data.unlabelled.cutmix=0.0", "train.scales=[1.0, 1.5]"))):
+        (other,), _ = run(read(path, *overrides), Path(f"other{index}"))
+        assert not equal(weights(run_dir), weights(other))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            ["cache={views: 1}", "train.scales=[1.0, 1.5]"],
+            "train: scales change the teacher's images in every step; remove cache, or train.scales",
+        ),
+        (
+            ["cache={views: 1}", "data.unlabelled={images: more, cutmix: 0.5}", "distill.kl.pixels=all"],
+            "train: data.unlabelled.cutmix changes images in every step; remove cache, or cutmix",
+        ),
+        (
+            ["data.unlabelled={images: more, ratio: 0.25, cutmix: 0.5}", "distill.kl.pixels=all"],
+            "data.unlabelled.cutmix: a micro-batch has one image without labels, and no other one to mix it with; "
+            "set data.unlabelled.ratio=0.5",
+        ),
+    ],
+)
+def test_what_does_not_go_together_is_refused(path, overrides, message):
+    with pytest.raises(RecipeError) as refused:
+        assemble(read(path, *overrides), runs=RUNS, seed=0, trained=False)
+    assert str(refused.value).endswith(message)
