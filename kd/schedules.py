@@ -135,18 +135,23 @@ def step(*, steps: int, at: list[int | str], factor: float = 0.1, warmup: int | 
     return lambda step: warm(step) * factor ** bisect_right(drops, step)
 
 
-def plateau(*, steps: int, factor: float = 0.1, patience: int = 2, warmup: int | str = 0) -> "Plateau":
+def plateau(
+    *, steps: int, factor: float = 0.1, patience: int = 2, end: float = 0.0, warmup: int | str = 0
+) -> "Plateau":
     """Start at 1 and multiply by `factor` after `patience` evaluations without a better mIoU; for learning rates only.
 
     Args:
         steps: length of the run.
         factor: 0 … 1.
         patience: evaluations, >= 1; `train.evaluate_every` sets their interval.
+        end: the smallest factor, 0 … 1.
         warmup: steps or a share of all.
     """
     if not 0 < factor < 1:
         raise ValueError(f"factor must be between 0 and 1, got {factor}")
-    return Plateau(_warmed(lambda progress: 1.0, steps, warmup), factor, Patience(patience))
+    if not 0 <= end <= 1:
+        raise ValueError(f"end must be 0 … 1, got {end}")
+    return Plateau(_warmed(lambda progress: 1.0, steps, warmup), factor, Patience(patience), end)
 
 
 @dataclass
@@ -156,10 +161,11 @@ class Plateau:
     warm: Factor
     factor: float
     patience: Patience
+    end: float = 0.0
     drops: int = 0
 
     def __call__(self, step: int) -> float:
-        return self.warm(step) * self.factor**self.drops
+        return self.warm(step) * max(self.factor**self.drops, self.end)
 
     def update(self, score: float) -> None:
         """Count one evaluation; when patience has run out, lower the rate and restart the count."""

@@ -1,5 +1,6 @@
 """Score a network on a split: training, comparison and `kd.evaluate` share this code."""
 
+import inspect
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from kd.components import Maker, check_has, refused_by
+from kd.data.dataset import pixel_spacing
 from kd.data.loader import evaluation_batches
 from kd.errors import RecipeError
 from kd.machine import Precision
@@ -36,9 +38,15 @@ class Measure(NamedTuple):
     use: Use
     metric: Metric
 
-    def update(self, labels: Int64[Tensor, "H W"], probabilities: Float[Tensor, "K H W"]) -> None:
-        """Add one image, as `Metric.update`."""
-        self._call(lambda: self.metric.update(labels, probabilities))
+    def update(
+        self,
+        labels: Int64[Tensor, "H W"],
+        probabilities: Float[Tensor, "K H W"],
+        spacing: tuple[float, float] | None = None,
+    ) -> None:
+        """Add one image, as `Metric.update`, with the size of its pixels in mm if the metric takes it."""
+        known = {"spacing": spacing} if "spacing" in inspect.signature(self.metric.update).parameters else {}
+        self._call(lambda: self.metric.update(labels, probabilities, **known))
 
     def state(self) -> dict[str, NDArray[Any]]:
         """The metric's state on the images so far."""
@@ -237,8 +245,9 @@ def score_beside(
             by_teacher.count(classes_of_teacher.masked_fill(labels == IGNORE, IGNORE), predictions)
         if measures:
             probabilities, integers = at_size(logits, labels.shape).softmax(0), labels.long()
+            spacing = pixel_spacing(dataset, rank + world * (len(by_labels.images) - 1))
             for measure in measures.values():
-                measure.update(integers, probabilities)
+                measure.update(integers, probabilities, spacing)
 
     networks = [network] if teacher is None else [network, teacher]
     with ExitStack() as modes:

@@ -125,7 +125,8 @@ class SegmentationDataset(Protocol):
     """One split of a dataset, built as `Dataset(**args, split="train" | "val" | "test")`.
 
     A dataset may also have `groups`: of each image, the name of the group that it belongs to, such as a patient or a
-    scene. Intervals then rest on the groups, because images of one group resemble each other.
+    scene. Intervals then rest on the groups, because images of one group resemble each other. It may have a method
+    `spacing(index)`, the height and width of a pixel of the image in mm, for metrics that measure distances.
     """
 
     class_names: tuple[str, ...]

@@ -49,6 +49,8 @@ def test_mistakes_show_both_numbers():
         plateau(steps=10, factor=2)
     with pytest.raises(ValueError, match="patience must be at least 1 evaluation, got 0"):
         plateau(steps=10, patience=0)
+    with pytest.raises(ValueError, match=r"^end must be 0 … 1, got 2$"):
+        plateau(steps=10, end=2)
     with pytest.raises(ValueError, match="factor must be above 0, got 0"):
         step(steps=10, at=[5], factor=0)
 
@@ -93,6 +95,15 @@ def test_plateau_is_torchs():
         factor.update(metric)
         torchs.step(metric)
     assert factor(99) == 0.5**4
+
+
+def test_plateau_ends_at_its_smallest_factor():
+    factor = plateau(steps=100, factor=0.5, patience=1, end=0.3)
+    factors = []
+    for _ in range(4):
+        factor.update(0.5)  # the first score is the best one
+        factors.append(factor(0))
+    assert factors == [1.0, 0.5, 0.3, 0.3]
 
 
 def test_plateau_resumes_from_its_state():

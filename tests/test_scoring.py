@@ -293,6 +293,20 @@ class Half:
 class Wide(Seen):
     def __init__(self, channels):
         pass
+
+
+class Spacings(Half):
+    def __init__(self):
+        self.seen = []
+
+    def update(self, labels, probabilities, spacing):
+        self.seen.append(spacing)
+
+    def state(self):
+        return {}
+
+    def value(self, state):
+        return {"none": None}
 '''
 RECIPE = """
 student: {use: students.MobileNetV3SmallASPP}
@@ -332,6 +346,24 @@ def test_a_metric_sees_each_image_at_its_labels_size_and_states_of_processes_add
     assert together == whole
     assert together.per_image.names == whole.per_image.names
     assert np.array_equal(together.per_image.counts, whole.per_image.counts)
+
+
+def test_a_metric_that_takes_it_receives_the_size_of_each_images_pixels(tmp_path):
+    class Spaced(Painted):
+        def spacing(self, index):
+            return (0.5 + index, 2.0)
+
+    seen = []
+    for rank in range(2):
+        recipe = recipe_with(tmp_path, "my.py:Spacings", "kd.metrics.SurfaceDistance")
+        measures = make_metrics(recipe, 2)
+        score_beside(Red(), None, Spaced(), size=(16, 8), precision=CPU, metrics=measures, rank=rank, world=2)
+        seen.append(measures["Spacings"].metric.seen)
+        assert measures["SurfaceDistance"].metric.unit == "mm"
+    assert seen == [[(0.5, 2.0), (2.5, 2.0)], [(1.5, 2.0)]]
+    measures = make_metrics(recipe, 2)
+    score(Red(), Painted(), size=(16, 8), precision=CPU, metrics=measures)
+    assert measures["Spacings"].metric.seen == [None, None, None]
 
 
 def test_further_metrics_change_no_confusion_matrix(tmp_path):

@@ -1,5 +1,6 @@
 """Samples of any dataset, checked against the dataset contract whoever wrote it."""
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -84,6 +85,28 @@ def read_labels(dataset: SegmentationDataset, index: int) -> Tensor | None:
     if labels is not None:
         check_labels(labels, len(dataset.class_names), sample_name(dataset, index))
     return labels
+
+
+def pixel_spacing(dataset: SegmentationDataset, index: int) -> tuple[float, float] | None:
+    """The height and width of a pixel of an image in mm, by the dataset's `spacing(index)`; None if it is unknown.
+
+    Raises:
+        DataError: `spacing` fails, or returns anything but two numbers above 0.
+    """
+    stated: Callable[[int], Any] | None = getattr(dataset, "spacing", None)
+    found = _read(dataset, index, partial(stated, index)) if callable(stated) else None
+    if found is None:
+        return None
+    try:
+        height, width = (float(side) for side in found)
+    except (TypeError, ValueError):
+        height = width = math.nan
+    if not (0 < height < math.inf and 0 < width < math.inf):
+        raise DataError(
+            f"{sample_name(dataset, index)}: {component_name(dataset)}.spacing is {found!r}; return (height, width) of "
+            "a pixel in mm, or None"
+        )
+    return height, width
 
 
 def _read(dataset: SegmentationDataset, index: int, call: Callable[[], T]) -> T:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from kd.metrics.boundary_iou import BoundaryIoU
 from kd.metrics.calibration_error import CalibrationError
 from kd.metrics.confusion import Confusion, Scores, confusion_matrix, scores
+from kd.metrics.foreground_iou import ForegroundIoU
 from kd.metrics.image_dice import ImageDice
 from kd.metrics.surface_distance import HausdorffDistance, SurfaceDistance
 from kd.metrics.trimap_iou import TrimapIoU
@@ -21,6 +22,7 @@ __all__ = [
     "BoundaryIoU",
     "CalibrationError",
     "Confusion",
+    "ForegroundIoU",
     "HausdorffDistance",
     "ImageDice",
     "Metric",
@@ -37,7 +39,8 @@ class Metric(Protocol):
     """A score of a split, made as `Metric(**args)`, with `num_classes` where the constructor names it.
 
     A metric is made for every evaluation, sees each image of the split once and gives its state. States of several
-    processes are added, and `value` turns the sum into numbers.
+    processes are added, and `value` turns the sum into numbers. An `update` that has an argument `spacing` receives the
+    height and width of a pixel of the image in mm there, or None if the dataset does not state it.
 
     Attributes:
         unit: "%" where the values are shares from 0 to 1, which tables show in percent; or any other text, such as

@@ -19,8 +19,17 @@ Floats = NDArray[np.float64]
 class _Distances:
     """The sum over images of one number of the distances between two surfaces, for each foreground class."""
 
-    def __init__(self, num_classes: int, spacing: float | Sequence[float], summary: Callable[[Floats, Floats], float]):
-        rows, columns = (spacing, spacing) if isinstance(spacing, int | float) else spacing
+    def __init__(
+        self,
+        num_classes: int,
+        spacing: float | Sequence[float] | None,
+        unit: str | None,
+        summary: Callable[[Floats, Floats], float],
+    ) -> None:
+        self.of_data = spacing is None and unit is None  # the dataset's spacing counts, if it has one
+        self.unit = unit or "px"
+        given = 1.0 if spacing is None else spacing
+        rows, columns = (given, given) if isinstance(given, int | float) else given
         self.spacing = (float(rows), float(columns))
         if not min(self.spacing) > 0:
             raise ValueError(f"spacing must be above 0, got {spacing}")
@@ -29,14 +38,18 @@ class _Distances:
         self.state = {"distance": np.zeros(foreground), "images": np.zeros(foreground, np.int64)}
         self.state["missed"] = np.zeros(foreground, np.int64)
 
-    def add(self, labels: "Tensor", probabilities: "Tensor") -> None:
-        """Add one image."""
+    def add(self, labels: "Tensor", probabilities: "Tensor", spacing: tuple[float, float] | None) -> None:
+        """Add one image, whose dataset may state the height and width of a pixel in mm."""
+        if spacing is None or not self.of_data:
+            spacing = self.spacing
+        else:
+            self.unit = "mm"
         given, predictions = labels.cpu().numpy(), probabilities.argmax(0).cpu().numpy()
         predictions[given == IGNORE] = 0
         for index in range(1, len(probabilities)):
             ours, theirs = predictions == index, given == index
             if ours.any() and theirs.any():
-                self.state["distance"][index - 1] += self.summary(*surface_distances(ours, theirs, self.spacing))
+                self.state["distance"][index - 1] += self.summary(*surface_distances(ours, theirs, spacing))
                 self.state["images"][index - 1] += 1
             else:
                 self.state["missed"][index - 1] += ours.any() or theirs.any()
@@ -65,8 +78,9 @@ class HausdorffDistance:
 
     Args:
         num_classes: K; class 0 is the background and is not scored.
-        spacing: height of a pixel, or [height, width], in `unit`.
-        unit: px, or mm where `spacing` is given in mm.
+        spacing: height of a pixel, or [height, width], in `unit`; None: the dataset's, of each image in mm, if it has
+            one and `unit` is not given; else 1.
+        unit: of `spacing`; None: mm if the dataset states the size of its pixels and `spacing` is not given, else px.
         percentile: of the distances, above 0; 100 for the maximum.
 
     Raises:
@@ -78,22 +92,27 @@ class HausdorffDistance:
     def __init__(
         self,
         num_classes: int,
-        spacing: float | Sequence[float] = 1.0,
-        unit: str = "px",
+        spacing: float | Sequence[float] | None = None,
+        unit: str | None = None,
         percentile: float = 95.0,
     ) -> None:
         if not 0 < percentile <= 100:
             raise ValueError(f"percentile must be above 0 and at most 100, got {percentile}")
-        self.unit = unit
         self._distances = _Distances(
             num_classes,
             spacing,
+            unit,
             lambda forth, back: float(max(np.percentile(forth, percentile), np.percentile(back, percentile))),
         )
 
-    def update(self, labels: "Tensor", probabilities: "Tensor") -> None:
-        """Add one image."""
-        self._distances.add(labels, probabilities)
+    @property
+    def unit(self) -> str:
+        """px, mm, or what the recipe gives."""
+        return self._distances.unit
+
+    def update(self, labels: "Tensor", probabilities: "Tensor", spacing: tuple[float, float] | None = None) -> None:
+        """Add one image, whose dataset may state the height and width of a pixel in mm."""
+        self._distances.add(labels, probabilities, spacing)
 
     def state(self) -> dict[str, NDArray[Any]]:
         """`distance` (sum), `images` (both sides have the class) and `missed` (only one has): (K − 1,)."""
@@ -116,8 +135,9 @@ class SurfaceDistance:
 
     Args:
         num_classes: K; class 0 is the background and is not scored.
-        spacing: height of a pixel, or [height, width], in `unit`.
-        unit: px, or mm where `spacing` is given in mm.
+        spacing: height of a pixel, or [height, width], in `unit`; None: the dataset's, of each image in mm, if it has
+            one and `unit` is not given; else 1.
+        unit: of `spacing`; None: mm if the dataset states the size of its pixels and `spacing` is not given, else px.
 
     Raises:
         ValueError: `spacing` is not above 0.
@@ -125,15 +145,21 @@ class SurfaceDistance:
 
     direction = "lower"
 
-    def __init__(self, num_classes: int, spacing: float | Sequence[float] = 1.0, unit: str = "px") -> None:
-        self.unit = unit
+    def __init__(
+        self, num_classes: int, spacing: float | Sequence[float] | None = None, unit: str | None = None
+    ) -> None:
         self._distances = _Distances(
-            num_classes, spacing, lambda forth, back: float(np.concatenate((forth, back)).mean())
+            num_classes, spacing, unit, lambda forth, back: float(np.concatenate((forth, back)).mean())
         )
 
-    def update(self, labels: "Tensor", probabilities: "Tensor") -> None:
-        """Add one image."""
-        self._distances.add(labels, probabilities)
+    @property
+    def unit(self) -> str:
+        """px, mm, or what the recipe gives."""
+        return self._distances.unit
+
+    def update(self, labels: "Tensor", probabilities: "Tensor", spacing: tuple[float, float] | None = None) -> None:
+        """Add one image, whose dataset may state the height and width of a pixel in mm."""
+        self._distances.add(labels, probabilities, spacing)
 
     def state(self) -> dict[str, NDArray[Any]]:
         """`distance` (sum), `images` (both sides have the class) and `missed` (only one has): (K − 1,)."""

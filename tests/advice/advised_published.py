@@ -10,6 +10,7 @@ from following import Row
 from trees import SIZE, ade20k, camvid_full, cityscapes, ellipse, hc18, mask, outline, picture, sbd, suim, voc
 
 from kd.data import ADE20K, HC18, SUIM, CamVid, Cityscapes, PascalVOC
+from kd.data.dataset import pixel_spacing
 
 
 def opened(dataset: Any, root: str = ".", split: str = "train", **args: Any) -> None:
@@ -17,6 +18,18 @@ def opened(dataset: Any, root: str = ".", split: str = "train", **args: Any) -> 
     data = dataset(root, split, **args)
     for index in range(len(data)):
         data[index, 0]
+
+
+class Spaced:
+    """A dataset that states the size of its pixels."""
+
+    names = ("0.png",)
+
+    def __init__(self, stated: Any) -> None:
+        self.stated = stated
+
+    def spacing(self, index: int) -> Any:
+        return self.stated
 
 
 def on_two_processes() -> None:
@@ -119,5 +132,10 @@ ROWS = [
         "ADE20K: there are no public test labels; use val",
         lambda: (ade20k(Path()), opened(ADE20K, split="test")),
         lambda text: opened(ADE20K, split="val"),
+    ),
+    Row(
+        "0.png: Spaced.spacing is 0.5; return (height, width) of a pixel in mm, or None",
+        lambda: pixel_spacing(Spaced(0.5), 0),
+        lambda text: (pixel_spacing(Spaced((0.5, 0.5)), 0), pixel_spacing(Spaced(None), 0)),
     ),
 ]

@@ -2,7 +2,7 @@ import pytest
 import torch
 from samples import Fixed, sample
 
-from kd.data.dataset import read, resize_image
+from kd.data.dataset import pixel_spacing, read, resize_image
 from kd.errors import DataError
 from kd.types import Sample, resize_labels
 
@@ -54,3 +54,26 @@ def test_resizing():
     labels = torch.arange(6, dtype=torch.uint8).expand(6, 6)
     assert resize_labels(labels[None], (6, 6)).data_ptr() == labels.data_ptr()
     assert resize_labels(labels[None], (2, 2)).tolist() == [[[1, 4], [1, 4]]]
+
+
+class Spaced(Fixed):
+    """A dataset that states the size of its pixels."""
+
+    def __init__(self, *spacings):
+        super().__init__(*(sample([[0]], f"{index}.png") for index in range(len(spacings))))
+        self.names = tuple(f"{index}.png" for index in range(len(spacings)))
+        self.spacings = spacings
+
+    def spacing(self, index):
+        return self.spacings[index]
+
+
+def test_the_size_of_a_pixel_is_two_lengths_or_unknown():
+    assert pixel_spacing(Spaced((0.5, 0.25)), 0) == (0.5, 0.25)
+    assert pixel_spacing(Spaced(None), 0) is pixel_spacing(Fixed(sample([[0]])), 0) is None
+    for wrong in ((0.5, 0.0), 0.5, (1, 2, 3), ("a", "b"), (float("nan"), 1)):
+        with pytest.raises(DataError) as error:
+            pixel_spacing(Spaced(wrong), 0)
+        assert str(error.value) == (
+            f"0.png: Spaced.spacing is {wrong!r}; return (height, width) of a pixel in mm, or None"
+        )

@@ -77,3 +77,18 @@ def test_a_spacing_that_is_no_length_is_refused(spacing):
 def test_a_percentile_out_of_range_is_refused():
     with pytest.raises(ValueError, match="percentile must be above 0 and at most 100, got 0"):
         HausdorffDistance(2, percentile=0)
+
+
+@pytest.mark.parametrize("kind", [HausdorffDistance, SurfaceDistance])
+def test_the_size_of_a_pixel_comes_from_the_dataset_where_the_recipe_gives_none(kind, shifted):
+    labels, predictions = shifted[0], one_hot(shifted[1], 2)
+    of_data, given, in_pixels, unknown = kind(2), kind(2, 2.0), kind(2, unit="px"), kind(2)
+    for spacing in ((3.0, 0.5), (3.0, 0.25)):  # the objects differ by columns only
+        for metric in (of_data, given, in_pixels):
+            metric.update(labels, predictions, spacing)
+        unknown.update(labels, predictions, None)
+    pixels = unknown.value(unknown.state())["distance"]
+    values = {metric: (metric.value(metric.state())["distance"], metric.unit) for metric in (of_data, given, in_pixels)}
+    assert values[of_data] == (pytest.approx(pixels * (0.5 + 0.25) / 2), "mm")
+    assert values[given] == (pytest.approx(2 * pixels), "px")
+    assert values[in_pixels] == (pixels, unknown.unit) == (pixels, "px")
