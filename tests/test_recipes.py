@@ -21,7 +21,7 @@ from kd.runs import read_result
 from kd.train.session import run_recipe
 from kd.train.start import start
 
-OFTEN = ("voc/maximum.yaml", "voc/mobilenetv3_aspp_lite_fcn_cwd_features.yaml")
+OFTEN = ("cityscapes/deeplabv3_resnet18_baseline.yaml", "hc18/mobilenetv2_aspp_se_unet.yaml", "voc/maximum.yaml")
 RECIPES = [shipped_recipes() / listed for listed in list_recipes()]
 
 
@@ -70,8 +70,15 @@ def membrane(tmp_path_factory):
 @pytest.fixture(scope="session")
 def roots(camvid, membrane, tmp_path_factory):
     """The root of the data of each folder of recipes."""
-    voc = trees.voc(tmp_path_factory.mktemp("voc"), train=7, val=7)
-    return {"camvid": camvid, "membrane": membrane, "voc": voc}
+    published = {
+        "ade20k": trees.ade20k,
+        "cityscapes": trees.cityscapes,
+        "hc18": trees.hc18,
+        "suim": trees.suim,
+        "voc": lambda root: trees.voc(root, train=7, val=7),
+    }
+    written = {folder: write(tmp_path_factory.mktemp(folder)) for folder, write in published.items()}
+    return {"camvid": camvid, "membrane": membrane, **written}
 
 
 def small(path: Path, roots: Mapping[str, Path]) -> list[str]:
@@ -93,7 +100,8 @@ def small(path: Path, roots: Mapping[str, Path]) -> list[str]:
 
 
 def test_there_are_recipes():
-    assert {"camvid", "membrane", "shapes", "voc"} <= {path.parent.name for path in RECIPES}
+    folders = {"ade20k", "camvid", "cityscapes", "hc18", "membrane", "shapes", "suim", "voc"}
+    assert folders <= {path.parent.name for path in RECIPES}
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=name)

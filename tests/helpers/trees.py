@@ -63,7 +63,7 @@ def suim(root, train=10, test=3):
     """SUIM's tree: JPEG images, BMP masks of the corners of the RGB cube, a little off."""
     for folder, count in (("train_val", train), ("TEST", test)):
         for number in range(count):
-            picture(root / folder / f"images/d_r_{number}_.jpg", number)
+            picture(root / folder / f"images/d_r_{number}_.jpg", number + 1000 * (folder == "TEST"))
             colors = np.array([[0, 0, 0], [0, 0, 255], [250, 4, 255], [255, 255, 255]])
             mask(root / folder / f"masks/d_r_{number}_.bmp", colors[stripes(0, 1, 2, 3)])
     return root
@@ -95,7 +95,7 @@ def hc18(root, pregnancies=12, size=(48, 64), test=2):
     header = "filename,pixel size(mm),head circumference (mm)\n"
     (root / "training_set_pixel_size_and_HC.csv").write_text(header + "\n".join(rows) + "\n")
     for number in range(test):
-        picture(root / f"test_set/{number:03}_HC.png", number, size, channels=1)
+        picture(root / f"test_set/{number:03}_HC.png", 1000 + number, size, channels=1)
     rows = [f"{number:03}_HC.png,0.2" for number in range(test)]
     (root / "test_set_pixel_size.csv").write_text("filename,pixel size(mm)\n" + "\n".join(rows) + "\n")
     return root
