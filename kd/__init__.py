@@ -118,15 +118,21 @@ def run(
 
 
 def evaluate(
-    run_dir: str | os.PathLike[str], split: str = "val", overrides: Iterable[str] = (), *, trust: bool = False
+    run_dir: str | os.PathLike[str],
+    split: str = "val",
+    overrides: Iterable[str] = (),
+    *,
+    recipe: str | os.PathLike[str] | None = None,
+    trust: bool = False,
 ) -> "SplitResult":
-    """Score a finished run's network on its recipe's data, as the recipe scores: size, window, scales and flip.
+    """Score a trained network on its recipe's data, as the recipe scores: size, window, scales and flip.
 
     Args:
-        run_dir: the run directory of one seed.
+        run_dir: the run directory of one seed; or a file of a network: weights, or what `kd.export` wrote.
         split: "train", "val" or "test".
         overrides: `path=value` texts that change how it is scored (`evaluate.flip=true`), or on which data
             (`data.args.root=…`); classes are matched by name.
+        recipe: of a file that states none, or is to be scored by another.
         trust: whether the run's recipe, or an override, may import components from outside kd.
 
     Returns:
@@ -142,12 +148,12 @@ def evaluate(
     from kd.evaluation.scored import score_run
     from kd.evaluation.targets import find
 
-    found = find([os.fspath(run_dir)], tuple(overrides), runs=Path("runs"), trust=trust)
+    found = find([os.fspath(run_dir)], tuple(overrides), recipe=recipe, runs=Path("runs"), trust=trust)
     if found.damaged:
         raise found.damaged[0]
     target, *others = found.targets
     if others:
-        raise RecipeError(f"{run_dir}: holds {len(others) + 1} runs; name one, such as {target.run_dir}")
+        raise RecipeError(f"{run_dir}: holds {len(others) + 1} runs; name one, such as {target.path}")
     return score_run(target, split).score
 
 
@@ -215,16 +221,19 @@ def predict(
     images: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
     overrides: Iterable[str] = (),
     *,
+    recipe: str | os.PathLike[str] | None = None,
     runs: str | os.PathLike[str] = "runs",
     trust: bool = False,
     probabilities: bool = False,
 ) -> "Iterator[Prediction]":
-    """Predict images with the network of a finished run, as its recipe scores: size, window, scales and flip.
+    """Predict images with a trained network, as its recipe scores: size, window, scales and flip.
 
     Args:
-        run: a run directory, the folder of a recipe's runs, or a recipe; of several seeds, the first is taken.
+        run: a run directory, the folder of a recipe's runs, or a recipe; of several seeds, the first is taken. Or a
+            file of a network: weights, or what `kd.export` wrote.
         images: an image file, a folder, or a pattern such as `photos/*.jpg`; or several of them.
         overrides: `path=value` texts that change how it predicts, such as `evaluate.flip=true` or `device=cpu`.
+        recipe: of a file that states none, or is to predict by another.
         runs: where the runs of a recipe are.
         trust: whether the run's recipe, or an override, may import components from outside kd.
         probabilities: whether each prediction has the probabilities of all classes too.
@@ -242,7 +251,7 @@ def predict(
     """
     from kd.deploy.predict import predicted
 
-    return predicted(run, images, overrides, runs=runs, trust=trust, probabilities=probabilities)
+    return predicted(run, images, overrides, recipe=recipe, runs=runs, trust=trust, probabilities=probabilities)
 
 
 def load_student(run_dir: str | os.PathLike[str], *, trust: bool = False) -> "nn.Module":

@@ -40,6 +40,17 @@ def add_files(parser: argparse.ArgumentParser, metavar: str, summary: str) -> No
     add_runs(parser)
 
 
+def add_recipe_of_file(parser: argparse.ArgumentParser) -> None:
+    """`--recipe`: of a file of a network that states none."""
+    parser.add_argument(
+        "--recipe",
+        dest="of",
+        type=Path,
+        metavar="RECIPE",
+        help="the recipe of a file that states none (default: the one that the file states)",
+    )
+
+
 def add_runs(parser: argparse.ArgumentParser) -> None:
     """`--runs`: the folder of run directories."""
     parser.add_argument(

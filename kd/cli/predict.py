@@ -1,17 +1,18 @@
-"""Predict images with the network of a finished run.
+"""Predict images with a trained network.
 
 Writes index masks, and on request colour masks, overlays and probabilities.
 
 Example:
     kd predict runs/mobilenetv3_kl_cwd-0123abcd/seed0 photos --out predictions
     kd predict shapes/mobilenetv3_kl_cwd.yaml photos/*.jpg more/7.png --overlay evaluate.flip=true
+    kd predict exported/model.onnx photos
 """
 
 import argparse
 import os
 from pathlib import Path
 
-from kd.cli.options import add_runs, add_trust
+from kd.cli.options import add_recipe_of_file, add_runs, add_trust
 from kd.cli.status import MEASURING
 
 STATUSES = MEASURING
@@ -19,7 +20,11 @@ STATUSES = MEASURING
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The run, the images, and what is written of each."""
-    parser.add_argument("recipe", metavar="RUN", help="a run directory, or a recipe whose first finished seed is taken")
+    parser.add_argument(
+        "recipe",
+        metavar="RUN",
+        help="a run directory, a recipe (its first finished seed), or a file of a network",
+    )
     parser.add_argument(
         "inputs", nargs="*", metavar="INPUT", help="image files, folders, patterns in quotes, and `path=value`"
     )
@@ -32,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--probabilities", action="store_true", help="also write the probabilities of all classes (.npz, float16)"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace files that are already there")
+    add_recipe_of_file(parser)
     parser.set_defaults(overrides=[])
     add_trust(parser)
     add_runs(parser)
@@ -54,6 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
         [text for text in texts if text not in overrides],
         arguments.out,
         overrides,
+        recipe=arguments.of,
         runs=arguments.runs,
         trust=arguments.trust,
         kinds=kinds,

@@ -10,7 +10,7 @@ from kd.data.decode import size_text
 from kd.deploy.formats import Format
 from kd.deploy.graph import Form
 from kd.deploy.to_int8 import Quantized
-from kd.deploy.trained import Trained
+from kd.evaluation.trained import Trained
 from kd.metrics import scores
 from kd.quantize import IMAGES
 from kd.runs import Origin, SplitResult, read_counts
@@ -60,7 +60,7 @@ def card(
         scripted: whether `predict.py` and samples are in the folder.
         quantized: of a file in INT8, what was tried.
     """
-    recipe, result = trained.recipe, trained.result
+    recipe, result = trained.recipe, trained.of_run
     how = "any number and size" if form.dynamic else f"one image of {size_text(form.size)} pixels"
     channels = {1: "grey", 3: "RGB"}.get(form.channels, f"{form.channels} channels")
     values = "uint8, 0 to 255" if form.uint8 else "float32 in [0, 1]"
@@ -102,9 +102,9 @@ def card(
 
 
 def _scores(trained: Trained) -> str:
-    counts = read_counts(trained.run_dir)
+    counts = read_counts(trained.path)
     rows = []
-    for name, split in trained.result.splits.items():
+    for name, split in trained.of_run.splits.items():
         score, per_image, between = scores(split.confusion), counts.get(name), "–"
         if per_image is not None and len(per_image.names) > 1:
             found = interval([(1.0, [per_image.counts])], per_image.groups)
@@ -116,12 +116,12 @@ def _scores(trained: Trained) -> str:
 
 
 def _what(trained: Trained) -> str:
-    split: SplitResult = next(iter(trained.result.splits.values()))
+    split: SplitResult = next(iter(trained.of_run.splits.values()))
     return "against the labels" if split.against == "labels" else "against the teacher's classes"
 
 
 def _classes(trained: Trained) -> str:
-    name, split = next(iter(trained.result.splits.items()))
+    name, split = next(iter(trained.of_run.splits.items()))
     iou = scores(split.confusion).iou
     rows = [
         [str(index), label, "#{:02x}{:02x}{:02x}".format(*color), "–" if value is None else f"{100 * value:.1f}"]
@@ -140,7 +140,7 @@ def _arguments(args: dict[str, Any]) -> str:
 
 
 def _inputs(trained: Trained) -> str:
-    inputs = trained.result.inputs
+    inputs = trained.of_run.inputs
     if inputs is None:
         return ""
     return f" SHA-256 of the training files: {inputs.train[:16]}, of the validation files: {inputs.val[:16]}."

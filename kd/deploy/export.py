@@ -15,8 +15,8 @@ from kd.deploy.formats import format_of
 from kd.deploy.gate import check_file
 from kd.deploy.graph import Form
 from kd.deploy.to_int8 import file_network, size_of_files, write_int8
-from kd.deploy.trained import open_trained
 from kd.errors import RecipeError
+from kd.evaluation.trained import open_trained
 from kd.recipe.schema import EvaluateConfig
 
 
@@ -45,6 +45,7 @@ def export(
     if int8 and chosen.convert is None:
         raise RecipeError(f"--int8: {chosen.file} stays in float32; use --to onnx or --to openvino")
     trained = open_trained(run, overrides, runs=runs, trust=trust)
+    assert trained.of_run
     say(str(trained))
     dataset = Maker(trained.recipe).dataset("val")
     form = Form(trained.in_channels, size or trained.recipe.scored_size, dynamic, argmax, uint8)

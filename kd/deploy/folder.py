@@ -16,8 +16,8 @@ from kd.data.dataset import read, resize_image
 from kd.deploy import standalone
 from kd.deploy.formats import Format
 from kd.deploy.graph import Form
-from kd.deploy.trained import Trained
 from kd.errors import RecipeError, StorageError
+from kd.evaluation.trained import Trained
 from kd.machine import choose, versions
 from kd.manifest import WEIGHTS, read_verified
 from kd.metrics import scores
@@ -32,13 +32,13 @@ SAMPLES = 3
 
 def origin_of_run(trained: Trained) -> Origin:
     """Where the weights come from, the run's recipe too, whatever overrides the command has."""
-    recipe = read_run_recipe(trained.run_dir, trust=trained.recipe.trust)
-    return origin_of(recipe, trained.result, in_channels=trained.in_channels, colors=trained.colors)
+    recipe = read_run_recipe(trained.path, trust=trained.recipe.trust)
+    return origin_of(recipe, trained.of_run, in_channels=trained.in_channels, colors=trained.colors)
 
 
 def facts_of(trained: Trained, origin: Origin, chosen: Format, form: Form) -> dict[str, object]:
     """What a user of the file needs to know: the content of `classes.json`, and part of the file's metadata."""
-    result = trained.result
+    result = trained.of_run
     values = "uint8, 0 to 255" if form.uint8 else "float32 in [0, 1]"
     return {
         "file": chosen.file,
@@ -55,7 +55,7 @@ def facts_of(trained: Trained, origin: Origin, chosen: Format, form: Form) -> di
         "recipe": f"{result.name}-{result.id}",
         "seed": result.seed,
         "miou": {name: scores(split.confusion).miou for name, split in result.splits.items()},
-        "weights_sha256": hashlib.sha256(read_verified(trained.run_dir, WEIGHTS)).hexdigest(),
+        "weights_sha256": hashlib.sha256(read_verified(trained.path, WEIGHTS)).hexdigest(),
         "versions": versions(),
     }
 

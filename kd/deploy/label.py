@@ -29,8 +29,8 @@ from kd.console import make_table, print_errors, print_line, progress, stdout
 from kd.deploy.folder import new_folder
 from kd.deploy.photos import Photo, check_channels, find_photos
 from kd.deploy.predict import THREADS, Output, ahead, outputs
-from kd.deploy.trained import Trained, open_trained
 from kd.errors import DataError, RecipeError
+from kd.evaluation.trained import Trained, open_trained
 from kd.manifest import WEIGHTS, read_verified
 from kd.pictures import label_png
 from kd.recipe import yaml12
@@ -106,7 +106,8 @@ def label_command(
         DataError: no image could be read.
     """
     trained = open_trained(target, overrides, runs=runs, trust=trust)
-    check_channels(trained.in_channels, trained.run_dir)
+    assert trained.of_run
+    check_channels(trained.in_channels, trained.path)
     if not inputs:
         raise RecipeError("no images: name files, folders or patterns after the run")
     photos = find_photos(inputs)
@@ -215,10 +216,11 @@ def _report(
         }
         for label, name in enumerate(trained.classes)
     }
+    run = trained.of_run
     return {
         "format": 1,
-        "run": f"{trained.result.name}-{trained.result.id}/seed{trained.result.seed}",
-        "weights_sha256": hashlib.sha256(read_verified(trained.run_dir, WEIGHTS)).hexdigest(),
+        "run": f"{run.name}-{run.id}/seed{run.seed}",
+        "weights_sha256": hashlib.sha256(read_verified(trained.path, WEIGHTS)).hexdigest(),
         "rule": {key: value for key, value in asdict(rule).items() if value is not None},
         "images": images,
         "pixels": {"all": int(pixels.sum()), "kept": sum(kept)},

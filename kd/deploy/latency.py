@@ -33,8 +33,8 @@ from kd.deploy.timing import (
     percentile,
 )
 from kd.deploy.to_onnx import write_onnx
-from kd.deploy.trained import open_trained
 from kd.errors import RecipeError
+from kd.evaluation.trained import open_trained
 from kd.machine import choose, cores, hardware
 from kd.quantize import NEEDED, quantize
 from kd.recipe import Recipe, Use, read_recipe

@@ -18,8 +18,8 @@ from kd.console import print_errors, print_line, progress
 from kd.data.dataset import resize_image
 from kd.data.images import read_image
 from kd.deploy.photos import Photo, check_channels, find_photos
-from kd.deploy.trained import Trained, open_trained
 from kd.errors import DataError, RecipeError
+from kd.evaluation.trained import Trained, open_trained
 from kd.machine import cores
 from kd.parts.assemble import precision_of
 from kd.pictures import as_rgb, colourise, jpeg, label_png, overlay
@@ -62,13 +62,14 @@ def predicted(
     images: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
     overrides: Iterable[str] = (),
     *,
+    recipe: str | os.PathLike[str] | None = None,
     runs: str | os.PathLike[str] = "runs",
     trust: bool = False,
     probabilities: bool = False,
 ) -> Iterator[Prediction]:
     """As `kd.predict`."""
-    trained = open_trained(run, overrides, runs=runs, trust=trust)
-    check_channels(trained.in_channels, trained.run_dir)
+    trained = open_trained(run, overrides, recipe=recipe, runs=runs, trust=trust)
+    check_channels(trained.in_channels, trained.path)
     photos = find_photos([images] if isinstance(images, str | os.PathLike) else images)
 
     def stop(error: DataError) -> None:
@@ -83,6 +84,7 @@ def predict_command(
     out: Path,
     overrides: Sequence[str] = (),
     *,
+    recipe: Path | None = None,
     runs: Path,
     trust: bool,
     kinds: Sequence[str],
@@ -95,6 +97,7 @@ def predict_command(
         inputs: image files, folders and patterns.
         out: the folder that gets a folder for each kind.
         overrides: as of `kd.predict`.
+        recipe: as of `kd.predict`.
         runs: where the runs of a recipe are.
         trust: whether the run's recipe may import components from outside kd.
         kinds: of `KINDS`.
@@ -107,8 +110,8 @@ def predict_command(
         RecipeError, DataError, WeightsError, StorageError: as `kd.predict`; nothing is written.
         StorageError: a prediction cannot be written; those of earlier images are complete.
     """
-    trained = open_trained(target, overrides, runs=runs, trust=trust)
-    check_channels(trained.in_channels, trained.run_dir)
+    trained = open_trained(target, overrides, recipe=recipe, runs=runs, trust=trust)
+    check_channels(trained.in_channels, trained.path)
     if not inputs:
         raise RecipeError("no images: name files, folders or patterns after the run")
     photos = find_photos(inputs, without=[out / kind for kind in KINDS])

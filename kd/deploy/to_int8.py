@@ -12,8 +12,8 @@ from kd.deploy.gate import Part
 from kd.deploy.graph import Form
 from kd.deploy.timing import Shape, measured
 from kd.deploy.to_onnx import write_onnx
-from kd.deploy.trained import Trained
 from kd.errors import RecipeError
+from kd.evaluation.trained import Trained
 from kd.machine import choose, cores
 from kd.metrics import scores
 from kd.quantize import SCALES, calibration_images, quantize

@@ -52,7 +52,7 @@ def evaluate_command(
         for target in targets:
             folder = predictions
             if predictions is not None and len(targets) > 1:
-                folder = predictions / target.run_dir.parent.name / target.run_dir.name
+                folder = predictions / target.path.parent.name / target.path.name
             try:
                 runs.append(score_run(target, split, predictions=folder, overwrite=overwrite, quiet=as_json))
             except REFUSALS as error:

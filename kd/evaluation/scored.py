@@ -1,4 +1,4 @@
-"""Score a finished run."""
+"""Score a trained network."""
 
 import warnings
 from contextlib import nullcontext
@@ -13,37 +13,37 @@ from kd.console import progress
 from kd.errors import DataError, RecipeError
 from kd.evaluation.masks import Masks
 from kd.evaluation.targets import Target
+from kd.evaluation.trained import Identity, Trained, load
 from kd.machine import loader_workers
 from kd.parts.assemble import precision_of
 from kd.parts.leakage import trained_on
 from kd.parts.meeting import meet_scoring
 from kd.parts.teacher_output import Meaning, class_order
-from kd.parts.trained import load_network
-from kd.runs import OLD_FORMAT, Result, SplitResult, read_environment, read_result
+from kd.runs import OLD_FORMAT, SplitResult
 from kd.scoring import make_metrics, score
 from kd.types import SegmentationDataset
 
 
 @dataclass(frozen=True)
 class Scored:
-    """The score of a run on a split."""
+    """The score of a network on a split."""
 
-    run_dir: Path
-    result: Result  # as the run wrote it
+    path: Path  # a run directory, or a file
+    identity: Identity
     score: SplitResult
-    trained_on: int  # number of the split's images that the run was trained on; 0 for "train" itself
+    trained_on: int  # number of the split's images that the run was trained on; 0 for "train" itself, and of a file
 
 
 def score_run(
     target: Target, split: str, *, predictions: Path | None = None, overwrite: bool = False, quiet: bool = True
 ) -> Scored:
-    """Score a finished run on a split of its recipe's data, as the recipe states it.
+    """Score a trained network on a split of its recipe's data, as the recipe states it.
 
     Labels keep the size of their files. Classes are matched by name, whatever their order. A warning names a run that
     was trained on images of the split.
 
     Args:
-        target: the run.
+        target: the network.
         split: "train", "val" or "test".
         predictions: folder for the predicted masks; None writes none.
         overwrite: whether masks that are already there are replaced.
@@ -56,26 +56,25 @@ def score_run(
         WeightsError: the weights are damaged or do not fit.
         StorageError: another file of the run is damaged, or a mask cannot be written.
     """
-    run_dir, recipe = target
-    result = read_result(run_dir)
-    if result.format == OLD_FORMAT:
-        warnings.warn(f"{run_dir}: not verified, because kd 0.2 or older wrote no manifest.json", stacklevel=2)
-    network = load_network(run_dir, recipe=recipe)
+    trained = load(target)
+    path, recipe, network = trained.path, trained.recipe, trained.network
+    if trained.result is not None and trained.result.format == OLD_FORMAT:
+        warnings.warn(f"{path}: not verified, because kd 0.2 or older wrote no manifest.json", stacklevel=2)
     dataset = _dataset(target, split)
-    _meaning(target, result, dataset).give(network)
+    _meaning(trained, dataset).give(network)
     masks = None if predictions is None else Masks(predictions, dataset, overwrite=overwrite)
-    seen = [] if split == "train" else trained_on(run_dir, dataset)
+    seen = [] if split == "train" or trained.result is None else trained_on(path, dataset)
     if seen:
         number = len(seen) if len(seen) < len(dataset) else "all"
         warnings.warn(
-            f"{run_dir} was trained on {number} of the {len(dataset)} {split} images (first {seen[0]}), so this score "
+            f"{path} was trained on {number} of the {len(dataset)} {split} images (first {seen[0]}), so this score "
             "is too high; score it on images that it has not seen",
             stacklevel=2,
         )
     precision = precision_of(recipe)
     network = network.to(precision.device).to(memory_format=precision.memory_format)
     meet_scoring(recipe, {"student": network}, dataset, precision)
-    with nullcontext(_ignore) if quiet else progress(str(run_dir), len(dataset)) as advance:
+    with nullcontext(_ignore) if quiet else progress(str(path), len(dataset)) as advance:
         done = count(1)
 
         def after_image(predictions: Tensor) -> None:
@@ -96,8 +95,8 @@ def score_run(
         )
     if not scored.confusion.any():
         what = f"no pixel of the {len(dataset)} {split} images is labelled, so there is no score"
-        raise DataError(f"{run_dir}: {what}; label some of them")
-    return Scored(run_dir, result, scored, len(seen))
+        raise DataError(f"{path}: {what}; label some of them")
+    return Scored(path, trained.identity, scored, len(seen))
 
 
 def _ignore(done: int) -> None:
@@ -108,24 +107,23 @@ def _dataset(target: Target, split: str) -> SegmentationDataset:
     try:
         return Maker(target.recipe).dataset(split)
     except (DataError, RecipeError) as error:
-        reason = f"{target.run_dir}: the split {split} cannot be read"
+        reason = f"{target.path}: the split {split} cannot be read"
         raise type(error)(f"{reason}: {line}" for line in error.mistakes) from error
 
 
-def _meaning(target: Target, result: Result, dataset: SegmentationDataset) -> Meaning:
+def _meaning(trained: Trained, dataset: SegmentationDataset) -> Meaning:
     """The order of the network's channels by the data's classes."""
-    channels = read_environment(target.run_dir).in_channels
+    channels = trained.in_channels
     if channels != dataset.in_channels:
         raise RecipeError(
-            f"{target.run_dir}: its network takes images of {channels} channels, but the data have "
+            f"{trained.path}: its network takes images of {channels} channels, but the data have "
             f"{dataset.in_channels}; score it on images of {channels} channels"
         )
-    classes = next(iter(result.splits.values())).classes
     return Meaning(
         class_order(
-            classes,
+            trained.classes,
             dataset.class_names,
-            str(target.run_dir),
+            str(trained.path),
             whose="the run",
             fix="score it on data with its classes, under the same names (data.args.classes=…)",
         )

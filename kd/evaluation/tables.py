@@ -11,6 +11,7 @@ import numpy as np
 
 from kd.evaluation.output import EvaluateOutput
 from kd.evaluation.scored import Scored
+from kd.evaluation.targets import FILES
 from kd.metrics import scores
 from kd.runs import MetricResult
 
@@ -28,7 +29,7 @@ def run_rows(runs: Sequence[Scored]) -> Table:
     header = ["run", "mIoU %", "pixel acc. %", "images", *(["trained on"] if with_seen else [])]
     rows = []
     for index, run in enumerate(runs, start=1):
-        score, place = scores(run.score.confusion), f"{run.run_dir.parent.name}/{run.run_dir.name}"
+        score, place = scores(run.score.confusion), "/".join(run.path.parts[-2:])
         name = f"{index} {place}" if len(runs) > 1 else place
         row = [name, _percent(score.miou), _percent(score.pixel_accuracy), str(run.score.images)]
         rows.append(row + ([str(run.trained_on)] if with_seen else []))
@@ -67,12 +68,13 @@ def means(runs: Sequence[Scored]) -> list[dict[str, Any]]:
     """Mean and standard deviation over the seeds of each recipe that has several of them here."""
     groups: dict[str, list[Scored]] = {}
     for run in runs:
-        groups.setdefault(str(run.run_dir.parent), []).append(run)
+        if run.path.suffix not in FILES:
+            groups.setdefault(str(run.path.parent), []).append(run)
     found = []
     for group in groups.values():
         if len(group) < 2:
             continue
-        mean: dict[str, Any] = {"recipe": group[0].run_dir.parent.name, "seeds": [run.result.seed for run in group]}
+        mean: dict[str, Any] = {"recipe": group[0].path.parent.name, "seeds": [run.identity.seed for run in group]}
         for key in SPREAD:
             values = [getattr(scores(run.score.confusion), key) for run in group]
             mean[key] = {"mean": statistics.fmean(values), "sd": statistics.stdev(values)}
@@ -104,12 +106,12 @@ def _run_to_json(run: Scored) -> dict[str, Any]:
     score = scores(run.score.confusion)
     pairs = zip(run.score.classes, score.iou, score.dice, strict=True)
     return {
-        "run": str(run.run_dir),
-        "name": run.result.name,
-        "id": run.result.id,
-        "seed": run.result.seed,
-        "role": run.result.role,
-        "network": run.result.network,
+        "run": str(run.path),
+        "name": run.identity.name,
+        "id": run.identity.id,
+        "seed": run.identity.seed,
+        "role": run.identity.role,
+        "network": run.identity.network,
         "images": run.score.images,
         "trained_on": run.trained_on,
         "miou": score.miou,
@@ -142,4 +144,4 @@ def _image_rows(run: Scored) -> Iterator[list[str]]:
         union = predicted + labelled - hits
         miou = np.mean(hits[union > 0] / union[union > 0]) if union.any() else None
         accuracy = hits.sum() / labelled.sum() if union.any() else None
-        yield [str(run.run_dir), name, *("" if value is None else f"{value:.6f}" for value in (miou, accuracy))]
+        yield [str(run.path), name, *("" if value is None else f"{value:.6f}" for value in (miou, accuracy))]

@@ -1,21 +1,26 @@
-"""Which runs a command line names, and the recipe by which each is scored."""
+"""Which trained networks a command line names, and the recipe by which each is scored."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from kd.errors import Mistake, Position, RecipeError, StorageError, fail
+from kd.manifest import WEIGHTS
+from kd.reading import check_file
 from kd.recipe import Recipe, read_recipe
 from kd.recipe.overrides import refuse_idle
-from kd.runs import finished_at, finished_of, read_run_recipe, run_command, run_directory
+from kd.runs import finished_at, finished_of, is_finished, read_run_recipe, recipe_in, run_command, run_directory
+from kd.runs.origin import NoRecipeError
 
+FILES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin", ".onnx", ".xml")  # of a network
 SCORING = ("data", "evaluate", "device", "train.batch_size", "train.precision", "train.memory_format")
 
 
 class Target(NamedTuple):
-    """A finished run, and the recipe by which it is scored: the run's, with the overrides of the command."""
+    """A trained network, and the recipe by which it is scored: its own, with the overrides of the command."""
 
-    run_dir: Path
+    path: Path  # a run directory, or a file of a network
     recipe: Recipe
 
 
@@ -27,15 +32,23 @@ class Found(NamedTuple):
     notes: list[str]  # lines for the user
 
 
-def find(names: Sequence[str], overrides: Sequence[str], *, runs: Path, trust: bool) -> Found:
-    """Find the runs that are named, each once.
+def find(
+    names: Sequence[str],
+    overrides: Sequence[str],
+    *,
+    recipe: str | os.PathLike[str] | None = None,
+    runs: Path,
+    trust: bool,
+) -> Found:
+    """Find the networks that are named, each once.
 
     An override belongs to the run's recipe if `kd run` with it has trained a run. Else the overrides of how a run is
-    scored (`SCORING`) leave the run as it is, and change its score only; a run directory takes no others.
+    scored (`SCORING`) leave the run as it is, and change its score only; a run directory or a file takes no others.
 
     Args:
-        names: recipes; or run directories, of one seed or of all.
+        names: recipes; run directories, of one seed or of all; or files of networks.
         overrides: `path=value` texts.
+        recipe: of the files, where they state none or are to be scored by another.
         runs: where the runs of recipes are.
         trust: whether a recipe, or an override, may name code outside kd.
 
@@ -43,14 +56,17 @@ def find(names: Sequence[str], overrides: Sequence[str], *, runs: Path, trust: b
         RecipeError: a recipe or an override is wrong, or names code that is not trusted; a recipe or a directory has no
             finished run.
     """
+    names = [_run_of(name) for name in names]
     run_dirs = [name for name in names if Path(name).is_dir()]
+    files = [name for name in names if Path(name).suffix in FILES and name not in run_dirs]
     scoring = [text for text in overrides if is_scoring(text)]
-    if run_dirs and len(run_dirs) == len(names):
+    trained = run_dirs + files
+    if trained and len(trained) == len(names):
         fail(
             Mistake(
                 Position(f"<{text}>"),
                 (),
-                f"{', '.join(run_dirs)} is trained already; only {', '.join(SCORING)} change how a run is scored",
+                f"{', '.join(trained)} is trained already; only {', '.join(SCORING)} change how a run is scored",
             )
             for text in overrides
             if text not in scoring
@@ -67,12 +83,34 @@ def find(names: Sequence[str], overrides: Sequence[str], *, runs: Path, trust: b
                     targets.append(Target(run_dir, read_run_recipe(run_dir, scoring, trust=trust)))
                 except StorageError as error:
                     damaged.append(error)
+        elif name in files:
+            try:
+                targets = [_of_file(Path(name), scoring, recipe, trust=trust)]
+            except StorageError as error:
+                damaged.append(error)
+                continue
         else:
             targets, note = _of_recipe(name, overrides, runs=runs, trust=trust)
             notes += note
         for target in targets:
-            found.setdefault(target.run_dir.resolve(), target)
+            found.setdefault(target.path.resolve(), target)
     return Found(list(found.values()), damaged, notes)
+
+
+def _run_of(name: str) -> str:
+    """The run directory of weights that are in one, else the name itself."""
+    folder = Path(name).parent
+    return os.fspath(folder) if Path(name).name == WEIGHTS and is_finished(folder) else name
+
+
+def _of_file(file: Path, overrides: Sequence[str], recipe: str | os.PathLike[str] | None, *, trust: bool) -> Target:
+    check_file(file, "a network", StorageError)
+    if recipe is not None:
+        return Target(file, read_recipe(Path(recipe), overrides, trust=trust))
+    try:
+        return Target(file, recipe_in(file, overrides, trust=trust))
+    except NoRecipeError as error:
+        raise StorageError(f"{error}; name one with --recipe RECIPE") from None
 
 
 def is_scoring(override: str) -> bool:
@@ -105,8 +143,8 @@ def refuse_inside(option: str, path: Path | None, targets: Sequence[Target]) -> 
         RecipeError: `path` is in one.
     """
     for target in targets if path is not None else ():
-        if path is not None and path.resolve().is_relative_to(target.run_dir.resolve()):
+        if path is not None and target.path.is_dir() and path.resolve().is_relative_to(target.path.resolve()):
             raise RecipeError(
-                f"{option} {path}: is in the run directory {target.run_dir}, to which nothing is added; "
+                f"{option} {path}: is in the run directory {target.path}, to which nothing is added; "
                 "choose another place"
             )

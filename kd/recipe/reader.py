@@ -32,6 +32,7 @@ def read_recipe(
     id: str = "",
     sources: Sources | None = None,
     command: str = "",
+    text: str | None = None,
 ) -> Recipe:
     """Read and check one recipe file, and the recipe of its teacher.
 
@@ -42,6 +43,7 @@ def read_recipe(
         id: of a recipe kept in a run directory: no other file is opened, and `teacher_recipe` is None.
         sources: with `id`, the files that the recipe names as the run directory keeps them.
         command: the user's, for messages; empty: the `kd run` of this recipe.
+        text: with `id`, the recipe that a file of a network holds; `file.py` is then looked for beside that file.
 
     Raises:
         RecipeError: with every mistake in it; or a file that it names cannot be read.
@@ -51,9 +53,10 @@ def read_recipe(
     # a run directory may be a stranger's, whose words must not become a command
     trusting = "if you trust it, add --trust" if id else f"if you trust this recipe: {command}"
     inside = file.parent if id else None
-    recipe = _read_file(file, overrides, trust, trusting, inside=inside, warn=not id)  # nobody mends a run directory's
+    content = yaml12.read_text(file, inside=inside) if text is None else text
+    recipe = _read_text(content, file, overrides, trust, trusting, warn=not id)  # nobody mends a run directory's
     if id:
-        recipe._id, recipe._sources = id, sources or Sources()
+        recipe._id, recipe._sources = id, sources or (Sources() if text is None else _sources(recipe))
         return recipe
     return _follow(recipe, () if overrides else (file.resolve(),), trusting)
 
@@ -96,16 +99,16 @@ def json_schema() -> dict[str, Any]:
     return schema
 
 
-def _read_file(
-    file: Path, overrides: tuple[str, ...], trust: bool, trusting: str, *, inside: Path | None = None, warn: bool = True
+def _read_text(
+    text: str, file: Path, overrides: tuple[str, ...], trust: bool, trusting: str, *, warn: bool = True
 ) -> Recipe:
-    """The recipe in one file; `trusting` states how to run it if it is trusted."""
-    root = yaml12.compose(yaml12.read_text(file, inside=inside), str(file))
+    """The recipe that is the text of a file; `trusting` states how to run it if it is trusted."""
+    root = yaml12.compose(text, str(file))
     if not isinstance(root, yaml.MappingNode):
         raise RecipeError(f"{file}: not a mapping; a recipe consists of sections such as `student:`")
     mistakes: list[Mistake] = []
-    for text in overrides:
-        mistakes += override(root, text, Recipe)
+    for changed in overrides:
+        mistakes += override(root, changed, Recipe)
     data, positions, yaml_mistakes = yaml12.plain(root)
     mistakes += yaml_mistakes
     moved.update(data, positions, warn=warn)
@@ -131,7 +134,9 @@ def _follow(recipe: Recipe, seen: tuple[Path, ...], trusting: str) -> Recipe:
             raise RecipeError(f"{where}: no file {file}")
         if file.resolve() in seen:
             raise RecipeError(f"{where}: {file} refers back to itself; a teacher cannot depend on its own student")
-        teacher = _follow(_read_file(file, (), recipe.trust, trusting), (*seen, file.resolve()), trusting)
+        teacher = _follow(
+            _read_text(yaml12.read_text(file), file, (), recipe.trust, trusting), (*seen, file.resolve()), trusting
+        )
         recipe._teacher_recipe = taken_over(recipe, teacher)
     return recipe.changed()
 

@@ -30,7 +30,7 @@ from kd.runs.directory import (
 from kd.runs.environment import ENVIRONMENT, Environment, read_environment
 from kd.runs.finding import by_seed, finished_at, finished_below, finished_of
 from kd.runs.metrics import latest, read_metrics
-from kd.runs.origin import Origin, as_recipe, origin_of, read_origin, with_origin
+from kd.runs.origin import Origin, as_recipe, origin_of, read_origin, recipe_in, with_origin
 from kd.runs.overview import Overview, read_overview
 from kd.runs.result import (
     NOT_RECORDED,
@@ -98,6 +98,7 @@ __all__ = [
     "read_result",
     "read_run_recipe",
     "read_teacher_score",
+    "recipe_in",
     "replace_inputs",
     "run_command",
     "run_directory",

@@ -10,12 +10,13 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
+from xml.etree import ElementTree
 
 from kd.errors import StorageError
 from kd.manifest import WEIGHTS
 from kd.metrics import scores
-from kd.reading import check_file
-from kd.recipe import Recipe
+from kd.reading import MAX_TEXT, check_file
+from kd.recipe import Recipe, read_recipe
 from kd.recipe.identity import Scope, plain
 from kd.recipe.yaml12 import dump
 from kd.runs.result import Result, SplitResult
@@ -24,9 +25,13 @@ Origin = dict[str, str]
 
 RECIPE = "recipe_yaml"
 MAX_HEADER = 100_000_000  # bytes
-SUFFIXES = (".safetensors", ".onnx")
+SUFFIXES = (".safetensors", ".onnx", ".xml")
 _METADATA, _KEY, _VALUE = 14, 1, 2  # fields of ONNX's protocol buffers: ModelProto and StringStringEntryProto
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5  # kinds of fields
+
+
+class NoRecipeError(StorageError):
+    """A file states no recipe."""
 
 
 def origin_of(recipe: Recipe, result: Result, *, in_channels: int, colors: Sequence[Sequence[int]]) -> Origin:
@@ -92,16 +97,17 @@ def read_origin(path: Path) -> Origin:
     """What a file states on where it comes from.
 
     Args:
-        path: a .safetensors or .onnx file; or a run directory, for its weights.
+        path: a .safetensors or .onnx file, or OpenVINO's .xml; or a run directory, for its weights.
 
     Raises:
-        StorageError: there is no such file, it cannot be read, or it states no recipe.
+        NoRecipeError: it states no recipe.
+        StorageError: there is no such file, or it cannot be read.
     """
     file = path / WEIGHTS if path.is_dir() else path
     if file.suffix not in SUFFIXES:
-        raise StorageError(f"{file}: kd reads the recipe in {' and '.join(SUFFIXES)} files")
+        raise NoRecipeError(f"{file}: kd reads the recipe in {', '.join(SUFFIXES)} files")
     check_file(file, "a file of a trained network", StorageError)
-    read = _in_safetensors if file.suffix == ".safetensors" else _in_onnx
+    read = {".safetensors": _in_safetensors, ".onnx": _in_onnx, ".xml": _in_openvino}[file.suffix]
     try:
         with file.open("rb") as opened:
             origin = read(opened, file.stat().st_size)
@@ -111,7 +117,7 @@ def read_origin(path: Path) -> Origin:
         raise StorageError(f"{file}: not a readable {file.suffix} file (damaged, or not copied whole)") from None
     if RECIPE not in origin:
         beside = " (a run of kd 0.3 or older: its recipe is beside the weights)" if "run" in origin else ""
-        raise StorageError(f"{file}: holds no recipe{beside}")
+        raise NoRecipeError(f"{file}: holds no recipe{beside}")
     return origin
 
 
@@ -162,6 +168,17 @@ def _entry(file: BinaryIO, end: int) -> tuple[str, str]:
     return found[_KEY], found[_VALUE]
 
 
+def _in_openvino(file: BinaryIO, size: int) -> Origin:
+    """The texts that `kd export` writes into an OpenVINO file: the `value` of each element below `kd`."""
+    if size > MAX_HEADER:
+        raise ValueError
+    try:
+        stated = ElementTree.parse(file).getroot().find("rt_info/kd")
+    except ElementTree.ParseError as error:
+        raise ValueError from error
+    return {} if stated is None else {part.tag: part.get("value", "") for part in stated}
+
+
 def _pass(file: BinaryIO, kind: int) -> None:
     """Pass over the value of a field."""
     if kind == _VARINT:
@@ -189,3 +206,22 @@ def as_recipe(origin: Mapping[str, str]) -> str:
     """A recipe to run, after comments with all else that a file states."""
     comments = [f"# {name}: {' '.join(text.split())}" for name, text in origin.items() if name != RECIPE]
     return "\n".join([*comments, "", origin[RECIPE].rstrip("\n")])
+
+
+def recipe_in(file: Path, overrides: Sequence[str] = (), *, trust: bool = False) -> Recipe:
+    """Read the recipe that a file states; code that it names is looked for beside the file.
+
+    Args:
+        file: as `read_origin`.
+        overrides: `path=value` texts that change how the network is used, not how it was trained.
+        trust: whether the recipe, or an override, may name code outside kd.
+
+    Raises:
+        RecipeError: the recipe is wrong, or names code that is not trusted.
+        StorageError: the file states none, or cannot be read.
+    """
+    origin = read_origin(file)
+    text, id = origin[RECIPE], origin.get("run", "").partition("/")[0] or "unknown"
+    if len(text) > MAX_TEXT:
+        raise StorageError(f"{file}: its recipe has {len(text):,} characters, above the limit of {MAX_TEXT:,}")
+    return read_recipe(file, overrides, trust=trust, id=id, text=text)

@@ -29,6 +29,7 @@ from kd.deploy.photos import check_channels
 from kd.deploy.timing import Timing
 from kd.deploy.to_onnx import write_onnx
 from kd.errors import RecipeError
+from kd.evaluation.trained import open_trained
 from kd.runtimes import OPENERS, Opened, open_file, open_onnx
 from kd.types import Sample, resize
 
@@ -124,6 +125,27 @@ EVALUATE = [
         "is trained already; only {} change how a run is scored",
         lambda: evaluated("train.steps=9"),
         lambda text: evaluated("evaluate.size=[64, 64]"),
+    ),
+]
+
+
+def file_alone(*arguments: str) -> int:
+    """Score weights that have left their run and state no recipe."""
+    if not Path("old.pth").exists():
+        torch.save(kd_package.load_student(farm_run(), trust=True).state_dict(), "old.pth")
+    return kd("evaluate", "old.pth", "--trust", *arguments)
+
+
+EVALUATE += [
+    Row(
+        "old.pth: kd reads the recipe in {} files; name one with --recipe RECIPE",
+        lambda: file_alone(),
+        lambda text: file_alone("--recipe", "r.yaml"),
+    ),
+    Row(
+        "student.safetensors: a file, not a run; name the run directory or the recipe",
+        lambda: kd("export", shutil.copy(farm_run() / "student.safetensors", "."), "--to", "pt2", "--trust"),
+        lambda text: open_trained(farm_run(), trust=True).of_run,
     ),
 ]
 

@@ -24,7 +24,7 @@ from kd.deploy.card import card
 from kd.deploy.folder import origin_of_run
 from kd.deploy.formats import FORMATS
 from kd.deploy.graph import Form, Graph
-from kd.deploy.trained import open_trained
+from kd.evaluation.trained import open_trained
 from kd.recipe import baseline_of, to_yaml
 from kd.runs import TeacherResult
 

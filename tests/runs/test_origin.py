@@ -106,7 +106,7 @@ def test_a_hostile_text_stays_a_comment():
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.pt", b"x", "a.pt: kd reads the recipe in .safetensors and .onnx files"),
+        ("a.pt", b"x", "a.pt: kd reads the recipe in .safetensors, .onnx, .xml files"),
         ("a.onnx", b"", "a.onnx: holds no recipe"),
         ("a.onnx", onnx_file(STATED)[:-9], "a.onnx: not a readable .onnx file (damaged, or not copied whole)"),
         ("a.onnx", b"\xff" * 20, "a.onnx: not a readable .onnx file (damaged, or not copied whole)"),
