@@ -1,133 +1,187 @@
-"""Charts as inline SVG; text takes its colour from the page."""
+"""The numbers of the page's charts as plain data; `page.js` draws them.
+
+Scores are percent, differences points. Colours are variables of the page's style sheet.
+"""
 
 import math
-from collections.abc import Sequence
-from html import escape
-from typing import NamedTuple
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
-MARKED = 30  # curves of at most this many points have a mark at each
+import numpy as np
 
+from kd.compare import tables
+from kd.compare.comparison import SPLIT, Comparison, Difference, Entry
+from kd.compare.intervals import Interval
+from kd.runs import read_metrics
 
-class Line(NamedTuple):
-    """One curve of a chart."""
+CURVE_POINTS = 120  # a longer loss curve shows the means of this many equal parts
+CONFUSED = 20  # classes of the table of confusions, at most
+PALETTE = 6  # colours of networks of one role
 
-    label: str
-    color: str  # any CSS colour, a page's variable too
-    points: Sequence[tuple[float, float]]
-    dashed: bool = False
-
-
-class Mark(NamedTuple):
-    """One value on a ruler."""
-
-    label: str
-    color: str  # any CSS colour, a page's variable too
-    value: float
-    raised: bool  # whether its label is above the line
-    start: float | None = None  # the value where its bar starts; None: no bar
+Data = dict[str, Any]
 
 
-def ruler(title: str, marks: Sequence[Mark]) -> str:
-    """Different values on one line, with a bar from a mark's `start` to its value."""
-    width, side, row = 640, 70, 20
-    raised = [mark for mark in marks if mark.raised]
-    lowered = [mark for mark in marks if not mark.raised]
-    base = 24 + row * max(len(raised), 1)
-    low, high = min(mark.value for mark in marks), max(mark.value for mark in marks)
+def color(comparison: Comparison, entry: Entry) -> str:
+    """The entry's colour: one a role, several for students and others."""
+    peers = comparison.of_role(entry.role)
+    return f"var(--{entry.role}{peers.index(entry) % PALETTE if entry.role in ('student', 'alone') else ''})"
 
-    def x(value: float) -> float:
-        return side + (value - low) / (high - low) * (width - 2 * side)
 
-    parts = [f'<line class="axis" x1="{side}" x2="{width - side}" y1="{base}" y2="{base}"/>']
-    parts += [
-        f'<line x1="{x(mark.start):.1f}" x2="{x(mark.value):.1f}" y1="{base}" y2="{base}" '
-        f'stroke="{mark.color}" stroke-width="6"/>'
-        for mark in raised
-        if mark.start is not None
+def chart_data(comparison: Comparison, latencies: Mapping[str, float]) -> Data:
+    """All charts of a page, by name; those without numbers are empty."""
+    return {
+        "score": comparison.score,
+        "networks": [_network(comparison, entry, latencies) for entry in comparison.entries],
+        "gains": [
+            _gain(comparison, entry, gain)
+            for entry in comparison.of_role("student")
+            if (gain := comparison.gain(entry))
+        ],
+        "curves": _curves(comparison),
+        "confusions": _confusions(comparison),
+        "reliability": _reliability(comparison),
+    }
+
+
+def _network(comparison: Comparison, entry: Entry, latencies: Mapping[str, float]) -> Data:
+    figure, gain = entry.figure("miou"), comparison.gain(entry)
+    baseline = comparison.get(entry.baseline)
+    alike = [e.key for e in comparison.entries if (e.network, e.parameters) == (entry.network, entry.parameters)]
+    latency = next((latencies[key] for key in (entry.key, *alike) if key in latencies), None)
+    return {
+        "key": entry.key,
+        "label": comparison.label(entry),
+        "role": entry.role,
+        "color": color(comparison, entry),
+        "score": _percent(figure.mean),
+        "sd": _percent(figure.sd),
+        "parameters": entry.parameters,
+        "latency": None if latency is None else round(latency, 3),
+        "before": _percent(gain.before) if gain else None if baseline is None else _percent(baseline.miou),
+        "gain": tables.interval(gain) if gain else None,
+    }
+
+
+def _gain(comparison: Comparison, entry: Entry, gain: Difference) -> Data:
+    """The differences of each class from the baseline, with the ends of their intervals."""
+    known: Sequence[Interval | None] = gain.class_intervals or [None] * len(gain.classes)
+    rows = [
+        {"class": name, "points": _percent(value), **_ends(within)}
+        for name, value, within in zip(comparison.classes, gain.classes, known, strict=True)
+        if value is not None
     ]
-    for mark in marks:
-        place = x(mark.value)
-        y = base - 12 - row * raised.index(mark) if mark.raised else base + 22 + row * lowered.index(mark)
-        near = base - 6 if mark.raised else base + 6
-        far = y + 4 if mark.raised else y - 12
-        anchor = "start" if place < width / 4 else "end" if place > width * 3 / 4 else "middle"  # labels are long
-        parts.append(
-            f'<line class="stem" x1="{place:.1f}" x2="{place:.1f}" y1="{near}" y2="{far}"/>'
-            f'<circle cx="{place:.1f}" cy="{base}" r="6" fill="{mark.color}"/>'
-            f'<text x="{place:.1f}" y="{y}" text-anchor="{anchor}">{escape(mark.label)}</text>'
+    return {"label": comparison.label(entry), "rows": rows}
+
+
+def _ends(known: Interval | None) -> Data:
+    if known is None or math.isnan(known.half_width):
+        return {"low": None, "high": None, "certain": True}
+    return {"low": _percent(known.low), "high": _percent(known.high), "certain": bool(known.distinguishable)}
+
+
+def _curves(comparison: Comparison) -> list[Data]:
+    """The score of every seed while training, then the loss terms of each student."""
+    name = "val/miou" if comparison.score == "mIoU" else "agreement/miou"
+    logs = {entry.key: [read_metrics(run_dir) for run_dir in entry.run_dirs] for entry in comparison.entries}
+    lines = []
+    for entry in comparison.entries:
+        if entry.role == "teacher":
+            continue
+        for seed, log in zip(entry.seeds, logs[entry.key], strict=True):
+            points = [(step, round(100 * score, 2)) for step, score in _points(log, name)]
+            label = comparison.label(entry)
+            lines.append({"of": label, "seed": seed, "color": color(comparison, entry), "points": points})
+    lines = [line for line in lines if line["points"]]
+    if not lines:
+        return []
+    levels = [
+        {"of": f"{comparison.label(entry)}, trained", "color": color(comparison, entry), "value": _percent(entry.miou)}
+        for entry in comparison.of_role("teacher")  # often trained for another number of steps
+    ]
+    charts: list[Data] = [
+        {"title": f"{SPLIT} {comparison.score} while training", "unit": "%", "lines": lines, "levels": levels}
+    ]
+    for entry in comparison.of_role("student"):
+        if logs[entry.key] and (terms := list(_losses(entry, logs))):
+            title = f"Loss terms of {comparison.name(entry)}, before their weights"
+            charts.append({"title": title, "unit": "loss", "lines": terms, "levels": []})
+    return charts
+
+
+def _losses(entry: Entry, logs: Mapping[str, list[list[dict[str, float]]]]) -> Iterable[Data]:
+    """The student's loss terms with its baseline's supervised loss; of the first seed."""
+    log = logs[entry.key][0]
+    names = dict.fromkeys(name for line in log for name in line if name.startswith("loss/") and name != "loss/total")
+    for index, name in enumerate(names):
+        points = _thinned(_points(log, name))
+        yield {"of": name.removeprefix("loss/"), "color": f"var(--term{index % 4})", "points": points}
+    if entry.baseline is not None and logs[entry.baseline]:
+        points = _thinned(_points(logs[entry.baseline][0], "loss/supervised"))
+        yield {"of": "supervised, baseline", "color": "var(--baseline)", "points": points}
+
+
+def _points(lines: Iterable[dict[str, float]], name: str) -> list[tuple[float, float]]:
+    return [(line["step"], line[name]) for line in lines if math.isfinite(line.get(name, math.nan))]
+
+
+def _thinned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    size = -(-len(points) // CURVE_POINTS)
+    parts = [points[start : start + size] for start in range(0, len(points), size)] if size else []
+    return [(part[-1][0], float(f"{statistics.fmean(value for _, value in part):.5g}")) for part in parts]
+
+
+def _confusions(comparison: Comparison) -> list[Data]:
+    """Student minus baseline: of each label's pixels, the points that are predicted as each class, over all seeds."""
+    found = []
+    for student in comparison.of_role("student"):
+        baseline = comparison.get(student.baseline)
+        if baseline is None:
+            continue
+        after, before = (_shares(entry) for entry in (student, baseline))
+        change = after - before
+        order = np.argsort(-np.abs(change).sum(1), kind="stable")[:CONFUSED]
+        kept = sorted(int(index) for index in order if np.isfinite(after[index]).all())
+        cells = [
+            [[round(float(value), 1) for value in (before[i, j], after[i, j], change[i, j])] for j in kept]
+            for i in kept
+        ]
+        found.append(
+            {
+                "label": comparison.label(student),
+                "student": student.key,
+                "baseline": baseline.key,
+                "classes": [comparison.classes[index] for index in kept],
+                "indices": kept,
+                "cells": cells,
+            }
         )
-    height = base + 10 + row * max(len(lowered), 1)
-    opening = f'<svg class="ruler" viewBox="0 0 {width} {height}" role="img" aria-label="{escape(title)}">'
-    return f"{opening}{''.join(parts)}</svg>"
+    return found
 
 
-def line_chart(title: str, lines: Sequence[Line], x_label: str, y_label: str) -> str:
-    """Curves over steps; values that are not finite are left out."""
-    lines = [line._replace(points=[p for p in line.points if math.isfinite(p[1])]) for line in lines]
-    xs = [x for line in lines for x, _ in line.points]
-    ys = [y for line in lines for _, y in line.points]
-    if not xs:
-        return ""
-    width, height, left, right, top, bottom = 560, 260, 52, 12, 10, 40
-    x_ticks = ticks(0, max(xs))
-    y_ticks = ticks(min(0.0, min(ys)), max(ys))
-    x_high = max(max(xs), 1e-9)
-    y_low, y_high = min(y_ticks[0], min(ys)), max(y_ticks[-1], max(ys), min(ys) + 1e-9)
-
-    def at(x: float, y: float) -> tuple[float, float]:
-        return (
-            left + x / x_high * (width - left - right),
-            height - bottom - (y - y_low) / (y_high - y_low) * (height - top - bottom),
-        )
-
-    parts = [f'<svg class="chart" viewBox="0 0 {width} {height}" role="img" aria-label="{escape(title)}">']
-    for tick in y_ticks:
-        _, y = at(0, tick)
-        parts.append(f'<line class="grid" x1="{left}" x2="{width - right}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        parts.append(f'<text x="{left - 6}" y="{y + 4:.1f}" text-anchor="end">{_number(tick)}</text>')
-    for tick in x_ticks:
-        x, _ = at(tick, y_low)
-        parts.append(f'<text x="{x:.1f}" y="{height - bottom + 16}" text-anchor="middle">{_number(tick)}</text>')
-    parts.append(
-        f'<text x="{(left + width - right) / 2}" y="{height - 6}" text-anchor="middle">{escape(x_label)}</text>'
-        f'<text transform="translate(12 {(top + height - bottom) / 2}) rotate(-90)" text-anchor="middle">'
-        f"{escape(y_label)}</text>"
-    )
-    for line in lines:
-        points = " ".join(f"{x:.1f},{y:.1f}" for x, y in (at(*point) for point in line.points))
-        dash = ' stroke-dasharray="5 4"' if line.dashed else ""
-        if len(line.points) <= MARKED and not line.dashed:
-            marks = (at(*point) for point in line.points)
-            parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{line.color}"/>' for x, y in marks]
-        parts.append(
-            f'<polyline points="{points}" fill="none" stroke="{line.color}" stroke-width="2"'
-            f' stroke-linejoin="round"{dash}><title>{escape(line.label)}</title></polyline>'
-        )
-    labels = {line.label: line for line in reversed(lines)}  # several seeds of one network are one entry
-    legend = "".join(
-        f'<span><i style="border-top:3px {"dashed" if line.dashed else "solid"} {line.color}"></i>'
-        f"{escape(label)}</span>"
-        for label, line in reversed(labels.items())
-    )
-    return (
-        f"<figure><figcaption>{escape(title)}</figcaption>{''.join(parts)}</svg>"
-        f'<div class="legend">{legend}</div></figure>'
-    )
+def _shares(entry: Entry) -> np.ndarray:
+    """The confusion matrix of all seeds in percent of each label's pixels; NaN for a class that is not labelled."""
+    total = np.sum([split.confusion for split in entry.splits], axis=0).astype(float)
+    labelled = total.sum(1, keepdims=True)
+    shares: np.ndarray = 100 * np.divide(total, labelled, out=np.zeros_like(total), where=labelled > 0)
+    return shares
 
 
-def ticks(low: float, high: float, about: int = 5) -> list[float]:
-    """Round numbers 1, 2 or 5 × 10ⁿ apart in [low, high], about `about` of them."""
-    span = high - low
-    if span <= 0:
-        return [low]
-    rough = span / about
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * 0.999)
-    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
-    return [round(index * step, 12) for index in range(first, last + 1)]
+def _reliability(comparison: Comparison) -> list[Data]:
+    """Confidence and accuracy of each bin, of the networks that were scored with the calibration error."""
+    found = []
+    for entry in comparison.entries:
+        for metric in entry.metrics.values():
+            figures = metric.figures
+            bins = [
+                {part: _percent(figures[f"{part} {b}"].mean) for part in ("share", "confidence", "accuracy")}
+                for b in range(len(figures))
+                if f"confidence {b}" in figures and not math.isnan(figures[f"confidence {b}"].mean)
+            ]
+            if bins:
+                found.append({"of": comparison.label(entry), "color": color(comparison, entry), "bins": bins})
+    return found
 
 
-def _number(value: float) -> str:
-    if abs(value) >= 1e6 or (value and abs(value) < 1e-3):
-        return f"{value:.0e}"
-    return f"{value:,.0f}" if abs(value) >= 10 else f"{value:g}"
+def _percent(share: float | None) -> float | None:
+    return None if share is None or math.isnan(share) else round(100 * share, 2)

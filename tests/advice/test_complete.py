@@ -23,10 +23,6 @@ WITHOUT: dict[str, set[str]] = {
         "{}, {} threads, {} classes, median of {}; forward: one image; step: {} images, forward, backward and update",
         "{}: trains, saves, resumes with the same bits, scores and reports; {} is removed",
         "few independent groups of images: {}; below {} the interval is a rough one",
-        '<p class="quiet">Orange: differs. Against the baseline: <i class="swatch gained"></i>now right, '
-        '<i class="swatch lost"></i>now wrong, <i class="swatch still"></i>still wrong. Stripes in label maps: ignored '
-        "pixels. Half of the images are spread evenly over the split; in the others student and baseline differ most. "
-        "All predictions are those of the first seed.</p>",
         "IoU of each class in percent; –: neither labelled nor predicted. gain: points above the baseline.",
         "warning: {} {} ({}); {}",
         "{}: {} images, {} classes; scores in percent, differences in points of {}{}{}{}",

@@ -107,6 +107,12 @@ class Runs:
         return self.write(name, right, **(settings | changed))
 
 
+@pytest.fixture(scope="session")
+def runs_in() -> type[Runs]:
+    """Makes the runs of a folder, for fixtures of a wider scope than `made`."""
+    return Runs
+
+
 @pytest.fixture
 def made(tmp_path: Path) -> Runs:
     return Runs(tmp_path / "runs")

@@ -1,42 +1,79 @@
-import xml.etree.ElementTree as ET
+"""The numbers of the page's charts."""
 
+import json
+from dataclasses import replace
+
+import numpy as np
 import pytest
+from manifests import list_anew
 
-from kd.compare.charts import Line, Mark, line_chart, ruler, ticks
-
-
-@pytest.mark.parametrize(
-    ("low", "high", "expected"),
-    [(0, 60, [0, 20, 40, 60]), (0, 1, [0, 0.2, 0.4, 0.6, 0.8, 1]), (0, 0, [0]), (-1.5, 3, [-1, 0, 1, 2, 3])],
-)
-def test_ticks_are_round_numbers(low, high, expected):
-    assert ticks(low, high) == expected
+from kd.compare.charts import chart_data
+from kd.compare.gather import gather
+from kd.runs import MetricResult
 
 
-def test_a_chart_is_one_valid_svg_without_what_is_not_finite():
-    points = [(0, 0.5), (10, float("nan")), (20, 1.0)]
-    chart = line_chart("a < b", [Line("loss", "red", points), Line("loss", "red", [(5, 1.0)])], "step", "loss")
-    root = ET.fromstring(chart)
-    lines = root.findall(".//polyline")
-    assert [len(line.attrib["points"].split()) for line in lines] == [2, 1]
-    first, last = (tuple(map(float, point.split(","))) for point in lines[0].attrib["points"].split())
-    assert first[0] < last[0]  # later is right
-    assert first[1] > last[1]  # higher is up
-    assert [span.text or "".join(span.itertext()) for span in root.findall(".//span")] == ["loss"]
-    assert line_chart("empty", [Line("loss", "red", [(0, float("inf"))])], "step", "loss") == ""
+@pytest.fixture
+def seeds(made, trio):
+    """A student with two seeds and its curves; its first seed's weights were scored by a baseline's curve too."""
+    first, second = trio(), made.student(80, seed=1)
+    for run_dir, scores in ((first, (0.25, 0.75)), (second, (0.5, float("nan")))):
+        lines = [{"step": step, "val/miou": score} for step, score in zip((10, 20), scores, strict=True)]
+        losses = [{"step": step, "loss/kl": 1.0 / step, "loss/total": 9.0} for step in range(1, 300)]
+        (run_dir / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines + losses))
+        list_anew(run_dir)
+    return gather([str(first.parent)])
 
 
-def test_a_ruler_places_values_by_size_and_draws_bars_from_their_start():
-    marks = [
-        Mark("teacher & co", "red", 0.9, raised=False),
-        Mark("baseline", "grey", 0.5, raised=False),
-        Mark("student", "blue", 0.7, raised=True, start=0.5),
+def test_every_seed_is_a_line_and_what_is_not_finite_is_left_out(seeds):
+    score, losses = chart_data(seeds, {})["curves"]
+    assert [(line["of"], line["seed"], line["points"]) for line in score["lines"]] == [
+        ("student", 0, [(10, 25.0), (20, 75.0)]),
+        ("student", 1, [(10, 50.0)]),
     ]
-    root = ET.fromstring(ruler("three scores", marks))
-    x = [float(circle.attrib["cx"]) for circle in root.findall("circle")]
-    assert x[2] - x[1] == pytest.approx((x[0] - x[1]) / 2, abs=0.1)
-    (bar,) = root.findall("line[@stroke='blue']")
-    assert (float(bar.attrib["x1"]), float(bar.attrib["x2"])) == (x[1], x[2])
-    assert [text.text for text in root.findall("text")] == ["teacher & co", "baseline", "student"]
-    heights = [float(text.attrib["y"]) for text in root.findall("text")]
-    assert heights[2] < float(root.find("circle").attrib["cy"]) < heights[0] < heights[1]
+    assert score["levels"] == [{"of": "teacher, trained", "color": "var(--teacher)", "value": 90.48}]
+    assert [line["of"] for line in losses["lines"]] == ["kl", "supervised, baseline"]
+    assert len(losses["lines"][0]["points"]) == 100  # 299 lines in parts of 3
+
+
+def test_a_gain_keeps_its_sign_and_its_interval(made):
+    made.teacher()
+    made.baseline(val=made.counted(80, 70, 90))
+    student = made.student(val=made.counted(60, 75, 60), taught_val=made.counted(90, 90, 90))
+    (gain,) = chart_data(gather([str(student)]), {})["gains"]
+    (sky, road) = gain["rows"]  # no pixel is labelled sign
+    assert (sky["class"], road["class"]) == ("sky", "road")
+    # IoU of 240 of 300 pixels right 240/360, of 195 right 195/405
+    assert sky["points"] == pytest.approx(100 * (195 / 405 - 240 / 360), abs=0.01)
+    assert sky["low"] < sky["points"] < sky["high"]
+
+
+def test_confusions_are_points_of_a_labels_pixels(made, trio):
+    (confusion,) = chart_data(gather([str(trio())]), {})["confusions"]
+    assert confusion["classes"] == ["sky", "road", "sign"]
+    before, after, change = confusion["cells"][0][1]  # sky read as road: 20 of 100 pixels, then 10
+    assert (before, after, change) == (20.0, 10.0, -10.0)
+    assert confusion["cells"][2] == [[0.0, 0.0, 0.0]] * 3  # no pixel is labelled sign
+
+
+def test_a_latency_counts_for_networks_of_the_same_kind(made, trio):
+    comparison = gather([str(trio())])
+    teacher, baseline, student = chart_data(comparison, {"small_kl-cccccccc": 12.3456})["networks"]
+    assert (teacher["latency"], baseline["latency"], student["latency"]) == (None, 12.346, 12.346)
+    assert (student["before"], student["score"], student["gain"]) == (66.67, 81.82, "+15.2")
+
+
+def test_reliability_has_the_bins_that_hold_pixels(made):
+    values = {"ece": 0.1, "share 0": 0.0, "confidence 0": None, "accuracy 0": None}
+    values |= {"share 1": 1.0, "confidence 1": 0.9, "accuracy 1": 0.8}
+    made.teacher()
+    made.baseline()
+    student = made.student(metrics={"CalibrationError": MetricResult(values, "%", "lower")})
+    (network,) = chart_data(gather([str(student)]), {})["reliability"]
+    assert (network["of"], network["bins"]) == ("student", [{"share": 100.0, "confidence": 90.0, "accuracy": 80.0}])
+
+
+def test_the_data_are_plain_json_where_nothing_is_defined(made, trio):
+    comparison = gather([str(trio())])
+    nothing = replace(comparison.entries[0].splits[0], confusion=np.zeros((3, 3), np.int64))
+    empty = replace(comparison, entries=tuple(replace(entry, splits=(nothing,)) for entry in comparison.entries))
+    json.dumps(chart_data(empty, {}), allow_nan=False)

@@ -1,4 +1,6 @@
+import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from types import SimpleNamespace
 
@@ -19,7 +21,6 @@ from kd.parts.trained import load_network, write_weights
 from kd.recipe import read_recipe, to_yaml
 from kd.runs import SplitResult
 from kd.scoring import score
-from kd.types import IGNORE, Sample
 
 NETWORK = """
 import torch
@@ -43,7 +44,7 @@ optimizer: {use: torch.optim.SGD, args: {lr: 0.1}}
 train: {epochs: 1, batch_size: 2}
 """
 COLORS = ((0, 0, 0), (255, 0, 0), (0, 0, 255))
-VOID_TAGS = {"meta", "img", "line", "circle", "polyline", "link", "br"}
+VOID_TAGS = {"meta", "img", "link", "br", "wbr"}
 
 
 class Page(HTMLParser):
@@ -70,10 +71,15 @@ class Page(HTMLParser):
             assert self.open.pop() == tag
 
     def handle_data(self, data):
-        self.text += data
+        if self.open and self.open[-1] not in ("script", "style"):
+            self.text += data
 
     def all(self, tag):
         return [attributes for name, attributes in self.tags if name == tag]
+
+
+def data_of(html):
+    return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', html, re.DOTALL)[1])
 
 
 def drawn(maps):
@@ -94,10 +100,13 @@ def test_the_page_opens_with_the_answer_and_loads_nothing(made, trio):
     page = Page(html)
     assert "<h1>Distillation bought +15.2 points of the 23.8 between baseline and teacher" in html
     assert "Small has 6.83 M parameters (27.3 MB), its teacher Big 40.00 M (160.0 MB): 5.9 times as many." in page.text
-    assert "<script" not in html
+    assert [script.get("type") for script in page.all("script")] == ["application/json", None, None, None]
     assert "a problem <b>" in page.text
-    for address in re.findall(r"(?:src|href)=\"([^\"]{0,20})|url\(([^)]{0,20})|@import", html):
+    body = html[: html.index("<script type")]
+    for address in re.findall(r"(?:src|href)=\"([^\"]{0,20})|url\(([^)]{0,20})|@import", body):
         assert address[0].startswith("data:image/")
+    (policy,) = [meta["content"] for meta in page.all("meta") if "http-equiv" in meta]
+    assert policy.startswith("default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-")
     assert [figure["alt"] for figure in page.all("img")] == [
         f"{title} of val/one.png"
         for title in (
@@ -106,14 +115,18 @@ def test_the_page_opens_with_the_answer_and_loads_nothing(made, trio):
             "teacher",
             "baseline",
             "student",
-            "student ≠ labels",
+            "student: fixed and broken",
             "student ≠ teacher",
-            "student against baseline",
         )
     ]
-    assert all(figure["aria-label"] for figure in page.all("svg"))
-    assert "val mIoU while training" in page.text
-    assert "Loss terms of small_kl, before their weights" in page.text
+    data = data_of(html)
+    assert [chart["title"] for chart in data["curves"]] == [
+        "val mIoU while training",
+        "Loss terms of small_kl, before their weights",
+    ]
+    assert data["pictures"] == [
+        {"title": "val/one.png (spread)", "changed": {"small_kl-cccccccc": [[0, 1, -64], [0, 2, 64]]}}
+    ]
     assert "# <script>alert(1)</script> & more" in page.text  # the recipe, as text
     for row in ("15.2", "−8.7", "sign"):
         assert row in page.text
@@ -124,7 +137,7 @@ def test_the_page_names_missing_weights_and_data(made, trio):
     assert compare_command([str(run_dir)]) == 0
     text = Page((run_dir / "report.html").read_text()).text
     assert f"the val images cannot be read: {run_dir / 'recipe.yaml'}" in text
-    assert "No metrics.jsonl with scores: no curves." in text
+    assert data_of((run_dir / "report.html").read_text())["curves"] == []
     assert not [file for file in run_dir.iterdir() if file.name.startswith(".tmp-")]
 
 
@@ -139,23 +152,44 @@ def test_a_warning_is_above_the_headline(made):
 def test_networks_without_a_teacher_differ_in_colour_and_long_names_stay_inside(made):
     run_dirs = [made.write("a_network_of_a_long_name-aaaaaaaa", 95), made.write("small-bbbbbbbb", 80)]
     html = render(gather(run_dirs), Pictures((), (), ()))
-    assert {f"var(--alone{i})" for i in range(2)} <= set(re.findall(r"var\(--alone\d\)", html))
-    assert all(f"--alone{i}:" in html for i in range(3))
-    assert 'text-anchor="end">a_network_of_a_long_name 90.5<' in html  # the best, at the right edge
-    assert 'text-anchor="start">small 66.7<' in html
+    assert [network["color"] for network in data_of(html)["networks"]] == ["var(--alone0)", "var(--alone1)"]
+    assert all(f"--alone{i}:" in html for i in range(6))
     assert ">a_<wbr>network_<wbr>of_<wbr>a_<wbr>long_<wbr>name<" in html  # heads a narrow column of classes
 
 
-def test_scores_that_are_shown_equal_are_not_drawn_apart(made):
-    def nearly(hits):  # of 10,000 pixels a class
-        confusion = np.array([[hits, 10_000 - hits, 0], [10_000 - hits, hits, 0], [0, 0, 0]])
-        return SplitResult(confusion=confusion, classes=["sky", "road", "sign"], images=4)
+def test_names_and_texts_of_strangers_stay_data(made, trio):
+    comparison = gather([str(trio())])
+    hostile = replace(comparison, classes=("</script><b>", "a\x1b[31mb", "sign"))
+    html = render(hostile, Pictures((), (), ()))
+    page = Page(html)
+    assert "</script><b>" in page.text
+    assert data_of(html)["gains"][0]["rows"][0]["class"] == "</script><b>"
+    assert "\x1b" not in html
+    assert "a\\x1b[31mb" in page.text
 
-    made.baseline(val=nearly(8000))
-    run_dir = made.student(val=nearly(8001))  # the teacher's as well: 66.68 % beside 66.67 %
-    html = render(gather([str(run_dir)]), Pictures((), (), ()))
-    assert "the teacher (66.7 % mIoU) is not better than the baseline (66.7 %)" in html
-    assert '<svg class="ruler"' not in html
+
+def test_the_page_has_no_folders_of_this_machine(made, trio, tmp_path):
+    run_dir = trio()
+    (run_dir / "recipe.yaml").write_text(f"teacher: {{recipe: {tmp_path}/recipes/t.yaml}}\n")
+    list_anew(run_dir)
+    body = re.sub(r"<script.*?</script>", "", render(gather([str(run_dir)]), Pictures((), (), ())), flags=re.DOTALL)
+    assert "recipes/t.yaml" in body
+    assert "runs/small_kl-cccccccc/seed0" in body
+    assert str(tmp_path) not in body
+
+
+def test_a_page_of_twenty_large_images_stays_below_five_megabytes(made, trio):
+    comparison = gather([str(trio())])
+    across, down = np.meshgrid(np.linspace(0, 12, 960), np.linspace(0, 9, 720))
+    generator = np.random.default_rng(0)
+    image = (90 + 60 * np.sin(across[..., None] * (1, 2, 3)) * np.cos(down[..., None])).astype(np.uint8)
+    image += generator.integers(0, 12, image.shape, dtype=np.uint8)  # the grain of a photograph
+    maps = {
+        entry.key: (np.sin(across + i) * np.cos(down) > 0).astype(np.uint8)
+        for i, entry in enumerate(comparison.entries)
+    }
+    picture = Picture("val/one.png", image, (across > 6).astype(np.uint8), maps, "best", 0.1)
+    assert len(render(comparison, Pictures((picture,) * 20, COLORS, ()))) < 5_000_000
 
 
 @pytest.fixture(scope="module")
@@ -200,7 +234,7 @@ class Only:
 
 def test_the_pictures_are_predicted_as_the_scores_were_taken(made, networks, monkeypatch):
     dataset, (first, second) = networks
-    monkeypatch.setattr(predictions, "CANDIDATES", 6)
+    monkeypatch.setattr(predictions, "PASSES", 1)
     classes = list(dataset.class_names)
     val = SplitResult(np.ones((len(classes), len(classes)), np.int64), classes, len(dataset))
     put(first, made.baseline(val=val))
@@ -222,8 +256,9 @@ def test_the_pictures_are_predicted_as_the_scores_were_taken(made, networks, mon
     )
     assert total.tolist() == scored.confusion.tolist()
     shown_page = Page(page(comparison).decode())
-    titles = [image["alt"] for image in shown_page.all("img") if image["alt"].startswith("student against baseline")]
-    assert len(titles) == 6
+    titles = [image["alt"] for image in shown_page.all("img") if "fixed and broken" in image["alt"]]
+    assert len(titles) == predictions.SHOWN
+    assert set(shown.latencies) == {student.parent.name, "small_kl-bbbbbbbb"}
     assert all(any(title.endswith(picture.name) for title in titles) for picture in shown.pictures)
 
 
@@ -248,25 +283,31 @@ def test_code_that_is_not_trusted_is_not_run(made, networks):
     assert "--trust" in problem
 
 
-def test_half_of_the_pictures_are_those_in_which_student_and_baseline_differ_most():
-    def sample(index):
-        return Sample(torch.zeros(3, 4, 4, dtype=torch.uint8), torch.zeros(4, 4, dtype=torch.uint8), str(index))
+def test_best_median_and_worst_differences_are_shown_and_some_images_of_all():
+    differences = np.array([0.0, 0.3, -0.2, np.nan, 0.1, 0.05, -0.4, 0.2])
+    chosen = predictions.choose_shown(8, 4, differences)
+    assert chosen == [(1, "best", 0.3), (5, "median", 0.05), (6, "worst", -0.4), (3, "spread", None)]
+    assert {each.place for each in predictions.choose_shown(8, 12, differences)} == set(range(8))
+    assert predictions.choose_shown(8, 4, None) == [(place, "spread", None) for place in (1, 3, 5, 7)]
+    assert predictions.choose_shown(1, 4, np.array([0.5])) == [(0, "spread", None)]
 
-    def nothing(sample):
-        return np.zeros((4, 4), np.uint8)
 
-    def more_in_the_later(sample):
-        return (np.arange(16).reshape(4, 4) < int(sample.name)).astype(np.uint8)
+def test_an_images_miou_is_over_the_classes_in_it():
+    counts = np.array([[[50, 50, 100], [0, 50, 0], [0, 0, 0]], [[0, 10, 0], [0, 0, 0], [0, 0, 0]]])
+    # 50 of 100 pixels right, and 50 wrongly of the second class: IoU 0.5 and 0; an image without labels has none
+    assert predictions._image_miou(counts).tolist()[:1] == [0.25]
+    assert np.isnan(predictions._image_miou(counts)[1])
 
-    samples = {index: sample(index) for index in range(12)}
-    assert predictions.choose_shown(samples, 4, more_in_the_later, nothing) == [3, 9, 10, 11]
-    assert predictions.choose_shown(samples, 4, more_in_the_later, None) == [1, 4, 7, 10]
-    assert predictions.choose_shown({5: sample(5)}, 4, more_in_the_later, nothing) == [5]
-    unlabelled = {
-        index: sample._replace(labels=torch.full((4, 4), IGNORE, dtype=torch.uint8))
-        for index, sample in samples.items()
-    }
-    assert predictions.choose_shown(unlabelled, 4, more_in_the_later, nothing) == [0, 1, 3, 9]
+
+def test_the_best_student_and_its_relatives_come_first(made, trio):
+    first, second = trio(), made.student(94, name="small_cwd-dddddddd")
+    ranked = predictions._ranked(gather([str(first), str(second)]))
+    assert [entry.key for entry in ranked] == [
+        "small_cwd-dddddddd",
+        "small_kl-bbbbbbbb",
+        "big-aaaaaaaa",
+        "small_kl-cccccccc",
+    ]
 
 
 def test_positions_are_spread_evenly():
