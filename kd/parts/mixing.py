@@ -4,7 +4,7 @@ Both are drawn from a generator that is seeded by the run's seed and the step, s
 """
 
 import math
-from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -88,21 +88,34 @@ def draw_mix(seed: int, step: int, part: int, count: int, share: float) -> Mix:
     return Mix(others, boxes * (chosen < share)[:, None])
 
 
-def mix_by_step(seed: int, rank: int, accumulate: int, count: int, share: float) -> Callable[[int, int], Mix | None]:
-    """(step, micro-batch of this process) -> what is exchanged; None where nothing ever is."""
-    if not (share and count):
-        return lambda step, micro: None
-    return lambda step, micro: draw_mix(seed, step, rank * accumulate + micro, count, share)
+@dataclass(frozen=True)
+class Draws:
+    """What is drawn for each step of a run, in this process.
 
+    Attributes:
+        seed: of the run.
+        scales: factors of the size of its images; all processes and micro-batches of a step have the same.
+        cutmix: share of the images without labels that are mixed.
+        unlabelled: images without labels in a micro-batch.
+        first: the first micro-batch of this process, counted over all processes.
+    """
 
-def scale_by_step(seed: int, scales: Sequence[float]) -> Callable[[int], float]:
-    """Step -> the factor of its images' size, the same for all processes and micro-batches."""
+    seed: int = 0
+    scales: tuple[float, ...] = (1.0,)
+    cutmix: float = 0.0
+    unlabelled: int = 0
+    first: int = 0
 
-    def scale(step: int) -> float:
-        generator = torch.Generator().manual_seed(derived_seed(seed, step, SIZES))
-        return scales[int(torch.randint(len(scales), (), generator=generator))]
+    def scale(self, step: int) -> float:
+        """The factor of the size of a step's images."""
+        generator = torch.Generator().manual_seed(derived_seed(self.seed, step, SIZES))
+        return self.scales[int(torch.randint(len(self.scales), (), generator=generator))]
 
-    return scale
+    def mix(self, step: int, micro: int) -> Mix | None:
+        """What is exchanged in a micro-batch of this process; None if nothing ever is."""
+        if not (self.cutmix and self.unlabelled):
+            return None
+        return draw_mix(self.seed, step, self.first + micro, self.unlabelled, self.cutmix)
 
 
 def scaled(batch: Batch, scale: float, precision: Precision) -> Batch:

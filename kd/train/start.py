@@ -6,7 +6,7 @@ from collections.abc import Callable
 from kd import distributed
 from kd.parts.assemble import Parts, example_batch
 from kd.parts.compiling import compile_roles
-from kd.parts.mixing import mix_by_step, scale_by_step
+from kd.parts.mixing import Draws
 from kd.parts.optimizer import make_optimizer, stay_on_gpu
 from kd.parts.roles import Student, Teacher
 from kd.parts.stream import stream
@@ -35,8 +35,7 @@ def start(parts: Parts, *, seed: int, step: int = 0, waiting: Callable[[], None]
     device = parts.precision.device
     on_gpu = device.type == "cuda" and stay_on_gpu(optimizer)
     scalars = Scalars(device if on_gpu else None)
-    parts_of_step = recipe.train.accumulate * distributed.world()
-    cutmix = recipe.data.unlabelled.cutmix if recipe.data.unlabelled else 0.0
+    micro_batches = recipe.train.accumulate * distributed.world()
     return TrainState(
         student=distributed.wrapped(parts.student),
         teacher=step_teacher(parts, seed),
@@ -52,9 +51,12 @@ def start(parts: Parts, *, seed: int, step: int = 0, waiting: Callable[[], None]
         accumulate=recipe.train.accumulate,
         clip_norm=recipe.train.clip_norm or float("inf"),
         step=step,
-        scale_at=scale_by_step(seed, recipe.train.scales),
-        mix_at=mix_by_step(
-            seed, distributed.rank(), recipe.train.accumulate, recipe.unlabelled_size // parts_of_step, cutmix
+        draws=Draws(
+            seed=seed,
+            scales=recipe.train.scales,
+            cutmix=recipe.data.unlabelled.cutmix if recipe.data.unlabelled else 0.0,
+            unlabelled=recipe.unlabelled_size // micro_batches,
+            first=distributed.rank() * recipe.train.accumulate,
         ),
     )
 

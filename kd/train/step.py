@@ -14,13 +14,15 @@ from torch.optim.swa_utils import AveragedModel
 
 from kd import distributed
 from kd.machine import Precision
-from kd.parts.mixing import Mix, mixed, scaled
+from kd.parts.mixing import Draws, Mix, mixed, scaled
 from kd.parts.objective import Supervised, Term
 from kd.parts.roles import to_device
 from kd.train.phases import Phases
 from kd.train.readback import packed
 from kd.train.update import Update
 from kd.types import Batch, Tapped
+
+NOTHING_DRAWN = Draws()
 
 
 @dataclass
@@ -41,8 +43,7 @@ class TrainState:
     accumulate: int  # micro-batches a step
     clip_norm: float  # inf: only measured
     step: int = 0  # optimizer updates so far
-    scale_at: Callable[[int], float] = lambda step: 1.0  # step -> the factor of its images' size
-    mix_at: Callable[[int, int], Mix | None] = lambda step, micro: None  # step, micro-batch -> what is exchanged
+    draws: Draws = NOTHING_DRAWN  # the size of each step's images, and what those without labels exchange
     weights: dict[str, float | Tensor] = field(default_factory=dict)  # of the terms, in this step
 
 
@@ -63,9 +64,9 @@ def set_numbers(run: TrainState) -> None:
 
 def micro_batches(run: TrainState, batches: Sequence[Batch]) -> list[Micro]:
     """The input of the next step: its micro-batches at the size of the step, and what they exchange."""
-    scale = run.scale_at(run.step)
+    scale = run.draws.scale(run.step)
     return [
-        Micro(scaled(batch, scale, run.precision), mix=run.mix_at(run.step, micro))
+        Micro(scaled(batch, scale, run.precision), mix=run.draws.mix(run.step, micro))
         for micro, batch in enumerate(batches)
     ]
 

@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 from toy import CPU, batch
 
-from kd.parts.mixing import AREA, Mix, draw_mix, mix_by_step, mixed, scale_by_step, scaled
+from kd.parts.mixing import AREA, Draws, Mix, draw_mix, mixed, scaled
 from kd.types import Tapped
 
 
@@ -50,18 +50,17 @@ def test_the_share_of_mixed_images_and_what_a_draw_depends_on():
     drawn = [draw_mix(0, step, 0, 8, 0.25) for step in range(200)]
     share = sum(int((mix.boxes.sum(1) > 0).sum()) for mix in drawn) / 1600
     assert abs(share - 0.25) < 4 * math.sqrt(0.25 * 0.75 / 1600)
-    at = mix_by_step(7, 1, 2, 4, 1.0)
-    assert torch.equal(at(5, 1).boxes, draw_mix(7, 5, 3, 4, 1.0).boxes)
-    assert mix_by_step(7, 0, 1, 4, 0.0)(5, 0) is None
+    draws = Draws(seed=7, cutmix=1.0, unlabelled=4, first=2)
+    assert torch.equal(draws.mix(5, 1).boxes, draw_mix(7, 5, 3, 4, 1.0).boxes)
+    assert Draws(seed=7, unlabelled=4).mix(5, 0) is None
     random = torch.get_rng_state()
-    at(6, 0)
+    draws.mix(6, 0)
     assert torch.equal(torch.get_rng_state(), random)
 
 
 def test_every_factor_is_drawn_as_often_and_by_the_step_alone():
-    at = scale_by_step(1, (0.5, 1.0, 1.5))
-    drawn = [at(step) for step in range(600)]
-    assert drawn == [at(step) for step in range(600)]
+    drawn = [Draws(seed=1, scales=(0.5, 1.0, 1.5)).scale(step) for step in range(600)]
+    assert drawn == [Draws(seed=1, scales=(0.5, 1.0, 1.5), first=2).scale(step) for step in range(600)]
     assert all(abs(drawn.count(scale) / 600 - 1 / 3) < 0.08 for scale in (0.5, 1.0, 1.5))
 
 
