@@ -3,7 +3,7 @@
 import argparse
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kd.console import say
 
@@ -75,12 +75,13 @@ def sort_out(arguments: argparse.Namespace, rest: list[str]) -> None:
     arguments.overrides = [*(text for text in texts if "=" in text), *getattr(arguments, "overrides", []), *rest]
 
 
-def open_recipes(arguments: argparse.Namespace, *, opening: str = "") -> "list[Recipe]":
+def open_recipes(arguments: argparse.Namespace, *, opening: str = "", resumes: bool = False) -> "list[Recipe]":
     """Read the recipes of a command line, then check torch: a mistake in a recipe is reported before torch is imported.
 
     Args:
         arguments: of the command.
         opening: what a command that takes long begins with; it is printed after the recipes are read.
+        resumes: whether run directories are read too, each as the recipe of its run.
 
     Raises:
         RecipeError: a recipe, or its teacher's, is wrong or not trusted; or an override is given without a recipe.
@@ -88,9 +89,14 @@ def open_recipes(arguments: argparse.Namespace, *, opening: str = "") -> "list[R
     """
     from kd.recipe import read_recipe
     from kd.recipe.overrides import refuse_idle
+    from kd.runs.resuming import resumable
 
     refuse_idle(arguments.overrides, len(arguments.files))
-    recipes = [read_recipe(file, arguments.overrides, trust=arguments.trust) for file in arguments.files]
+    given: dict[str, Any] = {"overrides": arguments.overrides, "trust": arguments.trust}
+    recipes = [
+        resumable(Path(file), **given) if resumes and os.path.isdir(file) else read_recipe(file, **given)
+        for file in arguments.files
+    ]
     if opening and os.environ.get("RANK", "0") == "0":  # torchrun's first process speaks for all
         say(f"{', '.join(arguments.files)}: {opening}")
     from kd.components import check_torch

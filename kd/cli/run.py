@@ -1,14 +1,18 @@
 """Train a recipe, or resume it where an earlier call stopped.
 
 A teacher that has a recipe but no finished run is trained first. The same command
-again resumes an unfinished run and reports the score of a finished one.
+again resumes an unfinished run and reports the score of a finished one. A run directory
+in place of the recipe resumes that run, wherever it was copied to.
 
 Example:
     kd run shapes/mobilenetv3_kl_cwd.yaml --baseline
     kd run shapes/mobilenetv3_kl_cwd.yaml train.epochs=2 "train.seeds=[0, 1, 2]"
+    kd run runs/mobilenetv3_kl_cwd-0123abcd/seed0
 """
 
 import argparse
+import os
+import shlex
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -60,7 +64,11 @@ def _seconds(text: str) -> float:
 
 def run(arguments: argparse.Namespace) -> None:
     """Plan, fit the plan into the budget if there is one, and train."""
-    (recipe,) = open_recipes(arguments, opening="imports torch, builds the networks and looks at the data")
+    opening = "imports torch, builds the networks and looks at the data"
+    (recipe,) = open_recipes(arguments, opening=opening, resumes=True)
+    (named,) = map(Path, arguments.files)
+    resumed = named.is_dir()
+    runs = Path(os.path.relpath(named.absolute().parents[1])) if resumed else arguments.runs
     from kd.components import Maker
     from kd.diagnose import plan
     from kd.runs import run_command
@@ -70,7 +78,7 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.smoke:
         _smoke(recipe)
         return
-    with session(recipe, runs=arguments.runs) as opened:
+    with session(recipe, runs=runs) as opened:
         jobs = plan.plan(recipe, opened, baseline=arguments.baseline, fresh=arguments.fresh)
         for line in plan.lines(jobs) if jobs else []:
             opened.say(line)
@@ -82,12 +90,17 @@ def run(arguments: argparse.Namespace) -> None:
         settled, options = getattr(arguments, "settled", []), ["--baseline"] if arguments.baseline else []
         opened.train(
             recipe,
-            command=run_command(recipe, arguments.runs, *settled, *options),
+            command=_again(arguments) if resumed else run_command(recipe, runs, *settled, *options),
             fresh=arguments.fresh,
             accept_inputs=arguments.accept_inputs,
             baseline=arguments.baseline,
             wait=not arguments.no_wait,
         )
+
+
+def _again(arguments: argparse.Namespace) -> str:
+    """The command that resumes a run directory."""
+    return shlex.join(["kd", "run", *arguments.files, *arguments.overrides, *(["--trust"] if arguments.trust else [])])
 
 
 def _smoke(recipe: "Recipe") -> None:

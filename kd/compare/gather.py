@@ -4,6 +4,7 @@ import os
 import shlex
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -23,11 +24,13 @@ from kd.runs import (
     Result,
     SplitResult,
     TeacherResult,
+    by_seed,
     finished_at,
     finished_below,
     finished_of,
     is_finished,
     read_environment,
+    read_run_recipe,
     run_command,
     run_directory,
 )
@@ -259,11 +262,15 @@ def _teacher(results: Sequence[Result], folder: Path, entries: Mapping[str, Entr
 
 
 def _run_dir_of(teacher: TeacherResult, folder: Path) -> Path | None:
-    """The teacher's run directory: at the stored path, or beside the student's if both were moved."""
+    """The teacher's run directory: beside the student's, or where the student's recipe names it."""
     if teacher.run is None:
         return None
     run_dir = Path(teacher.run)
-    places = (run_dir, folder.parent / run_dir.parent.name / run_dir.name)
+    places = [folder.parent / run_dir.parent.name / run_dir.name, *([run_dir] if run_dir.is_absolute() else [])]
+    for own in by_seed(folder.glob("seed*"))[:1]:
+        with suppress(RecipeError, StorageError):
+            named = read_run_recipe(own, trust=True).teacher
+            places += [Path(named.run)] if named is not None and named.run is not None else []
     return next((place for place in places if is_finished(place)), None)
 
 

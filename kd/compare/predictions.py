@@ -1,6 +1,7 @@
 """A few validation images with the predictions of the compared networks, and their latency, computed on the CPU."""
 
 import math
+import re
 import statistics
 import time
 from collections.abc import Mapping, Sequence
@@ -240,13 +241,18 @@ def _network(comparison: Comparison, entry: Entry, recipe: Recipe, dataset: Segm
     return network.eval()
 
 
+# the folder of a recipe, of code or of a run in a run's recipe: a page may be passed on, and it is this machine's
+_FOLDER = re.compile(r"""\b(recipe|use|run): (['"]?)(?:/|[A-Za-z]:[\\/])[^'",{}\n]*[\\/]""")
+
+
 def run_texts(run_dirs: Sequence[Path]) -> list[tuple[str, str]]:
     """The recipes and environments of runs, as (path, text); of a file that cannot be read, why."""
     files = [(run_dir, run_dir / name) for run_dir in run_dirs for name in ("recipe.yaml", "environment.json")]
     texts = []
     for run_dir, file in files:
         try:
-            texts.append((str(file), read_text(file, "a page of text", StorageError, inside=run_dir)))
+            text = read_text(file, "a page of text", StorageError, inside=run_dir)
+            texts.append((str(file), _FOLDER.sub(r"\1: \2", text) if file.suffix == ".yaml" else text))
         except StorageError as error:
             texts.append((str(file), str(error)))
     return texts

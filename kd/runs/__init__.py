@@ -25,6 +25,7 @@ from kd.runs.directory import (
     read_run_recipe,
     run_command,
     run_directory,
+    short_name,
     teacher_directories,
 )
 from kd.runs.environment import ENVIRONMENT, Environment, read_environment
@@ -46,6 +47,7 @@ from kd.runs.result import (
     write_manifest,
     write_result,
 )
+from kd.runs.resuming import resumable
 from kd.runs.state import (
     Failure,
     RunState,
@@ -100,8 +102,10 @@ __all__ = [
     "read_teacher_score",
     "recipe_in",
     "replace_inputs",
+    "resumable",
     "run_command",
     "run_directory",
+    "short_name",
     "state_of",
     "teacher_directories",
     "with_origin",

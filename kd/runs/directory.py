@@ -39,6 +39,11 @@ def id_of(run_dir: Path) -> str:
     return run_dir.parent.name.rpartition("-")[2]
 
 
+def short_name(run_dir: Path) -> str:
+    """`<stem>-<id>/seed<k>`: how files name another run, so that they hold wherever both are moved."""
+    return "/".join(run_dir.parts[-2:])
+
+
 def is_finished(run_dir: Path) -> bool:
     """Whether the run has a result, as far as its files' names show: reading it may find it damaged.
 

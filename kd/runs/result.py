@@ -114,7 +114,7 @@ class TeacherResult:
 
     name: str
     network: str
-    run: str | None
+    run: str | None  # `<stem>-<id>/seed<k>`; of kd 0.3 and older, its path
     parameters: Count
     splits: dict[str, SplitResult]
 

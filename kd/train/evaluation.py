@@ -17,6 +17,7 @@ from kd.runs import (
     TeacherResult,
     read_result,
     read_teacher_score,
+    short_name,
     write_teacher_score,
 )
 from kd.schedules import Patience, ScoreDriven
@@ -199,7 +200,7 @@ def score_teacher(parts: Parts, run_dir: Path, seed: int, stop: Stop, say: Say) 
     return TeacherResult(
         name=teacher_run.name if teacher_run else network,
         network=network,
-        run=str(parts.teacher_run) if parts.teacher_run else None,
+        run=short_name(parts.teacher_run) if parts.teacher_run else None,
         parameters=parameter_count(parts.teacher.network),
         splits={"val": split},
     )

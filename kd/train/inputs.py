@@ -100,7 +100,7 @@ def find(
         folder = recipe.data.unlabelled.images
         splits["unlabelled"] = _listed(unlabelled, base if folder is None else os.path.abspath(folder))
     weights = None if teacher is None else digest_of(str(teacher))
-    taught = TeacherInputs(run="/".join(teacher.parts[-2:]), sha256=weights) if teacher and weights else None
+    taught = TeacherInputs(run=runs.short_name(teacher), sha256=weights) if teacher and weights else None
     return Found(recipe, tuple(train.class_names), splits, taught)
 
 

@@ -100,7 +100,8 @@ def restore(run: TrainState, watch: Watch, state: dict[str, Any]) -> list[str]:
         NoCheckpointError: the checkpoint is of another network.
     """
     folder = watch.checkpoints.folder if watch.checkpoints else Path()
-    if (network := state.get("network")) != watch.network:
+    network = state.get("network")
+    if str(network).rpartition("/")[2] != watch.network.rpartition("/")[2]:  # the run may have been moved
         raise NoCheckpointError(f"{folder}: holds {network}, but the recipe has {watch.network}; use --fresh")
     try:
         _load(run, state)

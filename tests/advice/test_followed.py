@@ -5,6 +5,7 @@ import advised_contracts
 import advised_data
 import advised_fixes
 import advised_init
+import advised_moved
 import advised_published
 import advised_results
 import advised_runs
@@ -17,6 +18,7 @@ from following import Row, appears, printed
 TRAINING = [
     *advised_fixes.ROWS,
     *advised_init.ROWS,
+    *advised_moved.ROWS,
     *advised_results.ROWS,
     *advised_runs.ROWS,
     *advised_studies.ROWS[-1:],

@@ -132,3 +132,16 @@ def test_names_of_classes_runs_and_files_stay_in_their_line(made, trio, capsys):
     printed = capsys.readouterr().out
     assert printed.isascii()
     assert json.loads(printed)["classes"][0] == ESCAPE
+
+
+def test_a_page_shows_no_folder_of_this_machine(made):
+    run_dir = made.baseline()
+    (run_dir / "recipe.yaml").write_text(
+        "teacher: {recipe: /home/ann/work/t.yaml, run: null}\n"
+        "student: {use: '/home/ann/my code/nets.py:Net'}\n"
+        "  run: runs/t-01234567/seed0\n"
+    )
+    (text,) = [text for file, text in run_texts([run_dir]) if file.endswith("recipe.yaml")]
+    assert text == (
+        "teacher: {recipe: t.yaml, run: null}\nstudent: {use: 'nets.py:Net'}\n  run: runs/t-01234567/seed0\n"
+    )

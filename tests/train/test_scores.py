@@ -1,7 +1,5 @@
 """Scores of a real run against plain loops: nothing of `kd.scoring` is used to check it."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -70,7 +68,7 @@ def test_agreement_is_the_share_of_pixels_that_both_predict_alike(tmp_path):
     recipe = read(write_recipes(tmp_path), "train.steps=30", "train.evaluate_every=30")
     with torch.enable_grad():
         (run_dir,), _ = run(recipe, tmp_path / "runs")
-    teacher_dir = Path(read_result(run_dir).teacher.run)
+    teacher_dir = tmp_path / "runs" / read_result(run_dir).teacher.run
     networks = [load_network(folder, trust=True) for folder in (run_dir, teacher_dir)]
     same = pixels = 0
     for batch in evaluation_batches(Maker(recipe).dataset("val"), (32, 32), batch_size=4):

@@ -25,7 +25,7 @@ def test_the_teacher_first_then_the_seeds_then_the_baseline(tmp_path):
     assert (result.role, read_result(baseline).role) == ("student", "baseline")
     assert result.baseline == baseline.parent.name
     teacher = run_directory(recipe.teacher_recipe, tmp_path / "runs", 0)
-    assert result.teacher.run == str(teacher)
+    assert result.teacher.run == f"{teacher.parent.name}/seed0"
     assert read_result(teacher).role == "teacher"
     assert result.teacher.splits == read_result(teacher).splits  # scored by the same code on the same images
     assert sum("nets.py:Net, distilled" in line for line in lines) == 2

@@ -1,0 +1,73 @@
+"""A run that is resumed from its directory alone, wherever that was copied to."""
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from kd.errors import RecipeError
+from kd.inputs import has_inputs, read_inputs
+from kd.recipe import Recipe
+from kd.recipe.identity import Scope, plain
+from kd.recipe.sources import Code, Sources
+from kd.runs.directory import is_finished, read_run_recipe
+
+
+def resumable(run_dir: Path, overrides: Sequence[str] = (), *, trust: bool = False) -> Recipe:
+    """The recipe of a run directory, with its seed alone and with its teacher's run beside it.
+
+    Args:
+        run_dir: `runs/<stem>-<id>/seed<k>`.
+        overrides: `path=value` texts of machine settings, such as `data.args.root=/data`.
+        trust: whether the recipe may name code outside kd.
+
+    Raises:
+        RecipeError: it is no run directory; an override changes the run; the teacher's run is missing.
+        StorageError: a file of the run is damaged.
+    """
+    found = re.fullmatch(r"seed(\d+)", run_dir.name)
+    stem, dash, _ = run_dir.parent.name.rpartition("-")
+    if found is None or not dash:
+        raise RecipeError(
+            f"{run_dir}: a folder, but no run directory; name a recipe, or a run such as x-0123abcd/seed0"
+        )
+    recipe = read_run_recipe(run_dir, overrides, trust=trust)
+    if overrides:
+        before = read_run_recipe(run_dir, trust=trust)
+        if recipe.resolved(Scope) != before.resolved(Scope):
+            raise RecipeError(
+                f"<{' '.join(overrides)}>: changes what {run_dir} trains; name its recipe, or give machine settings "
+                "alone, such as data.args.root"
+            )
+    names = {_beside(file) for file in recipe.sources.code}
+    beside = _beside if len(names) == len(recipe.sources.code) else str  # of two files of one name, the whole paths
+    tree = plain(recipe, beside)
+    tree["train"]["seeds"] = [int(found[1])]
+    if (place := _teacher(recipe, run_dir)) is not None:
+        tree["teacher"] |= {"recipe": None, "run": str(place)}
+    copy = Recipe.model_validate(tree)
+    folder = Path(os.path.abspath(run_dir.parent))
+    code = {beside(file): Code(folder / beside(file), code.modules) for file, code in recipe.sources.code.items()}
+    copy._sources = Sources(code, recipe.sources.files, of_run=True)
+    copy._id, copy._trust, copy._overrides = recipe.id, recipe.trust, recipe.overrides
+    copy._file = folder / f"{stem}.yaml"  # its name; the file itself may be on another machine
+    return copy
+
+
+def _beside(text: str) -> str:
+    """`/a/b/nets.py:Net` as `nets.py:Net`."""
+    return os.path.basename(text) if os.path.isabs(text) else text
+
+
+def _teacher(recipe: Recipe, run_dir: Path) -> Path | None:
+    """The run of a teacher that has one of its own: it is beside this run, or where the recipe names it."""
+    if recipe.teacher is None or (recipe.teacher.recipe is None and recipe.teacher.run is None):
+        return None
+    taught = read_inputs(run_dir).teacher if has_inputs(run_dir) else None
+    if taught is None:
+        raise RecipeError(f"{run_dir}: does not record its teacher's run; run its recipe")
+    places = [run_dir.parents[1] / taught.run, *([Path(recipe.teacher.run)] if recipe.teacher.run else [])]
+    place = next(filter(is_finished, places), None)
+    if place is None:
+        raise RecipeError(f"{run_dir}: its teacher's run {places[0]} is missing; copy it there, or run its recipe")
+    return place
