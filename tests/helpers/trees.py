@@ -142,3 +142,16 @@ def camvid_full(root, train=4, val=3, test=3):
             number += 1
         (root / f"{split}.txt").write_text("".join(lines))
     return root
+
+
+def patches(root, count=8, unlabelled=4):
+    """Images and masks of seven colours that a class map names, and more images."""
+    colors = np.array([[30 * index, 250 - 30 * index, 7 * index] for index in range(7)])
+    rows = [f"class {index},{red},{green},{blue}" for index, (red, green, blue) in enumerate(colors.tolist())]
+    for number in range(count):
+        picture(root / f"images/{number}.png", number, (64, 64))
+        mask(root / f"masks/{number}.png", colors[stripes(*range(7), size=(64, 64))])
+    for number in range(unlabelled):
+        picture(root / f"unlabelled/{number}.png", 100 + number, (64, 64))
+    (root / "class_mapping.csv").write_text("name,r,g,b\n" + "\n".join(rows) + "\n")
+    return root
