@@ -1,5 +1,6 @@
 """What an exported file computes."""
 
+import copy
 from typing import NamedTuple
 
 import torch
@@ -63,6 +64,47 @@ class Graph(nn.Module):
         return logits.argmax(1) if self.argmax else logits
 
 
+class FreePool(nn.Module):
+    """Adaptive average pooling of maps of any size, by two products with matrices that the graph itself computes.
+
+    Exporters write torch's own for the size of the example alone.
+
+    Args:
+        size: (rows, columns) of the result; None keeps a side.
+    """
+
+    def __init__(self, size: tuple[int | None, int | None]) -> None:
+        super().__init__()
+        self.size = size
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """(N, C, h, w) to (N, C, rows, columns)."""
+        rows, columns = self.size
+        if columns is not None:
+            maps = maps @ _means(maps.shape[-1], columns, maps).T
+        return maps if rows is None else _means(maps.shape[-2], rows, maps) @ maps
+
+
+def _means(length: int, cells: int, maps: Tensor) -> Tensor:
+    """Row i (cells, length) holds the shares of the places from floor(i · length / cells) on in their mean."""
+    index = torch.arange(cells, device=maps.device)[:, None]
+    starts, ends = index * length // cells, ((index + 1) * length + cells - 1) // cells
+    places = torch.arange(length, device=maps.device)[None]
+    inside = ((places >= starts) & (places < ends)).to(maps.dtype)
+    return inside / inside.sum(1, keepdim=True)
+
+
+def with_free_pools(network: nn.Module) -> nn.Module:
+    """A copy of a network whose adaptive pooling takes maps of any size in an exported file too."""
+    network = copy.deepcopy(network)
+    for name, module in list(network.named_modules()):
+        if isinstance(module, nn.AdaptiveAvgPool2d) and module.output_size not in (1, (1, 1)):
+            size = module.output_size
+            parent, _, child = name.rpartition(".")
+            setattr(network.get_submodule(parent), child, FreePool(size if isinstance(size, tuple) else (size, size)))
+    return network
+
+
 def make_graph(network: nn.Module, form: Form) -> tuple[Graph, Tensor]:
     """The graph of a network, and images on which it was tried.
 
@@ -73,7 +115,8 @@ def make_graph(network: nn.Module, form: Form) -> tuple[Graph, Tensor]:
     Raises:
         RecipeError: the network does not take images of this size.
     """
-    graph, example = Graph(network, argmax=form.argmax), form.example()
+    graph = Graph(with_free_pools(network) if form.dynamic else network, argmax=form.argmax)
+    example = form.example()
     try:
         with torch.no_grad():
             graph(example)

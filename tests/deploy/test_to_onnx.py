@@ -1,5 +1,6 @@
 """ONNX files, written and computed by the packages of the extra `onnx`."""
 
+import copy
 import json
 from inspect import signature
 
@@ -12,9 +13,10 @@ from torch import nn
 import students
 import teachers
 from kd.deploy.gate import check_file
-from kd.deploy.graph import Form
+from kd.deploy.graph import Form, Graph
 from kd.deploy.to_onnx import write_onnx
 from kd.errors import RecipeError, WeightsError
+from kd.networks.normalize import Normalize
 from kd.runtimes import open_onnx
 from kd.types import Sample, SegmentationOutput
 
@@ -23,7 +25,6 @@ pytest.importorskip("onnxscript", reason="needs the extra onnx: pip install 'kd-
 pytest.importorskip("onnxruntime", reason="needs the extra onnx: pip install 'kd-segmentation[onnx]'")
 
 OTHERS = {"ClassMapped", "Ensemble", "HuggingFace", "SMP", "Timm", "Wrapped"}  # made of other networks
-ONE_SIZE = {"PSPNetResNet18"}  # the exporter writes its pyramid pooling for the example's size
 
 
 class Net(nn.Module):
@@ -113,8 +114,108 @@ def test_every_network_passes_the_gate(tmp_path, package, name, dynamic):
     network.eval()
     file = tmp_path / "model.onnx"
     write(file, network, (64, 96), dynamic)
-    if dynamic and name in ONE_SIZE:
-        with pytest.raises(RecipeError, match=r"; nothing is written; leave --dynamic out$"):
-            check(file, network, (64, 96), True)
+    assert check(file, network, (64, 96), dynamic).difference < 1e-4
+
+
+@pytest.mark.slow
+def test_pyramid_pooling_takes_any_size(tmp_path):
+    class Pyramid(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.pool = nn.ModuleList(nn.AdaptiveAvgPool2d(size) for size in (1, 2, (3, 6), (None, 5)))
+            self.conv = nn.Conv2d(3, 3, 3, 8, 1)
+
+        def forward(self, images):
+            maps = self.conv(images)
+            size = maps.shape[-2:]
+            pooled = [nn.functional.interpolate(pool(maps), size=size, mode="bilinear") for pool in self.pool]
+            return SegmentationOutput(sum(pooled, maps), {}, {})
+
+    network, file = Pyramid().eval(), tmp_path / "model.onnx"
+    write(file, network, (64, 96), True)
+    assert check(file, network, (64, 96), True).difference < 1e-5
+    assert isinstance(network.pool[1], nn.AdaptiveAvgPool2d)  # the network itself is as before
+
+
+class Small(nn.Module):
+    """Logits at stride 4, normalised."""
+
+    def __init__(self, classes=3):
+        super().__init__()
+        self.normalize, self.conv = Normalize(3), nn.Conv2d(3, classes, 3, 4, 1)
+
+    def forward(self, images):
+        return SegmentationOutput(self.conv(self.normalize(images)), {}, {})
+
+
+class Wrong(Graph):
+    """A graph with one thing wrong."""
+
+    def __init__(self, network, *, argmax, fault):
+        super().__init__(network, argmax=argmax)
+        self.fault = fault
+        if fault == "no normalisation":
+            network.normalize = nn.Identity()
+
+    def forward(self, images):
+        if self.fault == "BGR":
+            images = images.flip(1)
+        if self.fault == "scale of uint8":
+            images = images.float()
+        logits = self.network(images).logits
+        corners = self.fault == "aligned corners"
+        how = {"mode": "bilinear", "align_corners": corners}
+        logits = nn.functional.interpolate(logits, size=images.shape[2:], **how)
+        if self.fault == "half a pixel":
+            logits = (logits + logits.roll(1, -1)) / 2
+        if self.fault == "swapped classes":
+            logits = logits[:, [1, 0, 2]]
+        if self.fault == "no sigmoid":
+            return (logits[:, 0] > 0.5).long()
+        return logits.argmax(1) if self.argmax else logits
+
+
+FAULTS = {  # with the form that is promised
+    "aligned corners": (),
+    "BGR": (True,),
+    "no normalisation": (),
+    "swapped classes": (False, True),
+    "no sigmoid": (False, True),
+    "half a pixel": (),
+    "scale of uint8": (False, False, True),
+    "fixed batch": (True,),
+    "truncated": (),
+    "other weights": (True, True),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", FAULTS)
+def test_planted_faults_are_refused(tmp_path, monkeypatch, fault):
+    torch.manual_seed(0)
+    classes = ("a", "b") if fault == "no sigmoid" else ("a", "b", "c")
+    network, other = (Small(1 if len(classes) == 2 else 3).eval() for _ in range(2))
+    form, file, data = Form(3, (64, 96), *FAULTS[fault]), tmp_path / "model.onnx", photos()
+    data.class_names = classes
+
+    def judge():
+        return check_file(open_onnx(file).compute, network, data, classes, form)
+
+    write_onnx(file, network, form, {})
+    judge()  # before the fault, the file passes
+
+    def wrong(network, form):
+        return Wrong(copy.deepcopy(network), argmax=form.argmax, fault=fault), form.example()
+
+    if fault == "truncated":
+        file.write_bytes(file.read_bytes()[:-100])
+    elif fault == "fixed batch":
+        write_onnx(file, network, form._replace(dynamic=False), {})
+    elif fault == "other weights":
+        write_onnx(file, other, form, {})
     else:
-        assert check(file, network, (64, 96), dynamic).difference < 1e-4
+        monkeypatch.setattr("kd.deploy.to_onnx.make_graph", wrong)
+        write_onnx(file, network, form, {})
+    with pytest.raises((RecipeError, WeightsError)) as caught:
+        judge()
+    assert len(caught.value.mistakes) == 1
