@@ -6,6 +6,7 @@ from kd.data.cityscapes import Cityscapes
 from kd.data.folders import Folders
 from kd.data.geometric import RandomAspect, RandomFlip, RandomRotate, RandomScale, RandomShift
 from kd.data.hc18 import HC18
+from kd.data.huggingface import HuggingFace
 from kd.data.pascal_voc import PascalVOC
 from kd.data.photometric import ColorJitter, RandomBlur
 from kd.data.shapes import Shapes
@@ -19,6 +20,7 @@ __all__ = [
     "Cityscapes",
     "ColorJitter",
     "Folders",
+    "HuggingFace",
     "PascalVOC",
     "RandomAspect",
     "RandomBlur",

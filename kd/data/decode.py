@@ -1,5 +1,6 @@
 """Image files opened by Pillow alone, turned upright: torchvision's decoder crashes the process on a damaged PNG."""
 
+import io
 import threading
 import warnings
 from collections.abc import Iterable, Iterator
@@ -45,6 +46,19 @@ _TURNS = {
 }
 
 
+class Held(NamedTuple):
+    """An image file that is held in memory; messages call it by its name."""
+
+    name: str
+    content: bytes
+
+    def __str__(self) -> str:
+        return self.name
+
+
+Source = Path | Held
+
+
 class Header(NamedTuple):
     """What a file declares before its pixels are decoded."""
 
@@ -54,7 +68,7 @@ class Header(NamedTuple):
     lossy: str  # the name of an encoding that changes values; empty if none
 
 
-def read_header(path: Path) -> Header:
+def read_header(path: Source) -> Header:
     """Read the header of an image file.
 
     Raises:
@@ -65,7 +79,7 @@ def read_header(path: Path) -> Header:
         return Header(turned((image.height, image.width), turn), image.mode, turn, _lossy(image, path))
 
 
-def decoded(path: Path, turn: int = UPRIGHT) -> tuple[Image.Image, str]:
+def decoded(path: Source, turn: int = UPRIGHT) -> tuple[Image.Image, str]:
     """Decode an image file, turned upright by its EXIF tag, and the name of its encoding if that is lossy.
 
     Args:
@@ -94,7 +108,7 @@ def decoded(path: Path, turn: int = UPRIGHT) -> tuple[Image.Image, str]:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Image.Image]:
+def opened(path: Source) -> Iterator[Image.Image]:
     """Open an image file and read its header; it is not turned upright.
 
     Raises:
@@ -115,7 +129,9 @@ def size_text(size: Iterable[int]) -> str:
     return f"{width}×{height}"
 
 
-def _file(path: Path) -> BinaryIO:
+def _file(path: Source) -> BinaryIO:
+    if isinstance(path, Held):
+        return io.BytesIO(path.content)
     # not by its path: Pillow would map an uncompressed TIFF into memory and turn it wrong
     check_file(path, "an image", DataError)
     try:
@@ -124,7 +140,7 @@ def _file(path: Path) -> BinaryIO:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from None
 
 
-def _image(file: BinaryIO, path: Path) -> Image.Image:
+def _image(file: BinaryIO, path: Source) -> Image.Image:
     """Open an image file and read its header."""
     file.seek(0)
     try:
@@ -161,7 +177,7 @@ def _turn(image: Image.Image) -> int:
     return turn if turn in _TURNS else UPRIGHT
 
 
-def _lossy(image: Image.Image, path: Path) -> str:
+def _lossy(image: Image.Image, path: Source) -> str:
     if image.format == "WEBP":
         return "lossy WebP" if _is_lossy_webp(path) else ""
     if image.format == "TIFF":
@@ -169,9 +185,9 @@ def _lossy(image: Image.Image, path: Path) -> str:
     return _LOSSY.get(str(image.format), "")
 
 
-def _is_lossy_webp(path: Path) -> bool:
+def _is_lossy_webp(path: Source) -> bool:
     """Whether the first picture of a WebP file is in the chunk `VP8 `, not `VP8L`."""
-    with path.open("rb") as file:
+    with _file(path) as file:
         file.seek(12)  # RIFF, size, WEBP
         while len(head := file.read(8)) == 8:
             kind, length = head[:4], int.from_bytes(head[4:], "little")

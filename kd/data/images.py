@@ -1,6 +1,5 @@
 """Images and masks as arrays."""
 
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,11 +8,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from kd.data.decode import UPRIGHT, decoded
+from kd.data.decode import UPRIGHT, Source, decoded
 from kd.errors import DataError
 
 
-def read_image(path: Path, channels: int) -> Tensor:
+def read_image(path: Source, channels: int) -> Tensor:
     """Read an image as uint8 (channels, H, W), turned upright by its EXIF tag.
 
     Grey becomes three equal channels if `channels` is 3; three equal channels become one if it is 1; palettes are
@@ -56,7 +55,7 @@ class Stored(NamedTuple):
     lossy: str  # the name of an encoding that changes values; empty if none
 
 
-def read_mask(path: Path, turn: int = UPRIGHT) -> Stored:
+def read_mask(path: Source, turn: int = UPRIGHT) -> Stored:
     """Read a mask as stored, turned upright by its EXIF tag.
 
     Args:
@@ -88,7 +87,7 @@ def is_grey(pixels: NDArray[Any]) -> bool:
     return bool((pixels[..., 0] == pixels[..., 1]).all() and (pixels[..., 0] == pixels[..., 2]).all())
 
 
-def _without_alpha(path: Path, image: Image.Image) -> Image.Image:
+def _without_alpha(path: Source, image: Image.Image) -> Image.Image:
     if "transparency" not in image.info and image.mode not in ("RGBA", "LA", "PA"):
         return image
     alpha = np.array(image.convert("RGBA"))[..., 3]

@@ -1,7 +1,6 @@
 """Labels of masks, whatever the encoding of their files."""
 
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from kd.data.classes import code_of
-from kd.data.decode import UPRIGHT
+from kd.data.decode import UPRIGHT, Source
 from kd.data.images import Stored, is_grey, read_mask
 from kd.data.meaning import WHITE, Meaning
 from kd.data.unknown import Found, UnknownCodesError, message, ranges, yaml_word
@@ -28,7 +27,7 @@ class Coded(NamedTuple):
     code_of_value: NDArray[Any] | None  # the code of each value; None: the values are codes
 
 
-def read_labels(path: Path, meaning: Meaning, turn: int = UPRIGHT) -> Tensor:
+def read_labels(path: Source, meaning: Meaning, turn: int = UPRIGHT) -> Tensor:
     """Read the labels uint8 (H, W) of a mask; `turn` as for `read_mask`.
 
     Raises:
@@ -38,7 +37,7 @@ def read_labels(path: Path, meaning: Meaning, turn: int = UPRIGHT) -> Tensor:
     return labels_of(read_codes(path, meaning, turn), meaning, path)
 
 
-def labels_of(coded: Coded, meaning: Meaning, path: Path) -> Tensor:
+def labels_of(coded: Coded, meaning: Meaning, path: Source) -> Tensor:
     """The labels uint8 (H, W) of a mask that was read from `path`.
 
     Raises:
@@ -62,7 +61,7 @@ def labels_of(coded: Coded, meaning: Meaning, path: Path) -> Tensor:
     return torch.from_numpy(labels)
 
 
-def read_codes(path: Path, meaning: Meaning, turn: int = UPRIGHT) -> Coded:
+def read_codes(path: Source, meaning: Meaning, turn: int = UPRIGHT) -> Coded:
     """Read a mask and bring it to the codes of a meaning; `turn` as for `read_mask`.
 
     Raises:
@@ -125,7 +124,7 @@ def lossy_mask(encoding: str, meaning: Meaning, how_many: str = "") -> str:
     return f"{encoding} changes labels{how_many}; use the original masks, saved as PNG{two}"
 
 
-def _of_colour(pixels: NDArray[Any], meaning: Meaning, path: Path) -> Coded:
+def _of_colour(pixels: NDArray[Any], meaning: Meaning, path: Source) -> Coded:
     if meaning.colors:
         return Coded(_packed(pixels, np.int32), None)
     if is_grey(pixels):

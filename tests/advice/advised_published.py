@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 from following import Row
-from trees import SIZE, ade20k, camvid_full, cityscapes, ellipse, hc18, mask, outline, picture, sbd, suim, voc
+from trees import SIZE, ade20k, camvid_full, cityscapes, ellipse, hc18, mask, outline, picture, saved, sbd, suim, voc
 
-from kd.data import ADE20K, HC18, SUIM, CamVid, Cityscapes, PascalVOC
+from kd.data import ADE20K, HC18, SUIM, CamVid, Cityscapes, HuggingFace, PascalVOC
 from kd.data.dataset import pixel_spacing
 
 
@@ -39,6 +39,7 @@ def on_two_processes() -> None:
 
 
 MASK = Path("VOCdevkit/VOC2012/SegmentationClass/2007_000003.png")
+NAMES = ["wall", "floor", "lamp"]
 OUTLINE = Path("training_set/001_HC_Annotation.png")
 HEAD = ellipse((48, 64), (24, 32), (16, 16))
 LINE = np.zeros((48, 64))
@@ -137,5 +138,26 @@ ROWS = [
         "0.png: Spaced.spacing is 0.5; return (height, width) of a pixel in mm, or None",
         lambda: pixel_spacing(Spaced(0.5), 0),
         lambda text: (pixel_spacing(Spaced((0.5, 0.5)), 0), pixel_spacing(Spaced(None), 0)),
+    ),
+    Row(
+        "saved: no split validation, only train; set val: 20% to hold out a part of train",
+        lambda: (saved(Path("saved"), splits=("train",)), opened(HuggingFace, "saved", "val", classes=NAMES)),
+        lambda text: opened(HuggingFace, "saved", "val", classes=NAMES, val="20%"),
+    ),
+    Row(
+        "saved: no column mask, only image, label, id; set image and mask",
+        lambda: (saved(Path("saved")), opened(HuggingFace, "saved", classes=NAMES, mask="mask")),
+        lambda text: opened(HuggingFace, "saved", classes=NAMES, image="image", mask="label"),
+    ),
+    Row(
+        "saved: the column id holds no images; set image and mask to those that do",
+        lambda: (saved(Path("saved")), opened(HuggingFace, "saved", classes=NAMES, mask="id")),
+        lambda text: opened(HuggingFace, "saved", classes=NAMES, image="image", mask="label"),
+    ),
+    Row(
+        "saved: not a data set that save_to_disk wrote ({}); write one: "
+        "datasets.load_dataset(NAME).save_to_disk('saved')",
+        lambda: (Path("saved").mkdir(), opened(HuggingFace, "saved", classes=NAMES)),
+        lambda text: (saved(Path("saved")), opened(HuggingFace, "saved", classes=NAMES)),
     ),
 ]

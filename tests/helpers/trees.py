@@ -1,6 +1,9 @@
 """The trees of published datasets, with the kinds of files that they have: for the tests of datasets and recipes."""
 
+import io
+
 import numpy as np
+import pytest
 from PIL import Image
 from scipy.io import savemat
 
@@ -154,4 +157,25 @@ def patches(root, count=8, unlabelled=4):
     for number in range(unlabelled):
         picture(root / f"unlabelled/{number}.png", 100 + number, (64, 64))
     (root / "class_mapping.csv").write_text("name,r,g,b\n" + "\n".join(rows) + "\n")
+    return root
+
+
+def _file(values, kind):
+    stream = io.BytesIO()
+    Image.fromarray(np.asarray(values, np.uint8)).save(stream, kind)
+    return {"bytes": stream.getvalue(), "path": None}
+
+
+def saved(root, labels=None, splits=("train", "validation", "test"), kind="PNG"):
+    """A data set that Hugging Face's `datasets` saved: 8 images a split; masks hold 0, 1, 2 and 255 unless given."""
+    datasets = pytest.importorskip("datasets")
+    labels = stripes(0, 1, 2, 255) if labels is None else labels
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.Image(), "id": datasets.Value("int64")})
+    parts = {}
+    for number, split in enumerate(splits):
+        random = np.random.default_rng(number)
+        images = [_file(random.integers(0, 256, (*SIZE, 3)), "JPEG") for _ in range(8)]
+        rows = {"image": images, "label": [_file(labels, kind)] * 8, "id": list(range(8))}
+        parts[split] = datasets.Dataset.from_dict(rows, features=features)
+    datasets.DatasetDict(parts).save_to_disk(str(root))
     return root
