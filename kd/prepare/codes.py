@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from kd.constants import IGNORE
 from kd.data.class_files import file_rows
 from kd.data.classes import Classes, color_of, read_classes
@@ -21,6 +23,9 @@ MAX_CLASSES = 64  # without names: more numbers or colours than that are edges o
 RARE = 0.01  # share of the pixels that may be of no class
 _MAX_CODES = 100_000
 _THREADS = 2
+_LOOKED_AT = 50  # masks, for soft edges
+_DARK = 32  # shades below this are black, and as far from 255 white
+_SHADES = 4  # between black and white, from which they are edges
 _WORDS = ("class", "label", "categor", "codes")
 
 
@@ -107,18 +112,15 @@ def hold_colors(masks: Sequence[Path], headers: Sequence[Header]) -> bool:
 
 
 def are_soft(masks: Sequence[Path], headers: Sequence[Header]) -> bool:
-    """Whether masks are black and white with edges between: nearly all shades are at the ends."""
-    ends = pixels = between = 0
-    for path, header in zip(masks[:50], headers[:50], strict=True):
+    """Whether masks are black and white with soft edges: nearly all pixels are at the ends, the others of any shade."""
+    counts = np.zeros(256, dtype=np.int64)
+    for path, header in zip(masks[:_LOOKED_AT], headers[:_LOOKED_AT], strict=True):
         if header.mode not in ("L", "RGB", "1"):
             return False
-        shown = shades(read_mask(path))
-        ends += int(((shown < 32) | (shown > WHITE - 32)).sum())
-        between += int(((shown > 0) & (shown < WHITE)).sum())
-        pixels += shown.size
-        if shown.max(initial=0) < WHITE - 32:
-            return False
-    return between > 0 and ends >= 0.9 * pixels
+        counts += np.bincount(shades(read_mask(path)).ravel(), minlength=256)
+    between = counts[_DARK : 256 - _DARK]
+    is_mixed = int((between > 0).sum()) >= _SHADES or any(header.lossy for header in headers)
+    return is_mixed and counts[256 - _DARK :].sum() > 0 and bool(between.sum() < 0.1 * counts.sum())
 
 
 def meaning_of(masks: Sequence[Path], class_map: Path | None) -> tuple[dict[str, Any], list[str]]:
@@ -232,6 +234,9 @@ def _unnamed(found: Codes, example: Path) -> tuple[dict[str, Any], list[str]]:
         return {"classes": classes, "values": {0: classes[0], WHITE: classes[1]}}, [
             "masks hold 0 and 255: 255 is foreground"
         ]
+    if codes[-1] > WHITE:
+        what = f"the masks hold {ranges(codes)}, and numbers above 255 are ids of instances"
+        raise DataError(f"{example}: {what}; export one number a class, or add --classes FILE")
     numbers = [code for code in codes if code != IGNORE]
     if len(numbers) < 2:
         raise _one_value(example, ranges(codes))

@@ -103,7 +103,10 @@ def _images_line(headers: Mapping[str, list[Header]], modes: Counter[str], sizes
         by_area = sorted(sizes, key=lambda size: size[0] * size[1])
         held = f"{size_text(by_area[0])} to {size_text(by_area[-1])}, most often {held}"
     counted = " + ".join(f"{len(found)} {split}" for split, found in headers.items())
-    kinds = ", ".join(f"{count} {_kind(mode)}" for mode, count in modes.most_common())
+    counts: Counter[str] = Counter()
+    for mode, count in modes.items():
+        counts[_kind(mode)] += count
+    kinds = ", ".join(f"{count} {kind}" for kind, count in counts.most_common())
     turned = sum(header.turn != 1 for found in headers.values() for header in found)
     by_tag = f", {turned} turned by an EXIF tag" if turned else ""
     return f"images: {counted} of {held}, {kinds}{by_tag}"
@@ -113,7 +116,7 @@ def _kind(mode: str) -> str:
     if mode == "1":
         return "black and white, 1 bit"
     bits = "16 bits" if mode.startswith("I") else "8 bits"
-    return f"{'grey' if mode in _GREY else 'palette' if mode.startswith('P') else 'colour'}, {bits}"
+    return f"in {'grey' if mode in _GREY else 'palette' if mode.startswith('P') else 'colour'}, {bits}"
 
 
 def _class_lines(

@@ -21,8 +21,9 @@ def read(source: Source) -> Found | None:
     roots = (source.marks.root, source.images.root, source.marks.root.parent, source.images.root.parent)
     args, notes = meaning_of(masks, source.classes or find_map(roots))
     notes += _unpaired(pairs)
-    what = f"masks, {len(masks)} images with one"
-    place = None if pairs.alone or pairs.unused else _place(source, pairs)
+    what = f"masks of {len(masks)} image{'s' if len(masks) > 1 else ''}"
+    lists = _lists(source)
+    place = None if pairs.alone or pairs.unused else _place(source, pairs, lists)
     if place is not None:
         return Ready(what, {**place, **args}, notes)
     items = [
@@ -31,7 +32,18 @@ def read(source: Source) -> Found | None:
     return Export(what, items, args, notes)
 
 
-def _place(source: Source, pairs: Pairs) -> dict[str, Any] | None:
+def _lists(source: Source) -> str | None:
+    """The list files of the splits, `train.txt` and `val.txt` in one folder, as an argument of Folders."""
+    names = set(source.images.names)
+    for name in source.images.names:
+        folder, _, last = name.rpartition("/")
+        pattern = f"{folder}/{{split}}.txt".lstrip("/")
+        if last == "train.txt" and pattern.replace("{split}", "val") in names:
+            return pattern
+    return None
+
+
+def _place(source: Source, pairs: Pairs, lists: str | None) -> dict[str, Any] | None:
     """The arguments of Folders that find the pairs where they are; None if there are none."""
     splits = [pair.split for pair in pairs.pairs]
     has_splits = "train" in splits and "val" in splits
@@ -56,6 +68,8 @@ def _place(source: Source, pairs: Pairs) -> dict[str, Any] | None:
         place["image_suffix"] = pairs.image_ending
     if mask_ending:
         place["mask_suffix"] = mask_ending
+    if lists and not has_splits:
+        return {**place, "lists": Path(os.path.relpath(source.images.root, root), lists).as_posix()}
     return place if has_splits else {**place, "val": held_out(len(splits))}
 
 

@@ -169,6 +169,12 @@ ROWS = [
         lambda text: (masks(LABELS), None),
     ),
     Row(
+        "export/masks/0.png: the masks hold 0, 300, 600, and numbers above 255 are ids of instances; export one number "
+        "a class, or add --classes FILE",
+        lambda: masks(LABELS.astype(np.uint16) * 300),
+        lambda text: masks(LABELS),
+    ),
+    Row(
         "export/masks/0.png: more than 3 numbers in 1 masks; give masks with one for each class",
         lambda: limited(codes, "_MAX_CODES", lambda: masks(NOISE)),
         lambda text: limited(codes, "_MAX_CODES", lambda: masks(LABELS)),
