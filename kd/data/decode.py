@@ -10,6 +10,7 @@ from typing import BinaryIO, NamedTuple
 
 from PIL import Image
 
+from kd.data.arrays import ARRAY, TIFF, Shape, array_shape, tiff_shape
 from kd.errors import DataError
 from kd.reading import check_file
 
@@ -17,6 +18,7 @@ SUFFIXES = (
     ".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".avif", ".jp2",
 )  # fmt: skip
 MAX_PIXELS = 64 * 2**20
+NUMBERS_PER_PIXEL = 4  # of an array: an image of more channels has fewer pixels
 UPRIGHT = 1
 # no others: Pillow runs Ghostscript for some; JPEG includes MPO
 _FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF", "AVIF", "JPEG2000")
@@ -74,9 +76,25 @@ def read_header(path: Source) -> Header:
     Raises:
         DataError: the file is missing, no image, or too large. Names the file.
     """
-    with opened(path) as image:
-        turn = _turn(image)
-        return Header(turned((image.height, image.width), turn), image.mode, turn, _lossy(image, path))
+    if isinstance(path, Path) and path.suffix.lower() == ARRAY:
+        return _of_array(path, array_shape(path))
+    try:
+        with opened(path) as image:
+            turn = _turn(image)
+            return Header(turned((image.height, image.width), turn), image.mode, turn, _lossy(image, path))
+    except DataError:
+        if not isinstance(path, Path) or path.suffix.lower() not in TIFF:
+            raise
+        shape = tiff_shape(path)  # Pillow reads few kinds of TIFF
+        if shape is None:
+            raise
+        return _of_array(path, shape)
+
+
+def _of_array(path: Path, shape: Shape) -> Header:
+    _check_pixels(path, shape.height, shape.width)
+    _check_pixels(path, shape.height, -(-shape.width * shape.channels // NUMBERS_PER_PIXEL))
+    return Header((shape.height, shape.width), f"{shape.channels} channels", UPRIGHT, "")
 
 
 def decoded(path: Source, turn: int = UPRIGHT) -> tuple[Image.Image, str]:
@@ -149,10 +167,14 @@ def _image(file: BinaryIO, path: Source) -> Image.Image:
     except Exception as error:  # damaged files raise nearly anything
         reason = _reason(error).replace(f" {file!r}", "")
         raise DataError(f"{path}: cannot be read as an image: {reason}") from error
-    if image.width * image.height > MAX_PIXELS:
-        size = size_text((image.height, image.width))
-        raise DataError(f"{path}: {size} pixels; the limit is {MAX_PIXELS} in total; cut the image into tiles")
+    _check_pixels(path, image.height, image.width)
     return image
+
+
+def _check_pixels(path: Source, height: int, width: int) -> None:
+    if width * height > MAX_PIXELS:
+        size = size_text((height, width))
+        raise DataError(f"{path}: {size} pixels; the limit is {MAX_PIXELS} in total; cut the image into tiles")
 
 
 @contextmanager

@@ -96,7 +96,10 @@ def find_shared(splits: Mapping[str, SegmentationDataset], *, seconds: float = S
     if len(files) < 2:
         return [], ""
     deadline = time.monotonic() + seconds
-    pictures = {split: paths if all(map(_is_picture, paths)) else [] for split, paths in files.items()}
+    pictures = {
+        split: [] if getattr(splits[split], "ranges", None) or not all(map(_is_picture, paths)) else paths
+        for split, paths in files.items()
+    }
     looks = {split: _look(paths, deadline) for split, paths in reversed(pictures.items())}  # the small splits first
     found = []
     for first, second in combinations(files, 2):

@@ -13,6 +13,7 @@ from kd.data.images import read_image
 from kd.data.layout import SPLITS, Layout
 from kd.data.masks import read_labels
 from kd.data.meaning import declared
+from kd.data.ranges import Given, check_ranges, read_in_ranges
 from kd.data.shares import Share, Shares
 from kd.data.split_masks import (
     in_split,
@@ -61,7 +62,9 @@ class Folders:
         rest: name of a class, or `ignore`, for all that neither `classes` nor `values` names.
         threshold: for two classes, 1 … 255: masks are shades of grey, JPEG allowed, and from this shade up the second
             class.
-        channels: 3 (grey becomes three equal channels) or 1 (colour is an error).
+        channels: 3 (grey becomes three equal channels) or 1 (colour is an error); any number with `ranges`.
+        ranges: [low, high], the numbers that become 0 and 255, or one such pair for each channel: images may then have
+            16 bits, fractions or several channels, in TIFF files or as `.npy` arrays (H, W), (H, W, C) or (C, H, W).
         follow_links: whether files and folders may be links that lead out of `root`.
 
     Raises:
@@ -91,12 +94,19 @@ class Folders:
         rest: str | None = None,
         threshold: int | None = None,
         channels: int = 3,
+        ranges: Given = None,
         follow_links: bool = False,
     ) -> None:
-        if channels not in (1, 3):
-            raise ValueError(f"Folders: channels must be 1 or 3, got {channels}")
+        if channels not in (1, 3) and ranges is None:
+            raise ValueError(f"Folders: channels must be 1 or 3, got {channels}; for others state ranges: [low, high]")
+        try:
+            self.ranges = check_ranges(ranges, channels)
+        except ValueError as error:
+            raise ValueError(f"Folders: {error}") from None
         shares = Shares(val, test, folds, fold)
-        layout = Layout(Path(root), images, masks, image_suffix, mask_suffix, lists, shares, group, follow_links)
+        layout = Layout(
+            Path(root), images, masks, image_suffix, mask_suffix, lists, shares, group, follow_links, bool(ranges)
+        )
         known = read_classes(classes)
         self.class_names = known.names
         self.colors: tuple[Color, ...] = known.colors or distinct_colors(len(known.names))
@@ -120,11 +130,15 @@ class Folders:
     def __getitem__(self, key: tuple[int, int]) -> Sample:
         """The image `index`; all views are the same."""
         path, mask, _ = self.pairs[key[0]]
-        image, labels = read_image(path, self.in_channels), self.labels(key[0])
+        image, labels = self.image(path), self.labels(key[0])
         if labels is not None and labels.shape != image.shape[1:]:  # the files changed after they were paired
             sizes = f"{size_text(image.shape[1:])}, but its mask {mask} is {size_text(labels.shape)}"
             raise DataError(f"{path}: {sizes} (width × height)")
         return Sample(image, labels, str(path))
+
+    def image(self, path: Path) -> Tensor:
+        """The image in a file, uint8 (C, H, W)."""
+        return read_image(path, self.in_channels) if self.ranges is None else read_in_ranges(path, self.ranges)
 
     def labels(self, index: int) -> Tensor | None:
         """The labels of the image `index` alone, uint8 (H, W)."""

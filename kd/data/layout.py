@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import NamedTuple
 
+from kd.data.arrays import ARRAY
 from kd.data.decode import SUFFIXES
 from kd.data.files import match
 from kd.data.groups import check_group, groups_of
@@ -40,6 +41,7 @@ class Layout:
     shares: Shares
     group: str | None
     follow_links: bool
+    arrays: bool = False  # whether images may be arrays of numbers
 
     def __post_init__(self) -> None:
         for argument in ("images", "masks", "lists"):
@@ -84,6 +86,7 @@ class Layout:
             self.image_suffix,
             without=self.mask_suffix if self.one_folder else "",
             follow_links=self.follow_links,
+            suffixes=(*SUFFIXES, ARRAY) if self.arrays else SUFFIXES,
         )
         masks = None
         if self.masks is not None:

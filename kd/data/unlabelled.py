@@ -2,13 +2,16 @@
 
 import os
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
+from kd.data.arrays import ARRAY
 from kd.data.dataset import component_name, sample_name
 from kd.data.decode import SUFFIXES, read_header
 from kd.data.images import read_image
 from kd.data.names import list_images, nearest_content, raise_all
+from kd.data.ranges import read_in_ranges
 from kd.errors import DataError
 from kd.types import Sample, SegmentationDataset
 
@@ -33,7 +36,11 @@ class Unlabelled:
         self.class_names, self.colors, self.in_channels = like.class_names, like.colors, like.in_channels
         if not Path(folder).is_dir():
             raise DataError(f"data.unlabelled.images: no folder {folder}; {nearest_content(Path(folder))}")
-        listing = list_images(Path(folder), Path(folder))
+        ranges = getattr(like, "ranges", None)
+        self._read = (
+            partial(read_in_ranges, ranges=ranges) if ranges else partial(read_image, channels=self.in_channels)
+        )
+        listing = list_images(Path(folder), Path(folder), suffixes=(*SUFFIXES, ARRAY) if ranges else SUFFIXES)
         used = {split: _real(_files(dataset)) for split, dataset in (splits or {}).items()}
         owners = {path: split for split, paths in reversed(used.items()) for path in paths}
         found = {path: owners.get(os.path.realpath(path)) for path in listing.files.values()}
@@ -56,7 +63,7 @@ class Unlabelled:
 
     def __getitem__(self, key: tuple[int, int]) -> Sample:
         """The image `index`; all views are the same."""
-        return Sample(read_image(self.paths[key[0]], self.in_channels), None, self.names[key[0]])
+        return Sample(self._read(self.paths[key[0]]), None, self.names[key[0]])
 
     def files(self, index: int) -> tuple[Path, ...]:
         """The image."""
@@ -110,6 +117,7 @@ class Joined:
 
     def __init__(self, labelled: SegmentationDataset, unlabelled: SegmentationDataset) -> None:
         self.parts = (labelled, unlabelled)
+        self.ranges = getattr(labelled, "ranges", None)
         self.class_names, self.colors, self.in_channels = labelled.class_names, labelled.colors, labelled.in_channels
         self.names = tuple(sample_name(part, index) for part in self.parts for index in range(len(part)))
         if all(callable(getattr(part, "files", None)) for part in self.parts):

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from kd.console import make_table, print_errors, print_line, progress, stdout
 from kd.deploy.folder import new_folder
-from kd.deploy.photos import Photo, check_channels, find_photos
+from kd.deploy.photos import Photo, find_photos, ranges_of
 from kd.deploy.predict import THREADS, Output, ahead, outputs
 from kd.errors import DataError, RecipeError
 from kd.evaluation.trained import Trained, open_trained
@@ -107,10 +107,10 @@ def label_command(
     """
     trained = open_trained(target, overrides, runs=runs, trust=trust)
     assert trained.of_run
-    check_channels(trained.in_channels, trained.path)
+    ranges = ranges_of(trained)
     if not inputs:
         raise RecipeError("no images: name files, folders or patterns after the run")
-    photos = find_photos(inputs)
+    photos = find_photos(inputs, arrays=ranges is not None)
     problems: list[DataError] = []
     with new_folder(out) as folder:
         print_line(str(trained))
@@ -244,6 +244,10 @@ def _show(trained: Trained, report: dict[str, Any], out: Path) -> None:
     count = report["images"]
     share = f"{100 * report['pixels']['kept'] / total:.1f} % of the pixels are labelled, 255 elsewhere"
     print_line(f"{out}: {count} image{'s' if count > 1 else ''}; {share}")
-    args = {"root": str(out), "classes": str(out / "classes.yaml"), "val": "20%"}
+    args: dict[str, Any] = {"root": str(out), "classes": str(out / "classes.yaml"), "val": "20%"}
+    if trained.in_channels != 3:
+        args["channels"] = trained.in_channels
+    if ranges := ranges_of(trained):
+        args["ranges"] = [list(pair) for pair in ranges]
     data = {"use": "kd.data.Folders", "args": args, "size": list(trained.recipe.data.size)}
     print_line(f"in a recipe: {as_override('data', data)}")

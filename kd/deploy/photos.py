@@ -6,8 +6,12 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from kd.data.arrays import ARRAY
+from kd.data.decode import SUFFIXES
 from kd.data.names import list_images, raise_all
+from kd.data.ranges import Range, check_ranges
 from kd.errors import DataError
+from kd.evaluation.trained import Trained
 
 
 class Photo(NamedTuple):
@@ -17,13 +21,30 @@ class Photo(NamedTuple):
     name: str  # below its folder, without suffix: `7`, or `aachen/7`; of a file that is named alone, its stem
 
 
-def find_photos(inputs: Iterable[str | os.PathLike[str]], *, without: Iterable[Path] = ()) -> list[Photo]:
+def ranges_of(trained: Trained) -> tuple[Range, ...] | None:
+    """The ranges of numbers in which the network's images are read; None: shades of 0 … 255.
+
+    Raises:
+        DataError: shades, but the network takes neither 1 nor 3 channels, so no image file holds its images.
+    """
+    data, given = trained.recipe.data, None
+    if data.use == "kd.data.Folders":
+        given = check_ranges(data.args.get("ranges"), trained.in_channels)
+    if given is None:
+        check_channels(trained.in_channels, trained.path)
+    return given
+
+
+def find_photos(
+    inputs: Iterable[str | os.PathLike[str]], *, without: Iterable[Path] = (), arrays: bool = False
+) -> list[Photo]:
     """The images that are named, each once, in order.
 
     Args:
         inputs: image files, folders, and patterns such as `photos/*.jpg`. A folder stands for its images, or, if it
             holds none itself, for those in the folders below it.
         without: folders whose files are left out: those of earlier predictions.
+        arrays: whether a folder's `.npy` files count as images.
 
     Raises:
         DataError: an input does not exist or holds no image; two images would get one name.
@@ -32,7 +53,7 @@ def find_photos(inputs: Iterable[str | os.PathLike[str]], *, without: Iterable[P
     found: dict[Path, Photo] = {}
     problems: list[str] = []
     for text in inputs:
-        photos = {photo.path.resolve(): photo for photo in _photos(str(text))}
+        photos = {photo.path.resolve(): photo for photo in _photos(str(text), arrays)}
         photos = {path: photo for path, photo in photos.items() if not any(map(path.is_relative_to, left_out))}
         if not photos:
             problems.append(f"{text}: {_nothing(str(text))}")
@@ -49,17 +70,18 @@ def find_photos(inputs: Iterable[str | os.PathLike[str]], *, without: Iterable[P
     return list(found.values())
 
 
-def _photos(text: str) -> Iterator[Photo]:
+def _photos(text: str, arrays: bool) -> Iterator[Photo]:
     path = Path(text)
     if path.is_dir():
-        listed = list_images(path, path, follow_links=True)  # the user's own folder
+        suffixes = (*SUFFIXES, ARRAY) if arrays else SUFFIXES
+        listed = list_images(path, path, follow_links=True, suffixes=suffixes)  # the user's own folder
         for file in listed.files.values():
             yield Photo(file, file.relative_to(path).with_suffix("").as_posix())
     elif path.exists():
         yield Photo(path, path.stem)
     elif glob.has_magic(text):
         for match in sorted(glob.glob(text, recursive=True)):
-            yield from _photos(match)
+            yield from _photos(match, arrays)
 
 
 def _nothing(text: str) -> str:

@@ -17,7 +17,8 @@ from PIL import Image
 from kd.console import print_errors, print_line, progress
 from kd.data.dataset import resize_image
 from kd.data.images import read_image
-from kd.deploy.photos import Photo, check_channels, find_photos
+from kd.data.ranges import read_in_ranges
+from kd.deploy.photos import Photo, find_photos, ranges_of
 from kd.errors import DataError, RecipeError
 from kd.evaluation.trained import Trained, open_trained
 from kd.machine import cores
@@ -69,8 +70,9 @@ def predicted(
 ) -> Iterator[Prediction]:
     """As `kd.predict`."""
     trained = open_trained(run, overrides, recipe=recipe, runs=runs, trust=trust)
-    check_channels(trained.in_channels, trained.path)
-    photos = find_photos([images] if isinstance(images, str | os.PathLike) else images)
+    ranges = ranges_of(trained)
+    named = [images] if isinstance(images, str | os.PathLike) else images
+    photos = find_photos(named, arrays=ranges is not None)
 
     def stop(error: DataError) -> None:
         raise error
@@ -111,10 +113,10 @@ def predict_command(
         StorageError: a prediction cannot be written; those of earlier images are complete.
     """
     trained = open_trained(target, overrides, recipe=recipe, runs=runs, trust=trust)
-    check_channels(trained.in_channels, trained.path)
+    ranges = ranges_of(trained)
     if not inputs:
         raise RecipeError("no images: name files, folders or patterns after the run")
-    photos = find_photos(inputs, without=[out / kind for kind in KINDS])
+    photos = find_photos(inputs, without=[out / kind for kind in KINDS], arrays=ranges is not None)
     _refuse_existing(photos, out, kinds, overwrite=overwrite)
     print_line(str(trained))
     problems: list[DataError] = []
@@ -170,12 +172,12 @@ def outputs(trained: Trained, photos: Sequence[Photo], *, bad: Callable[[DataErr
         photos: the images.
         bad: gets the error of each that cannot be read.
     """
-    recipe, precision = trained.recipe, precision_of(trained.recipe)
+    recipe, precision, ranges = trained.recipe, precision_of(trained.recipe), ranges_of(trained)
     network = trained.network.to(precision.device).to(memory_format=precision.memory_format)
 
     def read(photo: Photo) -> _Read | DataError:
         try:
-            image = read_image(photo.path, trained.in_channels)
+            image = read_in_ranges(photo.path, ranges) if ranges else read_image(photo.path, trained.in_channels)
         except DataError as error:
             return error
         return _Read(photo.name, image)

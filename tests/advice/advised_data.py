@@ -1,6 +1,8 @@
 """Images and masks: what makes a dataset refuse them, the message, and the data or settings that it asks for."""
 
 import os
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -480,4 +482,61 @@ SETTINGS = [
     ),
 ]
 
-ROWS = [*MASKS, *FILES, *SPLITS, *SETTINGS]
+
+def arrays(values: Values = LABELS, **args: Any) -> list[str]:
+    """Write these numbers as images, `.npy`, and read them."""
+    tree()
+    for number in range(4):
+        Path(f"images/{number}.png").unlink(missing_ok=True)
+        np.save(f"images/{number}.npy", values)
+    return opened(**{"channels": 1, "ranges": [0, 2]} | args)
+
+
+def png_of_16_bits() -> None:
+    """Write a PNG with 16 bits for each of three colours, which Pillow cannot."""
+    tree()
+    height, width = LABELS.shape
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    rows = np.zeros((height, 1 + 6 * width), np.uint8)
+    head = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
+    parts = chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows.tobytes())) + chunk(b"IEND", b"")
+    Path("images/0.png").write_bytes(b"\x89PNG\r\n\x1a\n" + parts)
+
+
+NUMBERS = [
+    Row(
+        "NaN at row 0, column 0, channel 0; write a number there",
+        lambda: arrays(np.where(LABELS == 0, np.nan, LABELS)),
+        lambda text: arrays(np.where(LABELS == 0, 0.0, LABELS)),
+    ),
+    Row(
+        "2 channels, but the data set has 1; set channels: 2",
+        lambda: arrays(np.stack([LABELS, LABELS], 2)),
+        lambda text: arrays(np.stack([LABELS, LABELS], 2), channels=2),
+    ),
+    Row(
+        "Folders: channels must be 1 or 3, got 2; for others state ranges: [low, high]",
+        lambda: arrays(np.stack([LABELS, LABELS], 2), channels=2, ranges=None),
+        lambda text: arrays(np.stack([LABELS, LABELS], 2), channels=2, ranges=[0, 9]),
+    ),
+    Row(
+        "ranges has 3 ranges for 1 channels; give one, or one for each",
+        lambda: arrays(ranges=[[0, 1]] * 3),
+        lambda text: (arrays(ranges=[0, 1]), arrays(ranges=[[0, 1]])),
+    ),
+    Row(
+        "is no image; save numbers as (H, W, C) or (C, H, W)",
+        lambda: arrays(LABELS[None, None]),
+        lambda text: (arrays(LABELS[..., None]), arrays(LABELS[None])),
+    ),
+    Row(
+        "Pillow reads a part of its numbers; save it as .npy or TIFF",
+        lambda: (png_of_16_bits(), opened(channels=3, ranges=[0, 65535])),
+        lambda text: arrays(np.zeros((*LABELS.shape, 3), np.uint16), channels=3, ranges=[0, 65535]),
+    ),
+]
+
+ROWS = [*MASKS, *FILES, *SPLITS, *SETTINGS, *NUMBERS]

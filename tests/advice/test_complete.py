@@ -88,6 +88,7 @@ WITHOUT: dict[str, set[str]] = {
         "segmentation_models_pytorch is not installed: pip install 'kd-segmentation[smp]'",
         "timm is not installed: pip install 'kd-segmentation[timm]'",
         "datasets is not installed: pip install 'kd-segmentation[datasets]'",
+        "pip install 'kd-segmentation[tiff]'",
         "  a checkpoint takes {} to write, and torchrun kills processes 30 s after it asks them to stop: ask early "
         "(Slurm: --signal=B:USR1@120), or choose a faster disk with --runs DIR",
     },

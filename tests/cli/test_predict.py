@@ -193,3 +193,27 @@ def test_a_run_of_an_old_version_gets_colours_of_its_own(run_dir, photos):
     assert command("predict", copy, photos, "--trust") == 0
     palette = Image.open("predictions/masks/same.png").getpalette()
     assert palette[:3] != palette[3:6]
+
+
+def test_a_network_of_five_channels_predicts_arrays_as_it_was_trained(folder, capsys):
+    write_recipes(folder)
+    for name in ("images", "masks", "new"):
+        (folder / name).mkdir()
+    random = np.random.default_rng(0)
+    for index in range(6):
+        labels = random.integers(0, 2, (4, 4)).repeat(8, 0).repeat(8, 1)
+        np.save(
+            f"images/{index}.npy", (3000 * labels[..., None] + random.integers(0, 900, (32, 32, 5))).astype(np.uint16)
+        )
+        Image.fromarray(labels.astype(np.uint8)).save(f"masks/{index}.png")
+    shutil.copy("images/0.npy", "new/a.npy")
+    args = "{root: ., classes: [dark, bright], val: 34%, channels: 5, ranges: [0, 3900]}"
+    (run_dir,), _ = run(
+        read(folder / "teacher.yaml", f"data={{use: kd.data.Folders, args: {args}, size: [32, 32], workers: 0}}"),
+        folder / "runs",
+    )
+    assert command("predict", run_dir, "new", "--trust") == 0
+    assert mask("predictions/masks/a.png").shape == (32, 32)
+    assert command("label", run_dir, "new", "--trust", "--out", "labelled") == 0
+    assert sorted(path.name for path in (folder / "labelled/images").iterdir()) == ["a.npy"]
+    assert "channels: 5, ranges: [[0.0, 3900.0]," in capsys.readouterr().out.splitlines()[-1]

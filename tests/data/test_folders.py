@@ -292,7 +292,7 @@ def test_empty_split(tmp_path):
         ({"val": 20}, "Folders: val must be a share of the images, such as 0.2 or 20%, got 20"),
         ({"val": "a fifth"}, "Folders: val must be a share of the images, such as 0.2 or 20%, got 'a fifth'"),
         ({"val": 0.6, "test": 0.4}, "Folders: val 0.6 and test 0.4 leave no image for training; lower them"),
-        ({"val": 0.2, "channels": 2}, "Folders: channels must be 1 or 3, got 2"),
+        ({"val": 0.2, "channels": 2}, "Folders: channels must be 1 or 3, got 2; for others state ranges: [low, high]"),
     ],
 )
 def test_mistakes_in_a_recipe(tmp_path, args, message):
