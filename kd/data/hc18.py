@@ -1,7 +1,5 @@
 """HC18: ultrasound images of fetal heads, with the size of their pixels."""
 
-import csv
-import io
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -68,7 +66,7 @@ def HC18(  # noqa: N802  # recipes call every dataset as they call a class
     if not whole:
         chosen = shares.of(list(items), split, {name: name.partition("_")[0] for name in items})
         items = {name: items[name] for name in chosen}
-    pixels = _pixel_sizes(Path(root) / table)
+    pixels = _pixel_sizes(Path(root), table)
     raise_all([f"{Path(root) / table}: no pixel size of {name}.png" for name in items if name not in pixels])
     spacings = [(pixels[name], pixels[name]) for name in items]
     groups = [name.partition("_")[0] for name in items]
@@ -76,20 +74,20 @@ def HC18(  # noqa: N802  # recipes call every dataset as they call a class
     return Published(_RELEASE, split, [Found(items, notes)], groups=groups, spacings=spacings, beside=beside)
 
 
-def _pixel_sizes(path: Path) -> Mapping[str, float]:
+def _pixel_sizes(root: Path, table: str) -> Mapping[str, float]:
     """Name of an image -> the side of its pixels in mm."""
-    sizes: dict[str, float] = {}
-    for number, cells in enumerate(csv.reader(io.StringIO(read_text(path, "a table of pixel sizes", DataError))), 1):
-        if number == 1 or not cells:
+    path, sizes = root / table, dict[str, float]()
+    text = read_text(path, "a table of pixel sizes", DataError, inside=root)
+    for number, line in enumerate(text.splitlines(), 1):
+        cells = line.split(",")
+        if number == 1 or not line.strip():
             continue  # the titles: filename, pixel size(mm), …
         try:
             size = float(cells[1])
         except (IndexError, ValueError):
             size = math.nan
         if not 0 < size < math.inf:
-            raise DataError(
-                f"{path}:{number}: expected a file's name and its pixel size in mm, got {','.join(cells)[:80]}"
-            )
+            raise DataError(f"{path}:{number}: expected a file's name and its pixel size in mm, got {line[:80]}")
         sizes[cells[0].strip().removesuffix(".png")] = size
     return sizes
 

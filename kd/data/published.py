@@ -97,7 +97,7 @@ def find(release: Release, part: Part, root: str) -> Found:
         chosen |= read_list(folder / listed, images, inside=folder)
     files = match(images, masks, chosen if part.lists else None)
     if part.mask_suffixes != SUFFIXES:  # no image files, and too slow to open them all
-        return Found({name: Located(Pair(*pair), part.read) for name, pair in files.items()}, [])
+        return Found({name: Located(Pair(*of_name), part.read) for name, of_name in files.items()}, [])
     pairs, _, notes = pair(files.values(), stretched=release.stretched)
     return Found({name: Located(of_name, part.read) for name, of_name in zip(files, pairs, strict=True)}, notes)
 
@@ -181,5 +181,5 @@ def numbered(names: Sequence[str], codes: Mapping[int, int] | None = None, *, re
         codes: number -> class or IGNORE; None: the classes' own indices.
         rest: class or IGNORE of all other numbers; None: they are an error. 255 is ignored in any case.
     """
-    given = dict(enumerate(range(len(names)))) if codes is None else dict(codes)
+    given = {index: index for index in range(len(names))} if codes is None else dict(codes)
     return Meaning(tuple(names), {IGNORE: IGNORE} | given, rest=rest, fix="use the masks as they were published")

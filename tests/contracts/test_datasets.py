@@ -34,10 +34,15 @@ MODULES = {dataset.__name__: module(dataset) for dataset in exported()}
 every_dataset = pytest.mark.parametrize("dataset", exported(), ids=lambda dataset: dataset.__name__)
 
 
+def example(dataset, folder):
+    """The arguments that read the files which the `example` in a dataset's test file writes."""
+    return runpy.run_path(str(ROOT / f"tests/data/test_{module(dataset)}.py"))["example"](folder)
+
+
 @pytest.fixture(params=exported(), ids=lambda dataset: dataset.__name__)
 def made(request, tmp_path):
-    """The splits of a dataset, from the files that the `example` in its test file writes; some have no "test"."""
-    args = runpy.run_path(str(ROOT / f"tests/data/test_{module(request.param)}.py"))["example"](tmp_path)
+    """The splits of a dataset, from the files of its example; some have no "test"."""
+    args = example(request.param, tmp_path)
     splits = {split: request.param(**args, split=split) for split in ("train", "val")}
     try:
         return splits | {"test": request.param(**args, split="test")}
@@ -111,6 +116,54 @@ def test_training_evaluation_and_survey_take_it(made):
     assert count == len(made["val"])
     labels = survey(made["train"])
     assert sum(labels.counts) == round(labels.pixels * (1 - labels.ignored))
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def replaced_by_a_folder(path):
+    path.unlink()
+    path.mkdir()
+
+
+def linked_out_of_the_root(path):
+    beside_root = next(folder.parent for folder in path.parents if folder.name == "root")
+    outside = path.rename(beside_root / f"outside{path.suffix}")
+    path.symlink_to(outside)
+
+
+HARMS = (
+    cut,
+    lambda path: path.write_bytes(b""),
+    lambda path: path.write_text("<html>not found</html>"),
+    Path.unlink,
+    replaced_by_a_folder,
+    linked_out_of_the_root,
+)
+
+
+@every_dataset
+def test_a_harmed_file_is_one_line_that_names_it(dataset, tmp_path):
+    root = tmp_path / "root"
+    root.mkdir()
+    args = example(dataset, root)
+    if not hasattr(dataset(**args, split="train"), "files"):
+        pytest.skip("it lists no files")
+    files = dataset(**args, split="train").files(1)[:2]
+    for path in files:
+        content = path.read_bytes()
+        for harm in HARMS:
+            harm(path)
+            with pytest.raises(DataError) as error:
+                dataset(**args, split="train")[1, 0]
+            assert any(file.stem in str(error.value) for file in files), harm
+            assert "\n" not in str(error.value)
+            if path.is_dir():
+                path.rmdir()
+            path.unlink(missing_ok=True)
+            path.write_bytes(content)
+        assert dataset(**args, split="train")[1, 0].image.shape[0] in (1, 3)
 
 
 @every_dataset
