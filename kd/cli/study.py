@@ -9,9 +9,17 @@ Example:
 """
 
 import argparse
+import math
+import re
+from typing import TYPE_CHECKING
 
 from kd.cli.options import add_overrides, add_runs, add_trust
 from kd.cli.status import MEANINGS, READING, STUDY_FAILED
+from kd.console import print_text, say
+
+if TYPE_CHECKING:
+    from kd.study.reader import Plan
+    from kd.study.work import Workers
 
 STATUSES = (*READING, STUDY_FAILED, *(status for status in MEANINGS if status > 100))
 
@@ -21,10 +29,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("recipe", metavar="STUDY", help="a study's file, or one that comes with kd")
     add_overrides(parser)
     parser.add_argument("--list", action="store_true", help="train nothing: list the runs, and rank what is finished")
-    parser.add_argument("--jobs", type=_count, default=1, metavar="N", help="train N runs at once (default: 1)")
+    parser.add_argument("--jobs", type=_count, metavar="N", help="train N runs at once (default: 1; with --on: all)")
     parser.add_argument(
         "--threads", type=_count, metavar="N", help="threads of each run (default: the cores divided by the jobs)"
     )
+    parser.add_argument(
+        "--on", type=_cluster, metavar="ray[://ADDRESS]", help="train on a Ray cluster; ADDRESS as ray start prints it"
+    )
+    parser.add_argument(
+        "--print",
+        choices=["slurm"],
+        metavar="slurm",
+        help="train nothing: print a script that submits the runs as arrays of jobs",
+    )
+    parser.add_argument("--gpus", type=_amount, metavar="N", help="GPUs of each run on a cluster, such as 0.25")
+    parser.add_argument("--memory", type=_amount, metavar="GB", help="memory of each run on a cluster")
     parser.add_argument("--only", metavar="RUN", help="train one run of the list, such as kl/0, in this process")
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
     add_trust(parser)
@@ -35,6 +54,30 @@ def _count(text: str) -> int:
     if not text.isdecimal() or not 1 <= int(text) <= 1024:
         raise argparse.ArgumentTypeError(f"must be a number from 1 to 1024, got '{text}'")
     return int(text)
+
+
+def _script(arguments: argparse.Namespace, plan: "Plan") -> str:
+    from kd.study.slurm import script
+
+    gpus = None if arguments.gpus is None else math.ceil(arguments.gpus)
+    needs = {"threads": arguments.threads or 1, "jobs": arguments.jobs, "gpus": gpus, "memory": arguments.memory}
+    return script(plan, runs=arguments.runs, **needs).rstrip("\n")
+
+
+def _amount(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < 1e6:
+        raise argparse.ArgumentTypeError(f"must be a number from 0, got '{text}'")
+    return value
+
+
+def _cluster(text: str) -> str:
+    if re.fullmatch(r"ray(://[^:/]+:\d+)?", text) is None:
+        raise argparse.ArgumentTypeError(f"must be ray or ray://HOST:PORT, got '{text}'")
+    return text.removeprefix("ray").removeprefix("://")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -51,12 +94,23 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.list:
         return study_command(plan, runs=arguments.runs, as_json=arguments.json)
     check_calls(plan)
-    from kd.console import print_line
+    if arguments.print is not None:
+        print_text(_script(arguments, plan))
+        return 0
     from kd.machine import cores
-    from kd.study.local import LocalWorkers
 
-    threads = arguments.threads or max(1, cores() // arguments.jobs)
+    jobs = arguments.jobs or (1 if arguments.on is None else len(plan.runs()))
+    threads = arguments.threads or (max(1, cores() // jobs) if arguments.on is None else 1)
     if not arguments.json:
-        print_line(f"{arguments.jobs} run{'s' if arguments.jobs > 1 else ''} at a time, threads of each: {threads}")
-    workers = LocalWorkers(plan.words, jobs=arguments.jobs, threads=threads, gpus=visible_gpus())
+        say(f"at most {jobs} run{'s' if jobs > 1 else ''} at a time, threads of each: {threads}")
+    workers: Workers
+    if arguments.on is None:
+        from kd.study.local import LocalWorkers
+
+        workers = LocalWorkers(plan.words, jobs=jobs, threads=threads, gpus=visible_gpus())
+    else:
+        from kd.study.on_ray import Needs, RayWorkers
+
+        needs = Needs(threads, arguments.gpus, arguments.memory)
+        workers = RayWorkers(plan.words, address=arguments.on, slots=jobs, needs=needs)
     return study_command(plan, runs=arguments.runs, workers=workers, as_json=arguments.json)

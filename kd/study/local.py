@@ -45,7 +45,7 @@ class LocalWorkers:
             environment["CUDA_VISIBLE_DEVICES"] = self._gpus[slot % len(self._gpus)]
         errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # closed when the process has ended
         process = subprocess.Popen(
-            call_of(self._command, run),
+            [sys.executable, "-m", "kd", *self._command, *only(run)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=errors,
@@ -72,9 +72,9 @@ class LocalWorkers:
             process.send_signal(number)
 
 
-def call_of(command: Sequence[str], run: Run) -> list[str]:
-    """The command line that trains one run of a study."""
-    return [sys.executable, "-m", "kd", *command, "--only", run.label]
+def only(run: Run) -> list[str]:
+    """The option of `kd study` that trains one run."""
+    return ["--only", run.label]
 
 
 def thread_variables(threads: int, jobs: int) -> dict[str, str]:

@@ -44,6 +44,7 @@ WITHOUT: dict[str, set[str]] = {
         "not in the file: {}; it computes one pass over the image",
         "budget: {}; {} of {} within",
         "; about {} left",
+        "set -eu",
         "{}; training: {}{}",
         "{}; * the gain is not 0, adjusted for {} gains (Holm); min: training of one seed; ● no other network scores "
         "higher with as few parameters",
@@ -85,6 +86,8 @@ WITHOUT: dict[str, set[str]] = {
         "instead)",
     },
     "a package or a disk that is not there for tests": {
+        "--on: ray is not installed; pip install 'kd-segmentation[ray]'",
+        "--on: no Ray cluster answers at {} ({}); start one: ray start --head",
         "segmentation_models_pytorch is not installed: pip install 'kd-segmentation[smp]'",
         "timm is not installed: pip install 'kd-segmentation[timm]'",
         "datasets is not installed: pip install 'kd-segmentation[datasets]'",

@@ -41,3 +41,20 @@ def test_numbers_of_processes_and_threads_are_at_least_one(option: str, capsys: 
     with pytest.raises(SystemExit):
         kd("study", "s.yaml", option, "0")
     assert f"argument {option}: must be a number from 1 to 1024, got '0'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "wanted"),
+    [
+        ("--on", "dask", "must be ray or ray://HOST:PORT, got 'dask'"),
+        ("--on", "ray://10.0.0.1", "must be ray or ray://HOST:PORT, got 'ray://10.0.0.1'"),
+        ("--gpus", "-1", "must be a number from 0, got '-1'"),
+        ("--memory", "4 GB", "must be a number from 0, got '4 GB'"),
+    ],
+)
+def test_what_a_cluster_is_asked_for_is_checked(
+    option: str, value: str, wanted: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        kd("study", "s.yaml", f"{option}={value}")
+    assert f"argument {option}: {wanted}" in capsys.readouterr().err

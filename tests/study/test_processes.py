@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from tiny import equal, read, run, weights
+from serial_study import check_equal
 
 from kd.runs import is_locked
 from kd.study.reader import read_study
@@ -24,23 +24,6 @@ def start(*options: str) -> "subprocess.Popen[str]":
     )
 
 
-def serial(folder: Path) -> dict[str, Path]:
-    """The same runs by `run_recipe` in this process, by their names below a folder of runs."""
-    for recipe in (
-        read("student.yaml", "train.seeds=[0,1]"),
-        read("student.yaml", "distill.hint=null", "train.seeds=[0,1]"),
-    ):
-        run(recipe, folder, baseline=True)
-    return {str(path.relative_to(folder).parent): path.parent for path in folder.glob("*/*/student.safetensors")}
-
-
-def check_equal(folder: Path) -> None:
-    expected = serial(folder)
-    assert len(expected) == 7
-    for name, run_dir in expected.items():
-        assert equal(weights(RUNS / name), weights(run_dir)), name
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_jobs_side_by_side_give_the_bits_of_serial_runs(trainable: Path) -> None:
@@ -48,7 +31,7 @@ def test_jobs_side_by_side_give_the_bits_of_serial_runs(trainable: Path) -> None
     out, errors = process.communicate()
     assert (process.returncode, errors) == (0, "")
     assert len(re.findall(r": trains ", out)) == 7
-    check_equal(Path("serial"))
+    check_equal(RUNS)
 
 
 @pytest.mark.slow
@@ -67,4 +50,4 @@ def test_four_processes_share_a_study_and_survive_the_death_of_one(trainable: Pa
     assert [process.returncode for process in processes[1:]] == [0, 0, 0], outputs
     finished = [label for out, _ in outputs for label in re.findall(r"^(.+): mIoU .* after", out, re.MULTILINE)]
     assert sorted(finished) == sorted(run.label for run in runs)  # each by one process, once
-    check_equal(Path("serial"))
+    check_equal(RUNS)
