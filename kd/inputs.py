@@ -56,7 +56,7 @@ class SplitInputs(_Model):
 
     images: tuple[InputFile, ...] = ()
     labels: tuple[InputFile, ...] = ()
-    names: tuple[str, ...] = ()  # of the samples, where the dataset does not list its files
+    names: tuple[str, ...] = ()  # of the samples, where the dataset has no file for each; labels hold its `sources`
     samples: int
 
     @property
@@ -274,7 +274,10 @@ def _of_split(name: str, before: SplitInputs, now: SplitInputs) -> list[str]:
             return parts
         if before.samples != now.samples:
             return [f"{name} had {before.samples} images and has {now.samples}"]
-        return []
+        if before.images or now.images:
+            return []
+        sources = _of_names(f"{name} file", [f.name for f in before.labels], [f.name for f in now.labels])
+        return sources or [text for text in [_changed(f"{name} file", before.labels, now.labels)] if text]
     moved = _of_names(f"{name} image", [f.name for f in before.images], [f.name for f in now.images])
     labels = [] if moved else _of_names(f"{name} label", [f.name for f in before.labels], [f.name for f in now.labels])
     changed = [

@@ -63,6 +63,15 @@ CASES = {
         "1 train image was added, first c, 1 train image was removed, first b"),
     "samples without names": (inputs(SplitInputs(samples=2)), inputs(SplitInputs(samples=5)),
                               "train had 2 images and has 5"),
+    "a file that holds samples": (
+        inputs(SplitInputs(names=("a", "b"), samples=2, labels=files("shards", A, B))),
+        inputs(SplitInputs(names=("a", "b"), samples=2, labels=files("shards", A, C))),
+        "1 of 2 train files changed, first shards/1.png (bbbbbbbb, now cccccccc)"),
+    "a further file that holds samples": (
+        inputs(SplitInputs(samples=2, labels=files("shards", A))),
+        inputs(SplitInputs(samples=2, labels=files("shards", A, B))), "1 train file was added, first shards/1.png"),
+    "a dataset that lists its files now": (
+        inputs(SplitInputs(names=("images/0.png", "images/1.png"), samples=2)), inputs(split()), ""),
     "the classes": (inputs(), inputs(classes=("road", "sky")), "the classes were sky, road and are road, sky"),
     "the teacher": (inputs(teacher=TeacherInputs(run="t-1/seed0", sha256=A)),
                     inputs(teacher=TeacherInputs(run="t-1/seed0", sha256=B)),

@@ -71,6 +71,7 @@ class HuggingFace:
         if name is None:
             fix = "; set val: 20% to hold out a part of train" if split == "val" and "train" in splits else ""
             raise DataError(f"{root}: no split {wanted[0]}, only {', '.join(splits)}{fix}")
+        self.sources = tuple(Path(file["filename"]) for file in splits[name].cache_files)
         self._rows = _undecoded(splits[name], [image, *([] if mask is None else [mask])], root)
         self.names = tuple(f"{root}/{name}/{index}" for index in range(len(self._rows)))
         self._index = list(range(len(self._rows)))

@@ -41,7 +41,7 @@ IN_RESULT: tuple[Split, Split] = ("train", "val")
 
 @dataclass(frozen=True)
 class ListedSplit:
-    """The files of a split as its dataset lists them; or the names of its samples, where it does not."""
+    """The files of a split as its dataset lists them; or the names of its samples and, as labels, the files of all."""
 
     images: tuple[Listed, ...]
     labels: tuple[Listed, ...]
@@ -109,7 +109,9 @@ def _listed(dataset: SegmentationDataset, base: str | None) -> ListedSplit:
     samples, files = len(dataset), getattr(dataset, "files", None)
     if files is None:
         names = [os.path.abspath(name) if base else name for name in map(str, getattr(dataset, "names", ())[:samples])]
-        return ListedSplit((), (), tuple(_relative(name, base) for name in names), samples)
+        held = [os.path.abspath(path) for path in getattr(dataset, "sources", ())]
+        sources = tuple(Listed(_relative(path, base), path, stamp(path)) for path in held)
+        return ListedSplit((), sources, tuple(_relative(name, base) for name in names), samples)
     images: list[str] = []
     labels: dict[str, None] = {}
     try:

@@ -289,7 +289,8 @@ class Session:
 
     def _unlisted(self, parts: Parts) -> list[str]:
         """A line, once a session, for a dataset that does not list its files."""
-        if hasattr(parts.train, "files") or parts.recipe.data.use in self._noted:
+        listed = hasattr(parts.train, "files") or hasattr(parts.train, "sources")
+        if listed or parts.recipe.data.use in self._noted:
             return []
         self._noted.add(parts.recipe.data.use)
         return [

@@ -21,6 +21,8 @@ def test_images_and_masks_are_read_as_those_of_folders(tmp_path):
     assert sample.name == f"{tmp_path}/saved/train/3"
     assert torch.equal(pickle.loads(pickle.dumps(train))[3, 0].image, sample.image)
     assert HuggingFace(**args, split="train", mask=None)[0, 0].labels is None
+    assert [path.parent for path in train.sources] == [tmp_path / "saved/train"]
+    assert all(path.is_file() for path in train.sources)
 
 
 def test_a_part_of_train_is_held_out_where_there_is_no_validation_split(tmp_path):

@@ -11,7 +11,7 @@ import pytest
 import ranks
 from farms import CLASSES, add, correct, picture, write_farm
 from steps import at_each_step
-from tiny import cut_at, equal, read, run, weights
+from tiny import cut_at, equal, read, run, weights, write_recipes
 
 import kd
 import kd.train.inputs
@@ -363,8 +363,6 @@ def test_a_run_directory_that_is_removed_while_the_run_trains(folder, monkeypatc
 
 
 def test_a_users_dataset_without_files_is_named_once(tmp_path):
-    from tiny import write_recipes
-
     _, lines = run(read(write_recipes(tmp_path)), tmp_path / "runs", baseline=True)
     lines_on_it = [line for line in lines if "files(index)" in line]
     assert len(lines_on_it) == 1
@@ -372,6 +370,29 @@ def test_a_users_dataset_without_files_is_named_once(tmp_path):
         "nets.py:Stripes has no files(index), so changed files are not noticed, only added and removed samples; "
         "docs/add-a-dataset.md has an example"
     )
+
+
+def test_a_changed_file_that_holds_many_samples_is_noticed(folder):
+    text = """
+class Packed(Stripes):
+    def __init__(self, split):
+        super().__init__(split=split)
+        self.sources = (Path(f"{split}.bin"),)
+"""
+    path = write_recipes(folder)
+    nets = folder / "nets.py"
+    nets.write_text("from pathlib import Path\n" + nets.read_text() + text)
+    for file in folder.glob("*.yaml"):
+        file.write_text(file.read_text().replace("nets.py:Stripes", "nets.py:Packed"))
+    for split in ("train", "val"):
+        Path(f"{split}.bin").write_text(split)
+    recipe = read(path)
+    (run_dir,), lines = run(recipe, RUNS)
+    assert not any("files(index)" in line for line in lines)
+    assert [file.name for file in read_inputs(run_dir).splits["train"].labels] == ["train.bin"]
+    Path("train.bin").write_text("other")
+    with pytest.raises(InputsError, match=r"1 of 1 train files changed, first train\.bin \("):
+        run(recipe, RUNS)
 
 
 def test_what_is_written_is_read_back(finished):
