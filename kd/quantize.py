@@ -2,7 +2,7 @@
 
 Used for exported files and for teachers. Weights become signed and activations unsigned bytes, each rounded where a
 pair of QuantizeLinear and DequantizeLinear stands; ONNX Runtime and OpenVINO compute what lies between in integers.
-What follows the last convolution (the resizing of the logits, the argmax) stays as it is.
+What follows the last operations with weights (the resizing of the logits, the argmax) stays as it is.
 """
 
 import logging
@@ -91,16 +91,16 @@ class _Reader:
 
 
 def _after_weights(graph: Any) -> list[str]:
-    """The nodes between the last operations with weights and the outputs, each by its name."""
+    """The nodes, each by its name, on whose results no operation with weights depends."""
     makers = {name: node for node in graph.node for name in node.output}
-    found: dict[str, None] = {}
-    waiting = [output.name for output in graph.output]
+    before: dict[str, None] = {}
+    waiting = [name for node in graph.node if node.op_type in WEIGHTED for name in node.input]
     while waiting:
         node = makers.get(waiting.pop())
-        if node is not None and node.op_type not in WEIGHTED and node.name not in found:
-            found[node.name] = None
+        if node is not None and node.name not in before:
+            before[node.name] = None
             waiting += node.input
-    return list(found)
+    return [node.name for node in graph.node if node.name not in before and node.op_type not in WEIGHTED]
 
 
 @contextmanager

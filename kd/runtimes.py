@@ -1,7 +1,8 @@
 """Exported files, computed by the runtimes that they are for."""
 
 import json
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
@@ -78,6 +79,30 @@ class FileNetwork(nn.Module):
         return SegmentationOutput(found.float().to(images.device), {}, {})
 
 
+def onnx_program(graph: nn.Module, example: Tensor, outputs: Sequence[str], free: Any = None) -> torch.onnx.ONNXProgram:
+    """A module as an ONNX program, to be saved; it raises whatever the exporter raises.
+
+    Args:
+        graph: in evaluation mode, on the CPU; `forward(images)`.
+        example: images, whose shape the program keeps.
+        outputs: the names of what the module returns, in its order.
+        free: the axes of the images that may have any length, by their names; None for none.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the exporter, on its own parts
+        program = torch.onnx.export(
+            graph,
+            (example,),
+            dynamo=True,
+            input_names=[INPUT],
+            output_names=list(outputs),
+            dynamic_shapes=None if free is None else {INPUT: free},
+            verbose=False,
+        )
+    assert program is not None
+    return program
+
+
 def open_onnx(file: Path) -> Opened:
     """A function that computes an ONNX file by ONNX Runtime, on the CPU.
 
@@ -86,17 +111,33 @@ def open_onnx(file: Path) -> Opened:
     """
     import onnxruntime
 
-    onnxruntime.set_default_logger_severity(4)  # it raises errors too: the lines would come twice
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
     try:
-        session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+        session = onnx_session(file)
     except Exception as error:  # noqa: BLE001  # the runtime raises its own exceptions
         raise _refused(file, f"ONNX Runtime {onnxruntime.__version__}", error, "onnxruntime") from None
     return Opened(
         lambda images: np.asarray(session.run(None, {INPUT: images})[0]),
         session.get_modelmeta().custom_metadata_map,
     )
+
+
+def onnx_session(file: Path, *, threads: int | None = None, spinning: bool = True) -> Any:
+    """A session of ONNX Runtime on the CPU; it raises whatever the runtime raises.
+
+    Args:
+        file: an ONNX file.
+        threads: of the session; None: one for each core.
+        spinning: whether threads without work wait actively, which is faster where nothing else runs.
+    """
+    import onnxruntime
+
+    onnxruntime.set_default_logger_severity(4)  # it raises errors too: the lines would come twice
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    if threads is not None:
+        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spinning)))
+    return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
 
 
 def open_openvino(file: Path) -> Opened:

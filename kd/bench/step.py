@@ -66,7 +66,7 @@ def time_step(parts: Parts, rounds: int, folder: Path) -> dict[str, float]:
     """
     recipe = parts.recipe
     uncached = replace(parts, recipe=recipe.changed(cache=None))
-    run = start(uncached, seed=0)
+    run = start(uncached, seed=0, say=print_line)
     loaded = next(stream(parts, seed=0))  # with the sums that a cached teacher needs
     batch = to_device(loaded, run.precision)
     alone = replace(run, teacher=lambda _: None, terms={})

@@ -1,14 +1,12 @@
 """A network as an ONNX file."""
 
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
 from torch import nn
 
 from kd.deploy.graph import Form, make_graph, not_exported
-from kd.runtimes import INPUT
+from kd.runtimes import onnx_program
 
 FREE = {0: "batch", 2: "height", 3: "width"}  # axes of the images that may have any length
 
@@ -28,20 +26,9 @@ def write_onnx(file: Path, network: nn.Module, form: Form, metadata: Mapping[str
     """
     graph, example = make_graph(network, form)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of the exporter, on its own parts
-            program = torch.onnx.export(
-                graph,
-                (example,),
-                dynamo=True,
-                input_names=[INPUT],
-                output_names=[form.output],
-                dynamic_shapes={INPUT: FREE} if form.dynamic else None,
-                verbose=False,
-            )
+        program = onnx_program(graph, example, [form.output], FREE if form.dynamic else None)
     except Exception as error:  # noqa: BLE001  # torch.export and onnxscript raise nearly anything
         raise not_exported(network, "ONNX", form, error) from None
-    assert program is not None
     program.model.metadata_props.update(metadata)
     program.save(file, external_data=False)
 

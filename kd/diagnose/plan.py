@@ -247,6 +247,8 @@ def _time_steps(run: TrainState, parts: Parts, seconds: float) -> float:
             before, run.steps = time.monotonic(), run.step + 1
             train(run, watch)
             step_seconds.append(time.monotonic() - before)
+            if len(step_seconds) == 1:
+                began = time.monotonic()  # the first step may quantise the teacher, which takes its time once
     except DivergedError:  # the run itself does what `on_nan` sets
         run.optimizer.zero_grad()
     finally:

@@ -15,6 +15,7 @@ from kd.data.unlabelled import Joined
 from kd.errors import RecipeError
 from kd.machine import Precision, choose
 from kd.parts.data import Data, agrees
+from kd.parts.int8_teacher import check_int8
 from kd.parts.loading import Notes
 from kd.parts.networks import folded_copy, freeze, moving_average, student_network, teacher_network
 from kd.parts.objective import Supervised, Term
@@ -126,6 +127,7 @@ def assemble(recipe: Recipe, *, runs: Path, seed: int, trained: bool = True, dat
     teacher: Teacher | None = None
     teaching: Teacher | None = None
     run_dir = None
+    check_int8(recipe, precision, notes)
     if recipe.teacher is not None:
         teacher_net, run_dir = teacher_network(recipe, maker, train, ema, notes, runs=runs, trained=trained)
         with refused_taps(recipe, "teacher"):

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from difflib import get_close_matches
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from jaxtyping import Float
@@ -69,6 +69,16 @@ class Teacher(nn.Module):
         """What it returns for images of the size at which it sees them; with `flip`, the mean with the mirror image."""
         tapped = _tapped(*self.taps(images))
         return _mean_with_mirrored(tapped, _tapped(*self.taps(images.flip(3)))) if self.sight.flip else tapped
+
+
+class Teaching(Protocol):
+    """What a step calls for the teacher's maps: the role itself, or the same quantised."""
+
+    network: nn.Module
+    taps: Taps
+    sight: Sight
+
+    def __call__(self, batch: Batch) -> Tapped: ...
 
 
 class Student(nn.Module):

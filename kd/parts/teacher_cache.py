@@ -15,6 +15,7 @@ import os
 import re
 import warnings
 import zlib
+from importlib import metadata
 from io import FileIO
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from torch import Tensor
 from kd.constants import RESULTS_REVISION
 from kd.errors import RecipeError, StorageError
 from kd.machine import Precision, versions
-from kd.parts.roles import Sight, Teacher
+from kd.parts.roles import Sight, Teaching
 from kd.recipe import Recipe
 from kd.recipe.identity import Scope
 from kd.storage import write_json
@@ -56,7 +57,7 @@ class CachedTeacher:
         RecipeError: (by call) float16 cannot hold a map's values.
     """
 
-    def __init__(self, teacher: Teacher, recipe: Recipe, *, images: int, seed: int, precision: Precision) -> None:
+    def __init__(self, teacher: Teaching, recipe: Recipe, *, images: int, seed: int, precision: Precision) -> None:
         assert recipe.cache is not None
         self.teacher, self.recipe = teacher, recipe
         self.views, self.records = recipe.cache.views, images * recipe.cache.views
@@ -235,7 +236,7 @@ class _Store:
         warnings.warn(f"cache: maps in {self._name} {what}; they are computed again", stacklevel=2)
 
 
-def cache_key(teacher: Teacher, recipe: Recipe, images: int, seed: int, precision: Precision) -> dict[str, Any]:
+def cache_key(teacher: Teaching, recipe: Recipe, images: int, seed: int, precision: Precision) -> dict[str, Any]:
     """All that the maps depend on except the images themselves, whose sums are in the records."""
     assert recipe.cache is not None
     weights = hashlib.sha256()
@@ -250,6 +251,7 @@ def cache_key(teacher: Teacher, recipe: Recipe, images: int, seed: int, precisio
         "data": recipe.resolved(without=[Scope.MACHINE])["data"],
         "images": images,
         **({} if teacher.sight == Sight() else {"sight": teacher.sight}),
+        **({"int8": metadata.version("onnxruntime")} if recipe.teaches_in_int8 else {}),
         "seed": seed,
         "views": recipe.cache.views,
         "precision": [precision.device.type, str(precision.dtype), str(precision.memory_format)],

@@ -203,6 +203,11 @@ class Recipe(Section):
         return self.train.batch_size + self.unlabelled_size
 
     @property
+    def teaches_in_int8(self) -> bool:
+        """Whether the teacher of the steps is quantised."""
+        return self.teacher is not None and self.teacher.precision == "int8"
+
+    @property
     def scored_size(self) -> tuple[int, int]:
         """(height, width) of images that are scored."""
         return self.evaluate.size or self.data.size

@@ -129,6 +129,9 @@ class TeacherConfig(Section):
     flip: Flag = Field(
         default=False, description="Whether the teacher also sees each image mirrored; its maps are means of both."
     )
+    precision: Literal["auto", "int8"] = Field(
+        default="auto", description="`int8`: the teacher runs quantised, on the CPU; `auto`: as train.precision."
+    )
 
     @field_validator("classes", "outputs")
     @classmethod
@@ -136,6 +139,13 @@ class TeacherConfig(Section):
         if value not in (None, "logits") and info.data.get("use") is None:
             raise ValueError(f"{info.field_name} belongs to use, as a run states its own; remove it")
         return value
+
+    @field_validator("precision")
+    @classmethod
+    def _lasting(cls, precision: str, info: ValidationInfo) -> str:
+        if precision == "int8" and info.data.get("ema") is not None:
+            raise ValueError("a teacher that is a moving average changes with every step; remove precision")
+        return precision
 
     @field_validator("scale")
     @classmethod

@@ -47,7 +47,7 @@ def fill_cache(recipe: Recipe, *, runs: Path, say: Say = console.say) -> list[Pa
 
 def _fill(recipe: Recipe, runs: Path, seed: int, say: Say) -> Path:
     parts = assemble(recipe, runs=runs, seed=seed)
-    teacher = step_teacher(parts, seed)
+    teacher = step_teacher(parts, seed, say)
     assert isinstance(teacher, CachedTeacher)
     steps = steps_to_fill(recipe, len(parts.train), len(parts.training) - len(parts.train))
     announced = False

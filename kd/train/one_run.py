@@ -93,7 +93,7 @@ def train_run(
         )
     else:
         progress = Progress({})
-    run = start(parts, seed=seed, step=step, waiting=stop.waiting)
+    run = start(parts, seed=seed, step=step, waiting=stop.waiting, say=say)
     watch = _watch(parts, run, run_dir, checkpoints, progress, description, stop)
     # Dropout draws the same numbers with and without distillation, whatever was drawn to build the parts.
     torch.manual_seed(seed + 1 + (distributed.rank() << 32))

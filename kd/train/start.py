@@ -2,13 +2,16 @@
 
 import warnings
 from collections.abc import Callable
+from itertools import islice
 
 from kd import distributed
+from kd.console import Say
 from kd.parts.assemble import Parts, example_batch
 from kd.parts.compiling import compile_roles
+from kd.parts.int8_teacher import Int8Teacher
 from kd.parts.mixing import Draws
 from kd.parts.optimizer import make_optimizer, stay_on_gpu
-from kd.parts.roles import Student, Teacher
+from kd.parts.roles import Student, Teacher, Teaching
 from kd.parts.stream import stream
 from kd.parts.teacher_cache import CachedTeacher
 from kd.train.graph import CudaRecorder, StepGraph
@@ -19,7 +22,14 @@ from kd.train.update import Update
 from kd.types import Batch, Tapped
 
 
-def start(parts: Parts, *, seed: int, step: int = 0, waiting: Callable[[], None] = lambda: None) -> TrainState:
+def start(
+    parts: Parts,
+    *,
+    seed: int,
+    step: int = 0,
+    waiting: Callable[[], None] = lambda: None,
+    say: Say = lambda line: None,
+) -> TrainState:
     """The state of a run before its step `step`, as this rank trains it.
 
     Args:
@@ -27,6 +37,7 @@ def start(parts: Parts, *, seed: int, step: int = 0, waiting: Callable[[], None]
         seed: of the stream of images.
         step: number of updates so far; a checkpoint's state is loaded afterwards.
         waiting: called while waiting for data; may raise to stop.
+        say: takes the lines for the user on a teacher in INT8.
     """
     recipe = parts.recipe
     _compile(parts)
@@ -38,7 +49,7 @@ def start(parts: Parts, *, seed: int, step: int = 0, waiting: Callable[[], None]
     micro_batches = recipe.train.accumulate * distributed.world()
     return TrainState(
         student=distributed.wrapped(parts.student),
-        teacher=step_teacher(parts, seed),
+        teacher=step_teacher(parts, seed, say),
         supervised=parts.supervised,
         terms=parts.terms,
         optimizer=optimizer,
@@ -76,13 +87,29 @@ def step_graph(parts: Parts, run: TrainState) -> StepGraph:
     return StepGraph(CudaRecorder(parts.precision.device))
 
 
-def step_teacher(parts: Parts, seed: int) -> Callable[[Batch], Tapped | None]:
+def step_teacher(parts: Parts, seed: int, say: Say = lambda line: None) -> Callable[[Batch], Tapped | None]:
     """The teacher that a step calls: the role, or its cache if the recipe has one; returns None without a teacher."""
     if parts.teaching is None:
         return lambda batch: None
+    teacher: Teaching = (
+        _int8_teacher(parts, parts.teaching, seed, say) if parts.recipe.teaches_in_int8 else parts.teaching
+    )
     if parts.recipe.cache is None:
-        return parts.teaching
-    return CachedTeacher(parts.teaching, parts.recipe, images=len(parts.training), seed=seed, precision=parts.precision)
+        return teacher
+    return CachedTeacher(teacher, parts.recipe, images=len(parts.training), seed=seed, precision=parts.precision)
+
+
+def _int8_teacher(parts: Parts, teacher: Teacher, seed: int, say: Say) -> Int8Teacher:
+    """The teacher in INT8, calibrated on the first images that a run from the same seed sees."""
+    by_recipe = parts.recipe.teacher is not None and parts.recipe.teacher.use is None
+    return Int8Teacher(
+        teacher,
+        parts.recipe,
+        lambda count: islice(stream(parts, seed=seed, steps=count, alone=True), count),
+        parts.precision,
+        trained=parts.teacher_run is not None if by_recipe else not parts.notes.drawn,
+        say=say if distributed.rank() == 0 else lambda line: None,
+    )
 
 
 def _compile(parts: Parts) -> None:
@@ -91,7 +118,7 @@ def _compile(parts: Parts) -> None:
     if recipe.train.compile == "off" or parts.student.taps.run is not parts.student.network:
         return
     roles: list[Student | Teacher] = [parts.student]
-    if recipe.train.compile == "all" and parts.teaching is not None:
+    if recipe.train.compile == "all" and parts.teaching is not None and not recipe.teaches_in_int8:
         roles.append(parts.teaching)
     images = recipe.images_per_step // recipe.train.accumulate // distributed.world()
     batch = example_batch(parts, recipe.data.crop or recipe.data.size, images)

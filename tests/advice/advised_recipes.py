@@ -202,6 +202,7 @@ SECTIONS = [
     ),
     Row("of data.unlabelled; add a teacher and `distill`", ("data.unlabelled={images: more}",)),
     Row("a moving average changes with every step; remove `cache`", ("cache={views: 1}",), text=EMA),
+    Row("a moving average changes with every step; remove precision", ("teacher.precision=int8",), text=EMA),
     Row(
         "a moving average changes with every step; remove fold_batchnorm",
         ("train.fold_batchnorm=true",),

@@ -4,11 +4,14 @@ import json
 import shlex
 import shutil
 from collections.abc import Callable
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from advised_checks import NET, write
 from advised_recipes import ALONE, EMA, OWN, TAUGHT
 from advised_runs import ALONE as UNTAUGHT
@@ -23,7 +26,14 @@ from kd.bench import losses as bench_losses
 from kd.deploy import latency
 from kd.deploy.timing import Timing
 from kd.diagnose.calibrate import proposed
+from kd.errors import RecipeError
+from kd.machine import Precision
+from kd.parts import int8_teacher
+from kd.parts.assemble import assemble
 from kd.parts.gradients import Pull
+from kd.parts.loading import Notes
+from kd.parts.roles import to_device
+from kd.parts.stream import stream
 from kd.recipe import read_recipe
 from kd.runs import read_run_recipe
 
@@ -312,6 +322,65 @@ CACHE = [
 ]
 
 
+def quantized(fault: str) -> None:
+    """Ask a teacher in INT8 for its maps, on a device or with a step of the quantisation that fails."""
+    device = torch.device("cuda" if fault == "device" else "cpu")
+    precision = Precision(device, torch.float32, torch.contiguous_format)
+    overrides = ["teacher.precision=int8"] if fault else []
+    recipe = read_recipe(write_recipes(Path()), overrides, trust=True)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(int8_teacher, "find_spec", lambda name: True)
+        int8_teacher.check_int8(recipe, precision, Notes())
+        parts = assemble(recipe, runs=Path("runs"), seed=0, trained=False)
+        (batch,) = islice(stream(parts, seed=0), 1)
+        floats = parts.teaching
+        assert floats is not None
+
+        def export(*arguments: Any) -> Any:
+            if fault == "export":
+                raise RuntimeError("no such operation")
+            return SimpleNamespace(save=lambda file, **options: None)
+
+        def quantize(*arguments: Any, **options: Any) -> None:
+            if fault == "quantize":
+                raise RecipeError("the network cannot be quantised: no weights")
+
+        def session(file: Path, **options: Any) -> Any:
+            def run(names: None, given: dict[str, Any]) -> list[Any]:
+                maps = int8_teacher._Graph(floats, ("logits", "low"))(torch.from_numpy(given["images"]))
+                return [maps[0].flip(1).numpy(), maps[1].numpy()]  # the other class everywhere
+
+            return SimpleNamespace(run=run)
+
+        patched.setattr(int8_teacher, "onnx_program", export)
+        patched.setattr(int8_teacher, "quantize", quantize)
+        patched.setattr(int8_teacher, "onnx_session", session)
+        teacher = (
+            int8_teacher.Int8Teacher(
+                floats,
+                recipe,
+                lambda count: islice(stream(parts, seed=0), count),
+                precision,
+                trained=True,
+                say=lambda line: None,
+            )
+            if recipe.teaches_in_int8
+            else floats
+        )
+        teacher(to_device(batch, precision))
+
+
+INT8 = [
+    Row(message, partial(quantized, fault), lambda text: quantized(""))
+    for fault, message in (
+        ("device", "teacher.precision: int8 runs on the CPU, and this run is on cuda; remove teacher.precision"),
+        ("export", "the teacher cannot be exported to ONNX: no such operation; remove teacher.precision"),
+        ("quantize", "teacher.precision: the network cannot be quantised: no weights; remove teacher.precision"),
+        ("agree", "at 0.0 % of the pixels of 16 others (at least 95 %); remove teacher.precision"),
+    )
+]
+
+
 def noisy() -> str:
     """A network that draws random numbers of its own, unless operations must repeat."""
     return (
@@ -463,4 +532,4 @@ def only_test(file: Path) -> None:
     file.write_text(json.dumps(content))
 
 
-ROWS = [*LATENCY, *BENCH, *CALIBRATE, *DOCTOR, *TEACHERS, *CACHE, *NOTES]
+ROWS = [*LATENCY, *BENCH, *CALIBRATE, *DOCTOR, *TEACHERS, *CACHE, *INT8, *NOTES]

@@ -77,7 +77,7 @@ def test_with_float32_the_loss_curve_is_that_of_the_same_views_uncached(recipe, 
     cold_calls, calls[0] = calls[0], 0
     warm = train("warm")
     assert calls[0] == cold_calls - 24  # the images of the check and the evaluation, and no training image
-    monkeypatch.setattr(starting, "step_teacher", lambda parts, seed: parts.teacher)
+    monkeypatch.setattr(starting, "step_teacher", lambda parts, seed, say: parts.teacher)
     bare = train("bare")
     for other in (warm, bare):
         assert (other / "metrics.jsonl").read_bytes() == (cold / "metrics.jsonl").read_bytes()
