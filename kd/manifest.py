@@ -22,7 +22,7 @@ FORMAT = 1
 MANIFEST, RESULT, WEIGHTS, METRICS = "manifest.json", "result.json", "student.safetensors", "metrics.jsonl"
 FILES = (
     WEIGHTS, RESULT, METRICS, "recipe.yaml", "inputs.json", "counts.npz", "teacher.json", "teacher-counts.npz",
-    "environment.json",
+    "environment.json", "predictions.npz",
 )  # fmt: skip
 FOLDERS = ("sources",)  # every file below them
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from kd.components import Maker, check_has, refused_by
-from kd.data.dataset import pixel_spacing
+from kd.data.dataset import pixel_spacing, resize_image
 from kd.data.loader import evaluation_batches
 from kd.errors import RecipeError
 from kd.machine import Precision
@@ -23,7 +23,7 @@ from kd.memory import give_back
 from kd.metrics import Confusion, Metric
 from kd.recipe import EvaluateConfig, Recipe, Use
 from kd.runs import Against, ImageCounts, MetricResult, SplitResult
-from kd.types import IGNORE, SegmentationDataset, as_classes, resize, resize_bands, size_of
+from kd.types import IGNORE, Sample, SegmentationDataset, as_classes, resize, resize_bands, size_of
 
 T = TypeVar("T")
 
@@ -302,6 +302,16 @@ def predict(
             probabilities = _in_windows(network, scaled.flip(3) if mirrored else scaled, precision, how.window)
             total = total.to(probabilities) + resize(probabilities.flip(3) if mirrored else probabilities, size)
     return (total / total.sum(1, keepdim=True)).clamp_min(1e-12).log()
+
+
+def predict_sample(
+    network: nn.Module, recipe: Recipe, precision: Precision, sample: Sample
+) -> UInt8[NDArray[Any], "H W"]:
+    """The classes of one image at its own size, predicted as for the scores."""
+    image = resize_image(sample.image, recipe.scored_size)
+    with torch.no_grad():
+        logits = predict(network, image[None], precision, recipe.evaluate)[0]
+        return full_size(logits, tuple(sample.image.shape[1:])).to("cpu", torch.uint8).numpy()
 
 
 def _in_windows(

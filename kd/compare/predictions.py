@@ -6,7 +6,6 @@ import statistics
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,17 +17,18 @@ from torch import Tensor, nn
 from kd.compare.comparison import SPLIT, Comparison, Entry
 from kd.components import Maker
 from kd.data.dataset import read, resize_image
-from kd.errors import DataError, RecipeError, StorageError
-from kd.machine import Precision, choose
+from kd.errors import DataError, RecipeError, StorageError, WeightsError
+from kd.machine import choose
 from kd.parts.loading import Notes
 from kd.parts.networks import component_teacher
 from kd.parts.trained import load_network
 from kd.pictures import RGB, as_rgb
 from kd.reading import read_text
 from kd.recipe import Recipe
-from kd.runs import read_counts, read_run_recipe
+from kd.runs import read_counts, read_predictions, read_run_recipe, spread
 from kd.runs.counts import COUNTS, TEACHER_COUNTS
-from kd.scoring import WHOLE, full_size, predict
+from kd.runs.kept_maps import Maps
+from kd.scoring import WHOLE, predict, predict_sample
 from kd.types import IGNORE, Sample, SegmentationDataset
 
 SHOWN = 12  # images of a page
@@ -80,41 +80,58 @@ def pictures(comparison: Comparison, *, count: int = SHOWN) -> Pictures:
     subject = next((entry for entry in ranked if entry.run_dirs), None)
     if subject is None:
         return Pictures((), (), ("there is no run directory, and so no network for predictions",))
+    entries, problems = ranked[:NETWORKS], []
+    if len(ranked) > NETWORKS:
+        problems.append(f"predictions of {NETWORKS} of {len(ranked)} networks are shown, those of the best students")
     try:
         recipe = read_run_recipe(subject.run_dirs[0], trust=comparison.trust)
         dataset = Maker(recipe).dataset(SPLIT)
-        names, differences = _differences(comparison, subject)
-        chosen = choose_shown(len(dataset), count, differences if len(names) == len(dataset) else None)
-        samples = {each.place: read(dataset, each.place) for each in chosen}
-        if any(each.difference is not None and samples[each.place].name != names[each.place] for each in chosen):
-            chosen = choose_shown(len(dataset), count, None)  # the data have changed since
-            samples = {each.place: read(dataset, each.place) for each in chosen}
+        kept = {entry.key: _kept(entry, subject) for entry in entries}
+        chosen, samples = _chosen(comparison, subject, dataset, kept[subject.key], count)
     except (RecipeError, DataError, StorageError, RuntimeError, MemoryError) as error:
         return Pictures((), (), (f"the {SPLIT} images cannot be read: {error}",))
-    networks, problems = _networks(comparison, ranked[:NETWORKS], recipe, dataset)
-    precision = choose("cpu")
-    predict_one = {key: partial(_predicted, network, recipe, precision) for key, network in networks.items()}
+    networks = _Networks(comparison, recipe, dataset, problems)
+    predicted = {entry.key: networks.maps(entry, list(samples.values()), kept[entry.key]) for entry in entries}
     shown = tuple(
         Picture(
             name=samples[place].name,
             image=as_rgb(samples[place].image.numpy()),
             labels=_labels(samples[place]),
-            predictions={key: one(samples[place]) for key, one in predict_one.items()},
+            predictions={key: maps[samples[place].name] for key, maps in predicted.items() if maps},
             why=why,
             difference=difference,
         )
         for place, why, difference in chosen
     )
-    if len(ranked) > NETWORKS:
-        problems.append(f"predictions of {NETWORKS} of {len(ranked)} networks are shown, those of the best students")
-    image = resize_image(samples[chosen[0].place].image, recipe.scored_size)[None]
-    latencies = {key: _latency(network, image) for key, network in networks.items()}
     height, width = recipe.scored_size
     timed = (
         f"one image of {height} × {width}, float32, {torch.get_num_threads()} threads of this machine's processor, "
         f"median of up to {PASSES} forward passes"
     )
-    return Pictures(shown, tuple(dataset.colors), tuple(problems), latencies, timed)
+    image = resize_image(samples[chosen[0].place].image, (height, width))[None]
+    return Pictures(shown, tuple(dataset.colors), tuple(problems), networks.latencies(entries, image), timed)
+
+
+def _chosen(
+    comparison: Comparison, subject: Entry, dataset: SegmentationDataset, kept: Maps, count: int
+) -> tuple[list[Chosen], dict[int, Sample]]:
+    """The images to show, and their samples: those with kept predictions, where the subject's run has kept some."""
+    names, differences = _differences(comparison, subject)
+    if len(names) != len(dataset):
+        names, differences = (), None
+    places = [place for place, name in enumerate(names) if name in kept] or range(len(dataset))
+    chosen = choose_shown(places, count, differences)
+    samples = {each.place: read(dataset, each.place) for each in chosen}
+    if names and any(samples[place].name != names[place] for place in samples):  # the data have changed since
+        chosen = choose_shown(range(len(dataset)), count, None)
+        samples = {each.place: read(dataset, each.place) for each in chosen}
+    return chosen, samples
+
+
+def _kept(entry: Entry, subject: Entry) -> Maps:
+    """The predictions that an entry's first run has kept, by image; a teacher's are with its student's, too."""
+    own = read_predictions(entry.run_dirs[0])[0] if entry.run_dirs else {}
+    return {**own, **read_predictions(subject.run_dirs[0])[1]} if entry.key == subject.teacher else own
 
 
 def _ranked(comparison: Comparison) -> list[Entry]:
@@ -154,46 +171,34 @@ def _image_miou(counts: NDArray[np.int64]) -> NDArray[np.float64]:
     return np.asarray(some / np.maximum((union > 0).sum(1), 1))
 
 
-def choose_shown(length: int, count: int, differences: NDArray[np.float64] | None) -> list[Chosen]:
+def choose_shown(places: Sequence[int], count: int, differences: NDArray[np.float64] | None) -> list[Chosen]:
     """Choose images to show: a quarter each of the best, median and worst differences, the rest spread evenly.
 
     Args:
-        length: number of images.
+        places: of the images to choose from, in the dataset.
         count: how many are shown, at most.
-        differences: of each image, NaN where there is none; None: all are spread evenly.
+        differences: of every image of the dataset, NaN where there is none; None: all are spread evenly.
     """
-    if differences is None or length <= count // 4:
-        return [Chosen(index, "spread", None) for index in spread(length, count)]
-    order = [int(index) for index in np.argsort(-differences, kind="stable") if not math.isnan(differences[index])]
+    evenly = [places[index] for index in spread(len(places), count)]
+    if differences is None:
+        return [Chosen(place, "spread", None) for place in evenly]
+    known = [place for place in places if not math.isnan(differences[place])]
+    order = sorted(known, key=lambda place: (-differences[place], place))
     part = count // 4
     middle = max((len(order) - part) // 2, 0)
     chosen: dict[int, str] = {}
-    for why, indices in (("best", order[:part]), ("worst", order[::-1][:part]), ("median", order[middle:][:part])):
-        chosen |= {index: why for index in indices if index not in chosen}
-    for index in spread(length, count):
+    for why, some in (("best", order[:part]), ("worst", order[::-1][:part]), ("median", order[middle:][:part])):
+        chosen |= {place: why for place in some if place not in chosen}
+    for place in evenly:
         if len(chosen) < count:
-            chosen.setdefault(index, "spread")
-    places = ("best", "median", "worst", "spread")
-    found = [Chosen(index, why, _known(differences[index])) for index, why in chosen.items()]
-    return sorted(found, key=lambda each: (places.index(each.why), -(each.difference or 0.0), each.place))
+            chosen.setdefault(place, "spread")
+    kinds = ("best", "median", "worst", "spread")
+    found = [Chosen(place, why, _known(differences[place])) for place, why in chosen.items()]
+    return sorted(found, key=lambda each: (kinds.index(each.why), -(each.difference or 0.0), each.place))
 
 
 def _known(value: float) -> float | None:
     return None if math.isnan(value) else float(value)
-
-
-def spread(length: int, count: int) -> list[int]:
-    """`count` positions spread evenly over 0 … length-1, each in the middle of its share; or all, if they are fewer."""
-    if length <= count:
-        return list(range(length))
-    return [(2 * index + 1) * length // (2 * count) for index in range(count)]
-
-
-def _predicted(network: nn.Module, recipe: Recipe, precision: Precision, sample: Sample) -> Map:
-    """Classes (H, W) at the image's own size, predicted as for the scores."""
-    image = resize_image(sample.image, recipe.scored_size)
-    logits = predict(network, image[None], precision, recipe.evaluate)[0]
-    return full_size(logits, tuple(sample.image.shape[1:])).to("cpu", torch.uint8).numpy()
 
 
 def _latency(network: nn.Module, image: Tensor) -> float:
@@ -213,19 +218,48 @@ def _labels(sample: Sample) -> Map:
     return sample.labels.numpy()
 
 
-def _networks(
-    comparison: Comparison, entries: Sequence[Entry], recipe: Recipe, dataset: SegmentationDataset
-) -> tuple[dict[str, nn.Module], list[str]]:
-    """The entries' networks, and a line for each that cannot be loaded."""
-    networks, problems = {}, []
-    for entry in entries:
-        try:
-            network = _network(comparison, entry, recipe, dataset)
-        except (RecipeError, StorageError, ValueError, OSError, RuntimeError, MemoryError) as error:
-            problems.append(f"{comparison.label(entry)}: its predictions are not shown: {error}")
-        else:
-            networks[entry.key] = network
-    return networks, problems
+@dataclass(frozen=True)
+class _Networks:
+    """The networks of entries, each loaded when it is first needed.
+
+    Attributes:
+        comparison: of the entries.
+        recipe: of the run that the images are from.
+        dataset: that it makes.
+        problems: receives a line for each network that cannot be loaded.
+    """
+
+    comparison: Comparison
+    recipe: Recipe
+    dataset: SegmentationDataset
+    problems: list[str]
+    _loaded: dict[str, nn.Module | None] = field(default_factory=dict)
+
+    def maps(self, entry: Entry, samples: Sequence[Sample], kept: Maps) -> Maps:
+        """The predictions of images, by name: those that are kept, else of the loaded network; none without either."""
+        precision, found = choose("cpu"), dict(kept)
+        for sample in samples:
+            predicted = found.get(sample.name)
+            if predicted is None or predicted.shape != tuple(sample.image.shape[1:]):
+                if (network := self._get(entry)) is None:
+                    return {}
+                found[sample.name] = predict_sample(network, self.recipe, precision, sample)
+        return found
+
+    def latencies(self, entries: Sequence[Entry], image: Tensor) -> dict[str, float]:
+        """The milliseconds of a forward pass, by the key of one entry of each kind of network."""
+        kinds = {(entry.network, entry.parameters): entry for entry in reversed(entries)}
+        networks = {entry.key: self._get(entry) for entry in kinds.values()}
+        return {key: _latency(network, image) for key, network in networks.items() if network is not None}
+
+    def _get(self, entry: Entry) -> nn.Module | None:
+        if entry.key not in self._loaded:
+            self._loaded[entry.key] = None
+            try:
+                self._loaded[entry.key] = _network(self.comparison, entry, self.recipe, self.dataset)
+            except (RecipeError, StorageError, WeightsError, ValueError, OSError, RuntimeError, MemoryError) as error:
+                self.problems.append(f"{self.comparison.label(entry)}: its network cannot be loaded: {error}")
+        return self._loaded[entry.key]
 
 
 def _network(comparison: Comparison, entry: Entry, recipe: Recipe, dataset: SegmentationDataset) -> nn.Module:

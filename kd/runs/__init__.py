@@ -13,6 +13,7 @@ runs/<recipe's stem>-<id>/seed<k>/
     student.safetensors  the finished network's weights, see kd.parts.trained
     failure.json         why it ended without a result, see kd.runs.state
     counts.npz           each image's counts in the final score
+    predictions.npz      what network and teacher predict in some of the images, for the page of a comparison
     result.json          the final score: every table is computed from it
     manifest.json        the SHA-256 of the others, see kd.manifest; with it the run is finished
 """
@@ -30,6 +31,7 @@ from kd.runs.directory import (
 )
 from kd.runs.environment import ENVIRONMENT, Environment, read_environment
 from kd.runs.finding import by_seed, finished_at, finished_below, finished_of
+from kd.runs.kept_maps import KEPT, MOST, read_predictions, spread, write_predictions
 from kd.runs.metrics import latest, read_metrics
 from kd.runs.origin import Origin, as_recipe, origin_of, read_origin, recipe_in, with_origin
 from kd.runs.overview import Overview, read_overview
@@ -62,6 +64,8 @@ from kd.runs.teacher_score import forget_teacher_score, has_teacher_score, read_
 
 __all__ = [
     "ENVIRONMENT",
+    "KEPT",
+    "MOST",
     "NOT_RECORDED",
     "OLD_FORMAT",
     "Against",
@@ -97,6 +101,7 @@ __all__ = [
     "read_metrics",
     "read_origin",
     "read_overview",
+    "read_predictions",
     "read_result",
     "read_run_recipe",
     "read_teacher_score",
@@ -106,11 +111,13 @@ __all__ = [
     "run_command",
     "run_directory",
     "short_name",
+    "spread",
     "state_of",
     "teacher_directories",
     "with_origin",
     "write_failure",
     "write_manifest",
+    "write_predictions",
     "write_result",
     "write_teacher_score",
 ]

@@ -32,6 +32,7 @@ from kd.train.checkpoint import Checkpoints
 from kd.train.description import Description
 from kd.train.evaluation import Evaluations, score_network
 from kd.train.guard import Guard
+from kd.train.keeping import keep_predictions
 from kd.train.loop import train
 from kd.train.readback import Readback
 from kd.train.reports import Reports
@@ -125,6 +126,7 @@ def train_run(
             description.record.close()
     if parts.averages_teach:
         teacher = _average_as_teacher(parts, stop)
+    distributed.first(lambda: keep_predictions(parts, run_dir))
     inputs = distributed.first(lambda: None if description is None else description.finished(run.step))
     result = _result(parts, run_dir, seed, role, teacher, final, run.step, watch, inputs)
     distributed.first(lambda: write_weights(run_dir, parts.network, _origin(parts, result)))
