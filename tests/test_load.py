@@ -16,12 +16,15 @@ import pytest
 from PIL import Image
 
 from kd.runs import (
+    KEPT,
     ImageCounts,
     Result,
     SplitResult,
     TeacherResult,
     read_counts,
     read_result,
+    spread,
+    write_predictions,
     write_result,
     write_teacher_score,
 )
@@ -134,6 +137,76 @@ def test_a_hundred_runs_of_150_classes_are_compared_in_three_seconds(tmp_path: P
     assert "student9" in out
     assert "with 95 % intervals" in out
     assert used <= 3
+
+
+def write_photographs(folder: Path, number: int) -> list[np.ndarray]:
+    """Validation images of 360 × 480 with their masks of 3 classes; the masks."""
+    across, down = np.meshgrid(np.linspace(0, 12, 480), np.linspace(0, 9, 360))
+    masks = []
+    for index in range(number):
+        for split in ("train", "val") if index < 4 else ("val",):
+            for kind in ("images", "masks"):
+                (folder / split / kind).mkdir(parents=True, exist_ok=True)
+            mask = ((np.sin(across + index) * np.cos(down) > 0) + (down > 5)).astype(np.uint8)
+            image = (80 + 60 * np.sin(across[..., None] * (1, 2, 3)) + mask[..., None]).astype(np.uint8)
+            Image.fromarray(image).save(folder / split / "images" / f"{index:03}.png")
+            Image.fromarray(mask).save(folder / split / "masks" / f"{index:03}.png")
+        masks.append(mask)
+    return masks
+
+
+def write_study(folder: Path, masks: Sequence[np.ndarray]) -> list[Path]:
+    """Thirty finished runs on these images: a teacher, a baseline and eight students, with three seeds each."""
+    from kd.components import Maker
+    from kd.parts.trained import write_weights
+    from kd.recipe import read_recipe, to_yaml
+
+    shapes = "data: {use: kd.data.Shapes, args: {count: 32}, size: [64, 64], workers: 0}"
+    data = FOLDERS.replace("root: .", f"root: {folder}").replace("[64, 64]", "[360, 480]")
+    (folder / "net.yaml").write_text(ALONE.replace(shapes, data))
+    recipe = read_recipe(folder / "net.yaml")
+    network = Maker(recipe).network(recipe.student.network, 3, 3)
+    images = tuple(str(Maker(recipe).dataset("val")[index, 0].name) for index in range(len(masks)))
+    taught = None
+    run_dirs = []
+    stems = ["big", "plain", *(f"student{index}" for index in range(8))]
+    for place, stem in enumerate(stems):
+        for seed in range(3):
+            run_dir = folder / "runs" / f"{stem}-{place:08x}" / f"seed{seed}"
+            maps = [np.roll(mask, 3 + place + seed + index % 7, 1) for index, mask in enumerate(masks)]
+            counts = np.array([[[((m == k) & (p == k)).sum(), (p == k).sum(), (m == k).sum()] for k in range(3)]
+                               for m, p in zip(masks, maps, strict=True)])  # fmt: skip
+            pairs = sum(
+                np.bincount((m.astype(int) * 3 + p).ravel(), minlength=9) for m, p in zip(masks, maps, strict=True)
+            )
+            split = SplitResult(pairs.reshape(3, 3), ["a", "b", "c"], len(masks), per_image=ImageCounts(images, counts))
+            taught = taught or split
+            teacher = TeacherResult("big", "teachers.Big", str(folder / "runs/big-00000000/seed0"), 7, {"val": taught})
+            student = place > 1
+            role, of, baseline = ("student", teacher, "plain-00000001") if student else ("baseline", None, None)
+            result = Result(
+                f"{place:08x}", stem, seed, role, "students.S", of, baseline, "last", {"val": split}, 5, 1.5, 2.5, 9, {}
+            )
+            write_json(run_dir / "environment.json", {"command": f"kd run {stem}.yaml", "in_channels": 3})
+            (run_dir / "recipe.yaml").write_text(to_yaml(recipe))
+            write_weights(run_dir, network)
+            (run_dir / "metrics.jsonl").write_text('{"step": 1, "val/miou": 0.5, "loss/kl": 1.0}\n' * 300)
+            write_predictions(run_dir, {images[index]: maps[index] for index in spread(len(masks), KEPT)}, {})
+            if student:
+                write_teacher_score(run_dir, taught, id=result.id, seed=seed)
+            write_result(run_dir, result)
+            run_dirs.append(run_dir)
+    return run_dirs
+
+
+def test_thirty_runs_of_101_images_are_compared_with_their_page_in_twenty_seconds(tmp_path: Path) -> None:
+    run_dirs = write_study(tmp_path, write_photographs(tmp_path, 101))
+    used, out = measured(tmp_path, "compare", "--html", "page.html", *map(str, run_dirs))
+    assert "student7" in out
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert page.count("<article") == 12
+    assert len(page) < 5_000_000
+    assert used <= 20
 
 
 def test_a_hundred_terms_are_checked_in_ten_seconds(tmp_path: Path) -> None:
