@@ -80,16 +80,19 @@
     for (const row of [...rows].sort((a, b) => a[key] - b[key] || b.score - a.score)) {
       if (!front.length || row.score > front[front.length - 1].score) front.push(row);
     }
+    const [fastest, slowest] = d3.extent(rows, (row) => Math.log(row[key]));
+    const late = (row) => Math.log(row[key]) > fastest + 0.6 * (slowest - fastest); // its label is on the left
     const title = `${data.score} in percent against ${timed ? "milliseconds of an image" : "parameters"}`;
     chart(place, title, (width) => ({
       height: 320, marginLeft: 48, marginRight: 24, marginTop: 26, marginBottom: 42,
-      x: { type: "log", label: timed ? "ms an image" : "parameters", nice: true, ticks: 4, tickFormat: (value) => d3.format("~s")(value) },
+      x: { type: "log", label: timed ? "ms an image" : "parameters", inset: 30, ticks: 4, tickFormat: (value) => d3.format("~s")(value) },
       y: { label: `${data.score} %`, grid: true, nice: true },
       r: { range: [0, 18] },
       marks: [
         Plot.line(front, { x: key, y: "score", stroke: "currentColor", strokeOpacity: 0.35, strokeDasharray: "4 4" }),
         Plot.dot(rows, { x: key, y: "score", r: "parameters", fill: "color", fillOpacity: 0.75, stroke: "color" }),
-        Plot.text(rows, { x: key, y: "score", dy: -22, text: (row) => cut(row.label, width / 3), fill: "currentColor" }),
+        Plot.text(rows.filter((row) => !late(row)), { x: key, y: "score", dx: 20, textAnchor: "start", text: (row) => cut(row.label, width / 3), fill: "currentColor" }),
+        Plot.text(rows.filter(late), { x: key, y: "score", dx: -20, textAnchor: "end", text: (row) => cut(row.label, width / 3), fill: "currentColor" }),
         Plot.tip(rows, Plot.pointer({ x: key, y: "score", title: (row) =>
           `${row.label}\n${row.score.toFixed(1)} %${row.latency === null ? "" : `\n${row.latency.toPrecision(3)} ms`}\n${d3.format(",")(row.parameters)} parameters` })),
       ],

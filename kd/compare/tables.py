@@ -98,8 +98,8 @@ def warnings(comparison: Comparison) -> list[str]:
 
 
 def headline(comparison: Comparison) -> list[str]:
-    """The effect of distillation, one sentence a student."""
-    students = comparison.of_role("student")
+    """The effect of distillation, one sentence a student: first that of the best."""
+    students = sorted(comparison.of_role("student"), key=lambda e: math.inf if math.isnan(e.miou) else -e.miou)
     if not students:
         number = len(comparison.entries)
         return [f"{number} network{'s' * (number > 1)} on the same {comparison.images} {SPLIT} images"]
