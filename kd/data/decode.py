@@ -97,22 +97,23 @@ def _of_array(path: Path, shape: Shape) -> Header:
     return Header((shape.height, shape.width), f"{shape.channels} channels", UPRIGHT, "")
 
 
-def decoded(path: Source, turn: int = UPRIGHT) -> tuple[Image.Image, str]:
+def decoded(path: Source, turn: int = UPRIGHT, *, limit: int | None = None) -> tuple[Image.Image, str]:
     """Decode an image file, turned upright by its EXIF tag, and the name of its encoding if that is lossy.
 
     Args:
         path: the file.
         turn: EXIF orientation to assume for a file without one.
+        limit: of its pixels; None: `MAX_PIXELS`.
 
     Raises:
         DataError: the file is missing, no image, too large, damaged, or holds several images. Names the file.
     """
     try:
         with _file(path) as file:
-            image = _image(file, path)
+            image = _image(file, path, limit)
             if image.format == "PNG":
                 image.verify()  # checksums, which decoding does not check; Pillow must open the file again afterwards
-                image = _image(file, path)
+                image = _image(file, path, limit)
             own, lossy, frames = _turn(image), _lossy(image, path), getattr(image, "n_frames", 1)
             image.load()
     except DataError:
@@ -158,7 +159,7 @@ def _file(path: Source) -> BinaryIO:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from None
 
 
-def _image(file: BinaryIO, path: Source) -> Image.Image:
+def _image(file: BinaryIO, path: Source, limit: int | None = None) -> Image.Image:
     """Open an image file and read its header."""
     file.seek(0)
     try:
@@ -167,14 +168,16 @@ def _image(file: BinaryIO, path: Source) -> Image.Image:
     except Exception as error:  # damaged files raise nearly anything
         reason = _reason(error).replace(f" {file!r}", "")
         raise DataError(f"{path}: cannot be read as an image: {reason}") from error
-    _check_pixels(path, image.height, image.width)
+    _check_pixels(path, image.height, image.width, limit)
     return image
 
 
-def _check_pixels(path: Source, height: int, width: int) -> None:
-    if width * height > MAX_PIXELS:
+def _check_pixels(path: Source, height: int, width: int, limit: int | None = None) -> None:
+    most = MAX_PIXELS if limit is None else limit
+    if width * height > most:
         size = size_text((height, width))
-        raise DataError(f"{path}: {size} pixels; the limit is {MAX_PIXELS} in total; cut the image into tiles")
+        fix = "cut the image into tiles with kd tiles" if limit is None else "save it as .npy"
+        raise DataError(f"{path}: {size} pixels; the limit is {most} in total; {fix}")
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from following import Row, settings
+from following import Row, settings, succeeds
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -199,9 +199,10 @@ IMAGE = np.full((16, 24, 3), 7, np.uint8)
 CLEAR = np.full((16, 24, 4), 7, np.uint8)
 
 
-def small_limit() -> None:
+def small_limit(folder: str = ".") -> None:
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("kd.data.decode.MAX_PIXELS", 16 * 24)
+        patched.setattr("kd.data.decode.MAX_PIXELS", 1100)
+        patched.chdir(folder)
         opened()
 
 
@@ -231,9 +232,9 @@ FILES = [
         lambda text: (save(IMAGE, "images/1.tif", "images/5.tif"), save(LABELS, "masks/5.png"), opened()),
     ),
     Row(
-        "25×17 pixels; the limit is 384 in total; cut the image into tiles",
-        lambda: (tree(np.zeros((17, 25), np.uint8)), small_limit()),
-        lambda text: (tree(), small_limit()),
+        "33×40 pixels; the limit is 1100 in total; cut the image into tiles with kd tiles",
+        lambda: (tree(np.zeros((40, 33), np.uint8)), small_limit()),
+        lambda text: (succeeds("tiles", "images", "masks", "--out", "cut", "--size", 32, 32), small_limit("cut")),
     ),
     Row(
         "(width × height); one of the two lies on its side: turn it by 90° and save it",

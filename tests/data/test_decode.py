@@ -123,5 +123,6 @@ def test_bombs_are_refused_by_their_header(tmp_path, edge):
     if edge < 13000:  # above it Pillow refuses by itself, in its own words
         assert (
             str(error.value)
-            == f"{path}: {edge}×{edge} pixels; the limit is 67108864 in total; cut the image into tiles"
+            == f"{path}: {edge}×{edge} pixels; the limit is 67108864 in total; cut the image into tiles "
+            "with kd tiles"
         )
