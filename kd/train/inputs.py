@@ -107,27 +107,27 @@ def find(
 def _listed(dataset: SegmentationDataset, base: str | None) -> ListedSplit:
     """The files of one split, with names relative to `base`, or to the folder that all are in."""
     samples, files = len(dataset), getattr(dataset, "files", None)
-    if files is None:
-        names = [os.path.abspath(name) if base else name for name in map(str, getattr(dataset, "names", ())[:samples])]
-        held = [os.path.abspath(path) for path in getattr(dataset, "sources", ())]
-        sources = tuple(Listed(_relative(path, base), path, stamp(path)) for path in held)
-        return ListedSplit((), sources, tuple(_relative(name, base) for name in names), samples)
     images: list[str] = []
     labels: dict[str, None] = {}
+    names: tuple[str, ...] = ()
+    if not files:
+        stated = [os.path.abspath(name) if base else name for name in map(str, getattr(dataset, "names", ())[:samples])]
+        names = tuple(_relative(name, base) for name in stated)
+        labels = dict.fromkeys(os.path.abspath(path) for path in getattr(dataset, "sources", ()))
     try:
-        for index in range(samples):
-            paths = [os.path.abspath(path) for path in files(index)]
+        for of_sample in map(files, range(samples)) if files else ():
+            paths = [os.path.abspath(path) for path in of_sample]
             images += paths[:1]
             labels |= dict.fromkeys(paths[1:])
     except DataError:
         raise
     except Exception as error:
         raise DataError(f"{component_name(dataset)}.files raised {raised(error)}") from error
-    if base is None and images:
+    if base is None and (images or labels):
         with suppress(ValueError):  # they are on several drives
             base = os.path.commonpath([os.path.dirname(path) for path in (*images, *labels)])
     listed = [[Listed(_relative(path, base), path, stamp(path)) for path in paths] for paths in (images, labels)]
-    return ListedSplit(tuple(listed[0]), tuple(listed[1]), (), samples)
+    return ListedSplit(tuple(listed[0]), tuple(listed[1]), names, samples)
 
 
 def _relative(path: str, base: str | None) -> str:
