@@ -56,6 +56,15 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _shares(arguments: argparse.Namespace, plan: "Plan") -> tuple[int, int]:
+    """Runs at a time, and the threads of each."""
+    from kd.machine import cores
+
+    elsewhere = arguments.on is not None or arguments.print is not None
+    jobs = arguments.jobs or (len(plan.runs()) if elsewhere else 1)
+    return jobs, arguments.threads or (1 if elsewhere else max(1, cores() // jobs))
+
+
 def _script(arguments: argparse.Namespace, plan: "Plan") -> str:
     from kd.study.slurm import script
 
@@ -83,7 +92,7 @@ def _cluster(text: str) -> str:
 def run(arguments: argparse.Namespace) -> int:
     """List, train and rank."""
     from kd.recipe.overrides import refuse_idle
-    from kd.study.command import check_calls, study_command, train_only, visible_gpus
+    from kd.study.command import check_calls, measure_times, silent, study_command, train_only, visible_gpus
     from kd.study.reader import read_study
 
     refuse_idle(arguments.overrides, len(arguments.files))
@@ -94,13 +103,13 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.list:
         return study_command(plan, runs=arguments.runs, as_json=arguments.json)
     check_calls(plan)
+    jobs, threads = _shares(arguments, plan)
+    quiet = arguments.json or arguments.print is not None
+    measure_times(plan, runs=arguments.runs, threads=threads, say=silent if quiet else say)
+    plan = read_study(file, arguments.overrides, trust=arguments.trust, runs=arguments.runs)
     if arguments.print is not None:
         print_text(_script(arguments, plan))
         return 0
-    from kd.machine import cores
-
-    jobs = arguments.jobs or (1 if arguments.on is None else len(plan.runs()))
-    threads = arguments.threads or (max(1, cores() // jobs) if arguments.on is None else 1)
     if not arguments.json:
         say(f"at most {jobs} run{'s' if jobs > 1 else ''} at a time, threads of each: {threads}")
     workers: Workers

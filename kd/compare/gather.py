@@ -59,6 +59,7 @@ def gather(
     overrides: Sequence[str] = (),
     trust: bool = False,
     names: Mapping[str, str] | None = None,
+    baselines: Mapping[str, str] | None = None,
 ) -> Comparison:
     """Find the runs to compare, with the teachers and the baselines that belong to them.
 
@@ -68,6 +69,7 @@ def gather(
         overrides: `path=value`, for every recipe that is read here.
         trust: whether those recipes, and the recipes in run directories, may name code outside kd.
         names: of networks, by the ids of their recipes; None: see `variant_names`.
+        baselines: the ids of students with those of the baselines that they are compared with; None: their own.
 
     Raises:
         RecipeError: a target has no finished run; the runs were not scored on the same images or classes.
@@ -93,7 +95,8 @@ def gather(
             alone.append(_entry("alone", run_dirs, results))
             continue
         teacher = _teacher(results, group.folder, entries, reader)
-        baseline = _baseline(results, group, groups, entries, reader)
+        chosen = (baselines or {}).get(results[0].id)
+        baseline = _baseline(f"-{chosen}" if chosen else results[0].baseline, group, groups, entries, reader)
         student = replace(
             _entry("student", run_dirs, results), teacher=teacher.key, baseline=baseline.key if baseline else None
         )
@@ -207,14 +210,13 @@ def _entry(role: Role, run_dirs: Sequence[Path], results: Sequence[Result]) -> E
 
 
 def _baseline(
-    results: Sequence[Result],
+    name: str | None,
     group: _Group,
     groups: Sequence[_Group],
     entries: Mapping[str, Entry],
     reader: Results,
 ) -> Entry | None:
     """The baseline of a student, found by id, since another recipe may have trained it under another name."""
-    name = results[0].baseline
     if name is None:
         return None
     identifier = name.rpartition("-")[2]

@@ -137,6 +137,19 @@ def plan(recipe: Recipe, session: Session, *, baseline: bool = False, fresh: boo
     ]
 
 
+def step_time(recipe: Recipe, session: Session) -> tuple[float, int]:
+    """Seconds of a step, the passes of the teacher and the terms included, without a cache; and the steps of a run.
+
+    Raises:
+        RecipeError: the parts do not fit.
+        DataError: the data cannot be read.
+    """
+    parts = session.prepare(recipe, recipe.train.seeds[0])
+    with untouched(parts):
+        uncached = replace(parts, recipe=recipe.changed(cache=None))
+        return _time_steps(start(uncached, seed=0), uncached, SECONDS / 2), parts.steps
+
+
 def lines(jobs: list[Job], *, now: float | None = None) -> list[str]:
     """The plan as text: a line for each recipe, then the sum with its end."""
     if not jobs:
@@ -298,4 +311,4 @@ def _time_score(parts: Parts, network: nn.Module, teacher: nn.Module | None, sec
     return spent / max(batches, 1) * all_batches
 
 
-__all__ = ["Job", "epochs_within", "lines", "plan"]
+__all__ = ["Job", "epochs_within", "lines", "plan", "step_time"]

@@ -46,7 +46,7 @@ def board(plan: Plan, folder: Path) -> Board | None:
     if not begun:
         return None
     names = {run.recipe.id: run.name for run in plan.runs()}
-    comparison = gather(list(begun.values()), runs=folder, names=names)
+    comparison = gather(list(begun.values()), runs=folder, names=names, baselines=plan.pairs)
     asked = {recipe.id: len(recipe.train.seeds) for recipe in recipes.values()}
     rows = [
         Row(entry, asked.get(entry.id, len(entry.splits)), _on_front(entry, comparison.entries))

@@ -8,10 +8,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from kd.console import make_table, print_line, print_lines, say, stdout
+from kd.console import Say, make_table, print_line, print_lines, say, stdout
 from kd.errors import RecipeError, StudyError, did_you_mean
+from kd.recipe import Recipe
 from kd.runs import run_command, state_of
 from kd.study import board
+from kd.study.budget import measure
 from kd.study.reader import Plan, Run
 from kd.study.work import Work, Workers
 
@@ -37,12 +39,14 @@ def study_command(
         RecipeError, StorageError: the finished runs cannot be compared.
     """
     everything = plan.runs()
+    if plan.unmeasured is not None and not as_json:
+        print_line("budget: the times are not measured yet, so the lengths are those that the recipes state")
     if listed and not as_json:
         _print_list(everything, runs)
     failed = {}
     if workers is not None:
         with _signals() as arrived:
-            work = Work(everything, runs, workers, _silent if as_json else say, lambda: next(iter(arrived), None))
+            work = Work(everything, runs, workers, silent if as_json else say, lambda: next(iter(arrived), None))
             work.train()
         failed = work.failed
     found = board.board(plan, runs)
@@ -105,6 +109,25 @@ def check_calls(plan: Plan) -> None:
         raise RecipeError(mistakes)
 
 
+def measure_times(plan: Plan, *, runs: Path, threads: int, say: Say = say) -> None:
+    """Measure how long a step of every recipe takes, where the budget needs it; each with so many threads."""
+    if plan.unmeasured is None:
+        return
+    import torch
+
+    from kd.diagnose.plan import step_time
+    from kd.train.session import session
+
+    torch.set_num_threads(threads)
+
+    def timed(recipe: Recipe) -> tuple[float, int]:
+        with session(recipe, runs=runs, say=silent, quiet=True) as opened:
+            return step_time(recipe, opened)
+
+    say(f"budget: measures a step of each of {len(plan.recipes)} recipes, about 10 s each ({plan.unmeasured})")
+    measure(plan.unmeasured, plan.recipes, timed)
+
+
 def visible_gpus() -> list[str]:
     """The GPUs that this process may use, as `CUDA_VISIBLE_DEVICES` names them."""
     import torch
@@ -134,7 +157,7 @@ def _plain(run: Run, runs: Path) -> dict[str, object]:
     }  # fmt: skip
 
 
-def _silent(line: str) -> None:
+def silent(line: str) -> None:
     """Print nothing: JSON alone is asked for."""
 
 

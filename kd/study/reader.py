@@ -2,7 +2,7 @@
 
 import shlex
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from kd.reading import read_text
 from kd.recipe import Recipe, baseline_of, first_seed, read_recipe, shipped, teachers, yaml12
 from kd.recipe.explain import explained
 from kd.runs import run_directory
+from kd.study.budget import read_times, times_file
 from kd.study.schema import Study
 
 
@@ -51,6 +52,8 @@ class Plan:
         variants: the recipes by the variants' names, each with all its seeds.
         baselines: those that no variant says already, by name.
         study: the content of the file.
+        pairs: the ids of students with those of their baselines, where these have lengths of their own.
+        unmeasured: the file for the times of training, which the lengths depend on and which is not there yet.
     """
 
     file: Path
@@ -58,11 +61,13 @@ class Plan:
     variants: Mapping[str, Recipe]
     baselines: Mapping[str, Recipe]
     study: Study
+    pairs: Mapping[str, str] = field(default_factory=dict)
+    unmeasured: Path | None = None
 
     @property
     def recipes(self) -> dict[str, Recipe]:
-        """The baselines and the variants, by name."""
-        return {**self.baselines, **self.variants}
+        """The variants and the baselines, by name."""
+        return {**self.variants, **self.baselines}
 
     def runs(self) -> list[Run]:
         """Every run once: teachers first, and each baseline before the first variant that is compared with it."""
@@ -83,7 +88,8 @@ class Plan:
                 add(names[teacher.id], "teacher", teacher)
         for name, variant in self.variants.items():
             ordered = [(name, variant)]
-            ordered = [(n, r) for n, r in self.baselines.items() if r.id == baseline_of(variant).id] + ordered
+            baseline = self.pairs.get(variant.id, baseline_of(variant).id)
+            ordered = [(n, r) for n, r in self.baselines.items() if r.id == baseline] + ordered
             for each, recipe in ordered:
                 for seed in recipe.train.seeds:
                     one = recipe.changed(train=recipe.train.model_copy(update={"seeds": (seed,)}))
@@ -110,10 +116,14 @@ def read_study(path: str | Path, overrides: Iterable[str] = (), *, trust: bool =
     command = shlex.join(["kd", *words])
     reader = _Reader(file, study, positions, overrides, trust, command)
     recipes = reader.read()
-    if study.budget is not None:
-        recipes = reader.read(lengths=_equal_lengths(study.budget.match, recipes, study, positions))
+    match = None if study.budget is None else study.budget.match
+    if match in ("epochs", "steps"):
+        recipes = reader.read(_equal_lengths(match, recipes, study, positions))
     _refuse_equal(recipes, positions)
-    return Plan(file, words, recipes, _baselines(recipes) if study.baselines else {}, study)
+    named = _baselines(recipes) if study.baselines else {}
+    baselines = {name: reader.baseline(variant, recipes[variant]) for name, variant in named.items()}
+    plan = Plan(file, words, recipes, baselines, study)
+    return plan if match != "time" else _timed(plan, reader, named, runs)
 
 
 @dataclass(frozen=True)
@@ -126,6 +136,15 @@ class _Reader:
     overrides: tuple[str, ...]
     trust: bool
     command: str
+
+    def baseline(self, variant: str, recipe: Recipe, lengths: tuple[str, ...] = ()) -> Recipe:
+        """The baseline of a variant, as `kd run` with these overrides trains it."""
+        cache = [] if recipe.cache is None else [f"cache={{views: {recipe.cache.views}}}"]
+        alone = ("teacher=null", "distill=null", *cache)
+        return self._read(variant, recipe.file, (*self.overrides, *alone, *lengths))
+
+    def _read(self, name: str, file: Path, last: tuple[str, ...]) -> Recipe:
+        return read_recipe(file, (*self._texts(name), *last), trust=self.trust, command=self.command)
 
     def read(self, lengths: Mapping[str, tuple[str, ...]] | None = None) -> dict[str, Recipe]:
         """The recipes by the variants' names; `lengths` are overrides by which the study makes their budgets equal.
@@ -141,12 +160,11 @@ class _Reader:
                 at = nearest(self.positions, ("variants", name))
                 mistakes.append(f"{at}: variants.{name}: needs 'recipe', as the study has no 'base'")
                 continue
-            texts = self._texts(name)
-            given = (*texts, *(lengths or {}).get(name, ()), *self.overrides)
+            last = (*self.overrides, *(lengths or {}).get(name, ()))
             try:
-                recipes[name] = read_recipe(self.file.parent / file, given, trust=self.trust, command=self.command)
+                recipes[name] = self._read(name, self.file.parent / file, last)
             except RecipeError as error:
-                mistakes += [_placed(line, texts, self.positions) for line in error.mistakes]
+                mistakes += [_placed(line, self._texts(name), self.positions) for line in error.mistakes]
         if mistakes:
             raise RecipeError(list(dict.fromkeys(mistakes)))
         return recipes
@@ -231,16 +249,35 @@ def _refuse_equal(recipes: Mapping[str, Recipe], positions: Mapping[Path_, Posit
     fail(mistakes)
 
 
-def _baselines(recipes: Mapping[str, Recipe]) -> dict[str, Recipe]:
-    """The baselines of the variants, but for those that are variants themselves."""
+def _baselines(recipes: Mapping[str, Recipe]) -> dict[str, str]:
+    """The baselines that are no variants themselves, by their names: the first variant of each."""
     given = {recipe.id for recipe in recipes.values()}
-    missing: dict[str, tuple[str, Recipe]] = {}
+    missing: dict[str, str] = {}
     for name, recipe in recipes.items():
-        baseline = baseline_of(recipe)
-        if recipe.distill and baseline.id not in given:
-            missing.setdefault(baseline.id, (name, baseline))
+        identifier = baseline_of(recipe).id
+        if recipe.distill and identifier not in given:
+            missing.setdefault(identifier, name)
     alone = len(missing) == 1 and "baseline" not in recipes
-    return {"baseline" if alone else f"baseline of {name}": baseline for name, baseline in missing.values()}
+    return {"baseline" if alone else f"baseline of {name}": name for name in missing.values()}
+
+
+def _timed(plan: Plan, reader: _Reader, named: Mapping[str, str], runs: Path) -> Plan:
+    """The plan with lengths that take equally long; as it is, and `unmeasured`, before they have been measured."""
+    file = times_file(runs, plan.file.stem, plan.recipes)
+    times = read_times(file)
+    if times is None:
+        return replace(plan, unmeasured=file)
+    lengths = {name: ("train.epochs=null", f"train.steps={steps}") for name, steps in times.steps.items()}
+    variants = reader.read(lengths)
+    baselines = {name: reader.baseline(of, plan.variants[of], lengths[name]) for name, of in named.items()}
+    before = {recipe.id: name for name, recipe in plan.recipes.items()}
+    timed = replace(plan, variants=variants, baselines=baselines)
+    pairs = {}
+    for name, recipe in plan.variants.items():
+        found = before.get(baseline_of(recipe).id)
+        if recipe.distill and found is not None:
+            pairs[variants[name].id] = timed.recipes[found].id
+    return replace(timed, pairs=pairs)
 
 
 def _teacher_names(recipes: list[Recipe], taken: Iterable[Any]) -> dict[str, str]:

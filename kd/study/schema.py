@@ -20,8 +20,9 @@ Overrides = dict[Text, Any]
 class BudgetConfig(Section):
     """What all runs of a study have in common."""
 
-    match: Literal["epochs", "steps"] = Field(
-        description="Every variant trains for as many epochs, or steps, as the first one."
+    match: Literal["epochs", "steps", "time"] = Field(
+        description="Every variant trains for as many epochs, or steps, as the first one; or for as long as the first "
+        "one of the same student, the passes of the teacher included."
     )
 
 

@@ -21,7 +21,25 @@ def refused(text: str, *followed: str) -> tuple[Callable[[], object], Callable[[
     return lambda: study(text), lambda _: [study(each) for each in followed]
 
 
+TIMED = "base: r.yaml\nbudget: {match: time}\nvariants: {a: {}}"
+
+
+def damaged() -> object:
+    """A study whose measured times are damaged."""
+    study(TIMED)
+    file = read_study("s.yaml", runs=Path("runs")).unmeasured
+    assert file is not None
+    file.parent.mkdir(parents=True)
+    file.write_text("{}")
+    return study(TIMED)
+
+
 ROWS = [
+    Row(
+        "s-{}.json: seconds: missing; remove it: the times are measured again",
+        damaged,
+        lambda text: (Path(text.partition(": ")[0]).unlink(), study(TIMED)),
+    ),
     Row(
         "s.yaml: not a mapping; a study has `base`, `variants` and `seeds` (docs/studies.md)",
         *refused("- r.yaml", "base: r.yaml\nvariants: {a: {}}\nseeds: [0]"),

@@ -1,39 +1,18 @@
 """The leaderboard of a study that was trained, and of what a study has before it is finished."""
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from command import kd
+from small_study import Here
 
 from kd.study import board
-from kd.study.command import study_command, train_only
+from kd.study.command import study_command
 from kd.study.local import why
-from kd.study.reader import Plan, Run, read_study
-from kd.study.work import Ended
+from kd.study.reader import read_study
 
 RUNS = Path("runs")
-
-
-class Here:
-    """Trains one run at a time in this process."""
-
-    slots = 1
-
-    def __init__(self, plan: Plan) -> None:
-        self._plan, self._done = plan, list[tuple[Run, Ended]]()
-
-    def start(self, run: Run) -> None:
-        train_only(self._plan, run.label, runs=RUNS)
-        self._done.append((run, Ended(0)))
-
-    def ended(self) -> Sequence[tuple[Run, Ended]]:
-        done, self._done = self._done, []
-        return done
-
-    def stop(self, number: int) -> None:
-        raise AssertionError("no signal arrives")
 
 
 def test_a_study_is_trained_ranked_and_printed(

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from serial_study import check_equal
+from small_study import check_equal
 
 from kd.runs import is_finished, is_locked
 from kd.study.reader import read_study

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from serial_study import check_equal
+from small_study import check_equal
 
 from kd.runs import is_locked
 from kd.study.reader import read_study

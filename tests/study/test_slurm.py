@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from command import kd
-from serial_study import check_equal
+from small_study import check_equal
 
 from kd.runs import is_finished, is_locked
 from kd.study.reader import read_study
