@@ -7,7 +7,7 @@ being the same, so such images are compared by content only.
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain, combinations
 from pathlib import Path
@@ -79,7 +79,12 @@ class _Look(NamedTuple):
     copies: NDArray[np.float32]  # (images, pixels), each of mean 0 and length 1
 
 
-def find_shared(splits: Mapping[str, SegmentationDataset], *, seconds: float = SECONDS) -> tuple[list[Shared], str]:
+def find_shared(
+    splits: Mapping[str, SegmentationDataset],
+    *,
+    left_out: Mapping[str, Collection[int]] | None = None,
+    seconds: float = SECONDS,
+) -> tuple[list[Shared], str]:
     """The images that splits share, and a line if the time did not suffice for all.
 
     Datasets that do not list the files of their images are left out; files of other kinds, such as arrays, are
@@ -87,12 +92,17 @@ def find_shared(splits: Mapping[str, SegmentationDataset], *, seconds: float = S
 
     Args:
         splits: by name, "train" first.
+        left_out: images of a split, by index, that are not looked at; the damaged ones, say.
         seconds: the time for the copies; images that are left then are compared by content only.
 
     Raises:
         DataError: an image cannot be read.
     """
-    files = {split: paths for split, dataset in splits.items() if (paths := image_files(dataset))}
+    files = {
+        split: [path for index, path in enumerate(paths) if index not in (left_out or {}).get(split, ())]
+        for split, dataset in splits.items()
+        if (paths := image_files(dataset))
+    }
     if len(files) < 2:
         return [], ""
     deadline = time.monotonic() + seconds

@@ -111,6 +111,11 @@ RUNS = [
         lambda text: succeeds("evaluate", farm_run(), "--trust", "--csv", "a.csv"),
     ),
     Row(
+        "free space or choose --out FILE",
+        lambda: kd("data", "student.yaml", "--trust", "--out", in_the_way("a.html")),
+        lambda text: succeeds("data", "student.yaml", "--trust", "--out", "a.html"),
+    ),
+    Row(
         "free space or choose another folder with --predictions DIR",
         lambda: kd("evaluate", farm_run(), "--trust", "--predictions", in_the_way("masks")),
         lambda text: succeeds("evaluate", farm_run(), "--trust", "--predictions", "masks"),

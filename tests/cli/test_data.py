@@ -32,4 +32,4 @@ def test_wrong_data_end_with_3(folder, capsys):
         RECIPE.replace("kd.data.Shapes, args: {count: 8, size: 32}", "kd.data.CamVid, args: {root: here}")
     )
     assert kd("data", "r.yaml") == 3
-    assert capsys.readouterr().err.startswith("CamVid: no folder here/train; ")
+    assert capsys.readouterr().err.startswith("CamVid: no here/train; ")
