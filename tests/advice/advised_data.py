@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from command import kd
 from following import Row, settings, succeeds
 from numpy.typing import NDArray
 from PIL import Image
@@ -507,7 +508,19 @@ def png_of_16_bits() -> None:
     Path("images/0.png").write_bytes(b"\x89PNG\r\n\x1a\n" + parts)
 
 
+TILES = ("tiles", "images", "masks", "--out", "cut")
+
 NUMBERS = [
+    Row(
+        "masks/1.png: 24×8, but its image images/1.png is 24×16 (width × height); give the mask the image's size",
+        lambda: (tree(), save(LABELS[:8], "masks/1.png"), kd(*TILES)),
+        lambda text: (save(LABELS, "masks/1.png"), succeeds(*TILES)),
+    ),
+    Row(
+        "unsupported pixel mode F; save it as PNG, or as .npy",
+        lambda: (tree(), Path("images/1.png").unlink(), save(LABELS * np.float32(0.1), "images/1.tif"), kd(*TILES)),
+        lambda text: (Path("images/1.tif").unlink(), np.save("images/1.npy", LABELS * 0.1), succeeds(*TILES)),
+    ),
     Row(
         "NaN at row 0, column 0, channel 0; write a number there",
         lambda: arrays(np.where(LABELS == 0, np.nan, LABELS)),
