@@ -225,6 +225,7 @@ def predict(
     runs: str | os.PathLike[str] = "runs",
     trust: bool = False,
     probabilities: bool = False,
+    tiles: tuple[int, int] | None = None,
 ) -> "Iterator[Prediction]":
     """Predict images with a trained network, as its recipe scores: size, window, scales and flip.
 
@@ -237,6 +238,8 @@ def predict(
         runs: where the runs of a recipe are.
         trust: whether the run's recipe, or an override, may import components from outside kd.
         probabilities: whether each prediction has the probabilities of all classes too.
+        tiles: (H, W): predict each image at its own size, in tiles of this size that overlap by half. None: images are
+            resized as for a score.
 
     Returns:
         An iterator of predictions in the order of the images, each with the image's `name`, its `image` (H, W, 3),
@@ -251,7 +254,9 @@ def predict(
     """
     from kd.deploy.predict import predicted
 
-    return predicted(run, images, overrides, recipe=recipe, runs=runs, trust=trust, probabilities=probabilities)
+    return predicted(
+        run, images, overrides, recipe=recipe, runs=runs, trust=trust, probabilities=probabilities, tiles=tiles
+    )
 
 
 def load_student(run_dir: str | os.PathLike[str], *, trust: bool = False) -> "nn.Module":

@@ -18,6 +18,7 @@ Colors = Sequence[tuple[int, int, int]]
 
 VOID = ((235, 235, 235), (90, 90, 90))  # stripes of ignored pixels: a single colour could be that of a class
 STRIPE = 3  # pixels
+BAND = 256  # rows that are mixed at a time, in float64
 WRONG = (213, 94, 0)  # colour-blind readers can distinguish this colour and the next two
 GAINED = (0, 114, 178)
 LOST = (230, 159, 0)
@@ -39,15 +40,20 @@ def colourise(labels: Labels, colors: Colors) -> RGB:
     """A label map in the colours of the classes; ignored pixels are striped."""
     palette = np.zeros((256, 3), np.uint8)
     palette[: len(colors)] = np.asarray(colors, np.uint8)
-    rows, columns = np.indices(labels.shape)
-    stripes = np.asarray(VOID, np.uint8)[(rows + columns) // STRIPE % 2]
-    return np.where((labels == IGNORE)[..., None], stripes, palette[labels])
+    picture = palette[labels]
+    rows, columns = np.nonzero(labels == IGNORE)
+    picture[rows, columns] = np.asarray(VOID, np.uint8)[(rows + columns) // STRIPE % 2]
+    return picture
 
 
 def overlay(image: RGB, labels: Labels, colors: Colors, opacity: float = 0.5) -> RGB:
     """A label map over its image; ignored pixels show the image."""
-    mixed = image * (1 - opacity) + colourise(labels, colors) * opacity
-    return np.where((labels == IGNORE)[..., None], image, mixed.round()).astype(np.uint8)
+    picture = np.empty_like(image)
+    for top in range(0, len(image), BAND):
+        band, classes = image[top : top + BAND], labels[top : top + BAND]
+        mixed = band * (1 - opacity) + colourise(classes, colors) * opacity
+        picture[top : top + BAND] = np.where((classes == IGNORE)[..., None], band, mixed.round())
+    return picture
 
 
 def differences(image: RGB, prediction: Labels, other: Labels) -> RGB:

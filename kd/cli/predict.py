@@ -36,6 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--probabilities", action="store_true", help="also write the probabilities of all classes (.npz, float16)"
     )
+    parser.add_argument(
+        "--tiles", type=int, nargs=2, metavar=("H", "W"), help="predict at the images' own sizes, in tiles of this size"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace files that are already there")
     add_recipe_of_file(parser)
     parser.set_defaults(overrides=[])
@@ -65,4 +68,5 @@ def run(arguments: argparse.Namespace) -> int:
         trust=arguments.trust,
         kinds=kinds,
         overwrite=arguments.overwrite,
+        tiles=tuple(arguments.tiles) if arguments.tiles else None,
     )

@@ -12,7 +12,7 @@ from kd.data.decode import UPRIGHT, Source, decoded
 from kd.errors import DataError
 
 
-def read_image(path: Source, channels: int) -> Tensor:
+def read_image(path: Source, channels: int, *, limit: int | None = None) -> Tensor:
     """Read an image as uint8 (channels, H, W), turned upright by its EXIF tag.
 
     Grey becomes three equal channels if `channels` is 3; three equal channels become one if it is 1; palettes are
@@ -21,12 +21,13 @@ def read_image(path: Source, channels: int) -> Tensor:
     Args:
         path: a file of one of `decode.SUFFIXES` with 8 bits per channel.
         channels: 1 or 3.
+        limit: of its pixels; None: `decode.MAX_PIXELS`.
 
     Raises:
         DataError: the file cannot be read, is damaged, too large, partly transparent, has more than 8 bits per
             channel, or is in colour although `channels` is 1. Names the file.
     """
-    image = _without_alpha(path, decoded(path)[0])
+    image = _without_alpha(path, decoded(path, limit=limit)[0])
     if image.mode not in ("1", "L", "P", "RGB"):
         raise DataError(
             f"{path}: unsupported pixel mode {image.mode}; save it as 8-bit grey or RGB, scaled as you need"

@@ -16,6 +16,7 @@ from kd.data.dataset import read, resize_image
 from kd.deploy import standalone
 from kd.deploy.formats import Format
 from kd.deploy.graph import Form
+from kd.deploy.photos import ranges_of
 from kd.errors import RecipeError, StorageError
 from kd.evaluation.trained import Trained
 from kd.machine import choose, versions
@@ -66,8 +67,8 @@ def as_texts(facts: dict[str, object]) -> dict[str, str]:
 
 
 def write_script(folder: Path, trained: Trained, network: nn.Module, dataset: SegmentationDataset, form: Form) -> bool:
-    """Write `predict.py`, and samples with the masks that the network gives; whether image files can hold them."""
-    if form.channels not in (1, 3):
+    """Write `predict.py`, and samples with the masks that the network gives; whether images of 8 bits are its input."""
+    if form.channels not in (1, 3) or ranges_of(trained) is not None:
         return False
     shutil.copyfile(standalone.__file__, folder / SCRIPT)
     precision = choose("cpu", "fp32", "contiguous")

@@ -5,9 +5,10 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -16,14 +17,17 @@ from PIL import Image
 
 from kd.console import print_errors, print_line, progress
 from kd.data.dataset import resize_image
+from kd.data.decode import size_text
 from kd.data.images import read_image
 from kd.data.ranges import read_in_ranges
 from kd.deploy.photos import Photo, find_photos, ranges_of
+from kd.deploy.tiles import Predict, differing, predict_tiles, tile_size
 from kd.errors import DataError, RecipeError
 from kd.evaluation.trained import Trained, open_trained
 from kd.machine import cores
 from kd.parts.assemble import precision_of
 from kd.pictures import as_rgb, colourise, jpeg, label_png, overlay
+from kd.runtimes import FileNetwork
 from kd.scoring import at_size, predict
 from kd.storage import write_atomic
 
@@ -32,6 +36,7 @@ R = TypeVar("R")
 
 KINDS = ("masks", "color", "overlay", "probabilities")  # what can be written of an image, each in a folder of its name
 SUFFIXES = {"masks": ".png", "color": ".png", "overlay": ".jpg", "probabilities": ".npz"}
+LARGEST = 160 * 2**20  # pixels of an image in tiles; Pillow's own limit is a little higher
 BATCH = 8  # images at a time, at most
 THREADS = min(cores(), 4)  # that read, and as many that write, while the network runs
 
@@ -67,6 +72,7 @@ def predicted(
     runs: str | os.PathLike[str] = "runs",
     trust: bool = False,
     probabilities: bool = False,
+    tiles: tuple[int, int] | None = None,
 ) -> Iterator[Prediction]:
     """As `kd.predict`."""
     trained = open_trained(run, overrides, recipe=recipe, runs=runs, trust=trust)
@@ -77,7 +83,9 @@ def predicted(
     def stop(error: DataError) -> None:
         raise error
 
-    return _predictions(trained, photos, bad=stop, probabilities=probabilities)
+    if tiles is None:
+        return _predictions(trained, photos, bad=stop, probabilities=probabilities)
+    return _in_tiles(trained, photos, _tile(trained, tiles), bad=stop, probabilities=probabilities)
 
 
 def predict_command(
@@ -91,6 +99,7 @@ def predict_command(
     trust: bool,
     kinds: Sequence[str],
     overwrite: bool,
+    tiles: tuple[int, int] | None = None,
 ) -> int:
     """`kd predict`: write the predictions of images, file by file; a bad image is skipped and listed at the end.
 
@@ -104,6 +113,7 @@ def predict_command(
         trust: whether the run's recipe may import components from outside kd.
         kinds: of `KINDS`.
         overwrite: whether files that are already there are replaced.
+        tiles: as of `kd.predict`.
 
     Returns:
         The exit status: 0, or 3 if an image could not be read.
@@ -120,10 +130,16 @@ def predict_command(
     _refuse_existing(photos, out, kinds, overwrite=overwrite)
     print_line(str(trained))
     problems: list[DataError] = []
-    done = 0
+    done, count, wanted = 0, THREADS, "probabilities" in kinds
+    if tiles is None:
+        predictions = _predictions(trained, photos, bad=problems.append, probabilities=wanted)
+    else:
+        tile, count = _tile(trained, tiles), 1
+        predictions = _in_tiles(
+            trained, photos, tile, bad=problems.append, probabilities=wanted, compared=_compared(tile)
+        )
     with ThreadPoolExecutor(THREADS) as pool, progress("predicted", len(photos)) as advance:
-        predictions = _predictions(trained, photos, bad=problems.append, probabilities="probabilities" in kinds)
-        for _ in ahead(pool, lambda prediction: _write(prediction, trained, out, kinds), predictions, THREADS):
+        for _ in ahead(pool, lambda prediction: _write(prediction, trained, out, kinds), predictions, count):
             done += 1
             advance(done + len(problems))
     print_line(f"{done} of {len(photos)} images predicted: {', '.join(str(out / kind) for kind in kinds)}")
@@ -172,30 +188,90 @@ def outputs(trained: Trained, photos: Sequence[Photo], *, bad: Callable[[DataErr
         photos: the images.
         bad: gets the error of each that cannot be read.
     """
-    recipe, precision, ranges = trained.recipe, precision_of(trained.recipe), ranges_of(trained)
+    recipe, compute = trained.recipe, _computing(trained)
+    size = min(recipe.train.batch_size, BATCH)
+    samples = _read_ahead(trained, photos, bad, size)
+    while batch := list(islice(samples, size)):
+        images = torch.stack([resize_image(item.image, recipe.scored_size) for item in batch])
+        for item, logits in zip(batch, compute(images), strict=True):
+            yield Output(item.name, item.image, logits)
+
+
+def _computing(trained: Trained, **how: Any) -> Predict:
+    """What calls the network as its recipe scores, with these keys of `evaluate` changed."""
+    precision = precision_of(trained.recipe)
     network = trained.network.to(precision.device).to(memory_format=precision.memory_format)
+    return partial(predict, network, precision=precision, how=trained.recipe.evaluate.model_copy(update=how))
+
+
+def _read_ahead(
+    trained: Trained, photos: Sequence[Photo], bad: Callable[[DataError], None], count: int, limit: int | None = None
+) -> Iterator[_Read]:
+    """The images in order, with at most `count` of them read ahead."""
+    ranges = ranges_of(trained)
 
     def read(photo: Photo) -> _Read | DataError:
         try:
-            image = read_in_ranges(photo.path, ranges) if ranges else read_image(photo.path, trained.in_channels)
+            image = (
+                read_in_ranges(photo.path, ranges)
+                if ranges
+                else read_image(photo.path, trained.in_channels, limit=limit)
+            )
         except DataError as error:
             return error
         return _Read(photo.name, image)
 
-    def good(items: Iterable[_Read | DataError]) -> Iterator[_Read]:
-        for item in items:
+    with ThreadPoolExecutor(THREADS) as pool:
+        for item in ahead(pool, read, photos, count):
             if isinstance(item, DataError):
                 bad(item)
             else:
                 yield item
 
-    size = min(recipe.train.batch_size, BATCH)
-    with ThreadPoolExecutor(THREADS) as pool:
-        samples = good(ahead(pool, read, photos, size))
-        while batch := list(islice(samples, size)):
-            images = torch.stack([resize_image(item.image, recipe.scored_size) for item in batch])
-            for item, logits in zip(batch, predict(network, images, precision, recipe.evaluate), strict=True):
-                yield Output(item.name, item.image, logits)
+
+def _tile(trained: Trained, tiles: tuple[int, int]) -> tuple[int, int]:
+    """The size of the tiles.
+
+    Raises:
+        RecipeError: the network does not take it.
+    """
+    size, network = tile_size(tiles), trained.network
+    own = trained.recipe.scored_size
+    if isinstance(network, FileNetwork) and network.one_by_one and size != own:
+        fix = f"--tiles {own[0]} {own[1]}" if tile_size(own) == own else "a file that was exported with --dynamic"
+        raise RecipeError(f"--tiles {tiles[0]} {tiles[1]}: {trained.path} takes {size_text(own)} alone; use {fix}")
+    return size
+
+
+def _in_tiles(
+    trained: Trained,
+    photos: Sequence[Photo],
+    tile: tuple[int, int],
+    *,
+    bad: Callable[[DataError], None],
+    probabilities: bool,
+    compared: Callable[[Predict, _Read, int], None] = lambda compute, item, batch: None,
+) -> Iterator[Prediction]:
+    """Predict images in order, each at its own size; `compared` gets the first one."""
+    compute, batch = _computing(trained, window=None), min(trained.recipe.train.batch_size, BATCH)
+    for number, item in enumerate(_read_ahead(trained, photos, bad, 1, LARGEST)):
+        if number == 0 and not (isinstance(trained.network, FileNetwork) and trained.network.one_by_one):
+            compared(compute, item, batch)
+        classes, shares = predict_tiles(compute, item.image, tile, batch=batch, probabilities=probabilities)
+        yield Prediction(item.name, as_rgb(item.image.numpy()), classes, shares)
+
+
+def _compared(tile: tuple[int, int]) -> Callable[[Predict, _Read, int], None]:
+    """What prints how tiles compare with one pass."""
+
+    def compare(compute: Predict, item: _Read, batch: int) -> None:
+        share, size = differing(compute, item.image, tile, batch=batch)
+        print_line(
+            f"tiles of {size_text(tile)}: {100 * share:.2f} % of the pixels differ from those of one pass, on "
+            f"{size_text(size)} pixels of {item.name}"
+        )
+
+    return compare
 
 
 def ahead(pool: ThreadPoolExecutor, call: Callable[[T], R], items: Iterable[T], count: int) -> Iterator[R]:

@@ -26,11 +26,12 @@ from kd.deploy.formats import Format
 from kd.deploy.gate import check_file
 from kd.deploy.graph import Form
 from kd.deploy.photos import check_channels
+from kd.deploy.predict import _tile
 from kd.deploy.timing import Timing
 from kd.deploy.to_onnx import write_onnx
 from kd.errors import RecipeError
 from kd.evaluation.trained import open_trained
-from kd.runtimes import OPENERS, Opened, open_file, open_onnx
+from kd.runtimes import OPENERS, FileNetwork, Opened, open_file, open_onnx
 from kd.types import Sample, resize
 
 
@@ -214,6 +215,13 @@ def opened(**metadata: str) -> None:
         open_file(Path("a.onnx"))
 
 
+def tiled(*size: int) -> None:
+    """Predict in tiles by an exported file of one size."""
+    network = FileNetwork(computed, 3, dtype="float32", output="logits", one_by_one=True)
+    trained = SimpleNamespace(network=network, path="a.onnx", recipe=SimpleNamespace(scored_size=(32, 32)))
+    _tile(trained, size)
+
+
 NAMES = ("a", "b", "c")
 GOOD = sample([[0] * 40] * 40)
 
@@ -295,6 +303,11 @@ EXPORT = [
         "onnxruntime",
         lambda: loaded("1.9"),
         lambda text: loaded("2.0"),
+    ),
+    Row(
+        "--tiles 64 64: a.onnx takes 32×32 alone; use --tiles 32 32",
+        lambda: tiled(64, 64),
+        lambda text: tiled(*map(int, text.split()[-2:])),
     ),
     Row(
         "a.onnx: {}; its metadata are not those of a file by kd export; export the run again",

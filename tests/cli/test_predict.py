@@ -217,3 +217,34 @@ def test_a_network_of_five_channels_predicts_arrays_as_it_was_trained(folder, ca
     assert command("label", run_dir, "new", "--trust", "--out", "labelled") == 0
     assert sorted(path.name for path in (folder / "labelled/images").iterdir()) == ["a.npy"]
     assert "channels: 5, ranges: [[0.0, 3900.0]," in capsys.readouterr().out.splitlines()[-1]
+
+
+def test_tiles_predict_an_image_at_its_own_size(run_dir, photos, capsys):
+    random = np.random.default_rng(1).integers(0, 256, (12, 16, 3), dtype=np.uint8)
+    Image.fromarray(random).resize((128, 96), Image.Resampling.BICUBIC).save(photos / "scene.png")
+    call = ("predict", run_dir, photos / "scene.png", photos / "same.png", "--trust", "--tiles", 60, 64)
+    assert command(*call, "--color", "--overlay", "--probabilities") == 0
+    whole = TF.pil_to_tensor(Image.open(photos / "scene.png"))[None] / 255
+    with torch.no_grad():
+        logits = kd.load_student(run_dir, trust=True)(whole).logits
+    expected = torch.nn.functional.interpolate(logits, (96, 128), mode="bilinear").argmax(1)[0].numpy()
+    found = mask("predictions/masks/scene.png")
+    assert (found != expected).mean() < 0.005
+    assert (mask("predictions/color/scene.png") == np.array(COLORS, np.uint8)[found]).all()
+    with np.load("predictions/probabilities/scene.npz") as stored:
+        assert stored["probabilities"].shape == (2, 96, 128)
+    lines = capsys.readouterr().out.splitlines()
+    share = 100 * (found != expected).mean()
+    assert lines[1] == (
+        f"tiles of 64×64: {share:.2f} % of the pixels differ from those of one pass, on 128×96 pixels of scene"
+    )
+    (same,) = kd.predict(run_dir, photos / "scene.png", trust=True, tiles=(64, 64))
+    assert (same.classes == found).all()
+
+
+def test_tiles_take_images_of_more_pixels(run_dir, photos, capsys, monkeypatch):
+    monkeypatch.setattr("kd.data.decode.MAX_PIXELS", 1500)
+    monkeypatch.setattr("kd.deploy.predict.LARGEST", 3000)
+    assert command("predict", run_dir, photos / "large.png", "--trust") == 3
+    assert "40×48 pixels; the limit is 1500 in total" in capsys.readouterr().err
+    assert command("predict", run_dir, photos / "large.png", "--trust", "--tiles", 32, 32) == 0

@@ -130,6 +130,16 @@ def test_an_exported_file_predicts_without_the_code_of_its_recipe(run_dir, expor
     assert (np.asarray(Image.open("predictions/masks/photo.png")) == ours.classes).mean() > 0.98  # resized twice
 
 
+def test_tiles_of_a_file_of_one_size_are_of_that_size(exported, folder, capsys):
+    sizes = exported()
+    Image.fromarray(torch.randint(0, 256, (40, 50, 3), dtype=torch.uint8).numpy()).save("photo.png")
+    assert command("predict", "model.xml", "photo.png", "--tiles", 64, 64) == 2
+    assert capsys.readouterr().err == "--tiles 64 64: model.xml takes 32×32 alone; use --tiles 32 32\n"
+    assert command("predict", "model.xml", "photo.png", "--tiles", 32, 32) == 0
+    assert set(sizes) == {(1, 3, 32, 32)}
+    assert len(sizes) == 4  # nothing is compared with one pass
+
+
 def test_what_is_wrong_is_one_line(run_dir, weights, exported, folder, capsys):
     exported()
     assert command("evaluate", "model.xml") == 2
