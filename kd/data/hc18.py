@@ -11,7 +11,7 @@ from torch import Tensor
 
 from kd.data.decode import size_text
 from kd.data.images import read_mask
-from kd.data.masks import shades
+from kd.data.masks import lossy_mask, shades
 from kd.data.meaning import Meaning
 from kd.data.names import raise_all
 from kd.data.published import Found, Part, Published, Release, find, numbered
@@ -96,11 +96,15 @@ def read_outline(path: Path, meaning: Meaning, turn: int) -> Tensor:
     """The labels uint8 (H, W) of a mask that holds the outline of an object: the outline and what is inside are 1.
 
     Raises:
-        DataError: the mask cannot be read, or its outline encloses nothing and is no part of an ellipse.
+        DataError: the mask cannot be read, is in a lossy encoding, or its outline encloses nothing and is no part of an
+            ellipse.
     """
     from scipy.ndimage import binary_fill_holes
 
-    outline = shades(read_mask(path, turn)) > 0
+    stored = read_mask(path, turn)
+    if stored.lossy:
+        raise DataError(f"{path}: {lossy_mask(stored.lossy, meaning)}")
+    outline = shades(stored) > 0
     if not outline.any():
         return torch.zeros(outline.shape, dtype=torch.uint8)
     filled: NDArray[np.bool_] = binary_fill_holes(outline)

@@ -138,10 +138,12 @@ def _download(root: str, base: str, year: int, *, sbd: bool) -> None:
                 f"PascalVOC: no {folder / what}; download it with one process first: kd check RECIPE "
                 "data.args.download=true"
             )
-        (folder / what).parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder, prefix=".download-") as place:
             try:
-                fetch(place).rename(folder / what)
+                complete = fetch(place)
+                (folder / what).parent.mkdir(exist_ok=True)
+                complete.rename(folder / what)
             except Exception as error:
                 reason = " ".join(str(error).split()) or type(error).__name__
                 raise DataError(f"PascalVOC: {folder / what}: the download failed: {reason}") from error

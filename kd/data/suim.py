@@ -6,7 +6,7 @@ import numpy as np
 from torch import Tensor
 
 from kd.data.images import read_mask
-from kd.data.masks import Coded, labels_of
+from kd.data.masks import Coded, labels_of, lossy_mask
 from kd.data.meaning import Meaning
 from kd.data.published import Found, Part, Published, Release, find, numbered
 from kd.data.shares import Share, Shares
@@ -51,9 +51,11 @@ def read_corners(path: Path, meaning: Meaning, turn: int) -> Tensor:
     """The labels uint8 (H, W) of a mask whose colours are the corners of the RGB cube.
 
     Raises:
-        DataError: the mask cannot be read, or is not in colour.
+        DataError: the mask cannot be read, is in a lossy encoding, or not in colour.
     """
     stored = read_mask(path, turn)
+    if stored.lossy:
+        raise DataError(f"{path}: {lossy_mask(stored.lossy, meaning)}")
     pixels = stored.palette[stored.values] if stored.palette is not None else stored.values
     if pixels.ndim != 3:
         raise DataError(f"{path}: not in colour; {meaning.fix}")

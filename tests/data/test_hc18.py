@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from PIL import Image
 from trees import ellipse, hc18, mask, outline
 
 from kd.data import HC18
@@ -80,6 +81,9 @@ def test_outlines_that_mean_nothing(tmp_path):
     path = annotation(tmp_path)
     mask(path, np.zeros((48, 64)))
     assert labels_of(tmp_path).max() == 0  # no head in the image
+    Image.fromarray(np.zeros((48, 64), np.uint8)).save(path, "JPEG")
+    with pytest.raises(DataError, match=r"001_HC_Annotation\.png: JPEG changes labels; use the original masks, "):
+        labels_of(tmp_path)
     points = np.zeros((48, 64))
     points[10, 10:14] = 255
     mask(path, points)

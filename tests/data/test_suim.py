@@ -61,6 +61,15 @@ def test_a_grey_mask_and_a_damaged_one(tmp_path):
         test[1, 0]
 
 
+def test_a_jpeg_by_another_name_is_refused(tmp_path):
+    suim(tmp_path)
+    path = tmp_path / "TEST/masks/d_r_0_.bmp"
+    with Image.open(path) as stored:
+        stored.save(path, "JPEG")
+    with pytest.raises(DataError, match=r"d_r_0_\.bmp: JPEG changes labels; use the original masks, saved as PNG$"):
+        SUIM(str(tmp_path), "test")[0, 0]
+
+
 def test_a_palette_mask_is_looked_up(tmp_path):
     suim(tmp_path)
     path = tmp_path / "TEST/masks/d_r_0_.bmp"
