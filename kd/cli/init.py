@@ -8,12 +8,17 @@ Example:
     kd init export
     kd init photos annotations.json --out leaves
     kd init photos masks --classes names.txt
+    kd init export --teacher best.pt --network "{use: teachers.DeepLabV3Plus, args: {backbone: resnet18}}"
 """
 
 import argparse
+import os
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from kd.cli.status import MEASURING
+from kd.errors import fail
 
 STATUSES = MEASURING
 
@@ -41,29 +46,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--holes", action="store_true", help="a polygon within another of the same object is a hole")
     parser.add_argument("--imagenet", action="store_true", help="start networks from ImageNet's weights (a download)")
     parser.add_argument(
-        "--teacher", type=Path, metavar="FILE", help="weights of a trained teacher, which kd doctor examines"
+        "--teacher",
+        type=Path,
+        metavar="FILE",
+        help="a trained teacher: a file of weights, a run directory, or its recipe; kd doctor examines it",
     )
     parser.add_argument(
         "--network",
-        default="teachers.DeepLabV3Plus",
-        metavar="PATH",
-        help="the network of --teacher (default: teachers.DeepLabV3Plus)",
+        default="{use: teachers.DeepLabV3Plus}",
+        metavar="YAML",
+        help="the network of --teacher's weights (default: {use: teachers.DeepLabV3Plus})",
     )
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Look, convert and write; then examine a given teacher."""
+    """Look, convert and write; a given teacher is examined before the folder appears."""
     from kd.components import check_torch
 
     check_torch()
     from kd.console import say
     from kd.prepare.init import init
-    from kd.prepare.recipes import Given
 
     images: Path = arguments.images
     out = arguments.out or Path(f"{(images if images.name else images.resolve()).name}-kd")
-    given = Given(arguments.network, str(arguments.teacher)) if arguments.teacher else None
-    recipe = init(
+    given = _teacher(arguments.teacher, arguments.network, out) if arguments.teacher else None
+    init(
         images,
         arguments.annotations,
         out,
@@ -73,10 +80,31 @@ def run(arguments: argparse.Namespace) -> None:
         holes=arguments.holes,
         imagenet=arguments.imagenet,
         given=given,
+        examine=partial(_examine, out) if given else lambda recipe, root: None,
         say=say,
     )
-    if given:
-        from kd.diagnose.doctor import doctor_command
-        from kd.recipe import read_recipe
 
-        doctor_command(read_recipe(recipe), runs=Path("runs"))
+
+def _teacher(file: Path, network: str, out: Path) -> dict[str, Any]:
+    """A trained teacher as a recipe in the folder `out` names it."""
+    from kd.recipe import yaml12
+
+    if file.is_dir():
+        return {"run": file.as_posix()}
+    if file.suffix in (".yaml", ".yml"):
+        return {"recipe": Path(os.path.relpath(file, out)).as_posix()}
+    node = yaml12.compose(network, "<--network>")
+    content, _, mistakes = yaml12.plain(node) if node else (None, {}, [])
+    fail(mistakes)
+    use = content if isinstance(content, dict) else {"use": content}
+    return {**use, "weights": file.as_posix()}
+
+
+def _examine(out: Path, recipe: Path, root: Path) -> None:
+    """Run `kd doctor`; a recipe's images may not be in their place yet."""
+    from kd.diagnose.doctor import doctor_command
+    from kd.recipe import read_recipe
+    from kd.recipe.yaml12 import in_flow
+
+    opened = read_recipe(recipe, [f"data.args.root={in_flow(root.as_posix())}"])
+    doctor_command(opened, runs=Path("runs"), name=out / recipe.name)

@@ -10,8 +10,13 @@ from kd.parts.examine import IMAGES, diagnose
 from kd.recipe import Recipe
 
 
-def doctor_command(recipe: Recipe, *, runs: Path) -> None:
+def doctor_command(recipe: Recipe, *, runs: Path, name: Path | None = None) -> None:
     """Print what a recipe's teacher scores with other images and classes, and one line of advice.
+
+    Args:
+        recipe: with a trained teacher.
+        runs: folder of run directories.
+        name: what the recipe is called, if it is not in its place yet.
 
     Raises:
         RecipeError: the recipe has no teacher, or its teacher is not trained.
@@ -27,7 +32,7 @@ def doctor_command(recipe: Recipe, *, runs: Path) -> None:
         )
     diagnosis = diagnose(parts)
     console = stdout()
-    print_line(f"the teacher of {recipe.file} on at most {IMAGES} validation images", console=console)
+    print_line(f"the teacher of {name or recipe.file} on at most {IMAGES} validation images", console=console)
     rows = [(row.what, f"{100 * row.miou:.1f} %") for row in diagnosis.rows]
     console.print(make_table(("images and classes", "mIoU"), rows))
     print_line(diagnosis.advice, console=console)

@@ -14,7 +14,7 @@ from PIL import Image
 from kd.constants import IGNORE
 from kd.data.classes import distinct_colors
 from kd.data.shares import Shares
-from kd.errors import DataError, StorageError
+from kd.errors import DataError, RecipeError, StorageError, WeightsError
 from kd.prepare.export import Export, Item, held_out
 from kd.prepare.files import short_names
 
@@ -37,6 +37,9 @@ def new_folder(out: Path) -> Iterator[Path]:
         temporary.mkdir(parents=True)
         yield temporary
         os.rename(temporary, out)
+    except (RecipeError, DataError, WeightsError) as error:
+        error.mistakes[:] = [line.replace(str(temporary), str(out)) for line in error.mistakes]
+        raise
     except OSError as error:
         raise StorageError(f"{out}: cannot be written ({error.strerror}); {ELSEWHERE}") from error
     finally:

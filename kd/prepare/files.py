@@ -137,12 +137,12 @@ def _ending(wanted: Sequence[str], path: Sequence[str]) -> int:
 
 
 def split_of(path: str) -> str:
-    """The split that a path names: `labels/train/7.txt`, `instances_val2017.json`; "" if it names none."""
+    """The split that a path names: `labels/train/7.txt`, `trainannot/7.png`, `val2017.json`; "" if it names none."""
     *folders, last = path.lower().split("/")
     for part in [last] * last.endswith(".json") + folders[::-1]:
         for word in re.split(r"[^a-z]+", part):
-            if word in _SPLITS:
-                return _SPLITS[word]
+            if split := _SPLITS.get(word.removesuffix("annot")):
+                return split
     return ""
 
 

@@ -1,7 +1,9 @@
 """`kd init`: an export looked at, converted if it has to be, and recipes written for it."""
 
 import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -13,7 +15,7 @@ from kd.prepare.export import Export, Source
 from kd.prepare.files import list_tree
 from kd.prepare.formats import find
 from kd.prepare.look import look
-from kd.prepare.recipes import SCHEMA, STUDENT, TEACHER, Given, recipe_texts
+from kd.prepare.recipes import SCHEMA, STUDENT, TEACHER, recipe_texts
 from kd.recipe import json_schema
 from kd.storage import write_atomic
 
@@ -28,7 +30,8 @@ def init(
     overlap: str | None = None,
     holes: bool = False,
     imagenet: bool = False,
-    given: Given | None = None,
+    given: Mapping[str, Any] | None = None,
+    examine: Callable[[Path, Path], None] = lambda recipe, root: None,
     say: Say,
 ) -> Path:
     """Look at an export and write recipes for it into a new folder.
@@ -42,7 +45,8 @@ def init(
         overlap: `area` (the smaller object is on top) or `order` (the later one); None: as the tool's own masks.
         holes: whether a polygon within another one of the same object is a hole.
         imagenet: whether networks start from ImageNet's weights.
-        given: a trained teacher.
+        given: a trained teacher, as recipes write it.
+        examine: is called with the student's recipe and the folder of its images before `out` appears.
         say: takes lines for the user.
 
     Returns:
@@ -64,17 +68,17 @@ def init(
                 args, notes = convert(found, folder, advance)
             for note in notes:
                 say(note)
-            args = {"root": out.as_posix(), **args}
-            looked = look({**args, "root": str(folder)})
+            args, root = {"root": out.as_posix(), **args}, folder
         else:
-            args = dict(found.args)
-            looked = look(args)
+            args, root = dict(found.args), Path(found.args["root"])
+        looked = look({**args, "root": str(root)})
         for line in looked.lines:
             say(line.replace(str(folder), str(out)))
         choices = choose(looked, gpu=torch.cuda.is_available())
         texts = recipe_texts(out.as_posix(), found.what, args, choices, given=given, imagenet=imagenet)
         for name, text in {**texts, SCHEMA: json.dumps(json_schema(), indent=2) + "\n"}.items():
             write_atomic(folder / name, text.encode(), fix=ELSEWHERE)
+        examine(folder / STUDENT, root)
     for what, choice in (("size", choices.size), ("batch_size", choices.batch), ("epochs", choices.epochs)):
         say(f"{what}: {choice.value} ({choice.why})")
     for choice in choices.augment:

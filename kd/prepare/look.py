@@ -127,7 +127,7 @@ def _class_lines(
     totals = {split: max(1.0, float(found[: len(names)].sum())) for split, found in counts.items()}
     for index, name in enumerate(names):
         shares = ", ".join(f"{split} {100 * counts[split][index] / totals[split]:.2f} %" for split in counts)
-        lines.append(f"class {index} {name}: {shares}")
+        lines.append(f"{index:>3} {name}: {shares}")
     for split, found in counts.items():
         missing = [name for index, name in enumerate(names) if not found[index]]
         if missing:

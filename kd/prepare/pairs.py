@@ -32,6 +32,7 @@ _OF_MASKS = (
     "groundtruth", "ground_truth", "segmentation", "segmentations", "segmentationclass", "target", "targets", "seg",
 )  # fmt: skip
 _ENDING = re.compile(r"[_\-. ]?(mask|masks|label|labels|seg|segmentation|gt|annotation|L|anno)$")
+_SPLIT_FOLDER = re.compile(r"^(train|val|valid|validation|test)((?:[_-][a-z_]+|annot)?)$")  # train_labels, trainannot
 _STANDARD = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
 
 
@@ -103,14 +104,14 @@ def folders_of(names: Sequence[str], splits: Sequence[str]) -> str | None:
     for name, split in zip(names, splits, strict=True):
         parts = name.split("/")[:-1]
         if has_splits:
-            at = [i for i, part in enumerate(parts) if split and part in _STANDARD[split]]
+            at = [i for i, part in enumerate(parts) if split and _SPLIT_FOLDER.sub(r"\1", part) in _STANDARD[split]]
             if len(at) != 1:
                 return None
-            parts[at[0]] = "{split}"
+            parts[at[0]] = _SPLIT_FOLDER.sub(r"{split}\2", parts[at[0]])
         found.add(tuple(parts))
     shortest, longest = min(found), max(found)
     common = shortest[: next((i for i, part in enumerate(shortest) if longest[i : i + 1] != (part,)), len(shortest))]
-    if has_splits and "{split}" not in common:
+    if has_splits and not any("{split}" in part for part in common):
         return None
     if len(found) > 1 and common in found:  # files both in the folder and below it
         return None
@@ -148,13 +149,18 @@ def key_of(name: str) -> str:
 def _key(name: str) -> tuple[str, str]:
     stem = normalize("NFC", os.path.splitext(name)[0])
     *folders, last = stem.split("/")
-    words = (*_OF_IMAGES, *_OF_MASKS)
-    kept = [part for part in folders if part.lower() not in words and not split_of(f"{part}/")]
+    kept = [part for part in folders if not {_plain(part)} & {*_OF_IMAGES, *_OF_MASKS} and not split_of(f"{part}/")]
     return split_of(name), "/".join([*kept, last])
 
 
 def _has(name: str, words: Sequence[str]) -> bool:
-    return any(part.lower() in words for part in name.split("/")[:-1])
+    return any(_plain(part) in words for part in name.split("/")[:-1])
+
+
+def _plain(part: str) -> str:
+    """The name of a folder in lower case, without the split before it."""
+    match = _SPLIT_FOLDER.match(part.lower())
+    return match[2].strip("_-") if match and match[2] else part.lower()
 
 
 def _base(stem: str) -> str:

@@ -1,7 +1,8 @@
 """The text of the recipes that `kd init` writes."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any
 
 from kd.prepare.choose import Choices
 from kd.recipe.yaml12 import in_flow
@@ -12,20 +13,14 @@ _COLUMN = 62  # of the reasons
 _LINE = 100  # characters from which a mapping takes a line for each entry
 
 
-class Given(NamedTuple):
-    """A trained teacher.
-
-    Args:
-        network: its component.
-        weights: the file of its weights.
-    """
-
-    network: str
-    weights: str
-
-
 def recipe_texts(
-    folder: str, what: str, args: Mapping[str, Any], choices: Choices, *, given: Given | None, imagenet: bool
+    folder: str,
+    what: str,
+    args: Mapping[str, Any],
+    choices: Choices,
+    *,
+    given: Mapping[str, Any] | None,
+    imagenet: bool,
 ) -> dict[str, str]:
     """The recipes by file name: the student's, and the teacher's if it is not trained yet.
 
@@ -34,7 +29,7 @@ def recipe_texts(
         what: what was found.
         args: of Folders.
         choices: the settings that depend on the data.
-        given: a trained teacher; None: one is trained first.
+        given: a trained teacher, as recipes write it; None: one is trained first.
         imagenet: whether networks start from weights that were trained on ImageNet.
     """
     data = [*_data(args, choices), _with(f"supervised: {choices.supervised.value}", choices.supervised.why)]
@@ -44,7 +39,7 @@ def recipe_texts(
     if given is None:
         teacher = _with("teacher: {recipe: teacher.yaml}", "trained first, by the same command")
     else:
-        teacher = _with(f"teacher: {in_flow({'use': given.network, 'weights': given.weights})}", "trained already")
+        teacher = _with(f"teacher: {in_flow(given)}", "trained already")
     texts = {
         STUDENT: _page(
             f"A small network that learns from labels and from a teacher: {what}.",
@@ -85,7 +80,7 @@ def _data(args: Mapping[str, Any], choices: Choices) -> list[str]:
     for name, value in args.items():
         whole = f"    {name}: {in_flow(value)}"
         if len(whole) <= _LINE or not isinstance(value, (list, dict)):
-            lines.append(_with(whole, _WHY.get(name, "")))
+            lines.append(_with(whole, "" if Path(str(value)).is_absolute() else _WHY.get(name, "")))
         elif isinstance(value, list):
             lines += [f"    {name}:", *(f"      - {in_flow(item)}" for item in value)]
         else:

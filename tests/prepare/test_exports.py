@@ -9,7 +9,7 @@ import pytest
 from command import kd
 
 from kd.data import Folders
-from kd.recipe import read_recipe
+from kd.recipe import Recipe, read_recipe
 
 NUMBERS = {exports.name(number): number for number in range(exports.COUNT)}
 READY = {"cvat", "roboflow", "colored"}  # folders that are read where they are
@@ -74,15 +74,35 @@ def test_images_are_links_to_the_same_data(folder: Path) -> None:
     assert Path("export-kd/images/plot0.jpg").samefile("export/images/train/plot0.jpg")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["best.pt"], "{use: teachers.DeepLabV3Plus, weights: best.pt}"),
+        (["best.pt", "--network", "teachers.FCNResNet50"], "{use: teachers.FCNResNet50, weights: best.pt}"),
+        (
+            ["best.pt", "--network", "{use: teachers.DeepLabV3Plus, args: {backbone: resnet18}}"],
+            "{use: teachers.DeepLabV3Plus, args: {backbone: resnet18}, weights: best.pt}",
+        ),
+        (["runs/teacher-1/seed0"], "{run: runs/teacher-1/seed0}"),
+    ],
+)
 def test_a_given_teacher_stands_in_the_recipe_and_is_examined(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    arguments: list[str], expected: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     examined = []
-    monkeypatch.setattr("kd.diagnose.doctor.doctor_command", lambda recipe, runs: examined.append(recipe))
+
+    def doctor(recipe: Recipe, runs: Path, name: Path) -> None:
+        assert len(list(Path(recipe.data.args["root"], "images").iterdir())) == exports.COUNT
+        assert not Path("export-kd").exists()
+        assert name == Path("export-kd/student.yaml")
+        examined.append(recipe)
+
+    monkeypatch.setattr("kd.diagnose.doctor.doctor_command", doctor)
+    Path("runs/teacher-1/seed0").mkdir(parents=True)
     exports.labelme(Path("export"))
-    assert kd("init", "export", "--teacher", "best.pt", "--network", "teachers.FCNResNet50") == 0
-    (recipe,) = examined
-    assert (recipe.teacher.use, str(recipe.teacher.weights)) == ("teachers.FCNResNet50", "best.pt")
+    assert kd("init", "export", "--teacher", *arguments) == 0
+    assert len(examined) == 1
+    assert f"\nteacher: {expected}" in Path("export-kd/student.yaml").read_text()
     assert not Path("export-kd/teacher.yaml").exists()
 
 

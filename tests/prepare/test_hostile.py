@@ -249,3 +249,12 @@ def test_what_is_there_is_not_replaced(folder: Path, capsys: pytest.CaptureFixtu
     assert capsys.readouterr().err == "export-kd: exists; remove it, or choose another folder with --out DIR\n"
     assert os.listdir("export-kd") == ["mine.txt"]
     assert kd("init", "export", "--out", "other") == 0
+
+
+def test_messages_name_the_folder_that_was_to_appear(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    exports.coco(Path("export"))
+    Path("best.pt").write_bytes(b"weights")
+    assert kd("init", "export", "--teacher", "best.pt", "--network", "{use: teachers.DeepLabV3}") == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("export-kd/student.yaml:5:1: teacher: teachers has no 'DeepLabV3'")
+    assert sorted(os.listdir()) == ["best.pt", "export"]

@@ -57,6 +57,14 @@ LAYOUTS: dict[str, tuple[list[tuple[str, str, str]], dict[str, str]]] = {
          ("data/images/val/{}.png", "data/labels/val/{}.png", "2")],
         {"root": "data", "images": "images/{split}", "masks": "labels/{split}"},
     ),
+    "splits in the names of folders": (
+        [("data/train/{}.png", "data/trainannot/{}.png", "0 1"), ("data/val/{}.png", "data/valannot/{}.png", "2")],
+        {"root": "data", "images": "{split}", "masks": "{split}annot"},
+    ),
+    "splits before an underscore": (
+        [("data/train/{}.png", "data/train_labels/{}.png", "0 1"), ("data/val/{}.png", "data/val_labels/{}.png", "2")],
+        {"root": "data", "images": "{split}", "masks": "{split}_labels"},
+    ),
     "one folder": (
         [("data/{}.png", "data/{}_mask.png", "0 1 2")],
         {"root": "data", "images": ".", "masks": ".", "mask_suffix": "_mask", "val": "20%"},

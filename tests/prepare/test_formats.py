@@ -1,0 +1,208 @@
+"""What is special to one format: splits, overlaps, holes, crowds, shapes, and files that lie about."""
+
+import base64
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import exports
+import numpy as np
+import pytest
+from command import kd
+from PIL import Image
+
+from kd.recipe import read_recipe
+
+BOX = [[4, 4, 20, 4, 20, 20, 4, 20]]
+INNER = [[8, 8, 16, 8, 16, 16, 8, 16]]
+
+
+def labels(name: str = "plot0", folder: str = "export-kd") -> np.ndarray:
+    return np.array(Image.open(next(Path(folder, "masks").rglob(f"{name}.png"))))
+
+
+def coco(*annotations: dict[str, Any], file: str = "export/a.json", images: int = 3) -> None:
+    """COCO JSON of three images; the annotations are those of the first."""
+    exports.write_photos(Path("export/images"))
+    exports.write_json(
+        Path(file),
+        {
+            "images": [{"id": n, "file_name": f"{exports.name(n)}.jpg"} for n in range(images)],
+            "annotations": [{"image_id": 0, **annotation} for annotation in annotations],
+            "categories": [{"id": 1, "name": "leaf"}, {"id": 2, "name": "stem"}],
+        },
+    )
+
+
+def drawn(*boxes: tuple[int, int, int]) -> np.ndarray:
+    """A mask with squares of a label, between two coordinates, the later ones on top."""
+    mask = np.zeros((exports.HEIGHT, exports.WIDTH), np.uint8)
+    for label, low, high in boxes:
+        mask[low:high, low:high] = label
+    return mask
+
+
+LARGE, SMALL = {"category_id": 1, "segmentation": BOX}, {"category_id": 2, "segmentation": INNER}
+
+
+@pytest.mark.parametrize(("option", "top"), [([], 2), (["--overlap", "area"], 2), (["--overlap", "order"], 1)])
+def test_overlaps_of_coco(option: list[str], top: int, folder: Path) -> None:
+    coco(SMALL, LARGE)
+    assert kd("init", "export", *option) == 0
+    np.testing.assert_array_equal(labels(), drawn((1, 4, 20), (top, 8, 16)))
+
+
+@pytest.mark.parametrize(("option", "inside"), [([], 1), (["--holes"], 0)])
+def test_a_polygon_within_another_is_a_hole_only_if_asked(option: list[str], inside: int, folder: Path) -> None:
+    coco(LARGE | {"segmentation": BOX + INNER}, SMALL | {"segmentation": [[30, 30, 40, 30, 40, 40, 30, 40]]})
+    assert kd("init", "export", *option) == 0
+    np.testing.assert_array_equal(labels(), drawn((1, 4, 20), (inside, 8, 16), (2, 30, 40)))
+
+
+def test_crowds_are_ignored_and_lie_below(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    coco(SMALL, LARGE | {"iscrowd": 1}, LARGE | {"segmentation": [[30, 30, 40, 30, 40, 40, 30, 40]]})
+    assert kd("init", "export") == 0
+    np.testing.assert_array_equal(labels(), drawn((255, 4, 20), (2, 8, 16), (1, 30, 40)))
+    assert "1 crowds (iscrowd) are ignored, below all objects\n" in capsys.readouterr().out
+
+
+def test_files_of_splits_are_the_splits(folder: Path) -> None:
+    for split, number in (("train", 0), ("valid", 1), ("test", 2)):
+        part = Path("export", split)
+        part.mkdir(parents=True)
+        exports.photo(number).save(part / f"p{number}.jpg")
+        images = [{"id": 0, "file_name": f"p{number}.jpg", "width": exports.WIDTH, "height": exports.HEIGHT}]
+        content = {"images": images, "annotations": [{"image_id": 0, **LARGE}, {"image_id": 0, **SMALL}]}
+        categories = [{"id": 0, "name": "plants", "supercategory": "none"}, {"id": 1, "name": "leaf"}]
+        exports.write_json(
+            part / "_annotations.coco.json", content | {"categories": [*categories, {"id": 2, "name": "stem"}]}
+        )
+    assert kd("init", "export") == 0
+    args = read_recipe(Path("export-kd/student.yaml")).data.args
+    assert args["classes"] == ["background", "leaf", "stem"]  # Roboflow's name for all of them has no object
+    assert (args["images"], args["masks"], "val" in args) == ("images/{split}", "masks/{split}", False)
+    assert [path.parent.name for path in sorted(Path("export-kd/masks").rglob("*.png"))] == ["test", "train", "val"]
+
+
+def test_images_of_test_never_train(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An export without val: some of its training images are held out."""
+    exports.yolo(Path("export"))
+    for kind in ("images", "labels"):
+        Path("export", kind, "test").mkdir()
+        (file,) = Path("export", kind, "train").glob("plot0.*")
+        file.rename(Path("export", kind, "test", file.name))
+    assert kd("init", "export") == 0
+    assert "the export has no validation split: 1 of its 4 training images are held out\n" in capsys.readouterr().out
+    splits = {path.stem: path.parent.name for path in Path("export-kd/masks").rglob("*.png")}
+    assert splits.pop("plot0") == "test"
+    assert sorted(splits.values()) == ["train", "train", "train", "val"]
+
+
+def labelme(*shapes: dict[str, Any]) -> None:
+    exports.labelme(Path("export"))
+    file = Path("export/plot0.json")
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"shapes": shapes}))
+
+
+def test_shapes_of_labelme(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    part = Image.fromarray(np.array([[0, 255], [255, 255]], np.uint8))
+    file = io.BytesIO()
+    part.save(file, "png")
+    png = base64.b64encode(file.getvalue()).decode()
+    labelme(
+        {"label": "leaf", "points": [[20, 8], [4, 4]], "shape_type": "rectangle"},
+        {"label": "stem", "points": [[30, 30], [30, 31.6]], "shape_type": "circle"},
+        {"label": "stem", "points": [[4, 4], [5, 5]], "shape_type": "mask", "mask": png},
+        {"label": "__ignore__", "points": [[40, 40], [44, 40], [44, 44], [40, 44]], "shape_type": "polygon"},
+        {"label": "stem", "points": [[0, 0], [9, 9]], "shape_type": "line"},
+    )
+    assert kd("init", "export") == 0
+    mask = drawn((255, 40, 44))
+    mask[4:8, 4:20] = 1
+    mask[28:32, 28:32] = [[0, 2, 2, 0], [2, 2, 2, 2], [2, 2, 2, 2], [0, 2, 2, 0]]
+    mask[[4, 5, 5], [5, 4, 5]] = 2
+    np.testing.assert_array_equal(labels(), mask)
+    assert "warning: 1 shapes of type line enclose nothing\n" in capsys.readouterr().out
+
+
+def test_a_label_that_is_the_background_is_class_0(folder: Path) -> None:
+    labelme({"label": "_background_", "points": [[4, 4], [20, 20]], "shape_type": "rectangle"})
+    assert kd("init", "export") == 0
+    assert read_recipe(Path("export-kd/student.yaml")).data.args["classes"] == ["_background_", "leaf", "stem"]
+    assert not labels().any()
+
+
+def test_a_png_for_each_label_of_label_studio(folder: Path) -> None:
+    exports.write_photos(Path("export/photos"))
+    tasks = [{"id": 7 + n, "data": {"image": f"/u/{exports.name(n)}.jpg"}, "annotations": []} for n in range(3)]
+    exports.write_json(Path("export/tasks.json"), tasks)
+    for number in range(3):
+        for index, label in ((1, "leaf"), (2, "stem")):
+            white = Image.fromarray(((exports.by_hand(number) == index) * 255).astype(np.uint8))
+            white.save(f"export/task-{7 + number}-annotation-4-by-1-tag-{label}-0.png")
+    assert kd("init", "export") == 0
+    for number in range(3):
+        np.testing.assert_array_equal(labels(exports.name(number)), exports.by_hand(number))
+
+
+def test_the_first_annotation_that_was_not_cancelled_counts(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    exports.label_studio(Path("export"))
+    file = Path("export/project.json")
+    tasks = json.loads(file.read_text())
+    (drawing,) = tasks[0]["annotations"]
+    tasks[0]["annotations"] = [
+        {"id": 1, "was_cancelled": True, "result": []}, drawing, {"id": 3, "was_cancelled": False, "result": []},
+    ]  # fmt: skip
+    file.write_text(json.dumps(tasks))
+    assert kd("init", "export") == 0
+    np.testing.assert_array_equal(labels(), exports.by_hand(0))
+    assert "warning: 1 tasks have several annotations, of which the first counts\n" in capsys.readouterr().out
+
+
+def test_strokes_without_runs_of_repeated_values() -> None:
+    """The stream may list values one by one."""
+    from kd.prepare.label_studio import brush
+
+    region = [0, 1, 1, 0, 1, 0]
+    values = "".join(f"{255 * on:08b}" * 4 for on in region)
+    bits = f"{24:032b}{7:05b}" + f"{2:04b}{3:04b}{7:04b}{15:04b}" + f"0{2:02b}{23:08b}" + values
+    bits += "0" * (-len(bits) % 8)
+    data = [int(bits[at : at + 8], 2) for at in range(0, len(bits), 8)]
+    assert brush(data, (2, 3), "a").ravel().tolist() == [bool(on) for on in region]
+
+
+def test_a_mask_of_each_class_by_the_ending_of_its_name(folder: Path) -> None:
+    exports.one_per_class(Path("export"))
+    for label in ("leaf", "stem"):
+        for file in list(Path("export/masks", label).iterdir()):
+            file.rename(Path("export/masks", f"{file.stem}_{label}.png"))
+        Path("export/masks", label).rmdir()
+    assert kd("init", "export") == 0
+    for number in range(exports.COUNT):
+        np.testing.assert_array_equal(labels(exports.name(number)), exports.by_hand(number))
+
+
+def test_photos_turned_by_exif_are_annotated_as_they_are_shown(folder: Path) -> None:
+    exports.labelme(Path("export"))
+    turned = exports.photo(0).transpose(Image.Transpose.ROTATE_90)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a viewer turns it back, by 90° clockwise
+    turned.save("export/plot0.jpg", exif=exif)
+    assert kd("init", "export") == 0
+    np.testing.assert_array_equal(labels(), exports.by_hand(0))
+
+
+def test_images_of_one_name_in_two_folders_stay_apart(folder: Path) -> None:
+    for part, number in (("a", 0), ("b", 1)):
+        exports.labelme(Path(f"export/{part}"))
+        for file in Path(f"export/{part}").glob("plot*"):
+            if file.stem != f"plot{number}":
+                file.unlink()
+            else:
+                file.rename(file.with_stem("same"))
+        content = json.loads(Path(f"export/{part}/same.json").read_text())
+        Path(f"export/{part}/same.json").write_text(json.dumps(content | {"imagePath": "same.jpg"}))
+    assert kd("init", "export") == 0
+    np.testing.assert_array_equal(labels("a__same"), exports.by_hand(0))
+    np.testing.assert_array_equal(labels("b__same"), exports.by_hand(1))
