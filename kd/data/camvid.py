@@ -69,7 +69,7 @@ def CamVid(  # noqa: N802  # recipes call every dataset as they call a class
         part = Part("701_StillsRaw_full", "LabeledApproved_full", (list_file,), mask_ending="_L")
         row = _FULL
     else:
-        part = Part(split, f"{split}annot", (list_file,) if (Path(root) / list_file).exists() else ())
+        part = Part(split, f"{split}annot", (list_file,) if (Path(root) / list_file).exists() else None)
         row = _SEGNET
     items, notes = find(row, part, root)
     groups, step = _scenes([name.rpartition("/")[2] for name in items]), every if split == "train" else 1

@@ -32,7 +32,7 @@ def Cityscapes(root: str, split: str, *, coarse: bool = False) -> Published:  # 
     """
 
     def part(folder: str, kind: str) -> Found:
-        row = Part(f"leftImg8bit/{folder}", f"gt{kind}/{folder}", (), "_leftImg8bit", f"_gt{kind}_labelIds")
+        row = Part(f"leftImg8bit/{folder}", f"gt{kind}/{folder}", None, "_leftImg8bit", f"_gt{kind}_labelIds")
         return find(_RELEASE, row, root)
 
     extra = [part("train_extra", "Coarse")] if coarse and split == "train" else []

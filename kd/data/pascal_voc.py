@@ -19,6 +19,7 @@ COLORS = (
     (64, 0, 0), (192, 0, 0), (64, 128, 0), (192, 128, 0), (64, 0, 128), (192, 0, 128), (64, 128, 128),
     (192, 128, 128), (0, 64, 0), (128, 64, 0), (0, 192, 0), (128, 192, 0), (0, 64, 128),
 )  # fmt: skip
+AS_PNG = "SegmentationClassAug"  # SBD's masks as PNG, as they are often passed on
 HELD_OUT = "10%"  # of trainval
 SBD = ("benchmark_RELEASE/dataset", "sbd")  # as it is unpacked; as torchvision unpacks it
 
@@ -90,9 +91,12 @@ def PascalVOC(  # noqa: N802  # recipes call every dataset as they call a class
 
 def _of_sbd(release: Release, root: str, base: str, known: set[str]) -> Found:
     """The images of SBD that are not known, with SBD's masks; the images themselves are VOC's."""
+    as_png = f"{base}/{AS_PNG}"
     folder = next((place for place in SBD if (Path(root) / place).is_dir()), SBD[0])
     lists = (f"{folder}/train.txt", f"{folder}/val.txt")
     part = Part(f"{base}/JPEGImages", f"{folder}/cls", lists, mask_suffixes=(".mat",), read=read_mat)
+    if (Path(root) / as_png).is_dir():
+        part = Part(f"{base}/JPEGImages", as_png, lists=())
     release = Release(release.name, release.colors, release.meaning, _TREE_OF_SBD, _GET_SBD)
     items, notes = find(release, part, root)
     return Found({name: item for name, item in items.items() if name not in known}, notes)
@@ -130,7 +134,7 @@ def _download(root: str, base: str, year: int, *, sbd: bool) -> None:
 
     folder = Path(root)
     wanted = [] if (folder / base).exists() else [(base, fetch_voc)]
-    if sbd and not any((folder / place).exists() for place in SBD):
+    if sbd and not any((folder / place).exists() for place in (*SBD, f"{base}/{AS_PNG}")):
         wanted.append((SBD[1], fetch_sbd))
     for what, fetch in wanted:
         if distributed.world() > 1:

@@ -51,7 +51,7 @@ class Part(NamedTuple):
 
     images: str
     masks: str | None  # None: no labels
-    lists: tuple[str, ...] = ()  # files that choose the images, one a line; (): all
+    lists: tuple[str, ...] | None = None  # files that choose the images, one a line; (): those with a mask; None: all
     image_ending: str = ""  # of the stems of images, which names lack
     mask_ending: str = ""
     mask_suffixes: tuple[str, ...] = SUFFIXES
@@ -81,7 +81,7 @@ def find(release: Release, part: Part, root: str) -> Found:
             differ.
     """
     folder = Path(root)
-    places = [part.images, *part.lists, *(place for place in (part.masks, part.beside) if place is not None)]
+    places = [part.images, *(part.lists or ()), *(place for place in (part.masks, part.beside) if place is not None)]
     for place in places:
         if not (folder / place).exists():
             raise DataError(
@@ -92,10 +92,12 @@ def find(release: Release, part: Part, root: str) -> Found:
     if part.masks is None:
         return Found({name: Located(Pair(path, None)) for name, path in images.files.items()}, [])
     masks = list_images(folder / part.masks, folder, part.mask_ending, suffixes=part.mask_suffixes)
-    chosen: dict[str, str | None] = {}
-    for listed in part.lists:
-        chosen |= read_list(folder / listed, images, inside=folder)
-    files = match(images, masks, chosen if part.lists else None)
+    chosen: dict[str, str | None] | None = None
+    if part.lists is not None:
+        chosen = {} if part.lists else {name: None for name in images.files if name in masks.files}
+        for listed in part.lists:
+            chosen |= read_list(folder / listed, images, inside=folder)
+    files = match(images, masks, chosen)
     if part.mask_suffixes != SUFFIXES:  # no image files, and too slow to open them all
         return Found({name: Located(Pair(*of_name), part.read) for name, of_name in files.items()}, [])
     pairs, _, notes = pair(files.values(), stretched=release.stretched)

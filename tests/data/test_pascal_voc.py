@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torchvision.datasets
 from scipy.io import savemat
-from trees import picture, sbd, voc
+from trees import mask, picture, sbd, stripes, voc
 
 from kd.data import PascalVOC
 from kd.data.pascal_voc import COLORS, NAMES
@@ -62,6 +62,17 @@ def test_sbd_where_torchvision_unpacks_it(tmp_path):
     voc(tmp_path, train=2, val=2)
     sbd(tmp_path, ["2007_000001", "2008_000001"], "sbd")
     assert stems(PascalVOC(str(tmp_path), "train", train="augmented")) == ["2007_000000", "2007_000001", "2008_000001"]
+
+
+def test_sbd_as_png(tmp_path):
+    base = voc(tmp_path, train=2, val=2) / "VOCdevkit/VOC2012"
+    picture(base / "JPEGImages/2008_000020.jpg")
+    for name in ("2007_000001", "2007_000003", "2008_000020", "2009_000001"):  # one of train, of val, none of an image
+        mask(base / f"SegmentationClassAug/{name}.png", stripes(0, 15, 255))
+    data = PascalVOC(str(tmp_path), "train", train="augmented", download=True)  # nothing is missing
+    assert stems(data) == ["2007_000000", "2007_000001", "2008_000020"]
+    assert data[2, 0].labels.unique().tolist() == [0, 15, 255]
+    assert data[1, 0].labels.unique().tolist() == [0, 1, 255]
 
 
 def test_a_missing_tree_is_named_with_what_it_must_hold(tmp_path):
