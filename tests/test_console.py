@@ -14,7 +14,7 @@ from rich.console import Console
 
 from kd.cli import main
 from kd.cli.status import report
-from kd.console import make_table, print_errors, print_line, print_lines, print_text, say
+from kd.console import fitted, make_table, print_errors, print_line, print_lines, print_text, progress, say
 from kd.errors import DataError, LockedError, RecipeError, StorageError, one_line
 from kd.train.sinks.log_file import LogFile
 from kd.train.sinks.terminal import Terminal
@@ -34,6 +34,22 @@ def test_durations_read_like_speech(seconds: float, text: str) -> None:
 def test_piped_lines_are_whole(capsys: pytest.CaptureFixture[str]) -> None:
     print_lines(("name", "what"), ROWS, whole=1)
     assert capsys.readouterr().out == "name  what\na     the first letter, which is [bold]\nbcd   three\n"
+
+
+def test_a_count_shows_the_speed_and_the_time_left(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = iter((0.0, 4.0, 12.0))
+    monkeypatch.setattr("kd.console.time.monotonic", lambda: next(clock))
+    with progress("scores the teacher", 100) as advance:
+        advance(10)  # after 4 s: too early for a line in a pipe
+        advance(30)
+    assert capsys.readouterr().out == "scores the teacher 30/100 · 2.5 images/s · 28 s left\n"
+
+
+@pytest.mark.parametrize(("width", "text"), [(60, "a long title 1/2 · 3 s left"), (26, "a long tit… 1/2 · 3 s left")])
+def test_a_title_is_cut_before_the_numbers(width: int, text: str) -> None:
+    assert fitted("a long title", " 1/2 · 3 s left", width).plain == text
 
 
 def test_lines_are_cut_to_the_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -84,11 +84,15 @@ class Network(Model):
     baseline: Annotated[str | None, Field(description="the key of its baseline")]
     vs_baseline: Difference | None
     vs_teacher: Difference | None
+    weak_baseline: Annotated[
+        str | None, Field(description="a better baseline of the same network, data and size, and its score")
+    ]
     closed: Annotated[Interval | None, Field(description="percent of the teacher's lead over the baseline")]
     parameters: int
     size: Annotated[float, Field(description="MB of the parameters in float32")]
     seconds: Annotated[Number, Field(description="of training, the mean over seeds")]
     images_per_second: Annotated[Number, Field(description="of training, evaluations included; no speed of inference")]
+    images_seen: Annotated[Number, Field(description="in training, the mean over seeds")]
     peak_memory: Annotated[int | None, Field(description="bytes, the highest of all seeds")]
 
 

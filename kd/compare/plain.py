@@ -93,11 +93,13 @@ def _network(comparison: Comparison, entry: Entry) -> output.Network:
         baseline=entry.baseline,
         vs_baseline=_difference(comparison, comparison.gain(entry), comparison.adjusted.get(entry.key)),
         vs_teacher=_difference(comparison, comparison.to_teacher(entry)),
+        weak_baseline=comparison.weak.get(entry.key),
         closed=_interval(comparison.closed.get(entry.key)),
         parameters=entry.parameters,
         size=round(entry.megabytes, 3),
         seconds=entry.seconds,
         images_per_second=entry.images_per_second,
+        images_seen=None if entry.images_seen is None else round(entry.images_seen),
         peak_memory=entry.peak_memory,
     )
 

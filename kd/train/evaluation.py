@@ -1,13 +1,15 @@
 """The evaluations of a run on the validation split: when they are due, their scores, and which is the best."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from kd import distributed
-from kd.console import Say
+from kd.console import Say, progress
 from kd.machine import loader_workers
 from kd.metrics import scores
 from kd.parts.assemble import Parts
@@ -138,15 +140,33 @@ def evaluation(parts: Parts, stop: Stop) -> dict[str, SplitResult]:
     return results
 
 
-def score_network(parts: Parts, network: nn.Module, stop: Stop) -> SplitResult:
-    """Score a network on the validation split; each process scores its share of the images."""
+def score_network(
+    parts: Parts, network: nn.Module, stop: Stop, advance: Callable[[int], None] = lambda done: None
+) -> SplitResult:
+    """Score a network on the validation split; each process scores its share of the images.
+
+    `advance` takes the number of images that are done.
+    """
     teacher = parts.teacher.network if parts.teacher is not None and parts.by_agreement else None
-    return _score(parts, network, teacher, stop)["val"]
+    batches = count(1)
+
+    def after_batch() -> None:
+        advance(min(next(batches) * parts.recipe.train.batch_size, len(parts.val)))
+        stop.check()
+
+    return _score(parts, network, teacher, stop, after_batch)["val"]
 
 
-def _score(parts: Parts, network: nn.Module, teacher: nn.Module | None, stop: Stop) -> dict[str, SplitResult]:
+def _score(
+    parts: Parts,
+    network: nn.Module,
+    teacher: nn.Module | None,
+    stop: Stop,
+    after_batch: Callable[[], None] | None = None,
+) -> dict[str, SplitResult]:
     """A network's score as "val", and its agreement with a teacher as "agreement"."""
-    by_labels, by_teacher = score_share(parts, network, teacher, interrupt=stop.check, waiting=stop.waiting)
+    interrupt = after_batch or stop.check
+    by_labels, by_teacher = score_share(parts, network, teacher, interrupt=interrupt, waiting=stop.waiting)
     counts = {"val": by_labels} | ({} if by_teacher is None else {"agreement": by_teacher})
     return {name: counted.result(distributed.gathered(counted.share)) for name, counted in counts.items()}
 
@@ -179,15 +199,21 @@ def score_share(
     )
 
 
-def score_teacher(parts: Parts, run_dir: Path, seed: int, stop: Stop, say: Say) -> TeacherResult | None:
+def score_teacher(
+    parts: Parts, run_dir: Path, seed: int, stop: Stop, say: Say, *, quiet: bool = False
+) -> TeacherResult | None:
     """Score the teacher by the same code on the same images, once per run; None for an average, scored at the end."""
     if parts.teacher is None or parts.averages_teach:
         return None
     recipe = parts.recipe
     assert recipe.teacher is not None
     kept = distributed.first(lambda: read_teacher_score(run_dir, id=recipe.id, seed=seed))
-    split = kept or score_network(parts, parts.teacher.network, stop)
-    if kept is None:
+    if kept is not None:
+        split = kept
+    else:
+        shown = nullcontext(lambda done: None) if quiet else progress("scores the teacher", len(parts.val))
+        with shown as advance:
+            split = score_network(parts, parts.teacher.network, stop, advance)
         distributed.first(lambda: write_teacher_score(run_dir, split, id=recipe.id, seed=seed))
     if split.against == "teacher":
         say("  val has no labels: scores are the agreement with the teacher")

@@ -250,7 +250,7 @@ class Session:
                     say(line if line.startswith("warning") else f"  {line}")
                 distributed.first(lambda: None if description is None else description.write())
                 restart_peak(parts.precision.device)
-                teacher = score_teacher(parts, run_dir, seed, self.stop, say)
+                teacher = score_teacher(parts, run_dir, seed, self.stop, say, quiet=self.quiet)
                 role = role or ("student" if recipe.distill else "baseline")
                 result = train_run(
                     parts,

@@ -123,7 +123,8 @@ def test_json_is_the_comparison_and_nothing_else(made, trio):
         "small_kl-bbbbbbbb",
     )
     expected = """key role name label network runs seeds select inputs miou pixel_accuracy mean_accuracy mean_dice iou
-    metrics teacher baseline vs_baseline vs_teacher closed parameters size seconds images_per_second peak_memory"""
+    metrics teacher baseline vs_baseline vs_teacher weak_baseline closed parameters size seconds
+    images_per_second images_seen peak_memory"""
     assert list(student) == expected.split()
 
 
