@@ -38,7 +38,7 @@ docs: .venv/installed-dev  ## the pages and the API reference as HTML, offline: 
 generated: .venv/installed-dev  ## the files written from the code: the JSON Schemas and the table of losses
 	$(BIN)/kd schema > recipes/recipe.schema.json
 	$(BIN)/python docs/losses_table.py
-	for command in compare diff evaluate list; do $(BIN)/kd schema $$command > docs/schemas/$$command.schema.json; done
+	for command in compare diff evaluate list study; do $(BIN)/kd schema $$command > docs/schemas/$$command.schema.json; done
 
 clean:  ## remove .venv and everything that tools wrote
 	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

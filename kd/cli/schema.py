@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "of",
         nargs="?",
         default="recipe",
-        choices=("recipe", "compare", "list", "diff", "evaluate"),
+        choices=("recipe", "compare", "list", "diff", "evaluate", "study"),
         help="recipes (the default), or the JSON of this command",
     )
 
@@ -36,12 +36,14 @@ def run(arguments: argparse.Namespace) -> None:
 
     from kd.compare import output as compare
     from kd.evaluation.output import EvaluateOutput
+    from kd.study.output import StudyOutput
 
     models: dict[str, type[BaseModel]] = {
         "compare": compare.CompareOutput,
         "list": compare.ListOutput,
         "diff": compare.DiffOutput,
         "evaluate": EvaluateOutput,
+        "study": StudyOutput,
     }
     schema = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
     print_text(json.dumps(schema | models[arguments.of].model_json_schema(mode="serialization"), indent=2))

@@ -23,7 +23,7 @@ def to_json(comparison: Comparison, report: str | None = None) -> dict[str, Any]
         warnings=tables.warnings(comparison),
         headline=tables.headline(comparison),
         decision=tables.decision(comparison),
-        networks=[_network(comparison, entry) for entry in comparison.entries],
+        networks=[network(comparison, entry) for entry in comparison.entries],
         notes=[note.text for note in comparison.notes],
         report=report,
     ).model_dump()
@@ -50,7 +50,7 @@ def list_json(lines: Sequence[RunLine], runs: str) -> dict[str, Any]:
 
 def to_csv(comparison: Comparison) -> str:
     """A row for each network, with the numbers of the JSON: the means over seeds, and a column for each class."""
-    rows = [_row(network) for network in to_json(comparison)["networks"]]
+    rows = [_row(each) for each in to_json(comparison)["networks"]]
     names = list(dict.fromkeys(name for row in rows for name in row))
     text = io.StringIO()
     writer = csv.DictWriter(text, names, restval="", lineterminator="\n")
@@ -75,7 +75,8 @@ def _row(network: dict[str, Any]) -> dict[str, Any]:
     return row | {f"iou {name}": value for name, value in network["iou"].items()}
 
 
-def _network(comparison: Comparison, entry: Entry) -> output.Network:
+def network(comparison: Comparison, entry: Entry) -> output.Network:
+    """A row of the table."""
     return output.Network(
         key=entry.key,
         role=entry.role,

@@ -1,14 +1,15 @@
 """What a study has found so far: its networks in the order of their scores."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from kd.compare import plain, tables
 from kd.compare.comparison import Comparison, Entry
 from kd.compare.gather import gather
 from kd.compare.tables import NOTHING
 from kd.runs import is_finished, run_directory
+from kd.study.output import Ranked
 from kd.study.reader import Plan
 from kd.units import data_size
 
@@ -100,11 +101,12 @@ def lines(found: Board) -> list[str]:
     return [*tables.warnings(comparison), *text, *(n.text for n in comparison.notes if n.kind not in left_out)]
 
 
-def to_json(found: Board | None) -> list[dict[str, Any]]:
-    """The leaderboard as plain data: scores in percent, differences in points, times in seconds, memory in bytes."""
+def ranked(found: Board | None) -> list[Ranked]:
+    """The leaderboard for JSON; empty before a run has finished."""
     if found is None:
         return []
-    networks: Mapping[str, Any] = {row["key"]: row for row in plain.to_json(found.comparison)["networks"]}
+    comparison = found.comparison
     return [
-        {**networks[row.entry.key], "name": found.comparison.name(row.entry), "pareto": row.best} for row in found.rows
+        Ranked(variant=comparison.name(row.entry), pareto=row.best, network=plain.network(comparison, row.entry))
+        for row in found.rows
     ]

@@ -8,12 +8,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from kd.console import Say, make_table, print_line, print_lines, say, stdout
+from kd.console import Say, make_table, print_line, print_lines, print_text, say, stdout
 from kd.errors import RecipeError, StudyError, did_you_mean
 from kd.recipe import Recipe
 from kd.runs import run_command, state_of
 from kd.study import board
 from kd.study.budget import measure
+from kd.study.output import StudyOutput, StudyRun
 from kd.study.reader import Plan, Run
 from kd.study.work import Work, Workers
 
@@ -51,13 +52,10 @@ def study_command(
         failed = work.failed
     found = board.board(plan, runs)
     if as_json:
-        content = {
-            "schema_version": 1,
-            "study": plan.file.name,
-            "runs": [_plain(run, runs) for run in everything],
-            "leaderboard": board.to_json(found),
-        }
-        stdout().file.write(json.dumps(content, indent=1) + "\n")
+        output = StudyOutput(
+            study=plan.file.name, runs=[_plain(run, runs) for run in everything], leaderboard=board.ranked(found)
+        )
+        print_text(json.dumps(output.model_dump(), indent=1))
     elif found is not None:
         console = stdout()
         console.print()
@@ -148,13 +146,19 @@ def _print_list(everything: Sequence[Run], runs: Path) -> None:
     print_line(f"{len(everything)} runs: {', '.join(counts)}")
 
 
-def _plain(run: Run, runs: Path) -> dict[str, object]:
+def _plain(run: Run, runs: Path) -> StudyRun:
     run_dir = run.run_dir(runs)
     state = state_of(run_dir)
-    return {
-        "run": run.label, "variant": run.name, "seed": run.seed, "role": run.role, "directory": str(run_dir),
-        "state": state.kind, "step": state.step, "why": state.why or None,
-    }  # fmt: skip
+    return StudyRun(
+        run=run.label,
+        variant=run.name,
+        seed=run.seed,
+        role=run.role,
+        directory=str(run_dir),
+        state=state.kind,
+        step=state.step,
+        why=state.why or None,
+    )
 
 
 def silent(line: str) -> None:

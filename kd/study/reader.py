@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from pydantic import ValidationError
@@ -23,7 +23,7 @@ class Run:
     """One run of a study."""
 
     name: str  # of the recipe in this study, such as "kl"
-    role: str  # "teacher", "baseline" or "student"
+    role: Literal["teacher", "baseline", "student"]
     recipe: Recipe  # with this seed alone
     needs: "tuple[Run, ...]" = ()  # its teacher's run
 
@@ -75,7 +75,7 @@ class Plan:
         teaching = {recipe.id: recipe for variant in self.variants.values() for recipe in teachers(variant)}
         names = _teacher_names(list(teaching.values()), self.recipes.keys())
 
-        def add(name: str, role: str, recipe: Recipe) -> Run:
+        def add(name: str, role: Literal["teacher", "baseline", "student"], recipe: Recipe) -> Run:
             needs: tuple[Run, ...] = ()
             if recipe.teacher_recipe is not None:
                 teacher = first_seed(recipe.teacher_recipe)

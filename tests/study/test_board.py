@@ -10,6 +10,7 @@ from small_study import Here
 from kd.study import board
 from kd.study.command import study_command
 from kd.study.local import why
+from kd.study.output import StudyOutput
 from kd.study.reader import read_study
 
 RUNS = Path("runs")
@@ -42,7 +43,8 @@ def test_a_study_is_trained_ranked_and_printed(
     assert kd("study", trainable, "--trust", "--list", "--json") == 0
     content = json.loads(capsys.readouterr().out)
     assert [run["state"] for run in content["runs"]] == ["finished"] * 6 + ["stopped"]
-    by_name = {row["name"]: row for row in content["leaderboard"]}
+    StudyOutput.model_validate(content)
+    by_name = {row["variant"]: row["network"] for row in content["leaderboard"]}
     assert by_name["kl"]["seeds"] == [0]
     assert by_name["both"]["vs_baseline"]["seeds"] == [0, 1]
     partial = board.board(plan, RUNS)

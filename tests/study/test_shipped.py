@@ -1,12 +1,14 @@
 """The studies that come with kd: every recipe in them is right, and they ask for the runs that they say."""
 
+import re
 from pathlib import Path
 
 import pytest
 
-from kd.recipe.shipped import list_recipes, list_studies
+from kd.recipe.shipped import list_recipes, list_studies, shipped_recipes
 from kd.study.command import check_calls
 from kd.study.reader import read_study
+from kd.study.schema import Study
 
 
 @pytest.mark.parametrize("name", list_studies())
@@ -21,3 +23,25 @@ def test_the_study_of_camvid_has_36_runs_and_a_teacher(folder: Path) -> None:
     assert len(runs) == 37
     assert {run.recipe.train.epochs for run in runs if run.role != "teacher"} == {60}
     assert len({(run.recipe.student.use, run.role) for run in runs}) == 1 + 4 * 2
+
+
+def test_the_page_lists_every_key_of_a_study() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "studies.md").read_text(encoding="utf-8")
+    rows = [line.strip("| ").partition(" | ") for line in page.splitlines() if line.startswith("| `")]
+    listed = {name.strip("`"): meaning for name, _, meaning in rows}
+    assert list(listed) == list(Study.model_fields)
+    for name, field in Study.model_fields.items():
+        assert field.description is not None
+        assert listed[name].startswith(field.description.partition("; null")[0]), name
+
+
+def test_the_example_of_the_page_is_a_study(folder: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "studies.md").read_text(encoding="utf-8")
+    (text,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    for name in ("mobilenetv3_aspp_kl_cwd.yaml", "mobilenetv3_aspp_dist.yaml", "teacher_deeplabv3plus.yaml"):
+        (folder / name).write_text((shipped_recipes() / "camvid" / name).read_text())
+    (folder / "my_study.yaml").write_text(text)
+    study = read_study("my_study.yaml", runs=Path("runs"))
+    assert list(study.variants) == ["kl", "kl cwd", "lite kl cwd", "other"]
+    assert {recipe.train.epochs for recipe in study.recipes.values()} == {60}
+    check_calls(study)
