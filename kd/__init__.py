@@ -10,7 +10,7 @@
 """
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -217,7 +217,7 @@ def export(
 
 
 def predict(
-    run: str | os.PathLike[str],
+    run: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     images: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
     overrides: Iterable[str] = (),
     *,
@@ -231,7 +231,8 @@ def predict(
 
     Args:
         run: a run directory, the folder of a recipe's runs, or a recipe; of several seeds, the first is taken. Or a
-            file of a network: weights, or what `kd.export` wrote.
+            file of a network: weights, or what `kd.export` wrote. Several of them predict together, by the mean
+            of their probabilities, on images as the first one's recipe prepares them.
         images: an image file, a folder, or a pattern such as `photos/*.jpg`; or several of them.
         overrides: `path=value` texts that change how it predicts, such as `evaluate.flip=true` or `device=cpu`.
         recipe: of a file that states none, or is to predict by another.

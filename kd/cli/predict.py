@@ -37,6 +37,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--probabilities", action="store_true", help="also write the probabilities of all classes (.npz, float16)"
     )
     parser.add_argument(
+        "--with",
+        dest="others",
+        action="append",
+        default=[],
+        metavar="RUN",
+        help="predict together with this run, by the mean of the probabilities; may be given several times",
+    )
+    parser.add_argument(
         "--tiles", type=int, nargs=2, metavar=("H", "W"), help="predict at the images' own sizes, in tiles of this size"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace files that are already there")
@@ -59,7 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     kinds = ["masks", *(kind for kind in ("color", "overlay", "probabilities") if getattr(arguments, kind))]
     return predict_command(
-        arguments.files[0],
+        [arguments.files[0], *arguments.others],
         [text for text in texts if text not in overrides],
         arguments.out,
         overrides,

@@ -14,12 +14,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from torch import nn
 
 from kd.console import print_errors, print_line, progress
 from kd.data.dataset import resize_image
 from kd.data.decode import size_text
 from kd.data.images import read_image
 from kd.data.ranges import read_in_ranges
+from kd.deploy.ensemble import together
 from kd.deploy.photos import Photo, find_photos, ranges_of
 from kd.deploy.tiles import Predict, differing, predict_tiles, tile_size
 from kd.errors import DataError, RecipeError
@@ -31,6 +33,7 @@ from kd.runtimes import FileNetwork
 from kd.scoring import at_size, predict
 from kd.storage import write_atomic
 
+Run = str | os.PathLike[str]
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -63,8 +66,15 @@ class Output(NamedTuple):
     logits: torch.Tensor  # (K, h, w), on the network's device
 
 
+def open_all(runs_named: Run | Sequence[Run], overrides: Iterable[str], **options: Any) -> tuple[Trained, list[str]]:
+    """A network, or several that predict together; and a line for the user on each."""
+    named = [runs_named] if isinstance(runs_named, str | os.PathLike) else list(runs_named)
+    members = [open_trained(run, list(overrides), **options) for run in named]
+    return together(members) if len(members) > 1 else members[0], list(map(str, members))
+
+
 def predicted(
-    run: str | os.PathLike[str],
+    run: Run | Sequence[Run],
     images: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
     overrides: Iterable[str] = (),
     *,
@@ -75,7 +85,7 @@ def predicted(
     tiles: tuple[int, int] | None = None,
 ) -> Iterator[Prediction]:
     """As `kd.predict`."""
-    trained = open_trained(run, overrides, recipe=recipe, runs=runs, trust=trust)
+    trained, _ = open_all(run, tuple(overrides), recipe=recipe, runs=runs, trust=trust)
     ranges = ranges_of(trained)
     named = [images] if isinstance(images, str | os.PathLike) else images
     photos = find_photos(named, arrays=ranges is not None)
@@ -89,7 +99,7 @@ def predicted(
 
 
 def predict_command(
-    target: str | os.PathLike[str],
+    target: Run | Sequence[Run],
     inputs: Sequence[str],
     out: Path,
     overrides: Sequence[str] = (),
@@ -122,13 +132,14 @@ def predict_command(
         RecipeError, DataError, WeightsError, StorageError: as `kd.predict`; nothing is written.
         StorageError: a prediction cannot be written; those of earlier images are complete.
     """
-    trained = open_trained(target, overrides, recipe=recipe, runs=runs, trust=trust)
+    trained, lines = open_all(target, overrides, recipe=recipe, runs=runs, trust=trust)
     ranges = ranges_of(trained)
     if not inputs:
         raise RecipeError("no images: name files, folders or patterns after the run")
     photos = find_photos(inputs, without=[out / kind for kind in KINDS], arrays=ranges is not None)
     _refuse_existing(photos, out, kinds, overwrite=overwrite)
-    print_line(str(trained))
+    for line in lines:
+        print_line(line)
     problems: list[DataError] = []
     done, count, wanted = 0, THREADS, "probabilities" in kinds
     if tiles is None:
@@ -237,10 +248,14 @@ def _tile(trained: Trained, tiles: tuple[int, int]) -> tuple[int, int]:
     """
     size, network = tile_size(tiles), trained.network
     own = trained.recipe.scored_size
-    if isinstance(network, FileNetwork) and network.one_by_one and size != own:
+    if _has_one_size(network) and size != own:
         fix = f"--tiles {own[0]} {own[1]}" if tile_size(own) == own else "a file that was exported with --dynamic"
         raise RecipeError(f"--tiles {tiles[0]} {tiles[1]}: {trained.path} takes {size_text(own)} alone; use {fix}")
     return size
+
+
+def _has_one_size(network: nn.Module) -> bool:
+    return any(isinstance(part, FileNetwork) and part.one_by_one for part in network.modules())
 
 
 def _in_tiles(
@@ -255,7 +270,7 @@ def _in_tiles(
     """Predict images in order, each at its own size; `compared` gets the first one."""
     compute, batch = _computing(trained, window=None), min(trained.recipe.train.batch_size, BATCH)
     for number, item in enumerate(_read_ahead(trained, photos, bad, 1, LARGEST)):
-        if number == 0 and not (isinstance(trained.network, FileNetwork) and trained.network.one_by_one):
+        if number == 0 and not _has_one_size(trained.network):
             compared(compute, item, batch)
         classes, shares = predict_tiles(compute, item.image, tile, batch=batch, probabilities=probabilities)
         yield Prediction(item.name, as_rgb(item.image.numpy()), classes, shares)

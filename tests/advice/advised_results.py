@@ -21,6 +21,7 @@ from samples import Fixed, sample
 
 import kd as kd_package
 from kd.deploy import to_int8
+from kd.deploy.ensemble import together
 from kd.deploy.folder import new_folder
 from kd.deploy.formats import Format
 from kd.deploy.gate import check_file
@@ -30,7 +31,7 @@ from kd.deploy.predict import _tile
 from kd.deploy.timing import Timing
 from kd.deploy.to_onnx import write_onnx
 from kd.errors import RecipeError
-from kd.evaluation.trained import open_trained
+from kd.evaluation.trained import Identity, Trained, open_trained
 from kd.runtimes import OPENERS, FileNetwork, Opened, open_file, open_onnx
 from kd.types import Sample, resize
 
@@ -215,6 +216,18 @@ def opened(**metadata: str) -> None:
         open_file(Path("a.onnx"))
 
 
+def ensemble(*, channels: int = 3, height: int = 32) -> None:
+    """Predict by a network together with an exported file of one size, of 32 × 32."""
+
+    def member(name: str, channels: int, height: int) -> Trained:
+        network = FileNetwork(computed, 3, dtype="float32", output="logits", one_by_one=True)
+        recipe: Any = SimpleNamespace(scored_size=(height, 32))
+        colors = ((0, 0, 0), (1, 1, 1), (2, 2, 2))
+        return Trained(Path(name), recipe, network, Identity(name, "", 0, "", ""), NAMES, colors, channels)
+
+    together([member("r", 3, height), member("s", channels, 32)])
+
+
 def tiled(*size: int) -> None:
     """Predict in tiles by an exported file of one size."""
     network = FileNetwork(computed, 3, dtype="float32", output="logits", one_by_one=True)
@@ -303,6 +316,16 @@ EXPORT = [
         "onnxruntime",
         lambda: loaded("1.9"),
         lambda text: loaded("2.0"),
+    ),
+    Row(
+        "s: takes images of 1 channels, r of 3; leave it out of --with",
+        lambda: ensemble(channels=1),
+        lambda text: ensemble(),
+    ),
+    Row(
+        "s: takes images of 32×32, r gets 32×64; add evaluate.size=[32,32]",
+        lambda: ensemble(height=64),
+        lambda text: ensemble(height=32),
     ),
     Row(
         "--tiles 64 64: a.onnx takes 32×32 alone; use --tiles 32 32",

@@ -248,3 +248,20 @@ def test_tiles_take_images_of_more_pixels(run_dir, photos, capsys, monkeypatch):
     assert command("predict", run_dir, photos / "large.png", "--trust") == 3
     assert "40×48 pixels; the limit is 1500 in total" in capsys.readouterr().err
     assert command("predict", run_dir, photos / "large.png", "--trust", "--tiles", 32, 32) == 0
+
+
+def test_several_runs_predict_by_the_mean_of_their_probabilities(trained, run_dir, photos, capsys):
+    others = [run(read(trained / "alone.yaml", f"train.seeds=[{seed}]"), trained / "runs")[0][0] for seed in (1, 2)]
+    call = ("predict", run_dir, photos / "same.png", "--trust", "--with", others[0], "--with", others[1])
+    assert command(*call, "--probabilities") == 0
+    with np.load("predictions/probabilities/same.npz") as stored:
+        together = stored["probabilities"].astype(np.float32)
+    image = TF.pil_to_tensor(Image.open(photos / "same.png"))[None] / 255
+    with torch.no_grad():
+        each = [kd.load_student(path, trust=True)(image).logits.softmax(1) for path in (run_dir, *others)]
+    logits = torch.stack(each).mean(0).log()  # at stride 4, and resized before the softmax
+    expected = torch.nn.functional.interpolate(logits, (32, 32), mode="bilinear").softmax(1)[0].numpy()
+    assert np.abs(together - expected).max() < 2e-3
+    assert len(capsys.readouterr().out.splitlines()) == 4  # a line for each run, and the last one
+    (prediction,) = kd.predict([run_dir, *others], photos / "same.png", trust=True)
+    assert (prediction.classes == mask("predictions/masks/same.png")).all()
