@@ -93,7 +93,7 @@ def compare_command(
     if file is not None:
         from kd.compare import report  # imports torch, for the predictions in its pictures
 
-        content = report.page(comparison)
+        content = report.page(comparison, quiet=form != "tables")
         try:
             write_atomic(file, content, fix="choose another file with --html FILE")
         except StorageError as error:

@@ -5,6 +5,7 @@ import re
 import statistics
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 
 from kd.compare.comparison import SPLIT, Comparison, Entry
 from kd.components import Maker
+from kd.console import progress
 from kd.data.dataset import read, resize_image
 from kd.errors import DataError, RecipeError, StorageError, WeightsError
 from kd.machine import choose
@@ -69,12 +71,13 @@ class Chosen(NamedTuple):
     difference: float | None
 
 
-def pictures(comparison: Comparison, *, count: int = SHOWN) -> Pictures:
+def pictures(comparison: Comparison, *, count: int = SHOWN, quiet: bool = True) -> Pictures:
     """Choose images and predict them, and time the networks.
 
     The images are those of the best, median and worst difference between the best student and its baseline (or its
     teacher), from the counts that the runs have stored, and some that are spread evenly over the split. Every network
     is that of its first seed; of many, the best students are shown. Missing weights or data are reported and left out.
+    Unless `quiet`, a line counts the predictions that are computed.
     """
     ranked = _ranked(comparison)
     subject = next((entry for entry in ranked if entry.run_dirs), None)
@@ -91,7 +94,15 @@ def pictures(comparison: Comparison, *, count: int = SHOWN) -> Pictures:
     except (RecipeError, DataError, StorageError, RuntimeError, MemoryError) as error:
         return Pictures((), (), (f"the {SPLIT} images cannot be read: {error}",))
     networks = _Networks(comparison, recipe, dataset, problems)
-    predicted = {entry.key: networks.maps(entry, list(samples.values()), kept[entry.key]) for entry in entries}
+    images = list(samples.values())
+    missing = {entry.key: sum(sample.name not in kept[entry.key] for sample in images) for entry in entries}
+    total, done, predicted = sum(missing.values()), 0, {}
+    counted = nullcontext(lambda done: None) if quiet or not total else progress("predictions for the page", total)
+    with counted as advance:
+        for entry in entries:
+            predicted[entry.key] = networks.maps(entry, images, kept[entry.key])
+            done += missing[entry.key]
+            advance(done)
     shown = tuple(
         Picture(
             name=samples[place].name,

@@ -26,9 +26,9 @@ SCRIPTS = ("vendor/d3.min.js", "vendor/plot.umd.min.js", "page.js")
 Value = float | str | None  # by which a cell is sorted
 
 
-def page(comparison: Comparison) -> bytes:
-    """The page of a comparison, as `gather` returns it: HTML in UTF-8."""
-    return render(comparison, pictures(comparison)).encode()
+def page(comparison: Comparison, *, quiet: bool = True) -> bytes:
+    """The page of a comparison, as `gather` returns it: HTML in UTF-8. Unless `quiet`, long work shows its progress."""
+    return render(comparison, pictures(comparison, quiet=quiet)).encode()
 
 
 def render(comparison: Comparison, shown: Pictures) -> str:

@@ -55,14 +55,12 @@ def read_predictions(run_dir: Path) -> tuple[Maps, Maps]:
             own, teacher = (_maps(content, of) for of in ("own", "teacher"))
     except (OSError, ValueError, EOFError, KeyError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
         raise StorageError(f"{run_dir / PREDICTIONS}: cannot be read ({error}); {again(run_dir)}") from None
-    for predicted in (*own.values(), *teacher.values()):
-        if predicted.dtype != np.uint8 or predicted.ndim != 2:
-            raise StorageError(
-                f"{run_dir / PREDICTIONS}: cannot be read ({predicted.dtype} {predicted.shape} is no label map); "
-                f"{again(run_dir)}"
-            )
     return own, teacher
 
 
 def _maps(content: Mapping[str, NDArray[Any]], of: str) -> dict[str, NDArray[np.uint8]]:
-    return {name: content[f"{of}/{index}"] for index, name in enumerate(content[f"{of}/names"].tolist())}
+    maps = {name: content[f"{of}/{index}"] for index, name in enumerate(content[f"{of}/names"].tolist())}
+    for predicted in maps.values():
+        if predicted.dtype != np.uint8 or predicted.ndim != 2:
+            raise ValueError(f"{predicted.dtype} {predicted.shape} is no label map")
+    return maps
