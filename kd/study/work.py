@@ -115,7 +115,12 @@ class Work:
     def _start(self, run: Run) -> None:
         """Begin a run, unless another process has claimed it in this moment."""
         run_dir = run.run_dir(self._folder)
-        claimed = claim(run_dir)
+        try:
+            claimed = claim(run_dir)
+        except StorageError as error:
+            self._pending.remove(run)
+            self._note(run, Ended(error.exit_status, str(error)))
+            return
         if claimed is not None:
             self._pending.remove(run)
             self._claims[run] = claimed

@@ -33,11 +33,11 @@ class Here:
 
 
 def check_equal(runs: Path) -> None:
-    """Train the same runs in this process; their weights must have the same bits."""
+    """Train the runs of the study `twelve` in this process; their weights must have the same bits."""
     folder = Path("serial")
-    for changes in ((), ("distill.hint=null",)):
-        run(read("student.yaml", *changes, "train.seeds=[0,1]"), folder, baseline=True)
+    for changes in ((), ("distill.hint=null",), ("distill.kl=null",)):
+        run(read("student.yaml", *changes, "train.seeds=[0,1,2]"), folder, baseline=True)
     expected = {path.parent.relative_to(folder): path.parent for path in folder.glob("*/*/student.safetensors")}
-    assert len(expected) == 7
+    assert len(expected) == 12 + 1
     for name, run_dir in expected.items():
         assert equal(weights(runs / name), weights(run_dir)), name

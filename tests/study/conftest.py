@@ -30,3 +30,10 @@ def trainable(folder: Path) -> Path:
     write_recipes(folder)
     (folder / "s.yaml").write_text(STUDY)
     return folder / "s.yaml"
+
+
+@pytest.fixture
+def twelve(trainable: Path) -> Path:
+    """`s.yaml`: three variants and their baseline, three seeds each, and one teacher."""
+    trainable.write_text(STUDY.replace("[0, 1]", "[0, 1, 2]") + "  hint: {distill.kl: null}\n")
+    return trainable

@@ -26,17 +26,17 @@ def start(*options: str) -> "subprocess.Popen[str]":
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_jobs_side_by_side_give_the_bits_of_serial_runs(trainable: Path) -> None:
+def test_jobs_side_by_side_give_the_bits_of_serial_runs(twelve: Path) -> None:
     process = start("--jobs", "3")
     out, errors = process.communicate()
     assert (process.returncode, errors) == (0, "")
-    assert len(re.findall(r": trains ", out)) == 7
+    assert len(re.findall(r": trains ", out)) == 12 + 1
     check_equal(RUNS)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_four_processes_share_a_study_and_survive_the_death_of_one(trainable: Path) -> None:
+def test_four_processes_share_a_study_and_survive_the_death_of_one(twelve: Path) -> None:
     processes = [start() for _ in range(4)]
     victim = processes[0]
     runs = read_study("s.yaml", trust=True, runs=RUNS).runs()

@@ -69,9 +69,9 @@ def test_the_command_prints_it_and_it_is_a_script_that_bash_reads(recipe_study: 
 
 
 @pytest.fixture
-def recipe_study(trainable: Path, capsys: pytest.CaptureFixture[str]) -> Path:
+def recipe_study(twelve: Path, capsys: pytest.CaptureFixture[str]) -> Path:
     """The script of the small study in a file."""
-    assert kd("study", trainable.name, "--trust", "--print", "slurm") == 0
+    assert kd("study", twelve.name, "--trust", "--print", "slurm") == 0
     file = Path("study.sh")
     file.write_text(capsys.readouterr().out)
     return file

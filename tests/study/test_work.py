@@ -191,6 +191,15 @@ def test_a_failure_of_another_process_is_not_repeated_and_an_old_one_is(runs: li
     assert workers.began == [label for label in ORDER if label != "a/1"]
 
 
+def test_a_folder_that_cannot_be_written_fails_its_run_alone(runs: list[Run]) -> None:
+    by_label = {run.label: run for run in runs}
+    place = by_label["a/0"].run_dir(RUNS)
+    place.parent.mkdir(parents=True)
+    place.write_text("a file where the run directory belongs")
+    failed, _ = trained(runs, Fake())
+    assert failed == {"a/0": f"{place}: cannot be written (File exists); choose --runs DIR"}
+
+
 def test_a_signal_is_passed_on_and_nothing_else_begins(runs: list[Run]) -> None:
     arrived: list[int] = []
 
