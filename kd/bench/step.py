@@ -41,7 +41,7 @@ def bench_command(recipe: Recipe, *, runs: Path, rounds: int = 10) -> None:
     restart_peak(parts.precision.device)
     with tempfile.TemporaryDirectory() as folder:
         medians = time_step(parts, rounds, Path(folder))
-    images = recipe.train.batch_size / recipe.train.accumulate
+    images = recipe.images_per_step / recipe.train.accumulate
     rows = [(name, f"{value:.3f}", f"{images / value:.1f}") for name, value in medians.items()]
     title = f"{parts.precision}, {torch.get_num_threads()} threads, median of {rounds}"
     stdout().print(make_table(("part", "s/step", "images/s"), rows, title=title))
@@ -84,7 +84,7 @@ def time_step(parts: Parts, rounds: int, folder: Path) -> dict[str, float]:
     progress = make_progress(folder, untracked, role="student", seed=0, steps=sys.maxsize, start=0, quiet=True)
     loop = replace(run, steps=sys.maxsize, accumulate=1)  # no step is the last one, which would be reported
     watch = Watch(
-        reports=Reports(progress, every=recipe.log.every, batch_size=recipe.train.batch_size),
+        reports=Reports(progress, every=recipe.log.every, batch_size=recipe.images_per_step),
         guard=Guard(recipe.train.on_nan, recipe.train.nan_limit),
         readback=Readback(run.precision.device),
         graph=step_graph(parts, loop),

@@ -37,8 +37,8 @@ class Data:
         self._surveys: dict[str, Survey] = {}
         self._sizes: list[Size] | None = None  # of some training images
         self._held_out: dict[str, SegmentationDataset] | None = None
-        self._shared: list[str] | None = None  # lines on images that two splits share
-        self._unlabelled: dict[str, SegmentationDataset] = {}  # by folder or arguments
+        self._shared: dict[str, list[str]] = {}  # lines on images that two splits share, by `_others`
+        self._unlabelled: dict[str, SegmentationDataset] = {}  # by `_others`
 
     def unlabelled(self, recipe: Recipe) -> SegmentationDataset | None:
         """The images without labels of a recipe with these data.
@@ -49,7 +49,7 @@ class Data:
         config = recipe.data.unlabelled
         if config is None:
             return None
-        key = config.images or repr(config.args)
+        key = _others(recipe)
         if key not in self._unlabelled:
             splits = {"train": self.train} | self.held_out(recipe)
             if config.images is None:
@@ -87,11 +87,12 @@ class Data:
         return surveys + self._suspected_sizes(recipe) + self._shared_images(recipe)
 
     def _shared_images(self, recipe: Recipe) -> list[str]:
-        if self._shared is None:
+        key = _others(recipe)
+        if key not in self._shared:
             splits = {"train": self.training(recipe)} | self.held_out(recipe)
             found, note = distributed.first(lambda: find_shared(splits))
-            self._shared = [line for pair in found for line in pair.lines()] + ([note] if note else [])
-        return self._shared
+            self._shared[key] = [line for pair in found for line in pair.lines()] + ([note] if note else [])
+        return self._shared[key]
 
     def held_out(self, recipe: Recipe) -> dict[str, SegmentationDataset]:
         """The splits that no run of the recipe trains on: "val", and "test" if there is one."""
@@ -142,6 +143,12 @@ class Data:
                 if not recipe.distill:
                     fix += ", or give a teacher: the score is then the agreement with it"
             raise DataError(f"val: no pixel is labelled, so nothing can be scored; {fix}")
+
+
+def _others(recipe: Recipe) -> str:
+    """The folder or the arguments of a recipe's images without labels; "" if it has none."""
+    config = recipe.data.unlabelled
+    return "" if config is None else config.images or repr(config.args)
 
 
 def agrees(recipe: Recipe) -> bool:

@@ -68,7 +68,7 @@ def _teachers(
         if is_finished(run_dir) and has_inputs(run_dir):
             yield str(run_dir), _of_run(run_dir)
         else:
-            yield str(teacher.file), _of_files(data_of(teacher).train)
+            yield str(teacher.file), _of_files(data_of(teacher).training(teacher))
     weights = given.weights.file if isinstance(given.weights, WeightsConfig) else given.weights
     named = given.run or weights
     if named is None or (given.run is None and not os.path.exists(named)):  # no weights, or torchvision's
@@ -84,7 +84,8 @@ def _teachers(
 
 
 def _of_run(run_dir: Path) -> Seen:
-    images = read_inputs(run_dir).splits["train"].images
+    splits = read_inputs(run_dir).splits
+    images = [image for name in ("train", "unlabelled") if name in splits for image in splits[name].images]
     return [(image.size, partial(str, image.sha256)) for image in images if image.sha256]  # others were never read
 
 

@@ -1,8 +1,12 @@
+import shutil
+from pathlib import Path
+
 import pytest
 import torch
 from PIL import Image
 from tiny import NETWORKS, run
 
+from kd.components import Maker
 from kd.diagnose.check import check_recipe
 from kd.errors import RecipeError
 from kd.recipe import read_recipe
@@ -107,3 +111,19 @@ def test_weights_without_a_record_are_noted(write, folder):
     ) in lines
     recipe = write("val: 25%", "val: 25%", "{use: 'nets.py:Net'}")
     assert not [line for line in check_recipe(recipe, runs=folder / "runs") if "no record" in line]
+
+
+def test_a_teacher_that_saw_the_val_images_without_their_labels_is_refused(write, folder):
+    write("val: 25%", "val: 25%")
+    more = ("data.unlabelled={images: more}", "distill.kl.pixels=all", "train.steps=8")
+    val = read_recipe("r.yaml", trust=True)
+    names = [path.name for path in map(Path, Maker(val).dataset("val").names)]
+    (folder / "more").mkdir()
+    for name in names:
+        shutil.copy(folder / "mine/images" / name, folder / "more" / f"copy-{name}")
+    (teacher,), lines = run(read_recipe("r.yaml", more, trust=True), folder / "runs")
+    assert [
+        line for line in lines if line.startswith(f"warning: {len(names)} of the {len(names)} val images are training")
+    ]
+    message = refused(write("val: 25%", "val: 25%", f"{{run: {teacher}}}"), folder)
+    assert f"teacher: {teacher} was trained on all of the {len(names)} val images (first {names[0]})" in message

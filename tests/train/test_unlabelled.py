@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from ranks import kd, start, statuses, the_run, write_plain
 from tiny import cut_at, equal, read, run, weights, write_pictures, write_recipes
 
 from kd.errors import DataError, InputsError, RecipeError
@@ -182,3 +183,18 @@ def test_what_does_not_go_together_is_refused(path, overrides, message):
     with pytest.raises(RecipeError) as refused:
         assemble(read(path, *overrides), runs=RUNS, seed=0, trained=False)
     assert str(refused.value).endswith(message)
+
+
+@pytest.mark.slow
+def test_two_processes_equal_one_and_mix_images_of_their_own(folder):
+    write_pictures(folder / "more", 7)
+    overrides = (f"data.unlabelled={{images: {folder / 'more'}, ratio: 0.5}}", "distill.kl.pixels=all")
+    (alone,), _ = run(read(write_plain(folder / "one"), *overrides), folder / "one/runs")
+    write_plain(folder / "two")
+    assert statuses(start(2, kd(folder / "two", *overrides))) == [0, 0]
+    state, other = weights(alone), weights(the_run(folder / "two"))
+    assert max((state[key] - other[key]).abs().max().item() for key in state) < 1e-5
+    write_plain(folder / "mixed")
+    assert statuses(
+        start(2, kd(folder / "mixed", *overrides, "data.unlabelled.ratio=1.0", "data.unlabelled.cutmix=1.0"))
+    ) == [0, 0]
