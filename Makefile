@@ -5,7 +5,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 LONG := $(patsubst %,tests/test_%.py,demo docs methods readme recipes)
 FAST := $(patsubst %,tests/%,compare losses metrics networks recipe) $(filter-out $(LONG),$(wildcard tests/test_*.py))
 
-.PHONY: help demo test test-fast lint format typecheck docs generated clean
+.PHONY: help demo test test-fast lint format typecheck docs generated clean results-check
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,10 +35,18 @@ docs: .venv/installed-dev  ## the pages and the API reference as HTML, offline: 
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --conf-dir docs . build
 	@echo "build/docs/index.html"
 
-generated: .venv/installed-dev  ## the files written from the code: the JSON Schemas and the table of losses
+generated: .venv/installed-dev  ## the files written from the code: the JSON Schemas, the table of losses, the tables of results
 	$(BIN)/kd schema > recipes/recipe.schema.json
 	$(BIN)/python docs/losses_table.py
+<<<<<<< HEAD
 	for command in compare diff evaluate list study; do $(BIN)/kd schema $$command > docs/schemas/$$command.schema.json; done
+=======
+	$(BIN)/python docs/results_table.py
+	for command in compare diff evaluate list; do $(BIN)/kd schema $$command > docs/schemas/$$command.schema.json; done
+>>>>>>> 42c5037 (Keep runs that tables are computed from; measure sampling and few labels)
+
+results-check: .venv/installed-dev  ## compute every table of docs/results again from the kept runs
+	$(BIN)/pytest -n 0 tests/test_results.py
 
 clean:  ## remove .venv and everything that tools wrote
 	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

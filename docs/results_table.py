@@ -1,0 +1,98 @@
+"""Write the tables of docs/results from the runs kept in docs/results/data: their results and counts, no weights.
+
+    python docs/results_table.py             # writes the tables anew; a test compares the pages with this output
+    python docs/results_table.py RUNS NAME   # keeps the finished runs of a folder in docs/results/data/NAME
+
+A table begins with `<!-- runs: NAME -->`. Its first row is what the others are compared with, seed by seed and image
+by image (docs/intervals.md).
+"""
+
+import re
+import statistics
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from kd.compare.intervals import interval
+from kd.metrics import scores
+from kd.runs import ImageCounts, is_finished, read_counts, read_result, read_teacher_score, write_result
+from kd.runs import write_teacher_score as write_score
+from kd.runs.counts import TEACHER_COUNTS
+
+RESULTS = Path(__file__).resolve().parent / "results"
+DATA = RESULTS / "data"
+TABLES = {  # name -> label of each row -> its run directories
+    "camvid-resampling": {
+        "resized to `size`, then enlarged": "before/teacher_deeplabv3plus-*/seed*",
+        "sampled once from the file's pixels": "after/teacher_deeplabv3plus-*/seed*",
+    },
+    "camvid-few": {
+        "46 labels": "few_mobilenetv3_aspp_kl-44e386c8/seed*",
+        "46 labels, distilled on 46 + 321": "few_mobilenetv3_aspp_kl-4798a266/seed*",
+        "367 labels": "few_mobilenetv3_aspp_kl-45675dda/seed*",
+        "the teacher, 46 labels": "few_teacher_deeplabv3plus-*/seed*",
+    },
+}
+_TABLE = re.compile(r"(<!-- runs: (\S+) -->\n)(?:\|.*\n)*")
+
+
+def page(text: str) -> str:
+    """The text of a page with its tables written anew."""
+    return _TABLE.sub(lambda match: match[1] + "".join(f"{line}\n" for line in table(match[2])), text)
+
+
+def table(name: str) -> list[str]:
+    """The lines of a table."""
+    rows = {label: sorted(DATA.joinpath(name).glob(pattern)) for label, pattern in TABLES[name].items()}
+    first = next(iter(rows.values()))
+    head = (
+        "| | mIoU % of seeds 0, 1, … | mean ± sd | points above the first row, 95 % interval |",
+        "| --- | --- | --- | --- |",
+    )
+    return [*head, *(row(label, run_dirs, first) for label, run_dirs in rows.items())]
+
+
+def row(label: str, run_dirs: list[Path], first: list[Path]) -> str:
+    """One line: the scores of these runs, and the difference from those of the first row, if the seeds are the same."""
+    found = [100 * scores(read_result(run_dir).splits["val"].confusion).miou for run_dir in run_dirs]
+    spread = f" ± {statistics.stdev(found):.1f}" if len(found) > 1 else ""
+    gain = "–"
+    if run_dirs != first and len(run_dirs) == len(first):
+        ours, theirs = counts(run_dirs), counts(first)
+        of_gain = interval([(1, [c.counts for c in ours]), (-1, [c.counts for c in theirs])], ours[0].groups)
+        gain = f"{100 * of_gain.value:+.1f} ± {100 * of_gain.half_width:.1f}".replace("-", "−")
+    return (
+        f"| {label} | {', '.join(f'{value:.1f}' for value in found)} | {statistics.mean(found):.1f}{spread} | {gain} |"
+    )
+
+
+def counts(run_dirs: list[Path]) -> list[ImageCounts]:
+    """The counts of each image of the validation split."""
+    return [read_counts(run_dir)["val"] for run_dir in run_dirs]
+
+
+def keep(runs: Path, name: str) -> None:
+    """Keep the results of all finished runs of a folder; the teacher's place on this machine is left out."""
+    for run_dir in filter(is_finished, sorted(runs.glob("*/seed*"))):
+        result, images, kept = (
+            read_result(run_dir),
+            read_counts(run_dir),
+            DATA / name / run_dir.parent.name / run_dir.name,
+        )
+        splits = {split: replace(found, per_image=images.get(split)) for split, found in result.splits.items()}
+        result = replace(result, splits=splits)
+        if result.teacher is not None and result.teacher.run is not None:
+            result = replace(result, teacher=replace(result.teacher, run="/".join(Path(result.teacher.run).parts[-2:])))
+        kept.mkdir(parents=True, exist_ok=True)
+        taught = read_teacher_score(run_dir, id=result.id, seed=result.seed)
+        if taught is not None:
+            of_images = read_counts(run_dir, TEACHER_COUNTS).get("val")
+            write_score(kept, replace(taught, per_image=of_images), id=result.id, seed=result.seed)
+        write_result(kept, result)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) == 3:
+        keep(Path(sys.argv[1]), sys.argv[2])
+    for file in sorted(RESULTS.glob("*.md")):
+        file.write_text(page(file.read_text(encoding="utf-8")), encoding="utf-8")
