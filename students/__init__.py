@@ -6,6 +6,7 @@ from students.mobilenetv2_aspp_se_unet import MobileNetV2ASPPResidualSEUNet
 from students.mobilenetv2_unet import MobileNetV2UNet
 from students.mobilenetv3_aspp import MobileNetV3SmallASPP
 from students.mobilenetv3_aspp_lite import MobileNetV3SmallASPPLite
+from students.pruned import Pruned
 from students.pspnet_resnet18 import PSPNetResNet18
 
 __all__ = [
@@ -16,4 +17,5 @@ __all__ = [
     "MobileNetV3SmallASPP",
     "MobileNetV3SmallASPPLite",
     "PSPNetResNet18",
+    "Pruned",
 ]

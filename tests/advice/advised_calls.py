@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -18,6 +19,7 @@ from kd.metrics.confusion import confusion_matrix
 from kd.networks.backbones import mobilenet_v3_small
 from kd.networks.normalize import Normalize
 from kd.types import SegmentationOutput, Tap
+from students import Pruned
 from teachers import ClassMapped, Ensemble, Wrapped
 
 
@@ -65,6 +67,13 @@ def wrapped(taps: dict[str, str] | None = None, *, classes: int = 3, **preproces
 
 def mapped(**arguments: object) -> ClassMapped:
     return ClassMapped(2, 3, network=Net(), **arguments)
+
+
+def pruned(network: nn.Module) -> Pruned:
+    """A pruned network, as built without the library that prunes."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("students.pruned._prune", lambda *arguments: None)
+        return Pruned(3, 3, network=network, ratio=0.3)
 
 
 SEA = {"source": ["sky", "land", "sea"], "target": ["dry", "wet"]}
@@ -313,6 +322,16 @@ NETWORKS = [
         "taps: low: the module does not return a map (N, C, h, w); name one that does",
         lambda: wrapped({"low": "pool.1"}),
         lambda: wrapped({"low": "stem"}),
+    ),
+    Row(
+        "network: Identity declares no taps; wrap it in teachers.Wrapped",
+        lambda: pruned(nn.Identity()),
+        lambda: pruned(wrapped()),
+    ),
+    Row(
+        "network: Net has 4 classes and 3 channels, the data have 3 and 3; set its num_classes and in_channels",
+        lambda: pruned(Net(4)),
+        lambda: pruned(Net(3)),
     ),
     Row(
         "members.1: Identity does not declare taps, num_classes and in_channels; wrap it in teachers.Wrapped",

@@ -91,6 +91,7 @@ WITHOUT: dict[str, set[str]] = {
         "--on: no Ray cluster answers at {} ({}); start one: ray start --head",
         "segmentation_models_pytorch is not installed: pip install 'kd-segmentation[smp]'",
         "timm is not installed: pip install 'kd-segmentation[timm]'",
+        "torch_pruning is not installed: pip install 'kd-segmentation[prune]'",
         "datasets is not installed: pip install 'kd-segmentation[datasets]'",
         "pip install 'kd-segmentation[tiff]'",
         "  a checkpoint takes {} to write, and torchrun kills processes 30 s after it asks them to stop: ask early "

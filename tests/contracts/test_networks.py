@@ -14,7 +14,8 @@ from kd.networks.backbones import Stages
 from kd.parts.examine import declared_form
 from kd.types import Network, NetworkTraits, SegmentationOutput, Tap, parameter_count
 
-COLLECTIONS = {"HuggingFace", "SMP", "Timm"}  # need further packages, see tests/teachers/test_collections.py
+# need further packages, see tests/teachers/test_collections.py and tests/students/test_pruned.py
+COLLECTIONS = {"HuggingFace", "Pruned", "SMP", "Timm"}
 NAMES = [
     f"{package.__name__}.{name}"
     for package in (students, teachers)

@@ -24,7 +24,7 @@ onnx = pytest.importorskip("onnx", reason="needs the extra onnx: pip install 'kd
 pytest.importorskip("onnxscript", reason="needs the extra onnx: pip install 'kd-segmentation[onnx]'")
 pytest.importorskip("onnxruntime", reason="needs the extra onnx: pip install 'kd-segmentation[onnx]'")
 
-OTHERS = {"ClassMapped", "Ensemble", "HuggingFace", "SMP", "Timm", "Wrapped"}  # made of other networks
+OTHERS = {"ClassMapped", "Ensemble", "HuggingFace", "Pruned", "SMP", "Timm", "Wrapped"}  # made of other networks
 
 
 class Net(nn.Module):
