@@ -13,7 +13,7 @@ from kd.prepare.draw import Region, Shape, paint
 from kd.prepare.export import Export, Item, Mask, Names, Source, chosen_names, sized_header
 from kd.prepare.faults import damaged
 from kd.prepare.files import split_of
-from kd.prepare.pairs import by_class, key_of, sides
+from kd.prepare.pairs import by_class, sides
 
 _LOOKED_AT = 20  # files, to tell masks of one class from those of all
 
@@ -31,17 +31,16 @@ def read(source: Source) -> Export | None:
         source, sorted({label for classes in files.values() for label in classes}), str(source.marks.root)
     )
     by_area = source.overlap == "area"
-    image_of = {key_of(name): name for name in found[0]}
     items = []
-    for key, classes in files.items():
-        path = source.images.root / image_of[key]
+    for name, classes in files.items():
+        path = source.images.root / name
         size = sized_header(path, None, str(path))
         mask = partial(
             _paint, {label: source.file(name) for label, name in sorted(classes.items())}, size, names, by_area
         )
-        items.append(Item(path, image_of[key], split_of(image_of[key]), mask))
+        items.append(Item(path, name, split_of(name), mask))
     top = "the smaller class" if by_area else "the class that comes later by name"
-    alone = len(image_of) - len(files)
+    alone = len(found[0]) - len(files)
     notes = [f"overlaps: {top} is on top", "what no file marks is background"]
     notes += [f"warning: left out: {alone} images without a mask"] if alone else []
     return Export(f"a mask for each class, {len(listed)} files", items, {"classes": list(names.names)}, notes)

@@ -1,5 +1,6 @@
 """JSON that annotation tools wrote: every value that is used is checked, and the rest is left out."""
 
+import re
 from pathlib import Path
 from typing import TypeVar
 
@@ -10,6 +11,7 @@ from kd.errors import DataError, StorageError
 from kd.reading import check_file, read_bytes
 
 T = TypeVar("T")
+_FORMS = re.compile(r"\.(list\[.*?\](?=\.\d|:)|_\w+)")  # in pydantic's place of a value that has several forms
 
 MAX_JSON = 512_000_000  # bytes: COCO's own file of 118,000 images has 448 million
 _PEEKED = 65_536
@@ -31,7 +33,8 @@ def read_json(path: Path, kind: type[T]) -> T:
     try:
         return checked(content, kind, str(path))
     except StorageError as error:
-        raise DataError(error.mistakes) from None
+        what = _FORMS.sub("", error.mistakes[0])
+        raise DataError(f"{what}; export it again") from None
 
 
 def peek(path: Path) -> bytes:

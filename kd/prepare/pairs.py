@@ -119,21 +119,21 @@ def folders_of(names: Sequence[str], splits: Sequence[str]) -> str | None:
 
 
 def by_class(images: Sequence[str], masks: Sequence[str]) -> dict[str, dict[str, str]] | None:
-    """Masks of one class each: key of an image -> name of a class -> mask; None if the masks are not so.
+    """Masks of one class each: image -> name of a class -> mask; None if the masks are not so.
 
     The name of the class is a folder above the masks, `leaf/7.png`, or an ending of their names, `7_leaf.png`.
     """
-    keys = {_key(name)[1] for name in images}
+    image_of = {_key(name): name for name in images}
     found: dict[str, dict[str, str]] = defaultdict(dict)
     for name in masks:
-        key = _key(name)[1]
+        split, key = _key(name)
         folder, _, last = key.rpartition("/")
         above, _, label = folder.rpartition("/")
-        base = next((key[:end] for end in range(len(key) - 1, 0, -1) if key[:end] in keys), None)
-        if label and (under := f"{above}/{last}".lstrip("/")) in keys:
-            found[under][label] = name
+        base = next((key[:end] for end in range(len(key) - 1, 0, -1) if (split, key[:end]) in image_of), None)
+        if label and (under := (split, f"{above}/{last}".lstrip("/"))) in image_of:
+            found[image_of[under]][label] = name
         elif base is not None and (end := re.match(r"[_\-. ](.+)$", key[len(base) :])):
-            found[base][end[1]] = name
+            found[image_of[split, base]][end[1]] = name
         else:
             return None
     labels = Counter(label for classes in found.values() for label in classes)
@@ -141,12 +141,8 @@ def by_class(images: Sequence[str], masks: Sequence[str]) -> dict[str, dict[str,
     return dict(found) if several and 2 * max(labels.values()) >= len(found) else None
 
 
-def key_of(name: str) -> str:
-    """What an image and its mask have in common: the path without suffix and without folders of sides and splits."""
-    return _key(name)[1]
-
-
 def _key(name: str) -> tuple[str, str]:
+    """What an image and its mask have in common: the split, and the path without the folders of sides and splits."""
     stem = normalize("NFC", os.path.splitext(name)[0])
     *folders, last = stem.split("/")
     kept = [part for part in folders if not {_plain(part)} & {*_OF_IMAGES, *_OF_MASKS} and not split_of(f"{part}/")]

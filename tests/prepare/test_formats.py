@@ -206,3 +206,20 @@ def test_images_of_one_name_in_two_folders_stay_apart(folder: Path) -> None:
     assert kd("init", "export") == 0
     np.testing.assert_array_equal(labels("a__same"), exports.by_hand(0))
     np.testing.assert_array_equal(labels("b__same"), exports.by_hand(1))
+
+
+def test_masks_of_classes_in_splits_stay_apart(folder: Path) -> None:
+    """Images of train and val may have the same names."""
+    for split, number in (("train", 0), ("train", 1), ("val", 0)):
+        shift = number + 2 * (split == "val")
+        for kind, picture in (
+            ("images", exports.photo(shift)),
+            ("masks/leaf", Image.fromarray(((exports.by_hand(shift) == 1) * 255).astype(np.uint8))),
+            ("masks/stem", Image.fromarray(((exports.by_hand(shift) == 2) * 255).astype(np.uint8))),
+        ):
+            Path("export", split, kind).mkdir(parents=True, exist_ok=True)
+            picture.save(Path("export", split, kind, f"{number}.png"))
+    assert kd("init", "export") == 0
+    masks = {path.parent.name: path for path in Path("export-kd/masks").rglob("*.png")}
+    assert masks.keys() == {"train", "val"}
+    np.testing.assert_array_equal(np.array(Image.open(masks["val"])), exports.by_hand(2))
