@@ -38,12 +38,8 @@ docs: .venv/installed-dev  ## the pages and the API reference as HTML, offline: 
 generated: .venv/installed-dev  ## the files written from the code: the JSON Schemas, the table of losses, the tables of results
 	$(BIN)/kd schema > recipes/recipe.schema.json
 	$(BIN)/python docs/losses_table.py
-<<<<<<< HEAD
-	for command in compare diff evaluate list study; do $(BIN)/kd schema $$command > docs/schemas/$$command.schema.json; done
-=======
 	$(BIN)/python docs/results_table.py
-	for command in compare diff evaluate list; do $(BIN)/kd schema $$command > docs/schemas/$$command.schema.json; done
->>>>>>> 42c5037 (Keep runs that tables are computed from; measure sampling and few labels)
+	for command in compare diff evaluate list study; do $(BIN)/kd schema $$command > docs/schemas/$$command.schema.json; done
 
 results-check: .venv/installed-dev  ## compute every table of docs/results again from the kept runs
 	$(BIN)/pytest -n 0 tests/test_results.py
