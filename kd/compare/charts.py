@@ -102,10 +102,11 @@ def _curves(comparison: Comparison) -> list[Data]:
     charts: list[Data] = [
         {"title": f"{SPLIT} {comparison.score} while training", "unit": "%", "lines": lines, "levels": levels}
     ]
-    for entry in comparison.of_role("student"):
+    for entry in comparison.best_first:
         if logs[entry.key] and (terms := list(_losses(entry, logs))):
             title = f"Loss terms of {comparison.name(entry)}, before their weights"
-            charts.append({"title": title, "unit": "loss", "lines": terms, "levels": []})
+            student = comparison.label(entry)
+            charts.append({"title": title, "student": student, "unit": "loss", "lines": terms, "levels": []})
     return charts
 
 
@@ -134,7 +135,7 @@ def _thinned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]
 def _confusions(comparison: Comparison) -> list[Data]:
     """Student minus baseline: of each label's pixels, the points that are predicted as each class, over all seeds."""
     found = []
-    for student in comparison.of_role("student"):
+    for student in comparison.best_first:
         baseline = comparison.get(student.baseline)
         if baseline is None:
             continue

@@ -178,6 +178,11 @@ class Comparison:
         """The entries of one role, in order."""
         return tuple(entry for entry in self.entries if entry.role == role)
 
+    @property
+    def best_first(self) -> list[Entry]:
+        """The students by their mIoU, the highest first."""
+        return sorted(self.of_role("student"), key=lambda e: math.inf if math.isnan(e.miou) else -e.miou)
+
     def gain(self, entry: Entry) -> Difference | None:
         """The mIoU above the baseline's; None without a baseline that has a seed of the student's."""
         return self.gains.get(entry.key)

@@ -85,7 +85,7 @@
     const title = `${data.score} in percent against ${timed ? "milliseconds of an image" : "parameters"}`;
     chart(place, title, (width) => ({
       height: 320, marginLeft: 48, marginRight: 24, marginTop: 26, marginBottom: 42,
-      x: { type: "log", label: timed ? "ms an image" : "parameters", inset: 30, ticks: 4, tickFormat: (value) => d3.format("~s")(value) },
+      x: { type: "log", label: timed ? "ms an image" : "parameters", domain: [Math.exp(fastest) / 1.6, Math.exp(slowest) * 1.6], ticks: 4, tickFormat: (value) => d3.format("~s")(value) },
       y: { label: `${data.score} %`, grid: true, nice: true },
       r: { range: [0, 18] },
       marks: [
@@ -129,38 +129,50 @@
   function curves(place) {
     if (!data.curves.length) return false;
     place.classList.add("charts");
-    for (const { title, unit, lines, levels } of data.curves) {
-      const points = lines.flatMap((line) => line.points.map(([step, value]) => ({ ...line, step, value })));
-      const seeds = d3.group(points, (point) => point.of);
-      const means = [];
-      for (const [of, ofNetwork] of seeds) {
-        const count = new Set(ofNetwork.map((point) => point.seed)).size;
-        for (const [step, atStep] of d3.group(ofNetwork, (point) => point.step)) {
-          if (atStep.length === count) means.push({ of, step, value: d3.mean(atStep, (point) => point.value), color: atStep[0].color });
-        }
-      }
-      means.sort((a, b) => a.step - b.step);
-      const several = points.some((point) => point.seed !== points.find((other) => other.of === point.of).seed);
-      const describe = (point) => `${point.of}${point.seed === undefined || !several ? "" : `, seed ${point.seed}`}\nstep ${d3.format(",")(point.step)}: ${d3.format(".4~g")(point.value)} ${unit === "%" ? "%" : ""}`;
-      const column = make("div");
-      place.append(column);
-      chart(column, title, (width) => ({
-        height: 270, marginLeft: 46, marginRight: 14, marginBottom: 38,
-        x: { label: "step", nice: true, ticks: Math.max(3, Math.floor(width / 100)), tickFormat: (value) => d3.format("~s")(value) },
-        y: { label: unit, grid: true, nice: true, zero: true },
-        marks: [
-          Plot.ruleY(levels, { y: "value", stroke: "color", strokeDasharray: "5 4" }),
-          several ? Plot.line(points, { x: "step", y: "value", z: (point) => `${point.of} ${point.seed}`, stroke: "color", strokeWidth: 1, strokeOpacity: 0.45 }) : null,
-          Plot.line(means, { x: "step", y: "value", z: "of", stroke: "color", strokeWidth: 2.2 }),
-          means.length <= 60 ? Plot.dot(means, { x: "step", y: "value", fill: "color", r: 2.4 }) : null,
-          Plot.tip(points, Plot.pointer({ x: "step", y: "value", title: describe })),
-        ],
+    const [score, ...losses] = data.curves;
+    const column = make("div");
+    place.append(curve(score), column);
+    if (losses.length) column.append(curve(losses[0]));
+    if (losses.length > 1) {
+      column.prepend(choice("student", losses.map((chart) => chart.student), (index) => {
+        const next = make("div");
+        column.lastElementChild.replaceWith(next);
+        curve(losses[index], next);
       }));
-      const legend = [...new Map([...lines, ...levels].map((line) => [line.of, line])).values()];
-      column.append(make("div", { class: "legend" }, ...legend.map((line) =>
-        make("span", {}, make("i", { style: `border-top:3px ${line.points ? "solid" : "dashed"} ${line.color}` }), line.of))));
     }
+    redraws.forEach((redraw) => redraw()); // now that their places have a width
     return true;
+  }
+
+  /* One chart of curves: thin lines of the seeds, a thick one of their mean. */
+  function curve({ title, unit, lines, levels }, column = make("div")) {
+    const points = lines.flatMap((line) => line.points.map(([step, value]) => ({ ...line, step, value })));
+    const means = [];
+    for (const [of, ofNetwork] of d3.group(points, (point) => point.of)) {
+      const count = new Set(ofNetwork.map((point) => point.seed)).size;
+      for (const [step, atStep] of d3.group(ofNetwork, (point) => point.step)) {
+        if (atStep.length === count) means.push({ of, step, value: d3.mean(atStep, (point) => point.value), color: atStep[0].color });
+      }
+    }
+    means.sort((a, b) => a.step - b.step);
+    const several = points.some((point) => point.seed !== points.find((other) => other.of === point.of).seed);
+    const describe = (point) => `${point.of}${several ? `, seed ${point.seed}` : ""}\nstep ${d3.format(",")(point.step)}: ${d3.format(".4~g")(point.value)}${unit === "%" ? " %" : ""}`;
+    chart(column, title, (width) => ({
+      height: 270, marginLeft: 46, marginRight: 14, marginBottom: 38,
+      x: { label: "step", nice: true, ticks: Math.max(3, Math.floor(width / 100)), tickFormat: (value) => d3.format("~s")(value) },
+      y: { label: unit, grid: true, nice: true, zero: true },
+      marks: [
+        Plot.ruleY(levels, { y: "value", stroke: "color", strokeDasharray: "5 4" }),
+        several ? Plot.line(points, { x: "step", y: "value", z: (point) => `${point.of} ${point.seed}`, stroke: "color", strokeWidth: 1, strokeOpacity: 0.45 }) : null,
+        Plot.line(means, { x: "step", y: "value", z: "of", stroke: "color", strokeWidth: 2.2 }),
+        means.length <= 60 ? Plot.dot(means, { x: "step", y: "value", fill: "color", r: 2.4 }) : null,
+        Plot.tip(points, Plot.pointer({ x: "step", y: "value", title: describe })),
+      ],
+    }));
+    const legend = [...new Map([...lines, ...levels].map((line) => [line.of, line])).values()];
+    column.append(make("div", { class: "legend" }, ...legend.map((line) =>
+      make("span", {}, make("i", { style: `border-top:3px ${line.points ? "solid" : "dashed"} ${line.color}` }), line.of))));
+    return column;
   }
 
   function reliability(place) {
@@ -259,7 +271,7 @@
         element.className = `${element === over ? "over" : "under"} ${picture.className}`;
       }
       stage.style.aspectRatio = `${shown[0].image.width} / ${shown[0].image.height}`;
-      stage.style.maxWidth = `min(100%, calc(70vh * ${shown[0].image.width / shown[0].image.height}))`;
+      range.style.maxWidth = stage.style.maxWidth = `min(100%, calc(70vh * ${shown[0].image.width / shown[0].image.height}))`;
     };
     const fill = (side, title, otherwise) => {
       const names = titles();
@@ -284,7 +296,8 @@
     stage.addEventListener("pointermove", (event) => { if (event.buttons) move(event); });
     place.append(make("div", { class: "choices" }, image, left, right), stage, range);
     const baseline = data.networks.find((network) => network.role === "baseline");
-    const student = data.networks.find((network) => network.role === "student");
+    const student = data.networks.find((network) => network.role === "student" && titles().includes(network.label));
+    image.select.selectedIndex = 0;
     choose(baseline ? baseline.label : "labels", student ? student.label : "image");
     slide();
     return {

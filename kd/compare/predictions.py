@@ -114,9 +114,9 @@ def pictures(comparison: Comparison, *, count: int = SHOWN, quiet: bool = True) 
         )
         for place, why, difference in chosen
     )
-    height, width = recipe.scored_size
+    (height, width), threads = recipe.scored_size, torch.get_num_threads()
     timed = (
-        f"one image of {height} × {width}, float32, {torch.get_num_threads()} threads of this machine's processor, "
+        f"one image of {height} × {width}, float32, {threads} thread{'s' * (threads > 1)} of this machine's processor, "
         f"median of up to {PASSES} forward passes"
     )
     image = resize_image(samples[chosen[0].place].image, (height, width))[None]
@@ -147,13 +147,9 @@ def _kept(entry: Entry, subject: Entry) -> Maps:
 
 def _ranked(comparison: Comparison) -> list[Entry]:
     """The entries whose predictions matter most first: the best student, its baseline and teacher, other students."""
-
-    def by_score(entries: Sequence[Entry]) -> list[Entry]:
-        return sorted(entries, key=lambda entry: -math.inf if math.isnan(entry.miou) else -entry.miou)
-
-    students = by_score(comparison.of_role("student"))
+    students = comparison.best_first
     related = [comparison.get(key) for student in students[:1] for key in (student.baseline, student.teacher)]
-    others = by_score(comparison.entries)
+    others = sorted(comparison.entries, key=lambda entry: math.inf if math.isnan(entry.miou) else -entry.miou)
     ordered = [entry for entry in (*students[:1], *related, *students, *others) if entry is not None]
     return list({entry.key: entry for entry in ordered}.values())
 

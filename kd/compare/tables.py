@@ -99,7 +99,7 @@ def warnings(comparison: Comparison) -> list[str]:
 
 def headline(comparison: Comparison) -> list[str]:
     """The effect of distillation, one sentence a student: first that of the best."""
-    students = sorted(comparison.of_role("student"), key=lambda e: math.inf if math.isnan(e.miou) else -e.miou)
+    students = comparison.best_first
     if not students:
         number = len(comparison.entries)
         return [f"{number} network{'s' * (number > 1)} on the same {comparison.images} {SPLIT} images"]
@@ -145,10 +145,9 @@ def decision(comparison: Comparison) -> list[str]:
     The teacher less than 2 points ahead: the student; more than 5: the teacher; between them the classes decide.
     """
     best: dict[str, Entry] = {}
-    for student in comparison.of_role("student"):
+    for student in comparison.best_first:
         if comparison.score == "mIoU" and student.teacher is not None and not math.isnan(student.miou):
-            known = best.setdefault(student.teacher, student)
-            best[student.teacher] = max(known, student, key=lambda entry: entry.miou)
+            best.setdefault(student.teacher, student)
     return [_decision(comparison, student) for student in best.values()]
 
 

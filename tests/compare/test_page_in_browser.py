@@ -86,7 +86,9 @@ def test_every_chart_is_drawn_with_a_text_for_those_who_do_not_see_it(page):
     )
     starts = ("mIoU in percent; an arrow", "mIoU in percent against milliseconds", "Points of each class", "val mIoU")
     assert all(any(name.startswith(start) for name in names) for start in starts), names
-    assert len([name for name in names if name.startswith("Loss terms of")]) == 2
+    assert [name for name in names if name.startswith("Loss terms of")] == [
+        "Loss terms of small_kl, before their weights"
+    ]
     assert any(name.startswith("Accuracy of the pixels") for name in names)
     assert page.js("document.querySelectorAll('section[hidden]').length") == 0
     # two students and a baseline without a curve; a line a seed, and the means
@@ -147,9 +149,17 @@ def test_a_confusion_leads_to_the_image_in_which_it_changed_most(page):
     answer = page.js("document.querySelector('#confusions [aria-live]').textContent")
     assert answer.startswith("sky read as road: ")
     assert "most changed in val/" in answer
-    assert page.js("document.querySelectorAll('#viewer select')[2].selectedOptions[0].textContent") == (
-        "a_student_of_quite_a_long_name"
+    assert page.js("document.querySelectorAll('#viewer select')[2].selectedOptions[0].textContent") == "small_kl"
+
+
+def test_another_student_can_be_chosen_for_the_losses(page):
+    change = "((s) => { s.selectedIndex = 1; s.dispatchEvent(new Event('change')); })"
+    page.js(f"{change}(document.querySelector('#training select'))")
+    names = page.js(
+        "[...document.querySelectorAll('#training svg[role=img]')].map((s) => s.getAttribute('aria-label'))"
     )
+    assert names == ["val mIoU while training", "Loss terms of a_student_of_quite_a_long_name, before their weights"]
+    assert page.problems == []
 
 
 def test_another_student_can_be_chosen_for_the_classes(page):
