@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,8 @@ from kd.study.budget import measure
 from kd.study.output import StudyOutput, StudyRun
 from kd.study.reader import Plan, Run
 from kd.study.work import Work, Workers
+
+ECHO = 2.0  # seconds in which the same signal may arrive twice: `timeout` sends it to the process and to its group
 
 
 def study_command(
@@ -167,14 +170,18 @@ def silent(line: str) -> None:
 
 @contextmanager
 def _signals() -> Iterator[list[int]]:
-    """The signals that arrive while the block runs; a second one ends the process."""
+    """The signals that arrive while the block runs; a second one ends the process, but not an echo of the first."""
     arrived: list[int] = []
+    since = 0.0
 
     def handle(number: int, frame: FrameType | None) -> None:
-        if arrived:
+        nonlocal since
+        if not arrived:
+            since = time.monotonic()
+            arrived.append(number)
+        elif time.monotonic() - since > ECHO:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
-        arrived.append(number)
 
     names = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGBREAK")  # no system has all
     before = {}
