@@ -26,7 +26,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a run directory, a recipe (its first finished seed), or a file of a network",
     )
     parser.add_argument(
-        "inputs", nargs="*", metavar="INPUT", help="image files, folders, patterns in quotes, and `path=value`"
+        "inputs",
+        nargs="*",
+        metavar="INPUT",
+        help="images, videos, folders, patterns in quotes, and `path=value`",
     )
     parser.add_argument(
         "--out", type=Path, default=Path("predictions"), metavar="DIR", help="folder to write to (default: predictions)"

@@ -10,6 +10,7 @@ from kd.data.arrays import ARRAY
 from kd.data.decode import SUFFIXES
 from kd.data.names import list_images, raise_all
 from kd.data.ranges import Range, check_ranges
+from kd.deploy.video import check_extra, is_video
 from kd.errors import DataError
 from kd.evaluation.trained import Trained
 
@@ -19,6 +20,7 @@ class Photo(NamedTuple):
 
     path: Path
     name: str  # below its folder, without suffix: `7`, or `aachen/7`; of a file that is named alone, its stem
+    video: bool = False  # whether it is a video, whose frames are the images
 
 
 def ranges_of(trained: Trained) -> tuple[Range, ...] | None:
@@ -36,7 +38,11 @@ def ranges_of(trained: Trained) -> tuple[Range, ...] | None:
 
 
 def find_photos(
-    inputs: Iterable[str | os.PathLike[str]], *, without: Iterable[Path] = (), arrays: bool = False
+    inputs: Iterable[str | os.PathLike[str]],
+    *,
+    without: Iterable[Path] = (),
+    arrays: bool = False,
+    videos: bool = False,
 ) -> list[Photo]:
     """The images that are named, each once, in order.
 
@@ -45,15 +51,17 @@ def find_photos(
             holds none itself, for those in the folders below it.
         without: folders whose files are left out: those of earlier predictions.
         arrays: whether a folder's `.npy` files count as images.
+        videos: whether video files may be named.
 
     Raises:
+        RecipeError: a video, but PyAV is not installed.
         DataError: an input does not exist or holds no image; two images would get one name.
     """
     left_out = [folder.resolve() for folder in without]
     found: dict[Path, Photo] = {}
     problems: list[str] = []
     for text in inputs:
-        photos = {photo.path.resolve(): photo for photo in _photos(str(text), arrays)}
+        photos = {photo.path.resolve(): photo for photo in _photos(str(text), arrays, videos)}
         photos = {path: photo for path, photo in photos.items() if not any(map(path.is_relative_to, left_out))}
         if not photos:
             problems.append(f"{text}: {_nothing(str(text))}")
@@ -70,7 +78,7 @@ def find_photos(
     return list(found.values())
 
 
-def _photos(text: str, arrays: bool) -> Iterator[Photo]:
+def _photos(text: str, arrays: bool, videos: bool) -> Iterator[Photo]:
     path = Path(text)
     if path.is_dir():
         suffixes = (*SUFFIXES, ARRAY) if arrays else SUFFIXES
@@ -78,10 +86,13 @@ def _photos(text: str, arrays: bool) -> Iterator[Photo]:
         for file in listed.files.values():
             yield Photo(file, file.relative_to(path).with_suffix("").as_posix())
     elif path.exists():
-        yield Photo(path, path.stem)
+        of_video = videos and is_video(path)
+        if of_video:
+            check_extra(path)
+        yield Photo(path, path.stem, of_video)
     elif glob.has_magic(text):
         for match in sorted(glob.glob(text, recursive=True)):
-            yield from _photos(match, arrays)
+            yield from _photos(match, arrays, videos)
 
 
 def _nothing(text: str) -> str:

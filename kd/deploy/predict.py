@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from itertools import islice
+from itertools import chain, groupby, islice
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -24,6 +24,7 @@ from kd.data.ranges import read_in_ranges
 from kd.deploy.ensemble import together
 from kd.deploy.photos import Photo, find_photos, ranges_of
 from kd.deploy.tiles import Predict, differing, predict_tiles, tile_size
+from kd.deploy.video import count_frames, read_frames
 from kd.errors import DataError, RecipeError
 from kd.evaluation.trained import Trained, open_trained
 from kd.machine import cores
@@ -88,7 +89,7 @@ def predicted(
     trained, _ = open_all(run, tuple(overrides), recipe=recipe, runs=runs, trust=trust)
     ranges = ranges_of(trained)
     named = [images] if isinstance(images, str | os.PathLike) else images
-    photos = find_photos(named, arrays=ranges is not None)
+    photos = find_photos(named, arrays=ranges is not None, videos=ranges is None)
 
     def stop(error: DataError) -> None:
         raise error
@@ -136,11 +137,14 @@ def predict_command(
     ranges = ranges_of(trained)
     if not inputs:
         raise RecipeError("no images: name files, folders or patterns after the run")
-    photos = find_photos(inputs, without=[out / kind for kind in KINDS], arrays=ranges is not None)
+    photos = find_photos(
+        inputs, without=[out / kind for kind in KINDS], arrays=ranges is not None, videos=ranges is None
+    )
     _refuse_existing(photos, out, kinds, overwrite=overwrite)
     for line in lines:
         print_line(line)
     problems: list[DataError] = []
+    total = sum(count_frames(photo.path) if photo.video else 1 for photo in photos)
     done, count, wanted = 0, THREADS, "probabilities" in kinds
     if tiles is None:
         predictions = _predictions(trained, photos, bad=problems.append, probabilities=wanted)
@@ -149,11 +153,11 @@ def predict_command(
         predictions = _in_tiles(
             trained, photos, tile, bad=problems.append, probabilities=wanted, compared=_compared(tile)
         )
-    with ThreadPoolExecutor(THREADS) as pool, progress("predicted", len(photos)) as advance:
+    with ThreadPoolExecutor(THREADS) as pool, progress("predicted", total) as advance:
         for _ in ahead(pool, lambda prediction: _write(prediction, trained, out, kinds), predictions, count):
             done += 1
             advance(done + len(problems))
-    print_line(f"{done} of {len(photos)} images predicted: {', '.join(str(out / kind) for kind in kinds)}")
+    print_line(f"{done} of {done + len(problems)} images predicted: {', '.join(str(out / kind) for kind in kinds)}")
     print_errors(line for problem in problems for line in problem.mistakes)
     return DataError.exit_status if problems else 0
 
@@ -162,7 +166,9 @@ def _refuse_existing(photos: Sequence[Photo], out: Path, kinds: Sequence[str], *
     """Refuse to replace files: the masks of a dataset may have the same names."""
     if overwrite:
         return
-    files = (_file(out, kind, photo.name) for photo in photos for kind in kinds)
+    files = (
+        out / kind / photo.name if photo.video else _file(out, kind, photo.name) for photo in photos for kind in kinds
+    )
     existing = [file for file in files if os.path.lexists(file)]
     if existing:
         more = f" and {len(existing) - 1} more" if len(existing) > 1 else ""
@@ -232,12 +238,27 @@ def _read_ahead(
             return error
         return _Read(photo.name, image)
 
+    def frames(photo: Photo) -> Iterator[_Read | DataError]:
+        try:
+            for number, image in enumerate(read_frames(photo.path, trained.in_channels)):
+                yield _Read(frame_name(photo, number), image)
+        except DataError as error:
+            yield error
+
     with ThreadPoolExecutor(THREADS) as pool:
-        for item in ahead(pool, read, photos, count):
-            if isinstance(item, DataError):
-                bad(item)
-            else:
-                yield item
+        for of_videos, group in groupby(photos, lambda photo: photo.video):
+            alike = list(group)
+            items = chain.from_iterable(map(frames, alike)) if of_videos else ahead(pool, read, alike, count)
+            for item in items:
+                if isinstance(item, DataError):
+                    bad(item)
+                else:
+                    yield item
+
+
+def frame_name(photo: Photo, number: int) -> str:
+    """The name of a frame's predictions, in a folder of its video."""
+    return f"{photo.name}/{number:06d}"
 
 
 def _tile(trained: Trained, tiles: tuple[int, int]) -> tuple[int, int]:
