@@ -45,6 +45,11 @@ ROWS = [
         *refused("- r.yaml", "base: r.yaml\nvariants: {a: {}}\nseeds: [0]"),
     ),
     Row(
+        "s.yaml: a study, not a recipe; kd study s.yaml trains it",
+        lambda: (study("base: r.yaml\nvariants: {a: {}}"), kd("run", "s.yaml")),
+        lambda text: succeeds("study", "s.yaml", "--list"),
+    ),
+    Row(
         "s.yaml: a recipe, not a study; give a file with `base` and `variants` (docs/studies.md)",
         *refused(ALONE, "base: r.yaml\nvariants: {a: {}}"),
     ),
