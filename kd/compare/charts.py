@@ -34,9 +34,7 @@ def chart_data(comparison: Comparison, latencies: Mapping[str, float]) -> Data:
         "score": comparison.score,
         "networks": [_network(comparison, entry, latencies) for entry in comparison.entries],
         "gains": [
-            _gain(comparison, entry, gain)
-            for entry in comparison.of_role("student")
-            if (gain := comparison.gain(entry))
+            _gain(comparison, entry, gain) for entry in comparison.best_first if (gain := comparison.gain(entry))
         ],
         "curves": _curves(comparison),
         "confusions": _confusions(comparison),

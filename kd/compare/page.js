@@ -296,8 +296,9 @@
     stage.addEventListener("pointermove", (event) => { if (event.buttons) move(event); });
     place.append(make("div", { class: "choices" }, image, left, right), stage, range);
     const baseline = data.networks.find((network) => network.role === "baseline");
-    const student = data.networks.find((network) => network.role === "student" && titles().includes(network.label));
     image.select.selectedIndex = 0;
+    const students = data.networks.filter((network) => network.role === "student" && titles().includes(network.label));
+    const student = students.sort((a, b) => b.score - a.score)[0];
     choose(baseline ? baseline.label : "labels", student ? student.label : "image");
     slide();
     return {

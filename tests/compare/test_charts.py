@@ -77,3 +77,10 @@ def test_the_data_are_plain_json_where_nothing_is_defined(made, trio):
     nothing = replace(comparison.entries[0].splits[0], confusion=np.zeros((3, 3), np.int64))
     empty = replace(comparison, entries=tuple(replace(entry, splits=(nothing,)) for entry in comparison.entries))
     json.dumps(chart_data(empty, {}), allow_nan=False)
+
+
+def test_the_best_student_is_the_first_in_every_choice(made, trio):
+    first, second = trio(), made.student(94, name="small_cwd-dddddddd")
+    data = chart_data(gather([str(first), str(second)]), {})
+    assert [gain["label"] for gain in data["gains"]] == ["small_cwd", "small_kl"]
+    assert [confusion["label"] for confusion in data["confusions"]] == ["small_cwd", "small_kl"]

@@ -137,7 +137,7 @@ def test_the_slider_moves_by_keyboard_and_by_pointer(page):
 def test_the_reader_chooses_image_and_both_pictures(page):
     choose = "(s, i) => { s.selectedIndex = i; s.dispatchEvent(new Event('change')); }"
     selects = "[...document.querySelectorAll('#viewer select')]"
-    assert page.js(f"{selects}.map((s) => s.value)")[0] == "val/0.png (best: +10.0 points)"
+    assert page.js(f"{selects}.map((s) => s.value)") == ["val/0.png (best: +10.0 points)", "baseline", "small_kl"]
     page.js(f"{selects}.slice(0, 1).forEach((s) => ({choose})(s, 2))")
     page.js(f"{selects}.slice(1, 2).forEach((s) => ({choose})(s, 0))")
     assert page.js("document.querySelector('.stage .over').alt") == "image of val/2.png"
