@@ -121,7 +121,9 @@ class Work:
             self._pending.remove(run)
             self._note(run, Ended(error.exit_status, str(error)))
             return
-        if claimed is not None:
+        if claimed is not None and self._finished(run):  # in this moment, by another process
+            claimed.release()
+        elif claimed is not None:
             self._pending.remove(run)
             self._claims[run] = claimed
             self._training[run] = time.monotonic()
