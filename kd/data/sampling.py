@@ -15,6 +15,7 @@ Size = tuple[int, int]  # (height, width) in pixels
 Row = tuple[float, float, float]
 
 WHOLE = 1e-6  # pixels: an image whose borders are this close to whole pixels lies on them
+LARGE = 2_000_000  # pixels of an enlarged image
 DENSE = 4.0  # file pixels a sampled pixel: an image that is denser is reduced by a whole number first
 
 
@@ -77,7 +78,8 @@ class _Side(NamedTuple):
 def sample_image(image: Tensor, frame: Frame) -> Tensor:
     """The image in a frame: bilinear, antialiased where it shrinks, 0 outside.
 
-    An image that is upright and on whole pixels is resized by torchvision and cut; hence a frame of the file's size
+    An image that is upright and on whole pixels is resized by torchvision and cut, unless the frame shows a small part
+    of a large enlarged image (the same values, up to rounding); hence a frame of the file's size
     holds the file's pixels, and that of a resized image holds what an evaluation sees.
 
     Args:
@@ -88,7 +90,7 @@ def sample_image(image: Tensor, frame: Frame) -> Tensor:
         uint8 (C, h, w), a copy.
     """
     sides = _sides(size_of(image), frame)
-    if sides is None:
+    if sides is None or _is_small_part(size_of(image), frame.size, *sides):
         return _interpolated(image, frame)
     rows, columns = sides
     resized = resize_image(image, (rows.whole, columns.whole))
@@ -143,6 +145,13 @@ def _side(pixels: int, length: int, step: float, offset: float) -> _Side | None:
     return _Side(length, round(whole), round(start), step < 0)
 
 
+def _is_small_part(file: Size, size: Size, rows: _Side, columns: _Side) -> bool:
+    """Whether a frame shows so little of a large enlarged image that it is faster not to enlarge the whole."""
+    whole = rows.whole * columns.whole
+    enlarged = rows.whole >= file[0] and columns.whole >= file[1]
+    return enlarged and whole > max(LARGE, 4 * size[0] * size[1])
+
+
 def _interpolated(image: Tensor, frame: Frame) -> Tensor:
     """The image in any frame: the mean of several points a pixel where it shrinks, each interpolated bilinearly."""
     outside = _outside(size_of(image), frame)
@@ -150,9 +159,11 @@ def _interpolated(image: Tensor, frame: Frame) -> Tensor:
     across, down = (max(1, math.ceil(math.hypot(x, y) - WHOLE)) for x, y in zip(frame.x[:2], frame.y[:2], strict=True))
     height, width = frame.size
     rows, columns = _centres(frame.moved((1 / across, 0, 0), (0, 1 / down, 0), (height * down, width * across)))
-    grid = torch.stack((2 * columns / image.shape[2] - 1, 2 * rows / image.shape[1] - 1), 2).float()[None]
+    grid = torch.empty(1, *rows.shape, 2)
+    grid[..., 0] = columns * (2 / image.shape[2]) - 1
+    grid[..., 1] = rows * (2 / image.shape[1]) - 1
     points = F.grid_sample(image[None].float(), grid, padding_mode="border", align_corners=False)
-    means = F.avg_pool2d(points, (down, across))[0]
+    means = points[0] if across == down == 1 else F.avg_pool2d(points, (down, across))[0]
     return means.round_().to(torch.uint8).masked_fill_(outside, 0)
 
 

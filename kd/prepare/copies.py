@@ -25,7 +25,7 @@ class Look(NamedTuple):
     size: tuple[int, int]  # (H, W)
     image: bytes  # digest of the pixels
     mask: bytes  # digest of the labels; empty without labels
-    spread: float  # standard deviation of the grey levels
+    spread: float  # standard deviation of the shades, of the channel with the largest
     colored: bool
     counts: NDArray[np.int64]  # (256,), pixels of each label
     codes: NDArray[np.uint16]  # (GRID, GRID), 0 … CODES-1: tone, contrast and hue of each cell
@@ -77,7 +77,7 @@ def look(image: Tensor, labels: Tensor | None, name: str) -> Look:
         size=size,
         image=_digest(image),
         mask=b"" if labels is None else _digest(labels),
-        spread=float(image.float().mean(0).std(correction=0)),
+        spread=float(image.float().flatten(1).std(1, correction=0).max()),
         colored=colored,
         counts=np.bincount(known.numpy().ravel(), minlength=256),
         codes=_codes(small, grey, slope),

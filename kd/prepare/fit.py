@@ -163,10 +163,12 @@ class Fit:
         own = self.labels[index]
         for how, turn in _TURNS.items():
             yield self.evidence(index, turn(own)), Misfit(index, "mirrored mask", f"it fits when it is {how}")
-        down, right = _peak(_correlation(self.edges[index], own))
-        if max(abs(down), abs(right)) >= MOVED:
-            text = f"it fits when it is moved {_direction(down, right)}"
-            yield self.evidence(index, _moved(own, down, right)), Misfit(index, "shifted mask", text)
+        by_edges = _peak(_correlation(self.edges[index], own))
+        by_both = _climbed(lambda down, right: self.evidence(index, _moved(own, down, right)))
+        for down, right in {by_edges, by_both}:
+            if max(abs(down), abs(right)) >= MOVED:
+                text = f"it fits when it is moved {_direction(down, right)}"
+                yield self.evidence(index, _moved(own, down, right)), Misfit(index, "shifted mask", text)
         for other, labels in enumerate(self.labels):
             if other != index:
                 yield self.evidence(index, labels), Misfit(index, "swapped mask", "", other)

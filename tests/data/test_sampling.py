@@ -64,6 +64,16 @@ def test_scale_flip_and_crop_are_one_resize_and_a_window(order):
     assert torch.equal(found_labels, resize_labels(labels[None], frame.size)[0].flip(1)[1:15, 3:18])
 
 
+def test_a_small_part_of_a_large_image_is_the_same_up_to_rounding():
+    image, labels = noise(600, 800)
+    frame = Frame.of((600, 800), (1320, 1760))
+    window = RandomFlip(1).place(frame).window(301, 407, (50, 60))
+    found, found_labels = both(image, labels, window)
+    expected = resize_image(image, frame.size).flip(2)[:, 301:351, 407:467]
+    assert (found.int() - expected.int()).abs().max() <= 1
+    assert torch.equal(found_labels, resize_labels(labels[None], frame.size)[0].flip(1)[301:351, 407:467])
+
+
 def test_what_the_image_does_not_fill_is_0_and_ignored():
     image, labels = noise(4, 6)
     image = image.clamp(min=1)
