@@ -221,3 +221,19 @@ def test_print_shows_everything_but_the_viewer(page):
     assert page.js("getComputedStyle(document.getElementById('viewer')).display") == "none"
     assert page.js("document.querySelectorAll('article').length") == 3
     page.call("Emulation.setEmulatedMedia", media="")
+
+
+def test_what_a_comparison_lacks_leaves_no_empty_section_and_no_error(browser, made, tmp_path):
+    """A single network; networks without a student; a student without a baseline: none has pictures or curves."""
+    alone = [made.write("a-aaaaaaaa", 95), made.write("b-eeeeeeee", 80)]
+    made.teacher()
+    for number, run_dirs in enumerate((alone[:1], alone, [made.student()])):
+        file = tmp_path / f"{number}.html"
+        comparison = gather([str(run_dir) for run_dir in run_dirs])
+        file.write_text(render(comparison, Pictures((), (), ())), encoding="utf-8")
+        browser.open(file)
+        assert browser.problems == []
+        shown = browser.js("[...document.querySelectorAll('section')].filter((s) => !s.hidden).map((s) => s.id)")
+        plotted = ["accuracy"] if len(comparison.entries) > 1 else []
+        assert shown == ["scores", *plotted, "classes", "cost", "sources"]
+        assert browser.js("document.querySelectorAll('#classes tbody tr').length") == 3
