@@ -108,8 +108,9 @@ def test_the_schema_takes_other_components_too(text: str, allowed: bool) -> None
 
 
 def test_the_schema_takes_every_component_of_the_shipped_recipes() -> None:
-    sections = ("Loss", "Adapter", "Schedule", "Transform", "StudentConfig", "DataConfig", "SupervisedConfig")
-    known = {name for section in (*sections, "OptimizerConfig") for name in offered(section)[0]}
+    parts = ("Loss", "Adapter", "Schedule", "Transform", "Metric")
+    sections = ("StudentConfig", "DataConfig", "SupervisedConfig", "OptimizerConfig")
+    known = {name for section in (*parts, *sections) for name in offered(section)[0]}
     for name in list_recipes():
         assert {use.use for use in components(read_recipe(shipped_recipes() / name))} <= known
 
