@@ -15,12 +15,14 @@ STATUSES = READING
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The file."""
-    parser.add_argument("file", metavar="FILE", type=Path, help="weights, an exported file, or a run directory")
+    parser.add_argument(
+        "file", metavar="FILE", type=Path, help="weights, an exported file, a page, or a run directory"
+    )
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Print a recipe to run."""
+    """Print a recipe to run; of a page, those of all its runs."""
     from kd.console import print_text
-    from kd.runs import as_recipe, read_origin
+    from kd.runs import as_recipe, read_origins
 
-    print_text(as_recipe(read_origin(arguments.file)))
+    print_text("\n---\n".join(map(as_recipe, read_origins(arguments.file))))

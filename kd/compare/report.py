@@ -5,7 +5,8 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from html import escape
 from importlib.resources import files
 from pathlib import Path
@@ -18,7 +19,7 @@ from kd.compare.gallery import images_html, picture_data, swatch
 from kd.compare.predictions import Pictures, pictures, run_texts
 from kd.constants import __version__
 from kd.errors import StorageError, one_line
-from kd.runs import read_environment
+from kd.runs import Origin, read_environment, read_origin
 from kd.units import duration
 
 SCRIPTS = ("vendor/d3.min.js", "vendor/plot.umd.min.js", "page.js")
@@ -47,6 +48,7 @@ def render(comparison: Comparison, shown: Pictures) -> str:
     )
     names = ", ".join(comparison.name(entry) for entry in comparison.of_role("student")) or "comparison"
     data = chart_data(comparison, shown.latencies) | {"pictures": picture_data(comparison, shown)}
+    data["origins"] = list(_origins(comparison))
     folder = files("kd.compare")
     scripts = [folder.joinpath(*name.split("/")).read_text(encoding="utf-8") for name in SCRIPTS]
     # A control character may have any effect where the page is read; the scripts of the package have none of a run's.
@@ -60,6 +62,14 @@ def render(comparison: Comparison, shown: Pictures) -> str:
         hashes=" ".join(f"'sha256-{_sha256(script)}'" for script in scripts),
         version=__version__,
     )
+
+
+def _origins(comparison: Comparison) -> Iterator[Origin]:
+    """What the weights of the runs state on where they come from, for `kd recipe` of the page."""
+    for entry in comparison.entries:
+        for run_dir in entry.run_dirs:
+            with suppress(StorageError):  # a run of kd 0.3 or older, or one without weights
+                yield read_origin(run_dir)
 
 
 def _sha256(script: str) -> str:

@@ -4,13 +4,14 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from statistics import median
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 from kd.deploy.formats import Format
 from kd.deploy.gate import Part
 from kd.deploy.graph import Form
-from kd.deploy.timing import Shape, measured
+from kd.deploy.timing import CannotMeasureError, Shape, measured
 from kd.deploy.to_onnx import write_onnx
 from kd.errors import RecipeError
 from kd.evaluation.trained import Trained
@@ -136,13 +137,12 @@ def _row(name: str, onnx_file: Path, chosen: Format, form: Form, part: Part, fol
     confusion = score(network, part, size=form.size, precision=precision, batch_size=1).confusion
     if not confusion.any():
         raise RecipeError(f"--int8: none of the {len(part)} val images has labels to score files with; add some")
-    timing = measured(
-        partial(chosen.load, file, Shape(1, form.channels, *form.size), False),
-        runtime=chosen.runtime[0],
-        threads=cores(),
-        rounds=ROUNDS,
-    )
-    return Row(name, scores(confusion).miou, size_of_files(folder), sorted(timing.seconds)[ROUNDS // 2])
+    load = partial(chosen.load, file, Shape(1, form.channels, *form.size), False)
+    try:
+        timing = measured(load, runtime=chosen.runtime[0], threads=cores(), rounds=ROUNDS)
+    except CannotMeasureError as error:
+        raise RecipeError(f"--int8: the {name} file cannot be timed: {error}") from None
+    return Row(name, scores(confusion).miou, size_of_files(folder), median(timing.seconds))
 
 
 def file_network(chosen: Format, file: Path, form: Form, num_classes: int) -> FileNetwork:

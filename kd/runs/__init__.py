@@ -33,7 +33,7 @@ from kd.runs.environment import ENVIRONMENT, Environment, read_environment
 from kd.runs.finding import by_seed, finished_at, finished_below, finished_of
 from kd.runs.kept_maps import KEPT, MOST, read_predictions, spread, write_predictions
 from kd.runs.metrics import latest, read_metrics
-from kd.runs.origin import Origin, as_recipe, origin_of, read_origin, recipe_in, with_origin
+from kd.runs.origin import Origin, as_recipe, origin_of, read_origin, read_origins, recipe_in, with_origin
 from kd.runs.overview import Overview, read_overview
 from kd.runs.result import (
     NOT_RECORDED,
@@ -100,6 +100,7 @@ __all__ = [
     "read_failure",
     "read_metrics",
     "read_origin",
+    "read_origins",
     "read_overview",
     "read_predictions",
     "read_result",

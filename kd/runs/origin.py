@@ -1,12 +1,13 @@
 """Where a file comes from, in the file itself: recipe, scores, data and versions as texts by name.
 
-A run writes them into the header of its weights, and `kd export` into the file for another runtime. Seeds, machine
-settings and paths of components are not among them, so that equal runs write equal files.
+A run writes them into the header of its weights, `kd export` into the file for another runtime, and `kd compare` into
+its page. Seeds, machine settings and paths of components are not among them, so that equal runs write equal files.
 """
 
 import json
 import math
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -15,7 +16,7 @@ from xml.etree import ElementTree
 from kd.errors import StorageError
 from kd.manifest import WEIGHTS
 from kd.metrics import scores
-from kd.reading import MAX_TEXT, check_file
+from kd.reading import MAX_TEXT, check_file, read_bytes
 from kd.recipe import Recipe, read_recipe
 from kd.recipe.identity import Scope, plain
 from kd.recipe.yaml12 import dump
@@ -25,6 +26,7 @@ Origin = dict[str, str]
 
 RECIPE = "recipe_yaml"
 MAX_HEADER = 100_000_000  # bytes
+PAGE = re.compile(rb'<script type="application/json" id="data">(.*?)</script>', re.DOTALL)  # of kd compare
 SUFFIXES = (".safetensors", ".onnx", ".xml")
 _METADATA, _KEY, _VALUE = 14, 1, 2  # fields of ONNX's protocol buffers: ModelProto and StringStringEntryProto
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5  # kinds of fields
@@ -119,6 +121,23 @@ def read_origin(path: Path) -> Origin:
         beside = " (a run of kd 0.3 or older: its recipe is beside the weights)" if "run" in origin else ""
         raise NoRecipeError(f"{file}: holds no recipe{beside}")
     return origin
+
+
+def read_origins(path: Path) -> list[Origin]:
+    """What a page by `kd compare` states, for each of its runs; of any other file, as `read_origin`."""
+    if path.suffix != ".html":
+        return [read_origin(path)]
+    content = read_bytes(path, "a page", StorageError, limit=MAX_HEADER)
+    found = PAGE.search(content)
+    try:
+        data = json.loads(found[1]) if found else {}
+        origins = [_texts(stated) for stated in data.get("origins", [])]
+    except (ValueError, AttributeError, TypeError, RecursionError):
+        raise StorageError(f"{path}: not a readable page (damaged, or not copied whole)") from None
+    origins = [origin for origin in origins if RECIPE in origin]
+    if not origins:
+        raise NoRecipeError(f"{path}: holds no recipe")
+    return origins
 
 
 def _in_safetensors(file: BinaryIO, size: int) -> Origin:

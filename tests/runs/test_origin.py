@@ -13,7 +13,7 @@ from tiny import read, run, write_recipes
 
 from kd.errors import StorageError
 from kd.recipe import baseline_of, read_recipe, to_yaml
-from kd.runs import as_recipe, origin_of, read_origin, with_origin
+from kd.runs import as_recipe, origin_of, read_origin, read_origins, with_origin
 from kd.runs.origin import RECIPE
 from kd.runs.result import Result, SplitResult
 
@@ -144,6 +144,35 @@ def test_the_command_prints_it_without_torch(run_dir, folder, capsys):
     check_small(f"recipe {run_dir / 'student.safetensors'}")
     assert kd("recipe", "nowhere.onnx") == 6
     assert capsys.readouterr().err == "nowhere.onnx: no such file\n"
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ("{", "not a readable page (damaged, or not copied whole)"),
+        ("[]", "not a readable page (damaged, or not copied whole)"),
+        ('{"origins": [1]}', "not a readable page (damaged, or not copied whole)"),
+        ('{"origins": [{}]}', "holds no recipe"),
+    ],
+)
+def test_a_page_without_a_recipe_is_one_line(tmp_path, data, message):
+    (tmp_path / "a.html").write_text(f'<script type="application/json" id="data">{data}</script>')
+    with pytest.raises(StorageError) as caught:
+        read_origins(tmp_path / "a.html")
+    assert str(caught.value) == f"{tmp_path}/a.html: {message}"
+
+
+def test_a_page_states_the_recipes_of_all_its_runs(run_dir, folder, capsys):
+    (folder / "nets.py").write_text((run_dir.parents[2] / "nets.py").read_text())
+    assert kd("compare", run_dir, "--trust", "--html", "page.html") == 0
+    assert read_origins(folder / "page.html") == [read_origin(run_dir)]
+    capsys.readouterr()
+    assert kd("recipe", "page.html") == 0
+    assert capsys.readouterr().out == as_recipe(read_origin(run_dir)) + "\n"
+    two = json.dumps({"origins": [STATED, {"name": "without"}, STATED | {"name": "b"}]})
+    (folder / "two.html").write_text(f'<script type="application/json" id="data">{two}</script>')
+    assert kd("recipe", "two.html") == 0
+    assert capsys.readouterr().out.count("\n---\n") == 1
 
 
 def test_three_lines_load_the_weights_without_training_code(run_dir):
