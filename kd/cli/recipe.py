@@ -15,9 +15,7 @@ STATUSES = READING
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The file."""
-    parser.add_argument(
-        "file", metavar="FILE", type=Path, help="weights, an exported file, a page, or a run directory"
-    )
+    parser.add_argument("file", metavar="FILE", type=Path, help="weights, an exported file, a page, or a run directory")
 
 
 def run(arguments: argparse.Namespace) -> None:
