@@ -14,7 +14,17 @@ from pydantic import AfterValidator
 from kd.errors import DataError
 from kd.prepare.checked_json import Record, peek, read_json
 from kd.prepare.draw import Region, Shape, area_of, fill, paint, run_lengths, unpacked
-from kd.prepare.export import Export, Item, Mask, Names, Source, chosen_names, find_image, sized_header
+from kd.prepare.export import (
+    Export,
+    Item,
+    Mask,
+    Names,
+    Source,
+    chosen_names,
+    find_image,
+    sized_header,
+    without_annotation,
+)
 from kd.prepare.faults import boxes_only, damaged
 from kd.prepare.files import Images, split_of
 
@@ -82,7 +92,8 @@ def read(source: Source) -> Export | None:
         raise boxes_only(str(source.file(files[0])))
     what = f"COCO JSON, {len(files)} file{'s' if len(files) > 1 else ''}, {notes.outlines} objects"
     order = "the smaller object is on top" if by_area else "the later annotation is on top"
-    return Export(what, list(items.values()), {"classes": list(names.names)}, [f"overlaps: {order}", *notes.lines()])
+    lines = [f"overlaps: {order}", *notes.lines(), *without_annotation(images, items.values())]
+    return Export(what, list(items.values()), {"classes": list(names.names)}, lines)
 
 
 class _Notes:

@@ -1,6 +1,6 @@
 """What a converter returns: labelled images, each with a function that draws its mask, and what the masks hold."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 from kd.constants import IGNORE
 from kd.data.decode import Header, read_header, size_text, turned
 from kd.errors import DataError, did_you_mean
-from kd.prepare.faults import damaged, no_image
+from kd.prepare.faults import damaged, misdrawn, no_image
 from kd.prepare.files import Images, Tree
 
 Mask = NDArray[np.uint8]  # (H, W): class indices, IGNORE where no class is meant
 BACKGROUND = "background"
+MAX_NAME = 200  # characters of a class
 _BACKGROUNDS = ("background", "_background_", "__background__", "bg")
 _IGNORED = ("ignore", "__ignore__", "void", "unlabeled", "unlabelled")
 
@@ -75,6 +76,9 @@ def class_names(labels: Sequence[str], where: str) -> Names:
     Raises:
         DataError: there is no label, or there are too many.
     """
+    for label in labels:
+        if not label.strip() or len(label) > MAX_NAME or not label.isprintable():
+            raise misdrawn(where, f"the label {label[:MAX_NAME]!r} is no name")
     kept = [label for label in dict.fromkeys(labels) if label.lower() not in (*_BACKGROUNDS, *_IGNORED)]
     grounds = [label for label in labels if label.lower() in _BACKGROUNDS]
     if not kept:
@@ -127,6 +131,12 @@ def sized_header(path: Path, size: tuple[int, int] | None, where: str) -> tuple[
         return size or header.size
     stated, actual = size_text(size), size_text(header.size)
     raise damaged(where, f"it states {stated} for {path}, which is {actual} (width × height)")
+
+
+def without_annotation(images: Images, items: Iterable[Item]) -> list[str]:
+    """A line about the images that no annotation names; none if there are none."""
+    alone = sorted(set(images.names) - {item.name for item in items})
+    return [f"left out: {len(alone)} images without an annotation, such as {alone[0]}"] if alone else []
 
 
 def find_image(images: Images, name: str, near: str, where: str) -> str:

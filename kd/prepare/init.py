@@ -75,7 +75,7 @@ def init(
         for line in looked.lines:
             say(line.replace(str(folder), str(out)))
         choices = choose(looked, gpu=torch.cuda.is_available())
-        texts = recipe_texts(out.as_posix(), found.what, args, choices, given=given, imagenet=imagenet)
+        texts = recipe_texts(out, found.what, args, choices, given=given, imagenet=imagenet)
         for name, text in {**texts, SCHEMA: json.dumps(json_schema(), indent=2) + "\n"}.items():
             write_atomic(folder / name, text.encode(), fix=ELSEWHERE)
         examine(folder / STUDENT, root)

@@ -15,7 +15,7 @@ from kd.data.images import read_mask
 from kd.errors import DataError
 from kd.prepare.checked_json import Record, peek, read_json
 from kd.prepare.draw import Region, Shape, area_of, fill, paint
-from kd.prepare.export import Export, Item, Mask, Names, Source, chosen_names, sized_header
+from kd.prepare.export import Export, Item, Mask, Names, Source, chosen_names, sized_header, without_annotation
 from kd.prepare.faults import damaged, no_image
 from kd.prepare.files import Images, split_of
 
@@ -99,6 +99,7 @@ def read(source: Source) -> Export | None:
     notes = [f"overlaps: {'the smaller object' if by_area else 'the later one'} is on top"]
     notes += [f"warning: {several} tasks have several annotations, of which the first counts"] if several else []
     notes += [f"warning: left out: {boxes} results that are neither strokes nor polygons"] if boxes else []
+    notes += without_annotation(images, items)
     form = "a PNG a label" if drawn else f"{len(labels)} objects"
     return Export(f"Label Studio, {len(items)} tasks, {form}", items, {"classes": list(names.names)}, notes)
 

@@ -13,7 +13,17 @@ from PIL import Image
 from kd.errors import DataError
 from kd.prepare.checked_json import Record, peek, read_json
 from kd.prepare.draw import Region, Shape, area_of, disc, fill, paint
-from kd.prepare.export import Export, Item, Mask, Names, Source, chosen_names, find_image, sized_header
+from kd.prepare.export import (
+    Export,
+    Item,
+    Mask,
+    Names,
+    Source,
+    chosen_names,
+    find_image,
+    sized_header,
+    without_annotation,
+)
 from kd.prepare.faults import misdrawn
 from kd.prepare.files import Images, split_of
 
@@ -62,6 +72,7 @@ def read(source: Source) -> Export | None:
     notes += [
         f"warning: {kinds[kind]} shapes of type {kind} enclose nothing" for kind in sorted(kinds.keys() - set(_DRAWN))
     ]
+    notes += without_annotation(images, items.values())
     return Export(
         f"labelme, {len(files)} files, {drawn} objects", list(items.values()), {"classes": list(names.names)}, notes
     )

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from kd.errors import one_line, shell_word
 from kd.prepare.choose import Choices
 from kd.recipe.yaml12 import in_flow
 
@@ -14,7 +15,7 @@ _LINE = 100  # characters from which a mapping takes a line for each entry
 
 
 def recipe_texts(
-    folder: str,
+    folder: Path,
     what: str,
     args: Mapping[str, Any],
     choices: Choices,
@@ -35,6 +36,7 @@ def recipe_texts(
     data = [*_data(args, choices), _with(f"supervised: {choices.supervised.value}", choices.supervised.why)]
     end = _end(choices)
     weights = ", weights: imagenet" if imagenet else ""
+    student, own = (shell_word((folder / name).as_posix()) for name in (STUDENT, TEACHER))
     start = "" if imagenet else ", from scratch (or weights: imagenet)"
     if given is None:
         teacher = _with("teacher: {recipe: teacher.yaml}", "trained first, by the same command")
@@ -43,7 +45,7 @@ def recipe_texts(
     texts = {
         STUDENT: _page(
             f"A small network that learns from labels and from a teacher: {what}.",
-            f"kd run {folder}/{STUDENT} --baseline",
+            f"kd run {student} --baseline",
             teacher,
             _with(f"student: {{{choices.student.value}{weights}}}", choices.student.why + start),
             *data,
@@ -57,7 +59,7 @@ def recipe_texts(
     if given is None:
         texts[TEACHER] = _page(
             f"A teacher that learns from labels: {what}.",
-            f"kd run {folder}/{TEACHER}      (kd run {folder}/{STUDENT} trains it too)",
+            f"kd run {own}      (kd run {student} trains it too)",
             _with(f"student: {{{choices.teacher.value}{weights}}}", choices.teacher.why + start),
             *data,
             *end,
@@ -69,7 +71,7 @@ def _page(what: str, command: str, *lines: str) -> str:
     head = [
         f"# yaml-language-server: $schema={SCHEMA}",
         f"# {what}",
-        f"# Run      {command}",
+        f"# Run      {one_line(command)}",
         "# Result   not yet measured",
     ]
     return "\n".join([*head, *lines]) + "\n"

@@ -1,5 +1,6 @@
 """What is special to one format: splits, overlaps, holes, crowds, shapes, and files that lie about."""
 
+import argparse
 import base64
 import io
 import json
@@ -12,6 +13,8 @@ import pytest
 from command import kd
 from PIL import Image
 
+from kd.cli.init import add_arguments
+from kd.prepare.formats import FORMATS
 from kd.recipe import read_recipe
 
 BOX = [[4, 4, 20, 4, 20, 20, 4, 20]]
@@ -223,3 +226,47 @@ def test_masks_of_classes_in_splits_stay_apart(folder: Path) -> None:
     masks = {path.parent.name: path for path in Path("export-kd/masks").rglob("*.png")}
     assert masks.keys() == {"train", "val"}
     np.testing.assert_array_equal(np.array(Image.open(masks["val"])), exports.by_hand(2))
+
+
+@pytest.mark.parametrize("form", ["coco", "labelme", "label_studio"])
+def test_images_without_an_annotation_are_left_out(form: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    exports.EXPORTS[form](Path("export"))
+    exports.photo(9).save("export/another.jpg")
+    assert kd("init", "export") == 0
+    assert "left out: 1 images without an annotation, such as another.jpg\n" in capsys.readouterr().out
+    assert len(list(Path("export-kd/images").iterdir())) == exports.COUNT
+
+
+@pytest.mark.parametrize("name", ["null", "1", "a: {b, c} # d", "true", "- x", '"', "ignored'"])
+def test_any_printable_name_of_a_class_reaches_the_recipe(name: str, folder: Path) -> None:
+    coco(SMALL, LARGE)
+    file = Path("export/a.json")
+    file.write_text(file.read_text().replace('"leaf"', json.dumps(name)))
+    assert kd("init", "export") == 0
+    assert read_recipe(Path("export-kd/student.yaml")).data.args["classes"] == ["background", name, "stem"]
+
+
+@pytest.mark.parametrize("name", ["", "a\nb", "\x1b[31m", "x" * 300])
+def test_other_names_are_refused(name: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    coco(SMALL, LARGE)
+    file = Path("export/a.json")
+    file.write_text(file.read_text().replace('"leaf"', json.dumps(name)))
+    assert kd("init", "export") == 3
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("export/a.json: the label '")
+    assert line.endswith("' is no name; correct it in the tool that drew it")
+
+
+def test_the_option_form_lists_the_formats() -> None:
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    (form,) = (action for action in parser._actions if action.dest == "form")
+    assert tuple(form.choices or ()) == tuple(FORMATS)
+
+
+def test_a_format_can_be_chosen(folder: Path) -> None:
+    """Masks beside the JSON of another tool."""
+    exports.colored(Path("export"))
+    exports.labelme(Path("export/images"))
+    assert kd("init", "export", "--form", "masks") == 0
+    assert read_recipe(Path("export-kd/student.yaml")).data.args["masks"] == "masks"
