@@ -68,7 +68,7 @@ def run(arguments: argparse.Namespace) -> None:
     from kd.prepare.init import init
 
     images: Path = arguments.images
-    out = arguments.out or Path(f"{(images if images.name else images.resolve()).name}-kd")
+    out = arguments.out or Path(f"{images.resolve().name}-kd")
     given = _teacher(arguments.teacher, arguments.network, out) if arguments.teacher else None
     init(
         images,

@@ -12,6 +12,7 @@ from kd.data.decode import SUFFIXES
 from kd.errors import DataError
 
 MAX_FILES = 2_000_000
+WRITTEN = "recipe.schema.json"  # a folder that holds it is the result of kd init, not an export
 MAX_DEPTH = 8  # of folders in folders
 _SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val"}
 _SPLITS |= {"test": "test", "testing": "test"}
@@ -63,6 +64,8 @@ def _collect(folder: Path, root: Path, below: str, names: list[str], depth: int 
     try:
         with os.scandir(folder) as found:
             entries = sorted(found, key=lambda entry: entry.name)
+        if below and any(entry.name == WRITTEN for entry in entries):  # by an earlier kd init
+            return 0
         for entry in entries:
             if entry.name.startswith(".") or entry.name == "__MACOSX":
                 continue

@@ -12,10 +12,10 @@ from kd.errors import shell_word
 from kd.prepare.choose import choose
 from kd.prepare.convert import ELSEWHERE, convert, new_folder
 from kd.prepare.export import Export, Source
-from kd.prepare.files import list_tree
+from kd.prepare.files import WRITTEN, list_tree
 from kd.prepare.formats import find
 from kd.prepare.look import look
-from kd.prepare.recipes import SCHEMA, STUDENT, TEACHER, recipe_texts
+from kd.prepare.recipes import STUDENT, TEACHER, recipe_texts
 from kd.recipe import json_schema
 from kd.storage import write_atomic
 
@@ -76,7 +76,7 @@ def init(
             say(line.replace(str(folder), str(out)))
         choices = choose(looked, gpu=torch.cuda.is_available())
         texts = recipe_texts(out, found.what, args, choices, given=given, imagenet=imagenet)
-        for name, text in {**texts, SCHEMA: json.dumps(json_schema(), indent=2) + "\n"}.items():
+        for name, text in {**texts, WRITTEN: json.dumps(json_schema(), indent=2) + "\n"}.items():
             write_atomic(folder / name, text.encode(), fix=ELSEWHERE)
         examine(folder / STUDENT, root)
     for what, choice in (("size", choices.size), ("batch_size", choices.batch), ("epochs", choices.epochs)):

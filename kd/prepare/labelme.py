@@ -68,7 +68,7 @@ def read(source: Source) -> Export | None:
         mask = partial(_paint, content, size, names, by_area, where, source.holes)
         items[name] = Item(images.path(name), name, split_of(name), mask)
     drawn = sum(kinds[kind] for kind in _DRAWN)
-    notes = [f"overlaps: {'the smaller object' if by_area else 'the later shape'} is on top, as in labelme's own masks"]
+    notes = [f"overlaps: {'the smaller object' if by_area else 'the later shape'} is on top"]
     notes += [
         f"warning: {kinds[kind]} shapes of type {kind} enclose nothing" for kind in sorted(kinds.keys() - set(_DRAWN))
     ]

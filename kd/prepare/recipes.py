@@ -6,9 +6,9 @@ from typing import Any
 
 from kd.errors import one_line, shell_word
 from kd.prepare.choose import Choices
+from kd.prepare.files import WRITTEN
 from kd.recipe.yaml12 import in_flow
 
-SCHEMA = "recipe.schema.json"
 TEACHER, STUDENT = "teacher.yaml", "student.yaml"
 _COLUMN = 62  # of the reasons
 _LINE = 100  # characters from which a mapping takes a line for each entry
@@ -69,7 +69,7 @@ def recipe_texts(
 
 def _page(what: str, command: str, *lines: str) -> str:
     head = [
-        f"# yaml-language-server: $schema={SCHEMA}",
+        f"# yaml-language-server: $schema={WRITTEN}",
         f"# {what}",
         f"# Run      {one_line(command)}",
         "# Result   not yet measured",

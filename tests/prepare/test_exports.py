@@ -111,3 +111,12 @@ def test_imagenet_is_the_start_of_both_networks(folder: Path) -> None:
     assert kd("init", "export", "--imagenet") == 0
     for name in ("student", "teacher"):
         assert read_recipe(Path(f"export-kd/{name}.yaml")).student.weights == "imagenet"
+
+
+def test_an_export_may_be_the_current_folder_and_be_read_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an earlier call wrote into the export is no part of it."""
+    exports.coco(Path("export"))
+    monkeypatch.chdir("export")
+    assert kd("init", ".") == 0
+    assert kd("init", ".", "--out", "again") == 0
+    assert len(list(Path("export-kd/masks").iterdir())) == len(list(Path("again/masks").iterdir())) == exports.COUNT
