@@ -10,26 +10,21 @@ from tiny import cut_at, equal, read, run, weights, write_recipes
 from kd.runs import is_finished, read_result, read_run_recipe, resumable, run_directory
 
 
-@pytest.fixture
-def moved(folder: Path) -> tuple[Path, Path]:
-    """A stopped run in `there/runs`, without its recipe and code; and the same run that was never stopped."""
-    (folder / "here").mkdir()
+def move(folder: Path) -> Path:
+    """A stopped run in `there/runs`, without its recipe and code."""
     recipe = read(write_recipes(folder / "here"))
-    (whole,), _ = run(recipe, folder / "whole")
-    shutil.copytree(folder / "whole", folder / "here" / "runs")
-    shutil.rmtree(run_directory(recipe, folder / "here" / "runs", 0))
+    run(read(folder / "here" / "teacher.yaml"), folder / "here" / "runs")
     cut_at(4, recipe, folder / "here" / "runs")
     stopped = run_directory(recipe, folder / "here" / "runs", 0)
     (folder / "there").mkdir()
     (folder / "here" / "runs").rename(folder / "there" / "runs")
     shutil.rmtree(folder / "here")
-    return folder / "there" / stopped.relative_to(folder / "here"), whole
+    return folder / "there" / stopped.relative_to(folder / "here")
 
 
-def test_it_ends_with_the_bits_of_a_run_that_was_never_moved(
-    moved: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
-) -> None:
-    run_dir, whole = moved
+def test_it_ends_with_the_bits_of_a_run_that_was_never_moved(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (whole,), _ = run(read(write_recipes(folder)), folder / "whole")
+    run_dir = move(folder)
     assert kd("run", run_dir, "--trust", "device=cpu") == 0
     assert "resumes at step 4 of 8" in capsys.readouterr().out
     assert equal(weights(run_dir), weights(whole))
@@ -44,33 +39,24 @@ def test_it_ends_with_the_bits_of_a_run_that_was_never_moved(
     assert read_run_recipe(run_dir, trust=True).student.use.endswith("nets.py:Net")
 
 
-def test_settings_of_the_run_are_refused_and_those_of_the_machine_are_not(
-    moved: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+def test_settings_of_the_run_and_a_teacher_that_is_not_there_are_refused(
+    folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run_dir, _ = moved
+    run_dir = move(folder)
     assert kd("run", run_dir, "--trust", "train.steps=9") == 2
     assert capsys.readouterr().err == (
         f"<train.steps=9>: changes what {run_dir} trains; name its recipe, or give machine settings alone, such as "
         "data.args.root\n"
     )
-    assert resumable(run_dir, ["device=cpu"], trust=True).device == "cpu"
-
-
-def test_a_teacher_that_was_not_copied_is_named(moved: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
-    run_dir, _ = moved
+    recipe = resumable(run_dir, ["device=cpu"], trust=True)
+    assert (recipe.device, recipe.stem, recipe.id) == ("cpu", "student", run_dir.parent.name[-8:])
+    assert recipe.train.seeds == (0,)
+    assert run_directory(recipe, run_dir.parents[1], 0) == run_dir
     (teacher,) = (run_dir.parents[1]).glob("teacher-*/seed0")
     teacher.rename(teacher.with_name("elsewhere"))
     assert kd("run", run_dir, "--trust") == 2
     assert f"its teacher's run {teacher} is missing; copy it there, or run its recipe" in capsys.readouterr().err
     assert not is_finished(run_dir)
-
-
-def test_it_has_the_id_and_the_seed_of_its_directory(moved: tuple[Path, Path]) -> None:
-    run_dir, _ = moved
-    recipe = resumable(run_dir, trust=True)
-    assert (recipe.stem, recipe.id) == ("student", run_dir.parent.name[-8:])
-    assert recipe.train.seeds == (0,)
-    assert run_directory(recipe, run_dir.parents[1], 0) == run_dir
 
 
 @pytest.mark.parametrize("name", ["x", "x-01234567", "x/seed0", "x-01234567/seed0-before-20260101-000000"])

@@ -105,7 +105,7 @@ def test_gains_are_those_over_the_baseline_of_equal_time(
 ) -> None:
     monkeypatch.setattr("kd.study.work.POLL", 0.0)
     monkeypatch.setattr("kd.diagnose.plan.SECONDS", 0.2)
-    trainable.write_text(trainable.read_text() + "budget: {match: time}\n")
+    trainable.write_text(trainable.read_text().replace("[0, 1]", "[0]") + "budget: {match: time}\n")
     before = read_study(trainable, trust=True, runs=RUNS)
     measure_times(before, runs=RUNS, threads=1)
     assert before.unmeasured is not None
