@@ -157,6 +157,8 @@ def _decision(comparison: Comparison, student: Entry) -> str:
     if difference is None or (ahead := in_points(-difference.value)) is None:
         return "Decision: none, the difference from the teacher is not defined"
     lead = interval(difference._replace(value=-difference.value)).removeprefix("+")
+    if ahead == 0:
+        return f"Decision: take {name}: it is as good as its teacher"
     if ahead < 0:
         return f"Decision: take {name}: it is {-ahead:.1f} points ahead of its teacher"
     if ahead < CLOSE:

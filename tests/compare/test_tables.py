@@ -197,6 +197,7 @@ def test_gains_have_a_colour_on_a_terminal_only(made, trio, monkeypatch):
     ("right", "sentence"),
     [
         (96, "Decision: take the student: it is 1.8 points ahead of its teacher"),
+        (95, "Decision: take the student: it is as good as its teacher"),
         (94, "Decision: take the student: its teacher is 1.8 points ahead, less than 2"),
         (93, "Decision: look at the classes: the student is 3.6 points below its teacher, most on road −3.6, sky −3.6"),
         (90, "Decision: take the teacher where it is fast enough: the student is 8.7 points below it "
