@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from kd import adapters, data, errors, losses, metrics, schedules
     from kd.compare import compare
-    from kd.deploy.predict import Prediction
+    from kd.deploy.written import Prediction
     from kd.recipe import read_recipe
     from kd.runs import Result, SplitResult
 

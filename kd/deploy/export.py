@@ -45,12 +45,12 @@ def export(
     if int8 and chosen.convert is None:
         raise RecipeError(f"--int8: {chosen.file} stays in float32; use --to onnx or --to openvino")
     trained = open_trained(run, overrides, runs=runs, trust=trust)
-    assert trained.of_run
+    origin = origin_of_run(trained)
     say(str(trained))
     dataset = Maker(trained.recipe).dataset("val")
     form = Form(trained.in_channels, size or trained.recipe.scored_size, dynamic, argmax, uint8)
     with new_folder(out) as folder:
-        file, origin = folder / chosen.file, origin_of_run(trained)
+        file = folder / chosen.file
         facts = facts_of(trained, origin, chosen, form)
         quantized = None
         if int8:

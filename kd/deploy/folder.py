@@ -32,9 +32,14 @@ SAMPLES = 3
 
 
 def origin_of_run(trained: Trained) -> Origin:
-    """Where the weights come from, the run's recipe too, whatever overrides the command has."""
+    """Where the weights come from, the run's recipe too, whatever overrides the command has.
+
+    Raises:
+        RecipeError: the network is a file that has left its run.
+    """
+    result = trained.of_run
     recipe = read_run_recipe(trained.path, trust=trained.recipe.trust)
-    return origin_of(recipe, trained.of_run, in_channels=trained.in_channels, colors=trained.colors)
+    return origin_of(recipe, result, in_channels=trained.in_channels, colors=trained.colors)
 
 
 def facts_of(trained: Trained, origin: Origin, chosen: Format, form: Form) -> dict[str, object]:

@@ -35,6 +35,7 @@ from kd.manifest import WEIGHTS, read_verified
 from kd.pictures import label_png
 from kd.recipe import yaml12
 from kd.recipe.overrides import as_override
+from kd.runs import Result
 from kd.scoring import BAND
 from kd.storage import write_atomic
 from kd.types import IGNORE, resize_bands
@@ -106,7 +107,7 @@ def label_command(
         DataError: no image could be read.
     """
     trained = open_trained(target, overrides, runs=runs, trust=trust)
-    assert trained.of_run
+    run = trained.of_run
     ranges = ranges_of(trained)
     if not inputs:
         raise RecipeError("no images: name files, folders or patterns after the run")
@@ -119,7 +120,7 @@ def label_command(
         with ThreadPoolExecutor(THREADS) as pool:
             for _ in ahead(pool, lambda name: _leave_out(folder, name, least, trained), names, THREADS):
                 pass
-        report = _report(trained, rule, tally, least, len(names))
+        report = _report(trained, run, rule, tally, least, len(names))
         write_atomic(folder / "classes.yaml", yaml12.dump(_class_map(trained)).encode(), fix=FIX)
         write_atomic(folder / "labels.json", (json.dumps(report, indent=1) + "\n").encode(), fix=FIX)
     _show(trained, report, out)
@@ -203,7 +204,7 @@ def _class_map(trained: Trained) -> dict[str, int]:
 
 
 def _report(
-    trained: Trained, rule: Rule, tally: NDArray[np.int64], least: NDArray[np.int64], images: int
+    trained: Trained, run: Result, rule: Rule, tally: NDArray[np.int64], least: NDArray[np.int64], images: int
 ) -> dict[str, Any]:
     """The content of `labels.json`."""
     pixels = tally.sum(1)
@@ -216,7 +217,6 @@ def _report(
         }
         for label, name in enumerate(trained.classes)
     }
-    run = trained.of_run
     return {
         "format": 1,
         "run": f"{run.name}-{run.id}/seed{run.seed}",

@@ -1,6 +1,5 @@
 """Predict images that belong to no dataset: `kd predict` and `kd.predict`."""
 
-import io
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -10,10 +9,7 @@ from itertools import chain, groupby, islice
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from PIL import Image
 from torch import nn
 
 from kd.console import print_errors, print_line, progress
@@ -25,33 +21,22 @@ from kd.deploy.ensemble import together
 from kd.deploy.photos import Photo, find_photos, ranges_of
 from kd.deploy.tiles import Predict, differing, predict_tiles, tile_size
 from kd.deploy.video import count_frames, read_frames
+from kd.deploy.written import KINDS, Prediction, refuse_existing, write
 from kd.errors import DataError, RecipeError
 from kd.evaluation.trained import Trained, open_trained
 from kd.machine import cores
 from kd.parts.assemble import precision_of
-from kd.pictures import as_rgb, colourise, jpeg, label_png, overlay
+from kd.pictures import as_rgb
 from kd.runtimes import FileNetwork
 from kd.scoring import at_size, predict
-from kd.storage import write_atomic
 
 Run = str | os.PathLike[str]
 T = TypeVar("T")
 R = TypeVar("R")
 
-KINDS = ("masks", "color", "overlay", "probabilities")  # what can be written of an image, each in a folder of its name
-SUFFIXES = {"masks": ".png", "color": ".png", "overlay": ".jpg", "probabilities": ".npz"}
 LARGEST = 160 * 2**20  # pixels of an image in tiles; Pillow's own limit is a little higher
 BATCH = 8  # images at a time, at most
 THREADS = min(cores(), 4)  # that read, and as many that write, while the network runs
-
-
-class Prediction(NamedTuple):
-    """What a network predicts for an image, at the image's own size, upright."""
-
-    name: str  # of the file below its folder, without suffix
-    image: NDArray[np.uint8]  # (H, W, 3)
-    classes: NDArray[np.uint8]  # (H, W), 0 … K-1
-    probabilities: NDArray[np.float16] | None  # (K, H, W), if they were asked for
 
 
 class _Read(NamedTuple):
@@ -140,7 +125,7 @@ def predict_command(
     photos = find_photos(
         inputs, without=[out / kind for kind in KINDS], arrays=ranges is not None, videos=ranges is None
     )
-    _refuse_existing(photos, out, kinds, overwrite=overwrite)
+    refuse_existing(photos, out, kinds, overwrite=overwrite)
     for line in lines:
         print_line(line)
     problems: list[DataError] = []
@@ -154,29 +139,12 @@ def predict_command(
             trained, photos, tile, bad=problems.append, probabilities=wanted, compared=_compared(tile)
         )
     with ThreadPoolExecutor(THREADS) as pool, progress("predicted", total) as advance:
-        for _ in ahead(pool, lambda prediction: _write(prediction, trained, out, kinds), predictions, count):
+        for _ in ahead(pool, lambda prediction: write(prediction, trained, out, kinds), predictions, count):
             done += 1
             advance(done + len(problems))
     print_line(f"{done} of {done + len(problems)} images predicted: {', '.join(str(out / kind) for kind in kinds)}")
     print_errors(line for problem in problems for line in problem.mistakes)
     return DataError.exit_status if problems else 0
-
-
-def _refuse_existing(photos: Sequence[Photo], out: Path, kinds: Sequence[str], *, overwrite: bool) -> None:
-    """Refuse to replace files: the masks of a dataset may have the same names."""
-    if overwrite:
-        return
-    files = (
-        out / kind / photo.name if photo.video else _file(out, kind, photo.name) for photo in photos for kind in kinds
-    )
-    existing = [file for file in files if os.path.lexists(file)]
-    if existing:
-        more = f" and {len(existing) - 1} more" if len(existing) > 1 else ""
-        raise RecipeError(f"{existing[0]}{more}: already there; choose another --out, or replace them with --overwrite")
-
-
-def _file(out: Path, kind: str, name: str) -> Path:
-    return out / kind / f"{name}{SUFFIXES[kind]}"
 
 
 def _predictions(
@@ -319,27 +287,3 @@ def ahead(pool: ThreadPoolExecutor, call: Callable[[T], R], items: Iterable[T], 
             yield pending.popleft().result()
     while pending:
         yield pending.popleft().result()
-
-
-def _write(prediction: Prediction, trained: Trained, out: Path, kinds: Sequence[str]) -> None:
-    content: dict[str, Callable[[], bytes]] = {
-        "masks": lambda: label_png(prediction.classes, trained.colors),
-        "color": lambda: _rgb_png(colourise(prediction.classes, trained.colors)),
-        "overlay": lambda: jpeg(overlay(prediction.image, prediction.classes, trained.colors)),
-        "probabilities": lambda: _npz(prediction, trained.classes),
-    }
-    for kind in kinds:
-        write_atomic(_file(out, kind, prediction.name), content[kind](), fix="free space, or choose another --out")
-
-
-def _rgb_png(picture: NDArray[np.uint8]) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(picture).save(file, "PNG")
-    return file.getvalue()
-
-
-def _npz(prediction: Prediction, classes: Sequence[str]) -> bytes:
-    assert prediction.probabilities is not None
-    file = io.BytesIO()
-    np.savez_compressed(file, probabilities=prediction.probabilities, classes=np.array(classes))
-    return file.getvalue()

@@ -1,1 +1,1 @@
-"""Finished runs scored on a split of their data, or of other data."""
+"""Trained networks, of runs and of files, scored on a split of their data, or of other data."""
