@@ -21,6 +21,7 @@ REACH = GRID // 4  # cells: the largest shift
 MOVED = 2  # cells: a smaller shift is within what annotators do
 POWER = 3.0  # standard deviations between masks on their own and on other images
 OUTLIER = 4.0  # standard deviations of an own mask below the typical one
+LEAST_FIT = 5.0  # standard deviations that a mask which fits may be below the typical one
 LOOKED_AT = 50  # images, at most, whose masks are compared with all others
 GAIN = 0.4  # of the distance between own and unrelated masks: what another mask must fit better
 SURE = 5.0  # standard errors of what concerns the whole set
@@ -70,7 +71,7 @@ class Measure(NamedTuple):
     def explains(self, index: int, value: float) -> bool:
         """Whether a value is one of a mask that fits, and much above that of the image's own mask."""
         apart = self.typical - self.unrelated
-        fits = value > max(self.typical - 3 * self.spread, self.unrelated + apart / 2)
+        fits = value > max(self.typical - LEAST_FIT * self.spread, self.unrelated + apart / 2)
         return fits and value - self.own[index] > GAIN * apart
 
 
@@ -87,10 +88,8 @@ def misfits(looks: Sequence[Look], classes: Sequence[str]) -> tuple[list[Misfit]
         return whole, ""
     fit = Fit(looks, len(classes))
     if max(fit.both.power, fit.color.power) < POWER:
-        return (
-            [],
-            "whether single masks fit their images cannot be told: colours and edges show too little of the classes",
-        )
+        line = "whether single masks fit their images cannot be told: colours and edges show too little of the classes"
+        return [], line
     return [*fit.of_single(), *fit.inverted(classes)], ""
 
 
@@ -153,7 +152,8 @@ class Fit:
                         swapped = _exchanged(labels, first, second)
                         options.append((self.colors_of(index, swapped), first, second))
             value, first, second = max(options, default=(-np.inf, 0, 0))
-            in_place = self.edges_of(index, labels) > (self.edge.typical + self.edge.unrelated) / 2
+            chance = self.edge.unrelated + 2 * self.edge.unrelated_spread
+            in_place = self.edge.power < 1 or self.edges_of(index, labels) > chance
             if in_place and measure.explains(index, value):
                 text = f"it fits when {classes[first]} and {classes[second]} are exchanged"
                 yield Misfit(index, "inverted classes", text)
