@@ -190,7 +190,7 @@ def build(source: Source) -> tuple[nn.Module, tuple[int, int]]:
     if re.match(r"(students|teachers)\.\w+$", source.name):
         network: nn.Module = Maker().build(Use(use=source.name), num_classes=source.classes, in_channels=3)
         return network.eval(), SIZE
-    if not Path(source.name).is_dir():
+    if not Path(source.name).is_dir() and Path(source.name).suffix != ".safetensors":
         recipe = read_recipe(source.name, source.overrides, trust=source.trust)
         if not any(is_finished(run_directory(recipe, source.runs, seed)) for seed in recipe.train.seeds):
             return _untrained(recipe), recipe.scored_size

@@ -1,11 +1,12 @@
 """`kd latency`: what is measured, the table, the JSON and the budget."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 from command import kd
-from tiny import write_recipes
+from tiny import read, run, write_recipes
 
 from kd.deploy import latency
 from kd.deploy.latency import Row, Source, _planned, _subjects, build, load_torch
@@ -80,6 +81,13 @@ def test_a_recipe_without_a_run_is_measured_untrained(folder, here, capsys):
     assert kd("latency", "student.yaml", "--trust", "--runtimes", "torch", "--threads", 1) == 0
     assert shown(capsys)[3].split()[:4] == ["student.yaml", "32×32", "torch", "fp32"]
     assert build(source("student.yaml"))[0].num_classes == 2  # of its data
+
+
+def test_weights_that_state_their_recipe_are_measured(folder, here, capsys):
+    (run_dir,), _ = run(read(write_recipes(folder), "teacher=null", "distill=null", "train.steps=1"), folder / "runs")
+    shutil.copy(run_dir / "student.safetensors", folder)
+    assert kd("latency", "student.safetensors", "--trust", "--runtimes", "torch", "--threads", 1) == 0
+    assert shown(capsys)[-1].split()[1:4] == ["32×32", "torch", "fp32"]
 
 
 def test_a_file_is_measured_where_it_runs_and_a_folder_for_its_files(folder):
