@@ -9,7 +9,7 @@ def test_copy_lists_the_recipes_or_copies_one(tmp_path, monkeypatch, capsys):
     header, *lines = capsys.readouterr().out.splitlines()
     assert header.split() == ["recipe", "data", "what", "result"]
     [line] = [line for line in lines if line.startswith("shapes/mobilenetv3_kl_cwd.yaml ")]
-    assert " Shapes   The demo: pixel-wise KL and CWD on the logits." in line
+    assert " Shapes The demo: pixel-wise KL and CWD on the logits." in " ".join(line.split())
     assert kd("copy", "shapes/mobilenetv3_kl_cwd.yaml") == 0
     assert capsys.readouterr().out == "shapes/mobilenetv3_kl_cwd.yaml\n"
     assert (tmp_path / "shapes/teacher_deeplabv3plus.yaml").is_file()  # the recipe names it
