@@ -19,6 +19,8 @@ from kd.recipe import Recipe, read_recipe
 from kd.recipe.shipped import name_of
 from kd.recipe.sources import Code, Sources
 
+LOOK = 0.2  # seconds; whoever looks whether a run is locked holds the lock for a moment
+
 
 def run_directory(recipe: Recipe, runs: Path, seed: int) -> Path:
     """`runs/<stem>-<id>/seed<k>`, or the directory of a recipe with another name and the same id, if it exists.
@@ -117,7 +119,7 @@ def locked(run_dir: Path) -> Iterator[None]:
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
         _refuse_special(run_dir)
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=LOOK, poll_interval=LOOK / 10)
     except Timeout:
         name = "another process"
         if owner.is_file():

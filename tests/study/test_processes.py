@@ -49,5 +49,7 @@ def test_four_processes_share_a_study_and_survive_the_death_of_one(twelve: Path)
     outputs = [process.communicate() for process in processes]
     assert [process.returncode for process in processes[1:]] == [0, 0, 0], outputs
     finished = [label for out, _ in outputs for label in re.findall(r"^(.+): mIoU .* after", out, re.MULTILINE)]
-    assert sorted(finished) == sorted(run.label for run in runs)  # each by one process, once
+    assert len(finished) == len(set(finished)), outputs  # each by one process, once
+    for run in runs:  # the run of a process that was killed may be finished by its child, which nobody reports
+        assert (run.run_dir(RUNS) / "log.txt").read_text().count(" after ") == 1, (run.label, outputs)
     check_equal(RUNS)
