@@ -186,7 +186,7 @@ def check_int8(recipe: Recipe, precision: Precision, notes: Notes) -> None:
     """Refuse a teacher in INT8 where it cannot run; note where it will not be faster.
 
     Raises:
-        RecipeError: the run is not on the CPU, or a package is missing.
+        RecipeError: the run is not on the CPU, its images have several sizes, or a package is missing.
     """
     if not recipe.teaches_in_int8:
         return
@@ -194,6 +194,10 @@ def check_int8(recipe: Recipe, precision: Precision, notes: Notes) -> None:
     if precision.device.type != "cpu":
         raise RecipeError(
             f"{where}: int8 runs on the CPU, and this run is on {precision.device.type}; remove teacher.precision"
+        )
+    if set(recipe.train.scales) != {1.0}:
+        raise RecipeError(
+            f"{where}: int8 computes images of one size, and train.scales changes it; remove teacher.precision"
         )
     for package in (*NEEDED, "onnxscript"):
         if find_spec(package) is None:

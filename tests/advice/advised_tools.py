@@ -326,7 +326,7 @@ def quantized(fault: str) -> None:
     """Ask a teacher in INT8 for its maps, on a device or with a step of the quantisation that fails."""
     device = torch.device("cuda" if fault == "device" else "cpu")
     precision = Precision(device, torch.float32, torch.contiguous_format)
-    overrides = ["teacher.precision=int8"] if fault else []
+    overrides = (["teacher.precision=int8"] if fault else []) + ["train.scales=[0.5, 1.0]"] * (fault == "scales")
     recipe = read_recipe(write_recipes(Path()), overrides, trust=True)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(int8_teacher, "find_spec", lambda name: True)
@@ -374,6 +374,7 @@ INT8 = [
     Row(message, partial(quantized, fault), lambda text: quantized(""))
     for fault, message in (
         ("device", "teacher.precision: int8 runs on the CPU, and this run is on cuda; remove teacher.precision"),
+        ("scales", "int8 computes images of one size, and train.scales changes it; remove teacher.precision"),
         ("export", "the teacher cannot be exported to ONNX: no such operation; remove teacher.precision"),
         ("quantize", "teacher.precision: the network cannot be quantised: no weights; remove teacher.precision"),
         ("agree", "at 0.0 % of the pixels of 16 others (at least 95 %); remove teacher.precision"),
