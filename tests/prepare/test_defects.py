@@ -62,9 +62,9 @@ def test_a_defect_that_concerns_the_set_is_found(folder, plant):
 def test_clean_sets_raise_no_alarm(folder):
     for seed in range(20):
         (folder / str(seed)).mkdir()
-        defects, images, _ = find_defects(written(folder / str(seed), 1000 + seed, 12, 6))
+        defects, images, _ = find_defects(written(folder / str(seed), 1000 + seed, 9, 4))
         assert defects == [], seed
-        assert images == 18
+        assert images == 13
 
 
 @pytest.mark.slow
