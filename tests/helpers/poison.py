@@ -7,14 +7,14 @@ def poison(monkeypatch, where, *steps):
     """Make the loss, the gradient, the teacher's or the student's output NaN in these steps (from 0)."""
     ordinary = module.distill_step
 
-    def spoilt(run, batch, taught=None):
+    def spoilt(run, batch, taught=None, mix=None):
         bad = run.step in steps
         if where == "student" and bad:
             batch = batch._replace(images=batch.images * float("nan"))
         teacher = run.teacher
         if where == "teacher" and bad:
             run.teacher = lambda batch: _nan(teacher(batch))
-        losses = ordinary(run, batch, taught)
+        losses = ordinary(run, batch, taught, mix)
         run.teacher = teacher
         if bad and where == "loss":
             losses["total"] = losses["total"] * float("nan")
