@@ -167,7 +167,8 @@ def open_file(file: Path) -> tuple[FileNetwork, Facts]:
 
     Raises:
         RecipeError: the package that computes such files is not installed.
-        WeightsError: it is not a file that `kd export` wrote, or its runtime does not take it.
+        WeightsError: it is not a file that `kd export` wrote, or its runtime does not take it; when it computes, that
+            it does not do what it states.
     """
     check_file(file, "an exported network", WeightsError)
     extra = SUFFIXES[file.suffix]
@@ -182,9 +183,36 @@ def open_file(file: Path) -> tuple[FileNetwork, Facts]:
             f"{error}; its metadata are not those of a file by kd export; export the run again"
         ) from None
     network = FileNetwork(
-        compute, len(facts.classes), dtype=facts.dtype, output=facts.output, one_by_one=not facts.dynamic
+        _guarded(file, compute, facts),
+        len(facts.classes),
+        dtype=facts.dtype,
+        output=facts.output,
+        one_by_one=not facts.dynamic,
     )
     return network.eval(), facts
+
+
+def _guarded(file: Path, compute: Compute, facts: Facts) -> Compute:
+    """A file's computation, which may not do what the file states; what it does instead is one line."""
+    channels = () if facts.output == "classes" else (len(facts.classes),)
+
+    def guarded(images: NDArray[Any]) -> NDArray[Any]:
+        try:
+            found = np.asarray(compute(images))
+        except Exception as error:  # noqa: BLE001  # a runtime raises its own exceptions
+            raise WeightsError(f"{file}: cannot compute images {images.shape}: {_short(error)}") from None
+        expected = (len(images), *channels, *images.shape[2:])
+        if found.shape != expected:
+            raise WeightsError(f"{file}: its output is {found.shape}, but its metadata promise {expected}")
+        if not channels and not (found.min() >= 0 and found.max() < len(facts.classes)):
+            raise WeightsError(f"{file}: its output is not the index of one of its {len(facts.classes)} classes")
+        return found
+
+    return guarded
+
+
+def _short(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def _value(text: str) -> Any:
@@ -195,7 +223,7 @@ def _value(text: str) -> Any:
 
 
 def _refused(file: Path, runtime: str, error: Exception, package: str) -> WeightsError:
-    reason = " ".join(str(error).split())[:200] or type(error).__name__
+    reason = _short(error)
     return WeightsError(
         f"{file}: {runtime} does not take the file: {reason}; export it again, or pip install --upgrade {package}"
     )
