@@ -19,7 +19,7 @@ from kd.data.images import read_image
 from kd.data.ranges import read_in_ranges
 from kd.deploy.ensemble import together
 from kd.deploy.photos import Photo, find_photos, ranges_of
-from kd.deploy.tiles import Predict, differing, predict_tiles, tile_size
+from kd.deploy.tiles import ALIGNED, Predict, differing, predict_tiles, tile_size
 from kd.deploy.video import count_frames, read_frames
 from kd.deploy.written import KINDS, Prediction, refuse_existing, write
 from kd.errors import DataError, RecipeError
@@ -233,8 +233,10 @@ def _tile(trained: Trained, tiles: tuple[int, int]) -> tuple[int, int]:
     """The size of the tiles.
 
     Raises:
-        RecipeError: the network does not take it.
+        RecipeError: it is too small, or the network does not take it.
     """
+    if min(tiles) < ALIGNED:
+        raise RecipeError(f"--tiles {tiles[0]} {tiles[1]}: at least {ALIGNED} pixels each")
     size, network = tile_size(tiles), trained.network
     own = trained.recipe.scored_size
     if _has_one_size(network) and size != own:

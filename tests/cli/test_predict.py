@@ -242,6 +242,12 @@ def test_tiles_predict_an_image_at_its_own_size(run_dir, photos, capsys):
     assert (same.classes == found).all()
 
 
+def test_tiles_that_are_too_small_are_refused(run_dir, photos, capsys):
+    assert command("predict", run_dir, photos, "--trust", "--tiles", 16, 64) == 2
+    assert capsys.readouterr().err == "--tiles 16 64: at least 32 pixels each\n"
+    assert not (photos.parent / "predictions").exists()
+
+
 def test_tiles_take_images_of_more_pixels(run_dir, photos, capsys, monkeypatch):
     monkeypatch.setattr("kd.data.decode.MAX_PIXELS", 1500)
     monkeypatch.setattr("kd.deploy.predict.LARGEST", 3000)
