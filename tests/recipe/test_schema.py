@@ -26,6 +26,7 @@ def test_defaults(folder: Path) -> None:
         "steps": 10,
         "batch_size": 4,
         "accumulate": 1,
+        "scales": (1.0,),
         "seeds": (0,),
         "clip_norm": None,
         "precision": "auto",
