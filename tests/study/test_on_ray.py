@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -71,6 +72,7 @@ def nodes(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
         yield processes(folder) - before
     finally:
         end(processes(folder))
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.mark.slow

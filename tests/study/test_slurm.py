@@ -135,6 +135,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         for name in ("slurmd.pid", "slurmctld.pid", "munge.pid"):
             if (folder / name).is_file():
                 os.kill(int((folder / name).read_text()), 15)
+        time.sleep(2)  # they write their last state
         shutil.rmtree(folder, ignore_errors=True)
 
 
