@@ -1,14 +1,16 @@
 """A trained network, wherever it is: in a run directory, a file of weights, or a file for another runtime."""
 
-import json
 import os
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
+from pydantic import Field
 from torch import nn
 
+from kd.checked import checked
 from kd.components import Maker
 from kd.data.class_files import Color
 from kd.data.classes import distinct_colors
@@ -20,6 +22,18 @@ from kd.recipe import Recipe
 from kd.recipe.schema import EvaluateConfig
 from kd.runs import Result, read_environment, read_origin, read_result
 from kd.runtimes import SUFFIXES, Facts, open_file
+
+STATED = ("classes", "colors", "in_channels")  # by weights, each as JSON
+
+_Level = Annotated[int, Field(ge=0, le=255)]
+
+
+class _Stated(NamedTuple):
+    """The values of `STATED`."""
+
+    classes: Annotated[tuple[str, ...], Field(min_length=2, max_length=255)]
+    colors: tuple[tuple[_Level, _Level, _Level], ...]
+    in_channels: Annotated[int, Field(ge=1)]
 
 
 class Identity(NamedTuple):
@@ -88,13 +102,15 @@ def _of_run(run_dir: Path, recipe: Recipe) -> Trained:
 def _of_weights(file: Path, recipe: Recipe) -> Trained:
     """A file of weights; where it does not state its classes, they are those of the recipe's data."""
     origin = _origin(file)
-    data = None if "classes" in origin and "in_channels" in origin else Maker(recipe).dataset("val")
-    try:
-        classes = tuple(map(str, json.loads(origin["classes"]))) if data is None else data.class_names
-        channels = int(origin["in_channels"]) if data is None else data.in_channels
-        colors = tuple(map(tuple, json.loads(origin["colors"]))) if data is None else data.colors
-    except (ValueError, TypeError, KeyError):
-        raise WeightsError(f"{file}: what it states of its classes, colours or channels cannot be read") from None
+    if set(STATED) <= origin.keys():
+        try:
+            stated = checked(f"[{','.join(origin[key] for key in STATED)}]".encode(), _Stated, str(file))
+        except StorageError as error:
+            raise WeightsError(f"{error} (what it states of its classes, colours and channels)") from None
+        classes, colors, channels = stated
+    else:
+        data = Maker(recipe).dataset("val")
+        classes, colors, channels = data.class_names, data.colors, data.in_channels
     network = Maker(recipe).network(recipe.student.network, len(classes), channels)
     try:
         load_into(network, os.fspath(file), role="teacher")
@@ -130,7 +146,8 @@ def _origin(file: Path) -> dict[str, str]:
 def _identity(file: Path, origin: dict[str, str], recipe: Recipe) -> Identity:
     id, _, seed = origin.get("run", "").partition("/seed")
     network = origin.get("network", recipe.student.use)
-    return Identity(origin.get("name", file.stem), id, int(seed or 0), origin.get("role", "student"), network)
+    number = int(seed) if re.fullmatch(r"[0-9]{1,9}", seed) else 0
+    return Identity(origin.get("name", file.stem), id, number, origin.get("role", "student"), network)
 
 
 def _colors(path: Path, colors: Iterable[Color], number: int) -> tuple[Color, ...]:
