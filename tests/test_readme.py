@@ -17,6 +17,7 @@ README = Path(__file__).resolve().parents[1] / "README.md"
 MARKED = re.compile(r"<!-- test: (.+?) -->\n```(\w+)\n(.*?)```", re.DOTALL)
 BLOCKS = {(name, kind): text for name, kind, text in MARKED.findall(README.read_text(encoding="utf-8"))}
 SHORT = ("train.steps=2", "train.epochs=null", "train.batch_size=2", "data.args.count=4")
+SHORT += ("data.unlabelled.args.count=8",)
 
 
 @pytest.fixture(scope="module")

@@ -95,7 +95,7 @@ def small(path: Path, roots: Mapping[str, Path]) -> list[str]:
         overrides.append("teacher.weights=null")
     root = roots.get(path.parent.name)
     overrides.append(f"data.args.root={root}" if root else "data.args.count=8")
-    if recipe.data.unlabelled is not None:
+    if recipe.data.unlabelled is not None and recipe.data.unlabelled.images is not None:
         overrides.append(f"data.unlabelled.images={root / Path(recipe.data.unlabelled.images).name}")
     return overrides
 

@@ -18,6 +18,18 @@ def test_an_image_is_a_function_of_seed_split_and_index():
     assert not torch.equal(one.image, Shapes("train")[4, 0].image)
 
 
+def test_hard_images_have_textures_of_less_contrast():
+    def contrast(difficulty):
+        """The variation of brightness on the objects."""
+        samples = [Shapes("val", difficulty=difficulty)[index, 0] for index in range(40)]
+        inside = [image.float().mean(0)[labels > 0] for image, labels, _ in samples if (labels > 0).any()]
+        return np.mean([float(values.std() / values.mean()) for values in inside])
+
+    assert contrast("hard") < 0.95 * contrast("easy")
+    with pytest.raises(ValueError, match="Shapes: difficulty must be easy or hard, got 'medium'"):
+        Shapes("val", difficulty="medium")
+
+
 def test_the_global_generators_are_left_alone():
     np.random.seed(0)  # noqa: NPY002
     before = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
