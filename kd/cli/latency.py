@@ -38,7 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Measure, and print the table."""
     from kd.errors import RecipeError
+    from kd.recipe.overrides import refuse_idle
 
+    refuse_idle(arguments.overrides, len(arguments.files))
     given = {
         "--size": arguments.size or [64],
         "--threads": [arguments.threads if arguments.threads is not None else 1],

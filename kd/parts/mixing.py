@@ -108,6 +108,8 @@ class Draws:
 
     def scale(self, step: int) -> float:
         """The factor of the size of a step's images."""
+        if len(self.scales) == 1:
+            return self.scales[0]
         generator = torch.Generator().manual_seed(derived_seed(self.seed, step, SIZES))
         return self.scales[int(torch.randint(len(self.scales), (), generator=generator))]
 

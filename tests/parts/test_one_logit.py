@@ -43,7 +43,7 @@ def test_networks_of_one_and_of_two_logits_teach_each_other(tmp_path, teacher, s
     network = load_network(distilled, trust=True)
     logits = network(torch.rand(1, 3, 32, 32)).logits
     assert logits.shape[1] == network.num_classes == student
-    teacher_dir = runs / read_result(distilled).teacher.run.split("runs/")[1]
+    teacher_dir = runs / read_result(distilled).teacher.run
     assert load_network(teacher_dir, trust=True).num_classes == teacher
 
 

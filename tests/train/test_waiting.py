@@ -8,7 +8,7 @@ from tiny import in_child, read, run, write_recipes
 
 from kd.cli import main
 from kd.errors import LockedError
-from kd.runs import is_finished, locked, run_directory
+from kd.runs import directory, is_finished, locked, run_directory
 from kd.train import session as run_module
 
 
@@ -50,6 +50,7 @@ def test_the_wait_is_reported_once_a_minute(tmp_path, monkeypatch):
             raise KeyboardInterrupt
 
     monkeypatch.setattr(run_module.time, "sleep", sleep)
+    monkeypatch.setattr(directory, "LOOK", 0)  # it sleeps too
     with locked(teacher), pytest.raises(KeyboardInterrupt):
         run_module.run_recipe(recipe, runs=tmp_path / "runs", say=lines.append, quiet=True)
     owner = f"{teacher}: in use by process {os.getpid()} on {os.uname().nodename}; waiting for it"
