@@ -22,6 +22,11 @@ from kd.runs.counts import TEACHER_COUNTS
 RESULTS = Path(__file__).resolve().parent / "results"
 DATA = RESULTS / "data"
 TABLES = {  # name -> label of each row -> its run directories
+    "shapes": {
+        "student alone, 100 labels": "mobilenetv3_kl_cwd-97334c5d/seed*",
+        "distilled, 100 labels and 1,900 images": "mobilenetv3_kl_cwd-e8342df6/seed*",
+        "teacher, 2,000 labels": "teacher_deeplabv3plus-*/seed*",
+    },
     "camvid-resampling": {
         "resized to `size`, then enlarged": "before/teacher_deeplabv3plus-*/seed*",
         "sampled once from the file's pixels": "after/teacher_deeplabv3plus-*/seed*",

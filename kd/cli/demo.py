@@ -1,6 +1,7 @@
 """Train a teacher, a baseline and a distilled student on drawn shapes, and compare them.
 
-It takes a few minutes on a CPU and downloads nothing.
+It takes a few minutes on a CPU and downloads nothing. The teacher sees 2,000 labelled images; both students see 100 of
+them with labels, and the distilled one the other 1,900 without.
 
 Example:
     kd demo
@@ -14,11 +15,16 @@ from kd.cli.status import TRAINING
 __all__ = ["STATUSES", "add_arguments", "run"]
 
 STATUSES = TRAINING
+THREE_SEEDS = (
+    "Three seeds, as measured: teacher 76.2 %, baseline 50.5 ± 1.7 %, student 68.0 ± 1.0 %: +17.4 ± 3.3 points "
+    "(docs/results/shapes.md)"
+)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Train and compare the shipped recipe `shapes/mobilenetv3_kl_cwd.yaml`."""
     from kd.components import check_torch
+    from kd.console import print_line
     from kd.recipe import read_recipe
     from kd.recipe.shipped import shipped_recipes
 
@@ -28,4 +34,6 @@ def run(arguments: argparse.Namespace) -> int:
 
     recipe = read_recipe(shipped_recipes() / "shapes" / "mobilenetv3_kl_cwd.yaml")
     run_recipe(recipe, runs=arguments.runs, baseline=True)
-    return compare_command([recipe], runs=arguments.runs)
+    status = compare_command([recipe], runs=arguments.runs)
+    print_line(THREE_SEEDS)
+    return status

@@ -121,9 +121,7 @@ def _draw(rng: np.random.Generator, size: int, hard: _Difficulty) -> tuple[NDArr
     # Layers from back to front: a plain background, a half plane, the objects.
     objects = int(rng.integers(_MIN_OBJECTS, _MAX_OBJECTS + 1))
     shape = np.concatenate(([_ALL, _HALF], rng.choice(3, objects, p=(0.35, 0.35, 0.3))))
-    texture = np.concatenate(
-        ([_PLAIN], rng.choice(3, 1, p=hard.behind), rng.choice(3, objects, p=(0.14, 0.43, 0.43)))
-    )
+    texture = np.concatenate(([_PLAIN], rng.choice(3, 1, p=hard.behind), rng.choice(3, objects, p=(0.14, 0.43, 0.43))))
     texture[(shape == _BAR) & (texture == _CHECKS)] = _STRIPES  # a bar is too thin for checks
     layers = len(shape)
 
