@@ -23,6 +23,7 @@ def test_a_second_signal_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(command, "ECHO", 0.0)
 
     def twice() -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
         with command._signals():
             for number in (signal.SIGINT, signal.SIGTERM):
                 os.kill(os.getpid(), number)
