@@ -14,6 +14,7 @@ out.
 import math
 import warnings
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -45,12 +46,10 @@ class Interval(NamedTuple):
 
     def half_width_at(self, level: float) -> float:
         """Half the width of the interval that holds the truth in a share `level` of all studies."""
-        from scipy.special import ndtri, stdtrit  # slow to import, and `kd list` computes no interval
-
-        tail = (1 + level) / 2
-        square = ndtri(tail) ** 2 * self.image_variance if self.image_variance else 0.0  # not ∞ · 0 at level 1
+        normal, student = _quantiles(level, self.seeds)
+        square = normal**2 * self.image_variance if self.image_variance else 0.0  # not ∞ · 0 at level 1
         if self.seeds > 1 and self.seed_variance:
-            square += stdtrit(self.seeds - 1, tail) ** 2 * self.seed_variance
+            square += student**2 * self.seed_variance
         return math.sqrt(square)
 
     @property
@@ -187,6 +186,15 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
+@lru_cache(maxsize=1024)
+def _quantiles(level: float, seeds: int) -> tuple[float, float]:
+    """The ends of the interval at `level` of a normal and of a t distribution, in standard deviations."""
+    from scipy.special import ndtri, stdtrit  # slow to import, and `kd list` computes no interval
+
+    tail = (1 + level) / 2
+    return float(ndtri(tail)), float(stdtrit(seeds - 1, tail)) if seeds > 1 else math.nan
+
+
 def _combined(factors: Floats, scores: Floats) -> Floats:
     """Σ factor · score of scores (terms, S, ...)."""
     combined: Floats = np.tensordot(factors, scores, 1)
@@ -212,6 +220,7 @@ def _summed(counts: Counts, members: NDArray[np.intp]) -> Floats:
     return totals
 
 
+@lru_cache(maxsize=1)
 def _weights(groups: int, draws: int) -> list[Floats]:
     """How often each draw of the bootstrap takes each group, float64 (draws, groups), in blocks of draws."""
     generator = np.random.default_rng(0)
