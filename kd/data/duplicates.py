@@ -76,7 +76,7 @@ class _Look(NamedTuple):
     read: int  # images that were read
     indices: NDArray[np.int64]
     hashes: NDArray[np.uint64]
-    copies: NDArray[np.float32]  # (images, pixels), each of mean 0 and length 1
+    copies: NDArray[np.uint8]  # (images, pixels)
 
 
 def find_shared(
@@ -147,23 +147,28 @@ def _look(paths: Sequence[Path], deadline: float) -> _Look:
     """The look of these images, spread evenly if the time is short."""
     order = sorted(range(len(paths)), key=lambda index: f"{index:032b}"[::-1])  # evenly spread, however far it gets
 
-    def copies_of(indices: Sequence[int]) -> list[tuple[int, NDArray[np.float32]]]:
+    def copies_of(indices: Sequence[int]) -> list[tuple[int, NDArray[np.uint8]]]:
         return [(index, _copy(paths[index])) for index in indices if time.monotonic() < deadline]
 
     parts = [order[start : start + _PART] for start in range(0, len(order), _PART)]
     with ThreadPoolExecutor(THREADS) as pool:
         read = list(chain.from_iterable(pool.map(copies_of, parts)))
     kept = [(index, found) for index, found in read if found.std() >= CONTRAST]
-    copies = np.array([found for _, found in kept], np.float32).reshape(-1, _HIGH, _WIDE)
+    copies = np.array([found for _, found in kept], np.uint8).reshape(-1, _HIGH, _WIDE)
     cells = copies.reshape(-1, 8, _HIGH // 8, 9, _WIDE // 9).mean((2, 4))  # (images, 8, 9)
     bits = np.packbits(cells[:, :, :-1] < cells[:, :, 1:], axis=None).reshape(len(kept), 8)
-    flat = copies.reshape(len(kept), _HIGH * _WIDE)
-    flat = flat - flat.mean(1, keepdims=True)
+    indices = np.array([index for index, _ in kept], np.int64)
+    return _Look(len(read), indices, bits.view(np.uint64).reshape(-1), copies.reshape(len(kept), _HIGH * _WIDE))
+
+
+def _unit(copies: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Copies of mean 0 and length 1, whose products are correlations."""
+    flat: NDArray[np.float32] = copies - copies.mean(1, keepdims=True, dtype=np.float32)
     flat /= np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-6)
-    return _Look(len(read), np.array([index for index, _ in kept], np.int64), bits.view(np.uint64).reshape(-1), flat)
+    return flat
 
 
-def _copy(path: Path) -> NDArray[np.float32]:
+def _copy(path: Path) -> NDArray[np.uint8]:
     """A grey copy (32, 36) of an image."""
     try:
         with opened(path) as image:
@@ -173,7 +178,7 @@ def _copy(path: Path) -> NDArray[np.float32]:
         raise
     except Exception as error:  # damaged files raise nearly anything
         raise DataError(f"{path}: damaged: {' '.join(str(error).split()) or type(error).__name__}") from error
-    return np.asarray(grey, np.float32)
+    return np.asarray(grey)
 
 
 def _near(look: _Look, others: _Look) -> list[tuple[int, int]]:
@@ -185,7 +190,7 @@ def _near(look: _Look, others: _Look) -> list[tuple[int, int]]:
         columns = np.flatnonzero((differing <= BITS).any(0))
         if not len(columns):
             continue
-        alike = look.copies[part] @ others.copies[columns].T
+        alike = _unit(look.copies[part]) @ _unit(others.copies[columns]).T
         alike[differing[:, columns] > BITS] = 0
         best = alike.argmax(1)
         rows = np.flatnonzero(alike.max(1) >= ALIKE)
