@@ -7,9 +7,10 @@ being the same, so such images are compared by content only.
 """
 
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import chain, combinations
+from functools import partial
+from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
 
@@ -84,6 +85,7 @@ def find_shared(
     *,
     left_out: Mapping[str, Collection[int]] | None = None,
     seconds: float = SECONDS,
+    advance: Callable[[int], None] = lambda read: None,
 ) -> tuple[list[Shared], str]:
     """The images that splits share, and a line if the time did not suffice for all.
 
@@ -94,6 +96,7 @@ def find_shared(
         splits: by name, "train" first.
         left_out: images of a split, by index, that are not looked at; the damaged ones, say.
         seconds: the time for the copies; images that are left then are compared by content only.
+        advance: called with the number of images whose copies were made so far.
 
     Raises:
         DataError: an image cannot be read.
@@ -110,7 +113,10 @@ def find_shared(
         split: [] if getattr(splits[split], "ranges", None) or not all(map(_is_picture, paths)) else paths
         for split, paths in files.items()
     }
-    looks = {split: _look(paths, deadline) for split, paths in reversed(pictures.items())}  # the small splits first
+    looks: dict[str, _Look] = {}
+    for split, paths in reversed(pictures.items()):  # the small splits first
+        before = sum(look.read for look in looks.values())
+        looks[split] = _look(paths, deadline, partial(_advance, advance, before))
     found = []
     for first, second in combinations(files, 2):
         paths, others = files[second], files[first]
@@ -143,7 +149,11 @@ def _same(paths: Sequence[Path], others: Sequence[Path]) -> dict[int, int]:
     }
 
 
-def _look(paths: Sequence[Path], deadline: float) -> _Look:
+def _advance(advance: Callable[[int], None], before: int, read: int) -> None:
+    advance(before + read)
+
+
+def _look(paths: Sequence[Path], deadline: float, advance: Callable[[int], None]) -> _Look:
     """The look of these images, spread evenly if the time is short."""
     order = sorted(range(len(paths)), key=lambda index: f"{index:032b}"[::-1])  # evenly spread, however far it gets
 
@@ -151,8 +161,11 @@ def _look(paths: Sequence[Path], deadline: float) -> _Look:
         return [(index, _copy(paths[index])) for index in indices if time.monotonic() < deadline]
 
     parts = [order[start : start + _PART] for start in range(0, len(order), _PART)]
+    read: list[tuple[int, NDArray[np.uint8]]] = []
     with ThreadPoolExecutor(THREADS) as pool:
-        read = list(chain.from_iterable(pool.map(copies_of, parts)))
+        for copies_of_part in pool.map(copies_of, parts):
+            read += copies_of_part
+            advance(len(read))
     kept = [(index, found) for index, found in read if found.std() >= CONTRAST]
     copies = np.array([found for _, found in kept], np.uint8).reshape(-1, _HIGH, _WIDE)
     cells = copies.reshape(-1, 8, _HIGH // 8, 9, _WIDE // 9).mean((2, 4))  # (images, 8, 9)

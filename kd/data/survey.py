@@ -41,6 +41,7 @@ def survey(
     rank: int = 0,
     world: int = 1,
     summed: Callable[[Tensor], Tensor] = lambda tally: tally,
+    advance: Callable[[int], None] = lambda counted: None,
 ) -> Survey:
     """Count the labels of a split: of all images, or of as many as the time allows, spread evenly over it.
 
@@ -51,6 +52,7 @@ def survey(
         rank: of this process, which counts every `world`-th image.
         world: number of processes.
         summed: the sum of a tensor over all processes.
+        advance: called with the number of images that all processes have counted so far, about.
 
     Raises:
         DataError: the split is empty; a sample cannot be read or breaks the dataset contract.
@@ -68,6 +70,7 @@ def survey(
             break
         tally[0] += row
         tally[1] += row if position < WEIGHED else 0
+        advance(position + 1)
     (pixels, weighing), classes = summed(tally), len(dataset.class_names)
     all_pixels = int(pixels[:256].sum())
     return Survey(

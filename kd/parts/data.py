@@ -1,9 +1,11 @@
 """The datasets of a recipe and what their labels hold: built and surveyed once for all runs of a command."""
 
-from contextlib import suppress
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext, suppress
 
 from kd import distributed
 from kd.components import Maker, is_ours
+from kd.console import progress
 from kd.data.aspect import Size, image_sizes, swapped, swapped_window
 from kd.data.duplicates import find_shared
 from kd.data.survey import Survey, summarize, survey
@@ -19,13 +21,14 @@ class Data:
 
     Args:
         recipe: checked in shape.
+        quiet: show no progress.
 
     Raises:
         RecipeError: the dataset cannot be built, or its splits have different classes.
         DataError: its files are missing or wrong.
     """
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, recipe: Recipe, *, quiet: bool = False) -> None:
         maker = Maker(recipe)
         self.train, self.val = (maker.dataset(split) for split in ("train", "val"))
         if self.train.class_names != self.val.class_names:
@@ -33,6 +36,7 @@ class Data:
                 f"{recipe.data.dataset.at()}: train has the classes {self.train.class_names}, "
                 f"but val has {self.val.class_names}; give both the same"
             )
+        self._quiet = quiet or distributed.rank() != 0
         self._workers = loader_workers(recipe.data.workers)
         self._surveys: dict[str, Survey] = {}
         self._sizes: list[Size] | None = None  # of some training images
@@ -72,13 +76,15 @@ class Data:
         """
         if split not in self._surveys:
             dataset: SegmentationDataset = getattr(self, split)
-            self._surveys[split] = survey(
-                dataset,
-                workers=self._workers,
-                rank=distributed.rank(),
-                world=distributed.world(),
-                summed=distributed.summed,
-            )
+            with self._progress(f"counts the labels of {split}", len(dataset)) as advance:
+                self._surveys[split] = survey(
+                    dataset,
+                    workers=self._workers,
+                    rank=distributed.rank(),
+                    world=distributed.world(),
+                    summed=distributed.summed,
+                    advance=advance,
+                )
         return self._surveys[split]
 
     def lines(self, recipe: Recipe) -> list[str]:
@@ -90,9 +96,14 @@ class Data:
         key = _others(recipe)
         if key not in self._shared:
             splits = {"train": self.training(recipe)} | self.held_out(recipe)
-            found, note = distributed.first(lambda: find_shared(splits))
+            total = sum(map(len, splits.values()))
+            with self._progress("compares the images of the splits", total) as advance:
+                found, note = distributed.first(lambda: find_shared(splits, advance=advance))
             self._shared[key] = [line for pair in found for line in pair.lines()] + ([note] if note else [])
         return self._shared[key]
+
+    def _progress(self, title: str, total: int) -> AbstractContextManager[Callable[[int], None]]:
+        return nullcontext(lambda done: None) if self._quiet else progress(title, total)
 
     def held_out(self, recipe: Recipe) -> dict[str, SegmentationDataset]:
         """The splits that no run of the recipe trains on: "val", and "test" if there is one."""

@@ -162,7 +162,7 @@ class Session:
         section = recipe.resolved()["data"]
         key = json.dumps([section["use"], [*section["args"].items()]], default=str)  # the order of classes counts
         if key not in self._data:
-            self._data[key] = Data(recipe)
+            self._data[key] = Data(recipe, quiet=self.quiet)
         return self._data[key]
 
     def with_epochs(self, recipe: Recipe, epochs: int) -> Recipe:

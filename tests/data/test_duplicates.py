@@ -90,6 +90,14 @@ def test_without_time_only_the_content_is_compared(splits):
     assert note.startswith("0 of 10 images were compared with those of other splits, as many as ")
 
 
+def test_the_images_that_were_read_are_counted_over_all_splits(splits, monkeypatch):
+    photo(1).save(splits / "val/1.png")
+    monkeypatch.setattr(duplicates, "_PART", 4)
+    read = []
+    lines_of(splits, advance=read.append)
+    assert read == [1, 5, 9]  # the one of val first
+
+
 def test_many_images_are_compared_in_parts(splits, monkeypatch):
     for seed in range(8):
         photo(seed).resize((100, 80)).save(splits / f"val/{seed}.png")

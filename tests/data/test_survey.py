@@ -12,6 +12,12 @@ def test_survey_counts_the_files_own_pixels():
     assert survey(data) == Survey(3, 3, 8, 0.5, (3, 1, 0), 2, (3, 1, 0))
 
 
+def test_a_survey_tells_how_far_it_is():
+    done = []
+    survey(Fixed(*(sample([[0]]) for _ in range(4))), advance=done.append)
+    assert done == [1, 2, 3, 4]
+
+
 def test_a_survey_that_runs_out_of_time_keeps_the_images_that_weigh_the_classes(monkeypatch):
     monkeypatch.setattr("kd.data.survey.WEIGHED", 2)
     data = Fixed(*(sample([[index % 2, 2]]) for index in range(6)))
