@@ -8,10 +8,9 @@ Example:
 """
 
 import argparse
-import os
 from pathlib import Path
 
-from kd.cli.options import add_runs, add_trust
+from kd.cli.options import add_runs, add_trust, inputs_and_overrides
 from kd.cli.status import MEASURING
 
 STATUSES = MEASURING
@@ -45,18 +44,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Label, and report the images that could not be read."""
     from kd.components import check_torch
-    from kd.recipe.overrides import refuse_idle
 
-    texts = [*arguments.inputs, *arguments.overrides]
-    overrides = [text for text in texts if "=" in text and not os.path.lexists(text)]
-    refuse_idle(overrides, len(arguments.files))
+    inputs, overrides = inputs_and_overrides(arguments)
     check_torch()
     from kd.deploy.label import Rule, label_command
 
     least = arguments.min_confidence
     return label_command(
         arguments.files[0],
-        [text for text in texts if text not in overrides],
+        inputs,
         arguments.out,
         overrides,
         runs=arguments.runs,

@@ -21,6 +21,20 @@ def add_recipe(parser: argparse.ArgumentParser, *, optional: bool = False) -> No
     add_runs(parser)
 
 
+def inputs_and_overrides(arguments: argparse.Namespace) -> tuple[list[str], list[str]]:
+    """The inputs of a command and the `path=value` texts among them; a file whose name has a `=` is an input.
+
+    Raises:
+        RecipeError: there are overrides, and no recipe is named.
+    """
+    from kd.recipe.overrides import refuse_idle
+
+    texts = [*arguments.inputs, *arguments.overrides]
+    overrides = [text for text in texts if "=" in text and not os.path.lexists(text)]
+    refuse_idle(overrides, len(arguments.files))
+    return [text for text in texts if text not in overrides], overrides
+
+
 def add_overrides(parser: argparse.ArgumentParser) -> None:
     """`path=value`: values that differ from the recipe's."""
     parser.add_argument(

@@ -9,10 +9,9 @@ Example:
 """
 
 import argparse
-import os
 from pathlib import Path
 
-from kd.cli.options import add_recipe_of_file, add_runs, add_trust
+from kd.cli.options import add_recipe_of_file, add_runs, add_trust, inputs_and_overrides
 from kd.cli.status import MEASURING
 
 STATUSES = MEASURING
@@ -60,18 +59,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Predict, and report the images that could not be read."""
     from kd.components import check_torch
-    from kd.recipe.overrides import refuse_idle
 
-    texts = [*arguments.inputs, *arguments.overrides]
-    overrides = [text for text in texts if "=" in text and not os.path.lexists(text)]
-    refuse_idle(overrides, len(arguments.files))
+    inputs, overrides = inputs_and_overrides(arguments)
     check_torch()
     from kd.deploy.predict import predict_command
 
     kinds = ["masks", *(kind for kind in ("color", "overlay", "probabilities") if getattr(arguments, kind))]
     return predict_command(
         [arguments.files[0], *arguments.others],
-        [text for text in texts if text not in overrides],
+        inputs,
         arguments.out,
         overrides,
         recipe=arguments.of,
