@@ -52,7 +52,7 @@ def convert(export: Export, folder: Path, advance: Callable[[int], None]) -> tup
     Args:
         export: what to write.
         folder: gets the folders `images` and `masks`.
-        advance: is told how many images are done.
+        advance: called with the number of images that are done.
 
     Returns:
         The arguments of Folders but `root`, and lines for the user.

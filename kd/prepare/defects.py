@@ -75,7 +75,7 @@ def check_command(recipe: Recipe) -> int:
 
 
 def find_defects(recipe: Recipe) -> tuple[list[Defect], int, list[str]]:
-    """The defects of a recipe's data, the number of images that were read, and lines on what could not be told.
+    """The defects of a recipe's data, the number of images that were read, and lines on what could not be decided.
 
     Raises:
         RecipeError: the dataset cannot be built for another reason than its files, or a user's code fails.

@@ -76,7 +76,7 @@ class Measure(NamedTuple):
 
 
 def misfits(looks: Sequence[Look], classes: Sequence[str]) -> tuple[list[Misfit], str]:
-    """The masks that do not fit, and a line for the user where that cannot be told.
+    """The masks that do not fit, and a line for the user where that cannot be decided.
 
     Args:
         looks: of images with more than one class in their mask.
@@ -88,7 +88,7 @@ def misfits(looks: Sequence[Look], classes: Sequence[str]) -> tuple[list[Misfit]
         return whole, ""
     fit = Fit(looks, len(classes))
     if max(fit.both.power, fit.color.power) < POWER:
-        line = "whether single masks fit their images cannot be told: colours and edges show too little of the classes"
+        line = "whether single masks fit their images is undecided: colours and edges show too little of the classes"
         return [], line
     return [*fit.of_single(), *fit.inverted(classes)], ""
 

@@ -1,4 +1,4 @@
-"""Images and masks of a folder, told apart by folder or by the ending of their names, and paired."""
+"""Images and masks of a folder, separated by folder or by the ending of their names, and paired."""
 
 import os
 import re

@@ -87,7 +87,7 @@ def test_where_images_show_nothing_of_the_classes_nothing_is_reported():
     all_looks = [one._replace(labels=random.permutation(one.labels.ravel()).reshape(GRID, GRID)) for one in looks()]
     found, note = misfits(all_looks, CLASSES)
     assert found == []
-    assert note.startswith("whether single masks fit their images cannot be told")
+    assert note.startswith("whether single masks fit their images is undecided")
 
 
 def test_fewer_than_eight_are_too_few():
