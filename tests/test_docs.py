@@ -25,7 +25,7 @@ def links(page):
 
 def test_python_blocks_run_in_order(folder, capsys, monkeypatch):
     """The page's own code; what is shortened is the training of the shipped recipes, by copies in the folder."""
-    monkeypatch.setattr("kd.data.shapes._HELD_OUT", 16)  # images of val and of test
+    monkeypatch.setattr("kd.data.datasets.shapes._HELD_OUT", 16)  # images of val and of test
     (folder / "shapes").mkdir()
     for name in ("mobilenetv3_kl_cwd.yaml", "teacher_deeplabv3plus.yaml"):
         recipe = (shipped_recipes() / "shapes" / name).read_text()

@@ -14,10 +14,10 @@ import kd.losses
 from kd.components import Maker
 from kd.data import Shapes
 from kd.data.loader import training_batches
-from kd.data.split import Split
+from kd.data.splits.split import Split
 from kd.machine import choose
 from kd.parts.assemble import assemble
-from kd.parts.dry_run import dry_run
+from kd.parts.checks.dry_run import dry_run
 from kd.parts.trained import write_weights
 from kd.recipe import Use, read_recipe
 from kd.scoring import reestimate_batchnorm

@@ -12,9 +12,9 @@ from PIL import Image
 from steps import losses_of, train_and_look
 
 from kd.components import Maker
-from kd.data.survey import survey
+from kd.data.splits.survey import survey
 from kd.parts.assemble import assemble
-from kd.parts.dry_run import dry_run
+from kd.parts.checks.dry_run import dry_run
 from kd.recipe import read_recipe
 from kd.recipe.shipped import list_recipes, shipped_recipes
 from kd.runs import read_result

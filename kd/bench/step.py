@@ -15,7 +15,7 @@ from kd.bench.loader import limit_line, time_loader
 from kd.console import make_table, print_line, stdout
 from kd.memory import peak_memory, restart_peak
 from kd.parts.assemble import Parts
-from kd.parts.dry_run import open_parts
+from kd.parts.checks.dry_run import open_parts
 from kd.parts.roles import to_device
 from kd.parts.stream import in_this_process, stream
 from kd.recipe import Recipe

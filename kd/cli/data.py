@@ -33,7 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Print the table of classes and write the page, or print the defects."""
     (recipe,) = open_recipes(arguments)
     if arguments.check:
-        from kd.prepare.defects import check_command
+        from kd.prepare.defects.find import check_command
 
         return check_command(recipe)
     from kd.prepare.sheet import data_command

@@ -1,16 +1,16 @@
 """Datasets and transforms of their samples; the modules of this package read, split and batch them."""
 
-from kd.data.ade20k import ADE20K
-from kd.data.camvid import CamVid
-from kd.data.cityscapes import Cityscapes
-from kd.data.folders import Folders
-from kd.data.geometric import RandomAspect, RandomFlip, RandomRotate, RandomScale, RandomShift
-from kd.data.hc18 import HC18
-from kd.data.huggingface import HuggingFace
-from kd.data.pascal_voc import PascalVOC
-from kd.data.photometric import ColorJitter, RandomBlur
-from kd.data.shapes import Shapes
-from kd.data.suim import SUIM
+from kd.data.datasets.ade20k import ADE20K
+from kd.data.datasets.camvid import CamVid
+from kd.data.datasets.cityscapes import Cityscapes
+from kd.data.datasets.folders import Folders
+from kd.data.datasets.hc18 import HC18
+from kd.data.datasets.huggingface import HuggingFace
+from kd.data.datasets.pascal_voc import PascalVOC
+from kd.data.datasets.shapes import Shapes
+from kd.data.datasets.suim import SUIM
+from kd.data.transforms.geometric import RandomAspect, RandomFlip, RandomRotate, RandomScale, RandomShift
+from kd.data.transforms.photometric import ColorJitter, RandomBlur
 
 __all__ = [
     "ADE20K",

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.utils.data import default_collate
 
 from kd.data.dataset import read, resize_image
-from kd.data.split import Item, Split, derived_seed
+from kd.data.splits.split import Item, Split, derived_seed
 from kd.data.workers import Key, Reader, read_batches
 from kd.errors import DataError
 from kd.types import IGNORE, Batch, SegmentationDataset

@@ -6,7 +6,7 @@ from typing import Any
 
 from kd.compare.intervals import interval
 from kd.constants import __version__
-from kd.data.decode import size_text
+from kd.data.images.decode import size_text
 from kd.deploy.formats import Format
 from kd.deploy.graph import Form
 from kd.deploy.to_int8 import Quantized

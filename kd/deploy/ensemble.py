@@ -6,10 +6,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from kd.data.decode import size_text
+from kd.data.images.decode import size_text
 from kd.errors import RecipeError
 from kd.evaluation.trained import Trained
-from kd.parts.teacher_output import class_order
+from kd.parts.teacher.output import class_order
 from kd.runtimes import FileNetwork
 from kd.types import SegmentationOutput, as_classes, resize, size_of
 

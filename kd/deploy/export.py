@@ -8,7 +8,7 @@ from pathlib import Path
 
 from kd.components import Maker
 from kd.console import Say
-from kd.data.decode import size_text
+from kd.data.images.decode import size_text
 from kd.deploy.card import card
 from kd.deploy.folder import CLASSES, README, as_texts, facts_of, new_folder, origin_of_run, write_script
 from kd.deploy.formats import format_of

@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from kd.data.dataset import read
-from kd.data.decode import size_text
+from kd.data.images.decode import size_text
 from kd.deploy.graph import Form, Graph, short
 from kd.errors import RecipeError
 from kd.machine import choose
 from kd.metrics import scores
-from kd.parts.teacher_output import class_order
+from kd.parts.teacher.output import class_order
 from kd.runs import SplitResult
 from kd.runtimes import Compute, FileNetwork
 from kd.scoring import score

@@ -17,7 +17,7 @@ from torch import nn
 
 from kd.components import Maker, missing
 from kd.console import make_table, print_line, say, stdout
-from kd.data.decode import size_text
+from kd.data.images.decode import size_text
 from kd.deploy.graph import Form, Graph
 from kd.deploy.timing import (
     WARM_UP,

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from kd.data.arrays import ARRAY
-from kd.data.decode import SUFFIXES
-from kd.data.names import list_images, raise_all
-from kd.data.ranges import Range, check_ranges
+from kd.data.images.arrays import ARRAY
+from kd.data.images.decode import SUFFIXES
+from kd.data.images.names import list_images, raise_all
+from kd.data.images.ranges import Range, check_ranges
 from kd.deploy.video import check_extra, is_video
 from kd.errors import DataError
 from kd.evaluation.trained import Trained

@@ -14,9 +14,9 @@ from torch import nn
 
 from kd.console import print_errors, print_line, progress
 from kd.data.dataset import resize_image
-from kd.data.decode import size_text
-from kd.data.images import read_image
-from kd.data.ranges import read_in_ranges
+from kd.data.images.decode import size_text
+from kd.data.images.ranges import read_in_ranges
+from kd.data.images.read import read_image
 from kd.deploy.ensemble import together
 from kd.deploy.photos import Photo, find_photos, ranges_of
 from kd.deploy.tiles import ALIGNED, Predict, differing, predict_tiles, tile_size

@@ -12,8 +12,8 @@ from rich.table import Table
 from kd.console import make_table, print_text, stdout
 from kd.errors import RecipeError
 from kd.parts.assemble import Parts
-from kd.parts.dry_run import open_parts
-from kd.parts.gradients import Pull, pulls
+from kd.parts.checks.dry_run import open_parts
+from kd.parts.checks.gradients import Pull, pulls
 from kd.parts.stream import in_this_process, stream
 from kd.recipe import Recipe, yaml12
 

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from kd.parts.assemble import Parts
+from kd.parts.checks.dry_run import open_parts
 from kd.parts.data import Data
-from kd.parts.dry_run import open_parts
-from kd.parts.leakage import refuse_leak
+from kd.parts.teacher.leakage import refuse_leak
 from kd.recipe import Recipe
 from kd.types import parameter_count
 

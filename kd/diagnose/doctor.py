@@ -6,7 +6,7 @@ from kd.components import Maker
 from kd.console import make_table, print_line, stdout
 from kd.errors import RecipeError
 from kd.parts.assemble import assemble
-from kd.parts.examine import IMAGES, diagnose
+from kd.parts.checks.examine import IMAGES, diagnose
 from kd.recipe import Recipe
 
 

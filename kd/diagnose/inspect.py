@@ -8,8 +8,8 @@ from rich.table import Table
 from kd.console import make_table, print_line, stdout
 from kd.networks.taps import declared_taps
 from kd.parts.assemble import Parts
-from kd.parts.dry_run import open_parts
-from kd.parts.gradients import gradient_norm
+from kd.parts.checks.dry_run import open_parts
+from kd.parts.checks.gradients import gradient_norm
 from kd.parts.roles import to_device
 from kd.parts.stream import in_this_process, stream
 from kd.recipe import Recipe

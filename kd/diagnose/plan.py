@@ -19,9 +19,9 @@ from kd.data.dataset import FirstImages
 from kd.errors import DivergedError, RecipeError
 from kd.memory import peak_memory, restart_peak
 from kd.parts.assemble import Parts
-from kd.parts.dry_run import untouched
+from kd.parts.checks.dry_run import untouched
 from kd.parts.stream import steps_to_fill, stream
-from kd.parts.teacher_cache import CachedTeacher
+from kd.parts.teacher.cache import CachedTeacher
 from kd.recipe import CacheConfig, Recipe, baseline_of, first_seed, teachers
 from kd.runs import is_finished, run_directory
 from kd.train.checkpoint import Checkpoints

@@ -16,9 +16,9 @@ from kd.evaluation.targets import Target
 from kd.evaluation.trained import Identity, Trained, load
 from kd.machine import loader_workers
 from kd.parts.assemble import precision_of
-from kd.parts.leakage import trained_on
-from kd.parts.meeting import meet_scoring
-from kd.parts.teacher_output import Meaning, class_order
+from kd.parts.checks.meeting import meet_scoring
+from kd.parts.teacher.leakage import trained_on
+from kd.parts.teacher.output import Meaning, class_order
 from kd.runs import OLD_FORMAT, SplitResult
 from kd.scoring import make_metrics, score
 from kd.types import SegmentationDataset

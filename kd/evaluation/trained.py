@@ -12,8 +12,8 @@ from torch import nn
 
 from kd.checked import checked
 from kd.components import Maker
-from kd.data.class_files import Color
-from kd.data.classes import distinct_colors
+from kd.data.masks.class_files import Color
+from kd.data.masks.classes import distinct_colors
 from kd.errors import RecipeError, StorageError, WeightsError
 from kd.evaluation.targets import Target, find
 from kd.networks.weights import load_into

@@ -10,16 +10,16 @@ from torch.optim.swa_utils import AveragedModel
 
 from kd import distributed
 from kd.components import Maker
-from kd.data.decode import size_text
-from kd.data.unlabelled import Joined
+from kd.data.images.decode import size_text
+from kd.data.splits.unlabelled import Joined
 from kd.errors import RecipeError
 from kd.machine import Precision, choose
 from kd.parts.data import Data, agrees
-from kd.parts.int8_teacher import check_int8
 from kd.parts.loading import Notes
 from kd.parts.networks import folded_copy, freeze, moving_average, student_network, teacher_network
 from kd.parts.objective import Supervised, Term
 from kd.parts.roles import Sight, Student, Teacher, to_device
+from kd.parts.teacher.int8 import check_int8
 from kd.parts.terms import (
     SMALL,
     addresses,

@@ -7,9 +7,9 @@ from kd import distributed
 from kd.components import Maker, is_ours
 from kd.console import progress
 from kd.data.aspect import Size, image_sizes, swapped, swapped_window
-from kd.data.duplicates import find_shared
-from kd.data.survey import Survey, summarize, survey
-from kd.data.unlabelled import Joined, OtherImages, Unlabelled
+from kd.data.splits.duplicates import find_shared
+from kd.data.splits.survey import Survey, summarize, survey
+from kd.data.splits.unlabelled import Joined, OtherImages, Unlabelled
 from kd.errors import DataError, RecipeError
 from kd.machine import loader_workers
 from kd.recipe import Recipe

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from kd.data.split import derived_seed
+from kd.data.splits.split import derived_seed
 from kd.machine import Precision
 from kd.types import Batch, Maps, Tapped, resize, resize_labels, size_of
 

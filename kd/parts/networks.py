@@ -12,11 +12,11 @@ from kd.components import Maker
 from kd.errors import RecipeError
 from kd.machine import Precision
 from kd.networks.weights import Loaded
-from kd.parts.folding import folded
 from kd.parts.loading import Notes, drawn_at_random, load_for
 from kd.parts.optimizer import frozen_in, phase_ends
 from kd.parts.roles import Student, frozen_path
-from kd.parts.teacher_output import Meaning, class_order
+from kd.parts.teacher.folding import folded
+from kd.parts.teacher.output import Meaning, class_order
 from kd.parts.trained import load_network
 from kd.recipe import Recipe, Use
 from kd.recipe.overrides import as_override

@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterator
 
 from kd import distributed
 from kd.components import Maker
-from kd.data.crop import Crop
-from kd.data.kept import keep
+from kd.data.images.kept import keep
 from kd.data.loader import training_batches
-from kd.data.split import Split
+from kd.data.splits.split import Split
+from kd.data.transforms.crop import Crop
 from kd.machine import loader_workers
 from kd.parts.assemble import Parts
 from kd.recipe import Recipe

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 
 from kd.constants import IGNORE
-from kd.data.class_files import file_rows
-from kd.data.classes import Classes, color_of, read_classes
-from kd.data.decode import Header, read_header
-from kd.data.images import is_grey, read_mask
-from kd.data.masks import count_codes, read_codes, shades
-from kd.data.meaning import WHITE, Meaning
-from kd.data.unknown import ranges
+from kd.data.images.decode import Header, read_header
+from kd.data.images.read import is_grey, read_mask
+from kd.data.masks.class_files import file_rows
+from kd.data.masks.classes import Classes, color_of, read_classes
+from kd.data.masks.encoding import count_codes, read_codes, shades
+from kd.data.masks.meaning import WHITE, Meaning
+from kd.data.masks.unknown import ranges
 from kd.errors import DataError
 
 MAX_CLASSES = 64  # without names: more numbers or colours than that are edges or instances

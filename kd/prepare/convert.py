@@ -12,11 +12,11 @@ import numpy as np
 from PIL import Image
 
 from kd.constants import IGNORE
-from kd.data.classes import distinct_colors
-from kd.data.shares import Shares
+from kd.data.masks.classes import distinct_colors
+from kd.data.splits.shares import Shares
 from kd.errors import DataError, RecipeError, StorageError, WeightsError
-from kd.prepare.export import Export, Item, held_out
 from kd.prepare.files import short_names
+from kd.prepare.formats.export import Export, Item, held_out
 
 ELSEWHERE = "choose another folder with --out DIR"
 _IGNORED_COLOR = (224, 224, 192)  # VOC's

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 from unicodedata import normalize
 
-from kd.data.decode import SUFFIXES
+from kd.data.images.decode import SUFFIXES
 from kd.errors import DataError
 
 MAX_FILES = 2_000_000

@@ -11,9 +11,9 @@ from kd.console import Say, progress
 from kd.errors import shell_word
 from kd.prepare.choose import choose
 from kd.prepare.convert import ELSEWHERE, convert, new_folder
-from kd.prepare.export import Export, Source
 from kd.prepare.files import WRITTEN, list_tree
 from kd.prepare.formats import find
+from kd.prepare.formats.export import Export, Source
 from kd.prepare.look import look
 from kd.prepare.recipes import STUDENT, TEACHER, recipe_texts
 from kd.recipe import json_schema

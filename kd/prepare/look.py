@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kd.constants import IGNORE
-from kd.data.decode import Header, read_header, size_text
-from kd.data.duplicates import find_shared
-from kd.data.folders import Folders
+from kd.data.datasets.folders import Folders
+from kd.data.images.decode import Header, read_header, size_text
+from kd.data.splits.duplicates import find_shared
 
 SECONDS = 60.0  # to read masks; what is left then is not counted, and this is said
 _THREADS = 2

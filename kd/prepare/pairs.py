@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import NamedTuple
 from unicodedata import normalize
 
-from kd.data.decode import SUFFIXES
-from kd.data.files import find_endings
-from kd.data.names import Listing
-from kd.prepare.export import Source
+from kd.data.images.decode import SUFFIXES
+from kd.data.images.files import find_endings
+from kd.data.images.names import Listing
 from kd.prepare.files import split_of
+from kd.prepare.formats.export import Source
 
 _OF_IMAGES = (
     "image",

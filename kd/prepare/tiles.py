@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from kd.console import Say, progress
-from kd.data.arrays import ARRAY, array_shape
-from kd.data.decode import SUFFIXES, decoded, size_text
-from kd.data.files import match
-from kd.data.names import list_images
+from kd.data.images.arrays import ARRAY, array_shape
+from kd.data.images.decode import SUFFIXES, decoded, size_text
+from kd.data.images.files import match
+from kd.data.images.names import list_images
 from kd.errors import DataError, RecipeError, raised
 from kd.prepare.convert import new_folder
 from kd.recipe.overrides import as_override

@@ -13,7 +13,7 @@ from kd.console import Say, progress
 from kd.machine import loader_workers
 from kd.metrics import scores
 from kd.parts.assemble import Parts
-from kd.parts.examine import diagnose, twice_chance
+from kd.parts.checks.examine import diagnose, twice_chance
 from kd.runs import (
     SplitResult,
     TeacherResult,

@@ -9,7 +9,7 @@ from kd.errors import RecipeError, StorageError
 from kd.parts.assemble import assemble
 from kd.parts.roles import to_device
 from kd.parts.stream import steps_to_fill, stream
-from kd.parts.teacher_cache import CachedTeacher
+from kd.parts.teacher.cache import CachedTeacher
 from kd.recipe import Recipe, first_seed
 from kd.runs import run_command
 from kd.train.session import run_recipe

@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 
 from kd import distributed
 from kd.parts.roles import restored, to_device
-from kd.parts.teacher_cache import CachedTeacher
+from kd.parts.teacher.cache import CachedTeacher
 from kd.train.step import Micro, TrainState, accumulate_gradients, micro_batches, train_step
 from kd.train.suspects import state_unchanged, suspect
 from kd.types import Batch, Tapped

@@ -9,7 +9,7 @@ import torch
 
 from kd import distributed
 from kd.parts.assemble import Parts
-from kd.parts.gradients import figures, pulls
+from kd.parts.checks.gradients import figures, pulls
 from kd.train.readback import StepNumbers
 from kd.train.sinks.progress import Progress
 from kd.train.step import TrainState, loss_names

@@ -19,10 +19,10 @@ from kd.inputs import has_inputs
 from kd.machine import deterministic, slow_path
 from kd.memory import restart_peak
 from kd.parts.assemble import Parts, assemble, with_length_of, with_trained_teacher
+from kd.parts.checks.dry_run import dry_run
+from kd.parts.checks.meeting import meet
 from kd.parts.data import Data
-from kd.parts.dry_run import dry_run
-from kd.parts.leakage import refuse_leak
-from kd.parts.meeting import meet
+from kd.parts.teacher.leakage import refuse_leak
 from kd.recipe import Recipe, baseline_of, first_seed
 from kd.runs import (
     failure_noted,

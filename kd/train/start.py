@@ -8,12 +8,12 @@ from kd import distributed
 from kd.console import Say
 from kd.parts.assemble import Parts, example_batch
 from kd.parts.compiling import compile_roles
-from kd.parts.int8_teacher import Int8Teacher
 from kd.parts.mixing import Draws
 from kd.parts.optimizer import make_optimizer, stay_on_gpu
 from kd.parts.roles import Student, Teacher, Teaching
 from kd.parts.stream import stream
-from kd.parts.teacher_cache import CachedTeacher
+from kd.parts.teacher.cache import CachedTeacher
+from kd.parts.teacher.int8 import Int8Teacher
 from kd.train.graph import CudaRecorder, StepGraph
 from kd.train.phases import Phases
 from kd.train.scalars import Scalars

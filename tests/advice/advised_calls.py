@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from kd import losses, pictures, schedules
 from kd.adapters import MLP, Conv1x1, ConvNormAct, Identity, MaskedGenerator
-from kd.data.classes import read_classes
+from kd.data.masks.classes import read_classes
 from kd.losses.supervised.class_weights import class_weights
 from kd.metrics.confusion import confusion_matrix
 from kd.networks.backbones import mobilenet_v3_small

@@ -23,9 +23,9 @@ from kd.data import Shapes
 from kd.data.aspect import swapped, swapped_window
 from kd.data.dataset import read
 from kd.data.loader import training_batches
-from kd.data.split import Split
+from kd.data.splits.split import Split
 from kd.networks.taps import Taps
-from kd.parts.teacher_output import class_order, flaw
+from kd.parts.teacher.output import class_order, flaw
 from kd.recipe import Use
 from kd.scoring import Measure
 from kd.types import SegmentationOutput

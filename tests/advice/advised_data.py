@@ -202,7 +202,7 @@ CLEAR = np.full((16, 24, 4), 7, np.uint8)
 
 def small_limit(folder: str = ".") -> None:
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("kd.data.decode.MAX_PIXELS", 1100)
+        patched.setattr("kd.data.images.decode.MAX_PIXELS", 1100)
         patched.chdir(folder)
         opened()
 

@@ -21,7 +21,7 @@ from tiny import NETWORKS, write_recipes
 
 from kd.compare.gather import gather
 from kd.data import CamVid
-from kd.parts.teacher_output import flaw
+from kd.parts.teacher.output import flaw
 from kd.train import step
 from teachers import ClassMapped, Ensemble, HuggingFace
 

@@ -28,12 +28,12 @@ from kd.deploy.timing import Timing
 from kd.diagnose.calibrate import proposed
 from kd.errors import RecipeError
 from kd.machine import Precision
-from kd.parts import int8_teacher
 from kd.parts.assemble import assemble
-from kd.parts.gradients import Pull
+from kd.parts.checks.gradients import Pull
 from kd.parts.loading import Notes
 from kd.parts.roles import to_device
 from kd.parts.stream import stream
+from kd.parts.teacher import int8 as int8_teacher
 from kd.recipe import read_recipe
 from kd.runs import read_run_recipe
 
@@ -245,7 +245,7 @@ def failing_disk(fails: bool) -> int:
 
     with pytest.MonkeyPatch.context() as patched:
         if fails:
-            patched.setattr("kd.parts.teacher_cache._Store.write", write)
+            patched.setattr("kd.parts.teacher.cache._Store.write", write)
         return cached("cache={views: 2}")
 
 

@@ -13,7 +13,7 @@ train: {steps: 4, batch_size: 4}
 
 def test_data_prints_the_classes_and_writes_page_and_png(folder, capsys, monkeypatch):
     monkeypatch.setattr("kd.data.speed.time.monotonic", iter(range(10_000)).__next__)  # seconds pass between batches
-    monkeypatch.setattr("kd.data.shapes._HELD_OUT", 4)
+    monkeypatch.setattr("kd.data.datasets.shapes._HELD_OUT", 4)
     (folder / "r.yaml").write_text(RECIPE)
     assert kd("data", "r.yaml", "--images", "3", "data.size=[40, 40]") == 0
     out = capsys.readouterr().out.splitlines()

@@ -19,7 +19,7 @@ from tiny import read, run, write_recipes
 import kd
 from kd.components import Maker
 from kd.data.dataset import resize_image
-from kd.data.images import read_image
+from kd.data.images.read import read_image
 from kd.deploy.card import card
 from kd.deploy.folder import origin_of_run
 from kd.deploy.formats import FORMATS

@@ -249,7 +249,7 @@ def test_tiles_that_are_too_small_are_refused(run_dir, photos, capsys):
 
 
 def test_tiles_take_images_of_more_pixels(run_dir, photos, capsys, monkeypatch):
-    monkeypatch.setattr("kd.data.decode.MAX_PIXELS", 1500)
+    monkeypatch.setattr("kd.data.images.decode.MAX_PIXELS", 1500)
     monkeypatch.setattr("kd.deploy.predict.LARGEST", 3000)
     assert command("predict", run_dir, photos / "large.png", "--trust") == 3
     assert "40×48 pixels; the limit is 1500 in total" in capsys.readouterr().err

@@ -13,7 +13,7 @@ from recipe_text import ALONE
 from kd.components import Maker
 from kd.components.user_files import importable, load
 from kd.data.loader import training_batches
-from kd.data.split import Split
+from kd.data.splits.split import Split
 from kd.errors import RecipeError
 from kd.recipe import read_recipe
 from kd.recipe.schema import Use

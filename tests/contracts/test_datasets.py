@@ -10,11 +10,11 @@ import pytest
 import torch
 
 import kd.data
-from kd.data.crop import Crop
+from kd.data.datasets.published import Published
 from kd.data.loader import evaluation_batches, training_batches
-from kd.data.published import Published
-from kd.data.split import Split
-from kd.data.survey import survey
+from kd.data.splits.split import Split
+from kd.data.splits.survey import survey
+from kd.data.transforms.crop import Crop
 from kd.errors import DataError
 from kd.types import IGNORE, Sample, SegmentationDataset
 
@@ -36,7 +36,7 @@ every_dataset = pytest.mark.parametrize("dataset", exported(), ids=lambda datase
 
 def example(dataset, folder):
     """The arguments that read the files which the `example` in a dataset's test file writes."""
-    return runpy.run_path(str(ROOT / f"tests/data/test_{module(dataset)}.py"))["example"](folder)
+    return runpy.run_path(str(ROOT / f"tests/data/datasets/test_{module(dataset)}.py"))["example"](folder)
 
 
 @pytest.fixture(params=exported(), ids=lambda dataset: dataset.__name__)

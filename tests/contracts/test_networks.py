@@ -11,7 +11,7 @@ from torch import nn
 import students
 import teachers
 from kd.networks.backbones import Stages
-from kd.parts.examine import declared_form
+from kd.parts.checks.examine import declared_form
 from kd.types import Network, NetworkTraits, SegmentationOutput, Tap, parameter_count
 
 # need further packages, see tests/teachers/test_collections.py and tests/students/test_pruned.py

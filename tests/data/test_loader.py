@@ -10,9 +10,9 @@ from torch.utils.data import default_collate
 
 from kd.components.user_files import load
 from kd.data import ColorJitter, RandomFlip, RandomScale, Shapes
-from kd.data.crop import Crop
 from kd.data.loader import WITHOUT_LABELS, evaluation_batches, order, training_batches
-from kd.data.split import Split
+from kd.data.splits.split import Split
+from kd.data.transforms.crop import Crop
 from kd.errors import DataError, RecipeError
 from kd.types import Batch, Sample
 

@@ -11,7 +11,7 @@ from tiny import read, write_recipes
 from kd.diagnose.calibrate import calibrate_command, fragment, proposed
 from kd.errors import RecipeError
 from kd.parts.assemble import assemble
-from kd.parts.gradients import Pull, pulls
+from kd.parts.checks.gradients import Pull, pulls
 from kd.parts.roles import to_device
 from kd.recipe import read_recipe
 from kd.train.session import run_recipe

@@ -15,8 +15,8 @@ from kd.diagnose.doctor import doctor_command
 from kd.errors import RecipeError
 from kd.machine import Precision
 from kd.networks.normalize import Normalize
-from kd.parts.class_orders import best_assignment
-from kd.parts.examine import Spread, declared_form, examine, twice_chance
+from kd.parts.checks.class_orders import best_assignment
+from kd.parts.checks.examine import Spread, declared_form, examine, twice_chance
 from kd.recipe import read_recipe
 from kd.types import Sample, SegmentationOutput
 from teachers import ClassMapped, Wrapped
@@ -202,7 +202,7 @@ def test_at_most_one_random_head_of_a_hundred_gets_advice(kind):
 @pytest.mark.parametrize("kind", random_heads())
 def test_random_heads_that_hide_how_they_were_drawn_get_no_order_of_classes(kind, monkeypatch):
     """Without the look at the weights, the evidence alone: orders at the stated form are not found by chance."""
-    monkeypatch.setattr("kd.parts.examine.sign_of_no_training", lambda network, classes: "")
+    monkeypatch.setattr("kd.parts.checks.examine.sign_of_no_training", lambda network, classes: "")
     found = [advice for advice in alarms(kind, range(40)) if " · as stated, classes " in advice]
     assert not found
 

@@ -37,7 +37,7 @@ def test_a_command_succeeds(
     command: str, reader: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(reader)
-    monkeypatch.setattr("kd.data.shapes._HELD_OUT", 2)
+    monkeypatch.setattr("kd.data.datasets.shapes._HELD_OUT", 2)
     program, *arguments = shlex.split(command)
     assert program == "kd"
     assert main([*arguments, *SHORT]) == 0

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 import students
 import teachers
-from kd.data.pascal_voc import NAMES
+from kd.data.datasets.pascal_voc import NAMES
 from kd.networks.weight_files import MisfitError, read_weights
 from kd.networks.weights import ClassCountError, PartialError, load_into
 

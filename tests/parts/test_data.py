@@ -2,7 +2,7 @@ import pytest
 from tiny import cut_at, read, run, write_recipes
 
 from kd.compare import compare_command
-from kd.data.survey import survey
+from kd.data.splits.survey import survey
 from kd.diagnose.check import check_recipe
 from kd.errors import DataError
 from kd.runs import read_metrics, read_result

@@ -9,7 +9,7 @@ from steps import train_and_look
 import students
 from kd.errors import RecipeError
 from kd.parts.assemble import assemble
-from kd.parts.dry_run import dry_run
+from kd.parts.checks.dry_run import dry_run
 from kd.parts.trained import write_weights
 from kd.recipe import read_recipe
 from kd.train.start import start

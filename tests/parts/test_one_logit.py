@@ -13,8 +13,8 @@ from kd.diagnose.check import check_recipe
 from kd.diagnose.inspect import inspect_command
 from kd.errors import RecipeError
 from kd.parts.assemble import assemble
-from kd.parts.dry_run import dry_run
-from kd.parts.examine import diagnose
+from kd.parts.checks.dry_run import dry_run
+from kd.parts.checks.examine import diagnose
 from kd.parts.trained import load_network
 from kd.runs import read_result
 

@@ -165,7 +165,7 @@ def test_the_first_annotation_that_was_not_cancelled_counts(folder: Path, capsys
 
 def test_strokes_without_runs_of_repeated_values() -> None:
     """The stream may list values one by one."""
-    from kd.prepare.label_studio import brush
+    from kd.prepare.formats.label_studio import brush
 
     region = [0, 1, 1, 0, 1, 0]
     values = "".join(f"{255 * on:08b}" * 4 for on in region)

@@ -7,7 +7,7 @@ from steps import losses_of
 
 from kd.components import Maker
 from kd.parts.assemble import assemble
-from kd.parts.dry_run import dry_run
+from kd.parts.checks.dry_run import dry_run
 from kd.recipe import read_recipe
 from kd.train.start import start
 from kd.types import Tap

@@ -22,7 +22,7 @@ kd.cli.main kd.losses.os.system kd.losses.__dict__ kd.losses._pixels.torch.load 
 kd.components.user_files.x
 torch.optim.lr_scheduler.LambdaLR torch.optim.optimizer.pickle torch.load torch.hub.load os.system sys.exit
 subprocess.run builtins.exec importlib.import_module students..os teachers.wrap.os kd.train.session.run_recipe
-nets.py:Net ../../x.py:Y /etc/passwd:x kd/losses.py:X kd.data.folders.Path pickle.loads kd.losses:KL
+nets.py:Net ../../x.py:Y /etc/passwd:x kd/losses.py:X kd.data.datasets.folders.Path pickle.loads kd.losses:KL
 kd.schedules.math.cos KD.losses.KL http://x.y/z.py:A
 
 """

@@ -12,10 +12,10 @@ from steps import at_each_step
 from tiny import equal, forked, in_child, read, run, tenth, weights, write_recipes
 
 from kd.errors import LockedError
-from kd.parts import teacher_cache
 from kd.parts.assemble import assemble
 from kd.parts.roles import to_device
 from kd.parts.stream import stream
+from kd.parts.teacher import cache as teacher_cache
 from kd.runs import is_finished, run_directory
 from kd.train import session
 from kd.train.fill_cache import fill_cache

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from kd.data import RandomFlip
 from kd.data.loader import order
-from kd.data.split import Split
+from kd.data.splits.split import Split
 from kd.parts.assemble import assemble
 
 OVERRIDES = (

@@ -13,7 +13,7 @@ from tiny import read, write_recipes
 from kd.cli import main
 from kd.components import importable
 from kd.parts.assemble import assemble
-from kd.parts.dry_run import dry_run
+from kd.parts.checks.dry_run import dry_run
 from kd.recipe import yaml12
 from kd.train.loop import train
 from kd.train.step import TrainState, train_step

@@ -1,0 +1,1 @@
+"""Image files: found by name, opened within bounds, and decoded."""

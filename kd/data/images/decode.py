@@ -1,0 +1,226 @@
+"""Image files opened by Pillow alone, turned upright: torchvision's decoder crashes the process on a damaged PNG."""
+
+import io
+import threading
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+from PIL import Image
+
+from kd.data.images.arrays import ARRAY, TIFF, Shape, array_shape, tiff_shape
+from kd.errors import DataError
+from kd.reading import check_file
+
+SUFFIXES = (
+    ".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".avif", ".jp2",
+)  # fmt: skip
+MAX_PIXELS = 64 * 2**20
+NUMBERS_PER_PIXEL = 4  # of an array: an image of more channels has fewer pixels
+UPRIGHT = 1
+# no others: Pillow runs Ghostscript for some; JPEG includes MPO
+_FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF", "AVIF", "JPEG2000")
+_LOSSY = {
+    "JPEG": "JPEG",
+    "MPO": "JPEG",
+    "AVIF": "AVIF",
+    "JPEG2000": "JPEG 2000",
+}  # JPEG 2000 may be lossless, but no header shows it
+_LOSSY_TIFF = {
+    "jpeg": "JPEG in TIFF",
+    "tiff_jpeg": "JPEG in TIFF",
+    "webp": "WebP in TIFF",
+    "tiff_sgilog": "LogLuv in TIFF",
+    "tiff_sgilog24": "LogLuv in TIFF",
+}
+_FILTERS = threading.Lock()
+_ORIENTATION = 0x0112  # the EXIF tag
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+class Held(NamedTuple):
+    """An image file that is held in memory; messages call it by its name."""
+
+    name: str
+    content: bytes
+
+    def __str__(self) -> str:
+        return self.name
+
+
+Source = Path | Held
+
+
+class Header(NamedTuple):
+    """What a file declares before its pixels are decoded."""
+
+    size: tuple[int, int]  # (H, W) upright
+    mode: str  # Pillow's
+    turn: int  # EXIF orientation: UPRIGHT, or 2 … 8
+    lossy: str  # the name of an encoding that changes values; empty if none
+
+
+def read_header(path: Source) -> Header:
+    """Read the header of an image file.
+
+    Raises:
+        DataError: the file is missing, no image, or too large. Names the file.
+    """
+    if isinstance(path, Path) and path.suffix.lower() == ARRAY:
+        return _of_array(path, array_shape(path))
+    try:
+        with opened(path) as image:
+            turn = _turn(image)
+            return Header(turned((image.height, image.width), turn), image.mode, turn, _lossy(image, path))
+    except DataError:
+        if not isinstance(path, Path) or path.suffix.lower() not in TIFF:
+            raise
+        shape = tiff_shape(path)  # Pillow reads few kinds of TIFF
+        if shape is None:
+            raise
+        return _of_array(path, shape)
+
+
+def _of_array(path: Path, shape: Shape) -> Header:
+    _check_pixels(path, shape.height, shape.width)
+    _check_pixels(path, shape.height, -(-shape.width * shape.channels // NUMBERS_PER_PIXEL))
+    return Header((shape.height, shape.width), f"{shape.channels} channels", UPRIGHT, "")
+
+
+def decoded(path: Source, turn: int = UPRIGHT, *, limit: int | None = None) -> tuple[Image.Image, str]:
+    """Decode an image file, turned upright by its EXIF tag, and the name of its encoding if that is lossy.
+
+    Args:
+        path: the file.
+        turn: EXIF orientation to assume for a file without one.
+        limit: of its pixels; None: `MAX_PIXELS`.
+
+    Raises:
+        DataError: the file is missing, no image, too large, damaged, or holds several images. Names the file.
+    """
+    try:
+        with _file(path) as file:
+            image = _image(file, path, limit)
+            if image.format == "PNG":
+                image.verify()  # checksums, which decoding does not check; Pillow must open the file again afterwards
+                image = _image(file, path, limit)
+            own, lossy, frames = _turn(image), _lossy(image, path), getattr(image, "n_frames", 1)
+            image.load()
+    except DataError:
+        raise
+    except Exception as error:
+        raise DataError(f"{path}: damaged: {_reason(error)}") from error
+    if frames > 1 and image.format != "MPO":  # an MPO is a JPEG followed by previews
+        raise DataError(f"{path}: {frames} images in one file; save each in its own file")
+    method = _TURNS.get(turn if own == UPRIGHT else own)
+    return image if method is None else image.transpose(method), lossy
+
+
+@contextmanager
+def opened(path: Source) -> Iterator[Image.Image]:
+    """Open an image file and read its header; it is not turned upright.
+
+    Raises:
+        DataError: as `read_header`.
+    """
+    with _file(path) as file:
+        yield _image(file, path)
+
+
+def turned(size: tuple[int, int], turn: int) -> tuple[int, int]:
+    """(height, width) after an image is turned upright from an EXIF orientation."""
+    return (size[1], size[0]) if turn >= 5 else size
+
+
+def size_text(size: Iterable[int]) -> str:
+    """(height, width) as messages show it, width first."""
+    height, width = size
+    return f"{width}×{height}"
+
+
+def _file(path: Source) -> BinaryIO:
+    if isinstance(path, Held):
+        return io.BytesIO(path.content)
+    # not by its path: Pillow would map an uncompressed TIFF into memory and turn it wrong
+    check_file(path, "an image", DataError)
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def _image(file: BinaryIO, path: Source, limit: int | None = None) -> Image.Image:
+    """Open an image file and read its header."""
+    file.seek(0)
+    try:
+        with _without_warnings():  # of damaged metadata; and of bombs, but MAX_PIXELS is lower
+            image = Image.open(file, formats=_FORMATS)
+    except Exception as error:  # damaged files raise nearly anything
+        reason = _reason(error).replace(f" {file!r}", "")
+        raise DataError(f"{path}: cannot be read as an image: {reason}") from error
+    _check_pixels(path, image.height, image.width, limit)
+    return image
+
+
+def _check_pixels(path: Source, height: int, width: int, limit: int | None = None) -> None:
+    most = MAX_PIXELS if limit is None else limit
+    if width * height > most:
+        size = size_text((height, width))
+        fix = "cut the image into tiles with kd tiles" if limit is None else "save it as .npy"
+        raise DataError(f"{path}: {size} pixels; the limit is {most} in total; {fix}")
+
+
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Ignore warnings in the block, which one thread enters at a time: all share the list of filters."""
+    with _FILTERS, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _turn(image: Image.Image) -> int:
+    """The EXIF orientation of an opened file, before it is loaded."""
+    if image.format == "TIFF":  # Pillow turns it
+        return UPRIGHT
+    if image.format == "PNG" and not {"exif", "XML:com.adobe.xmp"} & image.info.keys():  # would decode the pixels
+        return UPRIGHT
+    try:
+        with _without_warnings():  # of damaged metadata
+            turn = image.getexif().get(_ORIENTATION, UPRIGHT)
+    except Exception:  # noqa: BLE001  # viewers show a file with damaged metadata as it is stored
+        return UPRIGHT
+    return turn if turn in _TURNS else UPRIGHT
+
+
+def _lossy(image: Image.Image, path: Source) -> str:
+    if image.format == "WEBP":
+        return "lossy WebP" if _is_lossy_webp(path) else ""
+    if image.format == "TIFF":
+        return _LOSSY_TIFF.get(str(image.info.get("compression")), "")
+    return _LOSSY.get(str(image.format), "")
+
+
+def _is_lossy_webp(path: Source) -> bool:
+    """Whether the first picture of a WebP file is in the chunk `VP8 `, not `VP8L`."""
+    with _file(path) as file:
+        file.seek(12)  # RIFF, size, WEBP
+        while len(head := file.read(8)) == 8:
+            kind, length = head[:4], int.from_bytes(head[4:], "little")
+            if kind in (b"VP8 ", b"VP8L"):
+                return kind == b"VP8 "
+            file.seek(16 if kind == b"ANMF" else length + length % 2, 1)  # a frame holds chunks of its own
+    return True
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

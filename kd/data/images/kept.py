@@ -1,0 +1,85 @@
+"""Decoded images in memory: read once, by whichever worker comes first, then shared by all of them."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from kd.data.dataset import image_files
+from kd.data.images.decode import read_header
+from kd.errors import DataError
+from kd.memory import free_shared
+from kd.types import SegmentationDataset, size_of
+
+SHARE = 0.5  # of the free memory that may be used
+
+
+class Kept:
+    """The images and labels of a split as in their files, uint8, in memory that this process and its workers share.
+
+    Nothing is written to a disk: nothing outlives the run, and no file can be out of date.
+
+    Args:
+        channels: of the images.
+        sizes: (H, W) in pixels of every image.
+
+    Raises:
+        RuntimeError: the system does not give the memory; it is reserved here, and never missing later.
+    """
+
+    def __init__(self, channels: int, sizes: Sequence[tuple[int, int]]) -> None:
+        self._sizes = list(sizes)
+        pixels = torch.tensor([0, *(height * width for height, width in sizes)])
+        self._starts: list[int] = ((channels + 1) * pixels).cumsum(0).tolist()
+        self._values = _shared(self._starts[-1])
+        self._held = _shared(len(sizes))  # 1 after a sample was written as a whole: a worker may die while it writes
+
+    def get(self, index: int) -> tuple[Tensor, Tensor] | None:
+        """The image (C, H, W) and the labels (H, W) of a sample, if they are held; not to be written to."""
+        return self._place(index) if self._held[index] else None
+
+    def put(self, index: int, image: Tensor, labels: Tensor) -> None:
+        """Hold a sample; several workers may write the same one, which has the same values."""
+        if size_of(labels) != self._sizes[index]:  # its file has changed since: it is read every time
+            return
+        held_image, held_labels = self._place(index)
+        held_image.copy_(image)
+        held_labels.copy_(labels)
+        self._held[index] = 1
+
+    def _place(self, index: int) -> tuple[Tensor, Tensor]:
+        values = self._values[self._starts[index] : self._starts[index + 1]].view(-1, *self._sizes[index])
+        return values[:-1], values[-1]
+
+
+def kept_bytes(channels: int, sizes: Sequence[tuple[int, int]]) -> int:
+    """The bytes that `Kept` takes."""
+    return sum((channels + 1) * height * width + 1 for height, width in sizes)
+
+
+def keep(dataset: SegmentationDataset) -> Kept | None:
+    """Memory for a split of kd's datasets, whose samples do not depend on the view; None where it does not fit."""
+    free = free_shared()
+    parts = getattr(dataset, "parts", (dataset,))
+    own = all(type(part).__module__.startswith("kd.data.") for part in parts)  # a user's may draw its samples anew
+    if not own or free is None:
+        return None
+    try:
+        sizes = [size for part in parts for size in _sizes(part)]
+        return None if kept_bytes(dataset.in_channels, sizes) > SHARE * free else Kept(dataset.in_channels, sizes)
+    except DataError:  # reported when the training reads it
+        return None
+    except RuntimeError:  # another program was faster: the images are read as often as they are needed
+        return None
+
+
+def _sizes(dataset: SegmentationDataset) -> list[tuple[int, int]]:
+    """The size (H, W) of every image: of its file by the header; images that are drawn are all of one size."""
+    sizes = [read_header(path).size for path in image_files(dataset)]
+    return sizes or [size_of(dataset[0, 0].image)] * len(dataset)
+
+
+def _shared(*shape: int) -> Tensor:
+    """Zeros, uint8, in shared memory."""
+    storage = torch.UntypedStorage._new_shared(torch.Size(shape).numel())  # type: ignore[no-untyped-call]
+    return torch.empty(0, dtype=torch.uint8).set_(storage).view(shape).zero_()

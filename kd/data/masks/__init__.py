@@ -1,0 +1,1 @@
+"""Mask files: how labels are encoded, and what their codes mean."""

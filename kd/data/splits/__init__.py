@@ -1,0 +1,1 @@
+"""Which images are in a split, and what the splits hold."""

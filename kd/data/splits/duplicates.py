@@ -1,0 +1,211 @@
+"""The same image, or nearly the same one, in two splits: found by content, and by the look of small grey copies.
+
+A copy of 36×32 pixels gives a hash of 64 bits: whether each of 8×8 cells is darker than the next one in its row. Two
+images are nearly the same if few bits differ and their copies correlate: a photo saved again, resized or brightened is
+found, the next frame of a moving camera is not. Copies with hardly any contrast (a blank slide) look alike without
+being the same, so such images are compared by content only.
+"""
+
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import combinations
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from kd.data.dataset import image_files
+from kd.data.images.decode import SUFFIXES, opened
+from kd.errors import DataError
+from kd.fingerprint import sha256
+from kd.types import SegmentationDataset
+
+SECONDS = 20.0  # for the copies of all images
+THREADS = 2  # Pillow decodes outside Python's lock
+BITS = 6  # of 64 that may differ
+ALIKE = 0.99  # least correlation of two copies
+CONTRAST = 4.0  # least standard deviation of a copy, in grey levels
+SHOWN = 3  # pairs in a line
+_WIDE, _HIGH = 36, 32
+_ROWS = 256  # images of a split that are compared at once
+_PART = 32  # images that a thread reads before it asks for more
+
+
+class Duplicate(NamedTuple):
+    """An image of a split that another split has too."""
+
+    name: str
+    other: str  # the image of the other split
+    same: bool  # whether the files have the same content; else they are nearly the same
+
+
+class Shared(NamedTuple):
+    """The images that two splits share."""
+
+    splits: tuple[str, str]
+    found: list[Duplicate]  # at most one for each image of the second split
+    images: int  # of the second split
+
+    def lines(self) -> list[str]:
+        """Warnings for the user: of the same images, and of those that are nearly the same."""
+        first, second = self.splits
+        others = {"train": "training"}.get(first, first)
+        lines = []
+        for same in (True, False):
+            pairs = [duplicate for duplicate in self.found if duplicate.same == same]
+            if pairs:
+                one, sign = len(pairs) == 1, "=" if same else "≈"
+                image = f"{'a ' if one else ''}{others} image{'' if one else 's'}"
+                what = f"{image} too" if same else f"nearly the same as {image}"
+                shown = ", ".join(f"{first} {pair.other} {sign} {second} {pair.name}" for pair in pairs[:SHOWN])
+                more = f" and {len(pairs) - SHOWN} more" if len(pairs) > SHOWN else ""
+                are = "is" if one else "are"
+                lines.append(
+                    f"warning: {len(pairs)} of the {self.images} {second} images {are} {what}: {shown}{more}; "
+                    "scores on them are too high"
+                )
+        return lines
+
+
+class _Look(NamedTuple):
+    """What the copies of a split's images show; those without contrast are left out."""
+
+    read: int  # images that were read
+    indices: NDArray[np.int64]
+    hashes: NDArray[np.uint64]
+    copies: NDArray[np.uint8]  # (images, pixels)
+
+
+def find_shared(
+    splits: Mapping[str, SegmentationDataset],
+    *,
+    left_out: Mapping[str, Collection[int]] | None = None,
+    seconds: float = SECONDS,
+    advance: Callable[[int], None] = lambda read: None,
+) -> tuple[list[Shared], str]:
+    """The images that splits share, and a line if the time did not suffice for all.
+
+    Datasets that do not list the files of their images are left out; files of other kinds, such as arrays, are
+    compared by content only.
+
+    Args:
+        splits: by name, "train" first.
+        left_out: images of a split, by index, that are not looked at; the damaged ones, say.
+        seconds: the time for the copies; images that are left then are compared by content only.
+        advance: called with the number of images whose copies were made so far.
+
+    Raises:
+        DataError: an image cannot be read.
+    """
+    files = {
+        split: [path for index, path in enumerate(paths) if index not in (left_out or {}).get(split, ())]
+        for split, dataset in splits.items()
+        if (paths := image_files(dataset))
+    }
+    if len(files) < 2:
+        return [], ""
+    deadline = time.monotonic() + seconds
+    pictures = {
+        split: [] if getattr(splits[split], "ranges", None) or not all(map(_is_picture, paths)) else paths
+        for split, paths in files.items()
+    }
+    looks: dict[str, _Look] = {}
+    for split, paths in reversed(pictures.items()):  # the small splits first
+        before = sum(look.read for look in looks.values())
+        looks[split] = _look(paths, deadline, partial(_advance, advance, before))
+    found = []
+    for first, second in combinations(files, 2):
+        paths, others = files[second], files[first]
+        pairs = {index: (other, True) for index, other in _same(paths, others).items()}
+        for index, other in _near(looks[second], looks[first]):
+            pairs.setdefault(index, (other, False))
+        duplicates = [Duplicate(paths[i].name, others[other].name, same) for i, (other, same) in sorted(pairs.items())]
+        if duplicates:
+            found.append(Shared((first, second), duplicates, len(paths)))
+    read, total = sum(look.read for look in looks.values()), sum(map(len, pictures.values()))
+    note = f"{read} of {total} images were compared with those of other splits, as many as {seconds:.0f} s allow"
+    return found, note if read < total else ""
+
+
+def _is_picture(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES
+
+
+def _same(paths: Sequence[Path], others: Sequence[Path]) -> dict[int, int]:
+    """Index -> index of another file with the same content; only files of equal size are read."""
+    sizes, other_sizes = ({path.stat().st_size for path in files} for files in (paths, others))
+    known: dict[str, int] = {}  # SHA-256 -> the first of `others`
+    for index, path in enumerate(others):
+        if path.stat().st_size in sizes:
+            known.setdefault(sha256(path), index)
+    return {
+        index: known[digest]
+        for index, path in enumerate(paths)
+        if path.stat().st_size in other_sizes and (digest := sha256(path)) in known
+    }
+
+
+def _advance(advance: Callable[[int], None], before: int, read: int) -> None:
+    advance(before + read)
+
+
+def _look(paths: Sequence[Path], deadline: float, advance: Callable[[int], None]) -> _Look:
+    """The look of these images, spread evenly if the time is short."""
+    order = sorted(range(len(paths)), key=lambda index: f"{index:032b}"[::-1])  # evenly spread, however far it gets
+
+    def copies_of(indices: Sequence[int]) -> list[tuple[int, NDArray[np.uint8]]]:
+        return [(index, _copy(paths[index])) for index in indices if time.monotonic() < deadline]
+
+    parts = [order[start : start + _PART] for start in range(0, len(order), _PART)]
+    read: list[tuple[int, NDArray[np.uint8]]] = []
+    with ThreadPoolExecutor(THREADS) as pool:
+        for copies_of_part in pool.map(copies_of, parts):
+            read += copies_of_part
+            advance(len(read))
+    kept = [(index, found) for index, found in read if found.std() >= CONTRAST]
+    copies = np.array([found for _, found in kept], np.uint8).reshape(-1, _HIGH, _WIDE)
+    cells = copies.reshape(-1, 8, _HIGH // 8, 9, _WIDE // 9).mean((2, 4))  # (images, 8, 9)
+    bits = np.packbits(cells[:, :, :-1] < cells[:, :, 1:], axis=None).reshape(len(kept), 8)
+    indices = np.array([index for index, _ in kept], np.int64)
+    return _Look(len(read), indices, bits.view(np.uint64).reshape(-1), copies.reshape(len(kept), _HIGH * _WIDE))
+
+
+def _unit(copies: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Copies of mean 0 and length 1, whose products are correlations."""
+    flat: NDArray[np.float32] = copies - copies.mean(1, keepdims=True, dtype=np.float32)
+    flat /= np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-6)
+    return flat
+
+
+def _copy(path: Path) -> NDArray[np.uint8]:
+    """A grey copy (32, 36) of an image."""
+    try:
+        with opened(path) as image:
+            image.draft("L", (2 * _WIDE, 2 * _HIGH))  # a JPEG is decoded at a fraction of its size
+            grey = image.convert("L").resize((_WIDE, _HIGH), Image.Resampling.BOX)
+    except DataError:
+        raise
+    except Exception as error:  # damaged files raise nearly anything
+        raise DataError(f"{path}: damaged: {' '.join(str(error).split()) or type(error).__name__}") from error
+    return np.asarray(grey)
+
+
+def _near(look: _Look, others: _Look) -> list[tuple[int, int]]:
+    """Index and index of another image that is nearly the same: the one that correlates most."""
+    pairs = []
+    for start in range(0, len(look.hashes), _ROWS):
+        part = slice(start, start + _ROWS)
+        differing = np.bitwise_count(look.hashes[part, None] ^ others.hashes[None])  # (rows, others)
+        columns = np.flatnonzero((differing <= BITS).any(0))
+        if not len(columns):
+            continue
+        alike = _unit(look.copies[part]) @ _unit(others.copies[columns]).T
+        alike[differing[:, columns] > BITS] = 0
+        best = alike.argmax(1)
+        rows = np.flatnonzero(alike.max(1) >= ALIKE)
+        pairs += [(int(look.indices[start + row]), int(others.indices[columns[best[row]]])) for row in rows]
+    return pairs

@@ -1,0 +1,1 @@
+"""Augmentation: maps of points that are composed and sampled once, and changes of colour."""

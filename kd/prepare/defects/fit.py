@@ -1,0 +1,337 @@
+"""Whether masks fit their images: by the colours of the classes, and by the edges under their boundaries.
+
+Two measures of a mask on an image are taken from small copies. Colour: how much likelier the colours of the cells are
+under their classes than without them, by the counts of all other images (nats a cell). Edges: the slope of the image at
+the boundaries of the mask, in units of the image's mean slope. For masks of other images both are known too, which
+shows how well the two measures tell right from wrong in this data set; where they cannot, nothing is reported.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kd.prepare.defects.copies import CODES, GRID, Look
+from kd.types import IGNORE
+
+LEAST = 8  # images with labels: of fewer nothing is typical
+BOUNDARY = 20  # cells: a mask with less boundary has no edges to compare
+REACH = GRID // 4  # cells: the largest shift
+MOVED = 2  # cells: a smaller shift is within what annotators do
+POWER = 3.0  # standard deviations between masks on their own and on other images
+OUTLIER = 4.0  # standard deviations of an own mask below the typical one
+LEAST_FIT = 5.0  # standard deviations that a mask which fits may be below the typical one
+LOOKED_AT = 50  # images, at most, whose masks are compared with all others
+GAIN = 0.4  # of the distance between own and unrelated masks: what another mask must fit better
+SURE = 5.0  # standard errors of what concerns the whole set
+ENOUGH = 200  # images that show what concerns the whole set
+NOTHING = np.array([1.0, 0.0])  # the measures of edges and of colour where masks show nothing
+SHOWN = np.array([0.2, 0.05])  # and how much more masks that fit show, at least
+
+Cells = NDArray[np.uint8]  # the labels of a small copy
+Codes = NDArray[np.uint16]
+Slopes = NDArray[np.float32]
+
+
+class Misfit(NamedTuple):
+    """A mask that does not fit its image; of the whole set if `image` is None."""
+
+    image: int | None
+    kind: str
+    text: str  # what would fit
+    other: int | None = None  # the image whose mask would fit
+
+
+class Measure(NamedTuple):
+    """The values of a measure on the images' own masks, and on those of other images."""
+
+    own: NDArray[np.float64]
+    typical: float
+    spread: float
+    unrelated: float
+    unrelated_spread: float
+
+    @property
+    def weight(self) -> float:
+        """The factor in a sum of measures that tells right from wrong best, if their values are independent."""
+        apart = self.typical - self.unrelated
+        return apart / (self.spread**2 + self.unrelated_spread**2) if self.power > 1 else 0.0
+
+    @property
+    def power(self) -> float:
+        """How far the own masks are from unrelated ones, in standard deviations."""
+        return (self.typical - self.unrelated) / float(np.hypot(self.spread, self.unrelated_spread))
+
+    def outliers(self) -> list[int]:
+        """The images whose own masks are far below the typical one: the worst first."""
+        worst = np.argsort(self.own)[:LOOKED_AT]
+        return [int(index) for index in worst if self.own[index] < self.typical - OUTLIER * self.spread]
+
+    def explains(self, index: int, value: float) -> bool:
+        """Whether a value is one of a mask that fits, and much above that of the image's own mask."""
+        apart = self.typical - self.unrelated
+        fits = value > max(self.typical - LEAST_FIT * self.spread, self.unrelated + apart / 2)
+        return fits and value - self.own[index] > GAIN * apart
+
+
+def misfits(looks: Sequence[Look], classes: Sequence[str]) -> tuple[list[Misfit], str]:
+    """The masks that do not fit, and a line for the user where that cannot be decided.
+
+    Args:
+        looks: of images with more than one class in their mask.
+        classes: the names.
+    """
+    if len(looks) < LEAST:
+        return [], f"whether masks fit their images was not looked at: fewer than {LEAST} masks hold several classes"
+    if whole := of_the_set(looks, len(classes)):
+        return whole, ""
+    fit = Fit(looks, len(classes))
+    if max(fit.both.power, fit.color.power) < POWER:
+        line = "whether single masks fit their images is undecided: colours and edges show too little of the classes"
+        return [], line
+    return [*fit.of_single(), *fit.inverted(classes)], ""
+
+
+class Fit:
+    """The measures of a set.
+
+    Args:
+        looks: of images with more than one class in their mask.
+        classes: K.
+    """
+
+    def __init__(self, looks: Sequence[Look], classes: int) -> None:
+        self.classes = classes
+        self.labels = [look.labels for look in looks]
+        self.codes = [look.codes for look in looks]
+        self.edges = [_smoothed(look) for look in looks]
+        self._counts = [_count(look.codes, look.labels, classes) for look in looks]
+        self._total = np.sum(self._counts, axis=0, dtype=np.int64)
+        self._last: tuple[int, NDArray[np.float64]] = -1, np.empty((0, 0))  # the table of the last image
+        self.color = self._measure(self.colors_of)
+        self.edge = self._measure(self.edges_of)
+        self.both = self._measure(self.evidence)
+
+    def colors_of(self, index: int, labels: Cells) -> float:
+        """The measure of colour."""
+        if self._last[0] != index:
+            self._last = index, _table(self._total - self._counts[index])
+        return _likelier(self._last[1], self.codes[index], labels)
+
+    def edges_of(self, index: int, labels: Cells) -> float:
+        """The measure of edges."""
+        return _slope(self.edges[index], labels)
+
+    def evidence(self, index: int, labels: Cells) -> float:
+        """Both measures, weighted by how well they tell right from wrong."""
+        return self.color.weight * self.colors_of(index, labels) + self.edge.weight * self.edges_of(index, labels)
+
+    def of_single(self) -> Iterator[Misfit]:
+        """The images whose own mask fits as badly as another image's, while something else fits as the others do."""
+        measure = self.both
+        if measure.power < POWER:
+            return
+        for index in measure.outliers():
+            value, misfit = max(self._alternatives(index), key=lambda option: option[0])
+            if measure.explains(index, value):
+                yield misfit
+
+    def inverted(self, classes: Sequence[str]) -> Iterator[Misfit]:
+        """The images whose colours fit once two classes are exchanged."""
+        measure = self.color
+        if measure.power < POWER:
+            return
+        for index in measure.outliers():
+            labels = self.labels[index]
+            present = [c for c in range(self.classes) if (labels == c).any()]
+            options = []
+            for first in present:
+                for second in range(self.classes):
+                    if second != first and (second > first or second not in present):
+                        swapped = _exchanged(labels, first, second)
+                        options.append((self.colors_of(index, swapped), first, second))
+            value, first, second = max(options, default=(-np.inf, 0, 0))
+            chance = self.edge.unrelated + 2 * self.edge.unrelated_spread
+            in_place = self.edge.power < 1 or self.edges_of(index, labels) > chance
+            if in_place and measure.explains(index, value):
+                text = f"it fits when {classes[first]} and {classes[second]} are exchanged"
+                yield Misfit(index, "inverted classes", text)
+
+    def _alternatives(self, index: int) -> Iterator[tuple[float, Misfit]]:
+        """Other masks for an image, each with its evidence."""
+        own = self.labels[index]
+        for how, turn in _TURNS.items():
+            yield self.evidence(index, turn(own)), Misfit(index, "mirrored mask", f"it fits when it is {how}")
+        by_edges = _peak(_correlation(self.edges[index], own))
+        by_both = _climbed(lambda down, right: self.evidence(index, _moved(own, down, right)))
+        for down, right in {by_edges, by_both}:
+            if max(abs(down), abs(right)) >= MOVED:
+                text = f"it fits when it is moved {_direction(down, right)}"
+                yield self.evidence(index, _moved(own, down, right)), Misfit(index, "shifted mask", text)
+        for other, labels in enumerate(self.labels):
+            if other != index:
+                yield self.evidence(index, labels), Misfit(index, "swapped mask", "", other)
+
+    def _measure(self, of: Callable[[int, Cells], float]) -> Measure:
+        count = len(self.labels)
+        own = np.array([of(i, labels) for i, labels in enumerate(self.labels)])
+        offsets = sorted({1, count // 3 + 1, count // 2})
+        others = np.array([of(i, self.labels[(i + offset) % count]) for i in range(count) for offset in offsets])
+        return Measure(own, *_typical(own), *_typical(others))
+
+
+def of_the_set(looks: Sequence[Look], classes: int) -> list[Misfit]:
+    """What would fit all images better, if it is clear: their masks mirrored, or moved."""
+    looks = looks[:: -(-len(looks) // ENOUGH)]
+    codes, edges = [look.codes for look in looks], [_smoothed(look) for look in looks]
+
+    def measured(masks: Sequence[Cells]) -> NDArray[np.float64]:
+        return np.array([_edges(edges, masks), _colors(codes, masks, classes)])  # (2, images)
+
+    masks = [look.labels for look in looks]
+    own, best, found = measured(masks), 0.0, []
+    for kind, text, least, moved in _of_all(masks, edges, codes, classes):
+        values = measured(moved)
+        gains = values - own
+        errors = np.maximum(gains.std(1, ddof=1) / np.sqrt(len(looks)), 1e-6)
+        above = values.mean(1) - NOTHING  # what the edges and the colours show of the moved masks
+        sure = (gains.mean(1) > SURE * errors) & (above > SHOWN) & (gains.mean(1) > least * above)
+        gain = float((gains.mean(1) / errors)[sure].max(initial=0))
+        if gain > best:
+            best, found = gain, [Misfit(None, kind, text)]
+    return found
+
+
+def _of_all(
+    masks: Sequence[Cells], edges: Sequence[Slopes], codes: Sequence[Codes], classes: int
+) -> Iterator[tuple[str, str, float, list[Cells]]]:
+    """Other masks for all images: kind, text, the least share by which they must be better, and the masks."""
+    for how, turn in _TURNS.items():
+        yield "mirrored set", f"all masks fit when they are {how}", 0.5, [turn(labels) for labels in masks]
+    by_edges = _peak(np.sum([_correlation(*pair) for pair in zip(edges, masks, strict=True)], axis=0))
+    by_colors = _climbed(lambda down, right: _colors(codes, [_moved(m, down, right) for m in masks], classes).mean())
+    for down, right in {by_edges, by_colors}:
+        if max(abs(down), abs(right)) >= MOVED:
+            moved = [_moved(labels, down, right) for labels in masks]
+            yield "shifted set", f"all masks fit when they are moved {_direction(down, right)}", 0.15, moved
+
+
+def _climbed(value: Callable[[int, int], float]) -> tuple[int, int]:
+    """The shift of the largest value that is found by going uphill in ever smaller steps."""
+    best, at = value(0, 0), (0, 0)
+    for step in (8, 4, 2, 1):
+        while True:
+            ways = [(at[0] + down * step, at[1] + right * step) for down, right in ((-1, 0), (1, 0), (0, -1), (0, 1))]
+            values = [(value(*way), way) for way in ways if max(map(abs, way)) <= REACH]
+            if not values or max(values)[0] <= best:
+                break
+            best, at = max(values)
+    return at
+
+
+def _edges(edges: Sequence[Slopes], masks: Sequence[Cells]) -> list[float]:
+    """The measure of edges of each image."""
+    return [_slope(slopes, labels) for slopes, labels in zip(edges, masks, strict=True)]
+
+
+def _slope(slopes: Slopes, labels: Cells) -> float:
+    """The mean slope at the boundaries of a mask; 1, the mean of the image, where there is hardly a boundary."""
+    boundary = _boundary(labels)
+    return float(slopes[boundary].mean()) if boundary.sum() >= BOUNDARY else 1.0
+
+
+def _colors(codes: Sequence[Codes], masks: Sequence[Cells], classes: int) -> NDArray[np.float64]:
+    """The measure of colour of each image, by the counts of all others."""
+    counts = [_count(*pair, classes) for pair in zip(codes, masks, strict=True)]
+    total = np.sum(counts, axis=0, dtype=np.int64)
+    return np.array([float((own * _table(total - own)).sum()) / max(int(own.sum()), 1) for own in counts])
+
+
+def _likelier(table: NDArray[np.float64], codes: Codes, labels: Cells) -> float:
+    """The mean of a table over the labelled cells; 0 without any."""
+    known = labels < len(table)
+    return float(table[labels[known], codes[known]].mean()) if known.any() else 0.0
+
+
+def _count(codes: Codes, labels: Cells, classes: int) -> NDArray[np.int64]:
+    """The cells of each class and code, (K, CODES)."""
+    known = labels < classes
+    cells = labels[known].astype(np.int64) * CODES + codes[known]
+    return np.bincount(cells, minlength=classes * CODES).reshape(classes, CODES)
+
+
+def _table(counts: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The logarithm of p(code | class) / p(code), (K, CODES); classes with few cells tell little."""
+    cells = counts.sum(1, keepdims=True)
+    code = (counts.sum(0) + 0.1) / (counts.sum() + 0.1 * CODES)
+    prior = 0.1 * cells.mean() / len(counts) + 1
+    likelier: NDArray[np.float64] = (counts + prior * code) / (cells + prior) / code
+    return np.log(likelier)
+
+
+_TURNS: dict[str, Callable[[Cells], Cells]] = {
+    "flipped left to right": lambda labels: labels[:, ::-1],
+    "flipped top to bottom": lambda labels: labels[::-1],
+    "turned by 180°": lambda labels: labels[::-1, ::-1],
+}
+
+
+def _typical(values: NDArray[np.float64]) -> tuple[float, float]:
+    """The median, and the standard deviation that the median deviation of a normal distribution has."""
+    middle = float(np.median(values))
+    return middle, max(1.4826 * float(np.median(np.abs(values - middle))), 1e-6)
+
+
+def _boundary(labels: Cells) -> NDArray[np.bool_]:
+    """The cells that differ from the one above or to the left; ignored ones bound nothing."""
+    boundary = np.zeros(labels.shape, bool)
+    known = labels != IGNORE
+    boundary[1:] |= (labels[1:] != labels[:-1]) & known[1:] & known[:-1]
+    boundary[:, 1:] |= (labels[:, 1:] != labels[:, :-1]) & known[:, 1:] & known[:, :-1]
+    return boundary
+
+
+def _smoothed(look: Look) -> Slopes:
+    """The slope of an image in units of its mean, averaged over 3×3 cells."""
+    padded = np.pad(np.asarray(look.edges / 64, np.float32), 1, mode="edge")
+    rows = padded[:-2] + padded[1:-1] + padded[2:]
+    return np.asarray((rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:]) / 9, np.float32)
+
+
+def _moved(labels: Cells, down: int, right: int) -> Cells:
+    """The mask moved by cells; what is uncovered is ignored."""
+    moved = np.full_like(labels, IGNORE)
+    rows, columns = ((slice(max(d, 0), GRID + min(d, 0)), slice(max(-d, 0), GRID + min(-d, 0))) for d in (down, right))
+    moved[rows[0], columns[0]] = labels[rows[1], columns[1]]
+    return moved
+
+
+def _correlation(edges: Slopes, labels: Cells) -> NDArray[np.float64]:
+    """The mean slope under the boundary of the mask moved by -REACH … REACH cells; (rows, columns)."""
+    boundary = _boundary(labels)
+    spectrum = np.fft.rfft2(edges - edges.mean()) * np.conj(np.fft.rfft2(boundary))
+    values = np.fft.fftshift(np.fft.irfft2(spectrum, (GRID, GRID))) / max(int(boundary.sum()), BOUNDARY)
+    middle = slice(GRID // 2 - REACH, GRID // 2 + REACH + 1)
+    return np.asarray(values[middle, middle])
+
+
+def _peak(correlation: NDArray[np.float64]) -> tuple[int, int]:
+    row, column = divmod(int(correlation.argmax()), correlation.shape[1])
+    return row - REACH, column - REACH
+
+
+def _exchanged(labels: Cells, first: int, second: int) -> Cells:
+    swapped = labels.copy()
+    swapped[labels == first], swapped[labels == second] = second, first
+    return swapped
+
+
+def _direction(down: int, right: int) -> str:
+    """A shift in words: by which share of the height and of the width."""
+    parts = [
+        f"{100 * abs(cells) / GRID:.0f} % of the {side} {way[cells > 0]}"
+        for cells, side, way in ((down, "height", ("up", "down")), (right, "width", ("left", "right")))
+        if cells
+    ]
+    return " and ".join(parts)

@@ -1,0 +1,88 @@
+"""Masks as they are: one file for each image, in numbers or colours."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from kd.prepare.codes import find_map, meaning_of
+from kd.prepare.formats.export import Export, Found, Item, Ready, Source, held_out
+from kd.prepare.pairs import Pairs, folders_of, paired, sides
+
+
+def read(source: Source) -> Found | None:
+    """Pairs of images and masks, where they are if `kd.data.Folders` can read them there."""
+    found = sides(source)
+    if found is None:
+        return None
+    pairs = paired(source, *found)
+    if not pairs.pairs:
+        return None
+    masks = [source.file(pair.mask) for pair in pairs.pairs]
+    roots = (source.marks.root, source.images.root, source.marks.root.parent, source.images.root.parent)
+    args, notes = meaning_of(masks, source.classes or find_map(roots))
+    notes += _unpaired(pairs)
+    what = f"masks of {len(masks)} image{'s' if len(masks) > 1 else ''}"
+    lists = _lists(source)
+    place = None if pairs.alone or pairs.unused else _place(source, pairs, lists)
+    if place is not None:
+        return Ready(what, {**place, **args}, notes)
+    items = [
+        Item(source.images.root / pair.image, pair.image, pair.split, source.file(pair.mask)) for pair in pairs.pairs
+    ]
+    return Export(what, items, args, notes)
+
+
+def _lists(source: Source) -> str | None:
+    """The list files of the splits, `train.txt` and `val.txt` in one folder, as an argument of Folders."""
+    names = set(source.images.names)
+    for name in source.images.names:
+        folder, _, last = name.rpartition("/")
+        pattern = f"{folder}/{{split}}.txt".lstrip("/")
+        if last == "train.txt" and pattern.replace("{split}", "val") in names:
+            return pattern
+    return None
+
+
+def _place(source: Source, pairs: Pairs, lists: str | None) -> dict[str, Any] | None:
+    """The arguments of Folders that find the pairs where they are; None if there are none."""
+    splits = [pair.split for pair in pairs.pairs]
+    has_splits = "train" in splits and "val" in splits
+    if set(splits) != {""} and not has_splits:
+        return None
+    root = common_root(source.images.root, source.marks.root)
+    folders = []
+    for tree_root, names in (
+        (source.images.root, [pair.image for pair in pairs.pairs]),
+        (source.marks.root, [pair.mask for pair in pairs.pairs]),
+    ):
+        folder = folders_of(names, splits)
+        if folder is None:
+            return None
+        folders.append(Path(os.path.relpath(tree_root, root), folder).as_posix())
+    images, masks = folders
+    mask_ending = pairs.mask_ending
+    if images == masks and not mask_ending:
+        return None
+    place: dict[str, Any] = {"root": root.as_posix(), "images": images, "masks": masks}
+    if pairs.image_ending:
+        place["image_suffix"] = pairs.image_ending
+    if mask_ending:
+        place["mask_suffix"] = mask_ending
+    if lists and not has_splits:
+        return {**place, "lists": Path(os.path.relpath(source.images.root, root), lists).as_posix()}
+    return place if has_splits else {**place, "val": held_out(len(splits))}
+
+
+def common_root(first: Path, second: Path) -> Path:
+    """The folder that holds both, relative if both are."""
+    if first.is_absolute() == second.is_absolute() and ".." not in (*first.parts, *second.parts):
+        return Path(os.path.commonpath([first, second]) or ".")
+    return Path(os.path.commonpath([first.absolute(), second.absolute()]))
+
+
+def _unpaired(pairs: Pairs) -> list[str]:
+    return [
+        f"warning: left out: {len(names)} {what}, such as {names[0]}"
+        for names, what in ((pairs.alone, "images without a mask"), (pairs.unused, "masks without an image"))
+        if names
+    ]

@@ -1,0 +1,139 @@
+"""YOLO's outlines: a text file for each image, an object a line, with coordinates as shares of width and height."""
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kd.data.images.decode import SUFFIXES
+from kd.errors import DataError
+from kd.prepare.files import Images, split_of
+from kd.prepare.formats.draw import Shape, area_of, fill, paint
+from kd.prepare.formats.export import Export, Item, Mask, Source, class_names, sized_header
+from kd.prepare.formats.faults import boxes_only, damaged, no_image
+from kd.reading import MAX_DATA, read_text
+from kd.recipe import yaml12
+
+_LISTS = ("classes.txt", "obj.names", "names.txt", "labels.txt", "readme.txt", "train.txt", "val.txt", "test.txt")
+
+Object = tuple[int, NDArray[np.float64]]  # class, outline (points, 2) as shares
+
+
+def read(source: Source) -> Export | None:
+    """The images of a YOLO export; one without a text file is background."""
+    texts = [name for name in source.marks.named(".txt") if name.rpartition("/")[2].lower() not in _LISTS]
+    texts = [
+        name for name in texts if not name.rpartition("/")[2].lower().startswith(("readme", "license", "labelmap"))
+    ]
+    if 2 * sum(_looks_so(source.file(name)) for name in texts[:20]) <= len(texts[:20]):
+        return None
+    files = [name for name in source.images.named(*SUFFIXES) if "labels" not in name.split("/")[:-1]]
+    images = Images(source.images, files)
+    objects: dict[str, list[Object]] = {}
+    boxes = 0
+    for text in texts:
+        name = images.find(text[: -len(".txt")].replace("labels", "images"), text)
+        if name is None:
+            raise no_image(str(source.file(text)), text, images)
+        objects[name], more = _objects(source.file(text))
+        boxes += more
+    if not any(objects.values()):
+        held = "boxes only, no outlines" if boxes else "no object in any file"
+        raise boxes_only(str(source.file(texts[0])), held)
+    count = 1 + max(label for found in objects.values() for label, _ in found)
+    listed, where = _names(source, count)
+    names = class_names(listed, where)
+    by_area = source.overlap != "order"
+    labels = [names.label_of[name] for name in listed]
+    items = []
+    for name in files:
+        path = images.path(name)
+        size = sized_header(path, None, name)
+        mask = partial(_paint, objects.get(name, []), size, labels, by_area, str(path), source.holes)
+        items.append(Item(path, name, split_of(name), mask))
+    empty = len(files) - sum(map(bool, objects.values()))
+    total = sum(map(len, objects.values()))
+    notes = [f"overlaps: {'the smaller object' if by_area else 'the later line'} is on top"]
+    notes += [f"{empty} images without an object are background"] if empty else []
+    notes += [f"warning: left out: {boxes} lines that are boxes, not outlines"] if boxes else []
+    return Export(f"YOLO outlines, {len(texts)} files, {total} objects", items, {"classes": list(names.names)}, notes)
+
+
+def _looks_so(path: Path) -> bool:
+    """Whether the first line holds numbers alone; an empty file is an image without objects."""
+    try:
+        with path.open("rb") as file:
+            words = file.readline(65_536).split()
+        return all(b"0" <= word[:1] <= b"9" or word[:1] in b"-." for word in words) and len(words) != 1
+    except OSError:
+        return False
+
+
+def _objects(path: Path) -> tuple[list[Object], int]:
+    """The objects of a file, and the number of boxes among its lines."""
+    found: list[Object] = []
+    boxes = 0
+    for number, line in enumerate(read_text(path, "a list of outlines", DataError, limit=MAX_DATA).splitlines(), 1):
+        words = line.split()
+        if not words:
+            continue
+        try:
+            label, values = int(words[0]), np.array(words[1:], dtype=np.float64)
+        except ValueError:
+            raise damaged(f"{path}:{number}", f"expected a class and pairs x y, got '{line[:60]}'") from None
+        if not 0 <= label <= 999 or not np.isfinite(values).all():
+            raise damaged(f"{path}:{number}", f"class {label} or a coordinate is out of range")
+        if len(values) == 4:
+            boxes += 1
+        elif len(values) % 2 or len(values) < 6:
+            raise damaged(f"{path}:{number}", f"{len(values)} coordinates, which are no 3 pairs x y or more")
+        else:
+            found.append((label, values.reshape(-1, 2)))
+    return found, boxes
+
+
+def _names(source: Source, count: int) -> tuple[list[str], str]:
+    """The names of the classes in order, and the file that gives them."""
+    files = [source.classes] if source.classes else _files_of_names(source)
+    for file in files:
+        if file.suffix.lower() in (".yaml", ".yml"):
+            root = yaml12.compose(read_text(file, "names of classes", DataError), str(file))
+            content = yaml12.plain(root)[0] if root is not None else None
+            names = content.get("names") if isinstance(content, dict) else content
+            if isinstance(names, dict):
+                names = [names[key] for key in sorted(names, key=lambda key: int(key))]
+            if not isinstance(names, list):
+                continue
+            found = [str(name) for name in names]
+        else:
+            found = [
+                line.strip() for line in read_text(file, "names of classes", DataError).splitlines() if line.strip()
+            ]
+        if len(found) < count:
+            raise DataError(f"{file}: {len(found)} names, but the labels hold class {count - 1}; add the missing names")
+        return found, str(file)
+    return [f"class {number}" for number in range(count)], str(source.marks.root)
+
+
+def _files_of_names(source: Source) -> list[Path]:
+    wanted = ("data.yaml", "data.yml", "dataset.yaml", "classes.txt", "obj.names", "names.txt", "labels.txt")
+    trees: Sequence[tuple[Path, Sequence[str]]] = [
+        (source.marks.root, source.marks.names),
+        (source.images.root, source.images.names),
+    ]
+    found = [root / name for root, names in trees for name in names if name.rpartition("/")[2].lower() in wanted]
+    beside = [folder / name for folder in (source.marks.root.parent,) for name in wanted if (folder / name).is_file()]
+    return sorted(found, key=lambda path: wanted.index(path.name.lower())) + beside
+
+
+def _paint(
+    objects: Sequence[Object], size: tuple[int, int], labels: Sequence[int], by_area: bool, where: str, holes: bool
+) -> Mask:
+    scale = np.array([size[1], size[0]], dtype=np.float64)
+    shapes = [
+        Shape(labels[label], area_of([points * scale]), partial(fill, [points * scale], size, where, holes=holes))
+        for label, points in objects
+    ]
+    return paint(shapes, size, by_area=by_area)
