@@ -140,7 +140,8 @@ class _Reader:
     def baseline(self, variant: str, recipe: Recipe, lengths: tuple[str, ...] = ()) -> Recipe:
         """The baseline of a variant, as `kd run` with these overrides trains it."""
         cache = [] if recipe.cache is None else [f"cache={{views: {recipe.cache.views}}}"]
-        alone = ("teacher=null", "distill=null", *cache)
+        labelled = ["data.unlabelled=null"] if recipe.data.unlabelled else []
+        alone = ("teacher=null", "distill=null", *labelled, *cache)
         return self._read(variant, recipe.file, (*self.overrides, *alone, *lengths))
 
     def _read(self, name: str, file: Path, last: tuple[str, ...]) -> Recipe:

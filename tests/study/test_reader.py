@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from recipe_text import WITH_TEACHER
 
 from kd.errors import RecipeError
+from kd.recipe import baseline_of
 from kd.study.reader import Plan, read_study
 
 
@@ -51,6 +53,14 @@ def test_a_variant_may_be_the_baseline_of_another_one(readable: Path) -> None:
     assert [(run.label, run.role) for run in runs] == [
         ("teacher/0", "teacher"), ("plain/0", "baseline"), ("kl/0", "student"),
     ]  # fmt: skip
+
+
+def test_a_baseline_is_trained_without_the_images_without_labels(readable: Path) -> None:
+    text = WITH_TEACHER.replace("size: [64", "args: {count: 8}, unlabelled: {args: {count: 16}}, size: [64")
+    (readable / "u.yaml").write_text(text.replace("PixelKL}", "PixelKL}, pixels: all"))
+    study = plan("base: u.yaml\nseeds: [0]\nvariants: {kl: {}}\n")
+    assert study.baselines["baseline"].id == baseline_of(study.variants["kl"]).id
+    assert study.baselines["baseline"].data.unlabelled is None
 
 
 def test_a_study_may_leave_baselines_out(readable: Path) -> None:
