@@ -132,7 +132,7 @@ def count_macs(network: nn.Module, size: tuple[int, int]) -> int:
     """Multiply-accumulates of convolutions and matrix products for one image of (H, W) pixels, from shapes alone."""
     shadow = copy.deepcopy(network).to("meta").eval()
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        shadow(torch.rand(1, 3, *size, device="meta"))
+        shadow(torch.rand(1, getattr(network, "in_channels", 3), *size, device="meta"))
     return int(counter.get_total_flops() // 2)
 
 

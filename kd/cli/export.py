@@ -9,7 +9,7 @@ Example:
 import argparse
 from pathlib import Path
 
-from kd.cli.options import add_overrides, add_runs, add_trust
+from kd.cli.options import add_overrides, add_runs, add_trust, ready
 from kd.cli.status import MEASURING
 
 STATUSES = MEASURING
@@ -39,11 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Export and check."""
-    from kd.components import check_torch
-    from kd.recipe.overrides import refuse_idle
-
-    refuse_idle(arguments.overrides, len(arguments.files))
-    check_torch()
+    ready(arguments.files, arguments.overrides)
     from kd.console import say
     from kd.deploy.export import export
 

@@ -43,10 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Label, and report the images that could not be read."""
-    from kd.components import check_torch
-
     inputs, overrides = inputs_and_overrides(arguments)
-    check_torch()
     from kd.deploy.label import Rule, label_command
 
     least = arguments.min_confidence

@@ -7,7 +7,7 @@ Example:
 
 import argparse
 
-from kd.cli.options import add_files
+from kd.cli.options import add_files, ready
 from kd.cli.status import MEASURING
 
 STATUSES = MEASURING
@@ -38,9 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Measure, and print the table."""
     from kd.errors import RecipeError
-    from kd.recipe.overrides import refuse_idle
 
-    refuse_idle(arguments.overrides, len(arguments.files))
     given = {
         "--size": arguments.size or [64],
         "--threads": [arguments.threads if arguments.threads is not None else 1],
@@ -55,9 +53,7 @@ def run(arguments: argparse.Namespace) -> None:
     for name, value in (("--fps", arguments.fps), ("--max-mb", arguments.max_mb)):
         if value is not None and not 0 < value < float("inf"):
             raise RecipeError(f"kd latency: {name}: must be above 0, got {value:g}")
-    from kd.components import check_torch
-
-    check_torch()
+    ready(arguments.files, arguments.overrides)
     from kd.deploy.latency import latency_command
 
     latency_command(

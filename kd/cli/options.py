@@ -2,6 +2,7 @@
 
 import argparse
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,15 +25,30 @@ def add_recipe(parser: argparse.ArgumentParser, *, optional: bool = False) -> No
 def inputs_and_overrides(arguments: argparse.Namespace) -> tuple[list[str], list[str]]:
     """The inputs of a command and the `path=value` texts among them; a file whose name has a `=` is an input.
 
+    Then torch is checked, as by `ready`.
+
     Raises:
         RecipeError: there are overrides, and no recipe is named.
     """
-    from kd.recipe.overrides import refuse_idle
-
     texts = [*arguments.inputs, *arguments.overrides]
     overrides = [text for text in texts if "=" in text and not os.path.lexists(text)]
-    refuse_idle(overrides, len(arguments.files))
+    ready(arguments.files, overrides)
     return [text for text in texts if text not in overrides], overrides
+
+
+def ready(files: Sequence[str], overrides: Sequence[str]) -> None:
+    """Check overrides, then torch: a mistake on the command line is reported before torch is imported.
+
+    Raises:
+        RecipeError: there are overrides, and no recipe is named.
+        ValueError: torch and torchvision do not work together.
+    """
+    from kd.recipe.overrides import refuse_idle
+
+    refuse_idle(overrides, len(files))
+    from kd.components import check_torch
+
+    check_torch()
 
 
 def add_overrides(parser: argparse.ArgumentParser) -> None:

@@ -58,10 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Predict, and report the images that could not be read."""
-    from kd.components import check_torch
-
     inputs, overrides = inputs_and_overrides(arguments)
-    check_torch()
     from kd.deploy.predict import predict_command
 
     kinds = ["masks", *(kind for kind in ("color", "overlay", "probabilities") if getattr(arguments, kind))]

@@ -8,8 +8,11 @@ import pytest
 from command import kd
 from tiny import read, run, write_recipes
 
-from kd.deploy import latency
-from kd.deploy.latency import Row, Source, _planned, _subjects, build, load_torch
+from kd.bench.networks import count_macs
+from kd.deploy import latency, loading
+from kd.deploy.costs import Budget, Row
+from kd.deploy.loading import RUNTIMES, load_torch, planned
+from kd.deploy.subjects import Source, Subject, build, find_subjects
 from kd.deploy.timing import CannotMeasureError, Shape, Timing, measure
 from kd.errors import RecipeError
 
@@ -45,11 +48,16 @@ def test_an_untrained_network_is_measured(folder, here, capsys):
     cells = lines[3].split()
     assert cells[:9] == [NET, "96×64", "torch", "fp32", "1", "20.0", "50.0", "50.0", "12"]
     assert float(cells[9]) == pytest.approx(sum(p.numel() for p in build(source(NET))[0].parameters()) * 4e-6, rel=0.05)
-    assert lines[4] == "budget: 20 images/s at p95, 100 MB; 1 of 1 within"
+    assert lines[4] == f"{NET}: 2,516,853 parameters, {macs((64, 96)) / 1e9:.3g} GMAC for an image of 96×64"
+    assert lines[5] == "budget: 20 images/s at p95, 100 MB; 1 of 1 within"
 
 
 def source(name, **changes):
     return Source(name, (), Path("runs"), True, 5)._replace(**changes)
+
+
+def macs(size):
+    return count_macs(build(source(NET, classes=21))[0], size)
 
 
 def test_json_has_the_numbers(folder, here, capsys):
@@ -61,6 +69,7 @@ def test_json_has_the_numbers(folder, here, capsys):
     ]
     assert [row["within"] for row in rows] == [False, True, False, True]  # 20 and 40 images/s at p95
     assert (rows[1]["median_seconds"], rows[1]["images_per_second"], rows[1]["peak_bytes"]) == (0.02, 100.0, 12_300_000)
+    assert (rows[0]["parameters"], rows[0]["macs"]) == (2_516_853, macs((64, 64)))
     assert found["budget"] == {"fps": 21.0, "max_mb": None}
     assert found["not_measured"] == [
         "onnxruntime is not installed; pip install 'kd-segmentation[onnx]'",
@@ -70,7 +79,7 @@ def test_json_has_the_numbers(folder, here, capsys):
 
 @pytest.fixture
 def compiled_as_it_is(monkeypatch):
-    monkeypatch.setattr(latency.torch, "compile", lambda graph: graph)
+    monkeypatch.setattr(loading.torch, "compile", lambda graph: graph)
 
 
 pytestmark = pytest.mark.usefixtures("compiled_as_it_is")
@@ -87,15 +96,15 @@ def test_weights_that_state_their_recipe_are_measured(folder, here, capsys):
     (run_dir,), _ = run(read(write_recipes(folder), "teacher=null", "distill=null", "train.steps=1"), folder / "runs")
     shutil.copy(run_dir / "student.safetensors", folder)
     assert kd("latency", "student.safetensors", "--trust", "--runtimes", "torch", "--threads", 1) == 0
-    assert shown(capsys)[-1].split()[1:4] == ["32×32", "torch", "fp32"]
+    assert shown(capsys)[3].split()[1:4] == ["32×32", "torch", "fp32"]
 
 
 def test_a_file_is_measured_where_it_runs_and_a_folder_for_its_files(folder):
     for name in ("a.onnx", "b.xml", "classes.json"):
         (folder / name).write_bytes(b"")
-    found = list(_subjects(source("."), None))
+    found = list(find_subjects(source("."), None))
     assert [subject.name for subject in found] == ["a.onnx", "b.xml"]
-    plans = [list(_planned(subject, latency.RUNTIMES, 4, int8=True)) for subject in found]
+    plans = [list(planned(subject, RUNTIMES, 4, int8=True)) for subject in found]
     assert plans == [
         [("onnx", 1, False), ("onnx", 4, False), ("openvino", 1, False), ("openvino", 4, False)],
         [("openvino", 1, False), ("openvino", 4, False)],
@@ -103,8 +112,8 @@ def test_a_file_is_measured_where_it_runs_and_a_folder_for_its_files(folder):
 
 
 def test_a_network_in_int8_is_measured_where_that_exists(folder):
-    (subject,) = _subjects(source(NET), (64, 64))
-    assert [str(cell) for cell in _planned(subject, ("torch", "onnx"), 2, int8=True)] == [
+    (subject,) = find_subjects(source(NET), (64, 64))
+    assert [str(cell) for cell in planned(subject, ("torch", "onnx"), 2, int8=True)] == [
         "torch, batch 1",
         "torch, batch 2",
         "ONNX Runtime, batch 1",
@@ -125,7 +134,8 @@ def test_every_network_gets_a_file_of_its_own(folder, here, monkeypatch, capsys)
         raise RecipeError("no such operation")
 
     monkeypatch.setattr(latency, "find_spec", lambda name: True)
-    monkeypatch.setattr(latency, "write_onnx", write_onnx)
+    monkeypatch.setattr(loading, "find_spec", lambda name: True)
+    monkeypatch.setattr(loading, "write_onnx", write_onnx)
     assert kd("latency", NET, "students.MobileNetV2UNet", "--size", 64, 64, "--threads", 1, "--runtimes", "onnx") == 2
     assert written == ["MobileNetV3SmallASPPLite", "MobileNetV2UNet"]
     assert "students.MobileNetV2UNet: ONNX Runtime, batch 1: no such operation" in capsys.readouterr().err
@@ -170,16 +180,16 @@ def test_a_name_that_is_nothing_is_one_line(folder, capsys):
 
 def test_a_budget_holds_for_95_of_100_calls_and_counts_the_batch():
     timing = Timing(Shape(4, 3, 64, 64), (0.1,) * 95 + (9.0,) * 5, None, 3_000_000)
-    row = Row("a", "torch", "fp32", timing)
-    assert row.fits(40, 3)
-    assert not row.fits(40.1, 3)
-    assert not row.fits(40, 2.9)
-    assert not row._replace(timing=timing._replace(seconds=(0.1,) * 94 + (9.0,) * 6)).fits(40, None)
+    row = Row(Subject("a", {}, None, (3, 64, 64)), "torch", "fp32", timing)
+    assert row.fits(Budget(40, 3))
+    assert not row.fits(Budget(40.1, 3))
+    assert not row.fits(Budget(40, 2.9))
+    assert not row._replace(timing=timing._replace(seconds=(0.1,) * 94 + (9.0,) * 6)).fits(Budget(40, None))
 
 
 def test_torch_computes_the_network_and_counts_its_bytes():
     loaded = load_torch(source(NET), Shape(2, 3, 64, 80), False, 1)
-    images = latency.np.zeros(loaded.shape, latency.np.float32)
+    images = loading.np.zeros(loaded.shape, loading.np.float32)
     assert loaded.compute(images).shape == (2, 5, 64, 80)
     assert loaded.size == sum(t.numel() * t.element_size() for t in build(source(NET))[0].state_dict().values())
 
