@@ -5,6 +5,7 @@ Prints tables of finished runs, and writes a page with curves and pictures.
 Example:
     kd compare shapes/mobilenetv3_kl_cwd.yaml
     kd compare runs/a-0123abcd/seed0 runs/b-4567cdef/seed0 --no-page
+    kd compare shapes/mobilenetv3_kl_cwd.yaml --images 40 --image val/17
     kd compare shapes/mobilenetv3_kl_cwd.yaml --markdown > answer.md
 """
 
@@ -29,11 +30,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--html", type=Path, metavar="FILE", help="the page's file (default: report.html in the run directory)"
     )
     page.add_argument("--no-page", action="store_true", help="write no page; torch is not imported")
+    parser.add_argument(
+        "--images", type=int, metavar="N", help="number of images on the page (default: those that the runs have kept)"
+    )
+    parser.add_argument(
+        "--image", action="append", default=[], metavar="NAME", help="show this image first; may be repeated"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the comparison and write its page."""
     from kd.compare import Form, compare_command
+    from kd.errors import RecipeError
     from kd.recipe import read_recipe
     from kd.recipe.overrides import refuse_idle
 
@@ -43,6 +51,8 @@ def run(arguments: argparse.Namespace) -> int:
         Path(target) if Path(target).is_dir() else read_recipe(target, arguments.overrides, trust=arguments.trust)
         for target in arguments.files
     ]
+    if arguments.images is not None and arguments.images < 1:
+        raise RecipeError(f"--images: must be at least 1, got {arguments.images}")
     form: Form = "json" if arguments.json else "markdown" if arguments.markdown else "tables"
     if arguments.html or not (arguments.no_page or form != "tables"):  # the page shows predictions, made with torch
         from kd.components import check_torch
@@ -56,4 +66,6 @@ def run(arguments: argparse.Namespace) -> int:
         csv_file=arguments.csv,
         html=arguments.html,
         page=not arguments.no_page,
+        images=arguments.images,
+        named=arguments.image,
     )

@@ -4,19 +4,20 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Literal
 
 from rich.console import Console
 
-from kd.compare import plain, tables
+from kd.compare import answer, plain, tables
 from kd.compare.comparison import Comparison
 from kd.compare.gather import Target, gather
-from kd.compare.listing import list_runs
+from kd.compare.listing import list_rows, list_runs
 from kd.compare.markdown import to_markdown
 from kd.console import print_blocks, print_line, print_lines, print_text, stdout
-from kd.errors import StorageError
+from kd.errors import RecipeError, StorageError
 from kd.storage import write_atomic
 
 Form = Literal["tables", "json", "markdown"]
@@ -66,6 +67,8 @@ def compare_command(
     csv_file: Path | None = None,
     html: Path | None = None,
     page: bool = True,
+    images: int | None = None,
+    named: Sequence[str] = (),
     console: Console | None = None,
 ) -> int:
     """`kd compare`: print the comparison and write its page.
@@ -78,22 +81,31 @@ def compare_command(
         csv_file: receives a row for each network.
         html: the page's file; by default `report.html` in the first student's run directory.
         page: whether the page is written; without it, torch is not needed.
+        images: number of images on the page; None: those whose predictions the runs have kept.
+        named: images that it shows first.
         console: where to print, by default standard output.
 
     Returns:
         The exit status 0.
 
     Raises:
-        RecipeError: a recipe is wrong, a run is missing, or the runs cannot be compared.
+        RecipeError: a recipe is wrong, a run or a named image is missing, the runs cannot be compared, or images are
+            chosen and no page is written.
         StorageError: a result cannot be read, or the page cannot be written to `html`, or the rows to `csv_file`.
     """
     console, unwritten = console or stdout(), ""
     comparison = gather(targets, runs=runs, trust=trust)
     file = html or (_default_page(comparison) if form == "tables" else None) if page else None
+    if file is None and (images is not None or named):
+        raise RecipeError("--images and --image choose what the page shows, and none is written; add --html FILE")
     if file is not None:
-        from kd.compare import report  # imports torch, for the predictions in its pictures
+        from kd.compare.predictions import pictures  # imports torch
+        from kd.compare.report import render
 
-        content = report.page(comparison, quiet=form != "tables")
+        shown = pictures(comparison, count=images, named=named, quiet=form != "tables")
+        if shown.latencies is not None:
+            comparison = replace(comparison, latencies=shown.latencies)
+        content = render(comparison, shown).encode()
         try:
             write_atomic(file, content, fix="choose another file with --html FILE")
         except StorageError as error:
@@ -110,11 +122,11 @@ def compare_command(
     if form == "markdown":
         print_text(to_markdown(comparison).rstrip("\n"), console=console)
         return 0
-    for line in tables.warnings(comparison):
+    for line in answer.warnings(comparison):
         print_line(line, style="bold yellow", wrap=True, console=console)
-    for line in tables.headline(comparison):
+    for line in answer.headline(comparison):
         print_line(line, style="bold", wrap=True, console=console)
-    for line in tables.decision(comparison):
+    for line in answer.decision(comparison):
         print_line(line, wrap=True, console=console)
     print_line(tables.facts(comparison), wrap=True, console=console)
     console.print()
@@ -122,6 +134,8 @@ def compare_command(
     console.print()
     print_blocks(*tables.class_rows(comparison), styles=tables.class_colors(comparison), console=console)
     console.print()
+    if comparison.latencies.milliseconds:
+        print_line(f"ms: {comparison.latencies.how}", wrap=True, console=console)
     if csv_file is not None:
         print_line(f"rows: {csv_file}", console=console)
     if file is not None:
@@ -137,7 +151,7 @@ def list_command(runs: Path = Path("runs"), *, as_json: bool = False) -> int:
     if as_json:
         print_text(json.dumps(plain.list_json(lines, str(runs)), indent=1))
     elif lines:
-        header, rows = tables.list_rows(lines)
+        header, rows = list_rows(lines)
         print_lines(header, rows, whole=len(header) - 1, numbers=("seed", "val mIoU %"))
     else:
         print_line(f"{runs}: holds no runs; kd run RECIPE trains one")

@@ -28,11 +28,11 @@ def color(comparison: Comparison, entry: Entry) -> str:
     return f"var(--{entry.role}{peers.index(entry) % PALETTE if entry.role in ('student', 'alone') else ''})"
 
 
-def chart_data(comparison: Comparison, latencies: Mapping[str, float]) -> Data:
+def chart_data(comparison: Comparison) -> Data:
     """All charts of a page, by name; those without numbers are empty."""
     return {
         "score": comparison.score,
-        "networks": [_network(comparison, entry, latencies) for entry in comparison.entries],
+        "networks": [_network(comparison, entry) for entry in comparison.entries],
         "gains": [
             _gain(comparison, entry, gain) for entry in comparison.best_first if (gain := comparison.gain(entry))
         ],
@@ -42,11 +42,10 @@ def chart_data(comparison: Comparison, latencies: Mapping[str, float]) -> Data:
     }
 
 
-def _network(comparison: Comparison, entry: Entry, latencies: Mapping[str, float]) -> Data:
+def _network(comparison: Comparison, entry: Entry) -> Data:
     figure, gain = entry.figure("miou"), comparison.gain(entry)
     baseline = comparison.get(entry.baseline)
-    alike = [e.key for e in comparison.entries if (e.network, e.parameters) == (entry.network, entry.parameters)]
-    latency = next((latencies[key] for key in (entry.key, *alike) if key in latencies), None)
+    latency = comparison.latency(entry)
     return {
         "key": entry.key,
         "label": comparison.label(entry),

@@ -65,6 +65,16 @@ class Difference(NamedTuple):
     class_intervals: tuple[Interval, ...] = ()  # of `classes`
 
 
+class Latencies(NamedTuple):
+    """What a forward pass of one image takes, where it is known."""
+
+    milliseconds: Mapping[str, float]  # by key of an entry, which stands for all of its kind
+    how: str  # they were measured, all alike
+
+
+NO_LATENCIES = Latencies({}, "")
+
+
 class Note(NamedTuple):
     """A line for the user, below the tables."""
 
@@ -83,6 +93,7 @@ class Note(NamedTuple):
         "no interval",
         "few groups",
         "budget",
+        "latency",
     ]
     text: str
 
@@ -145,6 +156,11 @@ class Entry:
         return by_label
 
     @property
+    def kind(self) -> tuple[str, int]:
+        """What networks of the same size have in common: class and parameters."""
+        return self.network, self.parameters
+
+    @property
     def megabytes(self) -> float:
         """Size of the parameters in float32, in 10⁶ bytes."""
         return 4 * self.parameters / 1e6
@@ -169,6 +185,7 @@ class Comparison:
     weak: Mapping[str, str] = field(default_factory=dict)  # a better baseline and its score, by the student's key
     other_data: tuple[str, ...] = ()  # a line for each network that was scored or trained on other files
     names: Mapping[str, str] = field(default_factory=dict)  # by key, of entries whose role has several
+    latencies: Latencies = NO_LATENCIES
 
     def get(self, key: str | None) -> Entry | None:
         """The entry of that key."""
@@ -204,6 +221,17 @@ class Comparison:
     def name(self, entry: Entry) -> str:
         """An entry's recipe by its stem, or by the settings in which it differs from others of that stem."""
         return self.names.get(entry.key, entry.name)
+
+    def latency(self, entry: Entry) -> float | None:
+        """Milliseconds of one image, of this network or of another one of its kind; None if it is not known."""
+        known = self.latencies.milliseconds
+        keys = (entry.key, *(other.key for other in self.entries if other.kind == entry.kind))
+        return next((known[key] for key in keys if key in known), None)
+
+    @property
+    def all_timed(self) -> bool:
+        """Whether the latency of every entry is known."""
+        return all(self.latency(entry) is not None for entry in self.entries)
 
     @property
     def metrics(self) -> dict[str, MetricFigures]:

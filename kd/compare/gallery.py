@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,11 @@ from kd.compare import tables
 from kd.compare.comparison import Comparison
 from kd.compare.predictions import Picture, Pictures
 from kd.constants import IGNORE
-from kd.pictures import changes, colourise, differences, jpeg, png
+from kd.pictures import changes, colourise, differences, jpeg, marks_png, png
 
-SIDE = 640  # pixels of the longer side of an image on the page
+SIDES = (640, 480, 320, 240)  # pixels of the longer side of an image: the first that keeps its article below LARGEST
+LARGEST = 200_000  # characters
+OPEN = 12  # images whose pictures are in sight; those of the others are folded up, and in the viewer
 CELLS = 40  # changed confusions of an image that the page knows
 
 
@@ -34,10 +37,11 @@ def images_html(comparison: Comparison, shown: Pictures) -> str:
         '<i class="swatch lost"></i>broken, <i class="swatch still"></i>both wrong. '
         "Stripes in label maps: ignored pixels. All predictions are those of the first seed.</p>"
     )
-    articles = "".join(
-        _article(comparison, picture, shown.colors, index) for index, picture in enumerate(shown.pictures)
-    )
-    return f'{problems}<div class="legend">{legend}</div>{marks}<div id="viewer"></div>{articles}'
+    articles = [_article(comparison, picture, shown.colors) for picture in shown.pictures]
+    more = "".join(articles[OPEN:])
+    if more:
+        more = f"<details><summary>{len(articles) - OPEN} more images</summary>{more}</details>"
+    return f'{problems}<div class="legend">{legend}</div>{marks}<div id="viewer"></div>{"".join(articles[:OPEN])}{more}'
 
 
 def swatch(color: tuple[int, int, int]) -> str:
@@ -76,38 +80,51 @@ def _title(picture: Picture) -> str:
     return f"{name} ({picture.why}{known})"
 
 
-def _article(comparison: Comparison, picture: Picture, colors: Sequence[tuple[int, int, int]], index: int) -> str:
-    cells = "".join(_figure(picture, title, data) for title, data in _columns(comparison, picture, colors))
-    return f'<article id="image-{index}"><h3>{escape(_title(picture))}</h3><div class="strip">{cells}</div></article>'
+def _article(comparison: Comparison, picture: Picture, colors: Sequence[tuple[int, int, int]]) -> str:
+    html = ""
+    for side in SIDES:
+        small = _smaller_picture(picture, side)
+        html = "".join(_figure(small, *column) for column in _columns(comparison, small, colors))
+        if len(html) <= LARGEST:
+            break
+    return f'<article><h3>{escape(_title(picture))}</h3><div class="strip">{html}</div></article>'
 
 
 def _columns(
     comparison: Comparison, picture: Picture, colors: Sequence[tuple[int, int, int]]
-) -> Iterator[tuple[str, bytes]]:
-    """The pictures of one image, with their titles."""
-    image, labels = _smaller(picture.image), _smaller(picture.labels)
-    predictions = {key: _smaller(predicted) for key, predicted in picture.predictions.items()}
-    yield "image", jpeg(image)
-    yield "labels", png(colourise(labels, colors))
+) -> Iterator[tuple[str, bytes, bool]]:
+    """The pictures of one image: title, file, and whether it is laid over the image."""
+    labels, predictions = picture.labels, picture.predictions
+    yield "image", jpeg(picture.image), False
+    yield "labels", png(colourise(labels, colors)), False
     for entry in comparison.entries:
         if entry.key in predictions:
-            yield comparison.label(entry), png(colourise(predictions[entry.key], colors))
+            yield comparison.label(entry), png(colourise(predictions[entry.key], colors)), False
     for student in comparison.of_role("student"):
         if student.key not in predictions:
             continue
         name, predicted = comparison.label(student), predictions[student.key]
         if (baseline := predictions.get(student.baseline or "")) is not None:
-            yield f"{name}: fixed and broken", png(changes(image, baseline, predicted, labels))
+            yield f"{name}: fixed and broken", marks_png(changes(baseline, predicted, labels)), True
         else:
-            yield f"{name} ≠ labels", png(differences(image, predicted, labels))
+            yield f"{name} ≠ labels", marks_png(differences(predicted, labels)), True
         if (teacher := predictions.get(student.teacher or "")) is not None:
-            yield f"{name} ≠ teacher", png(differences(image, predicted, teacher))
+            yield f"{name} ≠ teacher", marks_png(differences(predicted, teacher)), True
 
 
-def _smaller(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """A picture of at most `SIDE` pixels a side; label maps keep their classes."""
+def _smaller_picture(picture: Picture, side: int) -> Picture:
+    return replace(
+        picture,
+        image=_smaller(picture.image, side),
+        labels=_smaller(picture.labels, side),
+        predictions={key: _smaller(predicted, side) for key, predicted in picture.predictions.items()},
+    )
+
+
+def _smaller(picture: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """A picture of at most so many pixels a side; label maps keep their classes."""
     height, width = picture.shape[:2]
-    scale = SIDE / max(height, width)
+    scale = side / max(height, width)
     if scale >= 1:
         return picture
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
@@ -115,12 +132,13 @@ def _smaller(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.asarray(Image.fromarray(picture).resize(size, how))
 
 
-def _figure(picture: Picture, title: str, data: bytes) -> str:
-    height, width = _smaller(picture.labels).shape
+def _figure(picture: Picture, title: str, data: bytes, over_image: bool) -> str:
+    height, width = picture.labels.shape
     small = ' class="pixels"' if width < 160 else ""
     kind = "png" if data.startswith(b"\x89PNG") else "jpeg"
     uri = f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+    marked = ' class="marked"' if over_image else ""
     return (
-        f'<figure><img{small} src="{uri}" alt="{escape(f"{title} of {picture.name}")}" '
-        f'width="{width}" height="{height}"><figcaption>{escape(title)}</figcaption></figure>'
+        f'<figure><div{marked}><img{small} src="{uri}" alt="{escape(f"{title} of {picture.name}")}" '
+        f'width="{width}" height="{height}"></div><figcaption>{escape(title)}</figcaption></figure>'
     )

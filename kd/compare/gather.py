@@ -3,26 +3,26 @@
 import os
 import shlex
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
+from kd.compare import notes as notes_on
 from kd.compare.budgets import unequal_budgets, weak_baselines
-from kd.compare.comparison import ORDER, SPLIT, Comparison, Entry, Note, Role, labelled, val
-from kd.compare.intervals import FEW_GROUPS
+from kd.compare.comparison import ORDER, Comparison, Entry, Note, Role, val
+from kd.compare.latencies import stored_latencies
 from kd.compare.names import variant_names
 from kd.compare.paired import Pairing
 from kd.compare.results import Results
-from kd.compare.same_data import on_other_data
+from kd.compare.same_data import on_other_data, refuse_other_data
 from kd.errors import RecipeError, StorageError
 from kd.recipe import Recipe, read_recipe
 from kd.recipe.overrides import refuse_idle
 from kd.runs import (
     Result,
-    SplitResult,
     TeacherResult,
     by_seed,
     finished_at,
@@ -34,7 +34,6 @@ from kd.runs import (
     run_command,
     run_directory,
 )
-from kd.units import duration
 
 Target = str | os.PathLike[str] | Recipe  # a recipe or its file; or a run directory, of one seed or of all
 
@@ -90,7 +89,7 @@ def gather(
             seeds = ", ".join(map(str, group.unfinished))
             line = f"{group.folder.name}: unfinished seeds: {seeds}; {group.command} finishes them"
             notes.append(Note("unfinished", line))
-        notes += _notes_on_start(results)
+        notes += notes_on.on_start(results)
         if results[0].teacher is None:
             alone.append(_entry("alone", run_dirs, results))
             continue
@@ -102,13 +101,13 @@ def gather(
         )
         entries |= {entry.key: entry for entry in (teacher, student, baseline) if entry}
         if not reader.has_damaged(results[0].baseline):
-            notes += _notes_on_baseline(student, baseline, group.command)
+            notes += notes_on.on_baseline(student, baseline, group.command)
     for entry in alone:
         entries.setdefault(entry.key, entry)  # a baseline or a teacher has its row already
     if not entries:
         raise StorageError(next(iter(reader.damaged.values())))
     ordered = sorted(entries.values(), key=lambda entry: ORDER.index(entry.role))
-    _comparable(ordered)
+    refuse_other_data(ordered)
     first = ordered[0].splits[0]
     comparison = _with_differences(
         Comparison(
@@ -122,8 +121,10 @@ def gather(
         )
     )
     comparison = replace(comparison, weak=weak_baselines(comparison))
-    fair = unequal_budgets(comparison)
-    notes = [*reader.notes(), *_notes_on_scores(comparison), *_notes_on_intervals(comparison), *fair, *notes]
+    latencies, on_latencies = stored_latencies(comparison)
+    comparison = replace(comparison, latencies=latencies)
+    remarks = (notes_on.on_scores(comparison), notes_on.on_intervals(comparison), unequal_budgets(comparison))
+    notes = [*reader.notes(), *chain.from_iterable(remarks), *on_latencies, *notes]
     notes.sort(key=lambda note: note.kind == "no baseline")  # these last
     return replace(comparison, notes=tuple(notes))
 
@@ -274,110 +275,3 @@ def _run_dir_of(teacher: TeacherResult, folder: Path) -> Path | None:
             named = read_run_recipe(own, trust=True).teacher
             places += [Path(named.run)] if named is not None and named.run is not None else []
     return next((place for place in places if is_finished(place)), None)
-
-
-def _comparable(entries: Sequence[Entry]) -> None:
-    """Refuse scores on different classes or images: their difference has no meaning.
-
-    The labelled pixels of each class distinguish two sets of equally many images.
-    """
-    (reference, expected), *others = [(entry, split) for entry in entries for split in entry.splits]
-    for entry, split in others:
-        for what, wanted, value in (
-            ("scores", f"against {expected.against}", f"against {split.against}"),
-            ("classes", expected.classes, split.classes),
-            ("images", expected.images, split.images),
-            ("labelled pixels of each class", labelled(expected), labelled(split)),
-        ):
-            if value != wanted:
-                raise RecipeError(
-                    f"{reference.key} and {entry.key} cannot be compared: their {SPLIT} {what} differ "
-                    f"({_short(wanted)} and {_short(value)}); compare runs that were scored on the same data"
-                )
-
-
-def _short(value: object) -> str:
-    if not isinstance(value, list):
-        return str(value)
-    return ", ".join(map(str, value[:6])) + (f", … {len(value)} in all" if len(value) > 6 else "")
-
-
-def _notes_on_baseline(student: Entry, baseline: Entry | None, command: str) -> list[Note]:
-    if student.splits[0].against == "teacher":
-        return []  # without labels there is no baseline
-    if baseline is None:
-        assert student.seconds is not None
-        needed = duration(student.seconds * len(student.seeds))
-        line = f"no baseline: the gain is unknown; {command} --baseline adds it (about {needed})"
-        return [Note("no baseline", line)]
-    if set(baseline.seeds) != set(student.seeds):
-        seeds, baseline_seeds = (", ".join(map(str, entry.seeds)) for entry in (student, baseline))
-        common = [seed for seed in student.seeds if seed in baseline.seeds]
-        compared = f"compared over {', '.join(map(str, common))} alone" if common else "they have none in common"
-        line = (
-            f"{student.key} has seeds {seeds}, its baseline {baseline_seeds}: {compared}; "
-            f"{_with_seeds(command, {*student.seeds, *baseline.seeds})} --baseline trains the missing seeds"
-        )
-        return [Note("seeds differ", line)]
-    return []
-
-
-def _notes_on_start(results: Sequence[Result]) -> list[Note]:
-    """A note for each remark of the runs on how their networks started: one for all seeds."""
-    remarks = dict.fromkeys(remark for result in results for remark in result.remarks)
-    name = results[0].name
-    return [
-        Note("start", f"{remark} ({name})" if remark.startswith("warning") else f"{name}: {remark}")
-        for remark in remarks
-    ]
-
-
-def _with_seeds(command: str, seeds: Iterable[int]) -> str:
-    """The `kd run` with these seeds."""
-    words = [word for word in shlex.split(command) if not word.startswith("train.seeds=")]
-    return shlex.join([*words, f"train.seeds=[{','.join(map(str, sorted(seeds)))}]"])
-
-
-def _notes_on_intervals(comparison: Comparison) -> list[Note]:
-    """What the intervals do not contain."""
-    notes: list[Note] = []
-    known = [gain.interval for gain in comparison.gains.values() if gain.interval is not None]
-    if missing := [key for key, gain in comparison.gains.items() if gain.interval is None]:
-        line = f"no interval for {', '.join(missing)}: a run stores no counts of each image (kd 0.1 wrote none)"
-        notes.append(Note("no interval", line))
-    if any(interval.seeds == 1 for interval in known):
-        notes.append(Note("one seed", "one seed: training noise is not in this interval; train.seeds=[0,1,2] adds it"))
-    if few := sorted({interval.groups for interval in known if interval.groups < FEW_GROUPS}):
-        line = f"few independent groups of images: {few[0]}; below {FEW_GROUPS} the interval is a rough one"
-        notes.append(Note("few groups", line))
-    return notes
-
-
-def _notes_on_scores(comparison: Comparison) -> list[Note]:
-    """What a sceptical reader asks about the scores."""
-    notes: list[Note] = []
-    if comparison.absent:
-        labelled_as = "labelled" if comparison.score == "mIoU" else "predicted by the teacher as"
-        line = f"absent: no {SPLIT} pixel is {labelled_as} {', '.join(comparison.absent)}"
-        notes.append(Note("absent", line))
-    for entry in comparison.entries:
-        label = comparison.label(entry)
-        scored = {name for name, iou in zip(comparison.classes, entry.iou, strict=True) if iou is not None}
-        if wrong := [name for name in comparison.absent if name in scored]:
-            line = f"{label} predicts {', '.join(wrong)}, which is absent: its IoU of 0 lowers the mIoU"
-            notes.append(Note("absent", line))
-        if only := {names[0] for split in entry.splits if len(names := _predicted(split)) == 1}:
-            line = f"{label} predicts only {' or '.join(sorted(only))}: it has learned almost nothing"
-            notes.append(Note("one class", line))
-    for entry in comparison.entries:
-        if entry.marks:
-            notes.append(Note("inputs", f"{comparison.label(entry)}: {', '.join(entry.marks)}"))
-    if best := [comparison.label(entry) for entry in comparison.entries if entry.select == "best"]:
-        line = f"select: best ({', '.join(best)}): the step was chosen on these images, so the score is optimistic"
-        notes.append(Note("best step", line))
-    return notes
-
-
-def _predicted(split: SplitResult) -> list[str]:
-    """The classes that at least one pixel is predicted as."""
-    return [name for name, pixels in zip(split.classes, split.confusion.sum(0).tolist(), strict=True) if pixels]

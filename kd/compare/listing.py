@@ -1,11 +1,12 @@
 """The rows of `kd list`: every run in a folder of runs, finished or not."""
 
 import os
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
+from kd.compare import tables
 from kd.compare.comparison import Role, val
 from kd.errors import StorageError, WeightsError
 from kd.manifest import METRICS, RESULT, check_sizes
@@ -34,6 +35,24 @@ def list_runs(runs: Path) -> list[RunLine]:
     teachers = {Path(result.teacher.run).parent.name for result in finished if result.teacher and result.teacher.run}
     lines = [_line(run_dir, result, teachers, baselines) for run_dir, result in results.items()]
     return sorted(lines, key=lambda line: (line.name, line.id, line.seed))
+
+
+def list_rows(lines: Sequence[RunLine]) -> tuple[list[str], list[list[str]]]:
+    """The list of runs as text: header and rows."""
+    header = ["run", "id", "seed", "role", "val mIoU %", "changed", "state"]
+    rows = [
+        [
+            line.name,
+            line.id,
+            str(line.seed),
+            line.role,
+            tables.percent(line.miou),
+            f"{line.changed:%Y-%m-%d %H:%M}",
+            f"{line.state}, {tables.marked(line.marks)}" if line.marks else line.state,
+        ]
+        for line in lines
+    ]
+    return header, rows
 
 
 def run_directories(runs: Path) -> list[Path]:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-from kd.compare import tables
+from kd.compare import answer, tables
 from kd.compare.comparison import Comparison
 from kd.errors import one_line
 
@@ -12,11 +12,11 @@ _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~])")
 
 def to_markdown(comparison: Comparison) -> str:
     """The words, the tables and the notes of `kd compare`."""
-    first, *more = tables.headline(comparison)
+    first, *more = answer.headline(comparison)
     paragraphs = [
-        *(f"> {escaped(line)}" for line in tables.warnings(comparison)),
+        *(f"> {escaped(line)}" for line in answer.warnings(comparison)),
         f"**{escaped(first)}.**",
-        *(f"{escaped(line)}." for line in (*more, *tables.decision(comparison), tables.facts(comparison))),
+        *(f"{escaped(line)}." for line in (*more, *answer.decision(comparison), tables.facts(comparison))),
         table(*tables.summary_rows(comparison), left=2),
         table(*tables.class_rows(comparison), left=1),
         "\n".join(f"- {escaped(note.text)}" for note in comparison.notes),

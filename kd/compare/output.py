@@ -90,6 +90,7 @@ class Network(Model):
     closed: Annotated[Interval | None, Field(description="percent of the teacher's lead over the baseline")]
     parameters: int
     size: Annotated[float, Field(description="MB of the parameters in float32")]
+    latency: Annotated[Number, Field(description="ms of one image, see `latency` of the document; null: not known")]
     seconds: Annotated[Number, Field(description="of training, the mean over seeds")]
     images_per_second: Annotated[Number, Field(description="of training, evaluations included; no speed of inference")]
     images_seen: Annotated[Number, Field(description="in training, the mean over seeds")]
@@ -102,6 +103,7 @@ class Units(Model):
     scores: Literal["percent"] = "percent"
     differences: Literal["points"] = "points"
     size: Literal["MB"] = "MB"
+    latency: Literal["ms"] = "ms"
     seconds: Literal["s"] = "s"
     peak_memory: Literal["bytes"] = "bytes"
 
@@ -109,7 +111,7 @@ class Units(Model):
 class CompareOutput(Model):
     """What `kd compare --json` prints: scores in percent, differences in points."""
 
-    schema_version: Literal[3] = 3
+    schema_version: Literal[4] = 4
     level: Annotated[float, Field(description="of the intervals: 0.95")]
     split: str
     images: int
@@ -119,6 +121,7 @@ class CompareOutput(Model):
     warnings: list[str]
     headline: list[str]
     decision: Annotated[list[str], Field(description="student or teacher, a sentence for the best student of each")]
+    latency: Annotated[str | None, Field(description="how the latencies were measured; null: none is known")]
     networks: list[Network]
     notes: list[str]
     report: Annotated[str | None, Field(description="the page that was written")] = None

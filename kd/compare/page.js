@@ -252,8 +252,9 @@
     const articles = [...document.querySelectorAll("article")];
     if (!place || !articles.length) return null;
     const pictures = articles.map((article) => [...article.querySelectorAll("figure")].map((figure) => ({ title: figure.querySelector("figcaption").textContent, image: figure.querySelector("img") })));
-    const under = make("img", { class: "under" });
-    const over = make("img", { class: "over" });
+    for (const article of articles) article.style.setProperty("--image", `url("${article.querySelector("img").src}")`);
+    const under = make("div", { class: "layer under" }, make("img"));
+    const over = make("div", { class: "layer over" }, make("img"));
     const line = make("div", { class: "line" });
     const stage = make("div", { class: "stage" }, under, over, line);
     const range = make("input", { type: "range", min: 0, max: 100, value: 50, "aria-label": "how much of the left picture is shown", oninput: () => slide() });
@@ -266,12 +267,14 @@
       const shown = pictures[image.select.selectedIndex];
       for (const [element, side] of [[over, left], [under, right]]) {
         const picture = shown[side.select.selectedIndex].image;
-        element.src = picture.src;
-        element.alt = picture.alt;
-        element.className = `${element === over ? "over" : "under"} ${picture.className}`;
+        const image = element.firstChild;
+        [image.src, image.alt, image.className] = [picture.src, picture.alt, picture.className];
+        element.classList.toggle("marked", picture.parentNode.classList.contains("marked"));
       }
-      stage.style.aspectRatio = `${shown[0].image.width} / ${shown[0].image.height}`;
-      range.style.maxWidth = stage.style.maxWidth = `min(100%, calc(70vh * ${shown[0].image.width / shown[0].image.height}))`;
+      const [width, height] = ["width", "height"].map((name) => Number(shown[0].image.getAttribute(name)));
+      stage.style.setProperty("--image", `url("${shown[0].image.src}")`);
+      stage.style.aspectRatio = `${width} / ${height}`;
+      range.style.maxWidth = stage.style.maxWidth = `min(100%, ${6 * width}px, calc(70vh * ${width / height}))`;
     };
     const fill = (side, title, otherwise) => {
       const names = titles();

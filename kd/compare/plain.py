@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from kd.compare import output, tables
+from kd.compare import answer, output
 from kd.compare.comparison import SCORES, SPLIT, Comparison, Difference, Entry, Figure, MetricFigures
 from kd.compare.intervals import LEVEL, Interval
 from kd.compare.listing import RunLine
@@ -20,9 +20,10 @@ def to_json(comparison: Comparison, report: str | None = None) -> dict[str, Any]
         images=comparison.images,
         classes=list(comparison.classes),
         absent=list(comparison.absent),
-        warnings=tables.warnings(comparison),
-        headline=tables.headline(comparison),
-        decision=tables.decision(comparison),
+        warnings=answer.warnings(comparison),
+        headline=answer.headline(comparison),
+        decision=answer.decision(comparison),
+        latency=comparison.latencies.how or None,
         networks=[network(comparison, entry) for entry in comparison.entries],
         notes=[note.text for note in comparison.notes],
         report=report,
@@ -71,7 +72,9 @@ def _row(network: dict[str, Any]) -> dict[str, Any]:
         known = difference.get("interval") or {}
         row[f"{versus}_points"] = difference.get("points")
         row |= {f"{versus}_{part}": known.get(part) for part in ("low", "high", "p")}
-    row |= {name: network[name] for name in ("parameters", "size", "seconds", "images_per_second", "peak_memory")}
+    row |= {
+        name: network[name] for name in ("parameters", "size", "latency", "seconds", "images_per_second", "peak_memory")
+    }
     return row | {f"iou {name}": value for name, value in network["iou"].items()}
 
 
@@ -98,6 +101,7 @@ def network(comparison: Comparison, entry: Entry) -> output.Network:
         closed=_interval(comparison.closed.get(entry.key)),
         parameters=entry.parameters,
         size=round(entry.megabytes, 3),
+        latency=None if (latency := comparison.latency(entry)) is None else round(latency, 3),
         seconds=entry.seconds,
         images_per_second=entry.images_per_second,
         images_seen=None if entry.images_seen is None else round(entry.images_seen),

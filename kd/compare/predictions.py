@@ -1,39 +1,34 @@
 """A few validation images with the predictions of the compared networks, and their latency, computed on the CPU."""
 
 import math
-import re
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from kd.compare.comparison import SPLIT, Comparison, Entry
+from kd import machine
+from kd.compare.chosen import Chosen, Known, NoSuchImageError, choose, find_named, known
+from kd.compare.comparison import SPLIT, Comparison, Entry, Latencies
 from kd.components import Maker
 from kd.console import progress
 from kd.data.dataset import read, resize_image
 from kd.errors import DataError, RecipeError, StorageError, WeightsError
-from kd.machine import choose
 from kd.parts.loading import Notes
 from kd.parts.networks import component_teacher
 from kd.parts.trained import load_network
 from kd.pictures import RGB, as_rgb
-from kd.reading import read_text
 from kd.recipe import Recipe
-from kd.runs import read_counts, read_predictions, read_run_recipe, spread
-from kd.runs.counts import COUNTS, TEACHER_COUNTS
+from kd.runs import read_predictions, read_run_recipe
 from kd.runs.kept_maps import Maps
 from kd.scoring import WHOLE, predict, predict_sample
 from kd.types import IGNORE, Sample, SegmentationDataset
 
-SHOWN = 12  # images of a page
 NETWORKS = 6  # networks whose predictions a page shows
 PASSES, LONGEST = 5, 2.0  # timed forward passes of each network, and seconds after which no further one is timed
 
@@ -48,7 +43,7 @@ class Picture:
     image: RGB
     labels: Map  # (H, W); all IGNORE for an image without labels
     predictions: dict[str, Map]  # by the entries' keys
-    why: str = "spread"  # "best", "median" or "worst" by `difference`; "spread": evenly over the split
+    why: str = "spread"  # see `kd.compare.chosen`
     difference: float | None = None  # the first student's mIoU in this image minus that of its rival, a share
 
 
@@ -59,25 +54,26 @@ class Pictures:
     pictures: tuple[Picture, ...]
     colors: tuple[tuple[int, int, int], ...]  # of the classes; empty if the data cannot be read
     problems: tuple[str, ...]  # a line for each thing that cannot be shown, with the reason
-    latencies: Mapping[str, float] = field(default_factory=dict)  # ms of one image, by the entries' keys
-    timed: str = ""  # how the latencies were measured
+    latencies: Latencies | None = None  # measured for this page; None where the runs have stored theirs
 
 
-class Chosen(NamedTuple):
-    """An image to show."""
-
-    place: int
-    why: str
-    difference: float | None
-
-
-def pictures(comparison: Comparison, *, count: int = SHOWN, quiet: bool = True) -> Pictures:
+def pictures(
+    comparison: Comparison, *, count: int | None = None, named: Sequence[str] = (), quiet: bool = True
+) -> Pictures:
     """Choose images and predict them, and time the networks.
 
     The images are those of the best, median and worst difference between the best student and its baseline (or its
     teacher), from the counts that the runs have stored, and some that are spread evenly over the split. Every network
     is that of its first seed; of many, the best students are shown. Missing weights or data are reported and left out.
-    Unless `quiet`, a line counts the predictions that are computed.
+
+    Args:
+        comparison: of the networks.
+        count: of images; None: all whose predictions the runs have kept, see `kd.compare.chosen.choose`.
+        named: images that are shown first.
+        quiet: print no line that counts the predictions that are computed.
+
+    Raises:
+        RecipeError: an image is named that the split does not have.
     """
     ranked = _ranked(comparison)
     subject = next((entry for entry in ranked if entry.run_dirs), None)
@@ -90,7 +86,9 @@ def pictures(comparison: Comparison, *, count: int = SHOWN, quiet: bool = True) 
         recipe = read_run_recipe(subject.run_dirs[0], trust=comparison.trust)
         dataset = Maker(recipe).dataset(SPLIT)
         kept = {entry.key: _kept(entry, subject) for entry in entries}
-        chosen, samples = _chosen(comparison, subject, dataset, kept[subject.key], count)
+        chosen, samples = _chosen(dataset, known(comparison, subject), kept[subject.key], count, named)
+    except NoSuchImageError:
+        raise
     except (RecipeError, DataError, StorageError, RuntimeError, MemoryError) as error:
         return Pictures((), (), (f"the {SPLIT} images cannot be read: {error}",))
     networks = _Networks(comparison, recipe, dataset, problems)
@@ -114,28 +112,23 @@ def pictures(comparison: Comparison, *, count: int = SHOWN, quiet: bool = True) 
         )
         for place, why, difference in chosen
     )
-    (height, width), threads = recipe.scored_size, torch.get_num_threads()
-    timed = (
-        f"one image of {height} × {width}, float32, {threads} thread{'s' * (threads > 1)} of this machine's processor, "
-        f"median of up to {PASSES} forward passes"
-    )
-    image = resize_image(samples[chosen[0].place].image, (height, width))[None]
-    return Pictures(shown, tuple(dataset.colors), tuple(problems), networks.latencies(entries, image), timed)
+    latencies = None
+    if not comparison.all_timed:
+        latencies = networks.latencies(entries, samples[chosen[0].place].image)
+    return Pictures(shown, tuple(dataset.colors), tuple(problems), latencies)
 
 
 def _chosen(
-    comparison: Comparison, subject: Entry, dataset: SegmentationDataset, kept: Maps, count: int
+    dataset: SegmentationDataset, stored: Known, kept: Maps, count: int | None, named: Sequence[str]
 ) -> tuple[list[Chosen], dict[int, Sample]]:
-    """The images to show, and their samples: those with kept predictions, where the subject's run has kept some."""
-    names, differences = _differences(comparison, subject)
-    if len(names) != len(dataset):
-        names, differences = (), None
-    places = [place for place, name in enumerate(names) if name in kept] or range(len(dataset))
-    chosen = choose_shown(places, count, differences)
-    samples = {each.place: read(dataset, each.place) for each in chosen}
-    if names and any(samples[place].name != names[place] for place in samples):  # the data have changed since
-        chosen = choose_shown(range(len(dataset)), count, None)
+    """The images to show, and their samples; what is stored does not count if the data have changed since."""
+    for images in (stored, Known()) if len(stored.names) == len(dataset) else (Known(),):
+        names = images.names or [read(dataset, place).name for place in range(len(dataset) if named else 0)]
+        places = find_named(named, names)
+        chosen = choose(images, kept, length=len(dataset), count=count, named=places)
         samples = {each.place: read(dataset, each.place) for each in chosen}
+        if not images.names or all(sample.name == images.names[place] for place, sample in samples.items()):
+            break
     return chosen, samples
 
 
@@ -154,64 +147,10 @@ def _ranked(comparison: Comparison) -> list[Entry]:
     return list({entry.key: entry for entry in ordered}.values())
 
 
-def _differences(comparison: Comparison, subject: Entry) -> tuple[tuple[str, ...], NDArray[np.float64] | None]:
-    """The names of the scored images, and the subject's mIoU in each minus its baseline's, or its teacher's.
-
-    NaN for an image without labels; no names and None where the runs have not stored the counts.
-    """
-    rival, file = comparison.get(subject.baseline), COUNTS
-    if rival is None or not rival.run_dirs:
-        rival, file = subject, TEACHER_COUNTS
-    ours = read_counts(subject.run_dirs[0]).get(SPLIT)
-    theirs = read_counts(rival.run_dirs[0], file).get(SPLIT)
-    if ours is None or theirs is None or ours.names != theirs.names:
-        return (), None
-    return ours.names, _image_miou(ours.counts) - _image_miou(theirs.counts)
-
-
-def _image_miou(counts: NDArray[np.int64]) -> NDArray[np.float64]:
-    """The mIoU of each image over the classes that are labelled or predicted in it."""
-    hits, predicted, labelled = np.moveaxis(counts, 2, 0)
-    union = predicted + labelled - hits
-    iou = np.where(union > 0, hits / np.maximum(union, 1), np.nan)
-    some = np.where(labelled.sum(1) > 0, np.nansum(iou, 1), np.nan)
-    return np.asarray(some / np.maximum((union > 0).sum(1), 1))
-
-
-def choose_shown(places: Sequence[int], count: int, differences: NDArray[np.float64] | None) -> list[Chosen]:
-    """Choose images to show: a quarter each of the best, median and worst differences, the rest spread evenly.
-
-    Args:
-        places: of the images to choose from, in the dataset.
-        count: how many are shown, at most.
-        differences: of every image of the dataset, NaN where there is none; None: all are spread evenly.
-    """
-    evenly = [places[index] for index in spread(len(places), count)]
-    if differences is None:
-        return [Chosen(place, "spread", None) for place in evenly]
-    known = [place for place in places if not math.isnan(differences[place])]
-    order = sorted(known, key=lambda place: (-differences[place], place))
-    part = count // 4
-    middle = max((len(order) - part) // 2, 0)
-    chosen: dict[int, str] = {}
-    for why, some in (("best", order[:part]), ("worst", order[::-1][:part]), ("median", order[middle:][:part])):
-        chosen |= {place: why for place in some if place not in chosen}
-    for place in evenly:
-        if len(chosen) < count:
-            chosen.setdefault(place, "spread")
-    kinds = ("best", "median", "worst", "spread")
-    found = [Chosen(place, why, _known(differences[place])) for place, why in chosen.items()]
-    return sorted(found, key=lambda each: (kinds.index(each.why), -(each.difference or 0.0), each.place))
-
-
-def _known(value: float) -> float | None:
-    return None if math.isnan(value) else float(value)
-
-
 def _latency(network: nn.Module, image: Tensor) -> float:
     """Milliseconds of a forward pass of one image (1, C, H, W): the median, after one that is not timed."""
     seconds: list[float] = []
-    precision = choose("cpu", "fp32")
+    precision = machine.choose("cpu", "fp32")
     while len(seconds) <= PASSES and (len(seconds) < 2 or sum(seconds) < LONGEST):
         began = time.perf_counter()
         predict(network, image, precision, WHOLE)
@@ -244,7 +183,7 @@ class _Networks:
 
     def maps(self, entry: Entry, samples: Sequence[Sample], kept: Maps) -> Maps:
         """The predictions of images, by name: those that are kept, else of the loaded network; none without either."""
-        precision, found = choose("cpu"), dict(kept)
+        precision, found = machine.choose("cpu"), dict(kept)
         for sample in samples:
             predicted = found.get(sample.name)
             if predicted is None or predicted.shape != tuple(sample.image.shape[1:]):
@@ -253,11 +192,17 @@ class _Networks:
                 found[sample.name] = predict_sample(network, self.recipe, precision, sample)
         return found
 
-    def latencies(self, entries: Sequence[Entry], image: Tensor) -> dict[str, float]:
-        """The milliseconds of a forward pass, by the key of one entry of each kind of network."""
-        kinds = {(entry.network, entry.parameters): entry for entry in reversed(entries)}
-        networks = {entry.key: self._get(entry) for entry in kinds.values()}
-        return {key: _latency(network, image) for key, network in networks.items() if network is not None}
+    def latencies(self, entries: Sequence[Entry], image: Tensor) -> Latencies:
+        """The milliseconds of a forward pass of an image (C, H, W), of one entry of each kind of network."""
+        (height, width), threads = self.recipe.scored_size, torch.get_num_threads()
+        resized = resize_image(image, (height, width))[None]
+        networks = {entry.key: self._get(entry) for entry in {e.kind: e for e in reversed(entries)}.values()}
+        known = {key: _latency(network, resized) for key, network in networks.items() if network is not None}
+        how = (
+            f"one image of {height} × {width}, float32, {threads} thread{'s' * (threads > 1)} of this machine's "
+            f"processor, median of up to {PASSES} forward passes"
+        )
+        return Latencies(known, how)
 
     def _get(self, entry: Entry) -> nn.Module | None:
         if entry.key not in self._loaded:
@@ -280,20 +225,3 @@ def _network(comparison: Comparison, entry: Entry, recipe: Recipe, dataset: Segm
     if notes.drawn:
         raise StorageError("it has no run directory, and its weights were drawn at random")
     return network.eval()
-
-
-# the folder of a recipe, of code or of a run in a run's recipe: a page may be passed on, and it is this machine's
-_FOLDER = re.compile(r"""\b(recipe|use|run): (['"]?)(?:/|[A-Za-z]:[\\/])[^'",{}\n]*[\\/]""")
-
-
-def run_texts(run_dirs: Sequence[Path]) -> list[tuple[str, str]]:
-    """The recipes and environments of runs, as (path, text); of a file that cannot be read, why."""
-    files = [(run_dir, run_dir / name) for run_dir in run_dirs for name in ("recipe.yaml", "environment.json")]
-    texts = []
-    for run_dir, file in files:
-        try:
-            text = read_text(file, "a page of text", StorageError, inside=run_dir)
-            texts.append((str(file), _FOLDER.sub(r"\1: \2", text) if file.suffix == ".yaml" else text))
-        except StorageError as error:
-            texts.append((str(file), str(error)))
-    return texts

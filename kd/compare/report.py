@@ -4,22 +4,19 @@ import base64
 import hashlib
 import json
 import math
-import os
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Sequence
 from html import escape
 from importlib.resources import files
-from pathlib import Path
 from string import Template
 
-from kd.compare import tables
+from kd.compare import answer, tables
 from kd.compare.charts import chart_data, color
 from kd.compare.comparison import SPLIT, Comparison, Entry
 from kd.compare.gallery import images_html, picture_data, swatch
-from kd.compare.predictions import Pictures, pictures, run_texts
+from kd.compare.predictions import Pictures
+from kd.compare.sources import named_folders, origins, shared, sources_html
 from kd.constants import __version__
-from kd.errors import StorageError, one_line
-from kd.runs import Origin, read_environment, read_origin
+from kd.errors import one_line
 from kd.units import duration
 
 SCRIPTS = ("vendor/d3.min.js", "vendor/plot.umd.min.js", "page.js")
@@ -27,28 +24,23 @@ SCRIPTS = ("vendor/d3.min.js", "vendor/plot.umd.min.js", "page.js")
 Value = float | str | None  # by which a cell is sorted
 
 
-def page(comparison: Comparison, *, quiet: bool = True) -> bytes:
-    """The page of a comparison, as `gather` returns it: HTML in UTF-8. Unless `quiet`, long work shows its progress."""
-    return render(comparison, pictures(comparison, quiet=quiet)).encode()
-
-
 def render(comparison: Comparison, shown: Pictures) -> str:
     """The page's HTML: `page.html` filled in, with `page.css` and the scripts inside it."""
     sections = (
         _opening(comparison),
         _section("Scores", _summary(comparison) + _notes(comparison)),
-        _section("Accuracy and latency", _chart("latency", _latency_caption(shown))),
+        _section("Accuracy and latency", _chart("latency", _latency_caption(comparison))),
         _section("Classes", _classes(comparison, shown.colors)),
         _section("Training", _chart("curves")),
         _section("Confusions", _chart("confusions") if _has_baselines(comparison) else ""),
         _section("Reliability", _chart("reliability")),
         _section("Images", images_html(comparison, shown)),
         _section("Cost", _cost(comparison)),
-        _section("Sources", _sources(comparison)),
+        _section("Sources", sources_html(comparison)),
     )
     names = ", ".join(comparison.name(entry) for entry in comparison.of_role("student")) or "comparison"
-    data = chart_data(comparison, shown.latencies) | {"pictures": picture_data(comparison, shown)}
-    data["origins"] = list(_origins(comparison))
+    data = chart_data(comparison) | {"pictures": picture_data(comparison, shown)}
+    data["origins"] = list(origins(comparison))
     folder = files("kd.compare")
     scripts = [folder.joinpath(*name.split("/")).read_text(encoding="utf-8") for name in SCRIPTS]
     # A control character may have any effect where the page is read; the scripts of the package have none of a run's.
@@ -62,14 +54,6 @@ def render(comparison: Comparison, shown: Pictures) -> str:
         hashes=" ".join(f"'sha256-{_sha256(script)}'" for script in scripts),
         version=__version__,
     )
-
-
-def _origins(comparison: Comparison) -> Iterator[Origin]:
-    """What the weights of the runs state on where they come from, for `kd recipe` of the page."""
-    for entry in comparison.entries:
-        for run_dir in entry.run_dirs:
-            with suppress(StorageError):  # a run of kd 0.3 or older, or one without weights
-                yield read_origin(run_dir)
 
 
 def _sha256(script: str) -> str:
@@ -88,9 +72,9 @@ def _chart(name: str, caption: str = "") -> str:
 
 
 def _opening(comparison: Comparison) -> str:
-    warned = "".join(f'<p class="warning" role="note">{escape(line)}</p>' for line in tables.warnings(comparison))
-    first, *more = tables.headline(comparison)
-    further = "".join(f'<p class="lead">{escape(line)}.</p>' for line in (*more, *tables.decision(comparison)))
+    warned = "".join(f'<p class="warning" role="note">{escape(line)}</p>' for line in answer.warnings(comparison))
+    first, *more = answer.headline(comparison)
+    further = "".join(f'<p class="lead">{escape(line)}.</p>' for line in (*more, *answer.decision(comparison)))
     sizes = "".join(f"<p>{escape(line)}</p>" for line in _sizes(comparison))
     facts = f'<p class="quiet">{escape(tables.facts(comparison))}</p>'
     return f"<header>{warned}<h1>{escape(first)}.</h1>{further}{_chart('scores')}{sizes}{facts}</header>"
@@ -110,13 +94,10 @@ def _sizes(comparison: Comparison) -> Iterable[str]:
             )
 
 
-def _latency_caption(shown: Pictures) -> str:
-    if not shown.latencies:
+def _latency_caption(comparison: Comparison) -> str:
+    if not comparison.latencies.milliseconds:
         return "No network could be timed here: parameters take the place of latency. kd latency measures it."
-    return (
-        f"Latency: {shown.timed}. The area is the number of parameters, the line the Pareto front. kd latency "
-        "measures more carefully, and in other runtimes."
-    )
+    return f"Latency: {comparison.latencies.how}. The area is the number of parameters, the line the Pareto front."
 
 
 def _has_baselines(comparison: Comparison) -> bool:
@@ -127,10 +108,11 @@ def _summary(comparison: Comparison) -> str:
     header, rows = tables.summary_rows(comparison)
     dots = [f'<i class="dot" style="background:{color(comparison, entry)}"></i>' for entry in comparison.entries]
     values = [_sort_values(comparison, entry) for entry in comparison.entries]
+    ms = f"ms: {comparison.latencies.how}. " if comparison.latencies.milliseconds else ""
     arrow = " ↓: lower is better." if any(m.direction == "lower" for m in comparison.metrics.values()) else ""
     caption = (
         f"On {comparison.images} {SPLIT} images. vs: points of {comparison.score} above (+) or below (−), computed "
-        "before rounding. MB: parameters in float32. train min, train images/s: of one seed, with its evaluations."
+        f"before rounding. MB: parameters in float32. {ms}train min: of one seed, with its evaluations."
         f"{arrow}"
     )
     return _table(caption, header, rows, left=2, before=dots, values=values)
@@ -150,8 +132,8 @@ def _sort_values(comparison: Comparison, entry: Entry) -> list[Value]:
         *(None if metric is None else metric.headline.mean for metric in metrics),
         entry.parameters,
         entry.parameters,
+        *([comparison.latency(entry)] if comparison.latencies.milliseconds else []),
         entry.seconds,
-        entry.images_per_second,
     ]
 
 
@@ -204,8 +186,8 @@ def _breakable(text: str) -> str:
 
 
 def _notes(comparison: Comparison) -> str:
-    named = _named(comparison)
-    items = "".join(f"<li>{escape(_shared(note.text, named))}</li>" for note in comparison.notes)
+    named = named_folders(comparison)
+    items = "".join(f"<li>{escape(shared(note.text, named))}</li>" for note in comparison.notes)
     return f'<ul class="quiet">{items}</ul>' if items else ""
 
 
@@ -223,7 +205,7 @@ def _classes(comparison: Comparison, colors: Sequence[tuple[int, int, int]]) -> 
 
 def _cost(comparison: Comparison) -> str:
     """What training each network took, and all of them together."""
-    header = ["", "trained, one seed", "seeds", "trained, all", "peak memory GB"]
+    header = ["", "trained, one seed", "images/s in training", "seeds", "trained, all", "peak memory GB"]
     rows, values, total = [], [], 0.0
     for entry in comparison.entries:
         seeds = len(entry.run_dirs)
@@ -234,58 +216,12 @@ def _cost(comparison: Comparison) -> str:
             [
                 f"{entry.role} {label}" if (label := comparison.label(entry)) != entry.role else label,
                 tables.NOTHING if entry.seconds is None else duration(entry.seconds),
+                tables.NOTHING if entry.images_per_second is None else f"{entry.images_per_second:.1f}",
                 str(seeds) if seeds else tables.NOTHING,
                 tables.NOTHING if all_seeds is None else duration(all_seeds),
                 tables.NOTHING if memory is None else f"{memory:.2f}",
             ]
         )
-        values.append([label, entry.seconds, seeds, all_seeds, memory])
+        values.append([label, entry.seconds, entry.images_per_second, seeds, all_seeds, memory])
     caption = f"{duration(total)} in all, evaluations included. A teacher without a run of kd is not counted."
     return _table(caption, header, rows, values=values)
-
-
-def _sources(comparison: Comparison) -> str:
-    run_dirs = [run_dir for entry in comparison.entries for run_dir in entry.run_dirs]
-    first_seeds = [entry.run_dirs[0] for entry in comparison.entries if entry.run_dirs]
-    named = _named(comparison)
-    shown = [run_dir for run_dir in first_seeds if run_dir.resolve().parents[1] in named]
-    listed = "".join(f"<li><code>{escape(_place(run_dir))}</code></li>" for run_dir in run_dirs)
-    commands = "".join(f"<li><code>{escape(_shared(text, named))}</code></li>" for text in _commands(shown))
-    texts = "".join(
-        f"<details><summary><code>{escape(_shared(path, named))}</code></summary>"
-        f"<pre>{escape(_shared(text, named))}</pre></details>"
-        for path, text in run_texts(shown)
-    )
-    trained = f"<h3>Commands</h3><ul>{commands}</ul>" if commands else ""
-    return f"<h3>Runs</h3><ul>{listed}</ul>{trained}<h3>Recipes and environments</h3>{texts}"
-
-
-def _named(comparison: Comparison) -> set[Path]:
-    """The folders of runs that the user named: a result states where its teacher's run is, which may be elsewhere."""
-    return {
-        entry.run_dirs[0].resolve().parents[1] for entry in comparison.entries if entry.role in ("student", "alone")
-    }
-
-
-def _commands(run_dirs: Sequence[Path]) -> list[str]:
-    """The commands that trained the runs, each once."""
-    found: dict[str, None] = {}
-    for run_dir in run_dirs:
-        try:
-            found[read_environment(run_dir).command] = None
-        except StorageError:  # the text below shows why
-            continue
-    return [command for command in found if command]
-
-
-def _place(run_dir: Path) -> str:
-    """A run directory without the folders of this machine: `runs/x-1234abcd/seed0`."""
-    return "/".join(run_dir.resolve().parts[-3:])
-
-
-def _shared(text: str, runs: Iterable[Path]) -> str:
-    """A text without the folders of this machine: a page is sent to others."""
-    for folder in (*(str(each.parent) for each in runs), os.getcwd(), os.path.expanduser("~")):
-        if len(folder) > 1:
-            text = text.replace(f"{folder}{os.sep}", "")
-    return text

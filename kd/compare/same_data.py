@@ -4,8 +4,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
-from kd.compare.comparison import SPLIT, Entry
-from kd.errors import StorageError
+from kd.compare.comparison import SPLIT, Entry, labelled
+from kd.errors import RecipeError, StorageError
 from kd.inputs import differing_files, read_inputs
 
 
@@ -44,3 +44,29 @@ def _difference(a: Path, b: Path, split: Literal["train", "val"]) -> str:
         return str(error)
     count = differing_files(of_a, of_b)
     return f"{count} file{'s differ' if count > 1 else ' differs'}" if count else ""
+
+
+def refuse_other_data(entries: Sequence[Entry]) -> None:
+    """Refuse scores on different classes or images: their difference has no meaning.
+
+    The labelled pixels of each class distinguish two sets of equally many images.
+    """
+    (reference, expected), *others = [(entry, split) for entry in entries for split in entry.splits]
+    for entry, split in others:
+        for what, wanted, value in (
+            ("scores", f"against {expected.against}", f"against {split.against}"),
+            ("classes", expected.classes, split.classes),
+            ("images", expected.images, split.images),
+            ("labelled pixels of each class", labelled(expected), labelled(split)),
+        ):
+            if value != wanted:
+                raise RecipeError(
+                    f"{reference.key} and {entry.key} cannot be compared: their {SPLIT} {what} differ "
+                    f"({_short(wanted)} and {_short(value)}); compare runs that were scored on the same data"
+                )
+
+
+def _short(value: object) -> str:
+    if not isinstance(value, list):
+        return str(value)
+    return ", ".join(map(str, value[:6])) + (f", … {len(value)} in all" if len(value) > 6 else "")

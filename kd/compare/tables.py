@@ -1,4 +1,4 @@
-"""A comparison as text: sentences and tables.
+"""A comparison as text: numbers and tables.
 
 Scores are percent and differences are points, one decimal, computed before rounding; sizes are 10⁶ bytes of float32.
 """
@@ -8,14 +8,10 @@ from collections.abc import Sequence
 
 from kd.compare.comparison import SPLIT, Comparison, Difference, Entry, Figure, MetricFigures
 from kd.compare.intervals import Interval
-from kd.compare.listing import RunLine
 from kd.runs import NOT_RECORDED
 
 NOTHING = "–"
 WEAK = " †"
-
-CLOSE, FAR = 2.0, 5.0  # points of the teacher's lead: below the first take the student, above the second the teacher
-WORST = 3  # classes that the decision names
 
 
 def percent(share: float | None) -> str:
@@ -74,100 +70,16 @@ def minutes(seconds: float | None) -> str:
     return NOTHING if seconds is None else f"{seconds / 60:.1f}"
 
 
+def milliseconds(known: float | None) -> str:
+    """`4.25`, `31.0` or `412`: of one image."""
+    if known is None:
+        return NOTHING
+    return f"{known:.{2 if known < 10 else 1 if known < 100 else 0}f}"
+
+
 def short(network: str) -> str:
     """A network's class: the last part of its component's path."""
     return network.replace(":", ".").rpartition(".")[2]
-
-
-def warnings(comparison: Comparison) -> list[str]:
-    """What a reader should know before any number: other data, a teacher that cannot be expected to help."""
-    pairs = {(entry.teacher, entry.baseline) for entry in comparison.of_role("student")}
-    lines = list(comparison.other_data)
-    for teacher, baseline in ((comparison.get(t), comparison.get(b)) for t, b in sorted(pairs, key=str)):
-        if teacher is not None and baseline is not None and not is_gain(teacher.miou - baseline.miou):
-            lines.append(
-                f"warning: the teacher ({percent(teacher.miou)} % {comparison.score}) is not better than the baseline "
-                f"({percent(baseline.miou)} %); train a better teacher first"
-            )
-    for weak in dict.fromkeys(comparison.weak.values()):
-        names = ", ".join(
-            comparison.label(e) for e in comparison.of_role("student") if comparison.weak.get(e.key) == weak
-        )
-        lines.append(f"weak baseline{WEAK}: {weak} with the same network, data and size ({names})")
-    return lines
-
-
-def headline(comparison: Comparison) -> list[str]:
-    """The effect of distillation, one sentence a student: first that of the best."""
-    students = comparison.best_first
-    if not students:
-        number = len(comparison.entries)
-        return [f"{number} network{'s' * (number > 1)} on the same {comparison.images} {SPLIT} images"]
-    return [_sentence(comparison, student, name=len(students) > 1) for student in students]
-
-
-def _sentence(comparison: Comparison, student: Entry, *, name: bool) -> str:
-    baseline, teacher = comparison.get(student.baseline), comparison.get(student.teacher)
-    if baseline is None:
-        subject = comparison.name(student) if name else "The student"
-        reached = f"{subject} reaches {percent(student.miou)} % {comparison.score}"
-        if comparison.score == "agreement":
-            return f"{reached} with its teacher: val has no labels"
-        below = "" if teacher is None else f", the teacher {percent(teacher.miou)} %"
-        return f"{reached}{below}; without a baseline, the effect of distillation is unknown"
-    distillation = f"{comparison.name(student)}: distillation" if name else "Distillation"
-    difference = comparison.gain(student)
-    if difference is None:
-        return f"{distillation}: its effect is unknown, student and baseline have no seed in common"
-    numbers = f"({percent(difference.before)} → {percent(difference.before + difference.value)} % {comparison.score})"
-    gap = None if teacher is None else teacher.miou - difference.before
-    gain = in_points(difference.value)
-    if gain is None:
-        return f"{distillation}: its effect is not defined {numbers}"
-    known = difference.interval
-    certain = known is None or math.isnan(known.half_width) or known.distinguishable
-    between = _within(known)
-    if gain > 0 and certain:
-        share = comparison.closed.get(student.key)
-        closed = "" if share is None else f" ({100 * share.value:.0f} ± {100 * share.half_width:.0f} %)"
-        of_gap = f" of the {percent(gap)} between baseline and teacher{closed}" if is_gain(gap) else ""
-        return f"{distillation} bought +{gain:.1f} points{of_gap} {numbers}{between}"
-    effect = f"cost {-gain:.1f} points" if gain < 0 else "changed nothing"
-    if not certain:
-        effect = f"changed the {comparison.score} by {points(difference.value)} points"
-    above = f"; the teacher is {percent(gap)} points above the baseline" if is_gain(gap) else ""
-    return f"{distillation} {effect} {numbers}{between}{above}"
-
-
-def decision(comparison: Comparison) -> list[str]:
-    """Which network to take, one sentence for the best student of each teacher.
-
-    The teacher less than 2 points ahead: the student; more than 5: the teacher; between them the classes decide.
-    """
-    best: dict[str, Entry] = {}
-    for student in comparison.best_first:
-        if comparison.score == "mIoU" and student.teacher is not None and not math.isnan(student.miou):
-            best.setdefault(student.teacher, student)
-    return [_decision(comparison, student) for student in best.values()]
-
-
-def _decision(comparison: Comparison, student: Entry) -> str:
-    difference = comparison.to_teacher(student)
-    name = "the student" if len(comparison.of_role("student")) == 1 else f"the student {comparison.name(student)}"
-    if difference is None or (ahead := in_points(-difference.value)) is None:
-        return "Decision: none, the difference from the teacher is not defined"
-    lead = interval(difference._replace(value=-difference.value)).removeprefix("+")
-    if ahead == 0:
-        return f"Decision: take {name}: it is as good as its teacher"
-    if ahead < 0:
-        return f"Decision: take {name}: it is {-ahead:.1f} points ahead of its teacher"
-    if ahead < CLOSE:
-        return f"Decision: take {name}: its teacher is {lead} points ahead, less than {CLOSE:.0f}"
-    classes = [(value, name) for value, name in zip(difference.classes, comparison.classes, strict=True) if value]
-    worst = ", ".join(f"{name} {points(value)}" for value, name in sorted(classes)[:WORST] if value < 0)
-    if ahead > FAR:
-        return f"Decision: take the teacher where it is fast enough: {name} is {lead} points below it ({worst})"
-    return f"Decision: look at the classes: {name} is {lead} points below its teacher, most on {worst}"
 
 
 def colors(comparison: Comparison) -> dict[tuple[int, str], str]:
@@ -204,14 +116,6 @@ def _gaining(comparison: Comparison) -> dict[str, Entry]:
     return {"gain" if len(students) == 1 else f"gain {comparison.label(entry)}": entry for entry in students}
 
 
-def _within(known: Interval | None) -> str:
-    """`, 95 % interval −0.4 … +3.0: not distinguishable from 0`; empty without an interval."""
-    if known is None or math.isnan(known.half_width):
-        return ""
-    words = "" if known.distinguishable else ": not distinguishable from 0"
-    return f", 95 % interval {points(known.low)} … {points(known.high)}{words}"
-
-
 def summary_rows(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
     """The main table as text: its header and its rows, one a network."""
     metrics = [_metric_header(label, metric) for label, metric in comparison.metrics.items()]
@@ -225,8 +129,8 @@ def summary_rows(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
         *metrics,
         "params",
         "MB",
+        *(["ms"] if comparison.latencies.milliseconds else []),
         "train min",
-        "train images/s",
     ]
     return header, [_row(comparison, entry) for entry in comparison.entries]
 
@@ -241,7 +145,7 @@ def _row(comparison: Comparison, entry: Entry) -> list[str]:
     title = entry.role if label == entry.role else f"{entry.role} {label}"
     seeds = f", {len(entry.splits)} seeds" if len(entry.splits) > 1 else ""
     best = ", best step" if entry.select == "best" else ""
-    mark = f", {_mark(entry.marks)}" if entry.marks else ""
+    mark = f", {marked(entry.marks)}" if entry.marks else ""
     metrics = [entry.metrics.get(name) for name in comparison.metrics]
     return [
         f"{title}{seeds}{best}{mark}",
@@ -253,12 +157,12 @@ def _row(comparison: Comparison, entry: Entry) -> list[str]:
         *(NOTHING if metric is None else spread(metric.headline, metric.unit) for metric in metrics),
         count(entry.parameters),
         f"{entry.megabytes:.1f}",
+        *([milliseconds(comparison.latency(entry))] if comparison.latencies.milliseconds else []),
         minutes(entry.seconds),
-        NOTHING if entry.images_per_second is None else f"{entry.images_per_second:.1f}",
     ]
 
 
-def _mark(marks: Sequence[str]) -> str:
+def marked(marks: Sequence[str]) -> str:
     """The marks on the inputs of a run in two or three words; a note has the rest."""
     return marks[0] if marks == (NOT_RECORDED,) else "other inputs"
 
@@ -293,21 +197,3 @@ def facts(comparison: Comparison) -> str:
         f"{SPLIT}: {comparison.images} images, {len(comparison.classes)} classes; "
         f"scores in percent, differences in points of {comparison.score}{intervals}{over}{against}"
     )
-
-
-def list_rows(lines: Sequence[RunLine]) -> tuple[list[str], list[list[str]]]:
-    """The list of runs as text: header and rows."""
-    header = ["run", "id", "seed", "role", "val mIoU %", "changed", "state"]
-    rows = [
-        [
-            line.name,
-            line.id,
-            str(line.seed),
-            line.role,
-            percent(line.miou),
-            f"{line.changed:%Y-%m-%d %H:%M}",
-            f"{line.state}, {_mark(line.marks)}" if line.marks else line.state,
-        ]
-        for line in lines
-    ]
-    return header, rows

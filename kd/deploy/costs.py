@@ -1,9 +1,10 @@
 """What `kd latency` found: the table, the JSON and the budget."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +15,10 @@ from kd.data.images.decode import size_text
 from kd.deploy.loading import MODULES, RUNTIMES
 from kd.deploy.subjects import Subject
 from kd.deploy.timing import WARM_UP, Timing, percentile
+from kd.errors import StorageError
 from kd.machine import hardware
+from kd.runs import Measured, write_latency
+from kd.runs.latency import LATENCY
 
 SCHEMA_VERSION = 1  # of the JSON
 
@@ -64,6 +68,33 @@ class Costs(NamedTuple):
     threads: int
     rounds: int
     budget: Budget
+
+
+def keep(costs: Costs) -> Iterator[str]:
+    """Keep the measurements of each run's network in its directory, for `kd compare`; a line on each."""
+    by_run: dict[Path, list[Measured]] = {}
+    for row in costs.rows:
+        if row.subject.run_dir is not None:
+            by_run.setdefault(row.subject.run_dir, []).append(_measured(row))
+    for run_dir, rows in by_run.items():
+        try:
+            write_latency(run_dir, rows, processor=str(_processor()["processor"]), threads=costs.threads)
+            yield f"kept for kd compare: {run_dir / LATENCY}"
+        except StorageError as error:  # a finished run may be on a disk that is read-only
+            yield f"not kept for kd compare: {error}"
+
+
+def _measured(row: Row) -> Measured:
+    shape = row.timing.shape
+    return Measured(
+        runtime=row.runtime,
+        precision=row.precision,
+        batch=shape.batch,
+        height=shape.height,
+        width=shape.width,
+        median_seconds=row.median,
+        p95_seconds=row.p95,
+    )
 
 
 def print_table(costs: Costs) -> None:

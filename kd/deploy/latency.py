@@ -6,8 +6,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from kd.components import missing
-from kd.console import say
-from kd.deploy.costs import Budget, Costs, Row, print_json, print_table
+from kd.console import print_line, say
+from kd.deploy.costs import Budget, Costs, Row, keep, print_json, print_table
 from kd.deploy.loading import MODULES, RUNTIMES, loader, planned
 from kd.deploy.subjects import Source, find_subjects
 from kd.deploy.timing import CannotMeasureError, is_int8, measured
@@ -78,5 +78,8 @@ def latency_command(
                 rows.append(Row(subject, cell.runtime, precision, timing))
     if not rows:
         raise RecipeError([f"kd latency: {remark}" for remark in remarks or ["no runtime to measure with"]])
-    show = print_json if as_json else print_table
-    show(Costs(rows, remarks, threads, rounds, Budget(fps, max_mb)))
+    costs = Costs(rows, remarks, threads, rounds, Budget(fps, max_mb))
+    (print_json if as_json else print_table)(costs)
+    for line in keep(costs):
+        if not as_json:
+            print_line(line)

@@ -43,6 +43,7 @@ class Subject(NamedTuple):
     source: Source | None  # of a network
     shape: tuple[int, int, int]  # (C, H, W); axes that a file fixes are the file's
     arithmetic: Arithmetic | None = None  # of a network
+    run_dir: Path | None = None  # of the run whose network is measured at its own size
 
 
 def find_subjects(source: Source, size: tuple[int, int] | None) -> Iterator[Subject]:
@@ -54,10 +55,11 @@ def find_subjects(source: Source, size: tuple[int, int] | None) -> Iterator[Subj
     if path.is_dir() and (files := sorted(file for file in path.iterdir() if file.suffix in FILES)):
         yield from (_of_file(file, size) for file in files)
         return
-    network, own_size = build(source)
+    network, own_size, run_dir = build(source)
     in_channels = int(getattr(network, "in_channels", 3))
     shape = (in_channels, *(size or own_size))
-    yield Subject(source.name, {}, source, shape, Arithmetic(parameter_count(network), _macs(network, shape[1:])))
+    arithmetic = Arithmetic(parameter_count(network), _macs(network, shape[1:]))
+    yield Subject(source.name, {}, source, shape, arithmetic, None if size or source.overrides else run_dir)
 
 
 def _of_file(file: Path, size: tuple[int, int] | None) -> Subject:
@@ -72,8 +74,16 @@ def _macs(network: nn.Module, size: tuple[int, int]) -> int | None:
         return None
 
 
-def build(source: Source) -> tuple[nn.Module, tuple[int, int]]:
-    """The network that a name stands for, in evaluation mode on the CPU, and the size of its images.
+class Built(NamedTuple):
+    """A network to measure."""
+
+    network: nn.Module  # in evaluation mode, on the CPU
+    size: tuple[int, int]  # of its images
+    run_dir: Path | None = None  # that trained it
+
+
+def build(source: Source) -> Built:
+    """The network that a name stands for.
 
     It is that of the first finished run; of a recipe that has none, the student as it begins to train.
 
@@ -82,13 +92,13 @@ def build(source: Source) -> tuple[nn.Module, tuple[int, int]]:
     """
     if re.match(r"(students|teachers)\.\w+$", source.name):
         network: nn.Module = Maker().build(Use(use=source.name), num_classes=source.classes, in_channels=3)
-        return network.eval(), SIZE
+        return Built(network.eval(), SIZE)
     if not Path(source.name).is_dir() and Path(source.name).suffix != ".safetensors":
         recipe = read_recipe(source.name, source.overrides, trust=source.trust)
         if not any(is_finished(run_directory(recipe, source.runs, seed)) for seed in recipe.train.seeds):
-            return _untrained(recipe), recipe.scored_size
+            return Built(_untrained(recipe), recipe.scored_size)
     trained = open_trained(source.name, source.overrides, runs=source.runs, trust=source.trust)
-    return trained.network, trained.recipe.scored_size
+    return Built(trained.network, trained.recipe.scored_size, trained.path if trained.path.is_dir() else None)
 
 
 def _untrained(recipe: Recipe) -> nn.Module:

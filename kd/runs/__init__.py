@@ -32,6 +32,7 @@ from kd.runs.directory import (
 from kd.runs.environment import ENVIRONMENT, Environment, read_environment
 from kd.runs.finding import by_seed, finished_at, finished_below, finished_of
 from kd.runs.kept_maps import KEPT, MOST, read_predictions, spread, write_predictions
+from kd.runs.latency import Latency, Measured, read_latency, write_latency
 from kd.runs.metrics import latest, read_metrics
 from kd.runs.origin import Origin, as_recipe, origin_of, read_origin, read_origins, recipe_in, with_origin
 from kd.runs.overview import Overview, read_overview
@@ -72,6 +73,8 @@ __all__ = [
     "Environment",
     "Failure",
     "ImageCounts",
+    "Latency",
+    "Measured",
     "MetricResult",
     "Origin",
     "Overview",
@@ -98,6 +101,7 @@ __all__ = [
     "read_counts",
     "read_environment",
     "read_failure",
+    "read_latency",
     "read_metrics",
     "read_origin",
     "read_origins",
@@ -117,6 +121,7 @@ __all__ = [
     "teacher_directories",
     "with_origin",
     "write_failure",
+    "write_latency",
     "write_manifest",
     "write_predictions",
     "write_result",

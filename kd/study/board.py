@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from kd.compare import plain, tables
+from kd.compare import answer, plain, tables
 from kd.compare.comparison import Comparison, Entry
 from kd.compare.gather import gather
 from kd.compare.tables import NOTHING
@@ -98,7 +98,7 @@ def lines(found: Board) -> list[str]:
         "min: training of one seed; ● no other network scores higher with as few parameters"
     ]
     left_out = ("unfinished", "no baseline", "seeds differ")  # the list of runs has them
-    return [*tables.warnings(comparison), *text, *(n.text for n in comparison.notes if n.kind not in left_out)]
+    return [*answer.warnings(comparison), *text, *(n.text for n in comparison.notes if n.kind not in left_out)]
 
 
 def ranked(found: Board | None) -> list[Ranked]:

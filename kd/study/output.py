@@ -31,7 +31,7 @@ class Ranked(Model):
 class StudyOutput(Model):
     """What `kd study --json` prints: scores in percent, differences in points, the best network first."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     study: str
     runs: list[StudyRun]
     leaderboard: list[Ranked]

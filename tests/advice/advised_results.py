@@ -1,7 +1,10 @@
 """A finished run that predicts, is scored again or is exported: what is refused, and what is asked for instead."""
 
+import re
+import shlex
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,6 +23,7 @@ from PIL import Image
 from samples import Fixed, sample
 
 import kd as kd_package
+from kd.compare.gather import gather
 from kd.deploy import to_int8
 from kd.deploy.ensemble import together
 from kd.deploy.folder import new_folder
@@ -32,6 +36,7 @@ from kd.deploy.timing import Timing
 from kd.deploy.to_onnx import write_onnx
 from kd.errors import RecipeError
 from kd.evaluation.trained import Identity, Trained, open_trained
+from kd.runs import Measured, write_latency
 from kd.runtimes import OPENERS, FileNetwork, Opened, open_file, open_onnx
 from kd.types import Sample, resize
 
@@ -344,4 +349,56 @@ EXPORT = [
     ),
 ]
 
-ROWS = [*PREDICT, *EVALUATE, *EXPORT]
+
+def timed(threads: Sequence[int] = (1, 1)) -> list[str]:
+    """The notes of a comparison of two runs whose networks were measured."""
+    if not Path("runs").exists():
+        run()
+        succeeds("run", *UNTAUGHT, "student.args.channels=5")
+    run_dirs = sorted(str(path) for path in Path("runs").iterdir())
+    for run_dir, count in zip(run_dirs, threads, strict=True):
+        row = Measured(
+            runtime="torch", precision="fp32", batch=1, height=32, width=32, median_seconds=0.1, p95_seconds=0.2
+        )
+        write_latency(Path(run_dir, "seed0"), [row], processor="a processor", threads=count)
+    return [note.text for note in gather(run_dirs).notes]
+
+
+def compared(*arguments: object) -> int:
+    return kd("compare", only() if Path("runs").exists() else run(), "--trust", *arguments)
+
+
+def measures(text: str) -> None:
+    """Run the printed `kd latency`, quickly."""
+    words = re.search(r"kd (latency .*?) measures all alike", text)
+    assert words, text
+    succeeds(*shlex.split(words[1]), "--trust", "--runtimes", "torch", "--rounds", 1)
+    assert not [
+        note for note in (note.text for note in gather(list(Path("runs").iterdir())).notes) if "latency" in note
+    ]
+
+
+COMPARE = [
+    Row(
+        "--images and --image choose what the page shows, and none is written; add --html FILE",
+        lambda: compared("--no-page", "--images", 3),
+        lambda text: succeeds("compare", only(), "--trust", "--html", "page.html", "--images", 3),
+    ),
+    Row(
+        "--image nowhere: no val image has that name; such as stripes 0",
+        lambda: compared("--html", "page.html", "--image", "nowhere"),
+        lambda text: succeeds("compare", only(), "--trust", "--html", "page.html", "--image", "stripes 0"),
+    ),
+    Row(
+        "latency measured otherwise, and not shown: {}; kd latency {} measures all alike",
+        lambda: timed(threads=(1, 2)),
+        measures,
+    ),
+    Row(
+        "left out: {}latency.json: {}; kd latency measures it again",
+        lambda: ((run() / "latency.json").write_text("{}"), [note.text for note in gather([only()]).notes]),
+        lambda text: succeeds("latency", only(), "--trust", "--runtimes", "torch", "--rounds", 1),
+    ),
+]
+
+ROWS = [*PREDICT, *EVALUATE, *EXPORT, *COMPARE]

@@ -39,7 +39,6 @@ WITHOUT: dict[str, set[str]] = {
         "plan: {}{}, until about {}; {}checkpoints and weights at most {} MB on disk{}",
         "{}: {} MB, takes {}; {}",
         "train min",
-        "train images/s",
         "images (N, C, H, W), RGB or one channel, {}; not normalised",
         "not in the file: {}; it computes one pass over the image",
         "budget: {}; {} of {} within",

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from kd.compare import tables
+from kd.compare import answer, tables
 from kd.compare.gather import gather
 
 RECIPE = """\
@@ -64,7 +64,7 @@ def test_a_better_baseline_of_the_same_network_data_and_size_marks_the_gain(
     comparison = gather([student, better])
     assert comparison.weak == {"small_kl-cccccccc": "longer reached 73.9 %"}
     line = "weak baseline †: longer reached 73.9 % with the same network, data and size (student)"
-    assert line in tables.warnings(comparison)
+    assert line in answer.warnings(comparison)
     header, rows = tables.summary_rows(comparison)
     cells = [row[header.index("vs baseline")] for row in rows]
     assert [cell.endswith(" †") for cell in cells] == [False, False, False, True]

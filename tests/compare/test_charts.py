@@ -8,6 +8,7 @@ import pytest
 from manifests import list_anew
 
 from kd.compare.charts import chart_data
+from kd.compare.comparison import Latencies
 from kd.compare.gather import gather
 from kd.runs import MetricResult
 
@@ -25,7 +26,7 @@ def seeds(made, trio):
 
 
 def test_every_seed_is_a_line_and_what_is_not_finite_is_left_out(seeds):
-    score, losses = chart_data(seeds, {})["curves"]
+    score, losses = chart_data(seeds)["curves"]
     assert [(line["of"], line["seed"], line["points"]) for line in score["lines"]] == [
         ("student", 0, [(10, 25.0), (20, 75.0)]),
         ("student", 1, [(10, 50.0)]),
@@ -39,7 +40,7 @@ def test_a_gain_keeps_its_sign_and_its_interval(made):
     made.teacher()
     made.baseline(val=made.counted(80, 70, 90))
     student = made.student(val=made.counted(60, 75, 60), taught_val=made.counted(90, 90, 90))
-    (gain,) = chart_data(gather([str(student)]), {})["gains"]
+    (gain,) = chart_data(gather([str(student)]))["gains"]
     (sky, road) = gain["rows"]  # no pixel is labelled sign
     assert (sky["class"], road["class"]) == ("sky", "road")
     # IoU of 240 of 300 pixels right 240/360, of 195 right 195/405
@@ -48,7 +49,7 @@ def test_a_gain_keeps_its_sign_and_its_interval(made):
 
 
 def test_confusions_are_points_of_a_labels_pixels(made, trio):
-    (confusion,) = chart_data(gather([str(trio())]), {})["confusions"]
+    (confusion,) = chart_data(gather([str(trio())]))["confusions"]
     assert confusion["classes"] == ["sky", "road", "sign"]
     before, after, change = confusion["cells"][0][1]  # sky read as road: 20 of 100 pixels, then 10
     assert (before, after, change) == (20.0, 10.0, -10.0)
@@ -57,7 +58,9 @@ def test_confusions_are_points_of_a_labels_pixels(made, trio):
 
 def test_a_latency_counts_for_networks_of_the_same_kind(made, trio):
     comparison = gather([str(trio())])
-    teacher, baseline, student = chart_data(comparison, {"small_kl-cccccccc": 12.3456})["networks"]
+    teacher, baseline, student = chart_data(
+        replace(comparison, latencies=Latencies({"small_kl-cccccccc": 12.3456}, ""))
+    )["networks"]
     assert (teacher["latency"], baseline["latency"], student["latency"]) == (None, 12.346, 12.346)
     assert (student["before"], student["score"], student["gain"]) == (66.67, 81.82, "+15.2")
 
@@ -68,7 +71,7 @@ def test_reliability_has_the_bins_that_hold_pixels(made):
     made.teacher()
     made.baseline()
     student = made.student(metrics={"CalibrationError": MetricResult(values, "%", "lower")})
-    (network,) = chart_data(gather([str(student)]), {})["reliability"]
+    (network,) = chart_data(gather([str(student)]))["reliability"]
     assert (network["of"], network["bins"]) == ("student", [{"share": 100.0, "confidence": 90.0, "accuracy": 80.0}])
 
 
@@ -76,11 +79,11 @@ def test_the_data_are_plain_json_where_nothing_is_defined(made, trio):
     comparison = gather([str(trio())])
     nothing = replace(comparison.entries[0].splits[0], confusion=np.zeros((3, 3), np.int64))
     empty = replace(comparison, entries=tuple(replace(entry, splits=(nothing,)) for entry in comparison.entries))
-    json.dumps(chart_data(empty, {}), allow_nan=False)
+    json.dumps(chart_data(empty), allow_nan=False)
 
 
 def test_the_best_student_is_the_first_in_every_choice(made, trio):
     first, second = trio(), made.student(94, name="small_cwd-dddddddd")
-    data = chart_data(gather([str(first), str(second)]), {})
+    data = chart_data(gather([str(first), str(second)]))
     assert [gain["label"] for gain in data["gains"]] == ["small_cwd", "small_kl"]
     assert [confusion["label"] for confusion in data["confusions"]] == ["small_cwd", "small_kl"]

@@ -126,7 +126,7 @@ def coverage(seeds, ratio, *, groups=100, frames=1, studies=2000):
         of_scene = np.repeat(rng.normal(0, scene, groups), frames)
         theirs = [counts(np.full(groups * frames, 0.5), 10**6) for _ in range(seeds)]
         ours = [counts(0.5 + truth + of_scene + rng.normal(0, noise), 10**6) for _ in range(seeds)]
-        result = interval([(1, ours), (-1, theirs)], names, score=accuracy, draws=400)
+        result = interval([(1, ours), (-1, theirs)], names, score=accuracy)
         held += result.low <= truth <= result.high
     return held / studies
 

@@ -9,6 +9,7 @@ import pytest
 from browser import CHROMIUM, Browser
 from manifests import list_anew
 
+from kd.compare.comparison import Latencies
 from kd.compare.gather import gather
 from kd.compare.predictions import Picture, Pictures
 from kd.compare.report import render
@@ -48,9 +49,9 @@ def file(runs_in, tmp_path_factory):
     for index, why in enumerate(("best", "median", "worst")):
         maps = {entry.key: np.roll(labels, 5 * place + index, 1) for place, entry in enumerate(comparison.entries)}
         shown.append(Picture(f"val/{index}.png", image, labels, maps, why, 0.1 - 0.1 * index))
-    latencies = {entry.key: 3.0 + place for place, entry in enumerate(comparison.entries)}
+    latencies = Latencies({entry.key: 3.0 + place for place, entry in enumerate(comparison.entries)}, "one image")
     path = tmp_path_factory.mktemp("html") / "report.html"
-    path.write_text(render(comparison, Pictures(tuple(shown), COLORS, (), latencies, "one image")), encoding="utf-8")
+    path.write_text(render(replace(comparison, latencies=latencies), Pictures(tuple(shown), COLORS, ())), "utf-8")
     return path
 
 
@@ -140,8 +141,8 @@ def test_the_reader_chooses_image_and_both_pictures(page):
     assert page.js(f"{selects}.map((s) => s.value)") == ["val/0.png (best: +10.0 points)", "baseline", "small_kl"]
     page.js(f"{selects}.slice(0, 1).forEach((s) => ({choose})(s, 2))")
     page.js(f"{selects}.slice(1, 2).forEach((s) => ({choose})(s, 0))")
-    assert page.js("document.querySelector('.stage .over').alt") == "image of val/2.png"
-    assert page.js("document.querySelector('.stage .under').src.startsWith('data:image/png')")
+    assert page.js("document.querySelector('.stage .over img').alt") == "image of val/2.png"
+    assert page.js("document.querySelector('.stage .under img').src.startsWith('data:image/png')")
 
 
 def test_a_confusion_leads_to_the_image_in_which_it_changed_most(page):

@@ -8,10 +8,10 @@ import pytest
 from rich.console import Console
 
 from kd.compare import compare_command
+from kd.compare.answer import headline
 from kd.compare.gather import gather
 from kd.compare.intervals import interval
 from kd.compare.plain import to_json
-from kd.compare.tables import headline
 
 BASE, STUDENT, TEACHER = [60, 70, 50, 80, 65], [68, 77, 60, 86, 74], [90, 92, 85, 95, 90]
 

@@ -10,10 +10,10 @@ import torch
 from manifests import list_anew
 from safetensors.torch import load_file, save_file
 
-from kd.compare import compare_command, predictions
+from kd.compare import chosen, compare_command, predictions
 from kd.compare.gather import gather
 from kd.compare.predictions import Picture, Pictures
-from kd.compare.report import page, render
+from kd.compare.report import render
 from kd.components import Maker
 from kd.machine import choose
 from kd.metrics import confusion_matrix
@@ -255,11 +255,10 @@ def test_the_pictures_are_predicted_as_the_scores_were_taken(made, networks, mon
         for picture in shown.pictures
     )
     assert total.tolist() == scored.confusion.tolist()
-    shown_page = Page(page(comparison).decode())
+    shown_page = Page(render(comparison, shown))
     titles = [image["alt"] for image in shown_page.all("img") if "fixed and broken" in image["alt"]]
-    assert len(titles) == predictions.SHOWN
-    assert list(shown.latencies) == [student.parent.name]  # networks of one kind are timed once
-    assert all(any(title.endswith(picture.name) for title in titles) for picture in shown.pictures)
+    assert titles == [f"student: fixed and broken of {picture.name}" for picture in shown.pictures]
+    assert list(shown.latencies.milliseconds) == [student.parent.name]  # networks of one kind are timed once
 
 
 def test_kept_predictions_are_shown_without_a_network(made, networks, monkeypatch):
@@ -273,7 +272,7 @@ def test_kept_predictions_are_shown_without_a_network(made, networks, monkeypatc
         (run_dir / "recipe.yaml").write_bytes((first / "recipe.yaml").read_bytes())
         write_predictions(run_dir, kept, {name: labels + 1 for name, labels in kept.items()})
         list_anew(run_dir)
-    monkeypatch.setattr(predictions, "spread", lambda length, count: [0, 1, 2])
+    monkeypatch.setattr(chosen, "spread", lambda length, count: [0, 1, 2])
     shown = predictions.pictures(gather([str(student)], trust=True))
     for index, picture in enumerate(shown.pictures):
         assert {key: int(labels[0, 0]) for key, labels in picture.predictions.items()} == {
@@ -282,7 +281,7 @@ def test_kept_predictions_are_shown_without_a_network(made, networks, monkeypatc
             "big-aaaaaaaa" if made.folder.joinpath("big-aaaaaaaa").exists() else "big": index + 1,
         }
     assert all("network cannot be loaded" in problem for problem in shown.problems)  # for the latency
-    assert shown.latencies == {}
+    assert shown.latencies.milliseconds == {}
 
 
 def test_a_teacher_without_a_run_is_loaded_as_in_its_recipe(networks):
@@ -304,22 +303,6 @@ def test_code_that_is_not_trusted_is_not_run(made, networks):
     (problem,) = predictions.pictures(gather([str(student)])).problems
     assert "tiny.py:Tiny" in problem
     assert "--trust" in problem
-
-
-def test_best_median_and_worst_differences_are_shown_and_some_images_of_all():
-    differences = np.array([0.0, 0.3, -0.2, np.nan, 0.1, 0.05, -0.4, 0.2])
-    chosen = predictions.choose_shown(range(8), 4, differences)
-    assert chosen == [(1, "best", 0.3), (5, "median", 0.05), (6, "worst", -0.4), (3, "spread", None)]
-    assert {each.place for each in predictions.choose_shown(range(8), 12, differences)} == set(range(8))
-    assert predictions.choose_shown(range(8), 4, None) == [(place, "spread", None) for place in (1, 3, 5, 7)]
-    assert predictions.choose_shown([2, 5], 4, differences) == [(5, "best", 0.05), (2, "worst", -0.2)]
-
-
-def test_an_images_miou_is_over_the_classes_in_it():
-    counts = np.array([[[50, 50, 100], [0, 50, 0], [0, 0, 0]], [[0, 10, 0], [0, 0, 0], [0, 0, 0]]])
-    # 50 of 100 pixels right, and 50 wrongly of the second class: IoU 0.5 and 0; an image without labels has none
-    assert predictions._image_miou(counts).tolist()[:1] == [0.25]
-    assert np.isnan(predictions._image_miou(counts)[1])
 
 
 def test_the_best_student_and_its_relatives_come_first(made, trio):

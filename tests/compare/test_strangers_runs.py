@@ -9,7 +9,7 @@ import pytest
 
 from kd.cli import main
 from kd.compare.gather import gather
-from kd.compare.predictions import run_texts
+from kd.compare.sources import run_texts
 from kd.errors import StorageError
 from kd.runs import locked, read_counts, read_environment, read_metrics, read_result, read_run_recipe, write_manifest
 from kd.storage import write_json

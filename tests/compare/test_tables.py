@@ -8,9 +8,10 @@ import pytest
 from rich.console import Console
 
 from kd.compare import compare_command, list_command
+from kd.compare.answer import decision, headline, warnings
 from kd.compare.gather import gather
 from kd.compare.plain import to_json
-from kd.compare.tables import count, decision, headline, in_points, is_gain, percent, points, warnings
+from kd.compare.tables import count, in_points, is_gain, percent, points
 from kd.runs import MetricResult
 
 
@@ -28,10 +29,10 @@ def test_the_terminal_shows_sentence_tables_page_and_notes(made, trio):
         "Decision: take the teacher where it is fast enough: the student is 8.7 points below it (road −8.7, sky −8.7)",
         "val: 4 images, 3 classes; scores in percent, differences in points of mIoU",
         "",
-        "          network  mIoU %  vs baseline  vs teacher  pixel acc. %   params     MB  train min  train images/s",
-        "teacher   Big        90.5            –           –          95.0  40.00 M  160.0        1.0            29.1",
-        "baseline  Small      66.7            –           –          80.0   6.83 M   27.3       11.2            29.1",
-        "student   Small      81.8        +15.2        −8.7          90.0   6.83 M   27.3       11.2            29.1",
+        "          network  mIoU %  vs baseline  vs teacher  pixel acc. %   params     MB  train min",
+        "teacher   Big        90.5            –           –          95.0  40.00 M  160.0        1.0",
+        "baseline  Small      66.7            –           –          80.0   6.83 M   27.3       11.2",
+        "student   Small      81.8        +15.2        −8.7          90.0   6.83 M   27.3       11.2",
         "",
         "IoU %  teacher  baseline  student   gain",
         "sky       90.5      66.7     81.8  +15.2",
@@ -108,7 +109,7 @@ def test_json_is_the_comparison_and_nothing_else(made, trio):
     run_dir = trio()
     content = json.loads("\n".join(printed(compare_command, [str(run_dir)], form="json", width=20)))
     assert not (run_dir / "report.html").exists()
-    assert (content["schema_version"], content["report"]) == (3, None)
+    assert (content["schema_version"], content["report"]) == (4, None)
     assert content["decision"][0].startswith("Decision: take the teacher")
     assert content["units"]["scores"] == "percent"
     assert content["absent"] == ["sign"]
@@ -123,7 +124,7 @@ def test_json_is_the_comparison_and_nothing_else(made, trio):
         "small_kl-bbbbbbbb",
     )
     expected = """key role name label network runs seeds select inputs miou pixel_accuracy mean_accuracy mean_dice iou
-    metrics teacher baseline vs_baseline vs_teacher weak_baseline closed parameters size seconds
+    metrics teacher baseline vs_baseline vs_teacher weak_baseline closed parameters size latency seconds
     images_per_second images_seen peak_memory"""
     assert list(student) == expected.split()
 

@@ -15,6 +15,7 @@ from kd.deploy.loading import RUNTIMES, load_torch, planned
 from kd.deploy.subjects import Source, Subject, build, find_subjects
 from kd.deploy.timing import CannotMeasureError, Shape, Timing, measure
 from kd.errors import RecipeError
+from kd.runs import read_latency
 
 NET = "students.MobileNetV3SmallASPPLite"
 
@@ -90,6 +91,26 @@ def test_a_recipe_without_a_run_is_measured_untrained(folder, here, capsys):
     assert kd("latency", "student.yaml", "--trust", "--runtimes", "torch", "--threads", 1) == 0
     assert shown(capsys)[3].split()[:4] == ["student.yaml", "32×32", "torch", "fp32"]
     assert build(source("student.yaml"))[0].num_classes == 2  # of its data
+
+
+def test_what_a_run_measures_is_kept_for_the_comparison(folder, here, capsys):
+    (run_dir,), _ = run(read(write_recipes(folder), "teacher=null", "distill=null", "train.steps=1"), folder / "runs")
+    call = ("latency", run_dir, "--trust", "--runtimes", "torch", "--threads", 1)
+    assert kd(*call, "--size", 64, 64) == 0
+    assert not (run_dir / "latency.json").exists()  # not the recipe's size
+    assert kd(*call, "--batch", 2) == 0
+    assert shown(capsys)[-1] == f"kept for kd compare: {run_dir / 'latency.json'}"
+    assert read_latency(run_dir).milliseconds == pytest.approx(20.0)
+    assert kd("compare", run_dir, "--no-page") == 0
+    lines = shown(capsys)
+    (place,) = [index for index, line in enumerate(lines) if " ms " in f"{line} " and "params" in line]
+    end = lines[place].index(" ms") + 3
+    assert lines[place + 1][:end].endswith(" 20.0")
+    assert "ms: one image of the recipe's size, torch in float32, 1 thread of " in "\n".join(lines)
+    (run_dir / "latency.json").unlink()
+    (run_dir / "latency.json").mkdir()
+    assert kd(*call) == 0
+    assert shown(capsys)[-1].startswith(f"not kept for kd compare: {run_dir / 'latency.json'}: cannot be written")
 
 
 def test_weights_that_state_their_recipe_are_measured(folder, here, capsys):

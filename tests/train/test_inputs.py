@@ -17,8 +17,8 @@ import kd
 import kd.train.inputs
 from kd.cli import main
 from kd.compare import compare, list_runs
+from kd.compare.answer import warnings
 from kd.compare.plain import to_json
-from kd.compare.tables import warnings
 from kd.errors import DataError, InputsError, RecipeError, StorageError
 from kd.inputs import read_inputs, write_inputs
 from kd.parts.trained import load_network

@@ -1,0 +1,110 @@
+"""A comparison in sentences: what a reader must know first, the effect of distillation, and which network to take."""
+
+import math
+
+from kd.compare import tables
+from kd.compare.comparison import SPLIT, Comparison, Entry
+from kd.compare.intervals import Interval
+
+CLOSE, FAR = 2.0, 5.0  # points of the teacher's lead: below the first take the student, above the second the teacher
+WORST = 3  # classes that the decision names
+
+
+def warnings(comparison: Comparison) -> list[str]:
+    """What a reader should know before any number: other data, a teacher that cannot be expected to help."""
+    pairs = {(entry.teacher, entry.baseline) for entry in comparison.of_role("student")}
+    lines = list(comparison.other_data)
+    for teacher, baseline in ((comparison.get(t), comparison.get(b)) for t, b in sorted(pairs, key=str)):
+        if teacher is not None and baseline is not None and not tables.is_gain(teacher.miou - baseline.miou):
+            lines.append(
+                f"warning: the teacher ({tables.percent(teacher.miou)} % {comparison.score}) is not better than "
+                f"the baseline ({tables.percent(baseline.miou)} %); train a better teacher first"
+            )
+    for weak in dict.fromkeys(comparison.weak.values()):
+        names = ", ".join(
+            comparison.label(e) for e in comparison.of_role("student") if comparison.weak.get(e.key) == weak
+        )
+        lines.append(f"weak baseline{tables.WEAK}: {weak} with the same network, data and size ({names})")
+    return lines
+
+
+def headline(comparison: Comparison) -> list[str]:
+    """The effect of distillation, one sentence a student: first that of the best."""
+    students = comparison.best_first
+    if not students:
+        number = len(comparison.entries)
+        return [f"{number} network{'s' * (number > 1)} on the same {comparison.images} {SPLIT} images"]
+    return [_sentence(comparison, student, name=len(students) > 1) for student in students]
+
+
+def _sentence(comparison: Comparison, student: Entry, *, name: bool) -> str:
+    baseline, teacher = comparison.get(student.baseline), comparison.get(student.teacher)
+    if baseline is None:
+        subject = comparison.name(student) if name else "The student"
+        reached = f"{subject} reaches {tables.percent(student.miou)} % {comparison.score}"
+        if comparison.score == "agreement":
+            return f"{reached} with its teacher: val has no labels"
+        below = "" if teacher is None else f", the teacher {tables.percent(teacher.miou)} %"
+        return f"{reached}{below}; without a baseline, the effect of distillation is unknown"
+    distillation = f"{comparison.name(student)}: distillation" if name else "Distillation"
+    difference = comparison.gain(student)
+    if difference is None:
+        return f"{distillation}: its effect is unknown, student and baseline have no seed in common"
+    before, after = tables.percent(difference.before), tables.percent(difference.before + difference.value)
+    numbers = f"({before} → {after} % {comparison.score})"
+    gap = None if teacher is None else teacher.miou - difference.before
+    gain = tables.in_points(difference.value)
+    if gain is None:
+        return f"{distillation}: its effect is not defined {numbers}"
+    known = difference.interval
+    certain = known is None or math.isnan(known.half_width) or known.distinguishable
+    between = _within(known)
+    if gain > 0 and certain:
+        share = comparison.closed.get(student.key)
+        closed = "" if share is None else f" ({100 * share.value:.0f} ± {100 * share.half_width:.0f} %)"
+        of_gap = f" of the {tables.percent(gap)} between baseline and teacher{closed}" if tables.is_gain(gap) else ""
+        return f"{distillation} bought +{gain:.1f} points{of_gap} {numbers}{between}"
+    effect = f"cost {-gain:.1f} points" if gain < 0 else "changed nothing"
+    if not certain:
+        effect = f"changed the {comparison.score} by {tables.points(difference.value)} points"
+    above = f"; the teacher is {tables.percent(gap)} points above the baseline" if tables.is_gain(gap) else ""
+    return f"{distillation} {effect} {numbers}{between}{above}"
+
+
+def decision(comparison: Comparison) -> list[str]:
+    """Which network to take, one sentence for the best student of each teacher.
+
+    The teacher less than 2 points ahead: the student; more than 5: the teacher; between them the classes decide.
+    """
+    best: dict[str, Entry] = {}
+    for student in comparison.best_first:
+        if comparison.score == "mIoU" and student.teacher is not None and not math.isnan(student.miou):
+            best.setdefault(student.teacher, student)
+    return [_decision(comparison, student) for student in best.values()]
+
+
+def _decision(comparison: Comparison, student: Entry) -> str:
+    difference = comparison.to_teacher(student)
+    name = "the student" if len(comparison.of_role("student")) == 1 else f"the student {comparison.name(student)}"
+    if difference is None or (ahead := tables.in_points(-difference.value)) is None:
+        return "Decision: none, the difference from the teacher is not defined"
+    lead = tables.interval(difference._replace(value=-difference.value)).removeprefix("+")
+    if ahead == 0:
+        return f"Decision: take {name}: it is as good as its teacher"
+    if ahead < 0:
+        return f"Decision: take {name}: it is {-ahead:.1f} points ahead of its teacher"
+    if ahead < CLOSE:
+        return f"Decision: take {name}: its teacher is {lead} points ahead, less than {CLOSE:.0f}"
+    classes = [(value, name) for value, name in zip(difference.classes, comparison.classes, strict=True) if value]
+    worst = ", ".join(f"{name} {tables.points(value)}" for value, name in sorted(classes)[:WORST] if value < 0)
+    if ahead > FAR:
+        return f"Decision: take the teacher where it is fast enough: {name} is {lead} points below it ({worst})"
+    return f"Decision: look at the classes: {name} is {lead} points below its teacher, most on {worst}"
+
+
+def _within(known: Interval | None) -> str:
+    """`, 95 % interval −0.4 … +3.0: not distinguishable from 0`; empty without an interval."""
+    if known is None or math.isnan(known.half_width):
+        return ""
+    words = "" if known.distinguishable else ": not distinguishable from 0"
+    return f", 95 % interval {tables.points(known.low)} … {tables.points(known.high)}{words}"

@@ -1,0 +1,91 @@
+"""The lines below the tables: what a sceptical reader asks about the scores, the intervals and the latencies."""
+
+import shlex
+from collections.abc import Iterable, Sequence
+
+from kd.compare.comparison import SPLIT, Comparison, Entry, Note
+from kd.compare.intervals import FEW_GROUPS
+from kd.runs import Result, SplitResult
+from kd.units import duration
+
+
+def on_baseline(student: Entry, baseline: Entry | None, command: str) -> list[Note]:
+    """What the baseline lacks, with the `kd run` of the student's recipe that adds it."""
+    if student.splits[0].against == "teacher":
+        return []  # without labels there is no baseline
+    if baseline is None:
+        assert student.seconds is not None
+        needed = duration(student.seconds * len(student.seeds))
+        line = f"no baseline: the gain is unknown; {command} --baseline adds it (about {needed})"
+        return [Note("no baseline", line)]
+    if set(baseline.seeds) != set(student.seeds):
+        seeds, baseline_seeds = (", ".join(map(str, entry.seeds)) for entry in (student, baseline))
+        common = [seed for seed in student.seeds if seed in baseline.seeds]
+        compared = f"compared over {', '.join(map(str, common))} alone" if common else "they have none in common"
+        line = (
+            f"{student.key} has seeds {seeds}, its baseline {baseline_seeds}: {compared}; "
+            f"{_with_seeds(command, {*student.seeds, *baseline.seeds})} --baseline trains the missing seeds"
+        )
+        return [Note("seeds differ", line)]
+    return []
+
+
+def on_start(results: Sequence[Result]) -> list[Note]:
+    """A note for each remark of the runs on how their networks started: one for all seeds."""
+    remarks = dict.fromkeys(remark for result in results for remark in result.remarks)
+    name = results[0].name
+    return [
+        Note("start", f"{remark} ({name})" if remark.startswith("warning") else f"{name}: {remark}")
+        for remark in remarks
+    ]
+
+
+def _with_seeds(command: str, seeds: Iterable[int]) -> str:
+    """The `kd run` with these seeds."""
+    words = [word for word in shlex.split(command) if not word.startswith("train.seeds=")]
+    return shlex.join([*words, f"train.seeds=[{','.join(map(str, sorted(seeds)))}]"])
+
+
+def on_intervals(comparison: Comparison) -> list[Note]:
+    """What the intervals do not contain."""
+    notes: list[Note] = []
+    known = [gain.interval for gain in comparison.gains.values() if gain.interval is not None]
+    if missing := [key for key, gain in comparison.gains.items() if gain.interval is None]:
+        line = f"no interval for {', '.join(missing)}: a run stores no counts of each image (kd 0.1 wrote none)"
+        notes.append(Note("no interval", line))
+    if any(interval.seeds == 1 for interval in known):
+        notes.append(Note("one seed", "one seed: training noise is not in this interval; train.seeds=[0,1,2] adds it"))
+    if few := sorted({interval.groups for interval in known if interval.groups < FEW_GROUPS}):
+        line = f"few independent groups of images: {few[0]}; below {FEW_GROUPS} the interval is a rough one"
+        notes.append(Note("few groups", line))
+    return notes
+
+
+def on_scores(comparison: Comparison) -> list[Note]:
+    """What a sceptical reader asks about the scores."""
+    notes: list[Note] = []
+    if comparison.absent:
+        labelled_as = "labelled" if comparison.score == "mIoU" else "predicted by the teacher as"
+        line = f"absent: no {SPLIT} pixel is {labelled_as} {', '.join(comparison.absent)}"
+        notes.append(Note("absent", line))
+    for entry in comparison.entries:
+        label = comparison.label(entry)
+        scored = {name for name, iou in zip(comparison.classes, entry.iou, strict=True) if iou is not None}
+        if wrong := [name for name in comparison.absent if name in scored]:
+            line = f"{label} predicts {', '.join(wrong)}, which is absent: its IoU of 0 lowers the mIoU"
+            notes.append(Note("absent", line))
+        if only := {names[0] for split in entry.splits if len(names := _predicted(split)) == 1}:
+            line = f"{label} predicts only {' or '.join(sorted(only))}: it has learned almost nothing"
+            notes.append(Note("one class", line))
+    for entry in comparison.entries:
+        if entry.marks:
+            notes.append(Note("inputs", f"{comparison.label(entry)}: {', '.join(entry.marks)}"))
+    if best := [comparison.label(entry) for entry in comparison.entries if entry.select == "best"]:
+        line = f"select: best ({', '.join(best)}): the step was chosen on these images, so the score is optimistic"
+        notes.append(Note("best step", line))
+    return notes
+
+
+def _predicted(split: SplitResult) -> list[str]:
+    """The classes that at least one pixel is predicted as."""
+    return [name for name, pixels in zip(split.classes, split.confusion.sum(0).tolist(), strict=True) if pixels]

@@ -1,0 +1,85 @@
+"""The latencies that runs have stored, in the tables, the JSON and the CSV of a comparison."""
+
+import pytest
+
+from kd.compare.gather import gather
+from kd.compare.plain import to_csv, to_json
+from kd.compare.tables import milliseconds, summary_rows
+from kd.runs import Measured, write_latency
+
+CPU = "A processor (AVX2)"
+
+
+def store(run_dir, seconds, *, threads=2, processor=CPU, **changes):
+    row = {"runtime": "torch", "precision": "fp32", "batch": 1, "height": 64, "width": 64}
+    measured = Measured(**(row | changes), median_seconds=seconds, p95_seconds=2 * seconds)
+    write_latency(run_dir, [measured], processor=processor, threads=threads)
+
+
+def column(comparison, title):
+    header, rows = summary_rows(comparison)
+    return [row[header.index(title)] for row in rows] if title in header else None
+
+
+def test_networks_of_one_kind_share_a_measurement(made, trio):
+    student = trio()
+    store(student, 0.0123)
+    comparison = gather([str(student)])
+    assert column(comparison, "ms") == ["–", "12.3", "12.3"]
+    assert not comparison.all_timed
+    store(made.folder / "big-aaaaaaaa" / "seed0", 0.4567)
+    comparison = gather([str(student)])
+    assert column(comparison, "ms") == ["457", "12.3", "12.3"]
+    assert comparison.all_timed
+    data = to_json(comparison)
+    assert [network["latency"] for network in data["networks"]] == [456.7, 12.3, 12.3]
+    assert data["latency"] == f"one image of the recipe's size, torch in float32, 2 threads of {CPU}"
+    assert ",457," not in to_csv(comparison)
+    assert ",456.7," in to_csv(comparison)
+
+
+def test_without_a_measurement_there_is_no_column_and_the_json_has_null(trio):
+    comparison = gather([str(trio())])
+    assert column(comparison, "ms") is None
+    assert to_json(comparison)["latency"] is None
+
+
+@pytest.mark.parametrize("changes", [{"runtime": "onnx"}, {"precision": "int8"}, {"batch": 8}])
+def test_only_one_image_in_torch_counts(trio, changes):
+    student = trio()
+    store(student, 0.01, **changes)
+    assert column(gather([str(student)]), "ms") is None
+
+
+@pytest.mark.parametrize("other", [{"threads": 1}, {"processor": "Another one"}])
+def test_measurements_that_cannot_be_compared_are_left_out_with_the_command(made, trio, other):
+    first, second = trio(), made.student(94, name="small_cwd-dddddddd", network="students.Other")
+    teacher = made.folder / "big-aaaaaaaa" / "seed0"
+    store(teacher, 0.5)
+    store(first, 0.01)
+    store(second, 0.001, **other)
+    comparison = gather([str(first), str(second)])
+    assert column(comparison, "ms") == ["500", "10.0", "10.0", "–"]
+    (note,) = [note.text for note in comparison.notes if note.kind == "latency"]
+    baseline = made.folder / "small_kl-bbbbbbbb" / "seed0"
+    assert note == (
+        "latency measured otherwise, and not shown: small_cwd; "
+        f"kd latency {teacher} {baseline} {second} measures all alike"
+    )
+
+
+def test_a_damaged_measurement_is_left_out_with_a_line(trio):
+    student = trio()
+    (student / "latency.json").write_text('{"processor": "x", "threads": 0, "rows": []}')
+    comparison = gather([str(student)])
+    assert column(comparison, "ms") is None
+    (note,) = [note.text for note in comparison.notes if note.kind == "damaged"]
+    assert note.startswith(f"left out: {student / 'latency.json'}: threads: ")
+    assert note.endswith("; kd latency measures it again")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.1234, "0.12"), (4.2, "4.20"), (31, "31.0"), (1234.6, "1235"), (None, "–")]
+)
+def test_milliseconds_are_shown_as_precisely_as_they_are_measured(value, text):
+    assert milliseconds(value) == text
