@@ -35,6 +35,7 @@ class Batch(NamedTuple):
     labels: Tensor  # int64 (N, H, W): 0 … K-1 and IGNORE
     inside: Tensor  # bool (N, H, W): False on padding
     keys: Tensor  # int64 (N, 2): (index, view); (N, 3) for a cached teacher, which needs the sums of the pixels too
+    teacher_images: Tensor | None = None  # uint8 (N, C, H', W'): the images as a teacher of another size sees them
 
 
 class Tap(NamedTuple):

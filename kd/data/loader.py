@@ -188,7 +188,8 @@ class _Resized:
 
 
 def _training_batch(items: list[Item]) -> Batch:
-    return Batch(*default_collate(items))
+    fields = zip(*items, strict=True)
+    return Batch._make(None if values[0] is None else default_collate(list(values)) for values in fields)
 
 
 def _evaluation_batch(items: list[tuple[Tensor, Tensor, str]]) -> Evaluation:

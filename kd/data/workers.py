@@ -98,7 +98,7 @@ def read_batches(
     if workers == 0:
         for batch_keys in keys:
             batch = _checked(reader.__getitems__(batch_keys))
-            yield Batch(*(part.pin_memory() for part in batch)) if pin_memory else batch
+            yield _pinned(batch) if pin_memory else batch
         return
     handler = signal.getsignal(signal.SIGCHLD) if hasattr(signal, "SIGCHLD") else None  # Windows has no such signal
     loader = DataLoader(
@@ -120,6 +120,10 @@ def read_batches(
             yield _checked(batch)
     finally:
         del batches  # stops the workers immediately
+
+
+def _pinned(batch: Batch) -> Batch:
+    return Batch._make(None if part is None else part.pin_memory() for part in batch)
 
 
 def _next(batches: Iterator[Any], reader: Reader, timeout: float, waiting: Callable[[], None]) -> Any:

@@ -12,6 +12,8 @@ from kd import distributed
 from kd.components import Maker
 from kd.data.images.decode import size_text
 from kd.data.splits.unlabelled import Joined
+from kd.data.transforms.geometric import Geometric
+from kd.data.transforms.photometric import Photometric
 from kd.errors import RecipeError
 from kd.machine import Precision, choose
 from kd.parts.data import Data, agrees
@@ -30,7 +32,7 @@ from kd.parts.terms import (
     weight_by_step,
 )
 from kd.parts.trained import load_weights
-from kd.recipe import Recipe
+from kd.recipe import Recipe, Use
 from kd.runs import teacher_directories
 from kd.types import IGNORE, Batch, SegmentationDataset
 from kd.units import multiples_near
@@ -131,7 +133,7 @@ def assemble(recipe: Recipe, *, runs: Path, seed: int, trained: bool = True, dat
     if recipe.teacher is not None:
         teacher_net, run_dir = teacher_network(recipe, maker, train, ema, notes, runs=runs, trained=trained)
         with refused_taps(recipe, "teacher"):
-            teacher = Teacher(teacher_net, addresses(recipe, "teacher"), _sight(recipe, notes))
+            teacher = Teacher(teacher_net, addresses(recipe, "teacher"), _sight(recipe, maker, notes))
         teaching = _teaching(recipe, teacher, train.in_channels, notes)
         with refused_taps(recipe, "student"):
             student = Student(network, addresses(recipe, "student"), {}, {})
@@ -185,8 +187,8 @@ def _teaching(recipe: Recipe, teacher: Teacher, in_channels: int, notes: Notes) 
     return teacher if folded is None else Teacher(folded, teacher.taps.addresses, teacher.sight)
 
 
-def _sight(recipe: Recipe, notes: Notes) -> Sight:
-    """How the teacher sees the images of training, with a line for the user where that is not as the student does.
+def _sight(recipe: Recipe, maker: Maker, notes: Notes) -> Sight:
+    """How the teacher sees the images of training, with lines for the user where that is not as the student does.
 
     Raises:
         RecipeError: `teacher.size` would distort the images.
@@ -204,7 +206,17 @@ def _sight(recipe: Recipe, notes: Notes) -> Sight:
     if sight != Sight():
         mirrored = " and their mirror images" if sight.flip else ""
         notes.append(f"teacher: sees images of {size_text(seen)}{mirrored}, and the student {size_text(given)}")
+    if seen != given and (own := _unlike(recipe, maker)):
+        notes.append(
+            f"{own.where()}: {own.use} has neither place nor draw_change: the teacher sees the student's images, "
+            "resized (docs/augmentation.md)"
+        )
     return sight
+
+
+def _unlike(recipe: Recipe, maker: Maker) -> Use | None:
+    """The first transform that cannot change the teacher's image as it does the student's; None if all can."""
+    return next((u for u in recipe.data.augment if not isinstance(maker.build(u), Geometric | Photometric)), None)
 
 
 def with_length_of(parts: Parts, recipe: Recipe) -> Parts:

@@ -129,4 +129,4 @@ def scaled(batch: Batch, scale: float, precision: Precision) -> Batch:
     images = resize(precision.moved(batch.images).float(), size).round().clamp(0, 255).to(torch.uint8)
     labels = resize_labels(precision.moved(batch.labels), size)
     inside = resize_labels(precision.moved(batch.inside).to(torch.uint8), size).bool()
-    return Batch(images, labels, inside, batch.keys)
+    return batch._replace(images=images, labels=labels, inside=inside)  # the teacher's: by its role

@@ -27,9 +27,10 @@ class Sight(NamedTuple):
     scale: float = 1.0
     flip: bool = False
 
-    def of(self, images: Float[Tensor, "N C H W"]) -> Float[Tensor, "N C _ _"]:
-        """The images, resized."""
-        return resize(images, self.size_of(size_of(images)))
+    def of(self, batch: Batch) -> Float[Tensor, "N C _ _"]:
+        """A batch's images at the size at which they are seen: those made for the teacher, or those of the student."""
+        images = batch.images if batch.teacher_images is None else batch.teacher_images
+        return resize(images, self.size_of(size_of(batch.images)))
 
     def size_of(self, size: tuple[int, int]) -> tuple[int, int]:
         """The size at which images of this size are seen."""
@@ -62,7 +63,7 @@ class Teacher(nn.Module):
 
     @torch.no_grad()
     def forward(self, batch: Batch) -> Tapped:
-        return self.seeing(self.sight.of(batch.images))
+        return self.seeing(self.sight.of(batch))
 
     @torch.no_grad()
     def seeing(self, images: Float[Tensor, "N C H W"]) -> Tapped:
@@ -191,6 +192,7 @@ def to_device(batch: Batch, precision: Precision) -> Batch:
         labels=precision.moved(batch.labels),
         inside=precision.moved(batch.inside),
         keys=batch.keys,
+        teacher_images=None if batch.teacher_images is None else precision.images(batch.teacher_images),
     )
 
 

@@ -33,6 +33,7 @@ def stream(
         seed=seed,
         sums=recipe.cache is not None and parts.teacher is not None,
         hold=_read_again(parts, start, steps),
+        teacher_size=parts.teaching.sight.size_of(recipe.data.crop or recipe.data.size) if parts.teaching else None,
     )
     return training_batches(
         split,
@@ -53,7 +54,14 @@ def stream(
 
 
 def training_split(
-    recipe: Recipe, maker: Maker, dataset: SegmentationDataset, *, seed: int, sums: bool = False, hold: bool = False
+    recipe: Recipe,
+    maker: Maker,
+    dataset: SegmentationDataset,
+    *,
+    seed: int,
+    sums: bool = False,
+    hold: bool = False,
+    teacher_size: tuple[int, int] | None = None,
 ) -> Split:
     """A dataset as a recipe trains on it.
 
@@ -64,6 +72,7 @@ def training_split(
         seed: selects the stream of augmentations.
         sums: add each image's sum to its key, for a teacher's cache.
         hold: hold decoded images in memory, if the recipe allows it and they fit.
+        teacher_size: (H, W) at which a teacher sees the images.
     """
     data = recipe.data
     return Split(
@@ -74,6 +83,7 @@ def training_split(
         seed=seed,
         sums=sums,
         kept=keep(dataset) if hold and data.decoded == "auto" else None,
+        teacher_size=teacher_size,
     )
 
 

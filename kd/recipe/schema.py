@@ -121,7 +121,7 @@ class TeacherConfig(Section):
     )
     size: Size | None = Field(
         default=None,
-        description="[height, width] to which images are resized for the teacher; null: as the student sees them.",
+        description="[height, width] at which the teacher sees the images; null: as the student sees them.",
     )
     scale: Annotated[Number, Field(gt=0, le=8)] | None = Field(
         default=None, description="In place of `size`: factor of the height and width of the student's images."

@@ -137,11 +137,12 @@ def test_every_micro_batch_has_its_share_of_both():
 
 
 def same(one, other):
-    return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+    return all(a is b is None or torch.equal(a, b) for a, b in zip(one, other, strict=True))
 
 
-def stream(**options):
-    split = Split(Shapes("train", count=11, size=32), (32, 32), crop=Crop((24, 24)), augment=AUGMENT, seed=2)
+def stream(teacher_size=None, **options):
+    dataset = Shapes("train", count=11, size=32)
+    split = Split(dataset, (32, 32), crop=Crop((24, 24)), augment=AUGMENT, seed=2, teacher_size=teacher_size)
     return list(training_batches(split, steps=5, batch_size=4, seed=3, **options))
 
 
@@ -154,6 +155,13 @@ def test_workers_change_nothing():
     assert torch.equal(torch.get_rng_state(), before)  # no base seed is drawn from the training's generator
     assert isinstance(expected[0], Batch)
     assert all(map(same, stream(start=3, workers=2), expected[3:]))
+
+
+def test_the_teachers_images_come_in_the_same_batch_and_change_nothing_else():
+    expected, finer = stream(), stream((36, 36))
+    assert all(batch.teacher_images.shape == (4, 3, 36, 36) for batch in finer)
+    assert all(map(same, stream((36, 36), workers=1), finer))
+    assert all(map(same, [batch._replace(teacher_images=None) for batch in finer], expected))
 
 
 OWN = """
@@ -297,5 +305,6 @@ def test_an_evaluation_sees_every_image_once_with_the_files_own_labels(workers):
 def test_batches_are_what_default_collate_gives():
     split = Split(Shapes("train", size=32), (32, 32), seed=1)
     batch = next(training_batches(split, steps=1, batch_size=3))
-    expected = default_collate([tuple(split[tuple(key)]) for key in batch.keys.tolist()])
-    assert all(torch.equal(one, other) for one, other in zip(batch, expected, strict=True))
+    expected = default_collate([tuple(split[tuple(key)][:4]) for key in batch.keys.tolist()])
+    assert all(torch.equal(one, other) for one, other in zip(batch[:4], expected, strict=True))
+    assert batch.teacher_images is None

@@ -36,6 +36,8 @@ def test_a_teacher_sees_larger_and_mirrored_images(sight):
     addresses = {"t": ("low", "logits"), "u": "low"}
     given = to_device(batch(2), CPU)
     seen = Teacher(network, addresses, sight)(given)
+    own = given._replace(teacher_images=sight.of(given))
+    assert torch.equal(Teacher(network, addresses, sight)(own).logits, seen.logits)
     images = given.images if sight == Sight(flip=True) else F.interpolate(given.images, (24, 24), mode="bilinear")
     plain = Teacher(network, addresses)
     one, other = (plain(given._replace(images=of)) for of in (images, images.flip(3)))

@@ -7,9 +7,11 @@ from tiny import NETWORKS, equal, read, run, weights, write_recipes
 from kd.cli import main
 from kd.errors import RecipeError
 from kd.parts.assemble import assemble
+from kd.parts.mixing import scaled
 from kd.parts.roles import to_device
 from kd.parts.stream import stream
 from kd.train.start import step_teacher
+from kd.types import resize
 
 PICKY = """
 
@@ -41,6 +43,40 @@ def test_it_is_part_of_the_id_however_the_teacher_is_given(path):
     ids = {read(path, *overrides).id for overrides in ((), ("teacher.scale=1.5",), ("teacher.flip=true",))}
     assert len(ids) == 3
     assert read(path, "teacher.flip=false", "teacher.scale=null").id == read(path).id
+
+
+FINE = """
+
+class Fine(Stripes):
+    def __getitem__(self, key):
+        image, labels, name = super().__getitem__(key)
+        fine = 60 * (torch.arange(64)[:, None] + torch.arange(64)).remainder(2)  # as small as a pixel of the file
+        image = (image.repeat_interleave(2, 1).repeat_interleave(2, 2) // 2 + fine).to(torch.uint8)
+        return Sample(image, labels.repeat_interleave(2, 0).repeat_interleave(2, 1), name)
+"""
+
+
+def test_a_larger_teacher_sees_more_of_the_files_own_pixels(path):
+    path.with_name("nets.py").write_text(NETWORKS + FINE)
+    parts = parts_of(path, "data.use=nets.py:Fine", "teacher.scale=2", "train.scales=[1.0, 0.5]")
+    loaded = next(stream(parts, seed=0))
+    first = to_device(loaded, parts.precision)
+    sharpness = [images.diff(dim=3).abs().mean() for images in (first.teacher_images, parts.teaching.sight.of(first))]
+    assert sharpness[0] == sharpness[1] > 3 * first.images.diff(dim=3).abs().mean()
+    assert torch.equal(parts.teaching(first).logits, parts.teaching.seeing(first.teacher_images).logits)
+    half = to_device(scaled(loaded, 0.5, parts.precision), parts.precision)
+    torch.testing.assert_close(parts.teaching.sight.of(half), resize(first.teacher_images, (32, 32)))
+
+
+def test_a_transform_of_the_users_leaves_a_line_and_the_students_image(path):
+    nothing = "\n\ndef nothing(image, mask):\n    return image, mask\n\n\ndef make():\n    return nothing\n"
+    path.with_name("nets.py").write_text(NETWORKS + nothing)
+    parts = parts_of(path, "teacher.scale=2", "data.augment=[{use: 'nets.py:make'}]")
+    assert parts.notes[-1].endswith(
+        ": data.augment.0: nets.py:make has neither place nor draw_change: the teacher sees the student's images, "
+        "resized (docs/augmentation.md)"
+    )
+    assert next(stream(parts, seed=0)).teacher_images is None
 
 
 def test_the_cache_holds_what_the_teacher_sees_in_folders_of_their_own(path):

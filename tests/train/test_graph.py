@@ -85,6 +85,22 @@ def test_replayed_steps_give_the_same_bits(accumulate):
         assert torch.equal(value, other)
 
 
+def test_a_replayed_step_reads_the_teachers_own_images():
+    """The same images, at the teacher's size: other values at every step, as those of the student."""
+
+    def run():
+        made = on_device(toy_run(steps=7))
+        made.batches = (each._replace(teacher_images=255 - each.images) for each in images())
+        return made
+
+    plain, _ = trained(run())
+    again = run()
+    losses, watch = trained(again, FakeRecorder(live(again)))
+    assert watch.graph.captured
+    assert losses == plain
+    assert losses != trained(on_device(toy_run(images(), steps=7)))[0]
+
+
 def test_a_new_phase_and_a_loaded_state_are_captured_again():
     run = on_device(toy_run(images(), steps=20))
     recorder = FakeRecorder()

@@ -15,7 +15,8 @@ from kd.data.dataset import component_name, read, sample_name, type_and_shape
 from kd.data.images.kept import Kept
 from kd.data.transforms.crop import UNLABELLED, Crop
 from kd.data.transforms.geometric import Geometric
-from kd.data.transforms.sampling import Frame, sample_image, sample_labels
+from kd.data.transforms.photometric import Photometric
+from kd.data.transforms.sampling import Frame, Size, sample_image, sample_labels
 from kd.errors import DataError, RecipeError, raised, user_frame
 from kd.types import IGNORE, SegmentationDataset, size_of
 
@@ -28,7 +29,8 @@ class Item(NamedTuple):
     image: Tensor  # uint8 (C, h, w)
     labels: Tensor  # int64 (h, w): 0 … K-1 and IGNORE
     inside: Tensor  # bool (h, w): False on padding
-    key: Tensor  # int64 (2,): index, view; (3,) with the image's `pixel_sum`
+    key: Tensor  # int64 (2,): index, view; (3,) with the `pixel_sum` of the image that the teacher sees
+    teacher_image: Tensor | None = None  # uint8 (C, h', w'): the same, sampled and augmented at the teacher's size
 
 
 class Split(Dataset[Item]):
@@ -48,6 +50,9 @@ class Split(Dataset[Item]):
         seed: selects the stream of augmentations.
         sums: add each image's `pixel_sum` to its key.
         kept: where samples are held after they were read; None reads them every time.
+        teacher_size: (H, W) in pixels at which a teacher sees the training image: the same part of the file is sampled
+            once more, at this size. None where it is the size of the crop, or where a transform is neither `Geometric`
+            nor `Photometric`: what it does to one image cannot be repeated on the other.
 
     Raises:
         ValueError: the dataset has too many classes for 8-bit labels.
@@ -61,10 +66,11 @@ class Split(Dataset[Item]):
         size: tuple[int, int],
         *,
         crop: Crop | None = None,
-        augment: Sequence[Geometric | Transform] = (),
+        augment: Sequence[Geometric | Photometric | Transform] = (),
         seed: int = 0,
         sums: bool = False,
         kept: Kept | None = None,
+        teacher_size: Size | None = None,
     ) -> None:
         if len(dataset.class_names) > UNLABELLED:
             raise ValueError(f"{len(dataset.class_names)} classes; 8-bit labels hold at most {UNLABELLED}")
@@ -74,6 +80,8 @@ class Split(Dataset[Item]):
         self.geometric = [transform for transform in augment if isinstance(transform, Geometric)]
         self.others = [transform for transform in augment if not isinstance(transform, Geometric)]
         self.seed, self.sums, self.kept = seed, sums, kept
+        repeated = all(isinstance(transform, Photometric) for transform in self.others)
+        self.teacher_size = teacher_size if repeated and teacher_size != self.crop.size else None
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -88,12 +96,15 @@ class Split(Dataset[Item]):
         generator.manual_seed(derived_seed(self.seed, view, index))
         try:
             frame = self.crop.draw(self._frame(name, size_of(labels)), labels)
-            image, mask = self._augmented(name, sample_image(pixels, frame), sample_labels(labels, frame))
+            taught = None if self.teacher_size is None else sample_image(pixels, frame.resized(self.teacher_size))
+            sampled = sample_image(pixels, frame), sample_labels(labels, frame), taught
+            image, mask, taught = self._augmented(name, *sampled)
         finally:
             generator.set_state(state)
         inside = mask != IGNORE
         labels = mask.masked_fill(mask == UNLABELLED, IGNORE).long()
-        return Item(image, labels, inside, torch.tensor([*key, pixel_sum(image)] if self.sums else key))
+        sums = [pixel_sum(image if taught is None else taught)] if self.sums else []
+        return Item(image, labels, inside, torch.tensor([*key, *sums]), taught)
 
     def _read(self, index: int, view: int) -> tuple[str, Tensor, Tensor]:
         """Name, image and labels with `UNLABELLED`, as in the file."""
@@ -122,13 +133,23 @@ class Split(Dataset[Item]):
             frame = placed
         return frame
 
-    def _augmented(self, name: str, sampled: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def _augmented(
+        self, name: str, sampled: Tensor, labels: Tensor, taught: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Image, mask and the teacher's image after the transforms that are not geometric."""
         image, mask = tv_tensors.Image(sampled), tv_tensors.Mask(labels)
         for transform in self.others:
             with _naming(name, transform):
-                image, mask = transform(image, mask)
+                if isinstance(transform, Photometric):
+                    change = transform.draw_change()
+                    image = tv_tensors.Image(change(image.as_subclass(Tensor), 1.0))
+                    taught = None if taught is None else change(taught, taught.shape[1] / mask.shape[0])
+                else:
+                    image, mask = transform(image, mask)
                 fits = image.shape[-2:] == mask.shape and image.dtype == mask.dtype == torch.uint8
                 result = "" if fits else f"an image {type_and_shape(image)} and a mask {type_and_shape(mask)}"
+                if taught is not None and (size_of(taught) != self.teacher_size or taught.dtype != torch.uint8):
+                    result = f"an image {type_and_shape(taught)} for a teacher that sees {self.teacher_size}"
             if result:
                 raise DataError(
                     f"{name}: {component_name(transform)} returned {result}; a transform returns uint8 (C, H, W) and "
@@ -136,9 +157,9 @@ class Split(Dataset[Item]):
                 )
         pixels, labels = image.as_subclass(Tensor), mask.as_subclass(Tensor)
         if size_of(labels) == self.crop.size:
-            return pixels.contiguous(), labels.contiguous()
+            return pixels.contiguous(), labels.contiguous(), None if taught is None else taught.contiguous()
         frame = self.crop.draw(Frame.of(labels.shape, labels.shape), labels)
-        return sample_image(pixels, frame), sample_labels(labels, frame)
+        return sample_image(pixels, frame), sample_labels(labels, frame), None
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from torch import Tensor
 from torchvision import tv_tensors
 
 from kd.data.transforms.draws import check_probability, check_range, happens, uniform
-from kd.data.transforms.sampling import Frame, Size, sample_image, sample_labels
+from kd.data.transforms.sampling import Frame, sample_image, sample_labels
 
 Pair = tuple[tv_tensors.Image, tv_tensors.Mask]
 
@@ -179,8 +179,7 @@ class RandomFlip:
 
 def _scaled(frame: Frame, down: float, right: float) -> Frame:
     # at least 2: torch's antialiased resize of 8-bit images is wrong, or fails, at width 1
-    size: Size = (max(2, round(frame.size[0] * down)), max(2, round(frame.size[1] * right)))
-    return frame.moved((frame.size[1] / size[1], 0, 0), (0, frame.size[0] / size[0], 0), size)
+    return frame.resized((max(2, round(frame.size[0] * down)), max(2, round(frame.size[1] * right))))
 
 
 def _sampled(transform: Geometric, image: tv_tensors.Image, mask: tv_tensors.Mask) -> Pair:

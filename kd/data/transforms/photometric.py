@@ -1,12 +1,38 @@
-"""Transforms that change the colours of an image and leave its mask as it is, built on torchvision's v2 functions."""
+"""Transforms that change the colours of an image and leave its mask as it is, built on torchvision's v2 functions.
 
+A photometric transform has a method `draw_change()`, which draws a change and returns the function that makes it. Where
+a teacher sees the image at a size of its own, `kd.data.splits.split.Split` makes the same change to both images.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Protocol, runtime_checkable
+
+from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as TF
 
 from kd.data.transforms.draws import check_probability, check_range, happens, uniform
+from kd.types import size_of
 
 Pair = tuple[tv_tensors.Image, tv_tensors.Mask]
+Change = Callable[[Tensor, float], Tensor]  # of an image uint8 (C, H, W), on which a pixel is so many pixels
+
+
+@runtime_checkable
+class Photometric(Protocol):
+    """A transform that draws what it does before it sees an image, and moves nothing."""
+
+    def draw_change(self) -> Change:
+        """Draw a change; random numbers come from torch's CPU generator.
+
+        Returns:
+            A function of an image and the number of its pixels along a pixel of the training image: 1 for that image,
+            1.4 for one that shows the same with 1.4 times as many rows and columns. A length in pixels is multiplied
+            by it.
+        """
+        ...
 
 
 class ColorJitter:
@@ -37,9 +63,16 @@ class ColorJitter:
         check_probability("ColorJitter", p)
         self.jitter, self.p = v2.ColorJitter(brightness, contrast, saturation, hue), p
 
+    def draw_change(self) -> Change:
+        """Draw the factors and their order."""
+        if not happens(self.p):
+            return _unchanged
+        drawn = self.jitter.make_params([])  # they do not depend on the image
+        return lambda image, scale: self.jitter.transform(image, drawn)
+
     def __call__(self, image: tv_tensors.Image, mask: tv_tensors.Mask) -> Pair:
         """Change the image only."""
-        return (self.jitter(image) if happens(self.p) else image), mask
+        return _changed(self, image), mask
 
 
 class RandomBlur:
@@ -59,10 +92,27 @@ class RandomBlur:
         check_range("RandomBlur", low, high)
         self.p, self.low, self.high = p, low, high
 
+    def draw_change(self) -> Change:
+        """Draw the standard deviation."""
+        return partial(_blurred, uniform(self.low, self.high)) if happens(self.p) else _unchanged
+
     def __call__(self, image: tv_tensors.Image, mask: tv_tensors.Mask) -> Pair:
         """Blur the image only."""
-        if not happens(self.p):
-            return image, mask
-        sigma = uniform(self.low, self.high)
-        radius = min(max(1, round(3 * sigma)), min(mask.shape) - 1)  # reflection padding is at most the image itself
-        return TF.gaussian_blur(image, [2 * radius + 1] * 2, [sigma, sigma]), mask
+        return _changed(self, image), mask
+
+
+def _blurred(deviation: float, image: Tensor, scale: float) -> Tensor:
+    deviation *= scale
+    radius = min(
+        max(1, round(3 * deviation)), min(size_of(image)) - 1
+    )  # reflection padding is at most the image itself
+    blurred: Tensor = TF.gaussian_blur(image, [2 * radius + 1] * 2, [deviation, deviation])
+    return blurred
+
+
+def _unchanged(image: Tensor, scale: float) -> Tensor:
+    return image
+
+
+def _changed(transform: Photometric, image: tv_tensors.Image) -> tv_tensors.Image:
+    return tv_tensors.Image(transform.draw_change()(image.as_subclass(Tensor), 1.0))

@@ -49,6 +49,10 @@ class Frame(NamedTuple):
 
         return Frame(self.size if size is None else size, after(self.x), after(self.y))
 
+    def resized(self, size: Size) -> "Frame":
+        """A frame of another size that shows the same."""
+        return self.moved((self.size[1] / size[1], 0, 0), (0, self.size[0] / size[0], 0), size)
+
     def window(self, top: int, left: int, size: Size) -> "Frame":
         """A window of this frame, which may exceed it."""
         return self.moved((1, 0, left), (0, 1, top), size)

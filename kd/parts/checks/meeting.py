@@ -64,7 +64,7 @@ def _train(parts: Parts) -> None:
     def teacher(images: Tensor) -> Tapped | None:
         return parts.teaching.seeing(images) if parts.teaching else None
 
-    seen = parts.teaching.sight.of(batch.images) if parts.teaching else batch.images
+    seen = parts.teaching.sight.of(batch) if parts.teaching else batch.images
     with parts.precision.autocast():
         of_teacher = _tried(recipe, "teacher", teacher, seen, _seen_key(recipe) or key, training=True)
         of_student = _tried(recipe, "student", student, batch.images, key, training=True)

@@ -17,7 +17,7 @@ from kd.console import Say
 from kd.errors import RecipeError
 from kd.machine import Precision, random_state, set_random_state
 from kd.parts.loading import Notes
-from kd.parts.roles import Teacher
+from kd.parts.roles import Teacher, to_device
 from kd.quantize import IMAGES, NEEDED, SCALES, quantize
 from kd.recipe import Recipe
 from kd.runtimes import INPUT, onnx_program, onnx_session
@@ -72,7 +72,7 @@ class Int8Teacher:
         self._compute: Callable[[Tensor], dict[str, Tensor]] | None = None
 
     def __call__(self, batch: Batch) -> Tapped:
-        images = self.sight.of(batch.images)
+        images = self.sight.of(batch)
         if self._compute is None or images.shape != self._shape:
             states = random_state(self._precision.device)
             with torch.autocast("cpu", enabled=False):
@@ -92,7 +92,7 @@ class Int8Teacher:
         """Make the graph for images of this shape; of scales per tensor and per channel, those that agree better."""
         count = math.ceil(IMAGES / len(example))
         batches = self._batches(count + math.ceil(COMPARED / len(example)))
-        seen = [self.sight.of(self._precision.images(batch.images)) for batch in batches]
+        seen = [self.sight.of(to_device(batch, self._precision)) for batch in batches]
         calibrating, compared = seen[:count], seen[count:]
         float_maps = [self._float(images) for images in compared]
         fits: list[tuple[Fit, Callable[[Tensor], dict[str, Tensor]]]] = []

@@ -6,16 +6,16 @@ from samples import Fixed, sample
 from torchvision import tv_tensors
 
 from kd.data import ColorJitter, RandomBlur, RandomFlip, RandomRotate, RandomScale, Shapes
-from kd.data.splits.split import Split
+from kd.data.splits.split import Split, pixel_sum
 from kd.data.transforms.crop import Crop
 from kd.errors import DataError, RecipeError
-from kd.types import Sample
+from kd.types import Sample, resize
 
 AUGMENT = (RandomScale(0.5, 2), RandomFlip(), RandomRotate(20), ColorJitter(), RandomBlur())
 
 
 def test_an_item_is_a_function_of_seed_view_and_index():
-    split = Split(Shapes("train"), (40, 48), crop=Crop((32, 32)), augment=AUGMENT)
+    split = Split(Shapes("train"), (40, 48), crop=Crop((32, 32)), augment=AUGMENT, teacher_size=(40, 40))
     torch.manual_seed(5)
     one = split[3, 1]
     torch.manual_seed(6)
@@ -196,6 +196,95 @@ def test_a_users_geometric_transform_is_composed():
     with pytest.raises(RecipeError) as error:
         Split(Fixed(sample([[0]])), (4, 4), augment=[Lost()])[0, 0]
     assert str(error.value).startswith("a.png: Lost failed: AttributeError: ")
+
+
+def checkerboard(side):
+    """Cells of one pixel, 0 and 200."""
+    pixels = 200 * (torch.arange(side)[:, None] + torch.arange(side)).remainder(2)
+    return Sample(pixels.expand(3, -1, -1).to(torch.uint8), torch.zeros(side, side, dtype=torch.uint8), "board")
+
+
+def test_a_teacher_of_four_times_the_size_sees_what_the_student_cannot_resolve():
+    board = checkerboard(16)
+    item = Split(Fixed(board), (4, 4), teacher_size=(16, 16))[0, 0]
+    assert (item.image.int() - 100).abs().max() <= 3  # grey: the mean of as many black as white cells
+    assert torch.equal(item.teacher_image, board.image)
+
+
+def test_both_are_mirrored_and_cut_alike():
+    columns = torch.tensor([0, 20, 40, 60, 80, 100, 120, 140], dtype=torch.uint8)
+    file = Sample(columns.expand(3, 8, 8).clone(), torch.zeros(8, 8, dtype=torch.uint8), "a")
+    split = Split(Fixed(file), (4, 4), crop=Crop((2, 2)), augment=[RandomFlip(p=1)], teacher_size=(4, 4))
+    for view in range(9):
+        item = split[0, view]
+        left = int(item.teacher_image[0, 0, 0])
+        assert item.teacher_image[0, 0].tolist() == [left, left - 20, left - 40, left - 60]
+        assert left in (140, 100, 60)
+        assert item.image[0, 0, 1] < item.image[0, 0, 0]
+        assert left - 20 <= item.image[0, 0, 0] <= left  # two of the teacher's columns, and at a border three
+
+
+def test_both_show_the_same_region_in_the_same_colours_and_the_student_sees_what_it_did():
+    rows, columns = torch.meshgrid(torch.arange(90.0), torch.arange(120.0), indexing="ij")
+    smooth = torch.stack((60 + rows, 60 + columns, 160 - (rows + columns) / 2)).to(torch.uint8)
+    file = Fixed(Sample(smooth, torch.zeros(90, 120, dtype=torch.uint8), "a"))
+    options = {"crop": Crop((24, 24)), "augment": AUGMENT, "seed": 4}
+    both, alone = Split(file, (30, 40), teacher_size=(48, 48), **options), Split(file, (30, 40), **options)
+    for view in range(8):
+        item, expected = both[0, view], alone[0, view]
+        assert torch.equal(item.image, expected.image)
+        assert torch.equal(item.labels, expected.labels)
+        whole = item.inside.float()[None, None]
+        interior = -torch.nn.functional.max_pool2d(-whole, 9, 1, 4)[0, 0] > 0  # away from padding, which a blur smears
+        seen = resize(item.teacher_image[None].float(), (24, 24))[0]
+        assert interior.sum() > 30
+        assert (seen - item.image)[:, interior].abs().max() <= 4
+
+
+def test_a_file_without_more_pixels_gives_the_teacher_an_enlarged_image():
+    file = Sample(torch.randint(0, 256, (3, 8, 8), dtype=torch.uint8), torch.zeros(8, 8, dtype=torch.uint8), "a")
+    item = Split(Fixed(file), (8, 8), teacher_size=(16, 16))[0, 0]
+    assert (resize(item.image[None].float(), (16, 16))[0] - item.teacher_image).abs().max() <= 1  # of 255
+
+
+def test_a_key_holds_the_sum_of_what_the_teacher_sees():
+    plain = Split(Fixed(checkerboard(16)), (4, 4), sums=True)[0, 0]
+    item = Split(Fixed(checkerboard(16)), (4, 4), sums=True, teacher_size=(16, 16))[0, 0]
+    assert item.key.tolist() == [0, 0, pixel_sum(item.teacher_image)]
+    assert plain.key.tolist() == [0, 0, pixel_sum(plain.image)]
+
+
+def test_a_change_that_cannot_be_repeated_leaves_the_teacher_the_students_image():
+    def holes(image, mask):
+        row = int(torch.randint(image.shape[1], ()))
+        image[:, row] = 0
+        return image, mask
+
+    assert Split(Fixed(checkerboard(16)), (4, 4), augment=[holes], teacher_size=(16, 16))[0, 0].teacher_image is None
+    assert Split(Fixed(checkerboard(16)), (4, 4), teacher_size=(4, 4))[0, 0].teacher_image is None
+
+
+class Darker:
+    def __init__(self, spoil):
+        self.spoil = spoil
+
+    def draw_change(self):
+        by = int(torch.randint(10, 90, ()))
+        return lambda image, scale: (image - image.clamp(max=by))[:, :: 2 if self.spoil and scale > 1 else 1]
+
+
+def test_a_users_change_is_drawn_once_for_both_and_checked():
+    even = sample([[0] * 16] * 16)  # 100 everywhere
+    item = Split(Fixed(even), (4, 4), augment=[Darker(spoil=False)], teacher_size=(16, 16))[0, 0]
+    (left,) = item.image.unique().tolist()
+    assert 10 < left <= 90
+    assert item.teacher_image.unique().tolist() == [left]
+    with pytest.raises(DataError) as refused:
+        Split(Fixed(even), (4, 4), augment=[Darker(spoil=True)], teacher_size=(16, 16))[0, 0]
+    assert str(refused.value) == (
+        "a.png: Darker returned an image uint8 (3, 8, 16) for a teacher that sees (16, 16); "
+        "a transform returns uint8 (C, H, W) and uint8 (H, W) of one size"
+    )
 
 
 def test_too_many_classes():

@@ -126,11 +126,15 @@ def test_the_page_states_the_defaults_and_its_example_works():
         defaults = {key: float(p.default) for key, p in inspect.signature(getattr(kd.data, name)).parameters.items()}
         assert stated == pytest.approx(defaults, abs=1e-3), name
     names = {}
-    exec(re.search(r"```python\n(.*?)```", page, re.DOTALL)[1], names)
+    for example in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        exec(example, names)
     sheared = names["RandomShear"](0.5).place(WHOLE)
     assert point(sheared, 3, 10) == pytest.approx((3, 10))  # half way down, nothing moves
     assert abs(point(sheared, 3, 0)[0] - 3) <= 5
     assert point(sheared, 3, 0)[0] - 3 == pytest.approx(3 - point(sheared, 3, 20)[0])
+    darker = names["RandomDarker"](0.5).draw_change()
+    (small,), (large,) = (darker(torch.full((3, n, n), 200, dtype=torch.uint8), n / 2).unique() for n in (2, 4))
+    assert 100 <= small == large <= 200
 
 
 @pytest.mark.parametrize(
