@@ -68,7 +68,7 @@ CASES: dict[str, tuple[Callable[[], None], str]] = {
     "a coordinate that is not finite": (
         replaced(COCO, '{"images": [{"id": 1, "file_name": "a"}], "categories": [], "annotations": [{"image_id": 1, '
                        '"category_id": 1, "segmentation": [[NaN, 1, 2, 3, 4, 5]]}]}'),
-        f"{PLACE}: annotations.0.segmentation.0.0: nan is not a finite number; export it again",
+        f"{PLACE}: annotations[0]: segmentation.0.0: nan is not a finite number; export it again",
     ),
     "a coordinate far away": (
         changed(COCO, segmentation(0, [[1, 1, 1e300, 1, 5, 5]])),
@@ -109,7 +109,7 @@ CASES: dict[str, tuple[Callable[[], None], str]] = {
     ),
     "a value of another kind": (
         changed(COCO, lambda content: content["images"][0].update(width="wide")),
-        f"{PLACE}: images.0.width: 'wide' is not",
+        f"{PLACE}: images[0]: width: 'wide' is not",
     ),
     "JSON nested a million times": (replaced(COCO, '{"file_name": "", "categories": ' + "[" * 10**6), f"{PLACE}: "),
     "JSON that is cut off": (

@@ -2,18 +2,17 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import AfterValidator
 
 from kd.errors import DataError
 from kd.prepare.files import Images, split_of
-from kd.prepare.formats.checked_json import Record, peek, read_json
+from kd.prepare.formats.checked_json import Element, Elements, Record, peek
 from kd.prepare.formats.draw import Region, Shape, area_of, fill, paint, run_lengths, unpacked
 from kd.prepare.formats.export import (
     Export,
@@ -41,14 +40,10 @@ class _Runs(Record):
     counts: str | list[int]
 
 
-# as an array at once: a list of Python's numbers takes four times the memory
-_Outline = Annotated[list[float], AfterValidator(lambda numbers: np.array(numbers, np.float64))]
-
-
 class _Annotation(Record):
     image_id: int | str
     category_id: int | str
-    segmentation: list[_Outline] | _Runs | None = None
+    segmentation: list[list[float]] | _Runs | None = None
     iscrowd: int = 0
 
 
@@ -58,10 +53,41 @@ class _Category(Record):
     supercategory: str | None = None
 
 
-class _File(Record):
-    images: list[_Image]
-    annotations: list[_Annotation]
-    categories: list[_Category]
+class _Mark(NamedTuple):
+    """An annotation whose outline is in the text, where it is parsed again when it is drawn."""
+
+    element: Element
+    image_id: int | str
+    category_id: int | str
+
+
+class _File:
+    """The content of a file.
+
+    Args:
+        path: the file.
+        notes: what is found in it is counted there.
+    """
+
+    def __init__(self, path: Path, notes: "_Notes") -> None:
+        self.where = str(path)
+        self.elements = Elements(path, ("images", "annotations", "categories"))
+        self.images: list[_Image] = []
+        self.categories: list[_Category] = []
+        self.marks: list[_Mark] = []
+        for element in self.elements:
+            if element.key == "images":
+                self.images.append(self.elements.parse(element, _Image))
+            elif element.key == "categories":
+                self.categories.append(self.elements.parse(element, _Category))
+            else:
+                annotation = self.elements.parse(element, _Annotation)
+                notes.count(annotation, self.elements.place(element))
+                self.marks.append(_Mark(element, annotation.image_id, annotation.category_id))
+
+    def annotation(self, mark: _Mark) -> _Annotation:
+        """An annotation with its outline."""
+        return self.elements.parse(mark.element, _Annotation)
 
 
 def read(source: Source) -> Export | None:
@@ -70,8 +96,9 @@ def read(source: Source) -> Export | None:
     if not files:
         return None
     images = Images(source.images)
-    contents = {name: read_json(source.file(name), _File) for name in files}
-    used = {annotation.category_id for content in contents.values() for annotation in content.annotations}
+    notes = _Notes()
+    contents = {name: _File(source.file(name), notes) for name in files}
+    used = {mark.category_id for content in contents.values() for mark in content.marks}
     labels = [
         category.name
         for content in contents.values()
@@ -81,12 +108,10 @@ def read(source: Source) -> Export | None:
     names = chosen_names(source, labels, str(source.file(files[0])))
     by_area = source.overlap != "order"
     items: dict[str, Item] = {}
-    notes = _Notes()
     for file, content in contents.items():
-        where = str(source.file(file))
-        for item in _items(content, where, file, images, names, partial(_paint, by_area, source.holes), notes):
+        for item in _items(content, file, images, names, by_area, source.holes):
             if item.name in items:
-                raise DataError(f"{where}: {item.image} is annotated in another file too; keep one of the two")
+                raise DataError(f"{content.where}: {item.image} is annotated in another file too; keep one of the two")
             items[item.name] = item
     if not notes.outlines:
         raise boxes_only(str(source.file(files[0])))
@@ -102,6 +127,24 @@ class _Notes:
     def __init__(self) -> None:
         self.outlines = self.crowds = self.boxes = self.short = 0
         self.first_short = ""
+
+    def count(self, annotation: _Annotation, place: str) -> None:
+        """Count an annotation.
+
+        Raises:
+            DataError: a polygon has half a point.
+        """
+        if not annotation.segmentation:
+            self.boxes += 1
+            return
+        self.outlines += 1
+        self.crowds += annotation.iscrowd == 1
+        for polygon in annotation.segmentation if isinstance(annotation.segmentation, list) else []:
+            if len(polygon) % 2:
+                raise damaged(place, f"a polygon of {len(polygon)} numbers, which are no pairs x, y")
+            if len(polygon) < 6:
+                self.short += 1
+                self.first_short = self.first_short or place
 
     def lines(self) -> list[str]:
         """Lines for the user."""
@@ -123,63 +166,41 @@ def _is_coco(path: Path) -> bool:
     )
 
 
-def _items(
-    content: _File,
-    where: str,
-    file: str,
-    images: Images,
-    names: Names,
-    draw: Callable[[list[_Annotation], tuple[int, int], Mapping[int | str, int], str], Mask],
-    notes: _Notes,
-) -> list[Item]:
+def _items(content: _File, file: str, images: Images, names: Names, by_area: bool, holes: bool) -> list[Item]:
     label_of = {
         category.id: names.label_of[category.name] for category in content.categories if category.name in names.label_of
     }
     known = {image.id for image in content.images}
-    marks: dict[int | str, list[_Annotation]] = defaultdict(list)
-    for number, annotation in enumerate(content.annotations):
-        place = f"{where}: annotations[{number}]"
-        if annotation.image_id not in known:
-            raise damaged(place, f"no image has the id {annotation.image_id}")
-        if annotation.category_id not in label_of:
-            raise damaged(place, f"no category has the id {annotation.category_id}")
-        if not annotation.segmentation:
-            notes.boxes += 1
-            continue
-        notes.outlines += 1
-        notes.crowds += annotation.iscrowd == 1
-        _check(annotation, place, notes)
-        marks[annotation.image_id].append(annotation)
+    marks: dict[int | str, list[_Mark]] = defaultdict(list)
+    for mark in content.marks:
+        place = content.elements.place(mark.element)
+        if mark.image_id not in known:
+            raise damaged(place, f"no image has the id {mark.image_id}")
+        if mark.category_id not in label_of:
+            raise damaged(place, f"no category has the id {mark.category_id}")
+        marks[mark.image_id].append(mark)
     items = []
     for image in content.images:
-        name = find_image(images, image.file_name, file, where)
+        name = find_image(images, image.file_name, file, content.where)
         stated = (image.height, image.width) if image.height and image.width else None
         path = images.path(name)
-        size = sized_header(path, stated, where)
-        mask = partial(draw, marks.get(image.id, []), size, label_of, f"{where}: {image.file_name[-80:]}")
+        size = sized_header(path, stated, content.where)
+        where = f"{content.where}: {image.file_name[-80:]}"
+        mask = partial(_paint, content, marks.get(image.id, []), size, label_of, where, by_area, holes)
         items.append(Item(path, name, split_of(file) or split_of(name), mask))
     return items
 
 
-def _check(annotation: _Annotation, place: str, notes: _Notes) -> None:
-    if not isinstance(annotation.segmentation, list):
-        return
-    for polygon in annotation.segmentation:
-        if len(polygon) % 2:
-            raise damaged(place, f"a polygon of {len(polygon)} numbers, which are no pairs x, y")
-        if len(polygon) < 6:
-            notes.short += 1
-            notes.first_short = notes.first_short or place
-
-
 def _paint(
-    by_area: bool,
-    holes: bool,
-    annotations: Sequence[_Annotation],
+    content: _File,
+    marks: Sequence[_Mark],
     size: tuple[int, int],
     label_of: Mapping[int | str, int],
     where: str,
+    by_area: bool,
+    holes: bool,
 ) -> Mask:
+    annotations = [annotation for annotation in map(content.annotation, marks) if annotation.segmentation]
     shapes = [_shape(annotation, size, label_of[annotation.category_id], where, holes) for annotation in annotations]
     return paint(shapes, size, by_area=by_area)
 

@@ -14,7 +14,7 @@ from kd.data.images.decode import size_text
 from kd.data.images.read import read_mask
 from kd.errors import DataError
 from kd.prepare.files import Images, split_of
-from kd.prepare.formats.checked_json import Record, peek, read_json
+from kd.prepare.formats.checked_json import Elements, Record, peek
 from kd.prepare.formats.draw import Region, Shape, area_of, fill, paint
 from kd.prepare.formats.export import Export, Item, Mask, Names, Source, chosen_names, sized_header, without_annotation
 from kd.prepare.formats.faults import damaged, no_image
@@ -72,7 +72,8 @@ def read(source: Source) -> Export | None:
     found: dict[int, tuple[str, list[_Object]]] = {}
     several = boxes = 0
     for file in files:
-        for task in read_json(source.file(file), list[_Task]):
+        elements = Elements(source.file(file))
+        for task in (elements.parse(element, _Task) for element in elements):
             where = f"{source.file(file)}: task {task.id}"
             kept = [annotation for annotation in task.annotations if not annotation.was_cancelled]
             several += len(kept) > 1
