@@ -63,12 +63,17 @@ def row(label: str, run_dirs: list[Path], first: list[Path]) -> str:
     spread = f" ± {statistics.stdev(found):.1f}" if len(found) > 1 else ""
     gain = "–"
     if run_dirs != first and len(run_dirs) == len(first):
-        ours, theirs = counts(run_dirs), counts(first)
-        of_gain = interval([(1, [c.counts for c in ours]), (-1, [c.counts for c in theirs])], ours[0].groups)
-        gain = f"{100 * of_gain.value:+.1f} ± {100 * of_gain.half_width:.1f}".replace("-", "−")
+        gain = difference([(1, run_dirs), (-1, first)])
     return (
         f"| {label} | {', '.join(f'{value:.1f}' for value in found)} | {statistics.mean(found):.1f}{spread} | {gain} |"
     )
+
+
+def difference(terms: list[tuple[float, list[Path]]]) -> str:
+    """Points of mIoU with their interval: the sum of factor · score of these runs, seed by seed and image by image."""
+    found = [(factor, counts(run_dirs)) for factor, run_dirs in terms]
+    of_sum = interval([(factor, [c.counts for c in each]) for factor, each in found], found[0][1][0].groups)
+    return f"{100 * of_sum.value:+.1f} ± {100 * of_sum.half_width:.1f}".replace("-", "−")
 
 
 def counts(run_dirs: list[Path]) -> list[ImageCounts]:
@@ -90,7 +95,8 @@ def keep(runs: Path, name: str) -> None:
             result = replace(result, teacher=replace(result.teacher, run="/".join(Path(result.teacher.run).parts[-2:])))
         kept.mkdir(parents=True, exist_ok=True)
         taught = read_teacher_score(run_dir, id=result.id, seed=result.seed)
-        if taught is not None:
+        beside = result.teacher is not None and is_finished(runs / (result.teacher.run or "…"))  # kept once, as a run
+        if taught is not None and not beside:
             of_images = read_counts(run_dir, TEACHER_COUNTS).get("val")
             write_score(kept, replace(taught, per_image=of_images), id=result.id, seed=result.seed)
         write_result(kept, result)

@@ -1,12 +1,16 @@
-"""The tables of docs/results are what the runs kept beside them say."""
+"""The tables of docs/results are those of the runs kept beside them, and other texts state the same figures."""
 
 import re
 import runpy
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-DOCS = Path(__file__).resolve().parents[1] / "docs"
+from kd.cli.demo import THREE_SEEDS
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
 SCRIPT = runpy.run_path(str(DOCS / "results_table.py"))
 
 
@@ -23,3 +27,68 @@ def test_every_kept_run_is_in_a_table_of_a_page() -> None:
         run for name, rows in SCRIPT["TABLES"].items() for p in rows.values() for run in (SCRIPT["DATA"] / name).glob(p)
     }
     assert listed == {path.parent for path in SCRIPT["DATA"].rglob("result.json")}
+
+
+def sections() -> list[Any]:
+    """The parts of pages that hold a table of figures, below the head of their page, which may speak for all."""
+    others = [DOCS / name for name in ("networks.md", "intervals.md", "methods/costs.md")]
+    found = []
+    for page in sorted([*(DOCS / "results").glob("*.md"), *others]):
+        head, *parts = re.split(r"^## ", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+        for part in (head, *parts):
+            title = part.partition("\n")[0].removeprefix("# ")
+            if re.search(r"\| \**[\d,]+\.\d+[^|a-z]* \|", part):
+                found.append(pytest.param(head + part, id=f"{page.stem}: {title}"))
+    return found
+
+
+@pytest.mark.parametrize("text", sections())
+def test_figures_stand_beside_their_commit_machine_and_command(text: str) -> None:
+    assert re.search(r"\b[Cc]ommits? [0-9a-f]{7}\b", text)
+    assert re.search(r"EPYC|H100|H200|any machine", text)
+    assert re.search(r"`kd |^(kd|pytest) ", text, re.MULTILINE)
+
+
+def test_every_recipe_and_page_has_a_figure_or_a_reason() -> None:
+    files = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS.rglob("*.md"), *(ROOT / "recipes").rglob("*.yaml")]
+    assert [file for file in files if "not yet measured" in file.read_text(encoding="utf-8").lower()] == []
+
+
+def cells(table: str, label: str) -> tuple[str, str]:
+    """Mean and gain of a row."""
+    (row,) = (line for line in SCRIPT["table"](table) if line.startswith(f"| {label} |"))
+    mean, gain = row.strip("| ").split(" | ")[2:]
+    return mean, gain
+
+
+def test_texts_state_the_figures_of_the_kept_runs() -> None:
+    def text(name: str) -> str:
+        return (ROOT / name).read_text(encoding="utf-8")
+
+    alone, _ = cells("shapes", "student alone, 100 labels")
+    student, gain = cells("shapes", "distilled, 100 labels and 1,900 images")
+    teacher, _ = cells("shapes", "teacher, 2,000 labels")
+    for words in (f"teacher {teacher} %", f"baseline {alone} %", f"student {student} %: {gain} points"):
+        assert words in THREE_SEEDS
+    assert f"mIoU {student} %; baseline {alone} %" in text("recipes/shapes/mobilenetv3_kl_cwd.yaml")
+    assert f"mIoU {teacher} %" in text("recipes/shapes/teacher_deeplabv3plus.yaml")
+    assert f"over three seeds the gain is {gain} points" in text("README.md")
+    assert f"{gain} |" in text("docs/methods/cwd.md")
+    few, _ = cells("camvid-few", "46 labels, distilled on 46 + 321")
+    labels, _ = cells("camvid-few", "46 labels")
+    assert f"mIoU {few} %; baseline {labels} %" in text("recipes/camvid/few_mobilenetv3_aspp_kl.yaml")
+    (of_few, _), (resampled, _) = (
+        cells("camvid-few", "the teacher, 46 labels"),
+        cells("camvid-resampling", "sampled once from the file's pixels"),
+    )
+    assert f"mIoU {of_few} %" in text("recipes/camvid/few_teacher_deeplabv3plus.yaml")
+    assert f"mIoU {resampled} %" in text("recipes/camvid/teacher_deeplabv3plus.yaml")
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/results/shapes.md"])
+def test_the_output_of_the_demo_is_that_of_seed_0(name: str) -> None:
+    text = (ROOT / name).read_text(encoding="utf-8")
+    rows = SCRIPT["TABLES"]["shapes"].values()
+    alone, student, teacher = ([min((SCRIPT["DATA"] / "shapes").glob(pattern))] for pattern in rows)
+    gain, behind = (SCRIPT["difference"]([(1, student), (-1, other)]) for other in (alone, teacher))
+    assert re.search(rf"^student .* {re.escape(gain)}  {re.escape(behind)} ", text, re.MULTILINE)

@@ -72,7 +72,7 @@ def _page(what: str, command: str, *lines: str) -> str:
         f"# yaml-language-server: $schema={WRITTEN}",
         f"# {what}",
         f"# Run      {one_line(command)}",
-        "# Result   not yet measured",
+        "# Result   none yet",
     ]
     return "\n".join([*head, *lines]) + "\n"
 
