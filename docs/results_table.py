@@ -27,6 +27,11 @@ TABLES = {  # name -> label of each row -> its run directories
         "distilled, 100 labels and 1,900 images": "mobilenetv3_kl_cwd-e8342df6/seed*",
         "teacher, 2,000 labels": "teacher_deeplabv3plus-*/seed*",
     },
+    "shapes-pruned": {
+        "pruned, 100 labels": "mobilenetv3_pruned_kl_cwd-5ac09a53/seed*",
+        "pruned, distilled from the whole student": "mobilenetv3_pruned_kl_cwd-59a6cbe0/seed*",
+        "the whole student": "mobilenetv3_kl_cwd-e8342df6/seed0",
+    },
     "camvid-resampling": {
         "resized to `size`, then enlarged": "before/teacher_deeplabv3plus-*/seed*",
         "sampled once from the file's pixels": "after/teacher_deeplabv3plus-*/seed*",

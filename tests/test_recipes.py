@@ -95,6 +95,9 @@ def small(path: Path, roots: Mapping[str, Path]) -> list[str]:
         overrides.append("teacher.weights=null")
     root = roots.get(path.parent.name)
     overrides.append(f"data.args.root={root}" if root else "data.args.count=8")
+    if recipe.student.use == "students.Pruned":
+        pytest.importorskip("torch_pruning", reason="needs the extra prune: pip install 'kd-segmentation[prune]'")
+        overrides.append("student.args.file=null")
     if recipe.data.unlabelled is not None and recipe.data.unlabelled.images is not None:
         overrides.append(f"data.unlabelled.images={root / Path(recipe.data.unlabelled.images).name}")
     return overrides
@@ -112,6 +115,12 @@ def test_a_recipe_names_its_command_its_result_and_its_schema(path):
     head = [line for line in lines if line.startswith("#")]
     assert any(line.startswith(f"# Run      kd run {name(path)}") for line in head)
     assert any(line.startswith("# Result   ") for line in head)
+
+
+def test_the_pruned_recipe_names_the_run_that_its_teachers_recipe_trains():
+    recipe = read_recipe(shipped_recipes() / "shapes" / "mobilenetv3_pruned_kl_cwd.yaml")
+    assert recipe.student.args["file"] == f"runs/mobilenetv3_kl_cwd-{recipe.teacher_recipe.id}/seed0"
+    assert recipe.student.args["network"].args == {"num_classes": 6, **recipe.teacher_recipe.student.args}
 
 
 @pytest.mark.parametrize("path", [pytest.param(path, marks=_of(path)) for path in RECIPES], ids=name)
