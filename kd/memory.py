@@ -3,7 +3,7 @@
 import ctypes
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -13,6 +13,7 @@ if TYPE_CHECKING:  # processes that time other runtimes do not hold torch
     import torch
 
 _PROCESS = Path("/proc/self")  # Linux
+_GROUPS = Path("/sys/fs/cgroup")
 
 
 def restart_peak(device: "torch.device") -> None:
@@ -73,11 +74,50 @@ def resident_peak() -> int | None:
 def free_shared() -> int | None:
     """Bytes of memory that processes can still share; None where the system does not tell."""
     try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
-        return min(free, shutil.disk_usage("/dev/shm").free)
+        return min(_free_of_machine(), shutil.disk_usage("/dev/shm").free)
     except (OSError, StopIteration):
         return None
+
+
+def free_memory(device: "torch.device") -> int | None:
+    """Bytes that this process can still take on a device; None where the system does not tell.
+
+    On CUDA, what torch has reserved and does not use counts as free. On a CPU, the limits of the process's control
+    groups (a container's, say) count too.
+    """
+    if device.type == "cuda":
+        import torch
+
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(torch.cuda.mem_get_info(device)[0] + unused)
+    if device.type != "cpu":
+        return None
+    try:
+        return min([_free_of_machine(), *_free_of_groups()])
+    except (OSError, StopIteration):
+        return None
+
+
+def _free_of_machine() -> int:
+    lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+
+
+def _free_of_groups() -> Iterator[int]:
+    """What is free in each control group of this process that limits its memory; files in memory can be given up."""
+    own = (_PROCESS / "cgroup").read_text(encoding="utf-8").splitlines()
+    v2 = next((line.removeprefix("0::/") for line in own if line.startswith("0::/")), "")
+    for folder in [_GROUPS / v2, *(_GROUPS / v2).parents]:
+        if folder.is_relative_to(_GROUPS):
+            yield from _free_of_group(folder, "memory.max", "memory.current")
+    yield from _free_of_group(_GROUPS / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes")  # version 1
+
+
+def _free_of_group(folder: Path, limit: str, used: str) -> Iterator[int]:
+    with suppress(OSError, ValueError):  # no such file; "max"
+        most, now = (int((folder / name).read_text(encoding="ascii")) for name in (limit, used))
+        stat = dict(line.split() for line in (folder / "memory.stat").read_text(encoding="ascii").splitlines())
+        yield most - now + int(stat.get("inactive_file", 0))
 
 
 def give_back() -> None:

@@ -41,7 +41,7 @@ def bench_command(recipe: Recipe, *, runs: Path, rounds: int = 10) -> None:
     restart_peak(parts.precision.device)
     with tempfile.TemporaryDirectory() as folder:
         medians = time_step(parts, rounds, Path(folder))
-    images = recipe.images_per_step / recipe.train.accumulate
+    images = recipe.images_per_step / recipe.accumulate
     rows = [(name, f"{value:.3f}", f"{images / value:.1f}") for name, value in medians.items()]
     title = f"{parts.precision}, {torch.get_num_threads()} threads, median of {rounds}"
     stdout().print(make_table(("part", "s/step", "images/s"), rows, title=title))

@@ -227,7 +227,14 @@ def with_length_of(parts: Parts, recipe: Recipe) -> Parts:
         for name, term in parts.terms.items()
     }
     freeze(recipe, parts.student, steps)
-    return replace(parts, recipe=recipe, steps=steps, terms=terms)
+    return replace(parts, recipe=recipe.with_found(**parts.recipe.found), steps=steps, terms=terms)
+
+
+def in_micro_batches(parts: Parts, recipe: Recipe) -> Parts:
+    """The same parts for a recipe that differs in the number of micro-batches."""
+    labelled = labelled_in_micro_batch(recipe)
+    terms = {name: replace(term, labelled=labelled) for name, term in parts.terms.items()}
+    return replace(parts, recipe=recipe, terms=terms, supervised=replace(parts.supervised, labelled=labelled))
 
 
 def total_steps(recipe: Recipe, images: int) -> int:
@@ -252,7 +259,13 @@ def precision_of(recipe: Recipe) -> Precision:
 
 def _check_batch_size(recipe: Recipe) -> None:
     """Refuse a batch, or images without labels, that cannot be divided equally."""
-    size, processes, accumulate = recipe.train.batch_size, distributed.world(), recipe.train.accumulate
+    size, processes, accumulate = recipe.train.batch_size, distributed.world(), recipe.accumulate
+    if recipe.train.accumulate == "auto" and processes > 1:
+        raise RecipeError(
+            f"{recipe.at('train', 'accumulate')}: train.accumulate: auto is found by one process, and this run has "
+            f"{processes}; set train.accumulate=1, or the number that kd check finds for a process's share of the "
+            f"images, train.batch_size={max(size // processes, 1)}"
+        )
     parts = processes * accumulate
     if size % parts:
         raise RecipeError(

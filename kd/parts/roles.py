@@ -205,11 +205,11 @@ def restored(precision: Precision, *modules: nn.Module) -> Iterator[None]:
         yield
     finally:
         set_random_state(precision.device, states)
-    with torch.no_grad():
-        for name, tensor in _tensors(tree):
-            value = before.get(name, tensor)
-            if value.shape == tensor.shape:  # a loss may replace, add or enlarge its buffers
-                tensor.copy_(value)
+        with torch.no_grad():
+            for name, tensor in _tensors(tree):
+                value = before.get(name, tensor)
+                if value.shape == tensor.shape:  # a loss may replace, add or enlarge its buffers
+                    tensor.copy_(value)
 
 
 def _tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:

@@ -43,7 +43,7 @@ def stream(
         labelled=len(parts.train),
         unlabelled_size=recipe.unlabelled_size,
         views=recipe.cache.views if recipe.cache else None,
-        accumulate=recipe.train.accumulate * (distributed.world() // world),
+        accumulate=recipe.accumulate * (distributed.world() // world),
         seed=seed,
         rank=0 if alone else distributed.rank(),
         world=world,

@@ -158,7 +158,7 @@ def _known(term: TermConfig, teacher: nn.Module, name: str) -> tuple[int, ...]:
 
 def labelled_in_micro_batch(recipe: Recipe) -> int | None:
     """The labelled images of a micro-batch, which come first; None: all are labelled."""
-    parts = distributed.world() * recipe.train.accumulate
+    parts = distributed.world() * recipe.accumulate
     return recipe.train.batch_size // parts if recipe.unlabelled_size else None
 
 

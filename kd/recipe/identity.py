@@ -129,6 +129,8 @@ def identity(recipe: Section, sources: Sources, teacher_id: str | None) -> str:
         teacher_id: the id of its teacher's recipe; None without one.
     """
     tree = plain(recipe, sources.component, sources.content, defaults=False, without=Scope, ordered=True)
+    if tree["train"].get("accumulate") == "auto":  # as one micro-batch: more of them may not change what is computed
+        del tree["train"]["accumulate"]
     if teacher_id is not None:
         tree["teacher"] |= {"recipe": teacher_id}
     return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:8]

@@ -1,5 +1,6 @@
 """A recipe, and the recipes derived from it: its teacher's, its baseline's, the same with other values."""
 
+import math
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -81,6 +82,7 @@ class Recipe(Section):
     _teacher_recipe: "Recipe | None" = PrivateAttr(default=None)
     _old_id: str = PrivateAttr(default="")
     _sources: Sources = PrivateAttr(default_factory=Sources)
+    _found: dict[str, Any] = PrivateAttr(default_factory=dict)
 
     @field_validator("distill")
     @classmethod
@@ -114,6 +116,14 @@ class Recipe(Section):
                 raise ValueError("scales change the teacher's images in every step; remove cache, or train.scales")
             if data is not None and data.unlabelled is not None and data.unlabelled.cutmix:
                 raise ValueError("data.unlabelled.cutmix changes images in every step; remove cache, or cutmix")
+        return train
+
+    @field_validator("train")
+    @classmethod
+    def _foreseen(cls, train: TrainConfig, info: ValidationInfo) -> TrainConfig:
+        teacher = info.data.get("teacher")
+        if train.accumulate == "auto" and teacher is not None and teacher.precision == "int8":
+            raise ValueError("accumulate: auto does not foresee the memory of a teacher in INT8; give a number")
         return train
 
     @field_validator("train")
@@ -201,6 +211,33 @@ class Recipe(Section):
     def images_per_step(self) -> int:
         """Images per step, with and without labels."""
         return self.train.batch_size + self.unlabelled_size
+
+    @property
+    def divisors(self) -> list[int]:
+        """The numbers of micro-batches that share the images of a step equally, ascending."""
+        size, unlabelled = math.gcd(self.train.batch_size, self.unlabelled_size), self.data.unlabelled
+        least = 2 if unlabelled is not None and unlabelled.cutmix else 0  # an image is mixed with another one
+        return [n for n in range(1, size + 1) if size % n == 0 and self.unlabelled_size // n >= least]
+
+    @property
+    def accumulate(self) -> int:
+        """Micro-batches per step; of `auto` as long as nothing is found, the most that have two images or more."""
+        given = self.train.accumulate
+        if isinstance(given, int):
+            return given
+        most = next((number for number in reversed(self.divisors) if number < self.train.batch_size), 1)
+        return int(self._found.get("accumulate", most))
+
+    @property
+    def found(self) -> dict[str, Any]:
+        """The values of keys of `train` that are `auto`, as this machine has found them."""
+        return self._found
+
+    def with_found(self, **found: Any) -> Self:
+        """The same recipe, with the same id, with what this machine has found for keys of `train` that are `auto`."""
+        copy = self.model_copy()
+        copy._found = self._found | found
+        return copy
 
     @property
     def teaches_in_int8(self) -> bool:

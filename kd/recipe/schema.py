@@ -14,6 +14,7 @@ from kd.recipe.values import (
     ComponentPath,
     Decay,
     Flag,
+    MicroBatches,
     Names,
     Number,
     Scales,
@@ -411,7 +412,11 @@ class TrainConfig(Section):
     batch_size: Whole = Field(
         ge=1, le=65_536, description="Images per step (one optimizer update), over all processes and micro-batches."
     )
-    accumulate: Whole = Field(default=1, ge=1, description="Micro-batches per step; divides batch_size.")
+    accumulate: MicroBatches = Field(
+        default=1,
+        description="Micro-batches per step; divides batch_size. `auto`: the fewest that fit into memory, found when "
+        "the run starts.",
+    )
     seeds: Annotated[Seeds, Scope.RUN] = Field(default=(0,), description="Seeds of weights and data, one run each.")
     scales: Scales = Field(
         default=(1.0,), description="Factors of the size of training images; each step draws one of them."
@@ -481,9 +486,9 @@ class TrainConfig(Section):
 
     @field_validator("accumulate")
     @classmethod
-    def _equal_parts(cls, accumulate: int, info: ValidationInfo) -> int:
+    def _equal_parts(cls, accumulate: int | str, info: ValidationInfo) -> int | str:
         size = info.data.get("batch_size")
-        if size is not None and size % accumulate:
+        if size is not None and isinstance(accumulate, int) and size % accumulate:
             raise ValueError(
                 f"batch_size {size} is not divisible by accumulate {accumulate}; "
                 f"the nearest multiples: {multiples_near(size, accumulate)}"

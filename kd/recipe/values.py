@@ -5,6 +5,7 @@ decided by the kind of the value before pydantic sees it: one mistake is one err
 """
 
 from collections import Counter
+from functools import partial
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
@@ -53,11 +54,12 @@ def _distinct(seeds: tuple[int, ...]) -> tuple[int, ...]:
     return seeds
 
 
-def _workers(value: Any) -> Any:
-    if value == "auto" or (type(value) is int and 0 <= value <= 256):
+def _auto_or(least: int, most: int, value: Any) -> Any:
+    if value == "auto" or (type(value) is int and least <= value <= most):
         return value
     if type(value) is int:
-        raise ValueError(f"must be at least 0, got {value}" if value < 0 else f"must be at most 256, got {value}")
+        limit = f"least {least}" if value < least else f"most {most}"
+        raise ValueError(f"must be at {limit}, got {value}")
     raise not_a("'auto' or an integer", value)
 
 
@@ -101,8 +103,13 @@ Amount = Annotated[
 ]
 Workers = Annotated[
     int | str,
-    BeforeValidator(_workers),
+    BeforeValidator(partial(_auto_or, 0, 256)),
     WithJsonSchema({"anyOf": [{"const": "auto", "type": "string"}, {"type": "integer", "minimum": 0, "maximum": 256}]}),
+]
+MicroBatches = Annotated[
+    int | str,
+    BeforeValidator(partial(_auto_or, 1, 65_536)),
+    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"const": "auto", "type": "string"}]}),
 ]
 Side = Annotated[int, Field(strict=True, ge=32, le=16_384)]
 Size = Annotated[tuple[Side, Side], BeforeValidator(_height_width)]

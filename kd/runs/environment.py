@@ -21,6 +21,8 @@ class Environment(BaseModel):
     command: str = ""
     versions: dict[str, str] = {}
     git: dict[str, str | None] = {}
+    hardware: dict[str, str | int] = {}
+    found: dict[str, int | str] = {}  # what the machine found for `auto`, by key of `train`
     in_channels: Annotated[int, Field(ge=1)]
     colors: tuple[tuple[_Level, _Level, _Level], ...] = ()  # of the classes; kd 0.2 wrote none
 

@@ -86,6 +86,7 @@ def _environment(parts: Parts) -> dict[str, Any]:
         "command": shlex.join(["kd", *sys.argv[1:]]),
         "versions": versions(),
         "hardware": hardware(parts.precision.device),
+        "found": parts.recipe.found,
         "processes": distributed.world(),
         "threads": torch.get_num_threads(),
         "precision": str(parts.precision),

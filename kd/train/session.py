@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -34,9 +35,11 @@ from kd.runs import (
 )
 from kd.train.description import changed_environment, describe
 from kd.train.evaluation import headline, score_teacher
+from kd.train.fit import out_of_memory
 from kd.train.inputs import Record
 from kd.train.one_run import train_run
 from kd.train.reuse import Asked, is_kept, move_aside, start_record
+from kd.train.settling import settled
 from kd.train.signals import Stop, stopping
 from kd.train.sinks.log_file import logged
 from kd.units import duration
@@ -106,7 +109,7 @@ def session(
                 "deterministic: false"
             ) from None
         except torch.OutOfMemoryError as error:
-            raise RecipeError([_out_of_memory(recipe, error)]) from None
+            raise out_of_memory(recipe, error) from None
 
 
 @dataclass(frozen=True)
@@ -127,6 +130,7 @@ class Session:
     quiet: bool
     smoke: int | None = None
     _met: set[str] = field(default_factory=set)  # ids of the recipes that have met their real images
+    _found: dict[str, dict[str, Any]] = field(default_factory=dict)  # by id: what was measured for `auto`
     _data: dict[str, Data] = field(default_factory=dict)  # by dataset and arguments
     _prepared: dict[tuple[str, int], Parts] = field(default_factory=dict)  # by id and seed, until they are trained
     _noted: set[str] = field(default_factory=set)  # datasets that do not list their files
@@ -145,6 +149,7 @@ class Session:
             if recipe.id not in self._met:  # all seeds have the same shapes
                 meet(parts)
                 self._met.add(recipe.id)
+            parts = settled(parts, run_directory(recipe, self.runs, seed), self._found)
             if not self._surveyed(recipe, seed):
                 parts.data.check(recipe)
                 leak = partial(refuse_leak, recipe, parts.data, runs=self.runs, data_of=self._data_of)
@@ -328,18 +333,6 @@ class Session:
                 self.stop.check()
                 time.sleep(POLL)
             yield
-
-
-def _out_of_memory(recipe: Recipe, error: Exception) -> str:
-    size, accumulate, processes = recipe.train.batch_size, recipe.train.accumulate, distributed.world()
-    share = size // processes
-    larger = next((parts for parts in range(accumulate + 1, share + 1) if share % parts == 0), None)
-    fix = f"set train.accumulate={larger}" if larger else "use a smaller data.size or data.crop"
-    return (
-        f"{recipe.at('train', 'batch_size')}: out of GPU memory with train.batch_size {size} in micro-batches of "
-        f"{share // accumulate} (train.accumulate {accumulate}, {processes} process{'es' if processes > 1 else ''}); "
-        f"{fix} ({' '.join(str(error).split())[:120]})"
-    )
 
 
 def _silent(line: str) -> None:

@@ -46,7 +46,7 @@ def start(
     device = parts.precision.device
     on_gpu = device.type == "cuda" and stay_on_gpu(optimizer)
     scalars = Scalars(device if on_gpu else None)
-    micro_batches = recipe.train.accumulate * distributed.world()
+    micro_batches = recipe.accumulate * distributed.world()
     return TrainState(
         student=distributed.wrapped(parts.student),
         teacher=step_teacher(parts, seed, say),
@@ -59,7 +59,7 @@ def start(
         batches=stream(parts, seed=seed, start=step, waiting=waiting),
         precision=parts.precision,
         steps=parts.steps,
-        accumulate=recipe.train.accumulate,
+        accumulate=recipe.accumulate,
         clip_norm=recipe.train.clip_norm or float("inf"),
         step=step,
         draws=Draws(
@@ -67,7 +67,7 @@ def start(
             scales=recipe.train.scales,
             cutmix=recipe.data.unlabelled.cutmix if recipe.data.unlabelled else 0.0,
             unlabelled=recipe.unlabelled_size // micro_batches,
-            first=distributed.rank() * recipe.train.accumulate,
+            first=distributed.rank() * recipe.accumulate,
         ),
     )
 
@@ -120,6 +120,6 @@ def _compile(parts: Parts) -> None:
     roles: list[Student | Teacher] = [parts.student]
     if recipe.train.compile == "all" and parts.teaching is not None and not recipe.teaches_in_int8:
         roles.append(parts.teaching)
-    images = recipe.images_per_step // recipe.train.accumulate // distributed.world()
+    images = recipe.images_per_step // recipe.accumulate // distributed.world()
     batch = example_batch(parts, recipe.data.crop or recipe.data.size, images)
     compile_roles(roles, batch, parts.precision, "inductor")

@@ -230,6 +230,12 @@ SECTIONS = [
         ("train.accumulate=3", "train.batch_size=6"),
     ),
     Row(
+        "accumulate: auto does not foresee the memory of a teacher in INT8; give a number",
+        ("teacher.precision=int8", "train.accumulate=auto"),
+        ("teacher.precision=int8", "train.accumulate=2"),
+        text=TAUGHT,
+    ),
+    Row(
         "give one of size and scale, got both; remove one",
         ("teacher.size=[64, 64]", "teacher.scale=2"),
         ("teacher.scale=2",),

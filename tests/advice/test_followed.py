@@ -5,6 +5,7 @@ import advised_contracts
 import advised_data
 import advised_fixes
 import advised_init
+import advised_memory
 import advised_moved
 import advised_published
 import advised_results
@@ -18,6 +19,7 @@ from following import Row, appears, printed
 TRAINING = [
     *advised_fixes.ROWS,
     *advised_init.ROWS,
+    *advised_memory.ROWS,
     *advised_moved.ROWS,
     *advised_results.ROWS,
     *advised_runs.ROWS,

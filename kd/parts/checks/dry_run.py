@@ -54,10 +54,12 @@ def open_parts(recipe: Recipe, *, runs: Path, trained: bool = True) -> Parts:
 def untouched(parts: Parts) -> Iterator[None]:
     """Restore, after the block, all that training changes: weights, buffers, frozen modules and random state."""
     training = parts.student.training
-    with restored(parts.precision, *(module for module in (parts.student, parts.ema) if module is not None)):
-        yield
-    freeze(parts.recipe, parts.student, parts.steps)
-    parts.student.train(training)
+    try:
+        with restored(parts.precision, *(module for module in (parts.student, parts.ema) if module is not None)):
+            yield
+    finally:
+        freeze(parts.recipe, parts.student, parts.steps)
+        parts.student.train(training)
 
 
 def dry_run(parts: Parts) -> list[str]:

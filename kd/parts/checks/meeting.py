@@ -265,7 +265,7 @@ def _more_images(recipe: Recipe) -> str:
     train, processes = recipe.train, distributed.world()
     share = train.batch_size // processes
     fewer = next((number for number in range(share // 2, 0, -1) if share % number == 0), 0)
-    change = f"train.accumulate: {fewer}" if fewer else f"train.batch_size: {2 * processes * train.accumulate}"
+    change = f"train.accumulate: {fewer}" if fewer else f"train.batch_size: {2 * processes * recipe.accumulate}"
     return f"it takes micro-batches of two images (BatchNorm after pooling cannot train on one): set {change}"
 
 

@@ -1,0 +1,42 @@
+"""What a machine decides for a run before it starts; its directory records it, so that a resume does not repeat it."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from kd.errors import StorageError
+from kd.machine import hardware
+from kd.parts.assemble import Parts, in_micro_batches
+from kd.runs import read_environment
+from kd.train.fit import found_accumulate
+
+
+def settled(parts: Parts, run_dir: Path, found: dict[str, dict[str, Any]]) -> Parts:
+    """The parts of a run with a value for each `auto` of `train`; a line in the notes states what was measured.
+
+    Args:
+        parts: assembled, dry-run, and met with real images.
+        run_dir: may record what an earlier session found.
+        found: by id of the recipe, what this session has found; extended.
+
+    Raises:
+        RecipeError: a step does not fit into memory.
+    """
+    recipe = parts.recipe
+    if recipe.train.accumulate != "auto":
+        return parts
+    known = found.get(recipe.id) or recorded(run_dir, parts.precision.device)
+    number, line = (known["accumulate"], "") if "accumulate" in known else found_accumulate(parts)
+    parts.notes.extend([line] if line else [])
+    found[recipe.id] = known | {"accumulate": number}
+    return in_micro_batches(parts, recipe.with_found(**found[recipe.id]))
+
+
+def recorded(run_dir: Path, device: torch.device) -> dict[str, Any]:
+    """What an earlier session of an unfinished run found on a machine like this one."""
+    try:
+        environment = read_environment(run_dir)
+    except StorageError:  # a new run, or a damaged file: it is measured again
+        return {}
+    return environment.found if environment.hardware == hardware(device) else {}
