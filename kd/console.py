@@ -182,7 +182,7 @@ def fitted(title: str, numbers: str, width: int) -> "Text":
 
 
 @contextmanager
-def progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
+def progress(title: str, total: int, unit: str = "images") -> Iterator[Callable[[int], None]]:
     """A line with how many of `total` are done: a live one on a terminal, else one about every ten seconds.
 
     Yields:
@@ -193,18 +193,20 @@ def progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
     console, began = stdout(), time.monotonic()
     printed = began
     live = Live(console=console, refresh_per_second=4, transient=True) if console.is_terminal else None
+    every = 0.1 if live else 10.0  # seconds
 
     def advance(done: int) -> None:
         nonlocal printed
         now = time.monotonic()
-        spent = max(now - began, 1e-9)
+        if now - printed < every:
+            return
+        printed, spent = now, max(now - began, 1e-9)
         left = f" · {duration(spent / done * (total - done))} left" if done else ""
-        line = f"{title} {done}/{total} · {done / spent:.3g} images/s{left}"
+        numbers = f" {done}/{total} · {done / spent:.3g} {unit}/s{left}"
         if live:
-            live.update(fitted(title, line.removeprefix(title), console.width))
-        elif now - printed >= 10:
-            printed = now
-            say(line)
+            live.update(fitted(title, numbers, console.width))
+        else:
+            say(f"{title}{numbers}")
 
     with live or nullcontext():
         yield advance

@@ -7,6 +7,7 @@ from pathlib import Path
 from stat import S_ISREG
 from typing import NamedTuple
 
+_SMALL = 1 << 16  # bytes
 _SETTLED = 1_000_000_000  # nanoseconds: a file that changed later may change again without another stamp
 
 _known: dict[tuple[str, "Stamp"], str] = {}  # absolute path and stamp -> SHA-256, for this process
@@ -49,8 +50,12 @@ def sha256(path: str | Path) -> str:
         return _known[key]
     if found is None and os.path.exists(path):
         raise OSError(f"{path}: not a regular file")
-    with open(path, "rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    with open(path, "rb", buffering=0) as file:
+        start = file.read(_SMALL)
+        content = hashlib.sha256(start)
+        if found is None or found.size != len(start):  # `file_digest` makes a large buffer: small files go without
+            hashlib.file_digest(file, lambda: content)
+        digest = content.hexdigest()
     if key is not None and is_settled(key[1]):
         _known[key] = digest
     return digest

@@ -67,6 +67,20 @@ def read_bytes(
     return content
 
 
+def first_bytes(path: str | Path, count: int) -> bytes:
+    """At most so many bytes from the start of a regular file; none of anything else, and of what cannot be read."""
+    try:
+        if not S_ISREG(os.stat(path).st_mode):
+            return b""
+        number = os.open(path, _FLAGS)
+        try:
+            return os.read(number, count)
+        finally:
+            os.close(number)
+    except (OSError, ValueError):  # ValueError: a NUL in the name
+        return b""
+
+
 def read_text(
     path: Path, what: str, error: type[Exception], *, limit: int = MAX_TEXT, inside: Path | None = None
 ) -> str:

@@ -17,8 +17,15 @@ def test_the_hash_is_that_of_the_content_and_is_read_once(tmp_path, monkeypatch)
     assert sha256(file) == digest
     monkeypatch.setattr(fingerprint, "_SETTLED", -(10**18))  # as if it had been written long ago
     assert sha256(file) == digest
-    monkeypatch.setattr(fingerprint.hashlib, "file_digest", None)
+    monkeypatch.setattr(fingerprint.hashlib, "sha256", None)
     assert sha256(str(file)) == digest  # not read again
+
+
+@pytest.mark.parametrize("size", [0, 2**16 - 1, 2**16, 2**16 + 1, 10**6])
+def test_files_of_any_size_are_hashed_whole(tmp_path, size):
+    content = b"abcdefg" * (size // 7 + 1)
+    (tmp_path / "a.bin").write_bytes(content[:size])
+    assert sha256(tmp_path / "a.bin") == hashlib.sha256(content[:size]).hexdigest()
 
 
 def test_a_file_that_was_just_written_is_read_again(tmp_path):

@@ -1,5 +1,6 @@
 """Peak memory: of the work since the last restart, in bytes on every system."""
 
+import gc
 import mmap
 import re
 import sys
@@ -12,7 +13,7 @@ from command import process
 from tiny import cut_at, read, run, write_recipes
 
 from kd import memory
-from kd.memory import peak_memory, restart_peak
+from kd.memory import lasting_objects, peak_memory, restart_peak
 from kd.recipe import baseline_of
 from kd.runs import read_result, run_directory
 
@@ -32,6 +33,16 @@ def test_a_restart_forgets_the_peak_before_it():
     assert peak_memory(CPU) - before > 60 * MB
     restart_peak(CPU)
     assert peak_memory(CPU) - before < 20 * MB
+
+
+def test_lasting_objects_are_left_out_of_collections():
+    frozen = gc.get_freeze_count()
+    with lasting_objects():
+        assert not gc.isenabled()
+        kept = [[] for _ in range(1000)]
+    assert gc.isenabled()
+    assert gc.get_freeze_count() - frozen >= len(kept)
+    gc.unfreeze()
 
 
 def test_without_proc_the_unit_is_that_of_the_system(monkeypatch, tmp_path):

@@ -40,13 +40,14 @@ def run(arguments: argparse.Namespace) -> None:
         return
     recipes = open_recipes(arguments)
     from kd.diagnose.check import check_recipe
-    from kd.diagnose.plan import lines, plan
-    from kd.train.session import session
 
     for recipe in recipes:
         for line in check_recipe(recipe, runs=arguments.runs):
             print_line(line)
         if arguments.plan:
+            from kd.diagnose.plan import lines, plan
+            from kd.train.session import session
+
             with session(recipe, runs=arguments.runs) as opened:
                 for line in lines(plan(recipe, opened, baseline=True)):
                     print_line(line)

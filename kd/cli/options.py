@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kd.console import say
+from kd.memory import lasting_objects
 
 if TYPE_CHECKING:
     from kd.recipe import Recipe
@@ -129,7 +130,8 @@ def open_recipes(arguments: argparse.Namespace, *, opening: str = "", resumes: b
     ]
     if opening and os.environ.get("RANK", "0") == "0":  # torchrun's first process speaks for all
         say(f"{', '.join(arguments.files)}: {opening}")
-    from kd.components import check_torch
+    with lasting_objects():  # all that torch's import makes
+        from kd.components import check_torch
 
-    check_torch()
+        check_torch()
     return recipes

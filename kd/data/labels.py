@@ -1,6 +1,6 @@
 """The check of labels, whoever read them."""
 
-import torch
+import numpy as np
 from torch import Tensor
 
 from kd.errors import DataError
@@ -13,12 +13,13 @@ def check_labels(labels: Tensor, num_classes: int, where: str) -> None:
     Raises:
         DataError: with `where`, the wrong values and their pixel counts, and the first position.
     """
-    wrong = (labels >= num_classes) & (labels != IGNORE)
-    if not bool(wrong.any()):
+    found = labels.cpu().numpy()
+    wrong = (found >= num_classes) & (found != IGNORE)
+    if not wrong.any():
         return
-    values, counts = torch.unique(labels[wrong], return_counts=True)
+    values, counts = np.unique(found[wrong], return_counts=True)
     listed = [f"{value} ({count} pixel{'s' if count > 1 else ''})" for value, count in zip(values, counts, strict=True)]
-    row, column = wrong.nonzero()[0].tolist()
+    row, column = np.argwhere(wrong)[0].tolist()
     raise DataError(
         f"{where}: label{'s' if len(listed) > 1 else ''} {', '.join(listed)} in no class, first at row {row}, column "
         f"{column}; a dataset returns 0 … {num_classes - 1}, and {IGNORE} for ignored pixels"

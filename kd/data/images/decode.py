@@ -11,6 +11,7 @@ from typing import BinaryIO, NamedTuple
 from PIL import Image
 
 from kd.data.images.arrays import ARRAY, TIFF, Shape, array_shape, tiff_shape
+from kd.data.images.png import checksums_hold, png_header
 from kd.errors import DataError
 from kd.reading import check_file
 
@@ -78,6 +79,9 @@ def read_header(path: Source) -> Header:
     """
     if isinstance(path, Path) and path.suffix.lower() == ARRAY:
         return _of_array(path, array_shape(path))
+    png = png_header(path) if isinstance(path, Path) else None
+    if png is not None and png.size[0] * png.size[1] <= MAX_PIXELS:
+        return Header(png.size, png.mode, UPRIGHT, "")
     try:
         with opened(path) as image:
             turn = _turn(image)
@@ -111,8 +115,8 @@ def decoded(path: Source, turn: int = UPRIGHT, *, limit: int | None = None) -> t
     try:
         with _file(path) as file:
             image = _image(file, path, limit)
-            if image.format == "PNG":
-                image.verify()  # checksums, which decoding does not check; Pillow must open the file again afterwards
+            if image.format == "PNG" and not checksums_hold(file):  # decoding does not check them
+                image.verify()  # raises; if it does not, Pillow must open the file again
                 image = _image(file, path, limit)
             own, lossy, frames = _turn(image), _lossy(image, path), getattr(image, "n_frames", 1)
             image.load()

@@ -48,9 +48,9 @@ def labels_of(coded: Coded, meaning: Meaning, path: Source) -> Tensor:
     if code_of_value is not None:
         labels = _looked_up(code_of_value, meaning).take(values)
     elif values.dtype == np.uint8:
-        labels = _table(256, *_entries(meaning)).take(values)
+        labels = _table(256, meaning.entries, _rest(meaning)).take(values)
     elif meaning.colors:
-        labels = _table(1 << 24, *_entries(meaning)).take(values)
+        labels = _table(1 << 24, meaning.entries, _rest(meaning)).take(values)
     else:
         labels = _looked_up(values, meaning)
     if meaning.rest is None and (wrong := labels == _UNKNOWN).any():
@@ -163,15 +163,13 @@ def _packed(pixels: NDArray[Any], kind: type[np.integer[Any]] = np.int64) -> NDA
 
 def _looked_up(codes: NDArray[Any], meaning: Meaning) -> NDArray[np.uint8]:
     """The label of each code, or _UNKNOWN."""
-    entries, rest = _entries(meaning)
-    keys, classes = np.array(entries, dtype=np.int64).T
+    keys, classes = np.array(meaning.entries, dtype=np.int64).T
     at = np.minimum(np.searchsorted(keys, codes), len(keys) - 1)
-    return np.where(keys[at] == codes, classes[at], rest).astype(np.uint8)
+    return np.where(keys[at] == codes, classes[at], _rest(meaning)).astype(np.uint8)
 
 
-def _entries(meaning: Meaning) -> tuple[tuple[tuple[int, int], ...], int]:
-    rest = _UNKNOWN if meaning.rest is None else meaning.rest
-    return tuple(sorted(meaning.codes.items())), rest
+def _rest(meaning: Meaning) -> int:
+    return _UNKNOWN if meaning.rest is None else meaning.rest
 
 
 @lru_cache(maxsize=4)  # a table of all colours takes 16 MB, but is ten times faster than a search

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from kd.data.masks.classes import IGNORED, MAX_CODE, Classes, code_of, color_of
 from kd.errors import did_you_mean
@@ -37,6 +38,11 @@ class Meaning:
     given: Mapping[int, str] | None = None
     by_index: bool = False
     fix: str = ""
+
+    @cached_property
+    def entries(self) -> tuple[tuple[int, int], ...]:
+        """The codes with their classes, sorted."""
+        return tuple(sorted(self.codes.items()))
 
     @property
     def ignores_white(self) -> bool:

@@ -6,6 +6,7 @@ found, the next frame of a moving camera is not. Copies with hardly any contrast
 being the same, so such images are compared by content only.
 """
 
+import os
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -31,7 +32,7 @@ ALIKE = 0.99  # least correlation of two copies
 CONTRAST = 4.0  # least standard deviation of a copy, in grey levels
 SHOWN = 3  # pairs in a line
 _WIDE, _HIGH = 36, 32
-_ROWS = 256  # images of a split that are compared at once
+_ROWS = 64  # images of a split that are compared at once
 _PART = 32  # images that a thread reads before it asks for more
 
 
@@ -137,15 +138,16 @@ def _is_picture(path: Path) -> bool:
 
 def _same(paths: Sequence[Path], others: Sequence[Path]) -> dict[int, int]:
     """Index -> index of another file with the same content; only files of equal size are read."""
-    sizes, other_sizes = ({path.stat().st_size for path in files} for files in (paths, others))
+    sizes, other_sizes = ([os.stat(path).st_size for path in files] for files in (paths, others))
+    shared = set(sizes) & set(other_sizes)
     known: dict[str, int] = {}  # SHA-256 -> the first of `others`
-    for index, path in enumerate(others):
-        if path.stat().st_size in sizes:
+    for index, (path, size) in enumerate(zip(others, other_sizes, strict=True)):
+        if size in shared:
             known.setdefault(sha256(path), index)
     return {
         index: known[digest]
-        for index, path in enumerate(paths)
-        if path.stat().st_size in other_sizes and (digest := sha256(path)) in known
+        for index, (path, size) in enumerate(zip(paths, sizes, strict=True))
+        if size in shared and (digest := sha256(path)) in known
     }
 
 
@@ -157,21 +159,30 @@ def _look(paths: Sequence[Path], deadline: float, advance: Callable[[int], None]
     """The look of these images, spread evenly if the time is short."""
     order = sorted(range(len(paths)), key=lambda index: f"{index:032b}"[::-1])  # evenly spread, however far it gets
 
-    def copies_of(indices: Sequence[int]) -> list[tuple[int, NDArray[np.uint8]]]:
-        return [(index, _copy(paths[index])) for index in indices if time.monotonic() < deadline]
+    def look_at(indices: Sequence[int]) -> _Look:
+        read = [(index, _copy(paths[index])) for index in indices if time.monotonic() < deadline]
+        return _look_of(np.array([index for index, _ in read], np.int64), [copy for _, copy in read])
 
-    parts = [order[start : start + _PART] for start in range(0, len(order), _PART)]
-    read: list[tuple[int, NDArray[np.uint8]]] = []
+    count, read, kept = len(paths), 0, 0
+    indices, hashes = np.empty(count, np.int64), np.empty(count, np.uint64)
+    copies = np.empty((count, _HIGH * _WIDE), np.uint8)
     with ThreadPoolExecutor(THREADS) as pool:
-        for copies_of_part in pool.map(copies_of, parts):
-            read += copies_of_part
-            advance(len(read))
-    kept = [(index, found) for index, found in read if found.std() >= CONTRAST]
-    copies = np.array([found for _, found in kept], np.uint8).reshape(-1, _HIGH, _WIDE)
+        for part in pool.map(look_at, [order[start : start + _PART] for start in range(0, len(order), _PART)]):
+            place = slice(kept, kept + len(part.indices))
+            indices[place], hashes[place], copies[place] = part[1:]
+            read, kept = read + part.read, place.stop
+            advance(read)
+    return _Look(read, indices[:kept], hashes[:kept], copies[:kept])
+
+
+def _look_of(indices: NDArray[np.int64], read: Sequence[NDArray[np.uint8]]) -> _Look:
+    """The look of some images by their copies (32, 36)."""
+    copies = np.array(read, np.uint8).reshape(-1, _HIGH * _WIDE)
+    kept = copies.std(1) >= CONTRAST
+    indices, copies = indices[kept], copies[kept]
     cells = copies.reshape(-1, 8, _HIGH // 8, 9, _WIDE // 9).mean((2, 4))  # (images, 8, 9)
-    bits = np.packbits(cells[:, :, :-1] < cells[:, :, 1:], axis=None).reshape(len(kept), 8)
-    indices = np.array([index for index, _ in kept], np.int64)
-    return _Look(len(read), indices, bits.view(np.uint64).reshape(-1), copies.reshape(len(kept), _HIGH * _WIDE))
+    bits = np.packbits(cells[:, :, :-1] < cells[:, :, 1:], axis=None).reshape(-1, 8)
+    return _Look(len(read), indices, bits.view(np.uint64).reshape(-1), copies)
 
 
 def _unit(copies: NDArray[np.uint8]) -> NDArray[np.float32]:

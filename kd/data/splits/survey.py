@@ -61,17 +61,16 @@ def survey(
     if total == 0:
         raise DataError(f"{component_name(dataset)}: the split is empty")
     order, deadline = _order(total), time.monotonic() + seconds
-    tally = torch.zeros(2, 258, dtype=torch.int64)  # of all images counted; of those that weigh
+    tally = np.zeros((2, 258), np.int64)  # of all images counted; of those that weigh
     positions = range(rank, total, world)
     rows = _rows(dataset, [order[position] for position in positions], workers)
     for position, row in zip(positions, rows, strict=False):
         if position >= WEIGHED and time.monotonic() > deadline:
             rows.close()
             break
-        tally[0] += row
-        tally[1] += row if position < WEIGHED else 0
+        tally[: 2 if position < WEIGHED else 1] += row.numpy()
         advance(position + 1)
-    (pixels, weighing), classes = summed(tally), len(dataset.class_names)
+    (pixels, weighing), classes = summed(torch.from_numpy(tally)), len(dataset.class_names)
     all_pixels = int(pixels[:256].sum())
     return Survey(
         images=int(pixels[_IMAGES]),
