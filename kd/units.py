@@ -1,4 +1,4 @@
-"""Amounts as recipes, commands and messages write them: steps or a share of all steps, durations, file sizes."""
+"""Amounts as recipes, commands and messages write them: steps or a share of all steps, durations, sizes, counts."""
 
 import re
 from typing import Any
@@ -32,6 +32,11 @@ def as_steps(value: int | str, total: int) -> int:
         return checked
     share = float(checked.removesuffix("%"))
     return max(1, round(total * share / 100)) if share > 0 else 0
+
+
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """A number with its noun: `1 image`, `2 images`; `plural` where it is not the noun with an s."""
+    return f"{number} {noun if number == 1 else plural or noun + 's'}"
 
 
 def multiples_near(size: int, parts: int) -> str:

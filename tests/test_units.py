@@ -2,7 +2,7 @@
 
 import pytest
 
-from kd.units import as_steps, multiples_near
+from kd.units import as_steps, counted, multiples_near
 
 
 @pytest.mark.parametrize(
@@ -23,3 +23,8 @@ def test_what_is_not_an_amount(amount: object) -> None:
 def test_multiples_are_positive():
     assert multiples_near(15, 2) == "14 and 16"
     assert multiples_near(1, 2) == "2"
+
+
+def test_one_is_singular():
+    assert [counted(number, "image") for number in (0, 1, 2)] == ["0 images", "1 image", "2 images"]
+    assert counted(1, "class", "classes") + " of " + counted(3, "class", "classes") == "1 class of 3 classes"

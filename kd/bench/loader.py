@@ -9,6 +9,7 @@ from kd.machine import loader_workers
 from kd.parts.assemble import Parts
 from kd.parts.stream import stream
 from kd.recipe import Recipe
+from kd.units import counted
 
 
 def time_loader(parts: Parts, *, warm: float = WARM, timed: float = TIMED) -> float:
@@ -25,7 +26,7 @@ def time_loader(parts: Parts, *, warm: float = WARM, timed: float = TIMED) -> fl
 def limit_line(recipe: Recipe, device: torch.device, loaded: float, trained: float) -> str:
     """Which of the two is the limit, for the user; both in images per second."""
     workers = loader_workers(recipe.data.workers, device)
-    who = f"{workers} worker{'s' if workers != 1 else ''}" if workers else "no worker: it loads between the steps"
+    who = counted(workers, "worker") if workers else "no worker: it loads between the steps"
     limit = "the step" if loaded >= trained else "the loader"
     return (
         f"loader alone: {loaded:.0f} images/s ({who}), {loaded / trained:.1f} × what the step trains; "

@@ -12,6 +12,7 @@ from kd.recipe import Use
 from kd.recipe.schema import components
 from kd.recipe.trust import is_trusted
 from kd.types import SegmentationDataset
+from kd.units import counted
 
 MEMBERS = ("class_names", "colors", "in_channels", "__len__", "__getitem__")  # what kd reads of a dataset
 MAX_CLASSES = 254  # 8-bit labels, without the two for padding and for pixels without a label
@@ -79,7 +80,7 @@ def check_dataset(use: Use, dataset: SegmentationDataset) -> None:
     if isinstance(names, str) or not all(isinstance(name, str) for name in names):
         mistakes.append(f"class_names must be a tuple of names, got {names!r:.80}")
     elif not 2 <= len(names) <= MAX_CLASSES:
-        mistakes.append(f"{len(names)} classes; give 2 to {MAX_CLASSES}, the background included")
+        mistakes.append(f"{counted(len(names), 'class', 'classes')}; give 2 to {MAX_CLASSES}, the background included")
     elif len(colors) != len(names) or not all(len(color) == 3 for color in colors):
         mistakes.append(f"colors must be {len(names)} colours (r, g, b), one for each class, got {colors!r:.80}")
     if not isinstance(channels, int) or channels < 1:

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from kd.errors import DataError
 from kd.types import IGNORE
+from kd.units import counted
 
 
 def check_labels(labels: Tensor, num_classes: int, where: str) -> None:
@@ -18,7 +19,7 @@ def check_labels(labels: Tensor, num_classes: int, where: str) -> None:
     if not wrong.any():
         return
     values, counts = np.unique(found[wrong], return_counts=True)
-    listed = [f"{value} ({count} pixel{'s' if count > 1 else ''})" for value, count in zip(values, counts, strict=True)]
+    listed = [f"{value} ({counted(count, 'pixel')})" for value, count in zip(values, counts, strict=True)]
     row, column = np.argwhere(wrong)[0].tolist()
     raise DataError(
         f"{where}: label{'s' if len(listed) > 1 else ''} {', '.join(listed)} in no class, first at row {row}, column "

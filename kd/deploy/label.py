@@ -39,6 +39,7 @@ from kd.runs import Result
 from kd.scoring import BAND
 from kd.storage import write_atomic
 from kd.types import IGNORE, resize_bands
+from kd.units import counted
 
 LEVELS = 65_535  # of a probability of 1, in a confidence map
 FIX = "free space, or choose another --out"
@@ -243,7 +244,7 @@ def _show(trained: Trained, report: dict[str, Any], out: Path) -> None:
     stdout().print(make_table(["class", "predicted %", "kept %", "from"], rows))
     count = report["images"]
     share = f"{100 * report['pixels']['kept'] / total:.1f} % of the pixels are labelled, 255 elsewhere"
-    print_line(f"{out}: {count} image{'s' if count > 1 else ''}; {share}")
+    print_line(f"{out}: {counted(count, 'image')}; {share}")
     args: dict[str, Any] = {"root": str(out), "classes": str(out / "classes.yaml"), "val": "20%"}
     if trained.in_channels != 3:
         args["channels"] = trained.in_channels

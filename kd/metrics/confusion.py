@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kd.constants import IGNORE
+from kd.units import counted
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -113,7 +114,7 @@ def _check_classes(name: str, values: "Tensor", num_classes: int) -> None:
     wrong = values[(values < 0) | (values >= num_classes)]
     if wrong.numel():
         raise ValueError(
-            f"{name} hold {int(wrong[0])} ({wrong.numel()} pixels), classes are 0 … {num_classes - 1}; "
+            f"{name} hold {int(wrong[0])} ({counted(wrong.numel(), 'pixel')}), classes are 0 … {num_classes - 1}; "
             f"{IGNORE} marks a pixel that is not scored"
         )
 

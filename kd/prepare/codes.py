@@ -18,6 +18,7 @@ from kd.data.masks.encoding import count_codes, read_codes, shades
 from kd.data.masks.meaning import WHITE, Meaning
 from kd.data.masks.unknown import ranges
 from kd.errors import DataError
+from kd.units import counted
 
 MAX_CLASSES = 64  # without names: more numbers or colours than that are edges or instances
 RARE = 0.01  # share of the pixels that may be of no class
@@ -98,7 +99,7 @@ def count(masks: Sequence[Path], *, colors: bool) -> Codes:
             found.masks += 1
             if len(found.counts) > _MAX_CODES:
                 what = "colours" if colors else "numbers"
-                held = f"more than {_MAX_CODES:,} {what} in {found.masks} masks"
+                held = f"more than {_MAX_CODES:,} {what} in {counted(found.masks, 'mask')}"
                 raise DataError(f"{masks[found.masks - 1]}: {held}; give masks with one for each class")
     return found
 
@@ -136,14 +137,14 @@ def meaning_of(masks: Sequence[Path], class_map: Path | None) -> tuple[dict[str,
     headers = [read_header(path) for path in masks]
     known, written = read_map(class_map) if class_map else (None, [])
     where = str(class_map)
-    lossy = [path for path, header in zip(masks, headers, strict=True) if header.lossy]
+    lossy = [header.lossy for header in headers if header.lossy]
     two = known is None or len(known.names) == 2
     colors = known.colors is not None if known and not known.by_index else hold_colors(masks, headers)
     if two and not colors and are_soft(masks, headers):
         names = list(known.names) if known else ["background", "foreground"]
-        why = "lossy files" if lossy else "soft edges"
+        edges = f"edges blurred by {lossy[0]}" if lossy else "soft edges"
         return {"classes": names, "threshold": 128}, [
-            f"masks are black and white with {why}: from shade 128 up a pixel is {names[1]}"
+            f"masks are black and white with {edges}: from shade 128 up a pixel is {names[1]}"
         ]
     found = count(masks, colors=colors)
     if known is None:

@@ -17,6 +17,7 @@ from kd.data.splits.shares import Shares
 from kd.errors import DataError, RecipeError, StorageError, WeightsError
 from kd.prepare.files import short_names
 from kd.prepare.formats.export import Export, Item, held_out
+from kd.units import counted
 
 ELSEWHERE = "choose another folder with --out DIR"
 _IGNORED_COLOR = (224, 224, 192)  # VOC's
@@ -98,7 +99,7 @@ def _splits(items: list[Item]) -> tuple[list[str], list[str]]:
     chosen = set(Shares(val=held_out(len(names))).of(names, "val", None))
     splits = ["val" if item.name in chosen else split for item, split in zip(items, splits, strict=True)]
     return splits, [
-        f"the export has no validation split: {len(chosen)} of its {len(names)} training images are held out"
+        f"the export has no validation split: {len(chosen)} of its {counted(len(names), 'training image')} held out"
     ]
 
 

@@ -23,7 +23,7 @@ class Tree(NamedTuple):
 
     root: Path
     names: tuple[str, ...]  # relative, with `/`, sorted
-    left_out: int = 0  # links that lead out of the folder
+    left_out: int = 0  # links that lead out of the folder, or in a circle
 
     def named(self, *suffixes: str) -> list[str]:
         """The files with one of these suffixes, given in lower case."""
@@ -69,7 +69,7 @@ def _collect(folder: Path, root: Path, below: str, names: list[str], depth: int 
         for entry in entries:
             if entry.name.startswith(".") or entry.name == "__MACOSX":
                 continue
-            if entry.is_symlink() and not Path(entry.path).resolve().is_relative_to(root):
+            if entry.is_symlink() and _leads_out(Path(entry.path), root):
                 left_out += 1
             elif entry.is_dir(follow_symlinks=False):
                 if depth:
@@ -81,6 +81,16 @@ def _collect(folder: Path, root: Path, below: str, names: list[str], depth: int 
     except OSError as error:
         raise DataError(f"{error.filename}: cannot be read ({error.strerror})") from None
     return left_out
+
+
+def _leads_out(link: Path, root: Path) -> bool:
+    """Whether a link leads out of a folder, or in a circle."""
+    try:
+        return not link.resolve(strict=True).is_relative_to(root)
+    except FileNotFoundError:
+        return False
+    except (OSError, RuntimeError):  # RuntimeError: Python's word for a circle
+        return True
 
 
 class Images:

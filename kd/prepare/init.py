@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from kd.console import Say, progress
-from kd.errors import shell_word
+from kd.errors import DataError, shell_word
 from kd.prepare.choose import choose
 from kd.prepare.convert import ELSEWHERE, convert, new_folder
 from kd.prepare.files import WRITTEN, list_tree
@@ -74,6 +74,8 @@ def init(
         looked = look({**args, "root": str(root)})
         for line in looked.lines:
             say(line.replace(str(folder), str(out)))
+        if looked.only:
+            raise DataError(f"{source.marks.root}: every labelled pixel is {looked.only}; draw another class")
         choices = choose(looked, gpu=torch.cuda.is_available())
         texts = recipe_texts(out, found.what, args, choices, given=given, imagenet=imagenet)
         for name, text in {**texts, WRITTEN: json.dumps(json_schema(), indent=2) + "\n"}.items():

@@ -30,6 +30,7 @@ class Look(NamedTuple):
     class_names: tuple[str, ...]
     shares: tuple[float, ...]  # of each class among the labelled pixels of train, 0 … 1
     lines: list[str]  # for the user
+    only: str = ""  # the class of all labelled pixels, if all are of one
 
 
 class _Mask(NamedTuple):
@@ -75,7 +76,11 @@ def look(args: Mapping[str, Any], *, seconds: float = SECONDS) -> Look:
     shared, note = find_shared(splits)
     lines += [line for found in shared for line in found.lines()] + ([note] if note else [])
     images = {split: len(data) for split, data in splits.items()}
-    return Look(images, sizes, all(mode in _GREY for mode in modes), names, shares, lines)
+    shown = sum(counts.values())[: len(names)]
+    present = [name for name, pixels in zip(names, shown, strict=True) if pixels]
+    everything = all(len(found) == images[split] for split, found in masks.items())
+    only = present[0] if len(present) == 1 and everything else ""
+    return Look(images, sizes, all(mode in _GREY for mode in modes), names, shares, lines, only)
 
 
 def _masks(data: Folders, deadline: float) -> Iterator[_Mask]:

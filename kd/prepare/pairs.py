@@ -61,12 +61,20 @@ def sides(source: Source) -> tuple[list[str], list[str]] | None:
         return (images, masks) if images and (masks := source.marks.named(*SUFFIXES)) else None
     pictures = source.images.named(*SUFFIXES)
     masks = [name for name in pictures if _has(name, _OF_MASKS)]
-    images = [name for name in pictures if _has(name, _OF_IMAGES)] or sorted(set(pictures) - set(masks))
+    images = [name for name in pictures if _has(name, _OF_IMAGES)]
+    if images and not masks:  # folders of classes
+        stems_of_images = {_stem(name) for name in images}
+        masks = [name for name in pictures if name not in set(images) and _stem(name) in stems_of_images]
+    images = images or sorted(set(pictures) - set(masks))
     if masks and images:
         return [name for name in images if name not in set(masks)], masks
     stems = {os.path.splitext(name)[0]: name for name in pictures}
     masks = [name for stem, name in stems.items() if _base(stem) in stems]
     return (sorted(set(pictures) - set(masks)), masks) if masks else None
+
+
+def _stem(name: str) -> str:
+    return os.path.splitext(name.rpartition("/")[2])[0]
 
 
 def paired(source: Source, images: Sequence[str], masks: Sequence[str]) -> Pairs:

@@ -23,6 +23,7 @@ from kd.parts.stream import training_split
 from kd.pictures import RGB, Labels, as_rgb, jpeg, overlay, panel
 from kd.recipe import Recipe
 from kd.storage import write_atomic
+from kd.units import counted
 
 MEASURED = 64  # augmented images that are drawn for the shares
 ACROSS = 4  # images in a row of the PNG
@@ -106,17 +107,17 @@ def make_sheet(recipe: Recipe, *, images: int, warm: float = WARM, timed: float 
         warm=warm,
         timed=timed,
     )
-    who = f"{workers} worker{'s' if workers != 1 else ''}" if workers else "no worker"
+    who = counted(workers, "worker") if workers else "no worker"
     height, width = split.crop.size
     lines = [
         f"augmented: {100 * ignored:.1f} % of the pixels have no label, {100 * padded:.1f} % of all are padding "
-        f"({count} images of {width}×{height})",
+        f"({counted(count, 'image')} of {width}×{height})",
         f"loader: {speed:.0f} images/s ({who})",
         *data.lines(recipe),
     ]
     surveys = [data.survey(name).counts for name in ("train", "val")]
     train, val = ([count / sum(counts) if count else None for count in counts] for counts in surveys)
-    title = f"{recipe.file}: {len(data.train)} training and {len(data.val)} validation images"
+    title = f"{recipe.file}: {len(data.train)} training and {counted(len(data.val), 'validation image')}"
     return Sheet(title, data.train.class_names, data.train.colors, (train, val), lines, shown)
 
 

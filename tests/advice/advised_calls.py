@@ -234,7 +234,7 @@ LOSSES = [
 
 DATA = [
     Row(
-        "classes: 1 classes; give 2 to 254, the background included",
+        "classes: 1 class; give 2 to 254, the background included",
         lambda: read_classes(["cat"]),
         lambda: read_classes(["background", "cat"]),
     ),
@@ -270,7 +270,7 @@ DATA = [
         lambda: confusion_matrix(labels(), labels(size=6), 4),
     ),
     Row(
-        "labels hold 4 (1 pixels), classes are 0 … 3; 255 marks a pixel that is not scored",
+        "labels hold 4 (1 pixel), classes are 0 … 3; 255 marks a pixel that is not scored",
         lambda: confusion_matrix(torch.tensor([4, 0]), torch.tensor([0, 0]), 4),
         lambda: confusion_matrix(torch.tensor([255, 0]), torch.tensor([0, 0]), 4),
     ),

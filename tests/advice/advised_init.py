@@ -36,6 +36,14 @@ def changed(change: Callable[[Any], object]) -> None:
     COCO.write_text(json.dumps(content))
 
 
+def twice_annotated() -> None:
+    """An export of Label Studio in which two tasks are of one image."""
+    export("label-studio")
+    tasks = json.loads(Path("export/project.json").read_text())
+    tasks[1]["data"] = tasks[0]["data"]
+    Path("export/project.json").write_text(json.dumps(tasks))
+
+
 def mended(message: str, change: Callable[[Any], object]) -> Row:
     """A fault of COCO JSON that another export does not have."""
     return Row(message, lambda: (changed(change), init()), lambda text: (export("coco"), succeeds("init", "export")))
@@ -126,6 +134,20 @@ ROWS = [
         lambda: (export("labelme"), shutil.copy("export/plot0.json", "export/plot1.json"), init()),
         lambda text: (Path("export/plot1.json").unlink(), succeeds("init", "export")),
     ),
+    mended(
+        "export: every labelled pixel is background; draw another class",
+        lambda content: [a.update(segmentation=[[-9, -9, -5, -9, -5, -5]]) for a in content["annotations"]],
+    ),
+    Row(
+        "project.json: task 71: photos/plot0.jpg is annotated in task 70 too; keep one of the two",
+        lambda: (twice_annotated(), init()),
+        lambda text: (export("label-studio"), succeeds("init", "export")),
+    ),
+    Row(
+        "export/data.yaml: names: a key is no number; write a list, in the order of the numbers",
+        lambda: (export("yolo"), Path("export/data.yaml").write_text("names: {leaf: 0, stem: 1}"), init()),
+        lambda text: (Path("export/data.yaml").write_text("names: [leaf, stem]"), succeeds("init", "export")),
+    ),
     Row(
         "labels.yaml: 2 names, but the labels hold class 2; add the missing names",
         lambda: (far_labels(), Path("labels.yaml").write_text("[a, b]"), init("--classes", "labels.yaml")),
@@ -175,7 +197,7 @@ ROWS = [
         lambda text: masks(LABELS),
     ),
     Row(
-        "export/masks/0.png: more than 3 numbers in 1 masks; give masks with one for each class",
+        "export/masks/0.png: more than 3 numbers in 1 mask; give masks with one for each class",
         lambda: limited(codes, "_MAX_CODES", lambda: masks(NOISE)),
         lambda text: limited(codes, "_MAX_CODES", lambda: masks(LABELS)),
     ),

@@ -110,7 +110,7 @@ def test_shapes_must_agree():
 @pytest.mark.parametrize(("value", "shown"), [(3, "3"), (-1, "-1"), (254, "254")])
 def test_a_value_that_is_not_a_class_is_an_error(value, shown):
     labels = torch.zeros(2, 2, dtype=torch.int64)
-    with pytest.raises(ValueError, match=rf"labels hold {shown} \(1 pixels\), classes are 0 … 2; 255 marks"):
+    with pytest.raises(ValueError, match=rf"labels hold {shown} \(1 pixel\), classes are 0 … 2; 255 marks"):
         confusion_matrix(labels.index_put((torch.tensor(0), torch.tensor(0)), torch.tensor(value)), labels, 3)
     with pytest.raises(ValueError, match=rf"predictions hold {shown} "):
         confusion_matrix(labels, torch.full((2, 2), value), 3)

@@ -67,7 +67,7 @@ def test_crowds_are_ignored_and_lie_below(folder: Path, capsys: pytest.CaptureFi
     coco(SMALL, LARGE | {"iscrowd": 1}, LARGE | {"segmentation": [[30, 30, 40, 30, 40, 40, 30, 40]]})
     assert kd("init", "export") == 0
     np.testing.assert_array_equal(labels(), drawn((255, 4, 20), (2, 8, 16), (1, 30, 40)))
-    assert "1 crowds (iscrowd) are ignored, below all objects\n" in capsys.readouterr().out
+    assert "ignored, below all objects: 1 crowd (iscrowd)\n" in capsys.readouterr().out
 
 
 def test_files_of_splits_are_the_splits(folder: Path) -> None:
@@ -96,7 +96,7 @@ def test_images_of_test_never_train(folder: Path, capsys: pytest.CaptureFixture[
         (file,) = Path("export", kind, "train").glob("plot0.*")
         file.rename(Path("export", kind, "test", file.name))
     assert kd("init", "export") == 0
-    assert "the export has no validation split: 1 of its 4 training images are held out\n" in capsys.readouterr().out
+    assert "the export has no validation split: 1 of its 4 training images held out\n" in capsys.readouterr().out
     splits = {path.stem: path.parent.name for path in Path("export-kd/masks").rglob("*.png")}
     assert splits.pop("plot0") == "test"
     assert sorted(splits.values()) == ["train", "train", "train", "val"]
@@ -126,7 +126,7 @@ def test_shapes_of_labelme(folder: Path, capsys: pytest.CaptureFixture[str]) -> 
     mask[28:32, 28:32] = [[0, 2, 2, 0], [2, 2, 2, 2], [2, 2, 2, 2], [0, 2, 2, 0]]
     mask[[4, 5, 5], [5, 4, 5]] = 2
     np.testing.assert_array_equal(labels(), mask)
-    assert "warning: 1 shapes of type line enclose nothing\n" in capsys.readouterr().out
+    assert "warning: not drawn: 1 shape of type line\n" in capsys.readouterr().out
 
 
 def test_a_label_that_is_the_background_is_class_0(folder: Path) -> None:
@@ -160,7 +160,7 @@ def test_the_first_annotation_that_was_not_cancelled_counts(folder: Path, capsys
     file.write_text(json.dumps(tasks))
     assert kd("init", "export") == 0
     np.testing.assert_array_equal(labels(), exports.by_hand(0))
-    assert "warning: 1 tasks have several annotations, of which the first counts\n" in capsys.readouterr().out
+    assert "warning: several annotations of 1 task, of which the first counts\n" in capsys.readouterr().out
 
 
 def test_strokes_without_runs_of_repeated_values() -> None:
@@ -233,7 +233,7 @@ def test_images_without_an_annotation_are_left_out(form: str, folder: Path, caps
     exports.EXPORTS[form](Path("export"))
     exports.photo(9).save("export/another.jpg")
     assert kd("init", "export") == 0
-    assert "left out: 1 images without an annotation, such as another.jpg\n" in capsys.readouterr().out
+    assert "left out: 1 image without an annotation, such as another.jpg\n" in capsys.readouterr().out
     assert len(list(Path("export-kd/images").iterdir())) == exports.COUNT
 
 
@@ -255,6 +255,40 @@ def test_other_names_are_refused(name: str, folder: Path, capsys: pytest.Capture
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("export/a.json: the label '")
     assert line.endswith("' is no name; correct it in the tool that drew it")
+
+
+def test_folders_of_classes_may_lie_beside_the_images(folder: Path) -> None:
+    exports.one_per_class(Path("export"))
+    masks = Path("export/masks")
+    for label in ("leaf", "stem"):
+        (masks / label).rename(Path("export", label))
+    masks.rmdir()
+    assert kd("init", "export") == 0
+    np.testing.assert_array_equal(labels(), exports.by_hand(0))
+
+
+def test_outlines_of_images_called_labels_and_written_on_windows(folder: Path) -> None:
+    exports.yolo(Path("export"))
+    expected = exports.by_hand(0)
+    for file in [*Path("export").rglob("plot0.*")]:
+        content = file.read_bytes()
+        file.rename(file.with_name(f"labels 0{file.suffix}"))
+        if file.suffix == ".txt":
+            file.with_name("labels 0.txt").write_bytes(b"\xef\xbb\xbf" + content.replace(b"\n", b"\r\n"))
+    assert kd("init", "export") == 0
+    np.testing.assert_array_equal(labels("labels 0"), expected)
+
+
+def test_names_above_the_export_are_not_its_own(folder: Path) -> None:
+    """Downloads lie beside each other; where both folders are named, the export is the folder above them."""
+    exports.yolo(Path("export"))
+    Path("export/data.yaml").unlink()
+    Path("classes.txt").write_text("one\ntwo\n")
+    assert kd("init", "export") == 0
+    assert read_recipe(Path("export-kd/student.yaml")).data.args["classes"] == ["background", "class 0", "class 1"]
+    Path("classes.txt").rename("export/classes.txt")
+    assert kd("init", "export/images", "export/labels", "--out", "other") == 0
+    assert read_recipe(Path("other/student.yaml")).data.args["classes"] == ["background", "one", "two"]
 
 
 def test_the_option_form_lists_the_formats() -> None:

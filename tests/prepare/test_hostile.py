@@ -1,5 +1,6 @@
 """Damaged, wrong and hostile exports: one line that names the file, status 3, and nothing written."""
 
+import base64
 import io
 import json
 import os
@@ -37,7 +38,7 @@ def replaced(file: Path, content: str | bytes) -> Callable[[], None]:
     """An export in which a file has other content."""
 
     def write() -> None:
-        form = {COCO: exports.coco, TASKS: exports.label_studio, LABELME: exports.labelme, YOLO: exports.yolo}[file]
+        form = {COCO: exports.coco, TASKS: exports.label_studio, LABELME: exports.labelme}.get(file, exports.yolo)
         form(Path("export"))
         file.write_bytes(content if isinstance(content, bytes) else content.encode())
 
@@ -48,8 +49,19 @@ def segmentation(number: int, value: object) -> Callable[[Any], None]:
     return lambda content: content["annotations"][number].update(segmentation=value)
 
 
+def shape(number: int, **values: object) -> Callable[[Any], None]:
+    return lambda content: content["shapes"][number].update(values)
+
+
 def brush(value: list[int]) -> Callable[[Any], None]:
     return lambda tasks: tasks[1]["annotations"][0]["result"][0]["value"].update(rle=value)
+
+
+def bomb(width: int, height: int) -> bytes:
+    """A PNG that states a size and holds one pixel."""
+    content = png(1, 1)
+    header = b"IHDR" + struct.pack(">II", width, height) + content[24:29]
+    return content[:12] + header + struct.pack(">I", zlib.crc32(header)) + content[33:]
 
 
 def png(width: int, height: int) -> bytes:
@@ -58,6 +70,8 @@ def png(width: int, height: int) -> bytes:
     return file.getvalue()
 
 
+NAMES = Path("export/data.yaml")
+BOMB = base64.b64encode(bomb(60_000, 60_000)).decode()
 PLACE = "export/annotations/instances.json"
 SIZES = {"size": [48, 64]}
 CASES: dict[str, tuple[Callable[[], None], str]] = {
@@ -142,6 +156,54 @@ CASES: dict[str, tuple[Callable[[], None], str]] = {
         changed(LABELME, lambda content: content["shapes"][1].update(shape_type="mask", mask="????")),
         "export/plot1.json: shapes[1]: its mask cannot be read; correct it in the tool that drew it",
     ),
+    "a mask that is a bomb": (
+        changed(LABELME, shape(1, shape_type="mask", mask=BOMB, points=[[1, 1], [5, 5]])),
+        "export/plot1.json: shapes[1]: its mask cannot be read; correct it in the tool that drew it",
+    ),
+    "a circle as large as the universe": (
+        changed(LABELME, shape(1, shape_type="circle", points=[[1, 1], [1e300, 5]])),
+        "export/plot1.json: shapes[1]: a coordinate beyond 10,000,000; correct it in the tool that drew it",
+    ),
+    "two images of one id": (
+        changed(COCO, lambda content: content["images"][1].update(id=content["images"][0]["id"])),
+        f"{PLACE}: images[1]: its id 0 is that of [0] too; export it again",
+    ),
+    "two categories of one id": (
+        changed(COCO, lambda content: content["categories"][1].update(id=content["categories"][0]["id"])),
+        f"{PLACE}: categories[1]: its id",
+    ),
+    "an image that is listed twice": (
+        changed(COCO, lambda content: content["images"][1].update(file_name=content["images"][0]["file_name"])),
+        f"{PLACE}: export/images/plot0.jpg is listed twice; export it again",
+    ),
+    "an id that is text in one place and a number in another": (
+        changed(COCO, lambda content: content["annotations"][0].update(image_id="0")),
+        f"{PLACE}: annotations[0]: no image has the id '0'; export it again",
+    ),
+    "a run length of 400 digits": (
+        changed(COCO, segmentation(3, SIZES | {"counts": [10**400]})),
+        f"{PLACE}: plot1.jpg: 1 run lengths of 100000000000000000...0000000000000000000 pixels, but the image has 3072",
+    ),
+    "objects that all lie outside": (
+        changed(COCO, lambda content: [a.update(segmentation=[[-9, 9, -5, 9, -5, 5]]) for a in content["annotations"]]),
+        "export: every labelled pixel is background; draw another class",
+    ),
+    "two tasks of one id": (
+        changed(TASKS, lambda tasks: tasks[1].update(id=70)),
+        "export/project.json: task 70: another task has this id; export it again",
+    ),
+    "an image of two tasks": (
+        changed(TASKS, lambda tasks: tasks[1].update(data=tasks[0]["data"])),
+        "export/project.json: task 71: photos/plot0.jpg is annotated in task 70 too; keep one of the two",
+    ),
+    "names of YOLO that repeat themselves": (
+        replaced(NAMES, "a: &a [x, x]\nnames: [*a, *a]\n"),
+        "export/data.yaml:1:4: anchors and aliases (& and *) are not allowed; write the value out",
+    ),
+    "names of YOLO without numbers": (
+        replaced(NAMES, "names: {leaf: 0, stem: 1}\n"),
+        "export/data.yaml: names: a key is no number; write a list, in the order of the numbers",
+    ),
     "a line that is no outline": (
         replaced(YOLO, "0 0.1 0.1 0.2 0.2 0.3 abc\n"),
         "export/labels/train/plot1.txt:1: expected a class and pairs x y, got '0 0.1 0.1 0.2 0.2 0.3 abc'; "
@@ -205,13 +267,24 @@ def test_links_that_lead_out_are_not_followed(folder: Path, capsys: pytest.Captu
     assert "no image named 'plot0.jpg' in export (4 images)" in capsys.readouterr().err
 
 
+def test_links_in_a_circle_are_left_out_and_links_out_are_counted(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    exports.coco(Path("export"))
+    Path("export/a").symlink_to("b")
+    Path("export/b").symlink_to("a")
+    Path("export/images/again").symlink_to(".")
+    assert kd("init", "export") == 0
+    COCO.rename("instances.json")
+    COCO.symlink_to(Path("instances.json").resolve())
+    capsys.readouterr()
+    assert kd("init", "export", "--out", "other") == 3
+    assert "found (5 jpg, and 3 links out of the folder); give kd init" in capsys.readouterr().err
+
+
 def test_a_picture_of_many_pixels_is_not_decoded(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     exports.colored(Path("export"))
-    content = png(1, 1)
-    header = b"IHDR" + struct.pack(">II", 60_000, 2_000) + content[24:29]
-    Path("export/masks/plot1.png").write_bytes(
-        content[:12] + header + struct.pack(">I", zlib.crc32(header)) + content[33:]
-    )
+    Path("export/masks/plot1.png").write_bytes(bomb(60_000, 2_000))
     assert kd("init", "export") == 3
     assert "the limit is 67108864 in total; cut the image into tiles" in capsys.readouterr().err
     assert sorted(os.listdir()) == ["export"]
@@ -224,7 +297,7 @@ def test_objects_that_enclose_nothing_are_counted(folder: Path, capsys: pytest.C
     content["annotations"][2]["segmentation"] = [[900, 900, 950, 900, 950, 950]]
     COCO.write_text(json.dumps(content))
     assert kd("init", "export") == 0
-    expected = f"warning: 1 polygons of fewer than 3 points enclose nothing, the first in {PLACE}: annotations[0]\n"
+    expected = f"warning: not drawn: 1 polygon of fewer than 3 points, the first in {PLACE}: annotations[0]\n"
     assert expected in capsys.readouterr().out
     masks = [np.array(Image.open(f"export-kd/masks/plot{number}.png")) for number in range(3)]
     assert [bool((mask == 2).any()) for mask in masks] == [False, False, True]

@@ -12,6 +12,7 @@ from kd.data.images.names import list_images, nearest_content, read_list
 from kd.data.splits.groups import check_group, groups_of
 from kd.data.splits.shares import Shares
 from kd.errors import DataError
+from kd.units import counted
 
 SPLITS = ("train", "val", "test")
 _FOLDERS = {"val": ("val", "valid", "validation")}  # what `{split}` may stand for
@@ -138,9 +139,7 @@ class Layout:
 
 def _why_empty(source: Path, total: int) -> str:
     if total:
-        return (
-            f"its share of the {total} image{'s' if total > 1 else ''} in {source} is 0; add images or raise the share"
-        )
+        return f"its share of the {counted(total, 'image')} in {source} is 0; add images or raise the share"
     if source.is_dir():
         return f"no images in {source}; {nearest_content(source)}; files read: {', '.join(SUFFIXES)}"
     return f"no images in {source}"

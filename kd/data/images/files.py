@@ -10,6 +10,7 @@ from kd.data.images.decode import UPRIGHT, Header, read_header, size_text, turne
 from kd.data.images.names import Listing, raise_all
 from kd.data.words import yaml_word
 from kd.errors import DataError
+from kd.units import counted
 
 _LABEL_STUDIO = re.compile(r"task-\d+-annotation-\d+-by-\d+-tag-")
 
@@ -145,7 +146,7 @@ def _sizes_differ(image: Path, of_image: Header, mask: Path, of_mask: Header) ->
 def _none_matches(names: list[str], images: Listing, masks: Listing) -> str:
     """No image has a mask: what is expected, what is there, and which arguments would pair them."""
     example, found = names[0], next(iter(masks.files.values()), None)
-    line = f"{masks.folder}: none of the {len(names)} images in {images.folder} has a mask of its name: "
+    line = f"{masks.folder}: none of the {counted(len(names), 'image')} in {images.folder} has a mask of its name: "
     if found is None:
         kinds = f" ({masks.note.partition(': ')[2]})" if masks.note else ""
         return f"{line}the folder holds no masks{kinds}"

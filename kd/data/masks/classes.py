@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from kd.data.masks.class_files import Color, Marker, Row, file_rows
 from kd.errors import DataError
 from kd.types import IGNORE
+from kd.units import counted
 
 MAX_CLASSES = 254
 MAX_CODE = 2**31 - 1
@@ -94,7 +95,9 @@ def _checked(rows: list[Row], where: str) -> Classes:
         if name in [earlier for earlier, _ in rows[:index]]:
             raise ValueError(f"{where}: the class '{name}' occurs twice; remove one")
     if not 2 <= len(names) <= MAX_CLASSES:
-        raise ValueError(f"{where}: {len(names)} classes; give 2 to {MAX_CLASSES}, the background included")
+        raise ValueError(
+            f"{where}: {counted(len(names), 'class', 'classes')}; give 2 to {MAX_CLASSES}, the background included"
+        )
     label_of = {name: index for index, name in enumerate(names)} | {IGNORED: IGNORE}
     marked = [(name, marker) for name, markers in rows for marker in markers]
     if not marked:

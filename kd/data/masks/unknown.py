@@ -9,6 +9,7 @@ from kd.data.masks.meaning import WHITE, Meaning
 from kd.data.words import yaml_word
 from kd.errors import DataError
 from kd.types import IGNORE
+from kd.units import counted
 
 MAX_LISTED = 40  # codes in one message
 MAX_VALUES = 8  # codes in an advised line; `rest` is shorter
@@ -46,7 +47,7 @@ def message(meaning: Meaning, found: Found) -> str:
         found: what they hold; at least one code is unknown.
     """
     unknown = {code: found.counts[code] for code in sorted(found.counts) if code not in meaning.codes}
-    listed = [f"{meaning.text(code)} ({count} pixel{'s' if count > 1 else ''})" for code, count in unknown.items()]
+    listed = [f"{meaning.text(code)} ({counted(count, 'pixel')})" for code, count in unknown.items()]
     more = f" and {len(listed) - MAX_LISTED} more" if len(listed) > MAX_LISTED else ""
     noun = f"{'colour' if meaning.colors else 'label'}{'s' if len(listed) > 1 else ''}"
     where = f", counted in {how_many(found.masks, found.total)}" if found.masks > 1 else ""
@@ -64,7 +65,7 @@ def values_line(meaning: Meaning, added: Mapping[int, str]) -> str:
 
 def how_many(read: int, total: int) -> str:
     """How many masks of a split were read, as messages show it."""
-    return f"{read} masks" if read == total else f"{read} of {total} masks"
+    return counted(read, "mask") if read == total else f"{read} of {total} masks"
 
 
 def _known(meaning: Meaning) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 
 from kd.errors import DataError
+from kd.units import counted
 
 Share = float | str | None  # of the images: 0.2 or 20%
 
@@ -83,7 +84,7 @@ class Shares:
         if found < needed:
             fix = "" if self.folds is None else f", or lower folds to {found - test}" if found - test > 1 else ""
             raise DataError(
-                f"{self.owner}: {found} {what}{'s' if found != 1 else ''} for {needed - test * (of != 'splits')} {of}: "
+                f"{self.owner}: {counted(found, what)} for {needed - test * (of != 'splits')} {of}: "
                 f"each needs one of its own; add {what}s{fix}"
             )
 

@@ -13,6 +13,7 @@ from kd.data.dataset import component_name, read_labels
 from kd.data.workers import Key, Reader, read_batches
 from kd.errors import DataError
 from kd.types import IGNORE, SegmentationDataset
+from kd.units import counted
 
 WEIGHED = 500  # images that weigh the classes: the first in order, so the weights do not depend on the time
 SECONDS = 30.0  # for a split; afterwards the rest is left out, and this is said
@@ -128,7 +129,7 @@ def summarize(train: Survey, val: Survey, class_names: Sequence[str]) -> list[st
     for split, found in (("train", train), ("val", val)):
         missing = [name for name, count in zip(class_names, found.counts, strict=True) if not count]
         classes = f"missing classes: {', '.join(missing)}" if missing else "every class occurs"
-        looked_at = f"{found.images} image{'s' if found.images != 1 else ''}"
+        looked_at = counted(found.images, "image")
         if found.images < found.total:
             looked_at = f"{found.images} of {found.total} images, as many as {SECONDS:.0f} s allow"
         if found.labelled == 0:

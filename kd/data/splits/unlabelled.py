@@ -14,6 +14,7 @@ from kd.data.images.ranges import read_in_ranges
 from kd.data.images.read import read_image
 from kd.errors import DataError
 from kd.types import Sample, SegmentationDataset
+from kd.units import counted
 
 
 class Unlabelled:
@@ -53,7 +54,7 @@ class Unlabelled:
             raise DataError(f"data.unlabelled.images: no images in {folder}: {why}")
         raise_all([problem for path in self.paths if (problem := _problem(path))])
         self.names = tuple(map(str, self.paths))
-        images = f"{len(self.paths)} images in {folder}"
+        images = f"{counted(len(self.paths), 'image')} in {folder}"
         self.notes = tuple(
             note for note in (f"unlabelled: {images}{f' ({left_out})' if taken else ''}", listing.note) if note
         )
@@ -92,7 +93,7 @@ class OtherImages:
         if not self.indices:
             raise DataError(f"data.unlabelled.args: no other training images: {left_out}")
         self.names = tuple(sample_name(others, index) for index in self.indices)
-        images = f"{len(self.indices)} other training images"
+        images = counted(len(self.indices), "other training image")
         self.notes = (f"unlabelled: {images}{f' ({left_out})' if taken else ''}",)
         if callable(getattr(others, "files", None)):
             self.files = self._files

@@ -22,6 +22,7 @@ from kd.parts.teacher.output import flaw
 from kd.recipe import EvaluateConfig, Recipe, Use
 from kd.scoring import check_metrics, evaluating, predict
 from kd.types import Batch, SegmentationDataset, Tapped, size_of
+from kd.units import counted
 
 T = TypeVar("T")
 
@@ -201,7 +202,7 @@ def _scored(
 def _check_shape(recipe: Recipe, side: str, logits: Tensor, images: int, classes: int) -> None:
     if logits.ndim != 4 or logits.shape[:2] != (images, classes):
         raise RecipeError(
-            f"{_place(recipe, side)} returns logits {tuple(logits.shape)} for {_count(images)} and {classes} "
+            f"{_place(recipe, side)} returns logits {tuple(logits.shape)} for {counted(images, 'image')} and {classes} "
             f"classes; expected ({images}, {classes}, h, w): keep the dimension of the batch"
         )
 
@@ -233,8 +234,9 @@ def _tried(
         if passes is error:
             raise
         height, width = images.shape[2:]
+        given = f"{counted(len(images), 'image')} of {key.rpartition('.')[2]} [{height}, {width}]"
         raise RecipeError(
-            f"{_place(recipe, side)} fails on {_count(len(images))} of {key.rpartition('.')[2]} [{height}, {width}] in "
+            f"{_place(recipe, side)} fails on {given} in "
             f"{'training' if training else 'evaluation'}: {raised(error)}{f'; {fix}' if fix else ''}"
         ) from None
 
@@ -279,7 +281,3 @@ def _network(recipe: Recipe, side: str) -> Use | None:
 def _place(recipe: Recipe, side: str) -> str:
     use = _network(recipe, side)
     return f"{recipe.at(side)}: the {side}{f' {use.use}' if use else ''}"
-
-
-def _count(images: int) -> str:
-    return f"{images} image{'s' if images > 1 else ''}"

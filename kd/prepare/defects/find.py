@@ -21,6 +21,7 @@ from kd.prepare.defects.copies import Look, Looks, Unreadable
 from kd.prepare.defects.fit import misfits
 from kd.recipe import Recipe
 from kd.types import IGNORE, SegmentationDataset
+from kd.units import counted
 
 SHOWN = 3  # names in a line
 FITTED = 3000  # images, at most, whose masks are compared with them; evenly spread
@@ -69,8 +70,8 @@ def check_command(recipe: Recipe) -> int:
         print_line(f"{kind}: {text}")
     for note in notes:
         print_line(note)
-    found = f"{len(defects)} defect{'s' if len(defects) > 1 else ''}" if defects else "no defect found"
-    print_line(f"{found} in {images} images")
+    found = counted(len(defects), "defect") if defects else "no defect found"
+    print_line(f"{found} in {counted(images, 'image')}")
     return DataError.exit_status if defects else 0
 
 

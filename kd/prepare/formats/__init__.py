@@ -5,6 +5,7 @@ from collections.abc import Callable
 from kd.errors import DataError
 from kd.prepare.formats import binaries, coco, cvat, label_studio, labelme, masks, roboflow, yolo
 from kd.prepare.formats.export import Found, Source
+from kd.units import counted
 
 FORMATS: dict[str, Callable[[Source], Found | None]] = {
     "coco": coco.read,
@@ -41,6 +42,8 @@ def find(source: Source, name: str | None = None) -> Found:
         ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items(), key=lambda item: -item[1])[:6])
         or "no files"
     )
+    if links := sum(tree.left_out for tree in trees.values()):
+        held += f", and {counted(links, 'link')} out of the folder"
     wanted = name or "images with annotations that kd knows"
     raise DataError(
         f"{source.marks.root}: no {wanted} found ({held}); give kd init the folder of the images and then that of the "

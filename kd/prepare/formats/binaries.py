@@ -14,6 +14,7 @@ from kd.prepare.formats.draw import Region, Shape, paint
 from kd.prepare.formats.export import Export, Item, Mask, Names, Source, chosen_names, sized_header
 from kd.prepare.formats.faults import damaged
 from kd.prepare.pairs import by_class, sides
+from kd.units import counted
 
 _LOOKED_AT = 20  # files, to tell masks of one class from those of all
 
@@ -42,8 +43,9 @@ def read(source: Source) -> Export | None:
     top = "the smaller class" if by_area else "the class that comes later by name"
     alone = len(found[0]) - len(files)
     notes = [f"overlaps: {top} is on top", "what no file marks is background"]
-    notes += [f"warning: left out: {alone} images without a mask"] if alone else []
-    return Export(f"a mask for each class, {len(listed)} files", items, {"classes": list(names.names)}, notes)
+    notes += [f"warning: left out: {counted(alone, 'image')} without a mask"] if alone else []
+    what = f"a mask for each class, {counted(len(listed), 'file')}"
+    return Export(what, items, {"classes": list(names.names)}, notes)
 
 
 def _is_binary(path: Path) -> bool:

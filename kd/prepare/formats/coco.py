@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from kd.errors import DataError
+from kd.errors import DataError, shown
 from kd.prepare.files import Images, split_of
 from kd.prepare.formats.checked_json import Element, Elements, Record, peek
 from kd.prepare.formats.draw import Region, Shape, area_of, fill, paint, run_lengths, unpacked
@@ -26,6 +26,7 @@ from kd.prepare.formats.export import (
     without_annotation,
 )
 from kd.prepare.formats.faults import boxes_only, damaged
+from kd.units import counted
 
 
 class _Image(Record):
@@ -84,6 +85,8 @@ class _File:
                 annotation = self.elements.parse(element, _Annotation)
                 notes.count(annotation, self.elements.place(element))
                 self.marks.append(_Mark(element, annotation.image_id, annotation.category_id))
+        _refuse_repeated(f"{self.where}: images", [image.id for image in self.images])
+        _refuse_repeated(f"{self.where}: categories", [category.id for category in self.categories])
 
     def annotation(self, mark: _Mark) -> _Annotation:
         """An annotation with its outline."""
@@ -109,16 +112,28 @@ def read(source: Source) -> Export | None:
     by_area = source.overlap != "order"
     items: dict[str, Item] = {}
     for file, content in contents.items():
+        own: dict[str, Item] = {}
         for item in _items(content, file, images, names, by_area, source.holes):
+            if item.name in own:
+                raise damaged(content.where, f"{item.image} is listed twice")
             if item.name in items:
                 raise DataError(f"{content.where}: {item.image} is annotated in another file too; keep one of the two")
-            items[item.name] = item
+            own[item.name] = item
+        items |= own
     if not notes.outlines:
         raise boxes_only(str(source.file(files[0])))
-    what = f"COCO JSON, {len(files)} file{'s' if len(files) > 1 else ''}, {notes.outlines} objects"
+    what = f"COCO JSON, {counted(len(files), 'file')}, {counted(notes.outlines, 'object')}"
     order = "the smaller object is on top" if by_area else "the later annotation is on top"
     lines = [f"overlaps: {order}", *notes.lines(), *without_annotation(images, items.values())]
     return Export(what, list(items.values()), {"classes": list(names.names)}, lines)
+
+
+def _refuse_repeated(where: str, ids: Sequence[int | str]) -> None:
+    """Refuse an id that stands for two elements."""
+    first: dict[int | str, int] = {}
+    for number, each in enumerate(ids):
+        if first.setdefault(each, number) != number:
+            raise damaged(f"{where}[{number}]", f"its id {shown(each)} is that of [{first[each]}] too")
 
 
 class _Notes:
@@ -150,12 +165,12 @@ class _Notes:
         """Lines for the user."""
         found = []
         if self.crowds:
-            found.append(f"{self.crowds} crowds (iscrowd) are ignored, below all objects")
+            found.append(f"ignored, below all objects: {counted(self.crowds, 'crowd')} (iscrowd)")
         if self.boxes:
-            found.append(f"warning: left out: {self.boxes} annotations with a box and no outline")
+            found.append(f"warning: left out: {counted(self.boxes, 'annotation')} with a box and no outline")
         if self.short:
-            what = "polygons of fewer than 3 points enclose nothing"
-            found.append(f"warning: {self.short} {what}, the first in {self.first_short}")
+            what = f"{counted(self.short, 'polygon')} of fewer than 3 points"
+            found.append(f"warning: not drawn: {what}, the first in {self.first_short}")
         return found
 
 
@@ -175,9 +190,9 @@ def _items(content: _File, file: str, images: Images, names: Names, by_area: boo
     for mark in content.marks:
         place = content.elements.place(mark.element)
         if mark.image_id not in known:
-            raise damaged(place, f"no image has the id {mark.image_id}")
+            raise damaged(place, f"no image has the id {shown(mark.image_id)}")
         if mark.category_id not in label_of:
-            raise damaged(place, f"no category has the id {mark.category_id}")
+            raise damaged(place, f"no category has the id {shown(mark.category_id)}")
         marks[mark.image_id].append(mark)
     items = []
     for image in content.images:

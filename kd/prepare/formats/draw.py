@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kd.constants import IGNORE
+from kd.errors import shown
 from kd.prepare.formats.faults import damaged, misdrawn
 
 MAX_CROSSINGS = 2**22  # of an outline with rows: an outline around every pixel of a large photo has fewer
@@ -28,11 +29,20 @@ def fill(polygons: Sequence[NDArray[np.float64]], size: tuple[int, int], where: 
     """
     region = np.zeros(size, dtype=bool)
     for points in polygons:
-        if not np.isfinite(points).all() or (np.abs(points) > MAX_COORDINATE).any():
-            raise misdrawn(where, f"a coordinate beyond {MAX_COORDINATE:,.0f}")
+        check_coordinates(points, where)
         if len(points) >= 3:
             _fill_one(region, points, where, holes)
     return region
+
+
+def check_coordinates(points: NDArray[np.float64], where: str) -> None:
+    """Refuse points that no image has.
+
+    Raises:
+        DataError: a coordinate is not finite or beyond `MAX_COORDINATE`.
+    """
+    if not np.isfinite(points).all() or (np.abs(points) > MAX_COORDINATE).any():
+        raise misdrawn(where, f"a coordinate beyond {MAX_COORDINATE:,.0f}")
 
 
 def _fill_one(region: Region, points: NDArray[np.float64], where: str, holes: bool) -> None:
@@ -85,7 +95,7 @@ def run_lengths(counts: Sequence[int], size: tuple[int, int], where: str) -> Reg
     runs = np.array(counts, dtype=object) if any(abs(count) > 2**40 for count in counts) else np.array(counts, np.int64)
     pixels = size[0] * size[1]
     if len(runs) > pixels + 1 or (len(runs) and min(counts) < 0) or sum(counts) != pixels:
-        raise damaged(where, f"{len(runs)} run lengths of {sum(counts)} pixels, but the image has {pixels}")
+        raise damaged(where, f"{len(runs)} run lengths of {shown(sum(counts))} pixels, but the image has {pixels}")
     values = (np.arange(len(runs)) % 2).astype(bool)
     return np.repeat(values, runs.astype(np.int64)).reshape(size[1], size[0]).T
 

@@ -12,6 +12,7 @@ from kd.data.images.decode import Header, read_header, size_text, turned
 from kd.errors import DataError, did_you_mean
 from kd.prepare.files import Images, Tree
 from kd.prepare.formats.faults import damaged, misdrawn, no_image
+from kd.units import counted
 
 Mask = NDArray[np.uint8]  # (H, W): class indices, IGNORE where no class is meant
 BACKGROUND = "background"
@@ -32,6 +33,11 @@ class Source(NamedTuple):
     def file(self, name: str) -> Path:
         """The path of an annotation file."""
         return self.marks.root / name
+
+    def above(self) -> list[Path]:
+        """The folders that hold images and annotations, if the user names both; none above a whole export."""
+        roots = (self.marks.root, self.images.root)
+        return [] if roots[0] == roots[1] else list(dict.fromkeys(root.parent for root in roots))
 
 
 class Item(NamedTuple):
@@ -136,7 +142,7 @@ def sized_header(path: Path, size: tuple[int, int] | None, where: str) -> tuple[
 def without_annotation(images: Images, items: Iterable[Item]) -> list[str]:
     """A line about the images that no annotation names; none if there are none."""
     alone = sorted(set(images.names) - {item.name for item in items})
-    return [f"left out: {len(alone)} images without an annotation, such as {alone[0]}"] if alone else []
+    return [f"left out: {counted(len(alone), 'image')} without an annotation, such as {alone[0]}"] if alone else []
 
 
 def find_image(images: Images, name: str, near: str, where: str) -> str:

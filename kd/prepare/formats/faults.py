@@ -2,6 +2,7 @@
 
 from kd.errors import DataError
 from kd.prepare.files import Images
+from kd.units import counted
 
 
 def damaged(where: str, what: str) -> DataError:
@@ -22,5 +23,5 @@ def boxes_only(where: str, what: str = "boxes only, no outlines") -> DataError:
 def no_image(where: str, name: str, images: Images) -> DataError:
     """An annotation whose image is not there; the name may be a stranger's path, so that only its end is shown."""
     last = name.replace("\\", "/").rpartition("/")[2][:80]
-    held = f"no image named {last!r} in {images.tree.root} ({len(images.names)} images)"
+    held = f"no image named {last!r} in {images.tree.root} ({counted(len(images.names), 'image')})"
     return DataError(f"{where}: {held}; give kd init the folder of the images and then the annotations")

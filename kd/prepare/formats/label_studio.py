@@ -18,6 +18,7 @@ from kd.prepare.formats.checked_json import Elements, Record, peek
 from kd.prepare.formats.draw import Region, Shape, area_of, fill, paint
 from kd.prepare.formats.export import Export, Item, Mask, Names, Source, chosen_names, sized_header, without_annotation
 from kd.prepare.formats.faults import damaged, no_image
+from kd.units import counted
 
 PNG = re.compile(r"task-(\d+)-annotation-(\d+)-by-\d+-tag-(.+)-\d+\.png")
 _UPLOADED = re.compile(r"[0-9a-f]{6,}-")  # what Label Studio puts before the name of an uploaded file
@@ -70,6 +71,7 @@ def read(source: Source) -> Export | None:
         )
     images = Images(source.images, [name for name in Images(source.images).names if name not in set(pngs)])
     found: dict[int, tuple[str, list[_Object]]] = {}
+    task_of: dict[str, int] = {}  # of an image
     several = boxes = 0
     for file in files:
         elements = Elements(source.file(file))
@@ -83,7 +85,12 @@ def read(source: Source) -> Export | None:
             ]
             boxes += len(results) - len(objects)
             if kept or pngs:
-                found[task.id] = _image_of(task, images, where), objects
+                if task.id in found:
+                    raise damaged(where, "another task has this id")
+                name = _image_of(task, images, where)
+                if name in task_of:
+                    raise DataError(f"{where}: {name} is annotated in task {task_of[name]} too; keep one of the two")
+                found[task.id], task_of[name] = (name, objects), task.id
     drawn = _drawn(pngs, found, source) if pngs and not any(objects for _, objects in found.values()) else {}
     labels = [o.label for _, objects in found.values() for o in objects] + [
         label for p in drawn.values() for label, _ in p
@@ -98,11 +105,12 @@ def read(source: Source) -> Export | None:
         mask = partial(_paint, objects, drawn.get(task_id, []), size, names, by_area, source.holes)
         items.append(Item(path, name, split_of(name), mask))
     notes = [f"overlaps: {'the smaller object' if by_area else 'the later one'} is on top"]
-    notes += [f"warning: {several} tasks have several annotations, of which the first counts"] if several else []
-    notes += [f"warning: left out: {boxes} results that are neither strokes nor polygons"] if boxes else []
+    if several:
+        notes.append(f"warning: several annotations of {counted(several, 'task')}, of which the first counts")
+    notes += [f"warning: left out: {counted(boxes, 'result')}, neither strokes nor polygons"] if boxes else []
     notes += without_annotation(images, items)
-    form = "a PNG a label" if drawn else f"{len(labels)} objects"
-    return Export(f"Label Studio, {len(items)} tasks, {form}", items, {"classes": list(names.names)}, notes)
+    form = "a PNG a label" if drawn else counted(len(labels), "object")
+    return Export(f"Label Studio, {counted(len(items), 'task')}, {form}", items, {"classes": list(names.names)}, notes)
 
 
 def _is_label_studio(path: Path) -> bool:

@@ -13,7 +13,7 @@ from PIL import Image
 from kd.errors import DataError
 from kd.prepare.files import Images, split_of
 from kd.prepare.formats.checked_json import Record, peek, read_json
-from kd.prepare.formats.draw import Region, Shape, area_of, disc, fill, paint
+from kd.prepare.formats.draw import Region, Shape, area_of, check_coordinates, disc, fill, paint
 from kd.prepare.formats.export import (
     Export,
     Item,
@@ -26,6 +26,7 @@ from kd.prepare.formats.export import (
     without_annotation,
 )
 from kd.prepare.formats.faults import misdrawn
+from kd.units import counted
 
 
 class _Shape(Record):
@@ -69,13 +70,11 @@ def read(source: Source) -> Export | None:
         items[name] = Item(images.path(name), name, split_of(name), mask)
     drawn = sum(kinds[kind] for kind in _DRAWN)
     notes = [f"overlaps: {'the smaller object' if by_area else 'the later shape'} is on top"]
-    notes += [
-        f"warning: {kinds[kind]} shapes of type {kind} enclose nothing" for kind in sorted(kinds.keys() - set(_DRAWN))
-    ]
+    for kind in sorted(kinds.keys() - set(_DRAWN)):
+        notes.append(f"warning: not drawn: {counted(kinds[kind], 'shape')} of type {kind}")
     notes += without_annotation(images, items.values())
-    return Export(
-        f"labelme, {len(files)} files, {drawn} objects", list(items.values()), {"classes": list(names.names)}, notes
-    )
+    what = f"labelme, {counted(len(files), 'file')}, {counted(drawn, 'object')}"
+    return Export(what, list(items.values()), {"classes": list(names.names)}, notes)
 
 
 def _is_labelme(path: Path) -> bool:
@@ -94,6 +93,7 @@ def _paint(content: _File, size: tuple[int, int], names: Names, by_area: bool, w
 
 def _shape(shape: _Shape, size: tuple[int, int], label: int, where: str, holes: bool) -> Shape:
     points = np.array(shape.points, np.float64).reshape(-1, 2)
+    check_coordinates(points, where)
     kind = shape.shape_type or "polygon"
     if kind != "polygon" and len(points) != 2:
         raise misdrawn(where, f"a {kind} of {len(points)} points in place of 2")
@@ -121,9 +121,9 @@ def _box(text: str, points: NDArray[np.float64], size: tuple[int, int], where: s
             if image.width > size[1] + 1 or image.height > size[0] + 1:
                 raise misdrawn(where, "a mask larger than the image")
             part = np.array(image.convert("L")) > 0
-    except (OSError, ValueError, SyntaxError) as error:
-        if isinstance(error, DataError):
-            raise
+    except DataError:
+        raise
+    except Exception:  # noqa: BLE001  # damaged files raise nearly anything
         raise misdrawn(where, "its mask cannot be read") from None
     part = part[max(0, -top) :, max(0, -left) :]
     top, left = max(0, top), max(0, left)

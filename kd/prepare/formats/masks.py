@@ -7,6 +7,7 @@ from typing import Any
 from kd.prepare.codes import find_map, meaning_of
 from kd.prepare.formats.export import Export, Found, Item, Ready, Source, held_out
 from kd.prepare.pairs import Pairs, folders_of, paired, sides
+from kd.units import counted
 
 
 def read(source: Source) -> Found | None:
@@ -18,10 +19,10 @@ def read(source: Source) -> Found | None:
     if not pairs.pairs:
         return None
     masks = [source.file(pair.mask) for pair in pairs.pairs]
-    roots = (source.marks.root, source.images.root, source.marks.root.parent, source.images.root.parent)
+    roots = (source.marks.root, source.images.root, masks[0].parent, *source.above())
     args, notes = meaning_of(masks, source.classes or find_map(roots))
     notes += _unpaired(pairs)
-    what = f"masks of {len(masks)} image{'s' if len(masks) > 1 else ''}"
+    what = f"masks of {counted(len(masks), 'image')}"
     lists = _lists(source)
     place = None if pairs.alone or pairs.unused else _place(source, pairs, lists)
     if place is not None:
@@ -82,7 +83,7 @@ def common_root(first: Path, second: Path) -> Path:
 
 def _unpaired(pairs: Pairs) -> list[str]:
     return [
-        f"warning: left out: {len(names)} {what}, such as {names[0]}"
-        for names, what in ((pairs.alone, "images without a mask"), (pairs.unused, "masks without an image"))
+        f"warning: left out: {counted(len(names), what)} without {other}, such as {names[0]}"
+        for names, what, other in ((pairs.alone, "image", "a mask"), (pairs.unused, "mask", "an image"))
         if names
     ]

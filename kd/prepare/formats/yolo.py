@@ -1,5 +1,6 @@
 """YOLO's outlines: a text file for each image, an object a line, with coordinates as shares of width and height."""
 
+from codecs import BOM_UTF8
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -8,13 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kd.data.images.decode import SUFFIXES
-from kd.errors import DataError
+from kd.errors import DataError, RecipeError
 from kd.prepare.files import Images, split_of
 from kd.prepare.formats.draw import Shape, area_of, fill, paint
 from kd.prepare.formats.export import Export, Item, Mask, Source, class_names, sized_header
 from kd.prepare.formats.faults import boxes_only, damaged, no_image
 from kd.reading import MAX_DATA, read_text
 from kd.recipe import yaml12
+from kd.units import counted
 
 _LISTS = ("classes.txt", "obj.names", "names.txt", "labels.txt", "readme.txt", "train.txt", "val.txt", "test.txt")
 
@@ -34,7 +36,8 @@ def read(source: Source) -> Export | None:
     objects: dict[str, list[Object]] = {}
     boxes = 0
     for text in texts:
-        name = images.find(text[: -len(".txt")].replace("labels", "images"), text)
+        folder, _, last = text.removesuffix(".txt").rpartition("/")
+        name = images.find(f"{folder.replace('labels', 'images')}/{last}", text)
         if name is None:
             raise no_image(str(source.file(text)), text, images)
         objects[name], more = _objects(source.file(text))
@@ -56,16 +59,17 @@ def read(source: Source) -> Export | None:
     empty = len(files) - sum(map(bool, objects.values()))
     total = sum(map(len, objects.values()))
     notes = [f"overlaps: {'the smaller object' if by_area else 'the later line'} is on top"]
-    notes += [f"{empty} images without an object are background"] if empty else []
-    notes += [f"warning: left out: {boxes} lines that are boxes, not outlines"] if boxes else []
-    return Export(f"YOLO outlines, {len(texts)} files, {total} objects", items, {"classes": list(names.names)}, notes)
+    notes += [f"background: {counted(empty, 'image')} without an object"] if empty else []
+    notes += [f"warning: left out: {counted(boxes, 'line')} with a box and no outline"] if boxes else []
+    what = f"YOLO outlines, {counted(len(texts), 'file')}, {counted(total, 'object')}"
+    return Export(what, items, {"classes": list(names.names)}, notes)
 
 
 def _looks_so(path: Path) -> bool:
     """Whether the first line holds numbers alone; an empty file is an image without objects."""
     try:
         with path.open("rb") as file:
-            words = file.readline(65_536).split()
+            words = file.readline(65_536).removeprefix(BOM_UTF8).split()
         return all(b"0" <= word[:1] <= b"9" or word[:1] in b"-." for word in words) and len(words) != 1
     except OSError:
         return False
@@ -98,23 +102,30 @@ def _names(source: Source, count: int) -> tuple[list[str], str]:
     """The names of the classes in order, and the file that gives them."""
     files = [source.classes] if source.classes else _files_of_names(source)
     for file in files:
-        if file.suffix.lower() in (".yaml", ".yml"):
-            root = yaml12.compose(read_text(file, "names of classes", DataError), str(file))
-            content = yaml12.plain(root)[0] if root is not None else None
-            names = content.get("names") if isinstance(content, dict) else content
-            if isinstance(names, dict):
-                names = [names[key] for key in sorted(names, key=lambda key: int(key))]
-            if not isinstance(names, list):
-                continue
-            found = [str(name) for name in names]
-        else:
-            found = [
-                line.strip() for line in read_text(file, "names of classes", DataError).splitlines() if line.strip()
-            ]
+        text = read_text(file, "names of classes", DataError)
+        found = _from_yaml(text, file) if file.suffix.lower() in (".yaml", ".yml") else text.split("\n")
+        found = [name.strip() for name in found if name.strip()]
+        if not found:
+            continue
         if len(found) < count:
             raise DataError(f"{file}: {len(found)} names, but the labels hold class {count - 1}; add the missing names")
         return found, str(file)
     return [f"class {number}" for number in range(count)], str(source.marks.root)
+
+
+def _from_yaml(text: str, file: Path) -> list[str]:
+    """The names in YAML, a list or a mapping by number, or under the key `names`; none if there are none."""
+    try:
+        root = yaml12.compose(text, str(file))
+    except RecipeError as error:
+        raise DataError(error.mistakes) from None
+    content = yaml12.plain(root)[0] if root is not None else None
+    names = content.get("names") if isinstance(content, dict) else content
+    if isinstance(names, dict):
+        if not all(str(key).isdecimal() for key in names):
+            raise DataError(f"{file}: names: a key is no number; write a list, in the order of the numbers")
+        names = [names[key] for key in sorted(names, key=lambda key: int(key))]
+    return list(map(str, names)) if isinstance(names, list) else []
 
 
 def _files_of_names(source: Source) -> list[Path]:
@@ -124,8 +135,8 @@ def _files_of_names(source: Source) -> list[Path]:
         (source.images.root, source.images.names),
     ]
     found = [root / name for root, names in trees for name in names if name.rpartition("/")[2].lower() in wanted]
-    beside = [folder / name for folder in (source.marks.root.parent,) for name in wanted if (folder / name).is_file()]
-    return sorted(found, key=lambda path: wanted.index(path.name.lower())) + beside
+    above = [folder / name for folder in source.above() for name in wanted if (folder / name).is_file()]
+    return sorted(found, key=lambda path: wanted.index(path.name.lower())) + above
 
 
 def _paint(

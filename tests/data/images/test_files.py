@@ -84,7 +84,7 @@ def test_a_folder_without_masks(tmp_path):
     with pytest.raises(DataError) as error:
         match(listing(tmp_path / "i", "a"), list_images(tmp_path / "m", tmp_path))
     assert str(error.value) == (
-        f"{tmp_path}/m: none of the 1 images in {tmp_path}/i has a mask of its name: the folder holds no masks (not "
+        f"{tmp_path}/m: none of the 1 image in {tmp_path}/i has a mask of its name: the folder holds no masks (not "
         "read: 1 .svg)"
     )
 

@@ -70,8 +70,8 @@ def test_files(tmp_path, name, text, expected):
             "sky: [[1, 2], [1, 2, 3]]\nroad: [0, 0, 0]\n",
             ": sky: [1, 2] is not a colour; write [r, g, b], each 0 … 255",
         ),
-        ("a.yaml", "- sky\n- ignore\n", ": 1 classes; give 2 to 254, the background included"),
-        ("a.yaml", "- sky\n", ": 1 classes; give 2 to 254, the background included"),
+        ("a.yaml", "- sky\n- ignore\n", ": 1 class; give 2 to 254, the background included"),
+        ("a.yaml", "- sky\n", ": 1 class; give 2 to 254, the background included"),
     ],
 )
 def test_mistakes_in_files(tmp_path, name, text, message):
@@ -111,7 +111,7 @@ def test_a_file_that_is_missing_or_too_large(tmp_path):
 @pytest.mark.parametrize(
     ("classes", "message"),
     [
-        (["sky"], "classes: 1 classes; give 2 to 254, the background included"),
+        (["sky"], "classes: 1 class; give 2 to 254, the background included"),
         ([f"c{i}" for i in range(255)], "classes: 255 classes; give 2 to 254, the background included"),
         (["sky", False], "classes: False is not a class name; a name is text (put it in quotes)"),
         (["sky", "sky"], "classes: the class 'sky' occurs twice; remove one"),

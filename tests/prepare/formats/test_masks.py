@@ -196,6 +196,6 @@ def test_images_without_a_mask_are_left_out(folder: Path, capsys: pytest.Capture
     Path("data/images/3.png").unlink()
     assert kd("init", "data") == 0
     out = capsys.readouterr().out
-    assert "warning: left out: 1 images without a mask, such as images/2.png\n" in out
-    assert "warning: left out: 1 masks without an image, such as masks/3.png\n" in out
+    assert "warning: left out: 1 image without a mask, such as images/2.png\n" in out
+    assert "warning: left out: 1 mask without an image, such as masks/3.png\n" in out
     assert sorted(path.name for path in Path("data-kd/masks").iterdir()) == ["0.png", "1.png"]
