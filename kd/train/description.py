@@ -16,7 +16,8 @@ from kd.parts.assemble import Parts
 from kd.recipe import to_yaml
 from kd.runs import ResultInputs, read_environment
 from kd.storage import sweep, write_atomic, write_json
-from kd.train.inputs import Record, in_result
+from kd.train.inputs import in_result
+from kd.train.record import Record
 from kd.types import IGNORE
 
 

@@ -12,7 +12,8 @@ from kd.parts.assemble import Parts
 from kd.parts.data import Data
 from kd.recipe import Recipe
 from kd.runs import forget_teacher_score, is_finished, locked, replace_inputs, teacher_directories
-from kd.train.inputs import Compared, Record, accepted, compare, find, has_begun, in_result
+from kd.train.inputs import Compared, accepted, compare, find, has_begun, in_result
+from kd.train.record import Record
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ def is_kept(
     asked: Asked,
     say: Say,
     interrupt: Callable[[], None],
+    quiet: bool,
 ) -> bool:
     """Compare a run that is there already with what is there now; on rank 0.
 
@@ -56,6 +58,7 @@ def is_kept(
         asked: what becomes of a run from other inputs: it is kept and marked, moved aside or refused.
         say: takes the lines for the user.
         interrupt: may raise to stop.
+        quiet: show no progress.
 
     Returns:
         Whether it is finished and is used as it is.
@@ -71,7 +74,7 @@ def is_kept(
     try:
         splits, teacher = data(), next(iter(teacher_directories(recipe, runs)), None)
         found = find(recipe, splits.train, splits.val, teacher, splits.unlabelled(recipe))
-        compared = compare(run_dir, found, interrupt)
+        compared = compare(run_dir, found, interrupt, quiet=quiet)
     except DataError as error:
         if not finished:
             raise
@@ -104,14 +107,16 @@ def _keep(run_dir: Path, compared: Compared) -> None:
             replace_inputs(run_dir, inputs, in_result(inputs))
 
 
-def start_record(parts: Parts, run_dir: Path, *, seed: int, asked: Asked, interrupt: Callable[[], None]) -> Record:
+def start_record(
+    parts: Parts, run_dir: Path, *, seed: int, asked: Asked, interrupt: Callable[[], None], quiet: bool
+) -> Record:
     """The record of a run that starts or resumes, compared with its earlier sessions; on rank 0, which has locked it.
 
     Raises:
         InputsError: the inputs differ.
     """
     found = find(parts.recipe, parts.train, parts.val, parts.teacher_run, parts.unlabelled)
-    compared = compare(run_dir, found, interrupt)
+    compared = compare(run_dir, found, interrupt, quiet=quiet)
     asked.check(run_dir, compared)
     now = compared.now
     if compared.is_refused:

@@ -36,8 +36,8 @@ from kd.runs import (
 from kd.train.description import changed_environment, describe
 from kd.train.evaluation import headline, score_teacher
 from kd.train.fit import out_of_memory
-from kd.train.inputs import Record
 from kd.train.one_run import train_run
+from kd.train.record import Record
 from kd.train.reuse import Asked, is_kept, move_aside, start_record
 from kd.train.settling import settled
 from kd.train.signals import Stop, stopping
@@ -245,7 +245,15 @@ class Session:
             if wait and self._finished(recipe, run_dir, asked):
                 return run_dir
             records: list[Record] = []  # of rank 0 alone
-            record = partial(start_record, parts, run_dir, seed=seed, asked=asked, interrupt=self.stop.waiting)
+            record = partial(
+                start_record,
+                parts,
+                run_dir,
+                seed=seed,
+                asked=asked,
+                interrupt=self.stop.waiting,
+                quiet=self.quiet,
+            )
             distributed.first(lambda: records.append(record()))
             description = describe(parts, records[0]) if records else None
             with self._logged(run_dir) as say:
@@ -283,6 +291,7 @@ class Session:
                 asked=asked,
                 say=self.say,
                 interrupt=self.stop.waiting,
+                quiet=self.quiet,
             )
 
         if self.smoke is not None or not distributed.first(kept):  # a trial run is never used again

@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -21,10 +22,12 @@ from kd.compare.answer import warnings
 from kd.compare.plain import to_json
 from kd.errors import DataError, InputsError, RecipeError, StorageError
 from kd.inputs import read_inputs, write_inputs
+from kd.parts.data import Data
 from kd.parts.trained import load_network
 from kd.recipe import baseline_of
 from kd.runs import read_result, run_directory
-from kd.train.inputs import Record, find
+from kd.train.inputs import find
+from kd.train.record import Record
 
 RUNS = Path("runs")
 
@@ -74,8 +77,8 @@ def test_a_touched_file_is_compared_by_content_once(finished, monkeypatch):
     recipe, run_dir = finished
     monkeypatch.setattr(kd.fingerprint, "_SETTLED", -(10**18))  # or the times of a moment ago are not relied on
     hashes = []
-    ordinary = kd.inputs.sha256
-    monkeypatch.setattr(kd.inputs, "sha256", lambda path: hashes.append(Path(path).name) or ordinary(path))
+    ordinary = kd.inputs.hashing.sha256
+    monkeypatch.setattr(kd.inputs.hashing, "sha256", lambda path: hashes.append(Path(path).name) or ordinary(path))
     run(recipe, RUNS)
     for file in Path("farm/masks").iterdir():
         os.utime(file, (1, 1))
@@ -86,6 +89,24 @@ def test_a_touched_file_is_compared_by_content_once(finished, monkeypatch):
     run(recipe, RUNS)
     assert hashes == []
     assert read_result(run_dir).marks == ()
+
+
+def test_the_files_that_are_hashed_at_the_start_are_counted(folder, monkeypatch):
+    recipe, shown = read(write_farm(folder).relative_to(folder)), []
+
+    @contextmanager
+    def progress(title, total, unit):
+        yield lambda done: shown.append(f"{title} {done}/{total} {unit}")
+
+    monkeypatch.setattr(kd.train.inputs, "progress", progress)
+    data = Data(recipe, quiet=True)
+    found = find(recipe, data.train, data.val, None)
+    inputs = found.recorded(None, quiet=False)
+    masks = len(data.train) + len(data.val)
+    assert shown == [f"hashes the inputs {done}/{masks} files" for done in range(1, masks + 1)]
+    shown.clear()
+    assert found.recorded(inputs, quiet=True) == inputs
+    assert shown == []
 
 
 def test_corrected_labels_are_another_run_or_a_marked_one(finished):
@@ -454,7 +475,7 @@ def test_a_start_with_10000_unchanged_files_takes_a_second(folder):
                 path.write_bytes(f"{path}".encode() * 20)
     time.sleep(1.1)  # until the times can be relied on
     found = find(recipe, splits["train"], splits["val"], None)
-    record = Record(Path("run"), found.recorded(None, lambda: None), found, seed=0)
+    record = Record(Path("run"), found.recorded(None), found, seed=0)
     record.write()
     record.save(10**6)
     assert read_inputs(Path("run")).splits["train"].unread == 0

@@ -13,7 +13,8 @@ from farms import CLASSES, add, correct, picture
 
 from kd.components import Maker
 from kd.recipe import read_recipe
-from kd.train.inputs import Record, compare, find
+from kd.train.inputs import compare, find
+from kd.train.record import Record
 
 SAME, OTHER_INPUTS, ANOTHER_RUN = range(3)
 
@@ -195,7 +196,7 @@ def test_kd_agrees_with_the_rules(tmp_path, monkeypatch, trials):
         world = World(rng)
         before = world.read()
         found = inputs_of(before)
-        record = Record(Path("run"), found.recorded(None, lambda: None), found, seed=0)
+        record = Record(Path("run"), found.recorded(None), found, seed=0)
         record.write()
         record.save(10**6)  # all images have been read
         names = rng.sample([name for name, edit in EDITS.items() if edit.applies(world)], rng.randint(1, 3))

@@ -1,14 +1,7 @@
-"""`inputs.json` of a run directory: what the run read, by content; and how that differs from what is there now.
-
-Labels are hashed when a run starts, images once training has read them. As long as a file's stamp stays the same, its
-content is not read again; a file with another stamp, or a copied run directory, is compared by content.
-"""
+"""The record of what a run read, as `inputs.json` and the copies of its code hold it."""
 
 import hashlib
 import json
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -16,14 +9,12 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from kd.checked import STRICT, checked
 from kd.errors import StorageError
-from kd.fingerprint import Stamp, is_settled, sha256
 from kd.manifest import again, read_verified
 from kd.storage import write_atomic
 
 NAME = "inputs.json"
 COPIES = "sources"  # the folder of the code that a run was trained with
 NOT_RECORDED = "its inputs were not recorded, as kd 0.2 and earlier did not"
-THREADS = 4  # that read files; hashing runs outside Python's lock
 
 Hex = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
@@ -129,14 +120,6 @@ def _digest(content: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-class Listed(NamedTuple):
-    """A file that a dataset lists now."""
-
-    name: str  # relative to the dataset's root
-    path: str
-    stamp: Stamp | None  # None: there is no such file
-
-
 def has_inputs(run_dir: Path) -> bool:
     """Whether the run has recorded its inputs."""
     return (run_dir / NAME).is_file()
@@ -211,123 +194,3 @@ def write_copies(run_dir: Path, code: dict[str, dict[str, bytes]]) -> dict[str, 
             write_atomic(run_dir / COPIES / name, content)
             copies[file][module] = Copy(copy=name, sha256=hashlib.sha256(content).hexdigest())
     return copies
-
-
-def hashed(
-    files: Sequence[Listed], known: Iterable[InputFile] = (), *, all_files: bool = True, interrupt: Callable[[], None]
-) -> tuple[InputFile, ...]:
-    """The files as they are recorded: the hash of a file whose stamp is known is taken from there.
-
-    Args:
-        files: as the dataset lists them.
-        known: what has been recorded.
-        all_files: whether to hash every file; else only those whose hash was recorded.
-        interrupt: called now and then; may raise to stop.
-
-    Raises:
-        OSError: a file cannot be read.
-    """
-    by_name = {file.name: file for file in known}
-    rows: list[InputFile] = []
-    unknown: list[int] = []
-    for listed in files:
-        now, before = listed.stamp, by_name.get(listed.name)
-        if now is None:
-            rows.append(InputFile(listed.name, -1, None, None))
-            continue
-        short = (now.mtime, now.ctime, now.inode)
-        if before is not None and before.sha256 and (before.size, before.stamp) == (now.size, short):
-            rows.append(before)
-            continue
-        if all_files or (before is not None and before.sha256):
-            unknown.append(len(rows))
-        rows.append(InputFile(listed.name, now.size, short if is_settled(now) else None, None))
-    with ThreadPoolExecutor(THREADS) as pool:
-        digests = pool.map(sha256, [files[index].path for index in unknown])
-        for index, digest in zip(unknown, digests, strict=True):
-            rows[index] = rows[index]._replace(sha256=digest)
-            interrupt()
-    return tuple(rows)
-
-
-def differences(before: Inputs, now: Inputs) -> str:
-    """What differs between the inputs of a run and those that are there now, in words; empty if nothing does."""
-    parts = []
-    if before.revision != now.revision:
-        parts.append(
-            f"kd computes results in another way now (revision {before.revision}, now {now.revision}; see CHANGELOG.md)"
-        )
-    if before.classes != now.classes:
-        parts.append(f"the classes were {_short(before.classes)} and are {_short(now.classes)}")
-    for name in before.splits:
-        parts += _of_split(name, before.splits[name], now.splits[name])
-    weights = [teacher.sha256 if teacher else None for teacher in (before.teacher, now.teacher)]
-    if weights[0] != weights[1]:
-        parts.append(f"the teacher has other weights ({_hash(weights[0])}, now {_hash(weights[1])})")
-    return ", ".join(parts)
-
-
-def _of_split(name: str, before: SplitInputs, now: SplitInputs) -> list[str]:
-    if not (before.images and now.images):
-        names = before.names or [file.name for file in before.images], now.names or [file.name for file in now.images]
-        if parts := _of_names(f"{name} image", *names):
-            return parts
-        if before.samples != now.samples:
-            return [f"{name} had {before.samples} images and has {now.samples}"]
-        if before.images or now.images:
-            return []
-        sources = _of_names(f"{name} file", [f.name for f in before.labels], [f.name for f in now.labels])
-        return sources or [text for text in [_changed(f"{name} file", before.labels, now.labels)] if text]
-    moved = _of_names(f"{name} image", [f.name for f in before.images], [f.name for f in now.images])
-    labels = [] if moved else _of_names(f"{name} label", [f.name for f in before.labels], [f.name for f in now.labels])
-    changed = [
-        text
-        for what in ("label", "image")
-        if (text := _changed(f"{name} {what}", getattr(before, f"{what}s"), getattr(now, f"{what}s")))
-    ]
-    return [*moved, *labels, *changed]
-
-
-def _of_names(what: str, before: Sequence[str], now: Sequence[str]) -> list[str]:
-    """The names that were added and removed; else the first one in another place."""
-    counts, counts_now = Counter(before), Counter(now)
-    parts = []
-    for verb, more, less in (("added", counts_now, counts), ("removed", counts, counts_now)):
-        if names := list((more - less).elements()):
-            were = "s were" if len(names) > 1 else " was"
-            parts.append(f"{len(names)} {what}{were} {verb}, first {min(names)}")
-    if not parts and list(before) != list(now):
-        first = next(new for old, new in zip(before, now, strict=True) if old != new)
-        parts.append(f"the {what}s are in another order, from {first} on")
-    return parts
-
-
-def _changed(what: str, before: Sequence[InputFile], now: Sequence[InputFile]) -> str:
-    """The files of a name that have another content; of an image that was never read, another size."""
-    known = {file.name: file for file in before}
-    pairs = [(known[file.name], file) for file in now if file.name in known]
-    differing = [(old, new) for old, new in pairs if _differ(old, new)]
-    if not differing:
-        return ""
-    old, new = differing[0]
-    values = f"{_hash(old.sha256)}, now {_hash(new.sha256)}" if old.sha256 else f"{old.size} bytes, now {new.size}"
-    return f"{len(differing)} of {len(before)} {what}s changed, first {old.name} ({values})"
-
-
-def differing_files(a: SplitInputs, b: SplitInputs) -> int:
-    """The number of files that only one of two splits has, or whose content differs; of an unread image, the size."""
-    of_a, of_b = ({file.name: file for file in (*split.images, *split.labels)} for split in (a, b))
-    alone = len(of_a.keys() ^ of_b.keys()) + len(set(a.names) ^ set(b.names))
-    return alone + sum(_differ(of_a[name], of_b[name]) for name in of_a.keys() & of_b.keys())
-
-
-def _differ(a: InputFile, b: InputFile) -> bool:
-    return a.sha256 != b.sha256 if a.sha256 and b.sha256 else a.size != b.size
-
-
-def _hash(digest: str | None) -> str:
-    return digest[:8] if digest else "none"
-
-
-def _short(names: Sequence[str]) -> str:
-    return ", ".join(names[:8]) + (f" … ({len(names)})" if len(names) > 8 else "")
