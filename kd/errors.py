@@ -15,6 +15,7 @@
 The number is the `exit_status` of the command that the error ends; any other exception is a bug, status 1.
 """
 
+import re
 import reprlib
 import shlex
 import signal
@@ -26,6 +27,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 MAX_WORD, MAX_MISTAKES = 64, 50
+_IN_SOURCES = re.compile(  # how ONNX Runtime and OpenVINO begin: kinds of errors, and their places in C++
+    r"\[ONNXRuntimeError\] : \d+ : \w+ : (?:Load model from .*? failed:)?(?:/\S+\.\w+:\d+ .*?\) (?=[A-Z]))?"
+    r"|Exception from \S+:\d+: |Check '.*?' failed at \S+:\d+: "
+)
+_OPSETS = (  # what ONNX Runtime reports at length of a file's version of the operators
+    (r"Opset (\d+) is under development.*till opset (\d+)", "its opset is {}, above {}, the highest"),
+    (r"No Op registered for (\w+) with domain_version of (\d+)", "no operator {} in its opset {}"),
+)
 _ROOT = Path(__file__).resolve().parents[1]
 _PYTHON = sysconfig.get_path("stdlib")
 _PACKAGES = ("torch", "torchvision", "numpy", "PIL", "pydantic", "yaml", "safetensors", "jaxtyping", "beartype")
@@ -217,6 +226,15 @@ def one_line(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def short(error: BaseException) -> str:
+    """An error of another package in one line of about 200 characters at most, without its place in C++ sources."""
+    text = " ".join(str(error).split())
+    for pattern, reason in _OPSETS:
+        if found := re.search(pattern, text):
+            return reason.format(*found.groups())
+    return _IN_SOURCES.sub("", text)[:200].rstrip(" .") or type(error).__name__
 
 
 def shell_word(text: str) -> str:

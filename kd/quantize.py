@@ -15,7 +15,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from kd.data.dataset import read, resize_image
-from kd.errors import RecipeError
+from kd.errors import RecipeError, short
 from kd.runtimes import INPUT
 from kd.types import SegmentationDataset
 
@@ -47,18 +47,19 @@ def quantize(file: Path, out: Path, images: Iterable[NDArray[Any]], *, per_chann
 
     Args:
         file: in float32, with one input, which is called `images`.
-        out: the new file.
+        out: the new file; what else is written for a while is beside it.
         images: batches that the file takes; the ranges of all maps are the least and the greatest value on them.
         per_channel: whether each output channel of a layer has a scale of its own.
 
     Raises:
         RecipeError: the file cannot be quantised.
+        OSError: a file cannot be written.
     """
     import onnx
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    with TemporaryDirectory(prefix="kd-int8-") as folder, _quiet():
+    with TemporaryDirectory(prefix=".kd-int8-", dir=out.parent) as folder, _quiet():
         prepared = Path(folder, "prepared.onnx")
         try:
             quant_pre_process(file, prepared, skip_symbolic_shape=True)
@@ -73,9 +74,10 @@ def quantize(file: Path, out: Path, images: Iterable[NDArray[Any]], *, per_chann
                 calibrate_method=CalibrationMethod.MinMax,
                 nodes_to_exclude=_after_weights(onnx.load(prepared).graph),
             )
+        except OSError:
+            raise
         except Exception as error:  # noqa: BLE001  # the package raises nearly anything
-            reason = " ".join(str(error).split())[:200] or type(error).__name__
-            raise RecipeError(f"the network cannot be quantised: {reason}") from None
+            raise RecipeError(f"the network cannot be quantised: {short(error)}") from None
 
 
 class _Reader:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from kd.checked import STRICT, checked
 from kd.components import missing
-from kd.errors import RecipeError, StorageError, WeightsError
+from kd.errors import RecipeError, StorageError, WeightsError, short
 from kd.reading import check_file
 from kd.types import SegmentationOutput
 
@@ -200,7 +200,7 @@ def _guarded(file: Path, compute: Compute, facts: Facts) -> Compute:
         try:
             found = np.asarray(compute(images))
         except Exception as error:  # noqa: BLE001  # a runtime raises its own exceptions
-            raise WeightsError(f"{file}: cannot compute images {images.shape}: {_short(error)}") from None
+            raise WeightsError(f"{file}: cannot compute images {images.shape}: {short(error)}") from None
         expected = (len(images), *channels, *images.shape[2:])
         if found.shape != expected:
             raise WeightsError(f"{file}: its output is {found.shape}, but its metadata promise {expected}")
@@ -211,10 +211,6 @@ def _guarded(file: Path, compute: Compute, facts: Facts) -> Compute:
     return guarded
 
 
-def _short(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
-
-
 def _value(text: str) -> Any:
     try:
         return json.loads(text)
@@ -223,7 +219,6 @@ def _value(text: str) -> Any:
 
 
 def _refused(file: Path, runtime: str, error: Exception, package: str) -> WeightsError:
-    reason = _short(error)
     return WeightsError(
-        f"{file}: {runtime} does not take the file: {reason}; export it again, or pip install --upgrade {package}"
+        f"{file}: {runtime} does not take the file: {short(error)}; export it again, or pip install --upgrade {package}"
     )

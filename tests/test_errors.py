@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from recipe_text import ALONE, TEXT, mistakes
 
-from kd.errors import did_you_mean, shell_word
+from kd.errors import did_you_mean, shell_word, short
 
 
 def test_all_mistakes_at_once_in_the_order_of_the_file(folder: Path) -> None:
@@ -50,3 +50,23 @@ def test_did_you_mean() -> None:
 def test_a_word_reads_back_as_it_was(text: str, word: str) -> None:
     assert shell_word(text) == word
     assert shlex.split(word) == [text]
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("no such\n operator", "no such operator"),
+        ("", "RuntimeError"),
+        (
+            "[ONNXRuntimeError] : 1 : FAIL : Load model from a b.onnx failed:/src/core/graph/model.cc:256 "
+            "ns::Model::Model(ns::Proto&&, const ns::Options&) Unsupported model IR version: 99, max supported: 14\n",
+            "Unsupported model IR version: 99, max supported: 14",
+        ),
+        ("[ONNXRuntimeError] : 7 : INVALID_PROTOBUF : Load model from a.onnx failed:Cut off.", "Cut off"),
+        ("Exception from a/b.cpp:84: Check 'x == 1' failed at c.cpp:5: No such operation\n", "No such operation"),
+        ("In Node n0, Error No Op registered for Gelu with domain_version of 6", "no operator Gelu in its opset 6"),
+        ("[ONNXRuntimeError] : 2 : INVALID_ARGUMENT : Got 3 (expected 1) Please fix", "Got 3 (expected 1) Please fix"),
+    ],
+)
+def test_an_error_of_another_package_is_its_reason_alone(text: str, line: str) -> None:
+    assert short(RuntimeError(text)) == line

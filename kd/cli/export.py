@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The run, the form of the file, and where it goes."""
     parser.add_argument("recipe", metavar="RUN", help="a run directory, or a recipe whose first finished seed is taken")
     add_overrides(parser)
-    parser.add_argument("--to", default="onnx", choices=("onnx", "openvino", "pt2"), help="the format (default onnx)")
+    parser.add_argument("--to", default="onnx", metavar="FORMAT", help="onnx (default), openvino or pt2")
     parser.add_argument(
         "--out", type=Path, default=Path("exported"), metavar="DIR", help="new folder for the files (default: exported)"
     )

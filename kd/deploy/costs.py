@@ -128,12 +128,16 @@ def _cells(row: Row) -> tuple[str, ...]:
         RUNTIMES[row.runtime],
         row.precision,
         str(timing.shape.batch),
-        f"{1e3 * row.median:.1f}",
-        f"{1e3 * row.p95:.1f}",
+        _milliseconds(row.median),
+        _milliseconds(row.p95),
         f"{timing.shape.batch / row.median:.1f}",
         "–" if timing.memory is None else f"{timing.memory / 1e6:.0f}",
         f"{timing.size / 1e6:.2f}",
     )
+
+
+def _milliseconds(seconds: float) -> str:
+    return f"{1e3 * seconds:.{1 if seconds >= 0.01 else 2}f}"
 
 
 def print_json(costs: Costs) -> None:

@@ -97,10 +97,10 @@ def new_folder(out: Path) -> Iterator[Path]:
         RecipeError: `out` is there already, and is not an empty folder.
         StorageError: it cannot be made.
     """
+    folder = out.absolute().parent / f".tmp-{secrets.token_hex(8)}"
     try:
         if out.is_symlink() or (out.exists() and not (out.is_dir() and not any(out.iterdir()))):
             raise RecipeError(f"{out}: already there; choose another --out, or remove it")
-        folder = out.absolute().parent / f".tmp-{secrets.token_hex(8)}"
         try:
             folder.mkdir(parents=True)
             yield folder
@@ -111,3 +111,5 @@ def new_folder(out: Path) -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)
     except OSError as error:
         raise StorageError(f"{out}: cannot be written ({error.strerror}); choose another --out") from None
+    except StorageError as error:  # of a file that has its hidden name
+        raise StorageError(line.replace(str(folder), str(out)) for line in error.mistakes) from None

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from kd.data.dataset import read
 from kd.data.images.decode import size_text
-from kd.deploy.graph import Form, Graph, short
-from kd.errors import RecipeError
+from kd.deploy.graph import Form, Graph
+from kd.errors import RecipeError, short
 from kd.machine import choose
 from kd.metrics import scores
 from kd.parts.teacher.output import class_order

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kd.errors import RecipeError
+from kd.errors import RecipeError, short
 from kd.types import as_classes, size_of
 
 
@@ -132,8 +132,3 @@ def not_exported(network: nn.Module, to: str, form: Form, error: BaseException) 
         error = error.__cause__
     fix = "leave --dynamic out" if form.dynamic else "kd predict uses the network itself"
     return RecipeError(f"{type(network).__name__}: cannot be exported to {to}: {short(error)}; {fix}")
-
-
-def short(error: BaseException) -> str:
-    """An error of another package in one line."""
-    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -1,7 +1,8 @@
 """`kd latency`: what networks and exported files cost on this machine's processor, in every runtime that is there."""
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from kd.deploy.costs import Budget, Costs, Row, keep, print_json, print_table
 from kd.deploy.loading import MODULES, RUNTIMES, loader, planned
 from kd.deploy.subjects import Source, find_subjects
 from kd.deploy.timing import CannotMeasureError, is_int8, measured
-from kd.errors import RecipeError
+from kd.errors import RecipeError, StorageError
 from kd.machine import cores
 
 
@@ -52,6 +53,7 @@ def latency_command(
 
     Raises:
         RecipeError: a name is none of these, a number is out of range, or nothing could be measured.
+        StorageError: the files of networks cannot be written.
     """
     threads = threads or cores()
     if threads > cores():
@@ -61,7 +63,7 @@ def latency_command(
     remarks = list(absent.values())
     present = [name for name in wanted if name not in absent]
     rows: list[Row] = []
-    with tempfile.TemporaryDirectory(prefix="kd-latency-") as folder:
+    with _files_of_a_moment() as folder:
         sources = [Source(name, tuple(overrides), runs, trust, classes) for name in names]
         subjects = [subject for source in sources for subject in find_subjects(source, size)]
         for number, subject in enumerate(subjects):
@@ -69,7 +71,7 @@ def latency_command(
                 if not as_json:
                     say(f"measuring {subject.name}, {cell}")
                 try:
-                    load, file = loader(subject, cell, Path(folder, str(number)), fixed=size is not None)
+                    load, file = loader(subject, cell, folder / str(number), fixed=size is not None)
                     timing = measured(load, runtime=MODULES[cell.runtime], threads=threads, rounds=rounds)
                 except CannotMeasureError as error:
                     remarks.append(f"{subject.name}: {cell}: {error}")
@@ -83,3 +85,14 @@ def latency_command(
     for line in keep(costs):
         if not as_json:
             print_line(line)
+
+
+@contextmanager
+def _files_of_a_moment() -> Iterator[Path]:
+    """A folder for the files of networks."""
+    try:
+        with tempfile.TemporaryDirectory(prefix="kd-latency-") as folder:
+            yield Path(folder)
+    except OSError as error:
+        why = f"cannot be written ({error.strerror})"
+        raise StorageError(f"{tempfile.gettempdir()}: {why}; free space, or set TMPDIR to another folder") from None

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from kd.errors import short
 from kd.memory import give_back, resident, resident_peak, restart_resident_peak
 
 WARM_UP = 3  # calls that are not counted
@@ -94,7 +95,7 @@ def measure(load: Callable[[int], Loaded], *, runtime: str, threads: int, rounds
     except CannotMeasureError:
         raise
     except Exception as error:  # noqa: BLE001  # runtimes and compilers raise their own exceptions
-        raise CannotMeasureError(" ".join(str(error).split())[:200] or type(error).__name__) from None
+        raise CannotMeasureError(short(error)) from None
     peak = resident_peak()
     memory = None if peak is None or before is None else max(0, peak - before)
     return Timing(loaded.shape, tuple(times[WARM_UP:]), memory, loaded.size)

@@ -101,10 +101,11 @@ def write_int8(
     Raises:
         RecipeError: the network cannot be exported or quantised; no pixel is labelled; or the best file loses more.
         DataError: an image cannot be read.
+        OSError: a file cannot be written.
     """
     assert chosen.convert is not None
     part = Part(dataset, trained.classes, range(len(dataset)))
-    with TemporaryDirectory(prefix="kd-int8-") as folder:
+    with TemporaryDirectory(prefix=".kd-int8-", dir=file.parent) as folder:
         floats = Path(folder, "float.onnx")
         write_onnx(floats, trained.network, form, {})
         found = [(_row(FLOAT, floats, chosen, form, part, Path(folder, FLOAT)), floats)]

@@ -15,7 +15,7 @@ def write_openvino(file: Path, network: nn.Module, form: Form, metadata: Mapping
     """Write a network as `model.xml`, with its weights in `model.bin` beside it; as `write_onnx`."""
     import openvino
 
-    with TemporaryDirectory() as folder:
+    with TemporaryDirectory(dir=file.parent) as folder:
         onnx_file = Path(folder, "model.onnx")
         write_onnx(onnx_file, network, form, {})
         try:

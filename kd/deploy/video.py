@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from kd.components import missing
-from kd.deploy.graph import short
-from kd.errors import DataError, RecipeError
+from kd.errors import DataError, RecipeError, short
 from kd.reading import check_file
 
 VIDEOS = (".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v")

@@ -78,7 +78,7 @@ def find(
     for name in names:
         if name in run_dirs:
             targets = []
-            for run_dir in finished_at(Path(name)):
+            for run_dir in finished_at(Path(name), trust=trust):
                 try:
                     targets.append(Target(run_dir, read_run_recipe(run_dir, scoring, trust=trust)))
                 except StorageError as error:

@@ -1,10 +1,11 @@
 """The finished runs that a recipe or a directory names."""
 
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from kd.errors import RecipeError
+from kd.errors import RecipeError, shell_word
 from kd.recipe import Recipe
 from kd.recipe.shipped import name_of
 from kd.runs.directory import is_finished, run_command, run_directory
@@ -21,13 +22,20 @@ def finished_below(folder: Path) -> list[Path]:
     return [run_dir for run_dir in by_seed(folder.glob("seed*")) if is_finished(run_dir)]
 
 
-def finished_at(path: Path) -> list[Path]:
+def finished_at(path: Path, *, trust: bool = False) -> list[Path]:
     """A finished run by its directory, or those in the folder of a recipe's runs, by seed.
+
+    Args:
+        path: the directory.
+        trust: whether the command that an error prints has `--trust`.
 
     Raises:
         RecipeError: there is none.
     """
     run_dirs = [path] if is_finished(path) else finished_below(path)
+    command = f"kd run {shell_word(os.fspath(path))}{' --trust' if trust else ''}"
+    if not run_dirs and (path / "recipe.yaml").is_file():
+        raise RecipeError(f"{path}: this run is not finished; {command} continues it")
     if not run_dirs:
         raise RecipeError(f"{path}: holds no finished run; kd list shows all runs")
     return run_dirs

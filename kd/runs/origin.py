@@ -20,6 +20,7 @@ from kd.reading import MAX_TEXT, check_file, read_bytes
 from kd.recipe import Recipe, read_recipe
 from kd.recipe.identity import Scope, plain
 from kd.recipe.yaml12 import dump
+from kd.runs.finding import finished_at
 from kd.runs.result import Result, SplitResult
 
 Origin = dict[str, str]
@@ -99,16 +100,20 @@ def read_origin(path: Path) -> Origin:
     """What a file states on where it comes from.
 
     Args:
-        path: a .safetensors or .onnx file, or OpenVINO's .xml; or a run directory, for its weights.
+        path: a .safetensors or .onnx file, or OpenVINO's .xml; or a run directory, for its weights; or the folder of a
+            recipe's runs, for those of its first finished one.
 
     Raises:
         NoRecipeError: it states no recipe.
+        RecipeError: there is no finished run in the folder.
         StorageError: there is no such file, or it cannot be read.
     """
-    file = path / WEIGHTS if path.is_dir() else path
+    file = finished_at(path)[0] / WEIGHTS if path.is_dir() else path
+    check_file(file, "a file of a trained network", StorageError)
     if file.suffix not in SUFFIXES:
         raise NoRecipeError(f"{file}: kd reads the recipe in {', '.join(SUFFIXES)} files")
-    check_file(file, "a file of a trained network", StorageError)
+    if not file.stat().st_size:
+        raise StorageError(f"{file}: an empty file")
     read = {".safetensors": _in_safetensors, ".onnx": _in_onnx, ".xml": _in_openvino}[file.suffix]
     try:
         with file.open("rb") as opened:

@@ -86,6 +86,11 @@ COMPARED = [
         lambda text: (run_advised(text, " finishes them"), compare(*ALONE, "train.seeds=[0, 1]")),
     ),
     Row(
+        ": this run is not finished; kd run {} --trust continues it",
+        lambda: (unfinish(run()), kd("predict", only(), "--trust")),
+        lambda text: (run_advised(text, " continues it"), compare(str(only()), "--trust")),
+    ),
+    Row(
         "empty: holds no finished run; kd list shows all runs",
         lambda: (Path("empty").mkdir(), compare("empty")),
         lambda text: run_advised(text, " shows all"),

@@ -74,7 +74,19 @@ def measured(threads: int) -> int:
         return kd("latency", *network, "--threads", str(threads))
 
 
+def measured_in(temporary: str) -> int:
+    """`kd latency` where files of a moment are written to this folder."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("tempfile.tempdir", temporary)
+        return measured(1)
+
+
 LATENCY = [
+    Row(
+        "nowhere: cannot be written (No such file or directory); free space, or set TMPDIR to another folder",
+        lambda: measured_in("nowhere"),
+        lambda text: (Path("there").mkdir(), measured_in("there")),
+    ),
     Row(
         "--threads 9999: this process has {} cores; use at most {}",
         lambda: measured(9999),

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from command import kd
+from disk import fill, small_disk
 from PIL import Image
 from tiny import read, run, write_pictures, write_recipes
 
@@ -112,6 +113,16 @@ def test_bad_images_are_left_out_and_listed(run_dir, photos, folder, capsys):
     assert kd("label", run_dir, photos, "--out", "none", "--trust") == 3
     assert capsys.readouterr().err.count("\n") == 3
     assert not os.path.exists("none")
+
+
+def test_a_full_disk_is_one_line_that_names_the_folder(run_dir, photos, folder, capsys):
+    with small_disk(folder / "small", 64):
+        fill(folder / "small")
+        assert kd("label", run_dir, photos, "--out", "small/out", "--trust") == 6
+        assert os.listdir("small") == ["filler"]
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("small/out")
+    assert "cannot be written (No space left on device); " in line
 
 
 @pytest.mark.parametrize(

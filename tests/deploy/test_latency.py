@@ -144,6 +144,21 @@ def test_a_network_in_int8_is_measured_where_that_exists(folder):
     ]
 
 
+def test_a_full_disk_is_one_line(folder, here, monkeypatch, capsys):
+    def write_onnx(file, network, form, metadata):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(latency, "find_spec", lambda name: True)
+    monkeypatch.setattr(loading, "find_spec", lambda name: True)
+    monkeypatch.setattr(loading, "write_onnx", write_onnx)
+    monkeypatch.setattr(latency.tempfile, "tempdir", str(folder))
+    assert kd("latency", NET, "--size", 64, 64, "--threads", 1, "--runtimes", "onnx") == 6
+    assert capsys.readouterr().err == (
+        f"{folder}: cannot be written (No space left on device); free space, or set TMPDIR to another folder\n"
+    )
+    assert not list(folder.iterdir())
+
+
 def test_every_network_gets_a_file_of_its_own(folder, here, monkeypatch, capsys):
     """Also where nothing of the one before could be measured."""
     written = []

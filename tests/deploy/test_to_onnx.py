@@ -107,6 +107,27 @@ def test_truncated_and_foreign_files_are_refused(tmp_path):
             check(file, network)
 
 
+@pytest.mark.parametrize(
+    ("field", "reason"),
+    [
+        ("opset", r"its opset is 999, above \d+, the highest"),
+        ("ir_version", r"Unsupported model IR version: 999, max supported IR version: \d+"),
+        ("old opset", r"no operator \w+ in its opset 1"),
+    ],
+)
+def test_a_version_that_the_runtime_does_not_take_is_named(tmp_path, field, reason):
+    file = tmp_path / "model.onnx"
+    write(file, Net().eval())
+    model = onnx.load(file)
+    if field == "ir_version":
+        model.ir_version = 999
+    else:
+        model.opset_import[0].version = 999 if field == "opset" else 1
+    onnx.save(model, file)
+    with pytest.raises(WeightsError, match=rf"^{file}: ONNX Runtime [\d.]+ does not take the file: .*{reason}; export"):
+        open_onnx(file)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("dynamic", [False, True])
 @pytest.mark.parametrize(

@@ -107,7 +107,7 @@ def test_a_hostile_text_stays_a_comment():
     ("name", "content", "message"),
     [
         ("a.pt", b"x", "a.pt: kd reads the recipe in .safetensors, .onnx, .xml files"),
-        ("a.onnx", b"", "a.onnx: holds no recipe"),
+        ("a.onnx", b"", "a.onnx: an empty file"),
         ("a.onnx", onnx_file(STATED)[:-9], "a.onnx: not a readable .onnx file (damaged, or not copied whole)"),
         ("a.onnx", b"\xff" * 20, "a.onnx: not a readable .onnx file (damaged, or not copied whole)"),
         ("a.onnx", b"<!DOCTYPE html>", "a.onnx: not a readable .onnx file (damaged, or not copied whole)"),
@@ -142,8 +142,21 @@ def test_the_command_prints_it_without_torch(run_dir, folder, capsys):
     assert kd("recipe", run_dir) == 0
     assert capsys.readouterr().out == as_recipe(read_origin(run_dir)) + "\n"
     check_small(f"recipe {run_dir / 'student.safetensors'}")
-    assert kd("recipe", "nowhere.onnx") == 6
-    assert capsys.readouterr().err == "nowhere.onnx: no such file\n"
+    for name in ("nowhere.onnx", "nowhere"):
+        assert kd("recipe", name) == 6
+        assert capsys.readouterr().err == f"{name}: no such file\n"
+
+
+def test_a_folder_stands_for_its_first_finished_run(run_dir, folder, capsys):
+    assert read_origin(run_dir.parent) == read_origin(run_dir)
+    (folder / "seed0").mkdir()
+    (folder / "seed0/recipe.yaml").touch()
+    for name, message in (
+        ("seed0", "seed0: this run is not finished; kd run seed0 continues it"),
+        ("..", "..: holds no finished run; kd list shows all runs"),
+    ):
+        assert kd("recipe", name) == 2
+        assert capsys.readouterr().err == f"{message}\n"
 
 
 @pytest.mark.parametrize(
