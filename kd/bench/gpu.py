@@ -3,6 +3,7 @@
 import itertools
 import json
 import statistics
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
@@ -14,8 +15,8 @@ from typing import Any
 import torch
 
 from kd.bench.clock import seconds
-from kd.bench.loader import time_loader
 from kd.console import make_table, print_text, stdout
+from kd.data.speed import images_per_second
 from kd.errors import RecipeError
 from kd.machine import describe
 from kd.memory import peak_memory, restart_peak
@@ -119,7 +120,9 @@ def whole_runs(folder: Path, camvid: Path) -> dict[str, float]:
     """Seconds of training, with and without a graph, and what the loader alone gives."""
     data = CAMVID.format(camvid, *AUGMENT)
     recipe = _recipe(folder, data, "epochs: 30", 8)
-    rows = {"loader alone, images/s": time_loader(assemble(recipe, runs=folder, seed=0))}
+    parts = assemble(recipe, runs=folder, seed=0)
+    loaded = images_per_second(stream(parts, seed=0, steps=sys.maxsize), len(parts.training))
+    rows = {"loader alone, images/s": loaded}
     for name, graph in (("training, graph off", "off"), ("training, graph", "auto")):
         train_config = recipe.train.model_copy(update={"graph": graph})
         changed = recipe.changed(train=train_config)

@@ -3,22 +3,27 @@
 import statistics
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from kd.bench.clock import seconds
-from kd.bench.loader import limit_line, time_loader
+from kd.bench.miou import miou_line
 from kd.console import make_table, print_line, stdout
+from kd.data.speed import images_per_second, workers_text
+from kd.errors import RecipeError
+from kd.machine import loader_workers
 from kd.memory import peak_memory, restart_peak
 from kd.parts.assemble import Parts
 from kd.parts.checks.dry_run import open_parts
 from kd.parts.roles import to_device
 from kd.parts.stream import in_this_process, stream
-from kd.recipe import Recipe
+from kd.parts.teacher.int8 import check_int8
+from kd.recipe import CacheConfig, Recipe
 from kd.train.guard import Guard
 from kd.train.loop import train
 from kd.train.readback import Readback
@@ -30,34 +35,59 @@ from kd.train.watch import Watch
 from kd.types import Batch
 
 TEACHER, STUDENT, STEP = "teacher forward", "student step", "distillation step"
-CACHED, LOOP = "with a full cache", "in the training loop"
+INT8, CACHED, LOOP = "with an INT8 teacher", "with a full cache", "in the training loop"
+RATIOS = ((STEP, (TEACHER, STUDENT)), (INT8, (STEP,)), (CACHED, (STUDENT,)), (LOOP, (STEP,)), (LOOP, (STUDENT,)))
 
 
-def bench_command(recipe: Recipe, *, runs: Path, rounds: int = 10) -> None:
-    """Print the seconds per step of teacher forward, student step and distillation step, and their ratios."""
+def bench_command(recipe: Recipe, *, runs: Path, rounds: int = 10, everything: bool = False) -> None:
+    """Print the seconds per step of teacher forward, student step and distillation step, and their ratios.
+
+    Args:
+        recipe: the whole step runs as one micro-batch of it.
+        runs: where run directories are.
+        rounds: timed rounds, of which the median is shown.
+        everything: time a teacher in INT8, a full cache and the update of mIoU too, whatever the recipe says.
+    """
     loading = recipe
     recipe = in_this_process(recipe)
     parts = open_parts(recipe, runs=runs, trained=False)
     restart_peak(parts.precision.device)
     with tempfile.TemporaryDirectory() as folder:
-        medians = time_step(parts, rounds, Path(folder))
+        medians = time_step(parts, rounds, Path(folder), everything=everything)
     images = recipe.images_per_step / recipe.accumulate
     rows = [(name, f"{value:.3f}", f"{images / value:.1f}") for name, value in medians.items()]
     title = f"{parts.precision}, {torch.get_num_threads()} threads, median of {rounds}"
     stdout().print(make_table(("part", "s/step", "images/s"), rows, title=title))
-    step = STEP if STEP in medians else STUDENT
-    for part, divisors in ((STEP, (TEACHER, STUDENT)), (CACHED, (STUDENT,)), (LOOP, (step,))):
-        if part in medians:
-            name = divisors[0] if len(divisors) == 1 else f"({' + '.join(divisors)})"
-            print_line(f"{part} / {name} = {medians[part] / sum(medians[divisor] for divisor in divisors):.3f}")
-    loaded = time_loader(replace(parts, recipe=loading))
-    print_line(limit_line(loading, parts.precision.device, loaded, images / medians[LOOP]))
+    for line in _ratios(medians):
+        print_line(line)
     peak = peak_memory(parts.precision.device)
+    loaded = images_per_second(stream(replace(parts, recipe=loading), seed=0, steps=sys.maxsize), len(parts.training))
+    print_line(limit_line(loading, parts.precision.device, loaded, images / medians[LOOP]))
+    if everything:
+        print_line(miou_line(len(parts.train.class_names), recipe.scored_size, rounds))
     if peak is not None:
         print_line(f"peak memory {peak / 1e6:.0f} MB")
 
 
-def time_step(parts: Parts, rounds: int, folder: Path) -> dict[str, float]:
+def _ratios(medians: Mapping[str, float]) -> Iterator[str]:
+    for part, divisors in RATIOS:
+        if {part, *divisors} <= medians.keys() and not (divisors == (STUDENT,) and part == LOOP and STEP in medians):
+            name = divisors[0] if len(divisors) == 1 else f"({' + '.join(divisors)})"
+            yield f"{part} / {name} = {medians[part] / sum(medians[divisor] for divisor in divisors):.3f}"
+
+
+def limit_line(recipe: Recipe, device: torch.device, loaded: float, trained: float) -> str:
+    """Whether the loader or the step is the limit, for the user; both in images per second."""
+    workers = loader_workers(recipe.data.workers, device)
+    who = workers_text(workers) + ("" if workers else ": it loads between the steps")
+    limit = "the step" if loaded >= trained else "the loader"
+    return (
+        f"loader alone: {loaded:.0f} images/s ({who}), {loaded / trained:.1f} × what the step trains; "
+        f"{limit} is the limit"
+    )
+
+
+def time_step(parts: Parts, rounds: int, folder: Path, *, everything: bool = False) -> dict[str, float]:
     """Median seconds of each part over `rounds` rounds, after two rounds of warm-up.
 
     Every round runs every part once, so that a drift of the machine's speed affects all parts alike. Each step is a
@@ -67,7 +97,8 @@ def time_step(parts: Parts, rounds: int, folder: Path) -> dict[str, float]:
     recipe = parts.recipe
     uncached = replace(parts, recipe=recipe.changed(cache=None))
     run = start(uncached, seed=0, say=print_line)
-    loaded = next(stream(parts, seed=0))  # with the sums that a cached teacher needs
+    others = _other_teachers(parts, folder, everything=everything)
+    loaded = next(stream(others.get(CACHED, parts), seed=0))  # with the sums that a cached teacher needs
     batch = to_device(loaded, run.precision)
     alone = replace(run, teacher=lambda _: None, terms={})
     run.student.train()
@@ -75,11 +106,8 @@ def time_step(parts: Parts, rounds: int, folder: Path) -> dict[str, float]:
     jobs: dict[str, Callable[[], object]] = {STUDENT: lambda: _update(alone, batch)}
     if parts.teacher is not None:
         jobs = {TEACHER: lambda: _teach(run, batch), **jobs, STEP: lambda: _update(run, batch)}
-    if recipe.cache is not None:
-        cache = recipe.cache.model_copy(update={"folder": str(folder / "cache")})
-        cached_parts = replace(parts, recipe=recipe.changed(cache=cache))
-        cached = replace(run, teacher=step_teacher(cached_parts, seed=0))
-        jobs[CACHED] = lambda: _update(cached, batch)
+    for name, other in others.items():
+        jobs[name] = partial(_update, replace(run, teacher=step_teacher(other, seed=0, say=print_line)), batch)
     untracked = recipe.changed(track=None)
     progress = make_progress(folder, untracked, role="student", seed=0, steps=sys.maxsize, start=0, quiet=True)
     loop = replace(run, steps=sys.maxsize, accumulate=1)  # no step is the last one, which would be reported
@@ -96,6 +124,30 @@ def time_step(parts: Parts, rounds: int, folder: Path) -> dict[str, float]:
             for name, job in jobs.items():
                 times[name].append(seconds(job, run.precision.device))
     return {name: statistics.median(values[2:]) for name, values in times.items()}
+
+
+def _other_teachers(parts: Parts, folder: Path, *, everything: bool) -> dict[str, Parts]:
+    """The parts with a cached teacher if the recipe has a cache; of `everything`, with one in INT8 too.
+
+    A line states why one of them cannot be timed.
+    """
+    recipe, others = parts.recipe, dict[str, Parts]()
+    if parts.teacher is None or recipe.teacher is None:
+        return others
+    if everything and not recipe.teaches_in_int8:
+        quantised = recipe.changed(cache=None, teacher=recipe.teacher.model_copy(update={"precision": "int8"}))
+        try:
+            check_int8(quantised, parts.precision, parts.notes)
+            others[INT8] = replace(parts, recipe=quantised)
+        except RecipeError as error:
+            print_line(f"{INT8}: not timed ({error})")
+    cache = recipe.cache or (CacheConfig(views=1) if everything else None)
+    if cache is not None and recipe.can_cache:
+        kept = cache.model_copy(update={"folder": str(folder / "cache")})
+        others[CACHED] = replace(parts, recipe=recipe.changed(cache=kept))
+    elif everything:
+        print_line(f"{CACHED}: not timed (the teacher's images change in every step)")
+    return others
 
 
 def _train_on(loop: TrainState, watch: Watch, batch: Batch, steps: int) -> None:

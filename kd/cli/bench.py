@@ -2,6 +2,7 @@
 
 Example:
     kd bench shapes/mobilenetv3_kl_cwd.yaml
+    kd bench shapes/mobilenetv3_kl_cwd.yaml --all
     kd bench --losses CWD PixelKL
     kd bench --networks students.MobileNetV2UNet --size 512 512
     kd bench --gpu
@@ -19,6 +20,11 @@ STATUSES = MEASURING
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What is timed, at which sizes and how often."""
     add_recipe(parser, optional=True)
+    parser.add_argument(
+        "--all",
+        action="store_true",
+        help="with a recipe: time an INT8 teacher, a full cache and the mIoU too",
+    )
     parser.add_argument("--rounds", type=int, default=10, help="number of timed rounds (default 10)")
     parser.add_argument(
         "--losses",
@@ -94,4 +100,4 @@ def run(arguments: argparse.Namespace) -> None:
     elif arguments.losses is not None:
         losses_command(arguments.losses, Sizes(*arguments.sizes), arguments.rounds)
     else:
-        bench_command(recipes[0], runs=arguments.runs, rounds=arguments.rounds)
+        bench_command(recipes[0], runs=arguments.runs, rounds=arguments.rounds, everything=arguments.all)

@@ -1,4 +1,4 @@
-"""The speed of a stream of batches."""
+"""What a loader gives by itself, while nothing trains."""
 
 import time
 from collections.abc import Generator, Iterator
@@ -6,6 +6,7 @@ from contextlib import closing
 from typing import cast
 
 from kd.types import Batch
+from kd.units import counted
 
 WARM = 3.0  # seconds at most: workers start, and images that are held are read once
 TIMED = 2.0  # seconds
@@ -32,3 +33,8 @@ def images_per_second(batches: Iterator[Batch], images: int, *, warm: float = WA
             if (passed := time.monotonic() - began) > timed:
                 return read / passed
     raise AssertionError("the stream of a run has no end")
+
+
+def workers_text(workers: int) -> str:
+    """Who loads, for the user: `2 workers`, or `no worker`."""
+    return counted(workers, "worker") if workers else "no worker"

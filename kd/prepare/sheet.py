@@ -16,7 +16,7 @@ from kd.console import make_table, print_line, stdout
 from kd.constants import IGNORE, __version__
 from kd.data.dataset import sample_name
 from kd.data.loader import training_batches
-from kd.data.speed import TIMED, WARM, images_per_second
+from kd.data.speed import TIMED, WARM, images_per_second, workers_text
 from kd.machine import loader_workers
 from kd.parts.data import Data
 from kd.parts.stream import training_split
@@ -107,12 +107,11 @@ def make_sheet(recipe: Recipe, *, images: int, warm: float = WARM, timed: float 
         warm=warm,
         timed=timed,
     )
-    who = counted(workers, "worker") if workers else "no worker"
     height, width = split.crop.size
     lines = [
         f"augmented: {100 * ignored:.1f} % of the pixels have no label, {100 * padded:.1f} % of all are padding "
         f"({counted(count, 'image')} of {width}×{height})",
-        f"loader: {speed:.0f} images/s ({who})",
+        f"loader: {speed:.0f} images/s ({workers_text(workers)})",
         *data.lines(recipe),
     ]
     surveys = [data.survey(name).counts for name in ("train", "val")]

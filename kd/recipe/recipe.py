@@ -240,6 +240,12 @@ class Recipe(Section):
         return copy
 
     @property
+    def can_cache(self) -> bool:
+        """Whether the teacher and its images stay the same, so that a cache may hold its maps."""
+        cutmix = self.data.unlabelled is not None and self.data.unlabelled.cutmix
+        return self.teacher is not None and not (self.teacher.ema or cutmix or self.train.scales != (1.0,))
+
+    @property
     def teaches_in_int8(self) -> bool:
         """Whether the teacher of the steps is quantised."""
         return self.teacher is not None and self.teacher.precision == "int8"

@@ -1,21 +1,101 @@
+import sys
 from pathlib import Path
 
-from kd.bench.step import LOOP, time_step
+import pytest
+import torch
+from tiny import read, write_recipes
+
+from kd.bench import step
+from kd.bench.step import CACHED, INT8, LOOP, STEP, bench_command, limit_line, time_step
+from kd.data.speed import images_per_second
+from kd.errors import RecipeError
 from kd.parts.assemble import assemble
+from kd.parts.stream import stream
 from kd.recipe import read_recipe
 
 RECIPE = """
 student: {use: students.MobileNetV3SmallASPPLite}
-data: {use: kd.data.Shapes, args: {count: 2, size: 64}, size: [64, 64], workers: 0}
+data: {use: kd.data.Shapes, args: {count: 2, size: 64}, size: [64, 64], workers: 1}
 supervised: {use: kd.losses.CrossEntropy}
 optimizer: {use: torch.optim.SGD, args: {lr: 0.01}}
 train: {steps: 2, batch_size: 1, evaluate_every: 1}
 log: {tensorboard: false}
 """
+CPU = torch.device("cpu")
+
+
+def recipe_of(folder: Path, *overrides: str):
+    (folder / "recipe.yaml").write_text(RECIPE)
+    return read_recipe(folder / "recipe.yaml", overrides)
 
 
 def test_a_recipe_of_fewer_steps_than_rounds_is_timed(tmp_path: Path) -> None:
-    (tmp_path / "recipe.yaml").write_text(RECIPE)
-    parts = assemble(read_recipe(tmp_path / "recipe.yaml"), runs=tmp_path, seed=0)
+    parts = assemble(recipe_of(tmp_path, "data.workers=0"), runs=tmp_path, seed=0)
     seconds = time_step(parts, 3, tmp_path)  # five rounds: poly has no value after the last step
     assert seconds[LOOP] > 0
+
+
+def test_a_recipe_of_two_steps_has_a_speed_of_loading(tmp_path: Path) -> None:
+    parts = assemble(recipe_of(tmp_path), runs=tmp_path, seed=0)
+    batches = stream(parts, seed=0, steps=sys.maxsize)
+    assert images_per_second(batches, len(parts.training), warm=0.1, timed=0.1) > 0
+
+
+def test_the_slower_of_the_two_is_the_limit(tmp_path: Path) -> None:
+    assert limit_line(recipe_of(tmp_path), CPU, 300, 60) == (
+        "loader alone: 300 images/s (1 worker), 5.0 × what the step trains; the step is the limit"
+    )
+    assert limit_line(recipe_of(tmp_path, "data.workers=0"), CPU, 30, 60) == (
+        "loader alone: 30 images/s (no worker: it loads between the steps), 0.5 × what the step trains; "
+        "the loader is the limit"
+    )
+
+
+@pytest.fixture
+def quick_loader(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(step, "images_per_second", lambda *arguments: 100.0)
+
+
+@pytest.mark.usefixtures("quick_loader")
+def test_everything_is_timed_in_one_call(tmp_path, monkeypatch, capsys) -> None:
+    def refuse(*arguments):
+        raise RecipeError("onnxruntime is not installed")
+
+    monkeypatch.setattr(step, "check_int8", refuse)
+    recipe = read(write_recipes(tmp_path))
+    bench_command(recipe, runs=tmp_path, rounds=1, everything=True)
+    lines = capsys.readouterr().out.splitlines()
+    assert "with an INT8 teacher: not timed (onnxruntime is not installed)" in lines
+    starts = (
+        "distillation step / (teacher forward + student step) = ",
+        "with a full cache / student step = ",
+        "in the training loop / distillation step = ",
+        "loader alone: 100 images/s (no worker: it loads between the steps), ",
+        "update of the mIoU, 2 classes, 32 × 32 pixels: ",
+    )
+    for start in starts:
+        assert any(line.startswith(start) for line in lines), start
+    assert any("; torchmetrics' MeanIoU / ours = " in line for line in lines)
+    assert not (tmp_path / "teacher-cache").exists()
+
+
+@pytest.mark.usefixtures("quick_loader")
+def test_a_teacher_that_changes_has_no_cache_to_time(tmp_path, capsys) -> None:
+    recipe = read(write_recipes(tmp_path), "train.scales=[0.5, 1.0]")
+    bench_command(recipe, runs=tmp_path, rounds=1, everything=True)
+    lines = capsys.readouterr().out.splitlines()
+    assert "with a full cache: not timed (the teacher's images change in every step)" in lines
+
+
+def test_without_torchmetrics_a_line_says_so(monkeypatch) -> None:
+    monkeypatch.setattr("kd.bench.miou.find_spec", lambda name: None)
+    assert step.miou_line(3, (8, 8), 1).endswith(" ms (torchmetrics is not installed)")
+
+
+@pytest.mark.slow
+def test_a_teacher_in_int8_is_timed_beside_the_float_one(tmp_path) -> None:
+    pytest.importorskip("onnxruntime")
+    recipe = read(write_recipes(tmp_path))
+    parts = assemble(recipe, runs=tmp_path, seed=0, trained=False)
+    seconds = time_step(parts, 1, tmp_path, everything=True)
+    assert {INT8, CACHED, STEP} <= seconds.keys()
