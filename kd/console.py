@@ -185,6 +185,11 @@ def fitted(title: str, numbers: str, width: int) -> "Text":
 def progress(title: str, total: int, unit: str = "images") -> Iterator[Callable[[int], None]]:
     """A line with how many of `total` are done: a live one on a terminal, else one about every ten seconds.
 
+    Args:
+        title: what is done.
+        total: the number of all.
+        unit: what is counted; "s": seconds, which have no speed.
+
     Yields:
         A function that takes the number that are done.
     """
@@ -202,7 +207,8 @@ def progress(title: str, total: int, unit: str = "images") -> Iterator[Callable[
             return
         printed, spent = now, max(now - began, 1e-9)
         left = f" · {duration(spent / done * (total - done))} left" if done else ""
-        numbers = f" {done}/{total} · {done / spent:.3g} {unit}/s{left}"
+        speed = "" if unit == "s" else f" · {done / spent:.3g} {unit}/s"
+        numbers = f" {done}/{total}{' s' if unit == 's' else ''}{speed}{left}"
         if live:
             live.update(fitted(title, numbers, console.width))
         else:

@@ -47,6 +47,14 @@ def test_a_count_shows_the_speed_and_the_time_left(
     assert capsys.readouterr().out == "scores the teacher 30/100 · 2.5 images/s · 28 s left\n"
 
 
+def test_seconds_have_no_speed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    clock = iter((0.0, 10.0))
+    monkeypatch.setattr("kd.console.time.monotonic", lambda: next(clock))
+    with progress("measures student a", 15, "s") as advance:
+        advance(10)
+    assert capsys.readouterr().out == "measures student a 10/15 s · 5 s left\n"
+
+
 @pytest.mark.parametrize(("width", "text"), [(60, "a long title 1/2 · 3 s left"), (26, "a long tit… 1/2 · 3 s left")])
 def test_a_title_is_cut_before_the_numbers(width: int, text: str) -> None:
     assert fitted("a long title", " 1/2 · 3 s left", width).plain == text

@@ -1,48 +1,33 @@
 """The cost of a recipe, measured before its first step: time, memory, disk; and the epochs that a budget allows."""
 
-import contextlib
 import io
 import math
-import statistics
-import tempfile
 import time
 from bisect import bisect_right
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from kd import distributed
-from kd.data.dataset import FirstImages
-from kd.errors import DivergedError, RecipeError
+from kd.diagnose.measuring import clock, time_cached, time_evaluation, time_steps
+from kd.errors import RecipeError
 from kd.memory import peak_memory, restart_peak
 from kd.parts.assemble import Parts
 from kd.parts.checks.dry_run import untouched
-from kd.parts.stream import steps_to_fill, stream
-from kd.parts.teacher.cache import CachedTeacher
-from kd.recipe import CacheConfig, Recipe, baseline_of, first_seed, teachers
+from kd.parts.stream import steps_to_fill
+from kd.recipe import Recipe, baseline_of, first_seed, teachers
 from kd.runs import is_finished, run_directory
 from kd.train.checkpoint import Checkpoints
-from kd.train.evaluation import score_share
-from kd.train.loop import train
-from kd.train.readback import Readback
 from kd.train.saving import state_of
 from kd.train.session import Session
-from kd.train.start import start, step_graph, step_teacher
-from kd.train.step import TrainState
+from kd.train.start import start
 from kd.train.watch import Watch
 from kd.units import as_steps, duration
 
 SECONDS = 20.0  # for all measurements together; a step that has started is completed
-MOST_STEPS = 31
-WARM_UP = 1  # steps left out: they allocate memory, choose algorithms, start the workers, fill a cache
 LONGEST = 10**6  # epochs
-
-
-class _TimeUpError(Exception):
-    """The time for a measurement is over."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +117,7 @@ def plan(recipe: Recipe, session: Session, *, baseline: bool = False, fresh: boo
             remaining.append((role, trained, unfinished))
     share = SECONDS / max(len(remaining), 1)
     return [
-        _measure(role, session.prepare(trained, next(iter(run_dirs))), run_dirs, share)
+        _measure(role, session.prepare(trained, next(iter(run_dirs))), run_dirs, share, quiet=session.quiet)
         for role, trained, run_dirs in remaining
     ]
 
@@ -147,7 +132,7 @@ def step_time(recipe: Recipe, session: Session) -> tuple[float, int]:
     parts = session.prepare(recipe, recipe.train.seeds[0])
     with untouched(parts):
         uncached = replace(parts, recipe=recipe.changed(cache=None))
-        return _time_steps(start(uncached, seed=0), uncached, SECONDS / 2), parts.steps
+        return time_steps(start(uncached, seed=0), uncached, SECONDS / 2), parts.steps
 
 
 def lines(jobs: list[Job], *, now: float | None = None) -> list[str]:
@@ -211,18 +196,18 @@ def epochs_within(jobs: list[Job], budget: float, where: str) -> int:
     return epochs
 
 
-def _measure(role: str, parts: Parts, unfinished: Mapping[int, Path], seconds: float) -> Job:
+def _measure(role: str, parts: Parts, unfinished: Mapping[int, Path], seconds: float, *, quiet: bool) -> Job:
     """Time the objects of one run, for all unfinished runs of its recipe: seed -> run directory."""
     recipe, cache = parts.recipe, parts.recipe.cache
     restart_peak(parts.precision.device)
-    with untouched(parts):
+    with untouched(parts), clock(f"measures {role} {recipe.stem}", seconds, quiet=quiet) as tick:
         uncached = replace(parts, recipe=recipe.changed(cache=None))  # measuring must not fill the cache
         run = start(uncached, seed=0)
-        step = _time_steps(run, uncached, seconds / 2)
-        evaluation = _time_evaluation(parts, seconds / 4)
+        step = time_steps(run, uncached, seconds / 2, tick)
+        evaluation = time_evaluation(parts, seconds / 4, tick)
         cached, record = None, 0
         if cache is not None and parts.teacher is not None:
-            cached, record = _time_cached(parts, run, cache, seconds / 4)
+            cached, record = time_cached(parts, run, cache, seconds / 4, tick)
         buffer = io.BytesIO()
         torch.save(state_of(run, Watch()), buffer)
     every = as_steps(recipe.train.evaluate_every, parts.steps) or parts.steps
@@ -248,67 +233,6 @@ def _measure(role: str, parts: Parts, unfinished: Mapping[int, Path], seconds: f
         unlabelled=unlabelled,
     )
     return distributed.first(lambda: measured)
-
-
-def _time_steps(run: TrainState, parts: Parts, seconds: float) -> float:
-    """Median seconds of a step on the real data, reading included; in a graph where the run will have one."""
-    step_seconds: list[float] = []
-    watch = Watch(readback=Readback(run.precision.device), graph=step_graph(parts, run))
-    began, most = time.monotonic(), min(run.steps, MOST_STEPS)
-    try:
-        while run.step < most and not distributed.largest(time.monotonic() - began > seconds):
-            before, run.steps = time.monotonic(), run.step + 1
-            train(run, watch)
-            step_seconds.append(time.monotonic() - before)
-            if len(step_seconds) == 1:
-                began = time.monotonic()  # the first step may quantise the teacher, which takes its time once
-    except DivergedError:  # the run itself does what `on_nan` sets
-        run.optimizer.zero_grad()
-    finally:
-        close: Callable[[], None] | None = getattr(run.batches, "close", None)  # stops the workers
-        if close is not None:
-            close()
-    return statistics.median(step_seconds[WARM_UP:] or step_seconds or [time.monotonic() - began])
-
-
-def _time_cached(parts: Parts, run: TrainState, cache: CacheConfig, seconds: float) -> tuple[float, int]:
-    """Seconds of a step that reads the teacher from its cache, and the cache's bytes per view of an image.
-
-    All steps see the same batch of images; the first one fills a temporary cache.
-    """
-    with tempfile.TemporaryDirectory(prefix="kd-plan-") as folder:
-        recipe = parts.recipe.changed(cache=cache.model_copy(update={"folder": folder, "views": 1}))
-        first = FirstImages(parts.train, recipe.train.batch_size)
-        others = parts.unlabelled and FirstImages(parts.unlabelled, recipe.unlabelled_size)
-        one_batch = replace(parts, recipe=recipe, train=first, unlabelled=others)
-        teacher = step_teacher(one_batch, seed=0)
-        assert isinstance(teacher, CachedTeacher)
-        cached = replace(run, step=0, steps=parts.steps, teacher=teacher, batches=stream(one_batch, seed=0))
-        return _time_steps(cached, one_batch, seconds), teacher.record_bytes
-
-
-def _time_evaluation(parts: Parts, seconds: float) -> float:
-    """Seconds of an evaluation, for every network that it scores."""
-    scored = parts.scored.values()
-    return sum(_time_score(parts, network, teacher, seconds / len(scored)) for network, teacher in scored)
-
-
-def _time_score(parts: Parts, network: nn.Module, teacher: nn.Module | None, seconds: float) -> float:
-    """Seconds of a score on the whole validation split, estimated from its first batches."""
-    began = time.monotonic()
-    batches = 0
-
-    def interrupt() -> None:
-        nonlocal batches
-        batches += 1
-        if distributed.largest(time.monotonic() - began > seconds):
-            raise _TimeUpError
-
-    with contextlib.suppress(_TimeUpError):
-        score_share(parts, network, teacher, interrupt=interrupt)
-    spent, world = time.monotonic() - began, distributed.world()
-    all_batches = math.ceil(math.ceil(len(parts.val) / world) / (parts.recipe.train.batch_size // world))
-    return spent / max(batches, 1) * all_batches
 
 
 __all__ = ["Job", "epochs_within", "lines", "plan", "step_time"]

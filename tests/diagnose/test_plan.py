@@ -8,6 +8,7 @@ import torch
 from tiny import read, run, write_recipes
 
 from kd.cli import main
+from kd.diagnose import measuring
 from kd.diagnose import plan as planning
 from kd.diagnose.plan import Job, epochs_within, lines, plan
 from kd.diagnose.smoke import smoke
@@ -184,11 +185,11 @@ def test_an_evaluation_is_measured_with_the_networks_that_it_scores(tmp_path, mo
         return ordinary(network, teacher, *arguments, **options)
 
     monkeypatch.setattr(scoring, "score_beside", watched)
-    planning._time_evaluation(parts, 9.0)
+    measuring.time_evaluation(parts, 9.0)
     scoring.evaluation(parts, Stop())
     assert seen == expected * 2
-    monkeypatch.setattr(planning, "_time_score", lambda *_: 3.0)
-    assert planning._time_evaluation(parts, 9.0) == 3.0 * len(expected)
+    monkeypatch.setattr(measuring, "_time_score", lambda *_: 3.0)
+    assert measuring.time_evaluation(parts, 9.0) == 3.0 * len(expected)
 
 
 def test_measuring_ends_in_time(tmp_path, monkeypatch):
