@@ -112,6 +112,7 @@ def make_sheet(recipe: Recipe, *, images: int, warm: float = WARM, timed: float 
         f"augmented: {100 * ignored:.1f} % of the pixels have no label, {100 * padded:.1f} % of all are padding "
         f"({counted(count, 'image')} of {width}×{height})",
         f"loader: {speed:.0f} images/s ({workers_text(workers)})",
+        *dict.fromkeys(note for split in (data.train, data.val) for note in getattr(split, "notes", ())),
         *data.lines(recipe),
     ]
     surveys = [data.survey(name).counts for name in ("train", "val")]

@@ -56,6 +56,12 @@ def test_shares_and_pictures_are_those_of_the_training_images(recipe):
     assert not sheet.shown[1].image[32:].any()
 
 
+def test_what_the_dataset_notes_is_shown(recipe):
+    recipe = read_recipe("r.yaml", ["data.args.ranges=[0, 510]"])
+    (line,) = (line for line in make_sheet(recipe, images=1, warm=0.0, timed=0.0).lines if line.startswith("images:"))
+    assert line == "images: 0 … 510 becomes 0 … 255 in steps of 2: networks see 8 bits, whatever the files hold"
+
+
 def test_more_images_than_there_are_show_all(recipe):
     assert len(make_sheet(recipe, images=99, warm=0.0, timed=0.0).shown) == 4
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from kd.data.datasets.layout import SPLITS, Layout
 from kd.data.images.decode import size_text
 from kd.data.images.files import Pair, pair
-from kd.data.images.ranges import Given, check_ranges, read_in_ranges
+from kd.data.images.ranges import Given, check_ranges, read_in_ranges, steps_note
 from kd.data.images.read import read_image
 from kd.data.masks.class_files import Color
 from kd.data.masks.classes import ClassMap, distinct_colors, read_classes
@@ -122,6 +122,8 @@ class Folders:
             refuse_shifted(self.pairs, self._meaning)
             notes += turns + kinds_note(masks_of, headers, self._meaning) + threshold_note(self.pairs, self._meaning)
         self.names = tuple(str(image) for image, _, _ in self.pairs)
+        if self.ranges is not None:
+            notes.append(steps_note(self.ranges))
         self.notes = tuple(notes)  # lines for the user
 
     def __len__(self) -> int:

@@ -41,6 +41,14 @@ def check_ranges(ranges: Given, channels: int) -> tuple[Range, ...] | None:
     return tuple(found)
 
 
+def steps_note(ranges: Sequence[Range]) -> str:
+    """A line for the user: how coarse the numbers are that networks see."""
+    steps = sorted({(high - low) / 255 for low, high in ranges})
+    of = f"{ranges[0][0]:g} … {ranges[0][1]:g}" if len(set(ranges)) == 1 else "the range of each channel"
+    size = " to ".join(f"{step:.3g}" for step in (steps if len(steps) == 1 else (steps[0], steps[-1])))
+    return f"images: {of} becomes 0 … 255 in steps of {size}: networks see 8 bits, whatever the files hold"
+
+
 def read_in_ranges(path: Path, ranges: Sequence[Range]) -> Tensor:
     """Read an image of any numbers as uint8 (C, H, W): each channel's range becomes 0 … 255, and what is outside too.
 

@@ -10,7 +10,7 @@ from PIL import Image
 from kd.data import Folders
 from kd.data.images.arrays import MAX_CHANNELS
 from kd.data.images.decode import read_header
-from kd.data.images.ranges import check_ranges, read_in_ranges
+from kd.data.images.ranges import check_ranges, read_in_ranges, steps_note
 from kd.data.splits.duplicates import find_shared
 from kd.data.splits.unlabelled import Unlabelled
 from kd.errors import DataError
@@ -98,6 +98,18 @@ def test_what_is_no_image_is_one_line(folder, make, message):
 
 
 @pytest.mark.parametrize(
+    ("ranges", "note"),
+    [
+        ([(0.0, 4080.0)] * 3, "0 … 4080 becomes 0 … 255 in steps of 16"),
+        ([(-1.0, 1.0)], "-1 … 1 becomes 0 … 255 in steps of 0.00784"),
+        ([(0.0, 510.0), (0.0, 51.0)], "the range of each channel becomes 0 … 255 in steps of 0.2 to 2"),
+    ],
+)
+def test_a_line_states_how_coarse_the_numbers_are(ranges, note):
+    assert steps_note(ranges) == f"images: {note}: networks see 8 bits, whatever the files hold"
+
+
+@pytest.mark.parametrize(
     ("ranges", "message"),
     [
         ([0, 0], "ranges: low must be below high, got [0, 0]"),
@@ -124,6 +136,7 @@ def test_folders_of_arrays_and_images_without_labels_of_the_same_kind(folder):
     args = {"classes": ["a", "b"], "val": "25%", "channels": 5, "ranges": [0, 900]}
     splits = {split: Folders(".", split, **args) for split in ("train", "val")}
     assert sorted(int(s[i, 0].image.max()) for s in splits.values() for i in range(len(s))) == [0, 85, 170, 255]
+    assert "in steps of 3.53: networks see 8 bits" in splits["train"].notes[-1]
     other = Unlabelled("more", splits["train"], splits)[0, 0].image
     assert (tuple(other.shape), other.unique().tolist()) == ((5, 9, 7), [145])
     assert find_shared(splits) == ([], "")
