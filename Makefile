@@ -52,6 +52,7 @@ $(BIN)/python:
 	$(PYTHON) -m venv .venv
 
 .venv/installed: pyproject.toml | $(BIN)/python
+	@$(BIN)/python -c 'import torch' 2>/dev/null || echo "installs torch's default build with CUDA, 5.7 GB on disk; README.md names the CPU build, a 192 MB download"
 	$(INSTALL) --editable .
 	touch $@
 

@@ -1,16 +1,21 @@
-"""Write the table of docs/losses.md: one row per loss, from the code and the pages of docs/methods.
+"""Write the table of docs/losses.md: one row per loss, from the code, the pages of docs/methods and the kept runs.
 
 Run `make generated` after adding a loss; a test compares the page with this script's output.
 """
 
 import inspect
+import json
 import re
+import runpy
 from collections import Counter
 from pathlib import Path
 
 import kd.losses
 
 DOCS = Path(__file__).resolve().parent
+RESULTS = runpy.run_path(str(DOCS / "results_table.py"))
+VARIANTS = json.loads(RESULTS["LOSSES"].read_text(encoding="utf-8"))["variants"]  # of recipes/shapes/losses_study.yaml
+LENGTHS = {1.0: "baseline", 1.5: "baseline × 1.5", 2.0: "baseline × 2", 3.0: "baseline × 3"}  # in times the study's
 KINDS = ("response", "feature", "relation", "modifiers", "supervised")
 START = "| loss | kind |"
 
@@ -20,7 +25,8 @@ def page() -> str:
     text = (DOCS / "losses.md").read_text(encoding="utf-8").partition(START)[0]
     cases = comparisons()
     names = sorted(kd.losses.__all__, key=lambda name: (KINDS.index(kind(name)), name.lower()))
-    head = (f"{START} what it does | reads | published code | gain |", "| --- | --- | --- | --- | --- | --- |")
+    columns = ("what it does", "reads", "published code", "gain, equal steps", "gain, equal time", "step", "other data")
+    head = (f"{START} {' | '.join(columns)} |", "| --- " * (2 + len(columns)) + "|")
     return text + "".join(f"{line}\n" for line in (*head, *(row(name, cases) for name in names)))
 
 
@@ -37,6 +43,7 @@ def row(name: str, cases: Counter[tuple[str, str]]) -> str:
         summary,
         reads(loss),
         ", ".join(counts) or "–",
+        *measured(name),
         gain(name, (DOCS / "methods" / f"{stem}.md").read_text(encoding="utf-8")),
     )
     return f"| {' | '.join(cells)} |"
@@ -68,8 +75,41 @@ def comparisons() -> Counter[tuple[str, str]]:
     return cases
 
 
+def measured(name: str) -> tuple[str, str, str]:
+    """On drawn shapes: points above the student alone after as many steps and after as long, and the time of a step."""
+    found = {variant: VARIANTS[variant]["step"] for variant in VARIANTS if variant.partition(" of ")[0] == name}
+    rows = [
+        (
+            RESULTS["difference"]([(1, runs(variant)), (-1, runs("baseline"))]),
+            at_equal_time(variant, step),
+            f"{100 * step:.0f} %",
+        )
+        for variant, step in found.items()
+    ]
+    notes = [f" ({variant.partition(' of ')[2] or 'logits'})" if len(found) > 1 else "" for variant in found]
+    cells = [[cell + note for cell, note in zip(column, notes, strict=True)] for column in zip(*rows, strict=True)]
+    equal_steps, equal_time, step = ("; ".join(column) for column in cells) if rows else ("–", "–", "–")
+    return equal_steps, equal_time, step
+
+
+def at_equal_time(variant: str, step: float) -> str:
+    """The gain over the student alone with `step` times the steps, from the two nearest lengths that were trained."""
+    lengths = sorted(LENGTHS)
+    step = min(max(step, lengths[0]), lengths[-1])
+    above = next(length for length in lengths[1:] if length >= step)
+    below = lengths[lengths.index(above) - 1]
+    share = (step - below) / (above - below)
+    alone = [(share - 1, runs(LENGTHS[below])), (-share, runs(LENGTHS[above]))]
+    return str(RESULTS["difference"]([(1, runs(variant)), *(term for term in alone if term[0])]))
+
+
+def runs(variant: str) -> list[Path]:
+    """The kept runs of a variant, by seed."""
+    return sorted((RESULTS["DATA"] / "losses" / VARIANTS[variant]["run"]).glob("seed*"))
+
+
 def gain(name: str, text: str) -> str:
-    """The measured gains of a loss, from the table at the end of its page."""
+    """The gains of a loss on other data, from the table at the end of its page."""
     rows = re.findall(r"\| \[(.+?)\]\(\.\./(results/.+?)\)(.*?) \| (.+?) \| (.+?) \|", text.partition("## Measured")[2])
     gains = [
         f"{points} ([{data}]({target}){seeds}{'' if terms == name else f', {terms}'})"

@@ -7,6 +7,7 @@ A table begins with `<!-- runs: NAME -->`. Its first row is what the others are 
 by image (docs/intervals.md).
 """
 
+import json
 import re
 import statistics
 import sys
@@ -21,6 +22,7 @@ from kd.runs.counts import TEACHER_COUNTS
 
 RESULTS = Path(__file__).resolve().parent / "results"
 DATA = RESULTS / "data"
+LOSSES = DATA / "losses" / "steps.json"  # docs/losses_steps.py
 TABLES = {  # name -> label of each row -> its run directories
     "shapes": {
         "student alone, 100 labels": "mobilenetv3_kl_cwd-97334c5d/seed*",
@@ -42,6 +44,11 @@ TABLES = {  # name -> label of each row -> its run directories
         "367 labels": "few_mobilenetv3_aspp_kl-45675dda/seed*",
         "the teacher, 46 labels": "few_teacher_deeplabv3plus-*/seed*",
     },
+    "losses": {
+        name: f"{variant['run']}/seed*"
+        for name, variant in json.loads(LOSSES.read_text(encoding="utf-8"))["variants"].items()
+    }
+    | {"teacher": "teacher_deeplabv3plus-*/seed*"},
 }
 _TABLE = re.compile(r"(<!-- runs: (\S+) -->\n)(?:\|.*\n)*")
 
@@ -78,7 +85,8 @@ def difference(terms: list[tuple[float, list[Path]]]) -> str:
     """Points of mIoU with their interval: the sum of factor · score of these runs, seed by seed and image by image."""
     found = [(factor, counts(run_dirs)) for factor, run_dirs in terms]
     of_sum = interval([(factor, [c.counts for c in each]) for factor, each in found], found[0][1][0].groups)
-    return f"{100 * of_sum.value:+.1f} ± {100 * of_sum.half_width:.1f}".replace("-", "−")
+    points = round(100 * of_sum.value, 1) + 0.0  # no -0.0
+    return f"{points:+.1f} ± {100 * of_sum.half_width:.1f}".replace("-", "−")
 
 
 def counts(run_dirs: list[Path]) -> list[ImageCounts]:

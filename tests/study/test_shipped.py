@@ -1,14 +1,20 @@
 """The studies that come with kd: every recipe in them is right, and they ask for the runs that they say."""
 
+import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
+import kd.losses
 from kd.recipe.shipped import list_recipes, list_studies, shipped_recipes
 from kd.study.command import check_calls
 from kd.study.reader import read_study
 from kd.study.schema import Study
+
+DOCS = Path(__file__).parents[2] / "docs"
 
 
 @pytest.mark.parametrize("name", list_studies())
@@ -25,8 +31,36 @@ def test_the_study_of_camvid_has_36_runs_and_a_teacher(folder: Path) -> None:
     assert len({(run.recipe.student.use, run.role) for run in runs}) == 1 + 4 * 2
 
 
+def test_the_study_of_losses_has_each_loss_by_the_first_fragment_of_its_page(folder: Path) -> None:
+    """What differs is the weight, which a rule sets, and `pixels`: the terms use the images without labels too."""
+    variants = read_study("shapes/losses_study.yaml", runs=Path("runs")).study.variants
+    for name in set(kd.losses.__all__) - {"CrossEntropy"}:  # the baseline's
+        stem = getattr(kd.losses, name).__module__.rpartition(".")[2]
+        text = (DOCS / "methods" / f"{stem}.md").read_text(encoding="utf-8")
+        fragments = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)]
+        section, theirs = next(pair for each in fragments for pair in each.items() if loss_of(pair[1]) == name)
+        ours = variants[name][section]
+        if section == "distill":
+            (ours,), (theirs,) = ours.values(), theirs.values()
+            theirs |= {"pixels": "all", "weight": ours["weight"]}
+        assert ours == theirs, name
+
+
+def loss_of(section: dict[str, Any]) -> str:
+    """The loss of a fragment."""
+    loss = section if "use" in section else next(iter(section.values()))["loss"]
+    return str(loss["use"]).rpartition(".")[2]
+
+
+def test_the_measured_steps_are_those_of_the_study(folder: Path) -> None:
+    plan = read_study("shapes/losses_study.yaml", runs=Path("runs"))
+    measured = json.loads((DOCS / "results" / "data" / "losses" / "steps.json").read_text(encoding="utf-8"))
+    found = {name: variant["run"] for name, variant in measured["variants"].items()}
+    assert found == {name: f"{recipe.stem}-{recipe.id}" for name, recipe in plan.recipes.items()}
+
+
 def test_the_page_lists_every_key_of_a_study() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "studies.md").read_text(encoding="utf-8")
+    page = (DOCS / "studies.md").read_text(encoding="utf-8")
     rows = [line.strip("| ").partition(" | ") for line in page.splitlines() if line.startswith("| `")]
     listed = {name.strip("`"): meaning for name, _, meaning in rows}
     assert list(listed) == list(Study.model_fields)
@@ -36,7 +70,7 @@ def test_the_page_lists_every_key_of_a_study() -> None:
 
 
 def test_the_example_of_the_page_is_a_study(folder: Path) -> None:
-    page = (Path(__file__).parents[2] / "docs" / "studies.md").read_text(encoding="utf-8")
+    page = (DOCS / "studies.md").read_text(encoding="utf-8")
     (text,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
     for name in ("mobilenetv3_aspp_kl_cwd.yaml", "mobilenetv3_aspp_dist.yaml", "teacher_deeplabv3plus.yaml"):
         (folder / name).write_text((shipped_recipes() / "camvid" / name).read_text())
