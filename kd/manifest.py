@@ -97,6 +97,15 @@ def has_file(run_dir: Path, name: str) -> bool:
     return manifest is not None and name in manifest.files
 
 
+def is_left_out(run_dir: Path, name: str) -> bool:
+    """Whether a finished run was stored without a file on purpose: its manifest, which is sealed, never had it.
+
+    A file that was lost later is in the manifest.
+    """
+    manifest = read_manifest(run_dir)
+    return manifest is not None and name not in manifest.files and not os.path.lexists(run_dir / name)
+
+
 def read_verified(run_dir: Path, name: str) -> bytes:
     """Read a file of a run, and compare it with the run's manifest in the same pass.
 
@@ -112,6 +121,11 @@ def read_verified(run_dir: Path, name: str) -> bytes:
     if manifest is None:
         return _read(run_dir, name)
     listed = manifest.files.get(name)
+    if listed is None and is_left_out(run_dir, name):
+        raise _kind(name)(
+            f"{run_dir / name}: not kept: the run was stored as results alone, for kd list and kd compare; "
+            f"to have it, {again(run_dir, 'results')}"
+        )
     if listed is None:
         raise _kind(name)(f"{run_dir / name}: not in {MANIFEST}; {_what_holds(run_dir, name)}")
     key = _key(run_dir / name)
@@ -159,9 +173,9 @@ def check_owner(run_dir: Path, name: str, id: str, seed: int) -> None:
         )
 
 
-def again(run_dir: Path) -> str:
-    """How a run is trained again, whichever recipe needs it, with nothing lost."""
-    moved = shlex.join(["mv", str(run_dir), f"{run_dir}-damaged"])
+def again(run_dir: Path, what: str = "damaged") -> str:
+    """How a run is trained again, whichever recipe needs it, with nothing lost; `what` names the directory of today."""
+    moved = shlex.join(["mv", str(run_dir), f"{run_dir}-{what}"])
     return f"{moved}, then the same kd run, trains it again"
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from kd.compare import tables
 from kd.compare.comparison import Role, val
 from kd.errors import StorageError, WeightsError
-from kd.manifest import METRICS, RESULT, check_sizes
+from kd.manifest import METRICS, RESULT, WEIGHTS, check_sizes, is_left_out
 from kd.metrics import scores
 from kd.runs import OLD_FORMAT, Overview, by_seed, has_teacher_score, is_finished, latest, read_failure, read_overview
 
@@ -21,7 +21,7 @@ class RunLine(NamedTuple):
     id: str
     seed: int
     role: Role
-    state: str  # "finished", "finished, not verified", "unfinished, step 120", "failed, step 120: why", "damaged: why"
+    state: str  # "finished", "finished, …", "unfinished, step 120", "failed, step 120: why", "damaged: why"
     miou: float | None  # a share; the latest of an unfinished run
     changed: datetime
     marks: tuple[str, ...] = ()  # on the inputs of a finished run
@@ -92,6 +92,8 @@ def _line(run_dir: Path, result: Overview | str | None, teachers: Container[str]
     seed = int(run_dir.name.removeprefix("seed"))
     if isinstance(result, Overview):
         state = "finished" if result.format > OLD_FORMAT else "finished, not verified"
+        if is_left_out(run_dir, WEIGHTS):
+            state += ", weights not kept"
         split = val(result, run_dir)
         miou = scores(split.confusion).miou if split.against == "labels" else None
         return RunLine(name, identifier, seed, role, state, miou, _time(run_dir / RESULT), result.marks)

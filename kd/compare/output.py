@@ -135,7 +135,9 @@ class ListedRun(Model):
     id: str
     seed: int
     role: Literal["teacher", "baseline", "alone", "student"]
-    state: Annotated[str, Field(description='"finished", "unfinished, step 120", "damaged: why"')]
+    state: Annotated[
+        str, Field(description='"finished", "finished, weights not kept", "unfinished, step 120", "damaged: why"')
+    ]
     miou: Annotated[Number, Field(description="percent, of val; the latest of an unfinished run")]
     changed: Annotated[str, Field(description="ISO 8601, local time")]
     inputs: Annotated[list[str], Field(description="marks on what it read")]

@@ -197,6 +197,12 @@ DAMAGED = [
         moved,
     ),
     Row(
+        "student.safetensors: not kept: the run was stored as results alone, for kd list and kd compare; to have it, "
+        "mv ",
+        lambda: (remove(run() / "student.safetensors"), list_anew(only()), compare(str(only())), opened()),
+        moved,
+    ),
+    Row(
         "is of run {}, seed 0, but its folder is of {}, seed 5; put it back, or mv ",
         lambda: (run().rename(only().with_name("seed5")), compare(str(only()))),
         lambda text: (only().rename(only().with_name("seed0")), compare(str(only()))),

@@ -2,6 +2,7 @@ import os
 from pathlib import Path
 
 import pytest
+from manifests import list_anew
 
 from kd.cli import main
 from kd.compare.listing import list_runs
@@ -65,3 +66,20 @@ def test_a_run_of_kd_0_2_is_listed_as_not_verified(made):
     result.write_text(result.read_text().replace('"format": 2', '"format": 1'))
     (line,) = list_runs(made.folder)
     assert (line.state, line.role, line.miou) == ("finished, not verified", "student", pytest.approx(80 / 120))
+
+
+def test_weights_that_were_left_out_are_no_damage_and_lost_ones_are(made, capsys):
+    for seed in range(2):
+        made.write("small-01234567", 80, seed=seed)
+        (made.folder / f"small-01234567/seed{seed}/student.safetensors").unlink()
+    kept = list_anew(made.folder / "small-01234567/seed1")
+    assert [line.state for line in list_runs(made.folder)] == [
+        "damaged: student.safetensors: missing",
+        "finished, weights not kept",
+    ]
+    assert main(["compare", "--no-page", str(kept)]) == 0
+    assert main(["evaluate", str(kept)]) == 6
+    assert capsys.readouterr().err == (
+        f"{kept}/recipe.yaml: not kept: the run was stored as results alone, for kd list and kd compare; "
+        f"to have it, mv {kept} {kept}-results, then the same kd run, trains it again\n"
+    )
