@@ -23,7 +23,7 @@ POWER = 3.0  # standard deviations between masks on their own and on other image
 OUTLIER = 4.0  # standard deviations of an own mask below the typical one
 LEAST_FIT = 5.0  # standard deviations that a mask which fits may be below the typical one
 LOOKED_AT = 50  # images, at most, whose masks are compared with all others
-GAIN = 0.4  # of the distance between own and unrelated masks: what another mask must fit better
+GAIN = 0.3  # of the distance between own and unrelated masks: what another mask must fit better
 SURE = 5.0  # standard errors of what concerns the whole set
 ENOUGH = 200  # images that show what concerns the whole set
 NOTHING = np.array([1.0, 0.0])  # the measures of edges and of colour where masks show nothing
@@ -67,6 +67,10 @@ class Measure(NamedTuple):
         """The images whose own masks are far below the typical one: the worst first."""
         worst = np.argsort(self.own)[:LOOKED_AT]
         return [int(index) for index in worst if self.own[index] < self.typical - OUTLIER * self.spread]
+
+    def is_below_chance(self, index: int) -> bool:
+        """Whether an image's own mask fits clearly worse than those of other images do."""
+        return bool(self.own[index] < self.unrelated - OUTLIER * self.unrelated_spread)
 
     def explains(self, index: int, value: float) -> bool:
         """Whether a value is one of a mask that fits, and much above that of the image's own mask."""
@@ -140,9 +144,9 @@ class Fit:
     def inverted(self, classes: Sequence[str]) -> Iterator[Misfit]:
         """The images whose colours fit once two classes are exchanged."""
         measure = self.color
-        if measure.power < POWER:
-            return
         for index in measure.outliers():
+            if measure.power < POWER and not measure.is_below_chance(index):
+                continue
             labels = self.labels[index]
             present = [c for c in range(self.classes) if (labels == c).any()]
             options = []

@@ -68,6 +68,7 @@ def test_clean_sets_raise_no_alarm(folder):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("plant", [*MISFITS, *OTHERS, *ALONE], ids=lambda plant: plant.__name__)
 def test_every_defect_is_found_in_fifty_sets(folder, plant):
     misses = {}
@@ -77,10 +78,11 @@ def test_every_defect_is_found_in_fifty_sets(folder, plant):
         if found := missed(recipe, [plant(place, take_from(seed, 24))]):
             misses[seed] = found
         shutil.rmtree(place)
-    assert len(misses) <= (5 if plant in MISFITS else 0), misses  # masks are compared by statistics
+    assert misses == {}
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_two_hundred_clean_sets_raise_no_alarm(folder):
     alarms = {}
     for seed in range(200):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from made_sets import made_set
 
 from kd.prepare.defects.copies import GRID, look
 from kd.prepare.defects.fit import misfits, of_the_set
@@ -53,6 +54,40 @@ def only(changed):
 def test_a_mask_that_does_not_fit_is_named_with_what_would(change, kind, text):
     (found,), note = misfits(looks(change=only(change)), CLASSES)
     assert (found.image, found.kind, found.text, note) == (4, kind, text, "")
+
+
+def exchanged(labels):
+    first, second = np.unique(labels)[:2]
+    return np.where(labels == first, second, np.where(labels == second, first, labels))
+
+
+@pytest.mark.parametrize(
+    ("seed", "number", "change", "kind"),
+    [
+        (
+            37,
+            3,
+            exchanged,
+            "inverted classes",
+        ),  # worse than masks of other images
+        (43, 5, exchanged, "inverted classes"),  # of four classes; one has a sixth of the image
+        (
+            49,
+            19,
+            lambda labels: np.roll(labels, labels.shape[1] // 8, 1),
+            "shifted mask",
+        ),  # most of it is still right
+    ],
+)
+def test_masks_that_fit_badly_in_part_are_found(seed, number, change, kind):
+    made = made_set(seed)
+    found = []
+    for index, (image, labels) in enumerate([*made.train, *made.val]):
+        own = change(labels).astype(np.uint8) if index == number else labels
+        found.append(look(torch.from_numpy(image).permute(2, 0, 1).contiguous(), torch.from_numpy(own), str(index)))
+    kept = [each for each in found if len(each.classes) > 1]
+    (misfit,), note = misfits(kept, made.classes)
+    assert (kept[misfit.image].name, misfit.kind, note) == (str(number), kind, "")
 
 
 def test_exchanged_masks_name_each_other():
