@@ -3,7 +3,7 @@
 import math
 
 from kd.compare import tables
-from kd.compare.comparison import SPLIT, Comparison, Entry
+from kd.compare.comparison import Comparison, Entry
 from kd.compare.intervals import Interval
 
 CLOSE, FAR = 2.0, 5.0  # points of the teacher's lead: below the first take the student, above the second the teacher
@@ -33,7 +33,7 @@ def headline(comparison: Comparison) -> list[str]:
     students = comparison.best_first
     if not students:
         number = len(comparison.entries)
-        return [f"{number} network{'s' * (number > 1)} on the same {comparison.images} {SPLIT} images"]
+        return [f"{number} network{'s' * (number > 1)} on the same {tables.images(comparison)}"]
     return [_sentence(comparison, student, name=len(students) > 1) for student in students]
 
 

@@ -94,6 +94,7 @@ class Note(NamedTuple):
         "few groups",
         "budget",
         "latency",
+        "metric",
     ]
     text: str
 

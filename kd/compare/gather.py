@@ -163,7 +163,7 @@ def _groups(targets: Sequence[Target], runs: Path, overrides: Sequence[str], tru
 
 
 def _of_directory(path: Path, trust: bool) -> _Group:
-    run_dirs = finished_at(path)
+    run_dirs = finished_at(path, trust=trust)
     return _Group(run_dirs, _command_of(run_dirs[0], trust), ())
 
 

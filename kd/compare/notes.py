@@ -1,5 +1,6 @@
 """The lines below the tables: what a sceptical reader asks about the scores, the intervals and the latencies."""
 
+import math
 import shlex
 from collections.abc import Iterable, Sequence
 
@@ -53,6 +54,9 @@ def on_intervals(comparison: Comparison) -> list[Note]:
     if missing := [key for key, gain in comparison.gains.items() if gain.interval is None]:
         line = f"no interval for {', '.join(missing)}: a run stores no counts of each image (kd 0.1 wrote none)"
         notes.append(Note("no interval", line))
+    if known and all(interval.groups == 1 for interval in known):
+        alone = "there is one image" if comparison.images == 1 else "all images are of one group"
+        return [*notes, Note("no interval", f"no interval: {alone}, and nothing shows how another one would differ")]
     if any(interval.seeds == 1 for interval in known):
         notes.append(Note("one seed", "one seed: training noise is not in this interval; train.seeds=[0,1,2] adds it"))
     if few := sorted({interval.groups for interval in known if interval.groups < FEW_GROUPS}):
@@ -80,6 +84,11 @@ def on_scores(comparison: Comparison) -> list[Note]:
     for entry in comparison.entries:
         if entry.marks:
             notes.append(Note("inputs", f"{comparison.label(entry)}: {', '.join(entry.marks)}"))
+    for name in comparison.metrics:
+        without = [e for e in comparison.entries if name in e.metrics and math.isnan(e.metrics[name].headline.mean)]
+        if without:
+            labels = ", ".join(map(comparison.label, without))
+            notes.append(Note("metric", f"{name} has no value for {labels}: in a seed it is not defined, or NaN"))
     if best := [comparison.label(entry) for entry in comparison.entries if entry.select == "best"]:
         line = f"select: best ({', '.join(best)}): the step was chosen on these images, so the score is optimistic"
         notes.append(Note("best step", line))

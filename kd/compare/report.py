@@ -11,7 +11,7 @@ from string import Template
 
 from kd.compare import answer, tables
 from kd.compare.charts import chart_data, color
-from kd.compare.comparison import SPLIT, Comparison, Entry
+from kd.compare.comparison import Comparison, Entry
 from kd.compare.gallery import images_html, picture_data, swatch
 from kd.compare.predictions import Pictures
 from kd.compare.sources import named_folders, origins, shared, sources_html
@@ -111,7 +111,7 @@ def _summary(comparison: Comparison) -> str:
     ms = f"ms: {comparison.latencies.how}. " if comparison.latencies.milliseconds else ""
     arrow = " ↓: lower is better." if any(m.direction == "lower" for m in comparison.metrics.values()) else ""
     caption = (
-        f"On {comparison.images} {SPLIT} images. vs: points of {comparison.score} above (+) or below (−), computed "
+        f"On {tables.images(comparison)}. vs: points of {comparison.score} above (+) or below (−), computed "
         f"before rounding. MB: parameters in float32. {ms}train min: of one seed, with its evaluations."
         f"{arrow}"
     )

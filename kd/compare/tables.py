@@ -77,6 +77,11 @@ def milliseconds(known: float | None) -> str:
     return f"{known:.{2 if known < 10 else 1 if known < 100 else 0}f}"
 
 
+def images(comparison: Comparison) -> str:
+    """`200 val images`."""
+    return f"{comparison.images} {SPLIT} image{'s' * (comparison.images != 1)}"
+
+
 def short(network: str) -> str:
     """A network's class: the last part of its component's path."""
     return network.replace(":", ".").rpartition(".")[2]
@@ -190,10 +195,10 @@ def facts(comparison: Comparison) -> str:
     against = (
         "" if comparison.score == "mIoU" else "; agreement: mIoU against the teacher's classes, as there are no labels"
     )
-    known = any(gain.interval is not None for gain in comparison.gains.values())
+    known = any(gain.interval and gain.interval.groups > 1 for gain in comparison.gains.values())
     intervals = " with 95 % intervals" if known else ""
     over = "; mean ± standard deviation over seeds" if seeds > 1 else ""
     return (
-        f"{SPLIT}: {comparison.images} images, {len(comparison.classes)} classes; "
+        f"{SPLIT}: {comparison.images} image{'s' * (comparison.images != 1)}, {len(comparison.classes)} classes; "
         f"scores in percent, differences in points of {comparison.score}{intervals}{over}{against}"
     )

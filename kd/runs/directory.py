@@ -120,15 +120,16 @@ def locked(run_dir: Path) -> Iterator[None]:
         run_dir.mkdir(parents=True, exist_ok=True)
         _refuse_special(run_dir)
         lock.acquire(timeout=LOOK, poll_interval=LOOK / 10)
+        owner.write_text(f"process {os.getpid()} on {platform.node()}", encoding="utf-8")
     except Timeout:
         name = "another process"
         if owner.is_file():
             name = read_text(owner, "the name of a process", StorageError, inside=run_dir)
         raise LockedError(f"{run_dir}: in use by {name}") from None
     except OSError as error:
+        lock.release()  # unless it was not taken
         raise StorageError(f"{run_dir}: cannot be written ({error.strerror}); choose --runs DIR") from None
     try:
-        owner.write_text(f"process {os.getpid()} on {platform.node()}", encoding="utf-8")
         yield
     finally:
         owner.unlink(missing_ok=True)

@@ -6,7 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from kd.errors import RecipeError
@@ -14,7 +14,9 @@ from kd.study.local import only, thread_variables, why
 from kd.study.reader import Run
 from kd.study.work import Ended
 
-WAIT = 10.0  # seconds for a cluster to answer
+WAIT = 10.0  # seconds for a connection
+PATIENCE = 60.0  # seconds for a cluster to answer
+PROBE = "import ray, sys\nray.init(address=sys.argv[1], log_to_driver=False, logging_level=50)"
 RETRIES = 20  # after a node has died; each resumes from the last checkpoint
 
 
@@ -102,14 +104,37 @@ def _connected(address: str) -> Any:
         import ray
     except ImportError:
         raise RecipeError("--on: ray is not installed; pip install 'kd-segmentation[ray]'") from None
-    host, _, port = address.rpartition(":")
     try:
-        if address:  # Ray itself tries for minutes
-            socket.create_connection((host, int(port)), timeout=WAIT).close()
+        if address:
+            _probe(address)
         ray.init(address=address or None, log_to_driver=False, logging_level=logging.ERROR)
+    except subprocess.TimeoutExpired:
+        raise RecipeError(
+            f"--on: what listens at {address} is no head of a Ray cluster; give the address that ray start --head "
+            "prints (its port is 6379, not the 10001 of Ray Client)"
+        ) from None
     except (ConnectionError, OSError, RuntimeError, ValueError) as error:
+        if "AuthenticationError" in {type(cause).__name__ for cause in _causes(error)}:
+            raise RecipeError(
+                f"--on: the cluster at {address} asks for a token; put RAY_AUTH_MODE=token before the command (Ray "
+                "reads the token from ~/.ray/auth_token)"
+            ) from None
         what = " ".join(str(error).split())[:200]
         raise RecipeError(
             f"--on: no Ray cluster answers at {address or 'this machine'} ({what}); start one: ray start --head"
         ) from None
     return ray
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _probe(address: str) -> None:
+    """Raise OSError or TimeoutExpired where no cluster answers: Ray itself tries for minutes, and cannot be stopped."""
+    host, _, port = address.rpartition(":")
+    socket.create_connection((host, int(port)), timeout=WAIT).close()
+    probe = [sys.executable, "-c", PROBE, address]
+    subprocess.run(probe, timeout=PATIENCE, check=False, stdin=subprocess.DEVNULL, capture_output=True)

@@ -25,7 +25,7 @@ WITHOUT: dict[str, set[str]] = {
         "few independent groups of images: {}; below {} the interval is a rough one",
         "IoU of each class in percent; –: neither labelled nor predicted. gain: points above the baseline.",
         "warning: {} {} ({}); {}",
-        "{}: {} images, {} classes; scores in percent, differences in points of {}{}{}{}",
+        "{}: {} image{}, {} classes; scores in percent, differences in points of {}{}{}{}",
         "{}{}; without a baseline, the effect of distillation is unknown",
         "; the teacher is {} points above the baseline",
         "; agreement: mIoU against the teacher's classes, as there are no labels",
@@ -88,6 +88,10 @@ WITHOUT: dict[str, set[str]] = {
     "a package or a disk that is not there for tests": {
         "--on: ray is not installed; pip install 'kd-segmentation[ray]'",
         "--on: no Ray cluster answers at {} ({}); start one: ray start --head",
+        "--on: what listens at {} is no head of a Ray cluster; give the address that ray start --head prints (its port "
+        "is 6379, not the 10001 of Ray Client)",
+        "--on: the cluster at {} asks for a token; put RAY_AUTH_MODE=token before the command (Ray reads the token "
+        "from ~/.ray/auth_token)",
         "segmentation_models_pytorch is not installed: pip install 'kd-segmentation[smp]'",
         "timm is not installed: pip install 'kd-segmentation[timm]'",
         "torch_pruning is not installed: pip install 'kd-segmentation[prune]'",

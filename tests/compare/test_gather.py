@@ -3,11 +3,13 @@ import shutil
 import numpy as np
 import pytest
 
+from kd.compare.answer import headline
 from kd.compare.comparison import Note
 from kd.compare.gather import gather
+from kd.compare.tables import facts
 from kd.errors import RecipeError, StorageError
 from kd.recipe import baseline_of, read_recipe
-from kd.runs import SplitResult, run_directory
+from kd.runs import MetricResult, SplitResult, run_directory
 
 RECIPE = """
 teacher: {use: students.MobileNetV3SmallASPP}
@@ -181,6 +183,33 @@ def test_a_folder_without_results_is_one_line(tmp_path):
     with pytest.raises(RecipeError) as caught:
         gather([str(tmp_path)])
     assert str(caught.value) == f"{tmp_path}: holds no finished run; kd list shows all runs"
+
+
+def test_one_image_or_one_group_has_no_interval_and_a_line_that_says_why(made):
+    made.teacher()
+    made.baseline(val=made.counted(80))
+    alone = gather([str(made.student(val=made.counted(90)))])
+    assert "no interval: there is one image, and nothing shows how another one would differ" in texts(alone)
+    assert headline(alone)[0].endswith("between baseline and teacher (66.7 → 81.8 % mIoU)")
+    assert facts(alone).startswith("val: 1 image, 3 classes; scores in percent, differences in points of mIoU")
+    assert "interval" not in facts(alone)
+    of_group = {"groups": ("a", "a", "a")}
+    made.baseline(val=made.counted(80, 80, 80, **of_group))
+    together = gather([str(made.student(val=made.counted(90, 90, 90, **of_group)))])
+    assert "no interval: all images are of one group, and nothing shows how another one would differ" in texts(together)
+
+
+def test_a_metric_without_a_value_is_a_line(made):
+    values = {"distance": None, "missed": 1.0}
+    made.teacher()
+    made.baseline(metrics={"SurfaceDistance": MetricResult(values, "px", "lower")})
+    student = made.student(metrics={"SurfaceDistance": MetricResult(values | {"distance": 2.0}, "px", "lower")})
+    line = "SurfaceDistance has no value for baseline: in a seed it is not defined, or NaN"
+    assert line in texts(gather([str(student)]))
+
+
+def texts(comparison):
+    return [note.text for note in comparison.notes]
 
 
 def test_a_recipe_finds_its_runs_or_names_the_command_that_makes_them(made, tmp_path):

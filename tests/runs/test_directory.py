@@ -3,7 +3,10 @@
 import multiprocessing
 import os
 
-from kd.errors import LockedError
+import pytest
+from disk import fill, small_disk
+
+from kd.errors import LockedError, StorageError
 from kd.recipe import read_recipe
 from kd.runs import is_finished, locked, run_directory
 
@@ -65,3 +68,16 @@ def test_a_result_without_its_manifest_is_finished_again_while_it_can_be(tmp_pat
     assert is_finished(tmp_path)  # of kd 0.2, which wrote no manifest
     (tmp_path / "manifest.json").touch()
     assert is_finished(tmp_path)
+
+
+def test_a_full_disk_is_one_line_and_leaves_the_run_unlocked(tmp_path):
+    with small_disk(tmp_path / "disk", 16) as disk:
+        run_dir = disk / "x-1234abcd" / "seed0"
+        run_dir.mkdir(parents=True)
+        fill(disk)
+        with pytest.raises(StorageError) as caught, locked(run_dir):
+            pass
+        assert str(caught.value) == f"{run_dir}: cannot be written (No space left on device); choose --runs DIR"
+        (disk / "filler").unlink()
+        with locked(run_dir):
+            pass

@@ -4,21 +4,25 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
+import types
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from small_study import check_equal
 
+from kd.errors import RecipeError
 from kd.runs import is_finished, is_locked
+from kd.study import on_ray
 from kd.study.reader import read_study
 
 RUNS = Path("runs")
 PORT = 6412
-ENVIRONMENT = {"OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0"}
+ENVIRONMENT = {"OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}
 
 
 def test_ray_that_is_not_installed_is_a_line(trainable: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -88,6 +92,45 @@ def test_the_runs_of_a_node_that_dies_are_finished_by_the_other(twelve: Path, no
     assert process.returncode == 0, out + errors
     assert len(re.findall(r": trains ", out)) >= len(runs) == 12 + 1
     check_equal(RUNS)
+
+
+def test_a_port_of_something_else_is_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as that of Ray Client, which accepts the connection and says nothing that Ray understands."""
+    monkeypatch.setitem(sys.modules, "ray", types.ModuleType("ray"))
+    monkeypatch.setattr(on_ray, "PROBE", "import time\ntime.sleep(60)")
+    monkeypatch.setattr(on_ray, "PATIENCE", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        with pytest.raises(RecipeError) as caught:
+            on_ray.RayWorkers([], address=address, slots=1, needs=on_ray.Needs(1))
+    assert str(caught.value) == (
+        f"--on: what listens at {address} is no head of a Ray cluster; give the address that ray start --head prints "
+        "(its port is 6379, not the 10001 of Ray Client)"
+    )
+
+
+def test_a_cluster_that_asks_for_a_token_is_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray 2.60 starts its head with one wherever a token exists, and sends it to no address that is given."""
+
+    class AuthenticationError(Exception):
+        pass
+
+    def init(**settings: object) -> None:
+        try:
+            raise AuthenticationError
+        except AuthenticationError as error:
+            raise ConnectionError("Failed to connect to Ray cluster") from error
+
+    fake = types.ModuleType("ray")
+    monkeypatch.setattr(fake, "init", init, raising=False)
+    monkeypatch.setitem(sys.modules, "ray", fake)
+    monkeypatch.setattr(on_ray, "_probe", lambda address: None)
+    with pytest.raises(RecipeError) as caught:
+        on_ray.RayWorkers([], address="127.0.0.1:6379", slots=1, needs=on_ray.Needs(1))
+    assert str(caught.value) == (
+        "--on: the cluster at 127.0.0.1:6379 asks for a token; put RAY_AUTH_MODE=token before the command (Ray reads "
+        "the token from ~/.ray/auth_token)"
+    )
 
 
 @pytest.mark.slow
