@@ -11,7 +11,6 @@ from pathlib import Path
 import torch
 
 from kd import distributed
-from kd.diagnose.measuring import clock, time_cached, time_evaluation, time_steps
 from kd.errors import RecipeError
 from kd.memory import peak_memory, restart_peak
 from kd.parts.assemble import Parts
@@ -20,6 +19,7 @@ from kd.parts.stream import steps_to_fill
 from kd.recipe import Recipe, baseline_of, first_seed, teachers
 from kd.runs import is_finished, run_directory
 from kd.train.checkpoint import Checkpoints
+from kd.train.measuring import clock, time_cached, time_evaluation, time_steps
 from kd.train.saving import state_of
 from kd.train.session import Session
 from kd.train.start import start

@@ -229,6 +229,12 @@ class Recipe(Section):
         return int(self._found.get("accumulate", most))
 
     @property
+    def compiled(self) -> str:
+        """The networks that are compiled: `off`, `student` or `all`; of `auto` as long as nothing is found, `off`."""
+        given = self.train.compile
+        return given if given != "auto" else str(self._found.get("compile", "off"))
+
+    @property
     def found(self) -> dict[str, Any]:
         """The values of keys of `train` that are `auto`, as this machine has found them."""
         return self._found

@@ -444,8 +444,10 @@ class TrainConfig(Section):
         default=None,
         description="Decay of a moving average of the student's network, whose weights are the result; null: none.",
     )
-    compile: Literal["off", "student", "all"] = Field(
-        default="off", description="Networks that run through `torch.compile` in training; a failure is a warning."
+    compile: Annotated[Literal["off", "student", "all", "auto"], Scope.MACHINE] = Field(
+        default="off",
+        description="Networks that run through `torch.compile` in training; a failure is a warning. `auto`: what "
+        "shortens the run, measured when it starts.",
     )
     graph: Annotated[Literal["auto", "off"], Scope.MACHINE] = Field(
         default="auto",

@@ -1,15 +1,20 @@
 """What a machine decides for a run before it starts; its directory records it, so that a resume does not repeat it."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from kd import distributed
 from kd.errors import StorageError
 from kd.machine import hardware
 from kd.parts.assemble import Parts, in_micro_batches
 from kd.runs import read_environment
+from kd.train.compiled import found_compile
 from kd.train.fit import found_accumulate
+
+SEARCHES: dict[str, Callable[[Parts], tuple[Any, str]]] = {"accumulate": found_accumulate, "compile": found_compile}
 
 
 def settled(parts: Parts, run_dir: Path, found: dict[str, dict[str, Any]]) -> Parts:
@@ -24,13 +29,18 @@ def settled(parts: Parts, run_dir: Path, found: dict[str, dict[str, Any]]) -> Pa
         RecipeError: a step does not fit into memory.
     """
     recipe = parts.recipe
-    if recipe.train.accumulate != "auto":
+    left = [key for key in SEARCHES if getattr(recipe.train, key) == "auto"]
+    if not left:
         return parts
-    known = found.get(recipe.id) or recorded(run_dir, parts.precision.device)
-    number, line = (known["accumulate"], "") if "accumulate" in known else found_accumulate(parts)
-    parts.notes.extend([line] if line else [])
-    found[recipe.id] = known | {"accumulate": number}
-    return in_micro_batches(parts, recipe.with_found(**found[recipe.id]))
+    known = found.get(recipe.id) or distributed.first(lambda: recorded(run_dir, parts.precision.device))
+    for key in left:
+        if key not in known:
+            value, line = SEARCHES[key](parts)
+            parts.notes.append(line)
+            known = known | {key: value}
+        parts = in_micro_batches(parts, parts.recipe.with_found(**{key: known[key]}))
+    found[recipe.id] = known
+    return parts
 
 
 def recorded(run_dir: Path, device: torch.device) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Parts -> TrainState: the optimizer, the stream of images, and the teacher that a step calls."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import islice
 
 from kd import distributed
@@ -113,13 +113,19 @@ def _int8_teacher(parts: Parts, teacher: Teacher, seed: int, say: Say) -> Int8Te
 
 
 def _compile(parts: Parts) -> None:
-    """Compile the networks that the recipe names, once, on a batch of the shape of training."""
+    """Compile the networks that the recipe names."""
     recipe = parts.recipe
-    if recipe.train.compile == "off" or parts.student.taps.run is not parts.student.network:
-        return
-    roles: list[Student | Teacher] = [parts.student]
-    if recipe.train.compile == "all" and parts.teaching is not None and not recipe.teaches_in_int8:
+    roles: list[Student | Teacher] = [] if recipe.compiled == "off" else [parts.student]
+    if recipe.compiled == "all" and parts.teaching is not None and not recipe.teaches_in_int8:
         roles.append(parts.teaching)
-    images = recipe.images_per_step // recipe.accumulate // distributed.world()
-    batch = example_batch(parts, recipe.data.crop or recipe.data.size, images)
-    compile_roles(roles, batch, parts.precision, "inductor")
+    compile_for(parts, roles)
+
+
+def compile_for(parts: Parts, roles: Sequence[Student | Teacher]) -> None:
+    """Compile those of the roles that are not yet compiled, on a batch of the shape of training."""
+    recipe = parts.recipe
+    left = [role for role in roles if role.taps.run is role.network]
+    if left:
+        images = recipe.images_per_step // recipe.accumulate // distributed.world()
+        batch = example_batch(parts, recipe.data.crop or recipe.data.size, images)
+        compile_roles(left, batch, parts.precision, "inductor")

@@ -8,7 +8,6 @@ import torch
 from tiny import read, run, write_recipes
 
 from kd.cli import main
-from kd.diagnose import measuring
 from kd.diagnose import plan as planning
 from kd.diagnose.plan import Job, epochs_within, lines, plan
 from kd.diagnose.smoke import smoke
@@ -16,7 +15,7 @@ from kd.errors import RecipeError
 from kd.parts.assemble import assemble
 from kd.recipe import baseline_of
 from kd.train import evaluation as scoring
-from kd.train import phases
+from kd.train import measuring, phases
 from kd.train.session import session
 from kd.train.signals import Stop
 from kd.units import as_seconds

@@ -85,6 +85,27 @@ def test_replayed_steps_give_the_same_bits(accumulate):
         assert torch.equal(value, other)
 
 
+def test_compiled_networks_are_captured_too():
+    """Compiled before the capture, as a run does it; on the CPU the compiler only traces."""
+    calls = []
+
+    def traced(graph, inputs):
+        calls.append(graph)
+        return graph.forward
+
+    plain, replayed = (scheduled() for _ in range(2))
+    for run in (plain, replayed):
+        run.student.taps.run = torch.compile(run.student.network, backend=traced)
+        run.teacher.taps.run = torch.compile(run.teacher.network, backend=traced)
+    losses, _ = trained(plain)
+    assert calls
+    recorder = FakeRecorder(live(replayed))
+    of_replays, watch = trained(replayed, recorder)
+    assert watch.graph.captured
+    assert recorder.replays == 9 - WARM_UP
+    assert of_replays == losses
+
+
 def test_a_replayed_step_reads_the_teachers_own_images():
     """The same images, at the teacher's size: other values at every step, as those of the student."""
 

@@ -4,8 +4,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from kd.diagnose import measuring
-from kd.diagnose.measuring import clock
+from kd.train import measuring
+from kd.train.measuring import clock
 
 
 @pytest.fixture

@@ -1,0 +1,101 @@
+"""`train.compile: auto` with a compiler and steps of known durations."""
+
+import pytest
+import torch
+from tiny import read, run, write_recipes
+
+from kd.parts.assemble import assemble
+from kd.runs import read_environment
+from kd.train import compiled, start
+from kd.train.compiled import found_compile
+
+TIMES = {"off": 1.0, "student": 0.5, "all": 0.4}  # seconds of a step
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that only the compiler moves, by a minute a network, and steps that take `TIMES`."""
+    now = [0.0]
+
+    def compile_roles(roles, batch, precision, backend):
+        for role in roles:
+            role.taps.run = lambda images, network=role.network: network(images)
+            now[0] += 60
+
+    def step_seconds(run, parts, seconds):
+        roles = (parts.student, parts.teaching)
+        done = sum(role is not None and role.taps.run is not role.network for role in roles)
+        return TIMES[("off", "student", "all")[done]]
+
+    monkeypatch.setattr(start, "compile_roles", compile_roles)
+    monkeypatch.setattr(compiled.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(compiled, "time_steps", step_seconds)
+    return now
+
+
+def parts_of(folder, *overrides):
+    return assemble(read(write_recipes(folder), "train.compile=auto", *overrides), runs=folder, seed=0, trained=False)
+
+
+@pytest.mark.usefixtures("clock")
+@pytest.mark.parametrize(
+    ("steps", "best"),
+    [
+        (599, "off"),  # shorter than ten minutes
+        (650, "student"),  # 60 + 325 s, both 120 + 273 s
+        (2000, "all"),  # 120 + 800 s, the student alone 60 + 1000 s
+    ],
+)
+def test_the_time_to_compile_is_weighed_against_the_run(tmp_path, steps, best, monkeypatch):
+    monkeypatch.setitem(TIMES, "all", 0.42 if steps == 650 else 0.4)
+    parts = parts_of(tmp_path, f"train.steps={steps}")
+    choice, line = found_compile(parts)
+    assert choice == best
+    assert line == (
+        "train.compile: auto: off, as the run takes about 10 min"
+        if best == "off"
+        else f"train.compile: auto: {best} (seconds a step: off 1, student 0.5, all {TIMES['all']}, "
+        "after 2 min of compiling)"
+    )
+    assert (parts.student.taps.run is parts.student.network) == (best == "off")
+    assert (parts.teaching.taps.run is parts.teaching.network) == (best != "all")
+
+
+@pytest.mark.usefixtures("clock")
+def test_a_compiler_that_slows_steps_down_is_not_used(tmp_path, monkeypatch):
+    monkeypatch.setitem(TIMES, "student", 1.1)
+    monkeypatch.setitem(TIMES, "all", 1.2)
+    parts = parts_of(tmp_path, "train.steps=5000")
+    assert found_compile(parts)[0] == "off"
+    assert parts.student.taps.run is parts.student.network
+    assert parts.teaching.taps.run is parts.teaching.network
+
+
+@pytest.mark.usefixtures("clock")
+def test_a_cached_teacher_is_not_compiled(tmp_path):
+    choice, line = found_compile(parts_of(tmp_path, "train.steps=5000", "cache={views: 1}"))
+    assert (choice, "all" in line) == ("student", False)
+
+
+def test_a_run_records_the_choice_and_keeps_its_id(tmp_path, monkeypatch):
+    alone = ("teacher=null", "distill={}")
+    recipe = read(write_recipes(tmp_path), *alone, "train.compile=auto")
+    assert recipe.id == read(tmp_path / "student.yaml", *alone).id
+    assert recipe.id == read(tmp_path / "student.yaml", *alone, "train.compile=student").id
+    (run_dir,), lines = run(recipe, tmp_path / "runs")
+    assert any(line.startswith("  train.compile: auto: off, as the run takes about ") for line in lines)
+    assert read_environment(run_dir).found == {"compile": "off"}
+
+
+def test_measuring_changes_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(compiled, "WORTH", 0.0)
+    monkeypatch.setattr(compiled, "MEASURED", 0.1)
+    eager = start.compile_roles
+    monkeypatch.setattr(start, "compile_roles", lambda *given: eager(*given[:3], "eager"))
+    parts = parts_of(tmp_path)
+    before, random = {name: value.clone() for name, value in parts.student.state_dict().items()}, torch.get_rng_state()
+    choice, line = found_compile(parts)
+    assert line.startswith(f"train.compile: auto: {choice} (seconds a step: off ")
+    after = parts.student.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert torch.equal(random, torch.get_rng_state())
