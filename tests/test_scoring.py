@@ -16,7 +16,6 @@ from kd.machine import Precision
 from kd.metrics import confusion_matrix
 from kd.recipe import EvaluateConfig, read_recipe
 from kd.scoring import (
-    _starts,
     at_size,
     check_metrics,
     full_size,
@@ -26,6 +25,7 @@ from kd.scoring import (
     score,
     score_beside,
 )
+from kd.scoring.predicting import _starts
 from kd.types import Sample, SegmentationOutput
 
 CPU = Precision(torch.device("cpu"), torch.float32, torch.contiguous_format)

@@ -50,7 +50,7 @@ def test_a_signal_ends_an_evaluation_which_is_repeated_after_the_resume(tmp_path
 
     ordinary = scoring.score_beside
     with monkeypatch.context() as patched:
-        patched.setattr("kd.scoring.predict", kill_once(predict))
+        patched.setattr("kd.scoring.counting.predict", kill_once(predict))
         patched.setattr(scoring, "score_beside", counted)
         with pytest.raises(StoppedError, match="SIGUSR1"):
             run(recipe, tmp_path / "cut")
@@ -66,7 +66,7 @@ def test_a_signal_in_the_last_evaluation_loses_nothing_either(tmp_path, monkeypa
     recipe = baseline_of(read(write_recipes(tmp_path), "train.evaluate_every=0", "train.save_every=0"))
     (whole,), _ = run(recipe, tmp_path / "whole")
     with monkeypatch.context() as patched:
-        patched.setattr("kd.scoring.predict", kill_once(predict))
+        patched.setattr("kd.scoring.counting.predict", kill_once(predict))
         with pytest.raises(StoppedError):
             run(recipe, tmp_path / "cut")
     (cut,), lines = run(recipe, tmp_path / "cut")
