@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from kd.console import Say, make_table, print_line, print_lines, print_text, say, stdout
+from kd.console import Say, print_blocks, print_line, print_lines, print_text, say, stdout
 from kd.errors import RecipeError, StudyError, did_you_mean
 from kd.recipe import Recipe
 from kd.runs import run_command, state_of
@@ -62,7 +62,7 @@ def study_command(
     elif found is not None:
         console = stdout()
         console.print()
-        console.print(make_table(*board.table(found), left=2))
+        print_blocks(*board.table(found), left=2, console=console)
         console.print()
         for line in board.lines(found):
             print_line(line, wrap=True, console=console)

@@ -1,6 +1,8 @@
 """Who trains what: teachers first, one failure among many, other processes, and signals."""
 
+import os
 import signal
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -55,6 +57,12 @@ def fail(run: Run, why: str) -> None:
     run_dir = run.run_dir(RUNS)
     run_dir.mkdir(parents=True, exist_ok=True)
     (run_dir / "failure.json").write_text(f'{{"status": 4, "why": "{why}"}}')
+
+
+def set_clock(run: Run, ahead: int) -> None:
+    """Date a failure as a machine does whose clock is so many seconds ahead."""
+    now = time.time() + ahead
+    os.utime(run.run_dir(RUNS) / "failure.json", (now, now))
 
 
 @pytest.fixture
@@ -176,13 +184,17 @@ def test_a_run_that_another_process_has_claimed_is_left_to_it(runs: list[Run]) -
     assert sorted(workers.began) == sorted(label for label in ORDER if label != "baseline/0")
 
 
-def test_a_failure_of_another_process_is_not_repeated_and_an_old_one_is(runs: list[Run]) -> None:
+@pytest.mark.parametrize("ahead", [-86400, 0, 86400])
+def test_a_failure_of_another_process_is_not_repeated_and_an_old_one_is(runs: list[Run], ahead: int) -> None:
+    """Whatever the clock of the machine shows on which the other process runs."""
     by_label = {run.label: run for run in runs}
     fail(by_label["b/0"], "of yesterday")
+    set_clock(by_label["b/0"], -ahead)
 
     def end(run: Run) -> Ended:
         if run.label == "baseline/0":
             fail(by_label["a/1"], "of another process")
+            set_clock(by_label["a/1"], ahead)
         return Ended(0)
 
     workers = Fake(ends=end)
