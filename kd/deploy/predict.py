@@ -28,7 +28,7 @@ from kd.machine import cores
 from kd.parts.assemble import precision_of
 from kd.pictures import as_rgb
 from kd.runtimes import FileNetwork
-from kd.scoring import at_size, predict
+from kd.scoring import at_size, full_size, predict
 
 Run = str | os.PathLike[str]
 T = TypeVar("T")
@@ -80,7 +80,7 @@ def predicted(
         raise error
 
     if tiles is None:
-        return _predictions(trained, photos, bad=stop, probabilities=probabilities)
+        return map(partial(_prediction, probabilities=probabilities), outputs(trained, photos, bad=stop))
     return _in_tiles(trained, photos, _tile(trained, tiles), bad=stop, probabilities=probabilities)
 
 
@@ -131,15 +131,19 @@ def predict_command(
     problems: list[DataError] = []
     total = sum(count_frames(photo.path) if photo.video else 1 for photo in photos)
     done, count, wanted = 0, THREADS, "probabilities" in kinds
+    found: Iterator[Output] | Iterator[Prediction]
     if tiles is None:
-        predictions = _predictions(trained, photos, bad=problems.append, probabilities=wanted)
+        found = outputs(trained, photos, bad=problems.append)
     else:
         tile, count = _tile(trained, tiles), 1
-        predictions = _in_tiles(
-            trained, photos, tile, bad=problems.append, probabilities=wanted, compared=_compared(tile)
-        )
+        found = _in_tiles(trained, photos, tile, bad=problems.append, probabilities=wanted, compared=_compared(tile))
+
+    def finish(item: Output | Prediction) -> None:
+        prediction = _prediction(item, probabilities=wanted) if isinstance(item, Output) else item
+        write(prediction, trained, out, kinds)
+
     with ThreadPoolExecutor(THREADS) as pool, progress("predicted", total) as advance:
-        for _ in ahead(pool, lambda prediction: write(prediction, trained, out, kinds), predictions, count):
+        for _ in ahead(pool, finish, found, count):
             done += 1
             advance(done + len(problems))
     print_line(f"{done} of {done + len(problems)} images predicted: {', '.join(str(out / kind) for kind in kinds)}")
@@ -147,22 +151,14 @@ def predict_command(
     return DataError.exit_status if problems else 0
 
 
-def _predictions(
-    trained: Trained,
-    photos: Sequence[Photo],
-    *,
-    bad: Callable[[DataError], None],
-    probabilities: bool,
-) -> Iterator[Prediction]:
-    """Predict images in order."""
-    for name, image, logits in outputs(trained, photos, bad=bad):
-        full = at_size(logits, image.shape[1:])  # (K, H, W)
-        yield Prediction(
-            name,
-            as_rgb(image.numpy()),
-            full.max(0).indices.to("cpu", torch.uint8).numpy(),
-            full.softmax(0).to("cpu", torch.float16).numpy() if probabilities else None,
-        )
+def _prediction(output: Output, *, probabilities: bool) -> Prediction:
+    """The classes of an image at its own size; without probabilities, no map of its size is held for each class."""
+    name, image, logits = output
+    shares = None
+    if probabilities:
+        shares = at_size(logits, image.shape[1:]).softmax(0).to("cpu", torch.float16).numpy()
+    classes = full_size(logits, image.shape[1:]).to("cpu", torch.uint8).numpy()
+    return Prediction(name, as_rgb(image.numpy()), classes, shares)
 
 
 def outputs(trained: Trained, photos: Sequence[Photo], *, bad: Callable[[DataError], None]) -> Iterator[Output]:
