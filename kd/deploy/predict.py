@@ -131,7 +131,7 @@ def predict_command(
     problems: list[DataError] = []
     total = sum(count_frames(photo.path) if photo.video else 1 for photo in photos)
     done, count, wanted = 0, THREADS, "probabilities" in kinds
-    found: Iterator[Output] | Iterator[Prediction]
+    found: Iterator[Output | Prediction]
     if tiles is None:
         found = outputs(trained, photos, bad=problems.append)
     else:
