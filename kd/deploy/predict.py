@@ -130,20 +130,21 @@ def predict_command(
         print_line(line)
     problems: list[DataError] = []
     total = sum(count_frames(photo.path) if photo.video else 1 for photo in photos)
-    done, count, wanted = 0, THREADS, "probabilities" in kinds
-    found: Iterator[Output | Prediction]
-    if tiles is None:
-        found = outputs(trained, photos, bad=problems.append)
-    else:
-        tile, count = _tile(trained, tiles), 1
-        found = _in_tiles(trained, photos, tile, bad=problems.append, probabilities=wanted, compared=_compared(tile))
+    done, wanted = 0, "probabilities" in kinds
+    tile = None if tiles is None else _tile(trained, tiles)
 
-    def finish(item: Output | Prediction) -> None:
-        prediction = _prediction(item, probabilities=wanted) if isinstance(item, Output) else item
+    def finish(prediction: Prediction) -> None:
         write(prediction, trained, out, kinds)
 
     with ThreadPoolExecutor(THREADS) as pool, progress("predicted", total) as advance:
-        for _ in ahead(pool, finish, found, count):
+        if tile is None:
+            found = outputs(trained, photos, bad=problems.append)
+            written = ahead(pool, lambda output: finish(_prediction(output, probabilities=wanted)), found, THREADS)
+        else:
+            compared = _compared(tile)
+            predictions = _in_tiles(trained, photos, tile, bad=problems.append, probabilities=wanted, compared=compared)
+            written = ahead(pool, finish, predictions, 1)
+        for _ in written:
             done += 1
             advance(done + len(problems))
     print_line(f"{done} of {done + len(problems)} images predicted: {', '.join(str(out / kind) for kind in kinds)}")
