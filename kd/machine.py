@@ -140,13 +140,16 @@ def loader_workers(setting: int | str, device: torch.device | None = None) -> in
 
     Args:
         setting: of a recipe; "auto" shares the cores but one among the training processes of this machine.
-        device: that trains meanwhile; None: none does. On a CPU the workers compete with the training for the cores.
+        device: that trains meanwhile; on a CPU the workers compete with the training for the cores. None: none does,
+            and the workers have all cores; a single worker would only take the place of this process.
     """
     if not isinstance(setting, str):
         return setting
     here = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) * int(os.environ.get("KD_JOBS", "1"))  # torchrun, kd study
-    on_cpu = device is not None and device.type != "cuda"
-    return min(2 if on_cpu else 8, (cores() - 1) // here)
+    if device is None:
+        readers = min(8, cores() // here)
+        return readers if readers > 1 else 0
+    return min(8 if device.type == "cuda" else 2, (cores() - 1) // here)
 
 
 def _processor() -> str:

@@ -108,11 +108,13 @@ def test_the_cores_are_counted_where_no_process_can_be_bound_to_some(monkeypatch
 
 
 @pytest.mark.parametrize(
-    ("cores", "processes", "on_gpu", "on_cpu"), [(1, 1, 0, 0), (2, 1, 1, 1), (4, 1, 3, 2), (32, 1, 8, 2), (16, 4, 3, 2)]
+    ("cores", "processes", "on_gpu", "on_cpu", "alone"),
+    [(1, 1, 0, 0, 0), (2, 1, 1, 1, 2), (4, 1, 3, 2, 4), (32, 1, 8, 2, 8), (16, 4, 3, 2, 4), (4, 4, 0, 0, 0)],
 )
-def test_workers_share_the_cores_but_one(monkeypatch, cores, processes, on_gpu, on_cpu):
+def test_workers_share_the_cores_but_one_while_a_device_trains(monkeypatch, cores, processes, on_gpu, on_cpu, alone):
     monkeypatch.setattr(machine, "cores", lambda: cores)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
     assert machine.loader_workers("auto", torch.device("cuda")) == on_gpu
     assert machine.loader_workers("auto", torch.device("cpu")) == on_cpu
+    assert machine.loader_workers("auto") == alone
     assert machine.loader_workers(5, torch.device("cpu")) == 5

@@ -265,8 +265,8 @@ class DataConfig(Component):
     )
     workers: Annotated[Workers, Scope.MACHINE] = Field(
         default="auto",
-        description="Processes that load images; 0: the main process loads them; `auto`: one less than the cores, at "
-        "most 8 for a GPU and 2 for a CPU.",
+        description="Processes that load images; 0: the main process loads them; `auto`: in training one less than the "
+        "cores, at most 8 for a GPU and 2 for a CPU.",
     )
 
     def divided_as(self, other: "DataConfig") -> "DataConfig":

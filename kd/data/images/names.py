@@ -184,7 +184,7 @@ def _image_files(
 
 
 def _is_utf8(name: str) -> bool:
-    return not any("\ud800" <= character <= "\udfff" for character in name)
+    return name.isascii() or not any("\ud800" <= character <= "\udfff" for character in name)
 
 
 def _escaped(path: str) -> str:
