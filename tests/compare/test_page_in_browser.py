@@ -145,6 +145,19 @@ def test_the_reader_chooses_image_and_both_pictures(page):
     assert page.js("document.querySelector('.stage .under img').src.startsWith('data:image/png')")
 
 
+def test_what_was_fixed_is_drawn_over_the_image_in_the_strip_and_in_the_viewer(page):
+    over = "getComputedStyle(document.querySelector('{}'), '::before').backgroundImage.slice(0, 20)"
+    assert page.js(over.format("article .marked")).startswith('url("data:image/jpeg')
+    assert page.js("document.querySelectorAll('.stage .marked').length") == 0
+    page.js(
+        "((s) => { s.selectedIndex = [...s.options].findIndex((o) => o.text === 'small_kl: fixed and broken'); "
+        "s.dispatchEvent(new Event('change')); })(document.querySelectorAll('#viewer select')[2])"
+    )
+    assert page.js(over.format(".stage .under.marked")).startswith('url("data:image/jpeg')
+    assert page.js("document.querySelector('.stage').clientWidth") <= 6 * 90
+    assert page.problems == []
+
+
 def test_a_confusion_leads_to_the_image_in_which_it_changed_most(page):
     page.js("document.querySelectorAll('.confusion tbody tr')[0].querySelectorAll('button')[1].click()")
     answer = page.js("document.querySelector('#confusions [aria-live]').textContent")

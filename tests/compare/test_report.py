@@ -11,6 +11,7 @@ from manifests import list_anew
 from safetensors.torch import load_file, save_file
 
 from kd.compare import chosen, compare_command, predictions
+from kd.compare.gallery import images_html
 from kd.compare.gather import gather
 from kd.compare.predictions import Picture, Pictures
 from kd.compare.report import render
@@ -190,6 +191,17 @@ def test_a_page_of_twenty_large_images_stays_below_five_megabytes(made, trio):
     }
     picture = Picture("val/one.png", image, (across > 6).astype(np.uint8), maps, "best", 0.1)
     assert len(render(comparison, Pictures((picture,) * 20, COLORS, ()))) < 5_000_000
+
+
+def test_images_beyond_the_first_twelve_are_folded_up_and_can_be_chosen(made, trio):
+    comparison = gather([str(trio())])
+    shown = [drawn({}) for _ in range(12)]
+    assert "<summary>" not in images_html(comparison, Pictures(tuple(shown), COLORS, ()))
+    more = [replace(shown[0], name=f"val/{index}.png") for index in range(2)]
+    html = render(comparison, Pictures((*shown, *more), COLORS, ()))
+    folded = html[html.index("<details><summary>2 more images</summary>") :]
+    assert folded[: folded.index("</details>")].count("<article>") == 2
+    assert [picture["title"] for picture in data_of(html)["pictures"]][-1] == "val/1.png (spread)"
 
 
 @pytest.fixture(scope="module")
