@@ -131,7 +131,7 @@ def step_time(recipe: Recipe, session: Session) -> tuple[float, int]:
     """
     parts = session.prepare(recipe, recipe.train.seeds[0])
     with untouched(parts):
-        uncached = replace(parts, recipe=recipe.changed(cache=None))
+        uncached = replace(parts, recipe=parts.recipe.changed(cache=None))
         return time_steps(start(uncached, seed=0), uncached, SECONDS / 2), parts.steps
 
 

@@ -25,7 +25,7 @@ def found_compile(parts: Parts) -> tuple[str, str]:
         `off`, `student` or `all`; and a line for the user.
     """
     recipe, seed = parts.recipe, parts.recipe.train.seeds[0]
-    uncached = replace(parts, recipe=recipe.changed(cache=None).with_found(**recipe.found))
+    uncached = replace(parts, recipe=recipe.changed(cache=None))
     roles: dict[str, Student | Teacher] = {"student": parts.student}
     if parts.teaching is not None and not recipe.teaches_in_int8 and recipe.cache is None:
         roles["all"] = parts.teaching

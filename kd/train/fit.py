@@ -111,14 +111,17 @@ def found_accumulate(parts: Parts, memory: Memory | None = None) -> tuple[int, s
     recipe = parts.recipe
     where, size = f"{recipe.at('train', 'accumulate')}: train.accumulate: auto", recipe.images_per_step
     memory = memory or DeviceMemory(parts.precision.device)
-    fits = _tried(parts, memory) if memory.tries else foreseen(parts, memory)
-    if not fits:
+    free = memory.free()
+    if free is None:
         return 1, "train.accumulate: auto: 1, as this system does not state how much memory is free"
-    fit = next((fit for fit in fits if memory.tries or fit.fits), None)
+    if memory.tries:
+        fit = _first_that_runs(parts, memory, free)
+    else:
+        fit = next((fit for fit in foreseen(parts, memory) if fit.fits), None)
     if fit is None:
         raise RecipeError(
-            f"{where}: a micro-batch of {size // fits[-1].micro_batches} takes {fits[-1]}; use a smaller data.size or "
-            "data.crop"
+            f"{where}: even the smallest micro-batch does not fit into the {free / 1e6:.0f} MB that are free; use a "
+            "smaller data.size or data.crop"
         )
     if fit.micro_batches > 1 and (across := across_images(parts)):
         raise RecipeError(
@@ -145,11 +148,13 @@ def foreseen(parts: Parts, memory: Memory | None = None) -> list[Fit]:
     for number in reversed(recipe.divisors):
         if len(peaks) == MEASURED or (peaks and not Fit(number, round(slope * step / number), free).fits):
             break
-        peak = _small_peak(parts, number, memory)
+        peak = _peak(parts, number, memory)
         if peak is not None:
             images = step // number
             peaks[images] = peak
             slope = peak / images
+    if not peaks:
+        return []
     if len(peaks) == MEASURED:
         (less, lower), (_, higher) = list(peaks.items())[-2:]
         slope = max(higher - lower, 0) / (images - less)
@@ -161,23 +166,19 @@ def foreseen(parts: Parts, memory: Memory | None = None) -> list[Fit]:
     ]
 
 
-def _tried(parts: Parts, memory: Memory) -> list[Fit]:
-    """The first number of micro-batches with which a step ran.
-
-    Raises:
-        OutOfMemoryError: even the smallest do not fit.
-    """
-    free, (*numbers, most) = memory.free() or 0, parts.recipe.divisors
-    for number in numbers:
-        with suppress(torch.OutOfMemoryError):
-            return [Fit(number, step_peak(parts, number, memory), free)]
-    return [Fit(most, step_peak(parts, most, memory), free)]
+def _first_that_runs(parts: Parts, memory: Memory, free: int) -> Fit | None:
+    for number in parts.recipe.divisors:
+        if (peak := _peak(parts, number, memory)) is not None:
+            return Fit(number, peak, free)
+    return None
 
 
-def _small_peak(parts: Parts, micro_batches: int, memory: Memory) -> int | None:
-    """`step_peak`; None if the micro-batches hold one image, and a network does not train on one."""
+def _peak(parts: Parts, micro_batches: int, memory: Memory) -> int | None:
+    """`step_peak`; None if memory runs out, or a network does not train on micro-batches of one image."""
     try:
         return step_peak(parts, micro_batches, memory)
+    except torch.OutOfMemoryError:
+        return None
     except ValueError:  # of BatchNorm after pooling
         if parts.recipe.images_per_step > micro_batches or micro_batches == 1:
             raise

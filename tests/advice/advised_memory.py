@@ -64,7 +64,8 @@ ROWS = [
         lambda text: fitting("check", advised(text), tries=False),
     ),
     Row(
-        "train.accumulate: auto: a micro-batch of 1 takes {} MB; use a smaller data.size or data.crop",
+        "train.accumulate: auto: even the smallest micro-batch does not fit into the {} MB that are free; use a "
+        "smaller data.size or data.crop",
         lambda: on_images_of(96),
         lambda text: on_images_of(32),
     ),

@@ -92,13 +92,35 @@ def test_nothing_is_asked_where_one_micro_batch_fits(tmp_path):
     assert found_accumulate(parts_of(tmp_path, images_alone=False), BoundedMemory(ENDLESS))[0] == 1
 
 
-def test_even_one_image_is_too_much(tmp_path):
+@pytest.mark.parametrize("tries", [True, False])
+def test_even_one_image_is_too_much(tmp_path, tries):
     parts = parts_of(tmp_path)
-    with pytest.raises(torch.OutOfMemoryError):
-        found_accumulate(parts, BoundedMemory(1000))
     smallest = needs(parts)[8]
-    with pytest.raises(RecipeError, match=r"a micro-batch of 1 takes \d+ of \d+ MB; use a smaller data.size or data"):
-        found_accumulate(parts, BoundedMemory(int(1.05 * smallest), tries=False))
+    memory = BoundedMemory(smallest - 1 if tries else int(1.05 * smallest), tries=tries)
+    with pytest.raises(RecipeError) as caught:
+        found_accumulate(parts, memory)
+    assert str(caught.value) == (
+        "<train.accumulate=auto>: train.accumulate: auto: even the smallest micro-batch does not fit into the "
+        f"{memory.size / 1e6:.0f} MB that are free; use a smaller data.size or data.crop"
+    )
+    assert all(parameter.grad is None for parameter in parts.student.parameters())
+
+
+def test_a_network_that_does_not_train_on_one_image_gets_two(tmp_path):
+    path = write_recipes(tmp_path)
+    (tmp_path / "nets.py").write_text(NETWORKS.replace("nn.BatchNorm2d", "Strict") + STRICT)
+    parts = assemble(read(path, *AUTO, "teacher=null", "distill={}"), runs=tmp_path, seed=0)
+    fits = foreseen(parts, BoundedMemory(ENDLESS, tries=False))
+    assert [fit.micro_batches for fit in fits] == [1, 2, 4]
+
+
+STRICT = """
+class Strict(nn.BatchNorm2d):
+    def forward(self, maps):
+        if len(maps) == 1 and self.training:
+            raise ValueError("Expected more than 1 value per channel when training")
+        return super().forward(maps)
+"""
 
 
 def test_a_system_that_does_not_measure_takes_one_micro_batch(tmp_path, monkeypatch):
