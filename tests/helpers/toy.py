@@ -49,7 +49,7 @@ def batch(images: int = 8, size: int = 16, classes: int = 5, seed: int = 1) -> B
 
 
 def part(whole: Batch, where: slice) -> Batch:
-    return Batch(*(tensor[where] for tensor in whole))
+    return Batch(*(tensor[where] for tensor in whole[:4]))
 
 
 def toy_run(

@@ -17,7 +17,7 @@ from kd.data.transforms.draws import check_probability, check_range, happens, un
 from kd.types import size_of
 
 Pair = tuple[tv_tensors.Image, tv_tensors.Mask]
-Change = Callable[[Tensor, float], Tensor]  # of an image uint8 (C, H, W), on which a pixel is so many pixels
+Change = Callable[[Tensor, float], Tensor]  # (uint8 (C, H, W), its pixels along one of the training image) -> the same
 
 
 @runtime_checkable

@@ -15,7 +15,7 @@ AUGMENT = (RandomScale(0.5, 2), RandomFlip())
 
 
 def split_of(dataset, held):
-    return Split(dataset, (40, 48), crop=Crop((32, 32)), augment=AUGMENT, kept=held)
+    return Split(dataset, (40, 48), crop=Crop((32, 32)), augment=AUGMENT, kept=held, teacher_size=(40, 40))
 
 
 @pytest.mark.parametrize("workers", [0, 2])
