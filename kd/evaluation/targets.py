@@ -57,6 +57,10 @@ def find(
             finished run.
     """
     names = [_run_of(name) for name in names]
+    if programs := [name for name in names if Path(name).suffix == ".pt2"]:
+        raise RecipeError(
+            f"{name}: a program for torch, which kd does not open again; name its run" for name in programs
+        )
     run_dirs = [name for name in names if Path(name).is_dir()]
     files = [name for name in names if Path(name).suffix in FILES and name not in run_dirs]
     scoring = [text for text in overrides if is_scoring(text)]

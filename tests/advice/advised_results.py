@@ -150,6 +150,11 @@ EVALUATE += [
         lambda text: file_alone("--recipe", "r.yaml"),
     ),
     Row(
+        "model.pt2: a program for torch, which kd does not open again; name its run",
+        lambda: kd("evaluate", "model.pt2"),
+        lambda text: evaluated("evaluate.size=[64, 64]"),
+    ),
+    Row(
         "student.safetensors: a file, not a run; name the run directory or the recipe",
         lambda: kd("export", shutil.copy(farm_run() / "student.safetensors", "."), "--to", "pt2", "--trust"),
         lambda text: open_trained(farm_run(), trust=True).of_run,
