@@ -1,6 +1,7 @@
 """Files as a record has them: which of them are read."""
 
 import hashlib
+import time
 
 import pytest
 
@@ -36,9 +37,18 @@ def test_only_what_no_stamp_shows_is_hashed(files, monkeypatch):
     assert rows_of(files, (known, changed), all_files=False).unknown == [1]
 
 
-def test_hashing_ends_when_it_is_stopped(files, monkeypatch):
+def test_hashing_that_is_stopped_leaves_the_other_files(files, monkeypatch):
     def stop():
         raise KeyboardInterrupt
 
+    def slow(path):
+        hashed.append(path)
+        time.sleep(0.005)
+        return "a" * 64
+
+    hashed = []
+    monkeypatch.setattr(hashing, "_PART", 1)
+    monkeypatch.setattr(hashing, "sha256", slow)
     with pytest.raises(KeyboardInterrupt):
-        rows_of(files).hashed(stop)
+        rows_of(files[:1] * 400).hashed(stop)
+    assert len(hashed) < 200
