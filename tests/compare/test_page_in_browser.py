@@ -234,6 +234,9 @@ def test_print_shows_everything_but_the_viewer(page):
     page.call("Emulation.setEmulatedMedia", media="print")
     assert page.js("getComputedStyle(document.getElementById('viewer')).display") == "none"
     assert page.js("document.querySelectorAll('article').length") == 3
+    page.resize(680)  # a page of A4 between its margins
+    wide = "[...document.querySelectorAll('.wide')].filter((e) => e.scrollWidth > e.clientWidth + 1)"
+    assert page.js(f"{wide}.map((e) => [e.closest('section').id, e.scrollWidth])") == []
     page.call("Emulation.setEmulatedMedia", media="")
 
 
