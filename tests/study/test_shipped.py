@@ -2,6 +2,7 @@
 
 import json
 import re
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -11,20 +12,26 @@ import yaml
 import kd.losses
 from kd.recipe.shipped import list_recipes, list_studies, shipped_recipes
 from kd.study.command import check_calls
-from kd.study.reader import read_study
+from kd.study.reader import Plan, read_study
 from kd.study.schema import Study
 
 DOCS = Path(__file__).parents[2] / "docs"
 
 
+@cache
+def shipped(name: str) -> Plan:
+    """A study that comes with kd, read once for all tests."""
+    return read_study(name, runs=Path("runs"))
+
+
 @pytest.mark.parametrize("name", list_studies())
 def test_every_call_in_a_shipped_study_is_right(name: str) -> None:
     assert name not in list_recipes()
-    check_calls(read_study(name, runs=Path("runs")))
+    check_calls(shipped(name))
 
 
 def test_the_study_of_camvid_has_36_runs_and_a_teacher(folder: Path) -> None:
-    runs = read_study("camvid/study.yaml", runs=Path("runs")).runs()
+    runs = shipped("camvid/study.yaml").runs()
     assert [run.role for run in runs].count("teacher") == 1
     assert len(runs) == 37
     assert {run.recipe.train.epochs for run in runs if run.role != "teacher"} == {60}
@@ -33,7 +40,7 @@ def test_the_study_of_camvid_has_36_runs_and_a_teacher(folder: Path) -> None:
 
 def test_the_study_of_losses_has_each_loss_by_the_first_fragment_of_its_page(folder: Path) -> None:
     """What differs is the weight, which a rule sets, and `pixels`: the terms use the images without labels too."""
-    variants = read_study("shapes/losses_study.yaml", runs=Path("runs")).study.variants
+    variants = shipped("shapes/losses_study.yaml").study.variants
     measured = variants.keys() & set(kd.losses.__all__)  # a loss of tomorrow needs no runs
     assert variants.keys() - measured == {"CWD of features", "baseline × 1.5", "baseline × 2", "baseline × 3"}
     for name in measured:
@@ -55,7 +62,7 @@ def loss_of(section: dict[str, Any]) -> str:
 
 
 def test_the_measured_steps_are_those_of_the_study(folder: Path) -> None:
-    plan = read_study("shapes/losses_study.yaml", runs=Path("runs"))
+    plan = shipped("shapes/losses_study.yaml")
     measured = json.loads((DOCS / "results" / "data" / "losses" / "steps.json").read_text(encoding="utf-8"))
     found = {name: variant["run"] for name, variant in measured["variants"].items()}
     assert found == {name: f"{recipe.stem}-{recipe.id}" for name, recipe in plan.recipes.items()}
