@@ -25,7 +25,15 @@ def page() -> str:
     text = (DOCS / "losses.md").read_text(encoding="utf-8").partition(START)[0]
     cases = comparisons()
     names = sorted(kd.losses.__all__, key=lambda name: (KINDS.index(kind(name)), name.lower()))
-    columns = ("what it does", "reads", "published code", "gain, equal steps", "gain, equal time", "step", "other data")
+    columns = (
+        "what it does",
+        "reads",
+        "published code",
+        "gain, equal steps",
+        "gain, equal time (interpolated)",
+        "step",
+        "other data",
+    )
     head = (f"{START} {' | '.join(columns)} |", "| --- " * (2 + len(columns)) + "|")
     return text + "".join(f"{line}\n" for line in (*head, *(row(name, cases) for name in names)))
 
