@@ -54,7 +54,7 @@ class Pictures:
     pictures: tuple[Picture, ...]
     colors: tuple[tuple[int, int, int], ...]  # of the classes; empty if the data cannot be read
     problems: tuple[str, ...]  # a line for each thing that cannot be shown, with the reason
-    latencies: Latencies | None = None  # measured for this page; None where the runs have stored theirs
+    latencies: Latencies | None = None  # measured for this page, unless the runs have stored all of them
 
 
 def pictures(
@@ -192,8 +192,8 @@ class _Networks:
                 found[sample.name] = predict_sample(network, self.recipe, precision, sample)
         return found
 
-    def latencies(self, entries: Sequence[Entry], image: Tensor) -> Latencies:
-        """The milliseconds of a forward pass of an image (C, H, W), of one entry of each kind of network."""
+    def latencies(self, entries: Sequence[Entry], image: Tensor) -> Latencies | None:
+        """The milliseconds of a forward pass of an image (C, H, W), of one entry of each kind; None if none loads."""
         (height, width), threads = self.recipe.scored_size, torch.get_num_threads()
         resized = resize_image(image, (height, width))[None]
         networks = {entry.key: self._get(entry) for entry in {e.kind: e for e in reversed(entries)}.values()}
@@ -202,7 +202,7 @@ class _Networks:
             f"one image of {height} × {width}, float32, {threads} thread{'s' * (threads > 1)} of this machine's "
             f"processor, median of up to {PASSES} forward passes"
         )
-        return Latencies(known, how)
+        return Latencies(known, how) if known else None
 
     def _get(self, entry: Entry) -> nn.Module | None:
         if entry.key not in self._loaded:
