@@ -9,6 +9,7 @@ import argparse
 import json
 import sys
 import time
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +23,12 @@ FACTS: dict[str, Any] = {}  # the content of classes.json
 def load(file: Path) -> Any:
     """Return a function that computes the file's output for images (1, C, H, W)."""
     if file.suffix == ".onnx":
-        import onnxruntime
-
-        session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+        session = import_module("onnxruntime").InferenceSession(file, providers=["CPUExecutionProvider"])
         return lambda images: session.run(None, {"images": images})[0]
     if file.suffix == ".xml":
-        import openvino
-
-        compiled = openvino.Core().compile_model(file, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        compiled = import_module("openvino").Core().compile_model(file, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
         return lambda images: compiled(images)[0]
-    import torch
-
+    torch = import_module("torch")
     program = torch.export.load(file).module()
     return lambda images: program(torch.from_numpy(images)).detach().numpy()
 
@@ -64,7 +60,10 @@ if __name__ == "__main__":
     FACTS |= json.loads((HERE / "classes.json").read_text(encoding="utf-8"))
     options, compute, shares, seconds = parser.parse_args(), load(HERE / FACTS["file"]), [], []
     for file in options.images:
-        mask = Image.fromarray(predict(compute, file))
+        try:
+            mask = Image.fromarray(predict(compute, file))
+        except OSError as error:
+            sys.exit(f"{file}: cannot be read as an image: {error}")
         mask.putpalette([level for color in FACTS["colors"] for level in color])
         options.out.mkdir(parents=True, exist_ok=True)
         mask.save(options.out / f"{file.stem}.png")

@@ -79,6 +79,11 @@ def test_the_script_predicts_without_kd_and_torch(run_dir, python, folder, optio
     assert (np.asarray(mask) == ours.classes).mean() > (0.9 if "argmax" in options else 0.99)  # nearest neighbours
     assert mask.getpalette()[:6] == [0, 0, 0, 255, 255, 0]
 
+    (folder / "empty.png").touch()
+    refused = call(python, script, folder / "empty.png", "--out", folder / "none")
+    assert (refused.returncode, refused.stderr.count("\n"), (folder / "none").exists()) == (1, 1, False)
+    assert refused.stderr.startswith(f"{folder}/empty.png: cannot be read as an image: ")
+
     other = Image.fromarray(1 - np.asarray(Image.open(folder / "exported/samples/masks/2.png")))
     other.save(folder / "exported/samples/masks/2.png")
     checked = call(python, script, "--check")
