@@ -20,10 +20,10 @@ BOUNDARY = 20  # cells: a mask with less boundary has no edges to compare
 REACH = GRID // 4  # cells: the largest shift
 MOVED = 2  # cells: a smaller shift is within what annotators do
 POWER = 3.0  # standard deviations between masks on their own and on other images
-OUTLIER = 4.0  # standard deviations of an own mask below the typical one
+OUTLIER = 3.5  # standard deviations of an own mask below the typical one
 LEAST_FIT = 5.0  # standard deviations that a mask which fits may be below the typical one
 LOOKED_AT = 50  # images, at most, whose masks are compared with all others
-GAIN = 0.3  # of the distance between own and unrelated masks: what another mask must fit better
+GAIN = 0.2  # of the distance between own and unrelated masks: what another mask must fit better
 SURE = 5.0  # standard errors of what concerns the whole set
 ENOUGH = 200  # images that show what concerns the whole set
 NOTHING = np.array([1.0, 0.0])  # the measures of edges and of colour where masks show nothing
@@ -157,7 +157,7 @@ class Fit:
                         options.append((self.colors_of(index, swapped), first, second))
             value, first, second = max(options, default=(-np.inf, 0, 0))
             chance = self.edge.unrelated + 2 * self.edge.unrelated_spread
-            in_place = self.edge.power < 1 or self.edges_of(index, labels) > chance
+            in_place = self.edge.power < 1 or self.edges_of(index, labels) > chance or measure.is_below_chance(index)
             if in_place and measure.explains(index, value):
                 text = f"it fits when {classes[first]} and {classes[second]} are exchanged"
                 yield Misfit(index, "inverted classes", text)
