@@ -121,7 +121,8 @@ def refused(recipe, *overrides):
 
 
 def test_a_good_recipe_reports_what_would_be_trained(recipe):
-    line, *facts = check_recipe(read_recipe(recipe, trust=True), runs=recipe.parent / "runs")
+    line, *lines = check_recipe(read_recipe(recipe, trust=True), runs=recipe.parent / "runs")
+    facts = [line for line in lines if not line.startswith("memory: ")]  # not every system measures it
     assert facts == [
         f"{split}: 0.0 % of the pixels are ignored; every class occurs (12 images)" for split in ("train", "val")
     ]
@@ -258,7 +259,7 @@ def test_a_parameter_that_no_loss_reaches_is_frozen_and_named(recipe):
     lines = check_recipe(
         read_recipe(recipe, ["distill.kl.loss.use=losses.py:Idle"], trust=True), runs=recipe.parent / "runs"
     )
-    assert lines[1:-2] == ["no loss reaches losses.kl.unused: frozen"]
+    assert lines[1] == "no loss reaches losses.kl.unused: frozen"
 
 
 def test_a_dry_run_leaves_no_trace(recipe):
