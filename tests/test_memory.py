@@ -136,3 +136,22 @@ def _raises(error):
         raise error
 
     return call
+
+
+def test_a_container_may_hold_less_than_the_machine(tmp_path, monkeypatch):
+    def group(folder, most, used, cache):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "memory.max").write_text(most)
+        (folder / "memory.current").write_text(used)
+        (folder / "memory.stat").write_text(f"anon 7\ninactive_file {cache}\n")
+
+    (tmp_path / "self").mkdir()
+    (tmp_path / "self/cgroup").write_text("0::/outer/inner\n")
+    monkeypatch.setattr(memory, "_PROCESS", tmp_path / "self")
+    monkeypatch.setattr(memory, "_GROUPS", tmp_path / "groups")
+    monkeypatch.setattr(memory, "_free_of_machine", lambda: 5000)
+    group(tmp_path / "groups/outer/inner", "max", "100", 0)
+    assert memory.free_memory(CPU) == 5000
+    group(tmp_path / "groups/outer", "1000", "400", 50)  # files in memory can be given up
+    assert memory.free_memory(CPU) == 650
+    assert memory.free_memory(torch.device("mps")) is None
