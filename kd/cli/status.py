@@ -1,5 +1,6 @@
 """How a command ends: its exit status, and the message of an error."""
 
+import errno
 import os
 import re
 import shlex
@@ -9,7 +10,7 @@ from collections.abc import Sequence
 
 from kd.console import print_errors
 from kd.constants import __version__
-from kd.errors import DivergedError, LockedError, RecipeError, StoppedError, raised, user_frame
+from kd.errors import DivergedError, LockedError, RecipeError, StoppedError, StorageError, raised, user_frame
 
 MEANINGS = {
     0: "done",
@@ -31,6 +32,10 @@ PLAIN = (0, 2)  # of a command that reads recipes or prints what kd knows
 READING = (0, 2, 6)  # of one that reads run directories
 MEASURING = (0, 2, 3, 5, 6)  # of one that builds datasets and networks too
 STUDY_FAILED = 9
+OF_THE_SYSTEM = {  # why a file cannot be read or written, whatever a command does with it
+    errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO,
+    errno.EMFILE, errno.ENFILE,
+}  # fmt: skip
 TRAINING = tuple(status for status in MEANINGS if status not in (1, STUDY_FAILED))
 
 
@@ -64,6 +69,9 @@ def report(error: Exception, settled: Sequence[str] | None) -> int:
     if (asked := _memory_asked(error)) is not None:
         print_errors([f"out of memory: {asked}; use a smaller train.batch_size, data.size or network"])
         return RecipeError.exit_status
+    if isinstance(error, OSError) and error.filename is not None and error.errno in OF_THE_SYSTEM:
+        print_errors([f"{error.filename}: {error.strerror}"])
+        return StorageError.exit_status
     frame = user_frame(error)
     if frame is not None:  # every call of a user's code is guarded at the check, but it may also fail later
         print_errors([f"{frame.filename}:{frame.lineno}: {raised(error)}; this code is not part of kd: correct it"])

@@ -1,4 +1,8 @@
+import errno
 import sys
+from pathlib import Path
+
+import pytest
 
 from kd.cli.status import command_again, report
 
@@ -30,3 +34,13 @@ def test_too_little_memory_is_one_line_and_status_2(capsys):
         line = f"out of memory: {asked}; use a smaller train.batch_size, data.size or network\n"
         assert capsys.readouterr().err == line
     assert report(RuntimeError("shapes differ"), None) == 1
+
+
+def test_what_the_system_refuses_of_a_file_is_one_line_and_status_6(folder, capsys):
+    with pytest.raises(OSError, match="too long") as caught:
+        Path("a" * 5000).read_bytes()
+    assert report(caught.value, None) == 6
+    assert capsys.readouterr().err == f"{'a' * 5000}: File name too long\n"
+    assert report(PermissionError(errno.EACCES, "Permission denied", "a.png"), None) == 6
+    assert capsys.readouterr().err == "a.png: Permission denied\n"
+    assert report(FileNotFoundError(errno.ENOENT, "No such file or directory", "a.png"), None) == 1  # ours to foresee

@@ -202,6 +202,14 @@ def test_what_changes_a_recipes_id_and_what_does_not(folder: Path) -> None:
     assert len(ids) == len(different) + 1
 
 
+def test_a_teacher_that_sees_more_pixels_has_other_runs_than_in_kd_0_4(folder: Path) -> None:
+    text = WITH_TEACHER.replace("{recipe: sub/t.yaml}", "{use: teachers.FCNResNet50}")
+    assert read(text).id == "e0f5a347"
+    assert read(text, "teacher.scale=2.0").id != "06c167aa"
+    assert read(text, "teacher.size=[128, 128]").id != "2414071e"
+    assert read(text, "teacher.scale=2.0").id != read(text).id
+
+
 ORDERED = ALONE.replace("Shapes, ", "Shapes, args: {classes: {sky: 0, road: 1}, n: 3}, ")
 
 
