@@ -204,7 +204,7 @@ def test_thirty_runs_of_101_images_are_compared_with_their_page_in_twenty_second
     used, out = measured(tmp_path, "compare", "--html", "page.html", *map(str, run_dirs))
     assert "student7" in out
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
-    assert page.count("<article") == 12
+    assert page.count("<article") == 24
     assert len(page) < 5_000_000
     assert used <= 20
 

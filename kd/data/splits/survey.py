@@ -17,7 +17,8 @@ from kd.units import counted
 
 WEIGHED = 500  # images that weigh the classes: the first in order, so the weights do not depend on the time
 SECONDS = 30.0  # for a split; afterwards the rest is left out, and this is said
-ALONE = 1.0  # seconds after which the workers help: a small split is read before they have started
+ALONE = 1.0  # seconds, after which the workers help if what is left takes longer than `WORTHWHILE`
+WORTHWHILE = 5.0  # seconds: starting workers, and sending their tallies, takes some itself
 _IMAGES, _LABELLED = 256, 257  # columns of a tally, after the pixels of each label
 _CHUNK = 64  # images whose tallies a worker sends together
 
@@ -110,11 +111,12 @@ class _Rows:
 
 
 def _rows(dataset: SegmentationDataset, indices: Sequence[int], workers: int) -> Generator[Tensor]:
-    """The tallies of these images, in order; the workers read what is left after `ALONE` seconds."""
+    """The tallies of these images, in order; workers read what takes long."""
     rows, left, began = _Rows(dataset), iter(indices), time.monotonic()
-    for index in left:
+    for done, index in enumerate(left, start=1):
         yield rows[index, 0]
-        if workers and time.monotonic() - began > ALONE:
+        spent = time.monotonic() - began
+        if workers and spent > ALONE and spent / done * (len(indices) - done) > WORTHWHILE:
             break
     keys = [[(index, 0) for index in chunk] for chunk in iter(lambda: list(islice(left, _CHUNK)), [])]
     if keys:

@@ -27,6 +27,7 @@ def test_a_survey_that_runs_out_of_time_keeps_the_images_that_weigh_the_classes(
 
 def test_workers_and_ranks_count_what_one_process_counts(monkeypatch):
     monkeypatch.setattr("kd.data.splits.survey.ALONE", 0.0)
+    monkeypatch.setattr("kd.data.splits.survey.WORTHWHILE", -1.0)
     monkeypatch.setattr("kd.data.splits.survey.WEIGHED", 3)
     data = Fixed(*(sample([[index % 3, 255]]) for index in range(11)))
     alone, tallies = survey(data), []
