@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from kd.errors import one_line
 from kd.units import duration
@@ -87,8 +87,26 @@ def print_blocks(
         styles: of a cell on a terminal, such as "green", by row and title.
         console: where to print.
     """
-    widths = [max(len(one_line(cell)) for cell in column) for column in zip(header, *rows, strict=True)]
-    names = min(widths[0], max(console.width // 3, 16))
+    from rich.cells import cell_len
+    from rich.table import Table
+    from rich.text import Text
+
+    lines = [[one_line(cell) for cell in row] for row in (header, *rows)]
+    widths = [max(map(cell_len, column)) for column in zip(*lines, strict=True)]
+    names, known = min(widths[0], max(console.width // 3, 16)), styles or {}
+
+    def block(line: Sequence[str], columns: range, row: int | None) -> Text:
+        """The columns of a line as one text: a table of rich measures and wraps each of its cells, which is slow."""
+        text = Text()
+        for column in columns:
+            text.append("  " * (column > columns[0]))
+            pad = " " * (widths[column] - cell_len(line[column]) if len(columns) > 1 else 0)
+            before, after = ("", pad) if column < left else (pad, "")
+            text.append(before)
+            text.append(line[column], None if row is None else known.get((row, header[column])))
+            text.append(after)
+        return text
+
     start = 1
     while start < len(header):
         stop, room = start + 1, console.width - names - 2 - widths[start]
@@ -96,11 +114,14 @@ def print_blocks(
             stop += 1
         if start > 1:
             console.print()
-        part = slice(start, stop)
-        lines = [[row[0], *row[part]] for row in rows]
-        table = make_table(
-            [header[0], *header[part]], lines, left=max(1, min(left, stop) - start + 1), names=names, styles=styles
-        )
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        columns = range(start, stop)
+        table.add_column(Text(lines[0][0]), overflow="fold", width=names)
+        title, numbers = block(lines[0], columns, None), start >= left
+        side: Literal["left", "right"] = "right" if numbers and len(columns) == 1 else "left"  # it may not fit
+        table.add_column(title, justify=side, no_wrap=numbers, overflow="fold")
+        for row, line in enumerate(lines[1:]):
+            table.add_row(Text(line[0], known.get((row, header[0]), "")), block(line, columns, row))
         console.print(table)
         start = stop
 
@@ -111,8 +132,6 @@ def make_table(
     *,
     left: int = 1,
     title: str | None = None,
-    names: int | None = None,
-    styles: Mapping[tuple[int, str], str] | None = None,
 ) -> "Table":
     """Text as a table for `Console.print`; the first `left` columns are words, the others numbers.
 
@@ -121,8 +140,6 @@ def make_table(
         rows: of plain text.
         left: number of columns of words.
         title: above the table.
-        names: the width of the first column; None: what the console leaves.
-        styles: of a cell on a terminal, by row and column title.
     """
     from rich.table import Table
     from rich.text import Text
@@ -135,12 +152,9 @@ def make_table(
             justify="left" if index < left else "right",
             no_wrap=index >= left,
             overflow="fold",
-            width=None if index else names,
         )
-    known = styles or {}
-    for place, row in enumerate(rows):
-        cells = zip(header, row, strict=True)
-        table.add_row(*(Text(one_line(cell), style=known.get((place, name), "")) for name, cell in cells))
+    for row in rows:
+        table.add_row(*(Text(one_line(cell)) for cell in row))
     return table
 
 

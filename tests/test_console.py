@@ -14,7 +14,17 @@ from rich.console import Console
 
 from kd.cli import main
 from kd.cli.status import report
-from kd.console import fitted, make_table, print_errors, print_line, print_lines, print_text, progress, say
+from kd.console import (
+    fitted,
+    make_table,
+    print_blocks,
+    print_errors,
+    print_line,
+    print_lines,
+    print_text,
+    progress,
+    say,
+)
 from kd.errors import DataError, LockedError, RecipeError, StorageError, one_line
 from kd.train.sinks.log_file import LogFile
 from kd.train.sinks.terminal import Terminal
@@ -66,6 +76,31 @@ def test_lines_are_cut_to_the_terminal(monkeypatch: pytest.MonkeyPatch, capsys: 
     assert capsys.readouterr().out == "name  what\na     the first let…\nbcd   three\n"
 
 
+WHOLE = ["      道路  gain of it", "天空   1.0         2.5", "c     20.0            "]
+BLOCKS = ["      道路", "天空   1.0", "c     20.0", "", "      gain of it", "天空         2.5", "c               "]
+
+
+@pytest.mark.parametrize(("width", "lines"), [(40, WHOLE), (17, BLOCKS)])
+def test_blocks_align_wide_characters(width: int, lines: list[str]) -> None:
+    file = io.StringIO()
+    rows = [["天空", "1.0", "2.5"], ["c", "20.0", ""]]
+    print_blocks(["", "道路", "gain of it"], rows, console=Console(file=file, width=width, color_system=None))
+    assert file.getvalue().splitlines() == lines
+
+
+def test_a_column_wider_than_the_terminal_keeps_its_numbers() -> None:
+    file = io.StringIO()
+    print_blocks(["", "gain of it"], [["c", "2.5"]], console=Console(file=file, width=9, color_system=None))
+    assert file.getvalue().splitlines()[1].endswith(" 2.5")
+
+
+def test_blocks_colour_a_cell_and_not_its_padding() -> None:
+    file = io.StringIO()
+    console = Console(file=file, width=40, force_terminal=True, color_system="standard", highlight=False)
+    print_blocks(["", "a", "gain"], [["sky", "1", "+2"]], styles={(0, "gain"): "green"}, console=console)
+    assert file.getvalue().splitlines()[1] == "sky  1    \x1b[32m+2\x1b[0m"
+
+
 CONTROLS = "\0\a\b\t\n\v\f\r\x1b\x7f\x85\x9b\u2028\u2029\u202e\u2066\u200f\ud800"
 HOSTILE = st.text(st.one_of(st.sampled_from(CONTROLS), st.characters())).map(lambda text: f"a{text}b")
 
@@ -84,6 +119,7 @@ PRINTERS: dict[str, Callable[[str], object]] = {
     "errors of files": lambda text: (report(StorageError(text), None), report(LockedError(text), None)),
     "errors of recipes": lambda text: report(RecipeError([text, text]), None),
     "plain table": lambda text: print_lines((text, "b"), [("a", text)], whole=2),
+    "blocks": lambda text: _by_console(text, lambda console: print_blocks([text, "b"], [["a", text]], console=console)),
     "table": lambda text: _by_console(text, lambda console: console.print(make_table([text, "b"], [["a", text]]))),
     "console": lambda text: _by_console(
         text, lambda console: [print_line(text, console=console) for _ in "ab"] and None

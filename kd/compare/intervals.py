@@ -13,6 +13,7 @@ out.
 
 import math
 import warnings
+import weakref
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
@@ -91,6 +92,12 @@ def mean_over(classes: Floats) -> Floats:
         return np.where(occurs, classes, 0).sum(-1) / occurs.sum(-1)  # type: ignore[no-any-return]
 
 
+def miou_and_iou(totals: Floats) -> Floats:
+    """Mean IoU and the IoU of each class (..., 1 + K) of summed counts (..., K, 3)."""
+    classes = iou(totals)
+    return np.concatenate((mean_over(classes)[..., None], classes), axis=-1)
+
+
 def iou(totals: Floats) -> Floats:
     """IoU (..., K) of summed counts (..., K, 3): intersection, predicted, labelled; NaN for a class that is absent."""
     hits, predicted, labelled = np.moveaxis(totals, -1, 0)
@@ -102,28 +109,30 @@ def interval(
     terms: Sequence[tuple[float, Sequence[Counts]]],
     groups: Sequence[str] | None = None,
     *,
-    score: Score = miou,
+    score: Score = miou_and_iou,
     draws: int = DRAWS,
 ) -> Interval:
-    """The interval of a single number: see `intervals`."""
-    return intervals(terms, groups, score=score, draws=draws)[0]
+    """The interval of the score's first number: see `intervals`."""
+    return intervals(terms, groups, score=score, draws=draws, most=1)[0]
 
 
 def intervals(
     terms: Sequence[tuple[float, Sequence[Counts]]],
     groups: Sequence[str] | None = None,
     *,
-    score: Score,
+    score: Score = miou_and_iou,
     draws: int = DRAWS,
+    most: int | None = None,
 ) -> list[Interval]:
     """The intervals of Σ factor · score over networks, paired by seed and image.
 
     Args:
         terms: of each network its factor, and of each seed the counts int64 (images, K, 3) of every image; 1 and −1 for
-            a difference.
+            a difference. An array is scored once: it must not be written to later.
         groups: of each image the name of its group; None: every image is its own.
         score: of summed counts.
         draws: of the bootstrap, which draws the same images in every call.
+        most: how many of the score's numbers are wanted; None: all.
 
     Returns:
         One interval for each number of the score; its value is NaN where no seed has one.
@@ -135,15 +144,16 @@ def intervals(
     lengths = {len(seeds) for _, seeds in terms}
     if len(shapes) != 1 or len(lengths) != 1:
         raise ValueError(f"counts of shapes {sorted(shapes)} and {sorted(lengths)} seeds; an interval needs equal ones")
-    members = _members(groups, next(iter(shapes))[0])
-    factors = np.array([factor for factor, _ in terms])
-    counts = np.stack([np.stack([_summed(one, members) for one in seeds]) for _, seeds in terms])  # (terms, S, G, K, 3)
-    size, number = counts.shape[1:3]
-    values = _combined(factors, score(counts.sum(2))).reshape(size, -1)  # (S, M)
-    drawn = [_combined(factors, score(_drawn(counts, weights))) for weights in _weights(number, draws)]
+    size, named = lengths.pop(), None if groups is None else tuple(groups)
+    factors = [factor for factor, _ in terms]
+    runs = [[_scored(_Same(counts), named, score, draws) for counts in seeds] for _, seeds in terms]
+    seeds = list(zip(*runs, strict=True))  # of each seed, one run of each term
+    number = runs[0][0].groups
+    values = np.stack([_combined(factors, [run.whole[:most] for run in seed]) for seed in seeds])  # (S, M)
+    drawn = np.stack([_combined(factors, [run.drawn[:, :most] for run in seed]) for seed in seeds])  # (S, draws, M)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # a class that no seed or draw has: NaN is the answer
-        means = np.concatenate([np.nanmean(part, axis=0).reshape(part.shape[1], -1) for part in drawn])  # (draws, M)
+        means = np.nanmean(drawn, axis=0)  # (draws, M)
         value, of_images = np.nanmean(values, axis=0), np.nanvar(means, axis=0)
         of_seeds = np.nanvar(values, axis=0, ddof=1) / size if size > 1 else np.full_like(value, math.nan)
     # a bootstrap's variance lacks the factor n / (n − 1), as any variance around the sample's own mean does
@@ -195,10 +205,43 @@ def _quantiles(level: float, seeds: int) -> tuple[float, float]:
     return float(ndtri(tail)), float(stdtrit(seeds - 1, tail)) if seeds > 1 else math.nan
 
 
-def _combined(factors: Floats, scores: Floats) -> Floats:
-    """Σ factor · score of scores (terms, S, ...)."""
-    combined: Floats = np.tensordot(factors, scores, 1)
-    return combined
+class _Same:
+    """An array as a key: equal to itself alone, and not kept alive."""
+
+    def __init__(self, array: Counts) -> None:
+        self.array = weakref.ref(array)
+        self._hash = id(array)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and self.array() is other.array()
+
+    def __hash__(self) -> int:
+        return self._hash
+
+
+class _Scored(NamedTuple):
+    """The numbers M that a score has for one seed of a network."""
+
+    whole: Floats  # (M,), of all images
+    drawn: Floats  # (draws, M), of the images of each draw
+    groups: int  # of images
+
+
+@lru_cache(maxsize=32)  # a student's differences from its baseline and its teacher have runs in common
+def _scored(counts: _Same, groups: tuple[str, ...] | None, score: Score, draws: int) -> _Scored:
+    """Score the counts int64 (images, K, 3) of one seed."""
+    array = counts.array()
+    assert array is not None
+    summed = _summed(array, _members(groups, len(array)))
+    by_kind = np.ascontiguousarray(np.moveaxis(summed, -1, 0))  # (3, G, K)
+    drawn = [score(np.moveaxis(weights @ by_kind, 0, -1)) for weights in _weights(len(summed), draws)]
+    parts = [part.reshape(len(part), -1) for part in drawn]
+    return _Scored(np.atleast_1d(score(summed.sum(0))), np.concatenate(parts), len(summed))
+
+
+def _combined(factors: Sequence[float], scores: Sequence[Floats]) -> Floats:
+    """Σ factor · score."""
+    return sum((factor * each for factor, each in zip(factors[1:], scores[1:], strict=True)), factors[0] * scores[0])
 
 
 def _members(groups: Sequence[str] | None, images: int) -> NDArray[np.intp]:
@@ -230,10 +273,3 @@ def _weights(groups: int, draws: int) -> list[Floats]:
         generator.multinomial(groups, equal, size=min(size, draws - start)).astype(np.float64)
         for start in range(0, draws, size)
     ]
-
-
-def _drawn(counts: Floats, weights: Floats) -> Floats:
-    """Summed counts (terms, S, draws, K, 3) of the groups that each draw takes."""
-    terms, seeds, groups, classes, kinds = counts.shape
-    flat = np.moveaxis(counts, 2, 0).reshape(groups, -1)
-    return np.moveaxis((weights @ flat).reshape(len(weights), terms, seeds, classes, kinds), 0, 2)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kd.compare.comparison import SPLIT, Difference, Entry, mean_iou_by_class
-from kd.compare.intervals import Floats, Interval, closed, intervals, iou, mean_over
+from kd.compare.intervals import Interval, closed, intervals
 from kd.metrics import scores
 from kd.runs import ImageCounts, SplitResult, read_counts
 from kd.runs.counts import COUNTS, TEACHER_COUNTS
@@ -90,13 +90,8 @@ def _difference(
         return difference
     arrays, groups = paired
     terms = [(1.0, arrays[: len(seeds)]), (-1.0, arrays[len(seeds) :])]
-    of_mean, *of_classes = intervals(terms, groups, score=_miou_and_iou)
+    of_mean, *of_classes = intervals(terms, groups)
     return difference._replace(interval=of_mean, class_intervals=tuple(of_classes))
-
-
-def _miou_and_iou(totals: Floats) -> Floats:
-    classes = iou(totals)
-    return np.concatenate((mean_over(classes)[..., None], classes), axis=-1)
 
 
 def _paired(

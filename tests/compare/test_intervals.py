@@ -60,6 +60,22 @@ def test_pairing_removes_what_both_networks_share():
     assert result.distinguishable
 
 
+def test_a_run_is_scored_once_for_all_its_differences():
+    scored = []
+
+    def spied(totals):
+        scored.append(totals.shape[:-2])
+        return accuracy(totals)
+
+    student, baseline, teacher = (counts(np.linspace(low, 0.9, 5)) for low in (0.5, 0.4, 0.6))
+    first = interval([(1, [student]), (-1, [baseline])], score=spied)
+    interval([(1, [student]), (-1, [teacher])], score=spied)
+    assert sorted(scored) == [(), (), (), *[(1000,)] * 3]  # three runs, each as a whole and in the draws
+    changed = interval([(1, [student.copy()]), (-1, [baseline])], list("aabbc"), score=spied)
+    assert changed.groups == 3
+    assert interval([(1, [student.copy()]), (-1, [baseline])], score=spied) == pytest.approx(first, nan_ok=True)
+
+
 def test_images_of_a_group_are_drawn_together():
     hits = np.repeat([0.2, 0.4, 0.6, 0.8], 5)
     alone = interval([(1, [counts(hits)])], score=accuracy)
