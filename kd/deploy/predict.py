@@ -37,11 +37,13 @@ R = TypeVar("R")
 LARGEST = 160 * 2**20  # pixels of an image in tiles; Pillow's own limit is a little higher
 BATCH = 8  # images at a time, at most
 THREADS = min(cores(), 4)  # that read, and as many that write, while the network runs
+WAITING = BATCH + THREADS  # images to be written, at most: the network need not wait for those of its last batch
 
 
 class _Read(NamedTuple):
     name: str
     image: torch.Tensor  # uint8 (C, H, W)
+    resized: torch.Tensor  # uint8 (C, h, w), as the network takes it; in tiles, `image`
 
 
 class Output(NamedTuple):
@@ -139,7 +141,7 @@ def predict_command(
     with ThreadPoolExecutor(THREADS) as pool, progress("predicted", total) as advance:
         if tile is None:
             found = outputs(trained, photos, bad=problems.append)
-            written = ahead(pool, lambda output: finish(_prediction(output, probabilities=wanted)), found, THREADS)
+            written = ahead(pool, lambda output: finish(_prediction(output, probabilities=wanted)), found, WAITING)
         else:
             compared = _compared(tile)
             predictions = _in_tiles(trained, photos, tile, bad=problems.append, probabilities=wanted, compared=compared)
@@ -172,10 +174,9 @@ def outputs(trained: Trained, photos: Sequence[Photo], *, bad: Callable[[DataErr
     """
     recipe, compute = trained.recipe, _computing(trained)
     size = min(recipe.train.batch_size, BATCH)
-    samples = _read_ahead(trained, photos, bad, size)
+    samples = _read_ahead(trained, photos, bad, size, resized=recipe.scored_size)
     while batch := list(islice(samples, size)):
-        images = torch.stack([resize_image(item.image, recipe.scored_size) for item in batch])
-        for item, logits in zip(batch, compute(images), strict=True):
+        for item, logits in zip(batch, compute(torch.stack([item.resized for item in batch])), strict=True):
             yield Output(item.name, item.image, logits)
 
 
@@ -187,10 +188,19 @@ def _computing(trained: Trained, **how: Any) -> Predict:
 
 
 def _read_ahead(
-    trained: Trained, photos: Sequence[Photo], bad: Callable[[DataError], None], count: int, limit: int | None = None
+    trained: Trained,
+    photos: Sequence[Photo],
+    bad: Callable[[DataError], None],
+    count: int,
+    *,
+    limit: int | None = None,
+    resized: tuple[int, int] | None = None,
 ) -> Iterator[_Read]:
-    """The images in order, with at most `count` of them read ahead."""
+    """The images in order, with at most `count` of them read, and resized if a size is given, ahead."""
     ranges = ranges_of(trained)
+
+    def item_of(name: str, image: torch.Tensor) -> _Read:
+        return _Read(name, image, image if resized is None else resize_image(image, resized))
 
     def read(photo: Photo) -> _Read | DataError:
         try:
@@ -201,12 +211,12 @@ def _read_ahead(
             )
         except DataError as error:
             return error
-        return _Read(photo.name, image)
+        return item_of(photo.name, image)
 
     def frames(photo: Photo) -> Iterator[_Read | DataError]:
         try:
             for number, image in enumerate(read_frames(photo.path, trained.in_channels)):
-                yield _Read(frame_name(photo, number), image)
+                yield item_of(frame_name(photo, number), image)
         except DataError as error:
             yield error
 
@@ -257,7 +267,7 @@ def _in_tiles(
 ) -> Iterator[Prediction]:
     """Predict images in order, each at its own size; `compared` gets the first one."""
     compute, batch = _computing(trained, window=None), min(trained.recipe.train.batch_size, BATCH)
-    for number, item in enumerate(_read_ahead(trained, photos, bad, 1, LARGEST)):
+    for number, item in enumerate(_read_ahead(trained, photos, bad, 1, limit=LARGEST)):
         if number == 0 and not _has_one_size(trained.network):
             compared(compute, item, batch)
         classes, shares = predict_tiles(compute, item.image, tile, batch=batch, probabilities=probabilities)

@@ -1,6 +1,7 @@
 """`kd predict` and `kd.predict`: new images in, index masks out."""
 
 import shutil
+import threading
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from tiny import read, run, write_recipes
 from torchvision.transforms.v2 import functional as TF
 
 import kd
+from kd.deploy import predict as predicting
 from kd.recipe import baseline_of, to_yaml
 
 COLORS = [[0, 0, 0], [255, 255, 0]]  # of tiny's classes
@@ -51,6 +53,38 @@ def photos(folder):
 
 def mask(file):
     return np.asarray(Image.open(file))
+
+
+def test_the_thread_of_the_network_neither_resizes_images_nor_waits_for_files(run_dir, folder, monkeypatch):
+    """Nothing is written before the network has seen all images: with fewer that may wait, this would never end."""
+    count = predicting.BATCH + 1  # two batches at least
+    (folder / "photos").mkdir()
+    for index in range(count):
+        Image.new("RGB", (40, 48), (index, 0, 0)).save(folder / f"photos/{index}.png")
+    seen, all_seen, threads, late = [], threading.Event(), set(), []
+    network, resize, write = predicting.predict, predicting.resize_image, predicting.write
+
+    def predict(module, images, *args, **options):
+        seen.extend(images)
+        if len(seen) == count:
+            all_seen.set()
+        return network(module, images, *args, **options)
+
+    def resize_image(image, size):
+        threads.add(threading.current_thread())
+        return resize(image, size)
+
+    def write_late(*args):
+        late.append(all_seen.wait(10))
+        write(*args)
+
+    monkeypatch.setattr(predicting, "predict", predict)
+    monkeypatch.setattr(predicting, "resize_image", resize_image)
+    monkeypatch.setattr(predicting, "write", write_late)
+    assert command("predict", run_dir, "photos", "--trust") == 0
+    assert late == [True] * count
+    assert threads
+    assert threading.main_thread() not in threads
 
 
 def test_masks_hold_the_classes_of_the_network_at_the_images_own_size(run_dir, photos, capsys):
