@@ -131,8 +131,8 @@ def identity(recipe: Section, sources: Sources, teacher_id: str | None) -> str:
     tree = plain(recipe, sources.component, sources.content, defaults=False, without=Scope, ordered=True)
     if tree["train"].get("accumulate") == "auto":  # as one micro-batch: more of them may not change what is computed
         del tree["train"]["accumulate"]
-    if {"size", "scale"} & tree.get("teacher", {}).keys():
-        tree["teacher"] |= {"sampled": "from the file"}  # kd 0.4 enlarged the student's image: those runs are others
+    if isinstance(teacher := tree.get("teacher"), dict) and {"size", "scale"} & teacher.keys():
+        teacher |= {"sampled": "from the file"}  # kd 0.4 enlarged the student's image: those runs are others
     if teacher_id is not None:
         tree["teacher"] |= {"recipe": teacher_id}
     return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:8]

@@ -58,7 +58,7 @@ def test_the_recipe_runs(folder: Path, capsys: pytest.CaptureFixture[str]) -> No
 
 def test_the_steps_add_a_loss_to_the_toolkit(tmp_path: Path) -> None:
     for name in ("kd", "teachers", "students", "tests", "docs"):
-        ignored = shutil.ignore_patterns("__pycache__", "oracles", "images")
+        ignored = shutil.ignore_patterns("__pycache__", "oracles", "*.png")
         shutil.copytree(ROOT / name, tmp_path / name, ignore=ignored)
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     for name in ("kd/losses/feature/l1.py", "tests/losses/test_l1.py"):

@@ -16,14 +16,17 @@ from kd.train.signals import Stop, stopping
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2"])
 def test_the_first_signal_is_recorded(name):
     number = signal.Signals[name]
-    before = signal.getsignal(number)
-    with stopping() as stop:
-        os.kill(os.getpid(), number)
-        assert stop.signal == number
-        with pytest.raises(StoppedError, match=f"stopped by {name}; the same command resumes") as stopped:
-            stop.check()
-    assert stopped.value.exit_status == 128 + number
-    assert signal.getsignal(number) == before
+    shell = signal.signal(number, signal.default_int_handler)  # these tests may run under nohup
+    try:
+        with stopping() as stop:
+            os.kill(os.getpid(), number)
+            assert stop.signal == number
+            with pytest.raises(StoppedError, match=f"stopped by {name}; the same command resumes") as stopped:
+                stop.check()
+        assert stopped.value.exit_status == 128 + number
+        assert signal.getsignal(number) == signal.default_int_handler
+    finally:
+        signal.signal(number, shell)
 
 
 def test_nohup_keeps_a_run_alive_when_its_terminal_is_closed():
