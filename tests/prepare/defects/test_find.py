@@ -41,7 +41,7 @@ def missed(recipe, planted):
     defects, _, notes = find_defects(recipe)
 
     def found(one):
-        return any(kind == one.kind and all(name in text for name in one.names) for kind, text in defects)
+        return any(kind in one.kind.split(" or ") and all(name in text for name in one.names) for kind, text in defects)
 
     left = [one for one in planted if not found(one)]
     return [(left, defects, notes)] if left else []
