@@ -12,7 +12,7 @@ from kd.machine import Precision
 def reestimate_batchnorm(network: nn.Module, batches: Iterator[Tensor], precision: Precision) -> None:
     """Replace BatchNorm's running averages by the means over some batches.
 
-    In a short training the running averages lag behind the weights: with torchvision's momentum of 0.01, a network that
+    In a short run, the running averages trail the weights: with torchvision's momentum of 0.01, a network that
     fits its training data may score near zero for this reason alone. Modules in evaluation mode (a frozen part) keep
     their statistics.
 
