@@ -60,7 +60,8 @@ def test_without_proc_the_unit_is_that_of_the_system(monkeypatch, tmp_path):
     assert peak_memory(torch.device("mps")) is None
 
 
-HUNGRY = "self.head(self.drop(low + 0 * torch.ones(self.taps['low'].channels * 2**19)[0]))"  # 2 MB a channel
+# 6 MB for each channel that the network has more than the student.
+HUNGRY = "self.head(self.drop(low + 0 * torch.ones(self.taps['low'].channels - 4, 3 * 2**19).sum()))"
 
 
 @linux
@@ -70,7 +71,7 @@ def test_each_run_of_a_command_has_its_own_peak(tmp_path):
     file = tmp_path / "nets.py"
     file.write_text(file.read_text().replace("self.head(self.drop(low))", HUNGRY))
     teacher = tmp_path / "teacher.yaml"
-    teacher.write_text(teacher.read_text().replace("channels: 8", "channels: 24"))
+    teacher.write_text(teacher.read_text().replace("channels: 8", "channels: 20"))
     overrides = ("train.steps=2", "distill.hint=null")
     recipe = read(path, *overrides)
     started = process("run", path, *overrides, "--baseline", "--trust", "--runs", tmp_path / "runs")
@@ -78,8 +79,9 @@ def test_each_run_of_a_command_has_its_own_peak(tmp_path):
     assert started.returncode == 0
     recipes = (recipe.teacher_recipe, recipe, baseline_of(recipe))
     large, distilled, plain = (read_result(run_directory(each, tmp_path / "runs", 0)).peak_memory for each in recipes)
-    assert large - plain > 25 * MB  # 48 MB against 8
-    assert distilled - plain > 25 * MB  # the teacher runs in every step
+    # 96 MB against none: what a process gains from run to run (imports, memory that is not returned) was up to 35 MB.
+    assert large - plain > 48 * MB
+    assert distilled - plain > 48 * MB  # the teacher runs in every step
 
 
 def test_the_peak_of_a_resumed_run_is_the_highest_of_its_sessions(tmp_path, monkeypatch):
