@@ -1,5 +1,6 @@
-"""What every test gets: checked shapes, one thread, fixed seeds, and the real data where it is available."""
+"""What every test gets: checked shapes, one thread, fixed seeds, one environment, and the real data if there is."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,13 @@ from shape_checks import check_shapes
 
 check_shapes("kd.losses", "kd.adapters", "kd.types", "kd.networks.taps", "kd.metrics")  # before they are imported
 torch.set_num_threads(1)
+
+# What a user's shell, a git hook or a batch system sets changes neither what is printed nor what is computed.
+OF_THE_TERMINAL = ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE")
+OF_RUNS = ("KD_TRUST", "KD_JOBS", "RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "TORCHELASTIC_RUN_ID")
+for name in [*OF_THE_TERMINAL, *OF_RUNS, *(name for name in os.environ if name.startswith("GIT_"))]:
+    os.environ.pop(name, None)
+os.environ |= {"TERM": "xterm", "OMP_NUM_THREADS": "1"}  # of the processes that tests start, too
 
 
 @pytest.fixture(autouse=True)

@@ -228,7 +228,7 @@ def _measure(role: str, parts: Parts, unfinished: Mapping[int, Path], seconds: f
         weights=sum(value.nbytes for value in parts.network.state_dict().values()),
         images=len(parts.train),
         cached=cached,
-        cached_left=sum(parts.steps - max(step, min(filled, parts.steps)) for step in reached) if cached else 0,
+        cached_left=0 if cached is None else sum(parts.steps - max(step, min(filled, parts.steps)) for step in reached),
         cache=record * len(parts.training) * (cache.views if cache else 0),
         unlabelled=unlabelled,
     )

@@ -4,10 +4,11 @@ import time
 
 import pytest
 import torch
+from clock import Clock
 from torch.nn import functional as F
 
 import kd.losses
-from kd.bench.losses import Sizes, _measured, _peak, costs, losses_command, teacher_seconds
+from kd.bench.losses import ENOUGH, Sizes, _measured, _peak, costs, losses_command, teacher_seconds
 from kd.errors import RecipeError
 from kd.machine import choose
 
@@ -91,29 +92,31 @@ def test_an_unknown_loss_is_one_line():
 
 
 def test_a_slow_loss_is_called_once(monkeypatch):
-    monkeypatch.setattr("kd.bench.losses.ENOUGH", 0.05)
+    Clock(monkeypatch)
     maps, calls = torch.zeros(1000, requires_grad=True), []
 
     def slow():
-        calls.append(time.sleep(0.05))
+        calls.append(time.sleep(ENOUGH))
         return (maps * 2).sum()
 
     forward, both, peak = _measured(slow, [maps], 10, CPU)
     assert len(calls) == 1
-    assert 0.05 <= forward <= both
+    assert forward == both == ENOUGH
     assert peak >= 4000
 
 
-def test_the_times_of_a_fast_loss_leave_out_the_round_that_counts_bytes():
+def test_the_times_of_a_fast_loss_leave_out_the_round_that_counts_bytes(monkeypatch):
+    Clock(monkeypatch)
     maps, calls = torch.zeros(10, requires_grad=True), []
 
     def slow_at_first():
-        calls.append(time.sleep(0 if calls else 0.3))
+        calls.append(time.sleep(0.01 if calls else 0.3))
         return (maps * 2).sum()
 
     forward, both, _ = _measured(slow_at_first, [maps], 4, CPU)
     assert len(calls) == 5
-    assert forward <= both < 0.3
+    assert forward == pytest.approx(0.01)
+    assert both == pytest.approx(0.01)
 
 
 def permuted(student, teacher):

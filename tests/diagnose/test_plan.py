@@ -5,6 +5,7 @@ import time
 
 import pytest
 import torch
+from clock import Clock
 from tiny import read, run, write_recipes
 
 from kd.cli import main
@@ -125,15 +126,17 @@ def test_measuring_is_close_writes_nothing_and_leaves_out_finished_runs(tmp_path
     nets = (tmp_path / "nets.py").read_text()
     (tmp_path / "nets.py").write_text(nets.replace("        generator =", slow))
     recipe = read(path, "train.steps=30", "train.evaluate_every=0")
-    jobs = planned(recipe, tmp_path, baseline=True)
+    with monkeypatch.context() as patched:
+        Clock(patched)
+        jobs = planned(recipe, tmp_path, baseline=True)
     assert not (tmp_path / "runs").exists()
     assert [(job.role, job.runs, job.steps) for job in jobs] == [
         ("teacher", 1, 8),
         ("student", 1, 30),
         ("baseline", 1, 30),
     ]
-    assert all(0.04 < job.step < 0.4 for job in jobs)  # four images of 10 ms each
-    assert all(0.12 < job.evaluation < 1.5 for job in jobs)  # twelve
+    assert [job.step for job in jobs] == pytest.approx([0.04] * 3)  # four images of 10 ms each
+    assert [job.evaluation for job in jobs] == pytest.approx([0.12] * 3)  # twelve
     run(baseline_of(recipe), tmp_path / "runs")
     run(recipe, tmp_path / "runs")
     assert planned(recipe, tmp_path, baseline=True) == []
@@ -149,10 +152,13 @@ def test_the_cache_is_measured_with_one_batch_and_leaves_nothing(tmp_path, monke
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
     (tmp_path / "temporary").mkdir()
-    jobs = planned(read(path, "cache={views: 2}", "train.steps=30"), tmp_path, baseline=True)
+    recipe = read(path, "cache={views: 2}", "train.steps=30")
+    with monkeypatch.context() as patched:
+        Clock(patched)
+        jobs = planned(recipe, tmp_path, baseline=True)
     teacher, student, baseline = jobs
     assert (teacher.cached, baseline.cached, baseline.cached_left) == (None, None, 0)
-    assert student.step - student.cached == pytest.approx(0.1, abs=0.05)
+    assert student.step - student.cached == pytest.approx(0.1)
     assert student.cached_left == 30 - 6  # 2 views of 12 images in batches of 4
     # of a view of an image: 2 logits and 8 channels on 8 × 8 pixels in float16, each with two sums
     assert student.cache == 12 * 2 * (2 * 64 * 2 + 8 * 64 * 2 + 2 * 16)
@@ -216,9 +222,7 @@ def test_smoke_tries_everything_and_leaves_nothing(tmp_path, monkeypatch, capsys
     monkeypatch.chdir(tmp_path)
     path = write_recipes(tmp_path)
     before = set(tmp_path.iterdir())
-    began = time.monotonic()
-    assert main(["run", str(path), "--trust", "--smoke", "train.steps=100000"]) == 0
-    assert time.monotonic() - began < 60
+    assert main(["run", str(path), "--trust", "--smoke", "train.steps=100000000"]) == 0  # all would take a day
     out = capsys.readouterr().out
     assert "  resumes at step 1 of 2" in out
     assert "val: 8 images" in out

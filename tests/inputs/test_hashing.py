@@ -1,7 +1,8 @@
 """Files as a record has them: which of them are read."""
 
 import hashlib
-import time
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -38,17 +39,25 @@ def test_only_what_no_stamp_shows_is_hashed(files, monkeypatch):
 
 
 def test_hashing_that_is_stopped_leaves_the_other_files(files, monkeypatch):
+    stopped, hashed = threading.Event(), []
+
+    class Pool(ThreadPoolExecutor):
+        def __exit__(self, *raised):
+            stopped.set()
+            return super().__exit__(*raised)
+
     def stop():
         raise KeyboardInterrupt
 
-    def slow(path):
+    def first_is_fast(path):
         hashed.append(path)
-        time.sleep(0.005)
+        if len(hashed) > 1:
+            stopped.wait()
         return "a" * 64
 
-    hashed = []
+    monkeypatch.setattr(hashing, "ThreadPoolExecutor", Pool)
     monkeypatch.setattr(hashing, "_PART", 1)
-    monkeypatch.setattr(hashing, "sha256", slow)
+    monkeypatch.setattr(hashing, "sha256", first_is_fast)
     with pytest.raises(KeyboardInterrupt):
         rows_of(files[:1] * 400).hashed(stop)
-    assert len(hashed) < 200
+    assert len(hashed) <= 1 + hashing.THREADS

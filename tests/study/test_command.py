@@ -1,5 +1,6 @@
 """The signals of `kd study`: the first one stops it in order, its echo does nothing, a second one ends it at once."""
 
+import math
 import os
 import signal
 import time
@@ -10,7 +11,8 @@ from tiny import in_child
 from kd.study import command
 
 
-def test_a_signal_that_arrives_twice_is_one() -> None:
+def test_a_signal_that_arrives_twice_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command, "ECHO", math.inf)
     with command._signals() as arrived:
         for _ in range(2):
             os.kill(os.getpid(), signal.SIGTERM)

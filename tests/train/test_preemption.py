@@ -1,8 +1,9 @@
 """Signals at any time: the run stops soon, loses nothing, and in the end equals an uninterrupted run."""
 
+import math
 import os
+import re
 import signal
-import time
 
 import pytest
 from tiny import equal, read, run, weights, write_recipes
@@ -97,17 +98,15 @@ def test_a_stopped_run_does_not_wait_long_for_data(tmp_path, monkeypatch):
     folder = tmp_path / "r"
     path = write_recipes(folder)
     nets = folder / "nets.py"
-    slow = "        if self.offset == 0 and key[1] >= 1:\n            import time\n            time.sleep(100)\n"
+    slow = "        if self.offset == 0 and key[1] >= 1:\n            import time\n            time.sleep(3600)\n"
     nets.write_text(nets.read_text().replace("        generator = torch.Gen", slow + "        generator = torch.Gen"))
     recipe = baseline_of(read(path, "data.workers=1", "train.save_every=1"))
     monkeypatch.setattr(signals, "PATIENCE", 0.5)
     saved = kill_once(loop.save, when=lambda: len(list(folder.rglob("*.pt"))) >= 2)
     monkeypatch.setattr(loop, "save", saved)
     monkeypatch.setattr("kd.train.signals.Stop.agreed", lambda self: None)  # only the wait sees the signal
-    began = time.monotonic()
     with pytest.raises(StoppedError):
-        run(recipe, folder / "runs")
-    assert time.monotonic() - began < 20
+        run(recipe, folder / "runs")  # or the test takes longer than it may
     assert list(folder.rglob("step-*.pt"))
 
 
@@ -115,12 +114,12 @@ def test_a_slow_save_is_reported_at_the_start(tmp_path, monkeypatch, recipe):
     monkeypatch.setattr(one_run, "SLOW_SAVE", 0.0)
     _, lines = run(recipe, tmp_path / "runs")
     (line,) = [line for line in lines if "a checkpoint takes" in line]
-    assert line == (
+    assert re.sub(r"\d+ (s|min) to write", "0 s to write", line) == (
         "  a checkpoint takes 0 s to write, and torchrun kills processes 30 s after it asks them to stop: ask early "
         "(Slurm: --signal=B:USR1@120), or choose a faster disk with --runs DIR"
     )
     assert lines.index(line) < len(lines) - 1
-    monkeypatch.setattr(one_run, "SLOW_SAVE", 10.0)
+    monkeypatch.setattr(one_run, "SLOW_SAVE", math.inf)
     _, lines = run(recipe, tmp_path / "other")
     assert not [line for line in lines if "a checkpoint takes" in line]
 
@@ -128,6 +127,7 @@ def test_a_slow_save_is_reported_at_the_start(tmp_path, monkeypatch, recipe):
 def test_a_signal_that_torchrun_forwards_is_not_a_second_signal(monkeypatch):
     monkeypatch.setattr(signals.distributed, "world", lambda: 2)
     stop = Stop()
+    monkeypatch.setattr(signals, "ECHO", math.inf)
     stop.handle(signal.SIGTERM, None)
     stop.handle(signal.SIGTERM, None)  # later, a second signal would end this process
     assert stop.signal == signal.SIGTERM
