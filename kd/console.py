@@ -119,7 +119,7 @@ def print_blocks(
         table.add_column(Text(lines[0][0]), overflow="fold", width=names)
         title, numbers = block(lines[0], columns, None), start >= left
         side: Literal["left", "right"] = "right" if numbers and len(columns) == 1 else "left"  # it may not fit
-        table.add_column(title, justify=side, no_wrap=numbers, overflow="fold")
+        table.add_column(title, justify=side, no_wrap=numbers and len(columns) > 1, overflow="fold")
         for row, line in enumerate(lines[1:]):
             table.add_row(Text(line[0], known.get((row, header[0]), "")), block(line, columns, row))
         console.print(table)

@@ -88,10 +88,12 @@ def test_blocks_align_wide_characters(width: int, lines: list[str]) -> None:
     assert file.getvalue().splitlines() == lines
 
 
-def test_a_column_wider_than_the_terminal_keeps_its_numbers() -> None:
+def test_a_column_wider_than_the_terminal_keeps_its_title_and_its_numbers() -> None:
     file = io.StringIO()
-    print_blocks(["", "gain of it"], [["c", "2.5"]], console=Console(file=file, width=9, color_system=None))
-    assert file.getvalue().splitlines()[1].endswith(" 2.5")
+    rows = [["sky", "2.5", "71"]]
+    print_blocks(["", "gain kl_1", "gain kl_12"], rows, console=Console(file=file, width=11, color_system=None))
+    first, second = ("\n".join(block.split()) for block in file.getvalue().split("\n\n"))
+    assert (first, second) == ("gain\nkl_1\nsky\n2.5", "gain\nkl_12\nsky\n71")
 
 
 def test_blocks_colour_a_cell_and_not_its_padding() -> None:

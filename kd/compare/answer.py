@@ -56,9 +56,8 @@ def _sentence(comparison: Comparison, student: Entry, *, name: bool) -> str:
     gain = tables.in_points(difference.value)
     if gain is None:
         return f"{distillation}: its effect is not defined {numbers}"
-    known = difference.interval
-    certain = known is None or math.isnan(known.half_width) or known.distinguishable
-    between = _within(known)
+    certain = comparison.is_certain(student)
+    between = _within(difference.interval, certain, len(comparison.adjusted))
     if gain > 0 and certain:
         share = comparison.closed.get(student.key)
         closed = "" if share is None else f" ({100 * share.value:.0f} ± {100 * share.half_width:.0f} %)"
@@ -88,23 +87,28 @@ def _decision(comparison: Comparison, student: Entry) -> str:
     name = "the student" if len(comparison.of_role("student")) == 1 else f"the student {comparison.name(student)}"
     if difference is None or (ahead := tables.in_points(-difference.value)) is None:
         return "Decision: none, the difference from the teacher is not defined"
-    lead = tables.interval(difference._replace(value=-difference.value)).removeprefix("+")
+    known = difference.interval
+    doubt = ", not distinguishable from 0" if known and known.known and not known.distinguishable else ""
+    lead = f"{tables.interval(difference._replace(value=abs(difference.value))).removeprefix('+')} points"
     if ahead == 0:
-        return f"Decision: take {name}: it is as good as its teacher"
+        return f"Decision: take {name}: it is {lead} from its teacher"
     if ahead < 0:
-        return f"Decision: take {name}: it is {-ahead:.1f} points ahead of its teacher"
+        return f"Decision: take {name}: it is {lead} ahead of its teacher{doubt}"
     if ahead < CLOSE:
-        return f"Decision: take {name}: its teacher is {lead} points ahead, less than {CLOSE:.0f}"
+        return f"Decision: take {name}: its teacher is {lead} ahead, less than {CLOSE:.0f}{doubt}"
     classes = [(value, name) for value, name in zip(difference.classes, comparison.classes, strict=True) if value]
     worst = ", ".join(f"{name} {tables.points(value)}" for value, name in sorted(classes)[:WORST] if value < 0)
     if ahead > FAR:
-        return f"Decision: take the teacher where it is fast enough: {name} is {lead} points below it ({worst})"
-    return f"Decision: look at the classes: {name} is {lead} points below its teacher, most on {worst}"
+        most = f" ({worst})" if worst else ""
+        return f"Decision: take the teacher where it is fast enough: {name} is {lead} below it{doubt}{most}"
+    most = f", most on {worst}" if worst else ""
+    return f"Decision: look at the classes: {name} is {lead} below its teacher{doubt}{most}"
 
 
-def _within(known: Interval | None) -> str:
-    """`, 95 % interval −0.4 … +3.0: not distinguishable from 0`; empty without an interval."""
-    if known is None or math.isnan(known.half_width):
-        return ""
-    words = "" if known.distinguishable else ": not distinguishable from 0"
+def _within(known: Interval | None, certain: bool, gains: int) -> str:
+    """`, 95 % interval −0.4 … +3.0: not distinguishable from 0`, of one of so many gains."""
+    if known is None or not known.known:
+        return ", without an interval"
+    of_several = f" among {gains} gains (Holm)" if known.distinguishable else ""
+    words = "" if certain else f": not distinguishable from 0{of_several}"
     return f", 95 % interval {tables.points(known.low)} … {tables.points(known.high)}{words}"

@@ -72,8 +72,8 @@ def _gain(comparison: Comparison, entry: Entry, gain: Difference) -> Data:
 
 
 def _ends(known: Interval | None) -> Data:
-    if known is None or math.isnan(known.half_width):
-        return {"low": None, "high": None, "certain": True}
+    if known is None or not known.known:
+        return {"low": None, "high": None, "certain": False}
     return {"low": _percent(known.low), "high": _percent(known.high), "certain": bool(known.distinguishable)}
 
 

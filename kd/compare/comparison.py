@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from kd.compare.intervals import Interval, holm
+from kd.compare.intervals import LEVEL, Interval, holm
 from kd.errors import RecipeError
 from kd.manifest import again
 from kd.metrics import Scores, scores
@@ -214,6 +214,11 @@ class Comparison:
         """The p-value of each student's gain, by its key, adjusted for the number of gains by Holm's method."""
         known = {key: gain.interval.p_value for key, gain in self.gains.items() if gain.interval is not None}
         return dict(zip(known, holm(list(known.values())), strict=True))
+
+    def is_certain(self, entry: Entry) -> bool:
+        """Whether a student's gain is not noise: its interval excludes 0, and of several gains the adjusted one too."""
+        known = None if (gain := self.gain(entry)) is None else gain.interval
+        return known is not None and known.distinguishable and self.adjusted[entry.key] < 1 - LEVEL
 
     def label(self, entry: Entry) -> str:
         """The shortest text that distinguishes an entry: its role, or its name among those of the role."""

@@ -64,6 +64,11 @@ class Interval(NamedTuple):
         return self.value + self.half_width
 
     @property
+    def known(self) -> bool:
+        """Whether there is an interval: not of a single group of images."""
+        return not math.isnan(self.half_width)
+
+    @property
     def distinguishable(self) -> bool:
         """Whether the interval excludes 0."""
         return abs(self.value) > self.half_width
@@ -71,7 +76,7 @@ class Interval(NamedTuple):
     @property
     def p_value(self) -> float:
         """1 − the level of the interval that ends at 0; NaN where there is no interval."""
-        if math.isnan(self.half_width):
+        if not self.known:
             return math.nan
         low, high = 0.0, 1.0
         for _ in range(60):

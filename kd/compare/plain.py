@@ -130,7 +130,7 @@ def _difference(
 
 
 def _interval(known: Interval | None) -> output.Interval | None:
-    if known is None or math.isnan(known.half_width):
+    if known is None or not known.known:
         return None
     return output.Interval(
         value=_scaled(known.value),

@@ -7,11 +7,11 @@ import math
 from collections.abc import Sequence
 
 from kd.compare.comparison import SPLIT, Comparison, Difference, Entry, Figure, MetricFigures
-from kd.compare.intervals import Interval
 from kd.runs import NOT_RECORDED
 
 NOTHING = "–"
 WEAK = " †"
+CERTAIN = " *"  # of several gains, one that is not noise
 
 
 def percent(share: float | None) -> str:
@@ -43,13 +43,15 @@ def interval(difference: Difference | None) -> str:
     if difference is None:
         return NOTHING
     known = difference.interval
-    half = "" if known is None or math.isnan(known.half_width) else f" ± {100 * known.half_width:.1f}"
+    half = f" ± {100 * known.half_width:.1f}" if known is not None and known.known else ""
     return f"{points(difference.value)}{half}"
 
 
 def gain(comparison: Comparison, entry: Entry) -> str:
-    """The gain above the baseline as `interval`, with a mark where the baseline is a weak one."""
-    return interval(comparison.gain(entry)) + (WEAK if entry.key in comparison.weak else "")
+    """The gain above the baseline as `interval`; marked where the baseline is a weak one, and if it is not noise."""
+    certain = len(comparison.adjusted) > 1 and comparison.is_certain(entry)
+    weak = entry.key in comparison.weak
+    return f"{interval(comparison.gain(entry))}{WEAK if weak else ''}{CERTAIN if certain else ''}"
 
 
 def spread(figure: Figure, unit: str = "%") -> str:
@@ -93,7 +95,7 @@ def colors(comparison: Comparison) -> dict[tuple[int, str], str]:
     for row, entry in enumerate(comparison.entries):
         gain = comparison.gain(entry)
         if gain is not None:
-            found[row, "vs baseline"] = _color(gain.value, gain.interval)
+            found[row, "vs baseline"] = _color(gain.value, comparison.is_certain(entry))
     return {place: color for place, color in found.items() if color}
 
 
@@ -104,13 +106,13 @@ def class_colors(comparison: Comparison) -> dict[tuple[int, str], str]:
         gain = comparison.gains[entry.key]
         known = gain.class_intervals or (None,) * len(gain.classes)
         for row, (value, within) in enumerate(zip(gain.classes, known, strict=True)):
-            found[row, title] = _color(value, within)
+            found[row, title] = _color(value, within is not None and within.distinguishable)
     return {place: color for place, color in found.items() if color}
 
 
-def _color(value: float | None, known: Interval | None) -> str:
+def _color(value: float | None, certain: bool) -> str:
     shown = in_points(value)
-    if not shown or (known is not None and not math.isnan(known.half_width) and not known.distinguishable):
+    if not shown or not certain:
         return ""
     return "green" if shown > 0 else "red"
 
@@ -195,10 +197,12 @@ def facts(comparison: Comparison) -> str:
     against = (
         "" if comparison.score == "mIoU" else "; agreement: mIoU against the teacher's classes, as there are no labels"
     )
-    known = any(gain.interval and gain.interval.groups > 1 for gain in comparison.gains.values())
+    known = any(gain.interval and gain.interval.known for gain in comparison.gains.values())
     intervals = " with 95 % intervals" if known else ""
+    several = len(comparison.adjusted)
+    marks = f"; * the gain is not 0, adjusted for {several} gains (Holm)" if known and several > 1 else ""
     over = "; mean ± standard deviation over seeds" if seeds > 1 else ""
     return (
         f"{SPLIT}: {comparison.images} image{'s' * (comparison.images != 1)}, {len(comparison.classes)} classes; "
-        f"scores in percent, differences in points of {comparison.score}{intervals}{over}{against}"
+        f"scores in percent, differences in points of {comparison.score}{intervals}{over}{against}{marks}"
     )

@@ -13,8 +13,6 @@ from kd.study.output import Ranked
 from kd.study.reader import Plan
 from kd.units import data_size
 
-HOLM = 0.05  # an adjusted p-value below this has a mark
-
 
 class Row(NamedTuple):
     """One network of a study."""
@@ -75,13 +73,12 @@ def table(found: Board) -> tuple[list[str], list[list[str]]]:
 
 def _cells(comparison: Comparison, row: Row) -> list[str]:
     entry = row.entry
-    certain = comparison.adjusted.get(entry.key, 1.0) < HOLM
     done = len(entry.splits) if entry.run_dirs else 0
     return [
         comparison.name(entry),
         tables.short(entry.network),
         tables.spread(entry.figure("miou")),
-        tables.gain(comparison, entry) + (" *" if certain else ""),
+        tables.gain(comparison, entry),
         str(done) if done == row.seeds else f"{done} of {row.seeds}",
         tables.count(entry.parameters),
         tables.minutes(entry.seconds),
@@ -93,12 +90,10 @@ def _cells(comparison: Comparison, row: Row) -> list[str]:
 def lines(found: Board) -> list[str]:
     """What the table means, and what must be known of its scores."""
     comparison = found.comparison
-    text = [
-        f"{tables.facts(comparison)}; * the gain is not 0, adjusted for {len(comparison.adjusted)} gains (Holm); "
-        "min: training of one seed; ● no other network scores higher with as few parameters"
-    ]
+    meaning = "min: training of one seed; ● no other network scores higher with as few parameters"
     left_out = ("unfinished", "no baseline", "seeds differ")  # the list of runs has them
-    return [*answer.warnings(comparison), *text, *(n.text for n in comparison.notes if n.kind not in left_out)]
+    notes = [note.text for note in comparison.notes if note.kind not in left_out]
+    return [*answer.warnings(comparison), f"{tables.facts(comparison)}; {meaning}", *notes]
 
 
 def ranked(found: Board | None) -> list[Ranked]:

@@ -2,16 +2,18 @@
 
 import io
 import json
+import re
 
 import numpy as np
 import pytest
 from rich.console import Console
 
-from kd.compare import compare_command
-from kd.compare.answer import headline
+from kd.compare import compare_command, tables
+from kd.compare.answer import decision, headline
 from kd.compare.gather import gather
 from kd.compare.intervals import interval
 from kd.compare.plain import to_json
+from kd.runs import SplitResult
 
 BASE, STUDENT, TEACHER = [60, 70, 50, 80, 65], [68, 77, 60, 86, 74], [90, 92, 85, 95, 90]
 
@@ -107,3 +109,63 @@ def test_several_students_are_adjusted_for_their_number(made):
         if network["role"] == "student":
             assert network["vs_baseline"]["p_holm"] >= network["vs_baseline"]["interval"]["p"]
     json.dumps(to_json(comparison), allow_nan=False)
+
+
+def variants(made, gains):
+    """A student for each gain in percent of the pixels, whose images differ by as much again."""
+    made.teacher()
+    made.write("small_kl-bbbbbbbb", 0, val=made.counted(*BASE * 5))
+    names = [f"v{index}-{index:08d}" for index in range(len(gains))]
+    for name, gain in zip(names, gains, strict=True):
+        spread = [hits + gain * (1 + place % 3) for place, hits in enumerate(BASE * 5)]
+        ours = made.counted(*(hits + (6 if place % 2 else -6) for place, hits in enumerate(spread)))
+        made.student(0, name=name, val=ours, taught_val=made.counted(*TEACHER * 5))
+    return gather([str(made.folder / name) for name in names])
+
+
+def test_a_gain_that_only_its_number_makes_likely_is_called_so(made):
+    """Of many variants, one leaves 0 out by chance: sentence, mark and colour follow the adjusted p-value."""
+    comparison = variants(made, [2, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0])
+    weak, strong = comparison.of_role("student")[:2]
+    assert comparison.gain(weak).interval.distinguishable
+    assert comparison.adjusted[weak.key] > 0.05 > comparison.adjusted[strong.key]
+    lines = {line.partition(":")[0]: line for line in headline(comparison)}
+    assert lines["v1"].startswith("v1: distillation bought +")
+    assert lines["v0"].startswith("v0: distillation changed the mIoU by +")
+    assert ": not distinguishable from 0 among 12 gains (Holm); the teacher" in lines["v0"]
+    assert ": not distinguishable from 0;" in lines["v2"]
+    assert [tables.gain(comparison, each).endswith(" *") for each in (weak, strong)] == [False, True]
+    place = [entry.key for entry in comparison.entries].index
+    assert tables.colors(comparison) == {(place(strong.key), "vs baseline"): "green"}
+    assert tables.facts(comparison).endswith("; * the gain is not 0, adjusted for 12 gains (Holm)")
+
+
+def test_one_gain_has_no_mark(made):
+    comparison = variants(made, [7])
+    assert "*" not in tables.gain(comparison, comparison.of_role("student")[0]) + tables.facts(comparison)
+
+
+def test_the_decision_has_the_interval_of_the_lead(made):
+    made.teacher()
+    made.student(0, val=made.counted(91, 90, 84, 96, 91), taught_val=made.counted(*TEACHER))
+    (line,) = decision(gather([str(made.folder / "small_kl-cccccccc")]))
+    assert re.fullmatch(r"Decision: take the student: it is 0\.0 ± \d\.\d points from its teacher", line)
+    made.student(0, val=made.counted(99, 90, 80, 96, 91), taught_val=made.counted(*TEACHER))
+    (line,) = decision(gather([str(made.folder / "small_kl-cccccccc")]))
+    assert line.startswith("Decision: take the student: it is 1.")
+    assert line.endswith(" points ahead of its teacher, not distinguishable from 0")
+    made.student(0, val=made.counted(99, 60, 93, 96, 70), taught_val=made.counted(*TEACHER))
+    (line,) = decision(gather([str(made.folder / "small_kl-cccccccc")]))
+    assert line.startswith("Decision: take the teacher where it is fast enough: the student is 1")
+    assert " points below it, not distinguishable from 0 (road −1" in line
+
+
+def test_a_decision_without_a_worse_class_names_none(made):
+    """The student predicts a class that is absent: its IoU of 0 lowers the mean, and every other class is better."""
+    made.teacher()
+    ours, taught = [[98, 1, 1], [1, 98, 1], [0, 0, 0]], [[95, 5, 0], [5, 95, 0], [0, 0, 0]]
+    val, taught_val = (SplitResult(np.array(matrix), ["sky", "road", "sign"], 4) for matrix in (ours, taught))
+    made.student(0, val=val, taught_val=taught_val)
+    assert decision(gather([str(made.folder / "small_kl-cccccccc")])) == [
+        "Decision: take the teacher where it is fast enough: the student is 25.8 points below it"
+    ]

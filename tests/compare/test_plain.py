@@ -85,7 +85,7 @@ def test_markdown_has_the_words_and_the_tables(made, trio, capsys):
     run_dir = trio()
     assert compare_command([str(run_dir)], form="markdown") == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("**Distillation bought +15.2 points of the 23.8")
+    assert lines[0].startswith("**Distillation changed the mIoU by +15.2 points")
     assert lines[2].startswith("Decision: take the teacher")
     assert lines[6].startswith("|  | network | mIoU % | vs baseline |")
     assert lines[7].startswith("| --- | --- | ---: | ---: |")

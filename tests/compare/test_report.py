@@ -99,7 +99,7 @@ def test_the_page_opens_with_the_answer_and_loads_nothing(made, trio):
     maps = {entry.key: np.full((8, 8), index, np.uint8) for index, entry in enumerate(comparison.entries)}
     html = render(comparison, Pictures((drawn(maps),), COLORS, ("a problem <b>",)))
     page = Page(html)
-    assert "<h1>Distillation bought +15.2 points of the 23.8 between baseline and teacher" in html
+    assert "<h1>Distillation changed the mIoU by +15.2 points (66.7 → 81.8 % mIoU), without an interval" in html
     assert "Small has 6.83 M parameters (27.3 MB), its teacher Big 40.00 M (160.0 MB): 5.9 times as many." in page.text
     assert [script.get("type") for script in page.all("script")] == ["application/json", None, None, None]
     assert "a problem <b>" in page.text

@@ -25,7 +25,8 @@ def test_the_terminal_shows_sentence_tables_page_and_notes(made, trio):
     run_dir = trio()
     lines = printed(compare_command, [str(run_dir)], html=made.folder / "page.html")
     assert lines == [
-        "Distillation bought +15.2 points of the 23.8 between baseline and teacher (66.7 → 81.8 % mIoU)",
+        "Distillation changed the mIoU by +15.2 points (66.7 → 81.8 % mIoU), without an interval"
+        "; the teacher is 23.8 points above the baseline",
         "Decision: take the teacher where it is fast enough: the student is 8.7 points below it (road −8.7, sky −8.7)",
         "val: 4 images, 3 classes; scores in percent, differences in points of mIoU",
         "",
@@ -51,7 +52,7 @@ def test_a_teacher_no_better_than_the_baseline_is_the_first_line(made):
     run_dir = made.student(78, taught=80)
     assert printed(compare_command, [str(run_dir)])[:2] == [
         "warning: the teacher (66.7 % mIoU) is not better than the baseline (66.7 %); train a better teacher first",
-        "Distillation cost 2.7 points (66.7 → 63.9 % mIoU)",
+        "Distillation changed the mIoU by −2.7 points (66.7 → 63.9 % mIoU), without an interval",
     ]
     assert (run_dir / "report.html").is_file()
 
@@ -80,25 +81,39 @@ def test_the_row_shows_seeds_and_the_best_step(made, trio):
 @pytest.mark.parametrize(
     ("right", "sentence"),
     [
-        (80, "Distillation changed nothing (66.7 → 66.7 % mIoU); the teacher is 23.8 points above the baseline"),
-        (78, "Distillation cost 2.7 points (66.7 → 63.9 % mIoU); the teacher is 23.8 points above the baseline"),
-        (90, "Distillation bought +15.2 points of the 23.8 between baseline and teacher (66.7 → 81.8 % mIoU)"),
+        (60, "cost 11.0 points (53.8 → 42.9 % mIoU), 95 % interval −11.0 … −11.0; the teacher is 28.0 points above"),
+        (70, "changed the mIoU by 0.0 points (53.8 → 53.8 % mIoU), 95 % interval 0.0 … 0.0: not distinguishable"),
+        (80, "bought +12.8 points of the 28.0 between baseline and teacher (46 ± 0 %) (53.8 → 66.7 % mIoU)"),
     ],
 )
 def test_the_headline_is_the_effect_of_distillation(made, right, sentence):
+    """Every image has the same counts, so that the choice of images makes no difference."""
+    made.teacher()
+    made.baseline(val=made.counted(*[70] * 5))
+    student = made.student(val=made.counted(*[right] * 5), taught_val=made.counted(*[90] * 5))
+    (line,) = headline(gather([str(student)]))
+    assert line.startswith(f"Distillation {sentence}")
+
+
+@pytest.mark.parametrize(("right", "points"), [(80, "0.0"), (78, "−2.7"), (90, "+15.2")])
+def test_without_an_interval_the_headline_claims_no_effect(made, right, points):
     made.teacher()
     made.baseline()
-    assert headline(gather([str(made.student(right))])) == [sentence]
+    (line,) = headline(gather([str(made.student(right))]))
+    assert line.startswith(f"Distillation changed the mIoU by {points} points (66.7 → ")
+    assert line.endswith(" % mIoU), without an interval; the teacher is 23.8 points above the baseline")
 
 
 def test_several_students_get_a_sentence_each_by_name(made, trio):
     first, second = trio(), made.student(78, name="small_cwd-dddddddd")
     comparison = gather([str(first), str(second)])
     assert headline(comparison) == [
-        "small_kl: distillation bought +15.2 points of the 23.8 between baseline and teacher (66.7 → 81.8 % mIoU)",
-        "small_cwd: distillation cost 2.7 points (66.7 → 63.9 % mIoU); the teacher is 23.8 points above the baseline",
+        "small_kl: distillation changed the mIoU by +15.2 points (66.7 → 81.8 % mIoU), without an interval"
+        "; the teacher is 23.8 points above the baseline",
+        "small_cwd: distillation changed the mIoU by −2.7 points (66.7 → 63.9 % mIoU), without an interval"
+        "; the teacher is 23.8 points above the baseline",
     ]
-    header = printed(compare_command, [str(first), str(second)], html=made.folder / "page.html")[11]
+    header = printed(compare_command, [str(first), str(second)], html=made.folder / "page.html", width=200)[11]
     assert header.split("  ")[-2:] == ["gain small_kl", "gain small_cwd"]
     alone = gather([str(made.teacher())])
     assert headline(alone) == ["1 network on the same 4 val images"]
@@ -183,8 +198,10 @@ def test_a_narrow_terminal_gets_blocks_that_repeat_the_rows_names(made, trio):
     ]
 
 
-def test_gains_have_a_colour_on_a_terminal_only(made, trio, monkeypatch):
-    run_dir = trio()
+def test_gains_have_a_colour_on_a_terminal_only(made, monkeypatch):
+    made.teacher()
+    made.baseline(val=made.counted(70, 71, 70))
+    run_dir = made.student(val=made.counted(80, 80, 81))
     for color, expected in (("", True), ("1", False)):
         monkeypatch.setenv("NO_COLOR", color)
         file = io.StringIO()
@@ -198,7 +215,7 @@ def test_gains_have_a_colour_on_a_terminal_only(made, trio, monkeypatch):
     ("right", "sentence"),
     [
         (96, "Decision: take the student: it is 1.8 points ahead of its teacher"),
-        (95, "Decision: take the student: it is as good as its teacher"),
+        (95, "Decision: take the student: it is 0.0 points from its teacher"),
         (94, "Decision: take the student: its teacher is 1.8 points ahead, less than 2"),
         (93, "Decision: look at the classes: the student is 3.6 points below its teacher, most on road −3.6, sky −3.6"),
         (90, "Decision: take the teacher where it is fast enough: the student is 8.7 points below it "
