@@ -40,14 +40,16 @@ def read_checked(file: Path, kind: type[T]) -> T:
     return checked(read_bytes(file, "a JSON file of kd", StorageError, inside=file.parent), kind, str(file))
 
 
-def checked(data: bytes, kind: type[T], where: str) -> T:
+def checked(data: bytes, kind: type[T], where: str, *, strict: bool = True) -> T:
     """The content of JSON text as `kind`; `where` names it in messages.
+
+    Without `strict`, the same value in another form is taken: 640.0, "640" or false for an integer.
 
     Raises:
         StorageError: it is not JSON, or a value in it is not of its kind.
     """
     try:
-        content: T = _adapter(kind).validate_json(data, strict=True)
+        content: T = _adapter(kind).validate_json(data, strict=strict)
     except ValidationError as error:
         raise StorageError(f"{where}: {one_line(_first(error))}") from None
     return content
@@ -89,7 +91,9 @@ def _first(error: ValidationError) -> str:
     details: ErrorDetails = error.errors(include_url=False, include_context=False)[0]
     if details["type"] == "json_invalid":
         return f"not valid JSON ({details['msg'].removeprefix('Invalid JSON: ')})"
-    what = details["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    what = (
+        details["msg"].removeprefix("Value error, ").removeprefix("Input should be ").partition(", unable to parse")[0]
+    )
     if details["type"] == "missing":
         return f"{dotted(details['loc'])}: missing"
     if details["type"] in ("unexpected_keyword_argument", "extra_forbidden"):

@@ -3,10 +3,11 @@
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 from unicodedata import normalize
+from urllib.parse import unquote
 
 from kd.data.images.decode import SUFFIXES
 from kd.errors import DataError
@@ -93,6 +94,23 @@ def _leads_out(link: Path, root: Path) -> bool:
         return True
 
 
+_KEYS: tuple[Callable[[str], str], ...] = (  # by what an image is looked up, the strictest first
+    str,
+    lambda last: os.path.splitext(last)[0],
+    str.casefold,
+    lambda last: os.path.splitext(last)[0].casefold(),
+)
+_UPLOADED = re.compile(r"(.*/|^)[0-9a-f]{6,}-(?=[^/]+$)")  # what Label Studio puts before the name of an uploaded file
+
+
+def _readings(name: str) -> list[str]:
+    """The paths that a name may mean: itself, what a URL asks for, and these without the mark of an upload."""
+    path, _, query = name.partition("?")
+    asked = unquote(query[2:].partition("&")[0] if query.startswith("d=") else path)  # ?d=…: a file served locally
+    paths = [normalize("NFC", text.replace("\\", "/")) for text in (name, asked)]
+    return list(dict.fromkeys([*paths, *(_UPLOADED.sub(r"\1", text) for text in paths)]))
+
+
 class Images:
     """The images of a tree, found by the names that annotations give them.
 
@@ -106,32 +124,35 @@ class Images:
     def __init__(self, tree: Tree, names: Iterable[str] | None = None) -> None:
         self.tree = tree
         self.names = tuple(tree.named(*SUFFIXES) if names is None else names)
-        self._by_file: dict[str, list[str]] = defaultdict(list)
-        self._by_stem: dict[str, list[str]] = defaultdict(list)
+        self._by: tuple[dict[str, list[str]], ...] = tuple(defaultdict(list) for _ in _KEYS)
         for name in self.names:
             last = normalize("NFC", name.rpartition("/")[2])
-            self._by_file[last].append(name)
-            self._by_stem[os.path.splitext(last)[0]].append(name)
+            for key, found in zip(_KEYS, self._by, strict=True):
+                found[key(last)].append(name)
 
     def find(self, name: str, near: str = "") -> str | None:
         """The image that an annotation means, or None.
 
         Args:
-            name: a file name or path, of whatever system; without a suffix, the stem decides.
+            name: a file name, path or URL, of whatever system; without a suffix, the stem decides. Upper and lower case
+                count only where both are there.
             near: the path of the annotation in the tree, which decides between images of one name.
         """
-        text = normalize("NFC", name.replace("\\", "/"))
-        last = text.rpartition("/")[2]
-        found = self._by_file.get(last) or self._by_stem.get(last) or []
-        wanted, beside = text.split("/"), set(near.split("/"))
-        ranked = sorted(
-            ((_ending(wanted[:-1], f.split("/")[:-1]), len(beside & set(f.split("/"))), f) for f in found), reverse=True
-        )
-        if len(ranked) > 1 and ranked[0][:2] == ranked[1][:2]:
-            raise DataError(
-                f"{last[:80]}: {len(found)} images of this name, such as {ranked[1][2]}; rename one of them"
+        tied = None
+        for text in _readings(name):
+            *folders, last = text.split("/")
+            found = next((by[key] for by in self._by for key in (last, last.casefold()) if key in by), [])
+            beside = set(near.split("/"))
+            ranked = sorted(
+                ((_ending(folders, f.split("/")[:-1]), len(beside & set(f.split("/"))), f) for f in found), reverse=True
             )
-        return ranked[0][2] if ranked else None
+            if len(ranked) == 1 or (ranked and ranked[0][:2] != ranked[1][:2]):
+                return ranked[0][2]
+            if ranked:
+                tied = tied or f"{last[:80]}: {len(ranked)} images of this name, such as {ranked[1][2]}"
+        if tied:
+            raise DataError(f"{tied}; rename one of them")
+        return None
 
     def path(self, name: str) -> Path:
         """The path of an image of the tree."""

@@ -38,10 +38,18 @@ def changed(change: Callable[[Any], object]) -> None:
 
 def twice_annotated() -> None:
     """An export of Label Studio in which two tasks are of one image."""
-    export("label-studio")
+    export("label_studio")
     tasks = json.loads(Path("export/project.json").read_text())
     tasks[1]["data"] = tasks[0]["data"]
     Path("export/project.json").write_text(json.dumps(tasks))
+
+
+def short_tasks() -> None:
+    """An export of Label Studio in its short form."""
+    export("label_studio")
+    tasks = json.loads(Path("export/project.json").read_text())
+    short = [{"id": task["id"], "image": task["data"]["image"], "tag": [], "annotation_id": 1} for task in tasks]
+    Path("export/project.json").write_text(json.dumps(short))
 
 
 def mended(message: str, change: Callable[[Any], object]) -> Row:
@@ -124,13 +132,13 @@ ROWS = [
         lambda content: content.update(images=content["images"][:1], annotations=content["annotations"][:2]),
     ),
     Row(
-        "no image named 'plot0.jpg' in photos (0 images); give kd init the folder of the images and then the "
-        "annotations",
+        "no image named 'plot0.jpg' in photos (0 images); add it, or give kd init the folder of the images and then "
+        "the annotations",
         lambda: (export("coco"), Path("photos").mkdir(), kd("init", "photos", "export")),
         lambda text: succeeds("init", "export/images", "export/annotations"),
     ),
     Row(
-        "plot1.json: plot0.jpg is annotated in another file too; keep one of the two",
+        "plot1.json: plot0.jpg is annotated in export/plot0.json too; move one of the two files out of the export",
         lambda: (export("labelme"), shutil.copy("export/plot0.json", "export/plot1.json"), init()),
         lambda text: (Path("export/plot1.json").unlink(), succeeds("init", "export")),
     ),
@@ -141,7 +149,12 @@ ROWS = [
     Row(
         "project.json: task 71: photos/plot0.jpg is annotated in task 70 too; keep one of the two",
         lambda: (twice_annotated(), init()),
-        lambda text: (export("label-studio"), succeeds("init", "export")),
+        lambda text: (export("label_studio"), succeeds("init", "export")),
+    ),
+    Row(
+        "project.json: task 70: no list of annotations, as in JSON-MIN; export it as JSON",
+        lambda: (short_tasks(), init()),
+        lambda text: (export("label_studio"), succeeds("init", "export")),
     ),
     Row(
         "export/data.yaml: names: a key is no number; write a list, in the order of the numbers",

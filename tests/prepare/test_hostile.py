@@ -110,8 +110,8 @@ CASES: dict[str, tuple[Callable[[], None], str]] = {
     ),
     "an image outside the folder": (
         changed(COCO, lambda content: content["images"][0].update(file_name="../../../etc/passwd")),
-        f"{PLACE}: no image named 'passwd' in export (5 images); give kd init the folder of the images and then the "
-        "annotations",
+        f"{PLACE}: no image named 'passwd' in export (5 images); add it, or give kd init the folder of the images and "
+        "then the annotations",
     ),
     "an image of another size": (
         changed(COCO, lambda content: content["images"][0].update(width=640)),
@@ -145,8 +145,8 @@ CASES: dict[str, tuple[Callable[[], None], str]] = {
     ),
     "a task of no image": (
         changed(TASKS, lambda tasks: tasks[1].update(data={"image": "s3://bucket/other.jpg"})),
-        "export/project.json: task 71: no image named 'other.jpg' in export (5 images); give kd init the folder of "
-        "the images and then the annotations",
+        "export/project.json: task 71: no image named 'other.jpg' in export (5 images); add it, or give kd init "
+        "the folder of the images and then the annotations",
     ),
     "a rectangle of 3 points": (
         changed(LABELME, lambda content: content["shapes"][1].update(points=[[1, 1], [2, 2], [3, 3]])),

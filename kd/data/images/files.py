@@ -12,7 +12,7 @@ from kd.data.words import yaml_word
 from kd.errors import DataError
 from kd.units import counted
 
-_LABEL_STUDIO = re.compile(r"task-\d+-annotation-\d+-by-\d+-tag-")
+_LABEL_STUDIO = re.compile(r"task-\d+-annotation-\d+-by-[\w.@]*-")
 
 
 class Pair(NamedTuple):

@@ -3,8 +3,8 @@
 import csv
 import io
 import re
-from collections.abc import Iterator
-from itertools import accumulate
+from collections.abc import Iterator, Sequence
+from itertools import accumulate, takewhile
 from pathlib import Path
 
 import yaml
@@ -19,7 +19,17 @@ Marker = int | Color  # what marks the pixels of a class: a number or a colour
 Row = tuple[str, tuple[Marker, ...]]  # a class and its markers; () for its position in the list
 
 _TITLES_OF_VALUES = ("pixel value", "value", "id", "index")
-_CVAT = re.compile(r"(.+?):\s*(\d+)\s*,\s*(\d+)\s*,\s*(\d+)\s*:.*")  # label:color_rgb:parts:actions
+_LONGEST = 2000  # characters of a line of a text file that are compared with these forms
+_HEX = re.compile(r"#([0-9a-fA-F]{6})")
+_THREE = r"(\d{1,3})[\s,]+(\d{1,3})[\s,]+(\d{1,3})"
+_TEXTS = tuple(map(re.compile, (  # that all lines of a text file may have
+    rf"(?P<name>.+?):\s*{_THREE}\s*:.*",  # CVAT's label:color_rgb:parts:actions
+    rf"{_THREE}[\s,:]+(?P<name>\S.*)",
+    rf"(?P<name>.*?\S)[\s,:]+{_THREE}",
+    r"(?P<name>.*?\S)[\s,:]+(#[0-9a-fA-F]{6})",
+    r"(\d+)\s*[:,\t]\s*(?P<name>\S.*)",
+)))  # fmt: skip
+_NAMES, _COLORS, _VALUES = ("name", "title", "label", "class"), ("color", "colour", "rgb"), ("value", "id", "index")
 
 
 def file_rows(path: Path) -> list[Row]:
@@ -36,11 +46,13 @@ def file_rows(path: Path) -> list[Row]:
 
 
 def _text_rows(text: str) -> list[Row]:
-    """A name a line, or CVAT's `labelmap.txt`."""
+    """A name a line, alone or with its number or colour; or CVAT's `labelmap.txt`."""
     lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
-    colored = [_CVAT.fullmatch(line) for line in lines]
-    if lines and all(colored):
-        return [(m[1], ((int(m[2]), int(m[3]), int(m[4])),)) for m in colored if m]
+    for form in _TEXTS:
+        found = list(takewhile(bool, (form.fullmatch(line[:_LONGEST]) for line in lines)))  # ends with the first other
+        if lines and len(found) == len(lines):
+            marks = [number for number in range(1, form.groups + 1) if number != form.groupindex["name"]]
+            return [_marked(match["name"], [match[number] for number in marks]) for match in found if match]
     return [(line, ()) for line in lines if line != "__ignore__"]  # labelme's name for -1, which masks hold as 255
 
 
@@ -49,20 +61,51 @@ def _csv_rows(text: str, path: Path) -> list[Row]:
     header = text.strip().partition("\n")[0]
     delimiter = next((sign for sign in ",;\t" if sign in header), ",")  # Excel writes the locale's
     value_first = False  # as Roboflow writes them
-    for number, cells in enumerate(_cells(text, delimiter, path), 1):
-        name, *numbers = [cell.strip() for cell in cells] or [""]
-        has_titles = numbers and not any(cell.isdecimal() for cell in (name, *numbers))
+    for number, row in enumerate(_cells(text, delimiter, path), 1):
+        cells = [cell.strip() for cell in row] or [""]
+        name, *numbers = cells
+        has_titles = numbers and not any(cell.isdecimal() or _HEX.fullmatch(cell) for cell in cells)
         if number == 1 and (has_titles or name == "name"):
             value_first = len(numbers) == 1 and name.lower() in _TITLES_OF_VALUES
             continue
         if not name:
             continue  # an empty line
-        if len(numbers) == 1 and (value_first or (name.isdecimal() and not numbers[0].isdecimal())):
+        if value_first and len(numbers) == 1:
             name, numbers = numbers[0], [name]
-        if len(numbers) not in (0, 1, 3) or not all(cell.isdecimal() for cell in numbers):
-            raise DataError(f"{path}:{number}: expected name,r,g,b, got '{delimiter.join(cells)[:80]}'")
-        rows.append((name, _marker([int(cell[:20]) for cell in numbers])))
+        found = _row([name, *numbers])
+        if found is None:
+            raise DataError(f"{path}:{number}: expected name,r,g,b, got '{delimiter.join(row)[:80]}'")
+        rows.append(found)
     return rows
+
+
+def _row(cells: Sequence[str]) -> Row | None:
+    """A class from its name with its number or colour, in any order; None if that is not what the cells hold.
+
+    With both, as in `id,name,r,g,b`, the colour counts.
+    """
+    others = [cell for cell in cells if not cell.isdecimal() and not _HEX.fullmatch(cell)]
+    name = others[0] if others else cells[0]  # a class may be called 7
+    at = cells.index(name)
+    marks = [*cells[:at], *cells[at + 1 :]]
+    if at == 1 and (len(marks) == 4 or (len(marks) == 2 and _HEX.fullmatch(marks[1]))):
+        marks = marks[1:]
+    if len(marks) not in (0, 1, 3) or not all(
+        mark.isdecimal() or (len(marks) == 1 and _HEX.fullmatch(mark)) for mark in marks
+    ):
+        return None
+    return _marked(name, marks)
+
+
+def _marked(name: str, marks: Sequence[str]) -> Row:
+    """A class from the texts of its number or colour; of a name alone, its position marks it."""
+    if len(marks) == 1 and (color := _HEX.fullmatch(marks[0])):
+        return name, (_hex_color(color[1]),)
+    return name, _marker([int(mark[:20]) for mark in marks])
+
+
+def _hex_color(digits: str) -> Color:
+    return int(digits[:2], 16), int(digits[2:4], 16), int(digits[4:], 16)
 
 
 def _cells(text: str, delimiter: str, path: Path) -> Iterator[list[str]]:
@@ -85,17 +128,51 @@ def _yaml_rows(text: str, path: Path) -> list[Row]:
         raise DataError(f"{path}{line}: not YAML: {error.problem}") from None
     except (yaml.YAMLError, RecursionError) as error:
         raise DataError(f"{path}: not YAML: {' '.join(str(error).split())[:200]}") from None
+    return _node_rows(node, path)
+
+
+def _node_rows(node: yaml.Node | None, path: Path) -> list[Row]:
+    """A list of names, or of mappings with a name each; a mapping of names to their marks, or of numbers to names."""
     if isinstance(node, yaml.SequenceNode):
-        return [(_scalar(item, path), ()) for item in node.value]
+        return [_mapped_row(item, path) or (_scalar(item, path), ()) for item in node.value]
     if not isinstance(node, yaml.MappingNode):
         raise DataError(f"{path}: neither a list of names nor a mapping of names to [r, g, b]")
+    for key, value in node.value:  # a list of names within other settings, such as those of YOLO
+        if key.value in ("names", "classes") and not _is_mark(value):
+            return _node_rows(value, path)
+    numbered = all(isinstance(node, yaml.ScalarNode) for pair in node.value for node in pair) and all(
+        key.value.isdecimal() and not value.value.isdecimal() and not _HEX.fullmatch(value.value)
+        for key, value in node.value
+    )
+    if numbered:
+        return [(_scalar(value, path), (_integer(key, path),)) for key, value in node.value]
     return [(_scalar(key, path), _markers(value, path)) for key, value in node.value]
+
+
+def _is_mark(node: yaml.Node) -> bool:
+    """Whether a node is a number or a colour, not names."""
+    if isinstance(node, yaml.SequenceNode):
+        return not node.value or all(map(_is_mark, node.value))
+    return isinstance(node, yaml.ScalarNode) and (node.value.isdecimal() or bool(_HEX.fullmatch(node.value)))
+
+
+def _mapped_row(node: yaml.Node, path: Path) -> Row | None:
+    """A class as a mapping, such as {name: leaf, color: [0, 200, 0]}; None if it is no mapping with a name."""
+    if not isinstance(node, yaml.MappingNode):
+        return None
+    held = {key.value.lower(): value for key, value in node.value if isinstance(key, yaml.ScalarNode)}
+    name, color, value = (next((held[key] for key in keys if key in held), None) for keys in (_NAMES, _COLORS, _VALUES))
+    if name is None:
+        return None
+    mark = color or value
+    return _scalar(name, path), () if mark is None else _markers(mark, path)
 
 
 def _markers(node: yaml.Node, path: Path) -> tuple[Marker, ...]:
     """A number, a colour, or a list of colours."""
     if not isinstance(node, yaml.SequenceNode):
-        return (_integer(node, path),)
+        color = _HEX.fullmatch(node.value) if isinstance(node, yaml.ScalarNode) else None
+        return (_hex_color(color[1]) if color else _integer(node, path),)
     if node.value and all(isinstance(item, yaml.SequenceNode) for item in node.value):
         return tuple(tuple(_integer(part, path) for part in item.value) for item in node.value)  # type: ignore[misc]
     return (tuple(_integer(item, path) for item in node.value),)  # type: ignore[return-value]

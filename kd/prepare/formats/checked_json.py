@@ -48,7 +48,7 @@ def parse(content: bytes, kind: type[T], where: str) -> T:
         DataError: it is no JSON, or a value is not of its kind. One line.
     """
     try:
-        return checked(content, kind, where)
+        return checked(content, kind, where, strict=False)
     except StorageError as error:
         what = _FORMS.sub("", error.mistakes[0])
         raise DataError(f"{what}; export it again") from None

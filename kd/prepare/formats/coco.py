@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,7 @@ from kd.prepare.formats.export import (
     sized_header,
     without_annotation,
 )
-from kd.prepare.formats.faults import boxes_only, damaged
+from kd.prepare.formats.faults import annotated_twice, boxes_only, damaged
 from kd.units import counted
 
 
@@ -46,6 +46,12 @@ class _Annotation(Record):
     category_id: int | str
     segmentation: list[list[float]] | _Runs | None = None
     iscrowd: int = 0
+    attributes: dict[str, Any] | None = None  # CVAT's, with `occluded`
+
+    @property
+    def brushed(self) -> bool:
+        """Whether CVAT's brush drew it: CVAT marks each mask as a crowd."""
+        return self.iscrowd == 1 and "occluded" in (self.attributes or {})
 
 
 class _Category(Record):
@@ -76,6 +82,7 @@ class _File:
         self.images: list[_Image] = []
         self.categories: list[_Category] = []
         self.marks: list[_Mark] = []
+        self.has_crowds = True  # False: what is marked as a crowd is an object
         for element in self.elements:
             if element.key == "images":
                 self.images.append(self.elements.parse(element, _Image))
@@ -92,6 +99,10 @@ class _File:
         """An annotation with its outline."""
         return self.elements.parse(mark.element, _Annotation)
 
+    def is_crowd(self, annotation: _Annotation) -> bool:
+        """Whether an annotation means pixels that are left out."""
+        return self.has_crowds and annotation.iscrowd == 1 and not annotation.brushed
+
 
 def read(source: Source) -> Export | None:
     """The images of all COCO files in the export; one without annotations is background."""
@@ -101,6 +112,8 @@ def read(source: Source) -> Export | None:
     images = Images(source.images)
     notes = _Notes()
     contents = {name: _File(source.file(name), notes) for name in files}
+    for content in contents.values():
+        content.has_crowds = notes.has_crowds
     used = {mark.category_id for content in contents.values() for mark in content.marks}
     labels = [
         category.name
@@ -111,14 +124,15 @@ def read(source: Source) -> Export | None:
     names = chosen_names(source, labels, str(source.file(files[0])))
     by_area = source.overlap != "order"
     items: dict[str, Item] = {}
+    file_of: dict[str, str] = {}  # of an image
     for file, content in contents.items():
         own: dict[str, Item] = {}
         for item in _items(content, file, images, names, by_area, source.holes):
             if item.name in own:
                 raise damaged(content.where, f"{item.image} is listed twice")
             if item.name in items:
-                raise DataError(f"{content.where}: {item.image} is annotated in another file too; keep one of the two")
-            own[item.name] = item
+                raise annotated_twice(content.where, item.name, file_of[item.name])
+            own[item.name], file_of[item.name] = item, content.where
         items |= own
     if not notes.outlines:
         raise boxes_only(str(source.file(files[0])))
@@ -140,8 +154,13 @@ class _Notes:
     """What was found in all files that the user should know."""
 
     def __init__(self) -> None:
-        self.outlines = self.crowds = self.boxes = self.short = 0
+        self.outlines = self.crowds = self.brushed = self.boxes = self.short = 0
         self.first_short = ""
+
+    @property
+    def has_crowds(self) -> bool:
+        """Whether only some outlines are marked iscrowd; where all are, the mark means nothing."""
+        return self.crowds + self.brushed < self.outlines
 
     def count(self, annotation: _Annotation, place: str) -> None:
         """Count an annotation.
@@ -153,7 +172,8 @@ class _Notes:
             self.boxes += 1
             return
         self.outlines += 1
-        self.crowds += annotation.iscrowd == 1
+        self.brushed += annotation.brushed
+        self.crowds += annotation.iscrowd == 1 and not annotation.brushed
         for polygon in annotation.segmentation if isinstance(annotation.segmentation, list) else []:
             if len(polygon) % 2:
                 raise damaged(place, f"a polygon of {len(polygon)} numbers, which are no pairs x, y")
@@ -164,7 +184,10 @@ class _Notes:
     def lines(self) -> list[str]:
         """Lines for the user."""
         found = []
-        if self.crowds:
+        drawn = self.brushed + (0 if self.has_crowds else self.crowds)
+        if drawn:
+            found.append(f"drawn: {counted(drawn, 'object')} marked iscrowd, as CVAT marks what its brush drew")
+        if self.crowds and self.has_crowds:
             found.append(f"ignored, below all objects: {counted(self.crowds, 'crowd')} (iscrowd)")
         if self.boxes:
             found.append(f"warning: left out: {counted(self.boxes, 'annotation')} with a box and no outline")
@@ -216,13 +239,15 @@ def _paint(
     holes: bool,
 ) -> Mask:
     annotations = [annotation for annotation in map(content.annotation, marks) if annotation.segmentation]
-    shapes = [_shape(annotation, size, label_of[annotation.category_id], where, holes) for annotation in annotations]
+    shapes = [
+        _shape(annotation, size, label_of[annotation.category_id], where, holes, content.is_crowd(annotation))
+        for annotation in annotations
+    ]
     return paint(shapes, size, by_area=by_area)
 
 
-def _shape(annotation: _Annotation, size: tuple[int, int], label: int, where: str, holes: bool) -> Shape:
+def _shape(annotation: _Annotation, size: tuple[int, int], label: int, where: str, holes: bool, crowd: bool) -> Shape:
     found = annotation.segmentation
-    crowd = annotation.iscrowd == 1
     if isinstance(found, list):
         polygons: list[NDArray[np.float64]] = [np.array(points, np.float64).reshape(-1, 2) for points in found]
         return Shape(label, area_of(polygons), partial(fill, polygons, size, where, holes=holes), crowd)

@@ -15,6 +15,11 @@ def misdrawn(where: str, what: str) -> DataError:
     return DataError(f"{where}: {what}; correct it in the tool that drew it")
 
 
+def annotated_twice(where: str, image: str, other: str) -> DataError:
+    """An image that two files annotate, such as the instances and the keypoints of COCO."""
+    return DataError(f"{where}: {image} is annotated in {other} too; move one of the two files out of the export")
+
+
 def boxes_only(where: str, what: str = "boxes only, no outlines") -> DataError:
     """An export for detection."""
     return DataError(f"{where}: {what}; export segmentations")
@@ -24,4 +29,4 @@ def no_image(where: str, name: str, images: Images) -> DataError:
     """An annotation whose image is not there; the name may be a stranger's path, so that only its end is shown."""
     last = name.replace("\\", "/").rpartition("/")[2][:80]
     held = f"no image named {last!r} in {images.tree.root} ({counted(len(images.names), 'image')})"
-    return DataError(f"{where}: {held}; give kd init the folder of the images and then the annotations")
+    return DataError(f"{where}: {held}; add it, or give kd init the folder of the images and then the annotations")

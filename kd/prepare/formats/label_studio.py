@@ -20,8 +20,7 @@ from kd.prepare.formats.export import Export, Item, Mask, Names, Source, chosen_
 from kd.prepare.formats.faults import damaged, no_image
 from kd.units import counted
 
-PNG = re.compile(r"task-(\d+)-annotation-(\d+)-by-\d+-tag-(.+)-\d+\.png")
-_UPLOADED = re.compile(r"[0-9a-f]{6,}-")  # what Label Studio puts before the name of an uploaded file
+PNG = re.compile(r"task-(\d+)-annotation-(\d+)-by-[\w.@]*-[^-]+-(.+)-\d+\.png")  # by a number or an address
 
 
 class _Value(Record):
@@ -47,7 +46,8 @@ class _Annotation(Record):
 class _Task(Record):
     id: int
     data: dict[str, Any] = Field(default_factory=dict)
-    image: str | None = None  # of the short form
+    image: str | None = None  # of the short form, JSON-MIN, which gives each control of the labelling page a key
+    annotation_id: int | None = None  # of the short form
     annotations: list[_Annotation] = Field(default_factory=list)
 
 
@@ -77,6 +77,8 @@ def read(source: Source) -> Export | None:
         elements = Elements(source.file(file))
         for task in (elements.parse(element, _Task) for element in elements):
             where = f"{source.file(file)}: task {task.id}"
+            if task.annotation_id is not None and not pngs:
+                raise DataError(f"{where}: no list of annotations, as in JSON-MIN; export it as JSON")
             kept = [annotation for annotation in task.annotations if not annotation.was_cancelled]
             several += len(kept) > 1
             results = kept[0].result if kept else []
@@ -123,10 +125,8 @@ def _image_of(task: _Task, images: Images, where: str) -> str:
     """The image of a task: the first text in its data that names one."""
     texts = [text for text in (task.image, *task.data.values()) if isinstance(text, str)]
     for text in texts:
-        last = re.split(r"[/\\=]", text)[-1]
-        for name in (last, _UPLOADED.sub("", last, count=1)):
-            if found := images.find(name):
-                return found
+        if found := images.find(text):
+            return found
     raise no_image(where, texts[0] if texts else "", images)
 
 

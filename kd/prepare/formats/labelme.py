@@ -25,7 +25,7 @@ from kd.prepare.formats.export import (
     sized_header,
     without_annotation,
 )
-from kd.prepare.formats.faults import misdrawn
+from kd.prepare.formats.faults import annotated_twice, misdrawn
 from kd.units import counted
 
 
@@ -43,7 +43,7 @@ class _File(Record):
     imageWidth: int | None = None  # noqa: N815
 
 
-_DRAWN = ("polygon", "rectangle", "circle", "mask")
+_DRAWN = ("polygon", "rectangle", "rotation", "circle", "mask")  # rotation: X-AnyLabeling's turned rectangle
 
 
 def read(source: Source) -> Export | None:
@@ -57,17 +57,18 @@ def read(source: Source) -> Export | None:
     names = chosen_names(source, labels, str(source.marks.root))
     by_area = source.overlap == "area"
     items: dict[str, Item] = {}
+    file_of: dict[str, str] = {}  # of an image
     kinds: Counter[str] = Counter()
     for file, content in contents.items():
         where = str(source.file(file))
         name = find_image(images, content.imagePath, file, where)
         if name in items:
-            raise DataError(f"{where}: {name} is annotated in another file too; keep one of the two")
+            raise annotated_twice(where, name, str(source.file(file_of[name])))
         kinds.update(shape.shape_type or "polygon" for shape in content.shapes)
         stated = (content.imageHeight, content.imageWidth) if content.imageHeight and content.imageWidth else None
         size = sized_header(images.path(name), stated, where)
         mask = partial(_paint, content, size, names, by_area, where, source.holes)
-        items[name] = Item(images.path(name), name, split_of(name), mask)
+        items[name], file_of[name] = Item(images.path(name), name, split_of(name), mask), file
     drawn = sum(kinds[kind] for kind in _DRAWN)
     notes = [f"overlaps: {'the smaller object' if by_area else 'the later shape'} is on top"]
     for kind in sorted(kinds.keys() - set(_DRAWN)):
@@ -79,7 +80,7 @@ def read(source: Source) -> Export | None:
 
 def _is_labelme(path: Path) -> bool:
     text = peek(path)
-    return b'"shapes"' in text and b'"imagePath"' in text
+    return b'"shapes"' in text and any(key in text for key in (b'"imagePath"', b'"imageHeight"', b'"imageData"'))
 
 
 def _paint(content: _File, size: tuple[int, int], names: Names, by_area: bool, where: str, holes: bool) -> Mask:
@@ -95,6 +96,8 @@ def _shape(shape: _Shape, size: tuple[int, int], label: int, where: str, holes: 
     points = np.array(shape.points, np.float64).reshape(-1, 2)
     check_coordinates(points, where)
     kind = shape.shape_type or "polygon"
+    if kind == "rotation" or (kind == "rectangle" and len(points) == 4):  # four corners, as X-AnyLabeling writes them
+        kind = "polygon"
     if kind != "polygon" and len(points) != 2:
         raise misdrawn(where, f"a {kind} of {len(points)} points in place of 2")
     if kind == "circle":

@@ -41,6 +41,28 @@ def test_names_with_colours_or_values():
         ("labels.txt", "__ignore__\nsky\nroad\n", NAMES),  # labelme
         ("labelmap.txt", "# label:color_rgb:parts:actions\nsky:0,0,255::\nroad:9,9,9::\n", COLORS),  # CVAT
         ("labelmap.txt", "a:b:0,0,255::\nroad:9, 9, 9:x:y\n", COLORS._replace(names=("a:b", "road"))),
+        ("a.csv", "id,name,r,g,b\n0,sky,0,0,255\n1,road,9,9,9\n", COLORS),
+        ("a.csv", "name,color\nsky,#0000ff\nroad,#090909\n", COLORS),
+        ("a.csv", "1,sky,#0000FF\n2,road,#090909\n", COLORS),
+        ("label_colors.txt", "0 0 255\tsky\n9 9 9\t\troad\n", COLORS),  # CamVid
+        ("a.txt", "sky 0 0 255\nroad 9 9 9\n", COLORS),
+        ("a.txt", "sky,0,0,255\nroad, 9, 9, 9\n", COLORS),
+        ("a.txt", "sky #0000ff\nroad #090909\n", COLORS),
+        ("a.txt", "3: sky\n7: road\n", NUMBERS),
+        ("a.txt", "zone 30\n20 mph sign\n", NAMES._replace(names=("zone 30", "20 mph sign"))),
+        ("a.txt", "sky 0 0 255\nroad\n", NAMES._replace(names=("sky 0 0 255", "road"))),
+        ("a.yaml", "sky: '#0000ff'\nroad: '#090909'\n", COLORS),
+        ("id2label.json", '{"3": "sky", "7": "road"}', NUMBERS),
+        ("a.json", '[{"name": "sky", "color": [0, 0, 255]}, {"name": "road", "color": "#090909"}]', COLORS),
+        (
+            "meta.json",
+            '{"classes": [{"title": "sky", "color": "#0000FF"}, {"title": "road", "color": "#090909"}]}',
+            COLORS,
+        ),
+        ("a.json", '[{"id": 3, "name": "sky"}, {"id": 7, "name": "road"}]', NUMBERS),
+        ("data.yaml", "path: .\nnames:\n  3: sky\n  7: road\n", NUMBERS),  # YOLO
+        ("data.yaml", "nc: 2\nnames: [sky, road]\n", NAMES),
+        ("a.yaml", "names: [0, 0, 255]\nroad: [9, 9, 9]\n", COLORS._replace(names=("names", "road"))),
     ],
 )
 def test_files(tmp_path, name, text, expected):
@@ -92,6 +114,11 @@ def test_hostile_yaml_ends_in_one_line(tmp_path, text):
         read_classes(str(path))
     assert re.match(rf"{path}(:[12])?: not YAML: ", str(error.value))
     assert "\n" not in str(error.value)
+
+
+def test_a_line_of_spaces_takes_no_time(tmp_path):
+    (tmp_path / "a.txt").write_text(f"sky{' ' * 200_000}x\nroad\n")
+    assert len(read_classes(str(tmp_path / "a.txt")).names) == 2
 
 
 def test_tags_in_yaml_build_nothing(tmp_path):
