@@ -5,7 +5,7 @@ import re
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -79,8 +79,9 @@ def read_batches(
     context: str | None,
     pin_memory: bool,
     waiting: Callable[[], None],
-) -> Iterator[Any]:
-    """A batch for each list of keys; close the iterator to stop its workers.
+    ahead: int | None = None,
+) -> Generator[Any]:
+    """A batch for each list of keys; close the generator to stop its workers, which start at once.
 
     Args:
         reader: of the batches.
@@ -90,22 +91,21 @@ def read_batches(
         context: how workers start: "fork", "spawn", "forkserver"; None for Python's default.
         pin_memory: put batches into page-locked memory.
         waiting: called once a second while waiting for the workers; may raise to stop.
+        ahead: batches that each worker reads before they are asked for; None: torch's default, 2.
 
     Raises:
         DataError: a sample cannot be read; a worker died or hangs. Names the samples being read.
         RecipeError: a transform of the user's fails.
     """
     if workers == 0:
-        for batch_keys in keys:
-            batch = _checked(reader.__getitems__(batch_keys))
-            yield _pinned(batch) if pin_memory else batch
-        return
+        return _read_here(reader, keys, pin_memory)
     handler = signal.getsignal(signal.SIGCHLD) if hasattr(signal, "SIGCHLD") else None  # Windows has no such signal
     loader = DataLoader(
         reader,
         batch_sampler=keys,
         collate_fn=_unchanged,
         num_workers=workers,
+        prefetch_factor=ahead,
         timeout=min(timeout, 1.0),
         multiprocessing_context=context,
         generator=torch.Generator(),  # or every iterator would draw from the generator of the training
@@ -115,6 +115,18 @@ def read_batches(
     if threading.current_thread() is threading.main_thread() and handler is not None:
         # torch would raise a worker's death wherever the main thread happens to be; `_next` detects it while waiting.
         signal.signal(signal.SIGCHLD, handler)
+    return _from_workers(batches, reader, timeout, waiting)
+
+
+def _read_here(reader: Reader, keys: Iterator[list[Key]], pin_memory: bool) -> Generator[Any]:
+    for batch_keys in keys:
+        batch = _checked(reader.__getitems__(batch_keys))
+        yield _pinned(batch) if pin_memory else batch
+
+
+def _from_workers(
+    batches: Iterator[Any], reader: Reader, timeout: float, waiting: Callable[[], None]
+) -> Generator[Any]:
     try:
         while (batch := _next(batches, reader, timeout, waiting)) is not None:
             yield _checked(batch)

@@ -22,7 +22,7 @@ def check_recipe(recipe: Recipe, *, runs: Path) -> list[str]:
         RecipeError: with all mistakes of the first stage that finds any.
         DataError: the data cannot be read.
     """
-    parts = open_parts(recipe, runs=runs, trained=False)
+    parts = open_parts(recipe, runs=runs, trained=False, surveyed=True)
     parts.data.check(recipe)
     parts.notes.extend(refuse_leak(recipe, parts.data, runs=runs, data_of=Data))
     student = f"{recipe.student.use} ({parameter_count(parts.student.network):,} parameters)"

@@ -98,7 +98,9 @@ class Parts:
         return {name: (network, teacher) for name, (network, _) in scored.items()} if self.by_agreement else scored
 
 
-def assemble(recipe: Recipe, *, runs: Path, seed: int, trained: bool = True, data: Data | None = None) -> Parts:
+def assemble(
+    recipe: Recipe, *, runs: Path, seed: int, trained: bool = True, data: Data | None = None, surveyed: bool = False
+) -> Parts:
     """Build everything that a recipe names.
 
     The student is built first, from `seed`, so that a recipe and its baseline start from the same weights.
@@ -109,6 +111,7 @@ def assemble(recipe: Recipe, *, runs: Path, seed: int, trained: bool = True, dat
         seed: of the initial weights.
         trained: False takes an unfinished teacher as it is built; `with_trained_teacher` loads its weights later.
         data: of a recipe with the same `data` section; None: built here.
+        surveyed: whether the caller will survey the data: what takes long begins now.
 
     Raises:
         RecipeError: the parts do not fit.
@@ -117,6 +120,8 @@ def assemble(recipe: Recipe, *, runs: Path, seed: int, trained: bool = True, dat
     _check_batch_size(recipe)
     maker, data = Maker(recipe), data or Data(recipe)
     train, val, unlabelled = data.train, data.val, data.unlabelled(recipe)
+    if surveyed:
+        data.begin(recipe)
     precision, steps, notes = precision_of(recipe), total_steps(recipe, len(train)), Notes()
     if recipe.track is not None:  # a stranger's recipe may name the stranger's project
         account = recipe.track.entity or "your own account"

@@ -1,19 +1,23 @@
 """The datasets of a recipe and what their labels hold: built and surveyed once for all runs of a command."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, nullcontext, suppress
+from typing import Any
 
 from kd import distributed
 from kd.components import Maker, is_ours
 from kd.console import progress
 from kd.data.aspect import Size, image_sizes, swapped, swapped_window
-from kd.data.splits.duplicates import find_shared
-from kd.data.splits.survey import Survey, summarize, survey
+from kd.data.dataset import image_files
+from kd.data.splits.duplicates import Look, begin_looks, find_shared
+from kd.data.splits.survey import Survey, begin_survey, summarize, survey
 from kd.data.splits.unlabelled import Joined, OtherImages, Unlabelled
 from kd.errors import DataError, RecipeError
 from kd.machine import loader_workers
 from kd.recipe import Recipe
 from kd.types import SegmentationDataset
+
+MANY = 2000  # training images, which workers read beside what follows
 
 
 class Data:
@@ -43,6 +47,22 @@ class Data:
         self._held_out: dict[str, SegmentationDataset] | None = None
         self._shared: dict[str, list[str]] = {}  # lines on images that two splits share, by `_others`
         self._unlabelled: dict[str, SegmentationDataset] = {}  # by `_others`
+        self._tallies: dict[str, Generator[Any]] = {}  # by split, where `begin` was called
+        self._looks: dict[str, Generator[Look]] = {}  # of the training images, by `_others`, where `begin` was called
+
+    def begin(self, recipe: Recipe) -> None:
+        """Let workers read many training images beside what follows, for `survey` and `lines`.
+
+        Raises:
+            DataError: as `unlabelled`.
+        """
+        if not self._workers or len(self.train) < MANY or "train" in self._tallies | self._surveys:
+            return
+        workers, rank = max(self._workers // 2, 1), distributed.rank()
+        self._tallies["train"] = begin_survey(self.train, workers=workers, rank=rank, world=distributed.world())
+        training = self.training(recipe)
+        if rank == 0 and image_files(training):
+            self._looks[_others(recipe)] = begin_looks(training, workers=workers)
 
     def unlabelled(self, recipe: Recipe) -> SegmentationDataset | None:
         """The images without labels of a recipe with these data.
@@ -84,6 +104,7 @@ class Data:
                     world=distributed.world(),
                     summed=distributed.summed,
                     advance=advance,
+                    begun=self._tallies.pop(split, None),
                 )
         return self._surveys[split]
 
@@ -97,8 +118,9 @@ class Data:
         if key not in self._shared:
             splits = {"train": self.training(recipe)} | self.held_out(recipe)
             total = sum(map(len, splits.values()))
+            begun = {"train": self._looks.pop(key)} if key in self._looks else None
             with self._progress("compares the images of the splits", total) as advance:
-                found, note = distributed.first(lambda: find_shared(splits, advance=advance))
+                found, note = distributed.first(lambda: find_shared(splits, advance=advance, begun=begun))
             self._shared[key] = [line for pair in found for line in pair.lines()] + ([note] if note else [])
         return self._shared[key]
 

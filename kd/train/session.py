@@ -144,13 +144,14 @@ class Session:
         """
         key = (recipe.id, seed)
         if key not in self._prepared:
-            parts = assemble(recipe, runs=self.runs, seed=seed, trained=False, data=self._data_of(recipe))
+            data, surveyed = self._data_of(recipe), not self._surveyed(recipe, seed)
+            parts = assemble(recipe, runs=self.runs, seed=seed, trained=False, data=data, surveyed=surveyed)
             parts.notes.extend(dry_run(parts))
             if recipe.id not in self._met:  # all seeds have the same shapes
                 meet(parts)
                 self._met.add(recipe.id)
             parts = settled(parts, run_directory(recipe, self.runs, seed), self._found)
-            if not self._surveyed(recipe, seed):
+            if surveyed:
                 parts.data.check(recipe)
                 leak = partial(refuse_leak, recipe, parts.data, runs=self.runs, data_of=self._data_of)
                 parts.notes.extend(distributed.first(leak))

@@ -2,7 +2,7 @@ import pytest
 from tiny import cut_at, read, run, write_recipes
 
 from kd.compare import compare_command
-from kd.data.splits.survey import survey
+from kd.data.splits.survey import begin_survey, survey
 from kd.diagnose.check import check_recipe
 from kd.errors import DataError
 from kd.runs import read_metrics, read_result
@@ -113,3 +113,21 @@ def test_the_runs_of_a_command_survey_their_data_once(path, counted):
     with session(recipe, runs=path.parent / "runs", quiet=True, say=lambda line: None) as opened:
         opened.train(recipe, baseline=True)
     assert sorted(counted) == [0, 100]
+
+
+def test_many_images_are_read_beside_the_checks(path, monkeypatch):
+    recipe = read(path, *ALONE, "data.workers=2")
+    alone = check_recipe(recipe, runs=path.parent)
+    monkeypatch.setattr("kd.parts.data.MANY", 12)
+    begun = []
+
+    def noted(*args, **options):
+        begun.append(begin_survey(*args, **options))
+        return begun[-1]
+
+    monkeypatch.setattr("kd.parts.data.begin_survey", noted)
+    assert [line for line in check_recipe(recipe, runs=path.parent) if "memory" not in line] == [
+        line for line in alone if "memory" not in line
+    ]
+    assert begun
+    assert not list(begun[0])  # all of it was taken

@@ -8,8 +8,9 @@ being the same, so such images are compared by content only.
 
 import os
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from functools import partial
 from itertools import combinations
 from pathlib import Path
@@ -21,6 +22,7 @@ from PIL import Image
 
 from kd.data.dataset import image_files
 from kd.data.images.decode import SUFFIXES, opened
+from kd.data.workers import Key, Reader, read_batches
 from kd.errors import DataError
 from kd.fingerprint import sha256
 from kd.types import SegmentationDataset
@@ -72,7 +74,7 @@ class Shared(NamedTuple):
         return lines
 
 
-class _Look(NamedTuple):
+class Look(NamedTuple):
     """What the copies of a split's images show; those without contrast are left out."""
 
     read: int  # images that were read
@@ -87,6 +89,7 @@ def find_shared(
     left_out: Mapping[str, Collection[int]] | None = None,
     seconds: float = SECONDS,
     advance: Callable[[int], None] = lambda read: None,
+    begun: Mapping[str, Generator["Look"]] | None = None,
 ) -> tuple[list[Shared], str]:
     """The images that splits share, and a line if the time did not suffice for all.
 
@@ -98,6 +101,7 @@ def find_shared(
         left_out: images of a split, by index, that are not looked at; the damaged ones, say.
         seconds: the time for the copies; images that are left then are compared by content only.
         advance: called with the number of images whose copies were made so far.
+        begun: what `begin_looks` returned for some of the splits, of which no image is left out.
 
     Raises:
         DataError: an image cannot be read.
@@ -110,14 +114,12 @@ def find_shared(
     if len(files) < 2:
         return [], ""
     deadline = time.monotonic() + seconds
-    pictures = {
-        split: [] if getattr(splits[split], "ranges", None) or not all(map(_is_picture, paths)) else paths
-        for split, paths in files.items()
-    }
-    looks: dict[str, _Look] = {}
+    pictures = {split: _pictures(splits[split], paths) for split, paths in files.items()}
+    looks: dict[str, Look] = {}
     for split, paths in reversed(pictures.items()):  # the small splits first
         before = sum(look.read for look in looks.values())
-        looks[split] = _look(paths, deadline, partial(_advance, advance, before))
+        source = _Copies(splits[split], paths, deadline)
+        looks[split] = _look(source, partial(_advance, advance, before), (begun or {}).get(split))
     found = []
     for first, second in combinations(files, 2):
         paths, others = files[second], files[first]
@@ -130,6 +132,19 @@ def find_shared(
     read, total = sum(look.read for look in looks.values()), sum(map(len, pictures.values()))
     note = f"{read} of {total} images were compared with those of other splits, as many as {seconds:.0f} s allow"
     return found, note if read < total else ""
+
+
+def begin_looks(dataset: SegmentationDataset, *, workers: int, seconds: float = SECONDS) -> Generator[Look]:
+    """Let at least one worker look at the images of a split beside what follows; `find_shared` takes the result."""
+    source = _Copies(dataset, _pictures(dataset, list(image_files(dataset) or [])), time.monotonic() + seconds)
+    chunks = source.chunks()
+    reader = Reader(source, _look_of, workers)
+    return read_batches(reader, iter(chunks), workers, 300, None, False, lambda: None, -(-len(chunks) // workers))
+
+
+def _pictures(dataset: SegmentationDataset, paths: list[Path]) -> list[Path]:
+    """These files of a dataset if their looks can be compared, else none."""
+    return [] if getattr(dataset, "ranges", None) or not all(map(_is_picture, paths)) else paths
 
 
 def _is_picture(path: Path) -> bool:
@@ -155,34 +170,48 @@ def _advance(advance: Callable[[int], None], before: int, read: int) -> None:
     advance(before + read)
 
 
-def _look(paths: Sequence[Path], deadline: float, advance: Callable[[int], None]) -> _Look:
-    """The look of these images, spread evenly if the time is short."""
-    order = sorted(range(len(paths)), key=lambda index: f"{index:032b}"[::-1])  # evenly spread, however far it gets
+class _Copies:
+    """The index of each image with its copy, or with None after the deadline."""
 
-    def look_at(indices: Sequence[int]) -> _Look:
-        read = [(index, _copy(paths[index])) for index in indices if time.monotonic() < deadline]
-        return _look_of(np.array([index for index, _ in read], np.int64), [copy for _, copy in read])
+    def __init__(self, dataset: SegmentationDataset, paths: Sequence[Path], deadline: float) -> None:
+        self.dataset, self.paths, self._deadline = dataset, paths, deadline
 
-    count, read, kept = len(paths), 0, 0
+    def __getitem__(self, key: Key) -> tuple[int, NDArray[np.uint8] | None]:
+        return key[0], _copy(self.paths[key[0]]) if time.monotonic() < self._deadline else None
+
+    def chunks(self) -> list[list[Key]]:
+        """The keys of all images, spread evenly if the time is short."""
+        order = sorted(range(len(self.paths)), key=lambda index: f"{index:032b}"[::-1])
+        return [[(index, 0) for index in order[start : start + _PART]] for start in range(0, len(order), _PART)]
+
+
+def _look(source: _Copies, advance: Callable[[int], None], begun: Iterable[Look] | None) -> Look:
+    """The look of all images, several at a time unless workers have begun with them."""
+    count, read, kept = len(source.paths), 0, 0
     indices, hashes = np.empty(count, np.int64), np.empty(count, np.uint64)
     copies = np.empty((count, _HIGH * _WIDE), np.uint8)
-    with ThreadPoolExecutor(THREADS) as pool:
-        for part in pool.map(look_at, [order[start : start + _PART] for start in range(0, len(order), _PART)]):
+    with ExitStack() as stack:
+        if begun is None:
+            pool = stack.enter_context(ThreadPoolExecutor(THREADS))
+            begun = pool.map(lambda keys: _look_of([source[key] for key in keys]), source.chunks())
+        for part in begun:
             place = slice(kept, kept + len(part.indices))
             indices[place], hashes[place], copies[place] = part[1:]
             read, kept = read + part.read, place.stop
             advance(read)
-    return _Look(read, indices[:kept], hashes[:kept], copies[:kept])
+    return Look(read, indices[:kept], hashes[:kept], copies[:kept])
 
 
-def _look_of(indices: NDArray[np.int64], read: Sequence[NDArray[np.uint8]]) -> _Look:
-    """The look of some images by their copies (32, 36)."""
-    copies = np.array(read, np.uint8).reshape(-1, _HIGH * _WIDE)
+def _look_of(items: Sequence[tuple[int, NDArray[np.uint8] | None]]) -> Look:
+    """The look of some images by their copies (32, 36); of those without one, none."""
+    read = [(index, copy) for index, copy in items if copy is not None]
+    indices = np.array([index for index, _ in read], np.int64)
+    copies = np.array([copy for _, copy in read], np.uint8).reshape(-1, _HIGH * _WIDE)
     kept = copies.std(1) >= CONTRAST
     indices, copies = indices[kept], copies[kept]
     cells = copies.reshape(-1, 8, _HIGH // 8, 9, _WIDE // 9).mean((2, 4))  # (images, 8, 9)
     bits = np.packbits(cells[:, :, :-1] < cells[:, :, 1:], axis=None).reshape(-1, 8)
-    return _Look(len(read), indices, bits.view(np.uint64).reshape(-1), copies)
+    return Look(len(read), indices, bits.view(np.uint64).reshape(-1), copies)
 
 
 def _unit(copies: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -205,7 +234,7 @@ def _copy(path: Path) -> NDArray[np.uint8]:
     return np.asarray(grey)
 
 
-def _near(look: _Look, others: _Look) -> list[tuple[int, int]]:
+def _near(look: Look, others: Look) -> list[tuple[int, int]]:
     """Index and index of another image that is nearly the same: the one that correlates most."""
     pairs = []
     for start in range(0, len(look.hashes), _ROWS):

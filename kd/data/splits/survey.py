@@ -2,11 +2,13 @@
 
 import time
 from collections.abc import Callable, Generator, Sequence
-from itertools import islice
+from functools import partial
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from kd.data.dataset import component_name, read_labels
@@ -20,7 +22,7 @@ SECONDS = 30.0  # for a split; afterwards the rest is left out, and this is said
 ALONE = 1.0  # seconds, after which the workers help if what is left takes longer than `WORTHWHILE`
 WORTHWHILE = 5.0  # seconds: starting workers, and sending their tallies, takes some itself
 _IMAGES, _LABELLED = 256, 257  # columns of a tally, after the pixels of each label
-_CHUNK = 64  # images whose tallies a worker sends together
+_CHUNK = 64  # images whose tally a worker sends
 
 
 class Survey(NamedTuple):
@@ -44,6 +46,7 @@ def survey(
     world: int = 1,
     summed: Callable[[Tensor], Tensor] = lambda tally: tally,
     advance: Callable[[int], None] = lambda counted: None,
+    begun: Generator[NDArray[np.int64]] | None = None,
 ) -> Survey:
     """Count the labels of a split: of all images, or of as many as the time allows, spread evenly over it.
 
@@ -55,6 +58,7 @@ def survey(
         world: number of processes.
         summed: the sum of a tensor over all processes.
         advance: called with the number of images that all processes have counted so far, about.
+        begun: what `begin_survey` returned for this split.
 
     Raises:
         DataError: the split is empty; a sample cannot be read or breaks the dataset contract.
@@ -62,16 +66,16 @@ def survey(
     total = len(dataset)
     if total == 0:
         raise DataError(f"{component_name(dataset)}: the split is empty")
-    order, deadline = _order(total), time.monotonic() + seconds
+    deadline = time.monotonic() + seconds
     tally = np.zeros((2, 258), np.int64)  # of all images counted; of those that weigh
-    positions = range(rank, total, world)
-    rows = _rows(dataset, [order[position] for position in positions], workers)
-    for position, row in zip(positions, rows, strict=False):
+    position, tallies = rank, begun or _tallies(dataset, _share(total, rank, world), workers)
+    for part in tallies:
         if position >= WEIGHED and time.monotonic() > deadline:
-            rows.close()
+            tallies.close()
             break
-        tally[: 2 if position < WEIGHED else 1] += row.numpy()
-        advance(position + 1)
+        tally[: 2 if position < WEIGHED else 1] += part
+        position += world * int(part[_IMAGES])
+        advance(min(position, total))
     (pixels, weighing), classes = summed(torch.from_numpy(tally)), len(dataset.class_names)
     all_pixels = int(pixels[:256].sum())
     return Survey(
@@ -85,44 +89,64 @@ def survey(
     )
 
 
-def _order(total: int) -> list[int]:
-    """All indices: first `WEIGHED` of them, evenly spread; then the others in random order."""
-    if total <= WEIGHED:
-        return list(range(total))
-    first = [number * total // WEIGHED for number in range(WEIGHED)]
-    others = sorted(set(range(total)) - set(first))
+def begin_survey(
+    dataset: SegmentationDataset, *, workers: int, rank: int = 0, world: int = 1
+) -> Generator[NDArray[np.int64]]:
+    """Let at least one worker count a split beside what follows; `survey` takes the result. Arguments as there."""
+    return _from_workers(_Source(dataset), _share(len(dataset), rank, world), workers)
+
+
+class _Share(NamedTuple):
+    """The indices that a process counts, in order."""
+
+    weighing: list[int]  # its part of `WEIGHED`, which are evenly spread
+    others: list[int]  # at random
+
+
+def _share(total: int, rank: int, world: int) -> _Share:
+    weighing = [number * total // WEIGHED for number in range(WEIGHED)] if total > WEIGHED else list(range(total))
+    others = sorted(set(range(total)) - set(weighing))
     mixed = torch.randperm(len(others), generator=torch.Generator().manual_seed(0)).tolist()
-    return first + [others[number] for number in mixed]
+    skipped = (rank - len(weighing)) % world
+    return _Share(weighing[rank::world], [others[number] for number in mixed][skipped::world])
 
 
-class _Rows:
+class _Source:
     """The tally of each image: pixels by label, 1, and whether any pixel is labelled."""
 
     def __init__(self, dataset: SegmentationDataset) -> None:
         self.dataset = dataset
 
-    def __getitem__(self, key: Key) -> Tensor:
+    def __getitem__(self, key: Key) -> NDArray[np.int64]:
         row, labels = np.zeros(258, np.int64), read_labels(self.dataset, key[0])
         row[_IMAGES] = 1
         if labels is not None:
             row[:256] = np.bincount(labels.numpy().ravel(), minlength=256)
             row[_LABELLED] = row[:IGNORE].any()
-        return torch.from_numpy(row)
+        return row
 
 
-def _rows(dataset: SegmentationDataset, indices: Sequence[int], workers: int) -> Generator[Tensor]:
-    """The tallies of these images, in order; workers read what takes long."""
-    rows, left, began = _Rows(dataset), iter(indices), time.monotonic()
-    for done, index in enumerate(left, start=1):
-        yield rows[index, 0]
+def _tallies(dataset: SegmentationDataset, share: _Share, workers: int) -> Generator[NDArray[np.int64]]:
+    """The tallies of a share, in order: of one image each; workers read what takes long, several images each."""
+    source, began, total = _Source(dataset), time.monotonic(), len(share.weighing) + len(share.others)
+    for done, index in enumerate(chain(*share), start=1):
+        yield source[index, 0]
         spent = time.monotonic() - began
-        if workers and spent > ALONE and spent / done * (len(indices) - done) > WORTHWHILE:
-            break
-    keys = [[(index, 0) for index in chunk] for chunk in iter(lambda: list(islice(left, _CHUNK)), [])]
-    if keys:
-        reader = Reader(rows, torch.stack, workers)
-        for batch in read_batches(reader, iter(keys), workers, 300, None, False, lambda: None):
-            yield from batch
+        if workers and spent > ALONE and spent / done * (total - done) > WORTHWHILE:
+            weighed = max(done - len(share.weighing), 0)
+            yield from _from_workers(source, _Share(share.weighing[done:], share.others[weighed:]), workers)
+            return
+
+
+def _from_workers(source: _Source, share: _Share, workers: int) -> Generator[NDArray[np.int64]]:
+    """The tallies of a share by workers, which start at once and do not wait until they are asked."""
+    chunks = [
+        [(index, 0) for index in part[start : start + _CHUNK]]
+        for part in share
+        for start in range(0, len(part), _CHUNK)
+    ]
+    reader, ahead = Reader(source, partial(np.sum, axis=0), workers), -(-len(chunks) // workers)
+    return read_batches(reader, iter(chunks), workers, 300, None, False, lambda: None, ahead)
 
 
 def summarize(train: Survey, val: Survey, class_names: Sequence[str]) -> list[str]:

@@ -27,13 +27,14 @@ from kd.scoring import check_metrics
 from kd.types import Batch, Maps, Tapped, as_tuple, resize_labels, size_of, traits
 
 
-def open_parts(recipe: Recipe, *, runs: Path, trained: bool = True) -> Parts:
+def open_parts(recipe: Recipe, *, runs: Path, trained: bool = True, surveyed: bool = False) -> Parts:
     """Run all stages of checking after the recipe's shape, each finished before the next: the calls, then a dry run.
 
     Args:
         recipe: checked in shape.
         runs: where run directories are.
         trained: False takes an unfinished teacher as it is built.
+        surveyed: whether the caller will survey the data: what takes long begins now.
 
     Returns:
         The parts of the recipe's first seed, with a note for everything that a user should know.
@@ -44,7 +45,7 @@ def open_parts(recipe: Recipe, *, runs: Path, trained: bool = True) -> Parts:
     """
     for checked in (recipe, *teachers(recipe)):
         Maker(checked).check()
-    parts = assemble(recipe, runs=runs, seed=recipe.train.seeds[0], trained=trained)
+    parts = assemble(recipe, runs=runs, seed=recipe.train.seeds[0], trained=trained, surveyed=surveyed)
     parts.notes.extend(dry_run(parts))
     meet(parts)
     return parts

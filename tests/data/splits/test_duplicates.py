@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 from kd.data.splits import duplicates
-from kd.data.splits.duplicates import find_shared
+from kd.data.splits.duplicates import begin_looks, find_shared
 from kd.errors import DataError
 
 
@@ -105,6 +105,19 @@ def test_many_images_are_compared_in_parts(splits, monkeypatch):
     ((shared,), _) = find_shared({split: Files(splits / split) for split in ("train", "val")})
     assert [(pair.name, pair.other, pair.same) for pair in shared.found] == [
         (f"{n}.png",) * 2 + (False,) for n in range(8)
+    ]
+
+
+def test_workers_that_began_earlier_find_the_same(splits, monkeypatch):
+    monkeypatch.setattr(duplicates, "_PART", 3)
+    for seed in (1, 6):
+        photo(seed).resize((97, 71)).save(splits / f"val/v{seed}.png")
+    begun = begin_looks(Files(splits / "train"), workers=2)
+    assert (found := lines_of(splits, begun={"train": begun})) == lines_of(splits)
+    assert len(found) == 1
+    begun = begin_looks(Files(splits / "train"), workers=1, seconds=-1)
+    assert lines_of(splits, begun={"train": begun}) == [
+        "2 of 10 images were compared with those of other splits, as many as 20 s allow"
     ]
 
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 from samples import Fixed, sample
 
-from kd.data.splits.survey import Survey, summarize, survey
+from kd.data.splits.survey import Survey, begin_survey, summarize, survey
 from kd.errors import DataError
 from kd.types import Sample
 
@@ -35,6 +35,20 @@ def test_workers_and_ranks_count_what_one_process_counts(monkeypatch):
     for rank in range(2):
         survey(data, rank=rank, world=2, summed=lambda tally: tallies.append(tally) or tally)
     assert survey(data, rank=0, world=2, summed=lambda _: sum(tallies)) == alone
+
+
+@pytest.mark.parametrize("rank", [0, 1, 2])
+def test_a_survey_that_began_earlier_counts_the_same(rank, monkeypatch):
+    monkeypatch.setattr("kd.data.splits.survey.WEIGHED", 5)
+    monkeypatch.setattr("kd.data.splits.survey._CHUNK", 4)
+    data, share = Fixed(*(sample([[index % 3, 255]]) for index in range(23))), {"rank": rank, "world": 3}
+    assert survey(data, **share, begun=begin_survey(data, workers=2, **share)) == survey(data, **share)
+
+
+def test_a_survey_that_began_earlier_names_what_it_cannot_read():
+    data = Fixed(sample([[0]]), DataError("b.png: damaged"), sample([[1]]))
+    with pytest.raises(DataError, match=r"^b.png: damaged$"):
+        survey(data, begun=begin_survey(data, workers=1))
 
 
 def test_a_dataset_that_can_reads_its_labels_alone():
