@@ -21,7 +21,7 @@ def test_import_is_instant_and_imports_nothing():
     seconds, *modules = python(
         "import sys, time; before = time.process_time(); import kd; print(time.process_time() - before, *sys.modules)"
     )
-    assert float(seconds) < 0.1
+    assert float(seconds) < 0.5  # of CPU time; 0.01 on an idle machine
     assert {"torch", "numpy", "pydantic", "yaml"}.isdisjoint(modules)
     assert [name for name in modules if name.startswith("kd.")] == ["kd.constants"]
 

@@ -28,11 +28,11 @@ def test_a_restart_forgets_the_peak_before_it():
     large = mmap.mmap(-1, 64 * MB)  # of the system, not memory that the process has kept from an earlier test
     for page in range(0, 64 * MB, mmap.PAGESIZE):
         large[page] = 1
-    assert 60 * MB < peak_memory(CPU) - before < 80 * MB
+    assert 48 * MB < peak_memory(CPU) - before < 96 * MB
     large.close()
-    assert peak_memory(CPU) - before > 60 * MB
+    assert peak_memory(CPU) - before > 48 * MB
     restart_peak(CPU)
-    assert peak_memory(CPU) - before < 20 * MB
+    assert peak_memory(CPU) - before < 24 * MB
 
 
 def test_lasting_objects_are_left_out_of_collections():
@@ -60,8 +60,8 @@ def test_without_proc_the_unit_is_that_of_the_system(monkeypatch, tmp_path):
     assert peak_memory(torch.device("mps")) is None
 
 
-# 6 MB for each channel that the network has more than the student.
-HUNGRY = "self.head(self.drop(low + 0 * torch.ones(self.taps['low'].channels - 4, 3 * 2**19).sum()))"
+# 12 MB for each channel that the network has more than the student.
+HUNGRY = "self.head(self.drop(low + 0 * torch.ones(self.taps['low'].channels - 4, 3 * 2**20).sum()))"
 
 
 @linux
@@ -75,13 +75,13 @@ def test_each_run_of_a_command_has_its_own_peak(tmp_path):
     overrides = ("train.steps=2", "distill.hint=null")
     recipe = read(path, *overrides)
     started = process("run", path, *overrides, "--baseline", "--trust", "--runs", tmp_path / "runs")
-    started.communicate(timeout=120)
+    started.communicate()
     assert started.returncode == 0
     recipes = (recipe.teacher_recipe, recipe, baseline_of(recipe))
     large, distilled, plain = (read_result(run_directory(each, tmp_path / "runs", 0)).peak_memory for each in recipes)
-    # 96 MB against none: what a process gains from run to run (imports, memory that is not returned) was up to 35 MB.
-    assert large - plain > 48 * MB
-    assert distilled - plain > 48 * MB  # the teacher runs in every step
+    # 192 MB against none: what a process gains from run to run (imports, memory that is not returned) was up to 35 MB.
+    assert large - plain > 96 * MB
+    assert distilled - plain > 96 * MB  # the teacher runs in every step
 
 
 def test_the_peak_of_a_resumed_run_is_the_highest_of_its_sessions(tmp_path, monkeypatch):

@@ -37,10 +37,10 @@ def read_all(settings: dict[str, object]) -> None:
 def refused(root: Path, **arguments: object) -> str:
     """The line that reading the folder ends with, from its root on."""
     settings = {"root": str(root), "split": "val", "classes": ["sky", "road"], "val": "50%"} | arguments
-    began = time.monotonic()
+    began = time.process_time()
     with pytest.raises((DataError, ValueError)) as caught:
         read_all(settings)
-    assert time.monotonic() - began < 2
+    assert time.process_time() - began < 10  # seconds; a terabyte takes minutes, and a pipe for ever
     lines = str(caught.value).split("\n")
     assert all(line.isprintable() for line in lines)
     return lines[0].removeprefix(f"{root}/")

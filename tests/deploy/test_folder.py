@@ -47,9 +47,7 @@ def python(tmp_path_factory):
 
 
 def call(python, *arguments):
-    return subprocess.run(
-        [python, *map(str, arguments)], capture_output=True, text=True, check=False, timeout=60, cwd="/"
-    )
+    return subprocess.run([python, *map(str, arguments)], capture_output=True, text=True, check=False, cwd="/")
 
 
 @pytest.mark.parametrize(

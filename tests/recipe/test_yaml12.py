@@ -120,7 +120,7 @@ def test_a_hostile_file_is_refused_in_lines_and_at_once(folder: Path, name: str)
     start = time.process_time()
     with pytest.raises(RecipeError) as caught:
         read_recipe("r.yaml")
-    assert time.process_time() - start < 3.0  # seconds; 0.3 on an idle machine
+    assert time.process_time() - start < 10  # seconds; 0.3 on an idle machine
     lines = caught.value.mistakes
     assert 1 <= len(lines) <= 51
     assert all(line.isprintable() and len(line) < 500 for line in lines)

@@ -1,6 +1,8 @@
 """Kills during a save, and the time of a save. A tenth by default, all with `slow`; a failure names its seed."""
 
+import hashlib
 import os
+import pickle
 import random
 import signal
 import time
@@ -83,7 +85,8 @@ def test_killed_at_random_moments_of_saving(tmp_path, kills):
         assert checkpoints.best() is not None, seed
 
 
-def test_a_checkpoint_with_momentum_and_adapters_takes_less_than_a_second(tmp_path):
+def test_a_checkpoint_with_momentum_and_adapters_costs_little_more_than_its_bytes(tmp_path):
+    """To copy and to hash them once takes a third of the time of a save."""
     network = MobileNetV3SmallASPP(num_classes=11)
     assert sum(parameter.numel() for parameter in network.parameters()) > 6.8e6
     student = Student(network, {"cwd": "high"}, {"cwd": Conv1x1(network.taps["high"].channels, 2048)}, {})
@@ -92,12 +95,15 @@ def test_a_checkpoint_with_momentum_and_adapters_takes_less_than_a_second(tmp_pa
         parameter.grad = torch.ones_like(parameter)
     optimizer.step()
     watch = Watch(checkpoints=Checkpoints(tmp_path), network="MobileNetV3SmallASPP")
-    run, seconds = replace(toy_run(), student=student, optimizer=optimizer), []
+    run, seconds, plain = replace(toy_run(), student=student, optimizer=optimizer), [], []
     for _ in range(3):
         began = time.process_time()  # without the time of other programs
         saving.save(run, watch, best=False, needed=True)
-        seconds.append(time.process_time() - began)
+        saved = time.process_time()
+        hashlib.sha256(pickle.dumps([value.numpy() for value in student.state_dict().values()] * 2)).digest()
+        seconds.append(saved - began)
+        plain.append(time.process_time() - saved)
         run.step += 1
     (file, *_) = tmp_path.glob("step-*.pt")
     assert file.stat().st_size > 2 * 4 * 6.8e6  # weights and momentum
-    assert min(seconds) < 1, seconds
+    assert min(seconds) < 10 * min(plain), (seconds, plain)

@@ -75,9 +75,11 @@ def test_a_run_whose_terminal_is_closed_saves_and_exits_with_129(tmp_path):
         arguments = ["teacher=null", "distill=null", "train.steps=100000", "train.evaluate_every=0", "--trust"]
         os._exit(main(["run", str(path), *arguments, "--runs", str(tmp_path / "runs")]))
     shown = b""
-    while b"/100000" not in shown:
-        shown += os.read(terminal, 4096)
-    os.close(terminal)
+    try:
+        while b"/100000" not in shown:
+            shown += os.read(terminal, 4096)
+    finally:
+        os.close(terminal)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 129
     (log,) = tmp_path.glob("runs/*/seed0/log.txt")
     assert list(log.parent.glob("checkpoints/step-*.pt"))

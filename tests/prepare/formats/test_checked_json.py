@@ -74,7 +74,7 @@ def test_hostile_text_takes_time_in_proportion_to_its_length(tmp_path, start, re
     began = time.process_time()
     with pytest.raises(DataError):
         elements(tmp_path / "a.json", start + 10**5 * repeated)
-    assert time.process_time() - began < 2  # seconds; a tenth, but a minute or more if every quote were tried
+    assert time.process_time() - began < 10  # seconds; a tenth, but a minute or more if every quote were tried
 
 
 class _Image(Record):
