@@ -28,7 +28,7 @@ from torch import Tensor
 from kd.console import make_table, print_errors, print_line, progress, stdout
 from kd.deploy.folder import new_folder
 from kd.deploy.photos import Photo, find_photos, ranges_of
-from kd.deploy.predict import THREADS, WAITING, Output, ahead, outputs
+from kd.deploy.pipeline import THREADS, WAITING, Output, a_core_for_each_batch, ahead, outputs
 from kd.errors import DataError, RecipeError
 from kd.evaluation.trained import Trained, open_trained
 from kd.manifest import WEIGHTS, read_verified
@@ -148,7 +148,8 @@ def _predict(
         write_atomic(_confidence(folder, output.name), _grey_png(labelled.levels), fix=FIX)
         return output.name, labelled
 
-    with ThreadPoolExecutor(THREADS) as pool, progress("labelled", len(photos)) as advance:
+    share = a_core_for_each_batch(trained, len(photos))
+    with share, ThreadPoolExecutor(THREADS) as pool, progress("labelled", len(photos)) as advance:
         for name, labelled in ahead(pool, write, outputs(trained, photos, bad=problems.append), WAITING):
             for label in np.unique(labelled.classes):
                 tally[label] += np.bincount(labelled.levels[labelled.classes == label], minlength=LEVELS + 1)

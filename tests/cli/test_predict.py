@@ -14,6 +14,7 @@ from tiny import read, run, write_recipes
 from torchvision.transforms.v2 import functional as TF
 
 import kd
+from kd.deploy import pipeline
 from kd.deploy import predict as predicting
 from kd.recipe import baseline_of, to_yaml
 
@@ -57,12 +58,12 @@ def mask(file):
 
 def test_the_thread_of_the_network_neither_resizes_images_nor_waits_for_files(run_dir, folder, monkeypatch):
     """Nothing is written before the network has seen all images: with fewer that may wait, this would never end."""
-    count = predicting.BATCH + 1  # two batches at least
+    count = pipeline.BATCH + 1  # two batches at least
     (folder / "photos").mkdir()
     for index in range(count):
         Image.new("RGB", (40, 48), (index, 0, 0)).save(folder / f"photos/{index}.png")
     seen, all_seen, threads, late = [], threading.Event(), set(), []
-    network, resize, write = predicting.predict, predicting.resize_image, predicting.write
+    network, resize, write = pipeline.predict, pipeline.resize_image, predicting.write
 
     def predict(module, images, *args, **options):
         seen.extend(images)
@@ -78,8 +79,8 @@ def test_the_thread_of_the_network_neither_resizes_images_nor_waits_for_files(ru
         late.append(all_seen.wait(10))
         write(*args)
 
-    monkeypatch.setattr(predicting, "predict", predict)
-    monkeypatch.setattr(predicting, "resize_image", resize_image)
+    monkeypatch.setattr(pipeline, "predict", predict)
+    monkeypatch.setattr(pipeline, "resize_image", resize_image)
     monkeypatch.setattr(predicting, "write", write_late)
     assert command("predict", run_dir, "photos", "--trust") == 0
     assert late == [True] * count
