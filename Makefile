@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 LONG := $(patsubst %,tests/test_%.py,demo docs methods readme recipes)
-FAST := $(patsubst %,tests/%,compare losses metrics networks recipe) $(filter-out $(LONG),$(wildcard tests/test_*.py))
+FAST := $(patsubst %,tests/%,compare losses metrics networks recipe scoring) $(filter-out $(LONG),$(wildcard tests/test_*.py))
 
 .PHONY: help demo test test-fast lint format typecheck docs generated clean results-check
 
