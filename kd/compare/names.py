@@ -10,6 +10,7 @@ from kd.runs import read_run_recipe
 
 SHOWN = 3  # settings in a name; further ones leave their place to the id
 LENGTH = 24  # characters of a value
+_DEFAULT = object()  # of an argument that a recipe does not state
 
 
 def variant_names(entries: Iterable[Entry]) -> dict[str, str]:
@@ -57,9 +58,15 @@ def _recipe(entry: Entry) -> dict[str, Any]:
 def differing(trees: Sequence[Any], path: tuple[str, ...] = ()) -> Iterable[tuple[tuple[str, ...], list[str]]]:
     """The places where plain data differ, each with the values as text: the highest place that one of them lacks.
 
-    Of a component, only the path counts where it differs: its arguments then have other meanings.
+    Of a component, only the path counts where it differs: its arguments then have other meanings. Arguments of equal
+    components are compared one by one: those that a tree lacks have their default.
     """
     if all(tree == trees[0] for tree in trees):
+        return
+    if path[-1:] == ("args",) and all(isinstance(tree, Mapping) or tree is None for tree in trees):
+        given = [tree or {} for tree in trees]
+        for name in dict.fromkeys(name for tree in given for name in tree):
+            yield from differing([tree.get(name, _DEFAULT) for tree in given], (*path, str(name)))
         return
     if not all(isinstance(tree, Mapping) and tree for tree in trees):
         yield path, [_text(tree) for tree in trees]
@@ -73,6 +80,8 @@ def differing(trees: Sequence[Any], path: tuple[str, ...] = ()) -> Iterable[tupl
 
 def _text(value: Any) -> str:
     """A value in a few characters: a component by the last part of its path."""
+    if value is _DEFAULT:
+        return "default"
     if value is None or value == {} or value == []:
         return "no"
     if isinstance(value, Mapping):

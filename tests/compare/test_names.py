@@ -19,6 +19,8 @@ USE = {"use": "kd.losses.PixelKL", "args": {"temperature": 1.0}}
         ([{"kl": USE}, {"kl": None}], {("kl",): ["PixelKL", "no"]}),  # not a line for each of its arguments
         ([{"kl": USE}, {"kl": {**USE, "use": "mine.py:KL"}}], {("kl",): ["PixelKL", "KL"]}),
         ([{"kl": USE}, {"kl": {**USE, "args": {"temperature": 4.0}}}], {("kl", "args", "temperature"): ["1.0", "4.0"]}),
+        ([{"kl": USE}, {"kl": {**USE, "args": {}}}], {("kl", "args", "temperature"): ["1.0", "default"]}),
+        ([{"args": {"size": 2, "crop": None}}, {"args": {"size": 2}}], {("args", "crop"): ["no", "default"]}),
         ([{"size": [64, 64]}, {"size": [64, 128]}], {("size",): ["[64, 64]", "[64, 128]"]}),
         ([{"a": 1}, {"a": 1}], {}),
     ],
@@ -58,6 +60,11 @@ def test_variants_of_a_sweep_are_named_by_the_keys_that_differ(sweep):
     assert names(run_dirs) == [f"steps={steps} batch_size={size}" for steps, size in ((10, 2), (10, 4), (7, 4))]
     comparison = gather(list(map(str, run_dirs)))
     assert class_rows(comparison)[0][3:6] == names(run_dirs)
+
+
+def test_an_argument_that_only_some_variants_state_is_named_by_its_values(sweep):
+    run_dirs = sweep([], *([f"supervised.args={{label_smoothing: {value}}}"] for value in (0.1, 0.2)))
+    assert names(run_dirs) == [f"label_smoothing={value}" for value in ("default", "0.1", "0.2")]
 
 
 def test_the_stem_is_part_of_the_name_where_others_are_compared(made, sweep):
