@@ -48,6 +48,16 @@
     return text.length > room ? text.slice(0, room - 1) + "…" : text;
   }
 
+  /* The heights of labels beside dots, so far apart that none covers another; the dots' own where there is room. */
+  function spread(heights, apart, bottom) {
+    const order = d3.range(heights.length).sort((a, b) => heights[a] - heights[b]);
+    const placed = [];
+    order.forEach((index, rank) => { placed[index] = Math.max(heights[index], rank ? placed[order[rank - 1]] + apart : 0); });
+    let below = bottom + apart;
+    order.reverse().forEach((index) => { placed[index] = below = Math.min(placed[index], below - apart); });
+    return placed;
+  }
+
   function scores(place) {
     const networks = data.networks.filter((network) => network.score !== null);
     if (networks.length < 2) return false;
@@ -83,16 +93,25 @@
     const [fastest, slowest] = d3.extent(rows, (row) => Math.log(row[key]));
     const late = (row) => Math.log(row[key]) > fastest + 0.6 * (slowest - fastest); // its label is on the left
     const title = `${data.score} in percent against ${timed ? "milliseconds of an image" : "parameters"}`;
+    const [height, top, bottom] = [320, 26, 42];
+    const [low, high] = d3.extent(rows, (row) => row.score);
+    const y = d3.scaleLinear(low < high ? [low, high] : [low - 1, high + 1], [height - bottom, top]).nice();
+    const labels = [false, true].flatMap((side) => {
+      const beside = rows.filter((row) => late(row) === side);
+      const heights = spread(beside.map((row) => y(row.score)), 15, height - bottom - 8);
+      return beside.map((row, index) => ({ ...row, side, at: y.invert(heights[index]) }));
+    });
+    const named = (side) => labels.filter((row) => row.side === side);
     chart(place, title, (width) => ({
-      height: 320, marginLeft: 48, marginRight: 24, marginTop: 26, marginBottom: 42,
+      height, marginLeft: 48, marginRight: 24, marginTop: top, marginBottom: bottom,
       x: { type: "log", label: timed ? "ms an image" : "parameters", domain: [Math.exp(fastest) / 1.6, Math.exp(slowest) * 1.6], ticks: 4, tickFormat: (value) => d3.format("~s")(value) },
-      y: { label: `${data.score} %`, grid: true, nice: true },
+      y: { label: `${data.score} %`, grid: true, domain: y.domain() },
       r: { range: [0, 18] },
       marks: [
         Plot.line(front, { x: key, y: "score", stroke: "currentColor", strokeOpacity: 0.35, strokeDasharray: "4 4" }),
         Plot.dot(rows, { x: key, y: "score", r: "parameters", fill: "color", fillOpacity: 0.75, stroke: "color" }),
-        Plot.text(rows.filter((row) => !late(row)), { x: key, y: "score", dx: 20, textAnchor: "start", text: (row) => cut(row.label, width / 3), fill: "currentColor" }),
-        Plot.text(rows.filter(late), { x: key, y: "score", dx: -20, textAnchor: "end", text: (row) => cut(row.label, width / 3), fill: "currentColor" }),
+        Plot.text(named(false), { x: key, y: "at", dx: 20, textAnchor: "start", text: (row) => cut(row.label, width / 3), fill: "currentColor" }),
+        Plot.text(named(true), { x: key, y: "at", dx: -20, textAnchor: "end", text: (row) => cut(row.label, width / 3), fill: "currentColor" }),
         Plot.tip(rows, Plot.pointer({ x: key, y: "score", title: (row) =>
           `${row.label}\n${row.score.toFixed(1)} %${row.latency === null ? "" : `\n${row.latency.toPrecision(3)} ms`}\n${d3.format(",")(row.parameters)} parameters` })),
       ],

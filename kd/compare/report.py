@@ -171,7 +171,7 @@ def _table(
                 cells.append(f'<td{_side(index, left)}{by} data-title="{escape(title)}">{escape(text)}</td>')
         body.append(f"<tr>{''.join(cells)}</tr>")
     return (
-        f'<div class="wide"><table class="sortable"><caption>{escape(caption)}</caption>'
+        f'<div class="wide"><table class="sortable"><caption><span>{escape(caption)}</span></caption>'
         f"<thead><tr>{heads}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
     )
 

@@ -199,8 +199,8 @@ def facts(comparison: Comparison) -> str:
     )
     known = any(gain.interval and gain.interval.known for gain in comparison.gains.values())
     intervals = " with 95 % intervals" if known else ""
-    several = len(comparison.adjusted)
-    marks = f"; * the gain is not 0, adjusted for {several} gains (Holm)" if known and several > 1 else ""
+    marked = any(gain(comparison, entry).endswith(CERTAIN) for entry in comparison.entries)
+    marks = f"; * the gain is not 0, adjusted for {len(comparison.adjusted)} gains (Holm)" if marked else ""
     over = "; mean ± standard deviation over seeds" if seeds > 1 else ""
     return (
         f"{SPLIT}: {comparison.images} image{'s' * (comparison.images != 1)}, {len(comparison.classes)} classes; "

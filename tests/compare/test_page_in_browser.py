@@ -254,3 +254,41 @@ def test_what_a_comparison_lacks_leaves_no_empty_section_and_no_error(browser, m
         plotted = ["accuracy"] if len(comparison.entries) > 1 else []
         assert shown == ["scores", *plotted, "classes", "cost", "sources"]
         assert browser.js("document.querySelectorAll('#classes tbody tr').length") == 3
+
+
+def overlaps(boxes):
+    """The pairs of boxes (left, top, right, bottom) that cover each other by more than a pixel."""
+    pairs = [(a, b) for place, a in enumerate(boxes) for b in boxes[:place]]
+    return [
+        pair
+        for pair in pairs
+        if all(min(pair[0][i + 2], pair[1][i + 2]) - max(pair[0][i], pair[1][i]) > 1 for i in (0, 1))
+    ]
+
+
+@pytest.mark.parametrize("width", [400, 1400])
+@pytest.mark.parametrize("number", [1, 12])
+def test_variants_of_one_network_have_labels_that_can_be_read(browser, runs_in, tmp_path, width, number):
+    """All take equally long, and most score alike; one with others of the same score has no place of its own."""
+    made = runs_in(tmp_path / "runs")
+    made.teacher(80)
+    made.baseline(80)
+    run_dirs = [made.student(80 + place // 3, name=f"v{place}-{place:08d}", taught=80) for place in range(number)]
+    comparison = gather(list(map(str, run_dirs)))
+    latencies = Latencies({entry.key: 3.0 for entry in comparison.entries}, "one image")
+    file = tmp_path / "report.html"
+    file.write_text(render(replace(comparison, latencies=latencies), Pictures((), (), ())), "utf-8")
+    browser.open(file, width=width)
+    texts = "[...document.querySelectorAll('#accuracy svg [aria-label=text] text')]"
+    boxes = browser.js(f"{texts}.map((t) => t.getBoundingClientRect()).map((b) => [b.left, b.top, b.right, b.bottom])")
+    assert len(boxes) == number + 2
+    assert overlaps(boxes) == []
+    assert browser.problems == []
+
+
+def test_the_text_below_a_table_that_is_scrolled_is_whole(page):
+    page.resize(700)
+    box = "document.querySelector('#scores .wide')"
+    assert page.js(f"{box}.scrollWidth > {box}.clientWidth")
+    ends = page.js(f"[{box}.querySelector('caption span'), {box}].map((e) => e.getBoundingClientRect().right)")
+    assert ends[0] <= ends[1]
