@@ -1,7 +1,8 @@
 """Text -> Recipe. Never imports torch."""
 
+from kd.recipe.derived import baseline_of, first_seed, teachers, to_yaml
 from kd.recipe.reader import imports, json_schema, read_recipe
-from kd.recipe.recipe import Recipe, baseline_of, first_seed, teachers, to_yaml
+from kd.recipe.recipe import Recipe
 from kd.recipe.schema import CacheConfig, EvaluateConfig, TermConfig, TrackConfig, TrainConfig, Use, WeightsConfig
 
 __all__ = [

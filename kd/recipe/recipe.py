@@ -1,4 +1,4 @@
-"""A recipe, and the recipes derived from it: its teacher's, its baseline's, the same with other values."""
+"""A recipe, and the same with other values."""
 
 import math
 import os
@@ -9,8 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, PrivateAttr, ValidationInfo, field_validator
 
 from kd.errors import nearest
-from kd.recipe import yaml12
-from kd.recipe.identity import Scope, identity, plain, with_machine_settings
+from kd.recipe.identity import Scope, identity, plain
 from kd.recipe.moved import old_identity
 from kd.recipe.schema import (
     CacheConfig,
@@ -281,49 +280,6 @@ class Recipe(Section):
         if self.teacher is not None and self.teacher.recipe is not None:
             tree["teacher"]["recipe"] = os.path.abspath(self.folder / self.teacher.recipe)
         return tree
-
-
-def teachers(recipe: Recipe) -> list[Recipe]:
-    """The recipe of the teacher, of the teacher's teacher, and so on."""
-    chain = []
-    while recipe.teacher_recipe is not None:
-        recipe = recipe.teacher_recipe
-        chain.append(recipe)
-    return chain
-
-
-def first_seed(recipe: Recipe) -> Recipe:
-    """The recipe with its first seed only: the seed whose network teaches, however many were trained."""
-    return recipe.changed(train=recipe.train.model_copy(update={"seeds": recipe.train.seeds[:1]}))
-
-
-def baseline_of(recipe: Recipe) -> Recipe:
-    """The recipe without `teacher` and `distill`: the student alone on the same labelled images, another run."""
-    cache = None if recipe.cache is None else CacheConfig(views=recipe.cache.views)
-    data = recipe.data.model_copy(update={"unlabelled": None})
-    return recipe.changed(teacher=None, distill={}, cache=cache, data=data)
-
-
-def taken_over(recipe: Recipe, teacher: Recipe) -> Recipe:
-    """A teacher's recipe, and those of its own teachers, as the recipe that names it needs them.
-
-    They take over its machine settings, which do not change their ids; and, where both name the same data, what divides
-    them into splits (`kd.recipe.schema.SPLIT_ARGS`), so that a teacher does not train on images that the recipe holds
-    out: for another fold, it is another run. Its `overrides` are what a command adds to its file to train that run.
-    """
-    copy = with_machine_settings(teacher, recipe)
-    if teacher.teacher_recipe is not None:
-        copy._teacher_recipe = taken_over(recipe, teacher.teacher_recipe)
-    taken = copy.changed(data=copy.data.divided_as(recipe.data))
-    before, now = teacher.data.args, taken.data.args
-    changed = [key for key in {**before, **now} if before.get(key) != now.get(key)]
-    taken._overrides = tuple(f"data.args.{key}={yaml12.in_flow(now.get(key))}" for key in changed)
-    return taken
-
-
-def to_yaml(recipe: Recipe) -> str:
-    """`recipe.resolved()` as YAML text."""
-    return yaml12.dump(recipe.resolved())
 
 
 def _absolute(folder: Path, component: str) -> str:
