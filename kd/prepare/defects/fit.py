@@ -12,12 +12,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from kd.prepare.defects.copies import CODES, GRID, Look
-from kd.types import IGNORE
+from kd.prepare.defects import measures, moves
+from kd.prepare.defects.copies import Look
+from kd.prepare.defects.measures import Cells, Codes, Slopes
 
 LEAST = 8  # images with labels: of fewer nothing is typical
-BOUNDARY = 20  # cells: a mask with less boundary has no edges to compare
-REACH = GRID // 4  # cells: the largest shift
 MOVED = 2  # cells: a smaller shift is within what annotators do
 POWER = 3.0  # standard deviations between masks on their own and on other images
 OUTLIER = 3.5  # standard deviations of an own mask below the typical one
@@ -28,10 +27,6 @@ SURE = 5.0  # standard errors of what concerns the whole set
 ENOUGH = 200  # images that show what concerns the whole set
 NOTHING = np.array([1.0, 0.0])  # the measures of edges and of colour where masks show nothing
 SHOWN = np.array([0.2, 0.05])  # and how much more masks that fit show, at least
-
-Cells = NDArray[np.uint8]  # the labels of a small copy
-Codes = NDArray[np.uint16]
-Slopes = NDArray[np.float32]
 
 
 class Misfit(NamedTuple):
@@ -109,8 +104,8 @@ class Fit:
         self.classes = classes
         self.labels = [look.labels for look in looks]
         self.codes = [look.codes for look in looks]
-        self.edges = [_smoothed(look) for look in looks]
-        self._counts = [_count(look.codes, look.labels, classes) for look in looks]
+        self.edges = [measures.smoothed(look) for look in looks]
+        self._counts = [measures.count(look.codes, look.labels, classes) for look in looks]
         self._total = np.sum(self._counts, axis=0, dtype=np.int64)
         self._last: tuple[int, NDArray[np.float64]] = -1, np.empty((0, 0))  # the table of the last image
         self.color = self._measure(self.colors_of)
@@ -120,12 +115,12 @@ class Fit:
     def colors_of(self, index: int, labels: Cells) -> float:
         """The measure of colour."""
         if self._last[0] != index:
-            self._last = index, _table(self._total - self._counts[index])
-        return _likelier(self._last[1], self.codes[index], labels)
+            self._last = index, measures.table(self._total - self._counts[index])
+        return measures.likelier(self._last[1], self.codes[index], labels)
 
     def edges_of(self, index: int, labels: Cells) -> float:
         """The measure of edges."""
-        return _slope(self.edges[index], labels)
+        return measures.slope(self.edges[index], labels)
 
     def evidence(self, index: int, labels: Cells) -> float:
         """Both measures, weighted by how well they tell right from wrong."""
@@ -153,7 +148,7 @@ class Fit:
             for first in present:
                 for second in range(self.classes):
                     if second != first and (second > first or second not in present):
-                        swapped = _exchanged(labels, first, second)
+                        swapped = moves.exchange(labels, first, second)
                         options.append((self.colors_of(index, swapped), first, second))
             value, first, second = max(options, default=(-np.inf, 0, 0))
             chance = self.edge.unrelated + 2 * self.edge.unrelated_spread
@@ -165,14 +160,14 @@ class Fit:
     def _alternatives(self, index: int) -> Iterator[tuple[float, Misfit]]:
         """Other masks for an image, each with its evidence."""
         own = self.labels[index]
-        for how, turn in _TURNS.items():
+        for how, turn in moves.TURNS.items():
             yield self.evidence(index, turn(own)), Misfit(index, "mirrored mask", f"it fits when it is {how}")
-        by_edges = _peak(_correlation(self.edges[index], own))
-        by_both = _climbed(lambda down, right: self.evidence(index, _moved(own, down, right)))
+        by_edges = moves.peak(moves.correlation(self.edges[index], own))
+        by_both = moves.climbed(lambda down, right: self.evidence(index, moves.move(own, down, right)))
         for down, right in {by_edges, by_both}:
             if max(abs(down), abs(right)) >= MOVED:
-                text = f"it fits when it is moved {_direction(down, right)}"
-                yield self.evidence(index, _moved(own, down, right)), Misfit(index, "shifted mask", text)
+                text = f"it fits when it is moved {moves.direction(down, right)}"
+                yield self.evidence(index, moves.move(own, down, right)), Misfit(index, "shifted mask", text)
         for other, labels in enumerate(self.labels):
             if other != index:
                 yield self.evidence(index, labels), Misfit(index, "swapped mask", "", other)
@@ -188,10 +183,12 @@ class Fit:
 def of_the_set(looks: Sequence[Look], classes: int) -> list[Misfit]:
     """What would fit all images better, if it is clear: their masks mirrored, or moved."""
     looks = looks[:: -(-len(looks) // ENOUGH)]
-    codes, edges = [look.codes for look in looks], [_smoothed(look) for look in looks]
+    codes, edges = [look.codes for look in looks], [measures.smoothed(look) for look in looks]
 
     def measured(masks: Sequence[Cells]) -> NDArray[np.float64]:
-        return np.array([_edges(edges, masks), _colors(codes, masks, classes)])  # (2, images)
+        return np.array(
+            [measures.edges_of_all(edges, masks), measures.colors_of_all(codes, masks, classes)]
+        )  # (2, images)
 
     masks = [look.labels for look in looks]
     own, best, found = measured(masks), 0.0, []
@@ -211,131 +208,19 @@ def _of_all(
     masks: Sequence[Cells], edges: Sequence[Slopes], codes: Sequence[Codes], classes: int
 ) -> Iterator[tuple[str, str, float, list[Cells]]]:
     """Other masks for all images: kind, text, the least share by which they must be better, and the masks."""
-    for how, turn in _TURNS.items():
+    for how, turn in moves.TURNS.items():
         yield "mirrored set", f"all masks fit when they are {how}", 0.5, [turn(labels) for labels in masks]
-    by_edges = _peak(np.sum([_correlation(*pair) for pair in zip(edges, masks, strict=True)], axis=0))
-    by_colors = _climbed(lambda down, right: _colors(codes, [_moved(m, down, right) for m in masks], classes).mean())
+    by_edges = moves.peak(np.sum([moves.correlation(*pair) for pair in zip(edges, masks, strict=True)], axis=0))
+    by_colors = moves.climbed(
+        lambda down, right: measures.colors_of_all(codes, [moves.move(m, down, right) for m in masks], classes).mean()
+    )
     for down, right in {by_edges, by_colors}:
         if max(abs(down), abs(right)) >= MOVED:
-            moved = [_moved(labels, down, right) for labels in masks]
-            yield "shifted set", f"all masks fit when they are moved {_direction(down, right)}", 0.15, moved
-
-
-def _climbed(value: Callable[[int, int], float]) -> tuple[int, int]:
-    """The shift of the largest value that is found by going uphill in ever smaller steps."""
-    best, at = value(0, 0), (0, 0)
-    for step in (8, 4, 2, 1):
-        while True:
-            ways = [(at[0] + down * step, at[1] + right * step) for down, right in ((-1, 0), (1, 0), (0, -1), (0, 1))]
-            values = [(value(*way), way) for way in ways if max(map(abs, way)) <= REACH]
-            if not values or max(values)[0] <= best:
-                break
-            best, at = max(values)
-    return at
-
-
-def _edges(edges: Sequence[Slopes], masks: Sequence[Cells]) -> list[float]:
-    """The measure of edges of each image."""
-    return [_slope(slopes, labels) for slopes, labels in zip(edges, masks, strict=True)]
-
-
-def _slope(slopes: Slopes, labels: Cells) -> float:
-    """The mean slope at the boundaries of a mask; 1, the mean of the image, where there is hardly a boundary."""
-    boundary = _boundary(labels)
-    return float(slopes[boundary].mean()) if boundary.sum() >= BOUNDARY else 1.0
-
-
-def _colors(codes: Sequence[Codes], masks: Sequence[Cells], classes: int) -> NDArray[np.float64]:
-    """The measure of colour of each image, by the counts of all others."""
-    counts = [_count(*pair, classes) for pair in zip(codes, masks, strict=True)]
-    total = np.sum(counts, axis=0, dtype=np.int64)
-    return np.array([float((own * _table(total - own)).sum()) / max(int(own.sum()), 1) for own in counts])
-
-
-def _likelier(table: NDArray[np.float64], codes: Codes, labels: Cells) -> float:
-    """The mean of a table over the labelled cells; 0 without any."""
-    known = labels < len(table)
-    return float(table[labels[known], codes[known]].mean()) if known.any() else 0.0
-
-
-def _count(codes: Codes, labels: Cells, classes: int) -> NDArray[np.int64]:
-    """The cells of each class and code, (K, CODES)."""
-    known = labels < classes
-    cells = labels[known].astype(np.int64) * CODES + codes[known]
-    return np.bincount(cells, minlength=classes * CODES).reshape(classes, CODES)
-
-
-def _table(counts: NDArray[np.int64]) -> NDArray[np.float64]:
-    """The logarithm of p(code | class) / p(code), (K, CODES); classes with few cells tell little."""
-    cells = counts.sum(1, keepdims=True)
-    code = (counts.sum(0) + 0.1) / (counts.sum() + 0.1 * CODES)
-    prior = 0.1 * cells.mean() / len(counts) + 1
-    likelier: NDArray[np.float64] = (counts + prior * code) / (cells + prior) / code
-    return np.log(likelier)
-
-
-_TURNS: dict[str, Callable[[Cells], Cells]] = {
-    "flipped left to right": lambda labels: labels[:, ::-1],
-    "flipped top to bottom": lambda labels: labels[::-1],
-    "turned by 180°": lambda labels: labels[::-1, ::-1],
-}
+            moved = [moves.move(labels, down, right) for labels in masks]
+            yield "shifted set", f"all masks fit when they are moved {moves.direction(down, right)}", 0.15, moved
 
 
 def _typical(values: NDArray[np.float64]) -> tuple[float, float]:
     """The median, and the standard deviation that the median deviation of a normal distribution has."""
     middle = float(np.median(values))
     return middle, max(1.4826 * float(np.median(np.abs(values - middle))), 1e-6)
-
-
-def _boundary(labels: Cells) -> NDArray[np.bool_]:
-    """The cells that differ from the one above or to the left; ignored ones bound nothing."""
-    boundary = np.zeros(labels.shape, bool)
-    known = labels != IGNORE
-    boundary[1:] |= (labels[1:] != labels[:-1]) & known[1:] & known[:-1]
-    boundary[:, 1:] |= (labels[:, 1:] != labels[:, :-1]) & known[:, 1:] & known[:, :-1]
-    return boundary
-
-
-def _smoothed(look: Look) -> Slopes:
-    """The slope of an image in units of its mean, averaged over 3×3 cells."""
-    padded = np.pad(np.asarray(look.edges / 64, np.float32), 1, mode="edge")
-    rows = padded[:-2] + padded[1:-1] + padded[2:]
-    return np.asarray((rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:]) / 9, np.float32)
-
-
-def _moved(labels: Cells, down: int, right: int) -> Cells:
-    """The mask moved by cells; what is uncovered is ignored."""
-    moved = np.full_like(labels, IGNORE)
-    rows, columns = ((slice(max(d, 0), GRID + min(d, 0)), slice(max(-d, 0), GRID + min(-d, 0))) for d in (down, right))
-    moved[rows[0], columns[0]] = labels[rows[1], columns[1]]
-    return moved
-
-
-def _correlation(edges: Slopes, labels: Cells) -> NDArray[np.float64]:
-    """The mean slope under the boundary of the mask moved by -REACH … REACH cells; (rows, columns)."""
-    boundary = _boundary(labels)
-    spectrum = np.fft.rfft2(edges - edges.mean()) * np.conj(np.fft.rfft2(boundary))
-    values = np.fft.fftshift(np.fft.irfft2(spectrum, (GRID, GRID))) / max(int(boundary.sum()), BOUNDARY)
-    middle = slice(GRID // 2 - REACH, GRID // 2 + REACH + 1)
-    return np.asarray(values[middle, middle])
-
-
-def _peak(correlation: NDArray[np.float64]) -> tuple[int, int]:
-    row, column = divmod(int(correlation.argmax()), correlation.shape[1])
-    return row - REACH, column - REACH
-
-
-def _exchanged(labels: Cells, first: int, second: int) -> Cells:
-    swapped = labels.copy()
-    swapped[labels == first], swapped[labels == second] = second, first
-    return swapped
-
-
-def _direction(down: int, right: int) -> str:
-    """A shift in words: by which share of the height and of the width."""
-    parts = [
-        f"{100 * abs(cells) / GRID:.0f} % of the {side} {way[cells > 0]}"
-        for cells, side, way in ((down, "height", ("up", "down")), (right, "width", ("left", "right")))
-        if cells
-    ]
-    return " and ".join(parts)
