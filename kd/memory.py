@@ -19,7 +19,10 @@ _GROUPS = Path("/sys/fs/cgroup")
 
 @contextmanager
 def lasting_objects() -> Iterator[None]:
-    """Leave the objects that the block makes out of every search for garbage: a fifth of the time of torch's import."""
+    """Leave the objects that the block makes out of every search for garbage.
+
+    They take a fifth of the time of torch's import, and 0.3 s each where the files of 20,000 images are listed.
+    """
     was_enabled = gc.isenabled()
     gc.disable()
     try:

@@ -14,6 +14,7 @@ from kd.data.splits.survey import Survey, begin_survey, summarize, survey
 from kd.data.splits.unlabelled import Joined, OtherImages, Unlabelled
 from kd.errors import DataError, RecipeError
 from kd.machine import loader_workers
+from kd.memory import lasting_objects
 from kd.recipe import Recipe
 from kd.types import SegmentationDataset
 
@@ -34,7 +35,8 @@ class Data:
 
     def __init__(self, recipe: Recipe, *, quiet: bool = False) -> None:
         maker = Maker(recipe)
-        self.train, self.val = (maker.dataset(split) for split in ("train", "val"))
+        with lasting_objects():  # the names and files of many images
+            self.train, self.val = (maker.dataset(split) for split in ("train", "val"))
         if self.train.class_names != self.val.class_names:
             raise RecipeError(
                 f"{recipe.data.dataset.at()}: train has the classes {self.train.class_names}, "

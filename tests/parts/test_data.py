@@ -1,3 +1,5 @@
+import gc
+
 import pytest
 from tiny import cut_at, read, run, write_recipes
 
@@ -5,6 +7,7 @@ from kd.compare import compare_command
 from kd.data.splits.survey import begin_survey, survey
 from kd.diagnose.check import check_recipe
 from kd.errors import DataError
+from kd.parts.data import Data
 from kd.runs import read_metrics, read_result
 from kd.train.session import session
 
@@ -131,3 +134,10 @@ def test_many_images_are_read_beside_the_checks(path, monkeypatch):
     ]
     assert begun
     assert not list(begun[0])  # all of it was taken
+
+
+def test_datasets_are_left_out_of_searches_for_garbage(path):
+    data = Data(read(path, *ALONE), quiet=True)
+    assert not any(each is data.train for each in gc.get_objects())
+    gc.unfreeze()
+    assert any(each is data.train for each in gc.get_objects())
