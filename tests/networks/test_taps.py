@@ -34,7 +34,7 @@ class Toy(nn.Module):
         return SegmentationOutput(logits, {"low": low}, {"aux": logits * 2})
 
 
-IMAGES = torch.rand(2, 3, 4, 4)
+IMAGES = torch.rand(2, 3, 4, 4, generator=torch.Generator().manual_seed(1))
 
 
 def test_addresses_are_looked_up_in_order() -> None:
