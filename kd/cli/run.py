@@ -86,7 +86,7 @@ def run(arguments: argparse.Namespace) -> None:
             epochs = plan.epochs_within(jobs, arguments.budget, "--budget")
             arguments.settled = [f"train.epochs={epochs}", "train.steps=null"] if epochs else []
             opened.say(f"--budget: {' '.join(arguments.settled) or 'nothing is left to train'}")
-            recipe = opened.with_epochs(recipe, epochs) if epochs else recipe
+            recipe = opened.prepared.with_epochs(recipe, epochs) if epochs else recipe
         settled, options = getattr(arguments, "settled", []), ["--baseline"] if arguments.baseline else []
         opened.train(
             recipe,

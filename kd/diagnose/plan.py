@@ -117,7 +117,7 @@ def plan(recipe: Recipe, session: Session, *, baseline: bool = False, fresh: boo
             remaining.append((role, trained, unfinished))
     share = SECONDS / max(len(remaining), 1)
     return [
-        _measure(role, session.prepare(trained, next(iter(run_dirs))), run_dirs, share, quiet=session.quiet)
+        _measure(role, session.prepared.parts(trained, next(iter(run_dirs))), run_dirs, share, quiet=session.quiet)
         for role, trained, run_dirs in remaining
     ]
 
@@ -129,7 +129,7 @@ def step_time(recipe: Recipe, session: Session) -> tuple[float, int]:
         RecipeError: the parts do not fit.
         DataError: the data cannot be read.
     """
-    parts = session.prepare(recipe, recipe.train.seeds[0])
+    parts = session.prepared.parts(recipe, recipe.train.seeds[0])
     with untouched(parts):
         uncached = replace(parts, recipe=parts.recipe.changed(cache=None))
         return time_steps(start(uncached, seed=0), uncached, SECONDS / 2), parts.steps

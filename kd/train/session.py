@@ -1,34 +1,23 @@
 """The runs of one command: the teacher first, then the seeds of the recipe, then its baseline."""
 
-import json
-import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import count
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from kd import console, distributed
 from kd.console import Say
-from kd.data.dataset import FirstImages
-from kd.errors import LockedError, NoCheckpointError, NotDeterministicError, RecipeError
-from kd.inputs import has_inputs
+from kd.errors import NoCheckpointError, NotDeterministicError, RecipeError
 from kd.machine import deterministic, slow_path
 from kd.memory import restart_peak
-from kd.parts.assemble import Parts, assemble, with_length_of, with_trained_teacher
-from kd.parts.checks.dry_run import dry_run
-from kd.parts.checks.meeting import meet
-from kd.parts.data import Data
-from kd.parts.teacher.leakage import refuse_leak
+from kd.parts.assemble import Parts
 from kd.recipe import Recipe, baseline_of, first_seed
 from kd.runs import (
     failure_noted,
     is_finished,
-    locked,
     read_result,
     run_command,
     run_directory,
@@ -37,15 +26,13 @@ from kd.train.description import changed_environment, describe
 from kd.train.evaluation import headline, score_teacher
 from kd.train.fit import out_of_memory
 from kd.train.one_run import train_run
+from kd.train.prepared import Prepared
 from kd.train.record import Record
 from kd.train.reuse import Asked, is_kept, move_aside, start_record
-from kd.train.settling import settled
 from kd.train.signals import Stop, stopping
 from kd.train.sinks.log_file import logged
+from kd.train.waiting import in_turn
 from kd.units import duration
-
-POLL = 1.0  # seconds between two attempts to lock a run that another process trains
-ATTEMPTS = 60  # attempts between two lines that report the wait
 
 
 def run_recipe(
@@ -102,7 +89,9 @@ def session(
         is_first = distributed.rank() == 0
         try:
             with deterministic(recipe.deterministic):
-                yield Session(runs, stop, say if is_first else _silent, quiet or not is_first, smoke)
+                quiet = quiet or not is_first
+                prepared = Prepared(runs, quiet=quiet, smoke=smoke)
+                yield Session(runs, stop, say if is_first else _silent, quiet, smoke, prepared)
         except NotDeterministicError as error:
             raise RecipeError(
                 f"{recipe.at('deterministic')}: deterministic: {error}; replace the component that calls it, or set "
@@ -122,62 +111,16 @@ class Session:
         say: takes the lines for the user.
         quiet: no live line.
         smoke: number of batches to score in trial runs.
+        prepared: the parts of the runs, until they are trained.
     """
 
     runs: Path
     stop: Stop
     say: Say
     quiet: bool
-    smoke: int | None = None
-    _met: set[str] = field(default_factory=set)  # ids of the recipes that have met their real images
-    _found: dict[str, dict[str, Any]] = field(default_factory=dict)  # by id: what was measured for `auto`
-    _data: dict[str, Data] = field(default_factory=dict)  # by dataset and arguments
-    _prepared: dict[tuple[str, int], Parts] = field(default_factory=dict)  # by id and seed, until they are trained
+    smoke: int | None
+    prepared: Prepared
     _noted: set[str] = field(default_factory=set)  # datasets that do not list their files
-
-    def prepare(self, recipe: Recipe, seed: int) -> Parts:
-        """Assemble and dry-run the parts of a run before it is trained; an unfinished teacher is taken as it is built.
-
-        Raises:
-            RecipeError: the parts do not fit, or a term cannot teach.
-            DataError: the data cannot be read.
-        """
-        key = (recipe.id, seed)
-        if key not in self._prepared:
-            data, surveyed = self._data_of(recipe), not self._surveyed(recipe, seed)
-            parts = assemble(recipe, runs=self.runs, seed=seed, trained=False, data=data, surveyed=surveyed)
-            parts.notes.extend(dry_run(parts))
-            if recipe.id not in self._met:  # all seeds have the same shapes
-                meet(parts)
-                self._met.add(recipe.id)
-            parts = settled(parts, run_directory(recipe, self.runs, seed), self._found)
-            if surveyed:
-                parts.data.check(recipe)
-                leak = partial(refuse_leak, recipe, parts.data, runs=self.runs, data_of=self._data_of)
-                parts.notes.extend(distributed.first(leak))
-            self._prepared[key] = parts
-        return self._prepared[key]
-
-    def _surveyed(self, recipe: Recipe, seed: int) -> bool:
-        """Whether the data need no survey: a trial run, or one that resumes with the inputs that it began with."""
-        run_dir = run_directory(recipe, self.runs, seed)
-        return self.smoke is not None or distributed.first(lambda: has_inputs(run_dir))
-
-    def _data_of(self, recipe: Recipe) -> Data:
-        """The datasets of a recipe: the same ones for every run of the session that reads the same data."""
-        section = recipe.resolved()["data"]
-        key = json.dumps([section["use"], [*section["args"].items()]], default=str)  # the order of classes counts
-        if key not in self._data:
-            self._data[key] = Data(recipe, quiet=self.quiet)
-        return self._data[key]
-
-    def with_epochs(self, recipe: Recipe, epochs: int) -> Recipe:
-        """The recipe with another length; the prepared parts of it and of its baseline are kept."""
-        changed = recipe.changed(train=recipe.train.model_copy(update={"epochs": epochs, "steps": None}))
-        for before, after in ((recipe, changed), (baseline_of(recipe), baseline_of(changed))):
-            for key in [key for key in self._prepared if key[0] == before.id]:
-                self._prepared[after.id, key[1]] = with_length_of(self._prepared.pop(key), after)
-        return changed
 
     def train(
         self,
@@ -203,7 +146,7 @@ class Session:
             teacher_dir = run_directory(teacher, self.runs, teacher.train.seeds[0])
             if not distributed.first(lambda: is_finished(teacher_dir) or all(map(is_finished, run_dirs))):
                 # report mistakes in this recipe before its teacher trains for hours
-                self.prepare(recipe, recipe.train.seeds[0])
+                self.prepared.parts(recipe, recipe.train.seeds[0])
             self._train(teacher, replace(needed, fresh=False), False, "teacher")
         trained = [self._train_or_renew(recipe, seed, asked, role) for seed in recipe.train.seeds]
         if baseline and recipe.distill:
@@ -232,17 +175,18 @@ class Session:
             return run_dir
         run_dir = distributed.first(lambda: run_directory(recipe, self.runs, seed))
         if not wait and distributed.first(run_dir.exists):
-            with self._locked(run_dir, wait):
+            with in_turn(run_dir, self.stop, self.say, wait=wait):
                 pass  # report a second process before the checks, which take time
-        parts = self._take(recipe, seed)  # before anything is written: a recipe that cannot run leaves no directory
+        parts = self.prepared.take(recipe, seed)  # before anything is written: a faulty recipe leaves no directory
         lines = list(parts.notes)
-        if not self._surveyed(recipe, seed):
+        if not self.prepared.surveyed(recipe, seed):
             parts.data.check(recipe)
             lines += parts.data.lines(recipe)
         if (slow := slow_path(parts.precision, recipe.train.precision)) is not None:
             lines.append(slow)
         lines += self._unlisted(parts)
-        with self._locked(run_dir, wait), failure_noted(run_dir) if distributed.rank() == 0 else nullcontext():
+        noted = failure_noted(run_dir) if distributed.rank() == 0 else nullcontext()
+        with in_turn(run_dir, self.stop, self.say, wait=wait), noted:
             if wait and self._finished(recipe, run_dir, asked):
                 return run_dir
             records: list[Record] = []  # of rank 0 alone
@@ -287,7 +231,7 @@ class Session:
             return is_kept(
                 recipe,
                 run_dir,
-                lambda: self._data_of(recipe),
+                lambda: self.prepared.data_of(recipe),
                 runs=self.runs,
                 asked=asked,
                 say=self.say,
@@ -313,36 +257,9 @@ class Session:
             "removed samples; docs/add-a-dataset.md has an example"
         ]
 
-    def _take(self, recipe: Recipe, seed: int) -> Parts:
-        """Take the prepared parts of a run, with its trained teacher, from those that are kept."""
-        parts = self.prepare(recipe, seed)
-        del self._prepared[recipe.id, seed]
-        if self.smoke is not None:
-            return replace(parts, val=FirstImages(parts.val, self.smoke * recipe.train.batch_size))
-        if recipe.teacher_recipe is not None and parts.teacher_run is None:
-            return with_trained_teacher(parts, self.runs)
-        return parts
-
     def _logged(self, run_dir: Path) -> AbstractContextManager[Say]:
         """A `say` that writes to the run's log too, on rank 0."""
         return logged(run_dir, self.say) if distributed.rank() == 0 else nullcontext(self.say)
-
-    @contextmanager
-    def _locked(self, run_dir: Path, wait: bool) -> Iterator[None]:
-        """Lock the run directory for the block; if `wait`, wait while another process has locked it."""
-        with ExitStack() as lock:
-            for attempts in count():
-                try:
-                    distributed.first(lambda: lock.enter_context(locked(run_dir)))
-                    break
-                except LockedError as error:
-                    if not wait:
-                        raise
-                    if attempts % ATTEMPTS == 0:
-                        self.say(f"{error.who}; waiting for it ({duration(attempts * POLL)})")
-                self.stop.check()
-                time.sleep(POLL)
-            yield
 
 
 def _silent(line: str) -> None:

@@ -17,7 +17,7 @@ from kd.parts.roles import to_device
 from kd.parts.stream import stream
 from kd.parts.teacher import cache as teacher_cache
 from kd.runs import is_finished, run_directory
-from kd.train import session
+from kd.train import session, waiting
 from kd.train.fill_cache import fill_cache
 from kd.train.start import step_teacher
 
@@ -96,7 +96,7 @@ def test_a_cache_that_is_killed_while_it_is_filled_holds_no_torn_map(tmp_path, m
 
 def test_a_run_that_waits_takes_over_when_the_owner_of_the_teacher_is_killed(tmp_path, monkeypatch):
     """The second process finishes the teacher from the owner's checkpoint, then its own run."""
-    monkeypatch.setattr(session, "POLL", 0.05)
+    monkeypatch.setattr(waiting, "POLL", 0.05)
     path = write_recipes(tmp_path)
     waits, kills = os.pipe(), os.pipe()
 

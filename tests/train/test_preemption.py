@@ -13,8 +13,7 @@ from kd.recipe import baseline_of
 from kd.runs import read_metrics, read_result
 from kd.scoring import predict
 from kd.train import evaluation as scoring
-from kd.train import loop, one_run, signals
-from kd.train import session as run_module
+from kd.train import loop, one_run, prepared, signals
 from kd.train.signals import Stop
 
 
@@ -87,7 +86,7 @@ def test_a_signal_while_batchnorm_is_reestimated(tmp_path, monkeypatch):
 
 
 def test_no_run_begins_after_a_signal(tmp_path, monkeypatch, recipe):
-    monkeypatch.setattr(run_module, "assemble", kill_once(run_module.assemble))
+    monkeypatch.setattr(prepared, "assemble", kill_once(prepared.assemble))
     two = recipe.model_copy(update={"train": recipe.train.model_copy(update={"seeds": (0, 1)})})
     with pytest.raises(StoppedError):
         run(two, tmp_path / "runs")

@@ -10,11 +10,12 @@ from kd.cli import main
 from kd.errors import LockedError
 from kd.runs import directory, is_finished, locked, run_directory
 from kd.train import session as run_module
+from kd.train import waiting
 
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
-    monkeypatch.setattr(run_module, "POLL", 0.05)
+    monkeypatch.setattr(waiting, "POLL", 0.05)
 
 
 def test_three_that_start_together_train_the_teacher_once(tmp_path):
@@ -41,7 +42,7 @@ def test_three_that_start_together_train_the_teacher_once(tmp_path):
 def test_the_wait_is_reported_once_a_minute(tmp_path, monkeypatch):
     recipe = read(write_recipes(tmp_path))
     teacher = run_directory(recipe.teacher_recipe, tmp_path / "runs", 0)
-    monkeypatch.setattr(run_module, "POLL", 1.0)
+    monkeypatch.setattr(waiting, "POLL", 1.0)
     lines, sleeps = [], []
 
     def sleep(seconds):
@@ -49,7 +50,7 @@ def test_the_wait_is_reported_once_a_minute(tmp_path, monkeypatch):
         if len(sleeps) == 130:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(run_module.time, "sleep", sleep)
+    monkeypatch.setattr(waiting.time, "sleep", sleep)
     monkeypatch.setattr(directory, "LOOK", 0)  # it sleeps too
     with locked(teacher), pytest.raises(KeyboardInterrupt):
         run_module.run_recipe(recipe, runs=tmp_path / "runs", say=lines.append, quiet=True)
