@@ -26,6 +26,7 @@ _MAX_CODES = 100_000
 _THREADS = 2
 _LOOKED_AT = 50  # masks, for soft edges
 _DARK = 32  # shades below this are black, and as far from 255 white
+_FEW = 5  # pictures, to tell masks from images
 _SHADES = 4  # between black and white, from which they are edges
 _WORDS = ("class", "label", "categor", "codes")
 
@@ -122,6 +123,16 @@ def are_soft(masks: Sequence[Path], headers: Sequence[Header]) -> bool:
     between = counts[_DARK : 256 - _DARK]
     is_mixed = int((between > 0).sum()) >= _SHADES or any(header.lossy for header in headers)
     return is_mixed and counts[256 - _DARK :].sum() > 0 and bool(between.sum() < 0.1 * counts.sum())
+
+
+def hold_classes(paths: Sequence[Path]) -> bool:
+    """Whether pictures are masks: few colours in each, or black and white with soft edges."""
+    some = paths[:: max(1, len(paths) // _FEW)][:_FEW]
+    values = [read_mask(path).values for path in some]
+    flat = [found.reshape(-1, found.shape[2] if found.ndim == 3 else 1) for found in values]
+    return all(len(np.unique(found, axis=0)) <= MAX_CLASSES for found in flat) or are_soft(
+        some, [read_header(path) for path in some]
+    )
 
 
 def meaning_of(masks: Sequence[Path], class_map: Path | None) -> tuple[dict[str, Any], list[str]]:

@@ -17,6 +17,7 @@ from kd.data.splits.shares import Shares
 from kd.errors import DataError, RecipeError, StorageError, WeightsError
 from kd.prepare.files import short_names
 from kd.prepare.formats.export import Export, Item, held_out
+from kd.prepare.formats.faults import too_few
 from kd.units import counted
 
 ELSEWHERE = "choose another folder with --out DIR"
@@ -63,9 +64,7 @@ def convert(export: Export, folder: Path, advance: Callable[[int], None]) -> tup
     """
     items = sorted(export.items, key=lambda item: item.name)
     if len(items) < 2:
-        raise DataError(
-            f"{export.what}: {len(items)} labelled image; add another one: one is needed to train and one to validate"
-        )
+        raise too_few(export.what, len(items))
     splits, notes = _splits(items)
     names = short_names([item.name for item in items])
     classes = export.args["classes"]

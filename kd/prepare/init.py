@@ -16,6 +16,7 @@ from kd.prepare.formats import find
 from kd.prepare.formats.export import Export, Source
 from kd.prepare.look import look
 from kd.prepare.recipes import STUDENT, TEACHER, recipe_texts
+from kd.prepare.splits import with_stated_splits
 from kd.recipe import json_schema
 from kd.storage import write_atomic
 
@@ -60,6 +61,8 @@ def init(
     source = Source(tree, tree if annotations is None else list_tree(annotations), classes, overlap, holes)
     with new_folder(out) as folder:
         found = find(source, form)
+        if isinstance(found, Export):
+            found = with_stated_splits(found, source)
         say(f"found: {found.what}")
         for note in found.notes:
             say(note)

@@ -52,6 +52,59 @@ def short_tasks() -> None:
     Path("export/project.json").write_text(json.dumps(short))
 
 
+OTHERS = {  # what a file holds that kd does not read, and what is printed
+    "a.xml": (
+        "<annotation><object><bndbox>",
+        'boxes of Pascal VOC, no outlines; export segmentations, such as "COCO" or "Segmentation mask"',
+    ),
+    "annotations.xml": (
+        "<annotations><image>",
+        'CVAT\'s XML; export "Segmentation mask 1.1" or "COCO 1.0" from CVAT',
+    ),
+    "via.json": ('{"shape_attributes": {}}', "annotations of the VGG Image Annotator; export them as COCO"),
+    "ann.json": (
+        '{"classTitle": "leaf"}',
+        "annotations of Supervisely; export masks, and give kd init the folders img and masks_machine",
+    ),
+    "panoptic.json": (
+        '{"segments_info": []}',
+        "panoptic COCO; give kd init the file of the instances, or masks of one number a class",
+    ),
+}
+
+
+def other(name: str, content: str, message: str) -> Row:
+    """Annotations that kd does not read; the export that the message asks for."""
+
+    def write() -> None:
+        shutil.rmtree("export", ignore_errors=True)
+        exports.write_photos(Path("export"))
+        Path("export", name).write_text(content)
+        init()
+
+    def follow(text: str) -> None:
+        if name == "ann.json":
+            export("one_per_class")
+            Path("export/images").rename("export/img")
+            Path("export/masks/leaf").rename("export/masks_machine")
+            succeeds("init", "export/img", "export/masks_machine")
+        else:
+            export("cvat" if name == "annotations.xml" else "coco")
+            succeeds("init", "export")
+
+    return Row(f"{name}: {message}", write, follow)
+
+
+def two_masks() -> None:
+    """Two folders with masks of several classes for the same images."""
+    shutil.rmtree("export", ignore_errors=True)
+    exports.write_photos(Path("export/images"))
+    for kind in ("seg", "labels"):
+        Path("export", kind).mkdir()
+        for number in range(exports.COUNT):
+            save(exports.by_hand(number), f"export/{kind}/{exports.name(number)}.png")
+
+
 def mended(message: str, change: Callable[[Any], object]) -> Row:
     """A fault of COCO JSON that another export does not have."""
     return Row(message, lambda: (changed(change), init()), lambda text: (export("coco"), succeeds("init", "export")))
@@ -155,6 +208,13 @@ ROWS = [
         "project.json: task 70: no list of annotations, as in JSON-MIN; export it as JSON",
         lambda: (short_tasks(), init()),
         lambda text: (export("label_studio"), succeeds("init", "export")),
+    ),
+    *(other(name, text, message) for name, (text, message) in OTHERS.items()),
+    Row(
+        "labels/plot 3é.png: seg/plot 3é.png has the same name; give kd init the folder of the images and then that "
+        "of the masks",
+        lambda: (two_masks(), init()),
+        lambda text: succeeds("init", "export/images", "export/labels"),
     ),
     Row(
         "export/data.yaml: names: a key is no number; write a list, in the order of the numbers",

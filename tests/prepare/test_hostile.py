@@ -211,7 +211,7 @@ CASES: dict[str, tuple[Callable[[], None], str]] = {
     ),
     "an outline of 7 numbers": (
         replaced(YOLO, "0 0.1 0.1 0.2 0.2 0.3 0.3 0.4\n"),
-        "export/labels/train/plot1.txt:1: 7 coordinates, which are no 3 pairs x y or more; export it again",
+        "export/labels/train/plot1.txt:1: 7 numbers after the class, which are no 3 pairs x y or more; export it again",
     ),
     "a class far beyond the names": (
         replaced(YOLO, "7 0.1 0.1 0.2 0.2 0.3 0.4\n"),

@@ -128,7 +128,16 @@ def _yaml_rows(text: str, path: Path) -> list[Row]:
         raise DataError(f"{path}{line}: not YAML: {error.problem}") from None
     except (yaml.YAMLError, RecursionError) as error:
         raise DataError(f"{path}: not YAML: {' '.join(str(error).split())[:200]}") from None
-    return _node_rows(node, path)
+    return _node_rows(_named_part(node), path)
+
+
+def _named_part(node: yaml.Node | None) -> yaml.Node | None:
+    """The names within other settings, such as those of YOLO; the node itself if it has none."""
+    pairs: list[tuple[yaml.Node, yaml.Node]] = node.value if isinstance(node, yaml.MappingNode) else []
+    for key, value in pairs:
+        if key.value in ("names", "classes") and not _is_mark(value):
+            return value
+    return node
 
 
 def _node_rows(node: yaml.Node | None, path: Path) -> list[Row]:
@@ -137,9 +146,6 @@ def _node_rows(node: yaml.Node | None, path: Path) -> list[Row]:
         return [_mapped_row(item, path) or (_scalar(item, path), ()) for item in node.value]
     if not isinstance(node, yaml.MappingNode):
         raise DataError(f"{path}: neither a list of names nor a mapping of names to [r, g, b]")
-    for key, value in node.value:  # a list of names within other settings, such as those of YOLO
-        if key.value in ("names", "classes") and not _is_mark(value):
-            return _node_rows(value, path)
     numbered = all(isinstance(node, yaml.ScalarNode) for pair in node.value for node in pair) and all(
         key.value.isdecimal() and not value.value.isdecimal() and not _HEX.fullmatch(value.value)
         for key, value in node.value
@@ -150,10 +156,13 @@ def _node_rows(node: yaml.Node | None, path: Path) -> list[Row]:
 
 
 def _is_mark(node: yaml.Node) -> bool:
-    """Whether a node is a number or a colour, not names."""
-    if isinstance(node, yaml.SequenceNode):
-        return not node.value or all(map(_is_mark, node.value))
-    return isinstance(node, yaml.ScalarNode) and (node.value.isdecimal() or bool(_HEX.fullmatch(node.value)))
+    """Whether a node is a number, a colour, or a list of colours, not names."""
+    items = node.value if isinstance(node, yaml.SequenceNode) else [node]
+    return all(
+        isinstance(item, yaml.SequenceNode)
+        or (isinstance(item, yaml.ScalarNode) and (item.value.isdecimal() or bool(_HEX.fullmatch(item.value))))
+        for item in items
+    )
 
 
 def _mapped_row(node: yaml.Node, path: Path) -> Row | None:

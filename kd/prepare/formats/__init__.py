@@ -5,6 +5,7 @@ from collections.abc import Callable
 from kd.errors import DataError
 from kd.prepare.formats import binaries, coco, cvat, label_studio, labelme, masks, roboflow, yolo
 from kd.prepare.formats.export import Found, Source
+from kd.prepare.formats.others import refuse_others
 from kd.units import counted
 
 FORMATS: dict[str, Callable[[Source], Found | None]] = {
@@ -34,6 +35,7 @@ def find(source: Source, name: str | None = None) -> Found:
         if found is not None:
             return found
     kinds: dict[str, int] = {}
+    refuse_others(source.marks)
     trees = {source.images.root: source.images, source.marks.root: source.marks}
     for file in (name for tree in trees.values() for name in tree.names):
         kind = file.rpartition(".")[2].lower() if "." in file else "without a suffix"

@@ -13,7 +13,7 @@ from kd.prepare.files import split_of
 from kd.prepare.formats.draw import Region, Shape, paint
 from kd.prepare.formats.export import Export, Item, Mask, Names, Source, chosen_names, sized_header
 from kd.prepare.formats.faults import damaged
-from kd.prepare.pairs import by_class, sides
+from kd.prepare.formats.pairs import by_class, sides
 from kd.units import counted
 
 _LOOKED_AT = 20  # files, to tell masks of one class from those of all

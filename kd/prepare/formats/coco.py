@@ -199,8 +199,10 @@ class _Notes:
 
 def _is_coco(path: Path) -> bool:
     text = peek(path)
-    return any(key in text for key in (b'"file_name"', b'"image_id"')) and any(
-        key in text for key in (b'"categories"', b'"category_id"')
+    return (
+        any(key in text for key in (b'"file_name"', b'"image_id"'))
+        and any(key in text for key in (b'"categories"', b'"category_id"'))
+        and b'"segments_info"' not in text
     )
 
 

@@ -15,6 +15,12 @@ def misdrawn(where: str, what: str) -> DataError:
     return DataError(f"{where}: {what}; correct it in the tool that drew it")
 
 
+def too_few(where: str, images: int) -> DataError:
+    """Fewer than two labelled images."""
+    held = f"{counted(images, 'labelled image')}; add another one: one is needed to train and one to validate"
+    return DataError(f"{where}: {held}")
+
+
 def annotated_twice(where: str, image: str, other: str) -> DataError:
     """An image that two files annotate, such as the instances and the keypoints of COCO."""
     return DataError(f"{where}: {image} is annotated in {other} too; move one of the two files out of the export")

@@ -6,7 +6,8 @@ from typing import Any
 
 from kd.prepare.codes import find_map, meaning_of
 from kd.prepare.formats.export import Export, Found, Item, Ready, Source, held_out
-from kd.prepare.pairs import Pairs, folders_of, paired, sides
+from kd.prepare.formats.faults import too_few
+from kd.prepare.formats.pairs import Pairs, folders_of, paired, sides
 from kd.units import counted
 
 
@@ -15,9 +16,11 @@ def read(source: Source) -> Found | None:
     found = sides(source)
     if found is None:
         return None
-    pairs = paired(source, *found)
+    pairs = paired(*found)
     if not pairs.pairs:
         return None
+    if len(pairs.pairs) == 1:
+        raise too_few(str(source.marks.root), 1)
     masks = [source.file(pair.mask) for pair in pairs.pairs]
     roots = (source.marks.root, source.images.root, masks[0].parent, *source.above())
     args, notes = meaning_of(masks, source.classes or find_map(roots))

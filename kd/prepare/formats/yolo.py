@@ -1,5 +1,6 @@
 """YOLO's outlines: a text file for each image, an object a line, with coordinates as shares of width and height."""
 
+import re
 from codecs import BOM_UTF8
 from collections.abc import Sequence
 from functools import partial
@@ -20,6 +21,8 @@ from kd.units import counted
 
 _LISTS = ("classes.txt", "obj.names", "names.txt", "labels.txt", "readme.txt", "train.txt", "val.txt", "test.txt")
 
+_NAMES = re.compile(r"^names\s*:", re.MULTILINE)
+
 Object = tuple[int, NDArray[np.float64]]  # class, outline (points, 2) as shares
 
 
@@ -38,8 +41,10 @@ def read(source: Source) -> Export | None:
     for text in texts:
         folder, _, last = text.removesuffix(".txt").rpartition("/")
         name = images.find(f"{folder.replace('labels', 'images')}/{last}", text)
+        if name is None and not _looks_so(source.file(text)):  # a list of images, or notes
+            continue
         if name is None:
-            raise no_image(str(source.file(text)), text, images)
+            raise no_image(str(source.file(text)), text.removesuffix(".txt"), images)
         objects[name], more = _objects(source.file(text))
         boxes += more
     if not any(objects.values()):
@@ -61,7 +66,7 @@ def read(source: Source) -> Export | None:
     notes = [f"overlaps: {'the smaller object' if by_area else 'the later line'} is on top"]
     notes += [f"background: {counted(empty, 'image')} without an object"] if empty else []
     notes += [f"warning: left out: {counted(boxes, 'line')} with a box and no outline"] if boxes else []
-    what = f"YOLO outlines, {counted(len(texts), 'file')}, {counted(total, 'object')}"
+    what = f"YOLO outlines, {counted(len(objects), 'file')}, {counted(total, 'object')}"
     return Export(what, items, {"classes": list(names.names)}, notes)
 
 
@@ -84,7 +89,7 @@ def _objects(path: Path) -> tuple[list[Object], int]:
         if not words:
             continue
         try:
-            label, values = int(words[0]), np.array(words[1:], dtype=np.float64)
+            label, values = _integer(words[0]), np.array(words[1:], dtype=np.float64)
         except ValueError:
             raise damaged(f"{path}:{number}", f"expected a class and pairs x y, got '{line[:60]}'") from None
         if not 0 <= label <= 999 or not np.isfinite(values).all():
@@ -92,10 +97,20 @@ def _objects(path: Path) -> tuple[list[Object], int]:
         if len(values) == 4:
             boxes += 1
         elif len(values) % 2 or len(values) < 6:
-            raise damaged(f"{path}:{number}", f"{len(values)} coordinates, which are no 3 pairs x y or more")
+            raise damaged(
+                f"{path}:{number}", f"{len(values)} numbers after the class, which are no 3 pairs x y or more"
+            )
         else:
             found.append((label, values.reshape(-1, 2)))
     return found, boxes
+
+
+def _integer(word: str) -> int:
+    """A class, which some tools write as 0.0."""
+    number = float(word)
+    if not number.is_integer():
+        raise ValueError
+    return int(number)
 
 
 def _names(source: Source, count: int) -> tuple[list[str], str]:
@@ -136,7 +151,13 @@ def _files_of_names(source: Source) -> list[Path]:
     ]
     found = [root / name for root, names in trees for name in names if name.rpartition("/")[2].lower() in wanted]
     above = [folder / name for folder in source.above() for name in wanted if (folder / name).is_file()]
-    return sorted(found, key=lambda path: wanted.index(path.name.lower())) + above
+    others = [
+        path
+        for root, names in trees
+        for path in (root / name for name in names if name.lower().endswith((".yaml", ".yml")))
+        if path.name.lower() not in wanted and _NAMES.search(read_text(path, "names of classes", DataError))
+    ]
+    return sorted(found, key=lambda path: wanted.index(path.name.lower())) + above + others
 
 
 def _paint(

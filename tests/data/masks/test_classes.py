@@ -116,6 +116,14 @@ def test_hostile_yaml_ends_in_one_line(tmp_path, text):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("text", ["names: &a {names: *a}", "names: &a [*a, *a]", "- {name: &a [*a]}\n"])
+def test_yaml_that_holds_itself_ends_in_one_line(tmp_path, text):
+    path = tmp_path / "a.yaml"
+    path.write_text(text)
+    with pytest.raises(DataError, match=r"a\.yaml:1: expected one word, got a list or a mapping$"):
+        read_classes(str(path))
+
+
 def test_a_line_of_spaces_takes_no_time(tmp_path):
     (tmp_path / "a.txt").write_text(f"sky{' ' * 200_000}x\nroad\n")
     assert len(read_classes(str(tmp_path / "a.txt")).names) == 2

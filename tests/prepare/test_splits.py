@@ -1,0 +1,79 @@
+"""Splits that an export states in lists or settings are those of the recipe."""
+
+from pathlib import Path
+
+import exports
+import numpy as np
+import pytest
+from command import kd
+from PIL import Image
+
+from kd.data import Folders
+from kd.recipe import read_recipe
+
+
+def names(split: str) -> set[str]:
+    args = read_recipe(Path("export-kd/student.yaml")).data.args
+    return {Path(name).stem for name in Folders(**args, split=split).names}
+
+
+def plots(*numbers: int) -> set[str]:
+    return {exports.name(number) for number in numbers}
+
+
+def yolo(settings: str) -> None:
+    """YOLO outlines in one folder, but for plot2 in another."""
+    exports.yolo(Path("export"))
+    for kind, suffix in (("images", "jpg"), ("labels", "txt")):
+        Path(f"export/{kind}/train").rename(f"export/{kind}/tr")
+        Path(f"export/{kind}/ho").mkdir()
+        Path(f"export/{kind}/tr/plot2.{suffix}").rename(f"export/{kind}/ho/plot2.{suffix}")
+    Path("export/data.yaml").write_text(settings + "names: [leaf, stem]\n")
+
+
+@pytest.mark.parametrize("root", ["images/", "./images/", "../export/images/", "/home/somebody/sets/images/"])
+def test_folders_in_settings_of_yolo(root: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    yolo(f"path: .\ntrain: {root}tr\nval: {root}ho  # plots\ntest:\n")
+    assert kd("init", "export") == 0
+    assert "splits: as export/data.yaml states them\n" in capsys.readouterr().out
+    assert (names("train"), names("val")) == (plots(0, 1, 3, 4), plots(2))
+
+
+def test_lists_in_settings_of_yolo(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    yolo("train: sets/a.txt\nval: [sets/b.txt]\n")
+    Path("export/sets").mkdir()
+    Path("export/sets/a.txt").write_text("./images/tr/plot0.jpg\r\n./images/tr/plot1.jpg\r\n")
+    Path("export/sets/b.txt").write_text(f"./images/ho/plot2.jpg\n./images/tr/{exports.name(3)}.jpg\n")
+    assert kd("init", "export") == 0
+    assert "left out: 1 image of no split, such as images/tr/plot4.jpg\n" in capsys.readouterr().out
+    assert (names("train"), names("val")) == (plots(0, 1), plots(2, 3))
+
+
+def test_settings_that_validate_on_the_training_images_are_no_split(folder: Path) -> None:
+    yolo("train: images/tr\nval: images/tr\n")
+    assert kd("init", "export") == 0
+    assert names("train") | names("val") == plots(0, 1, 2, 3, 4)
+    assert not names("train") & names("val")
+
+
+def test_lists_beside_coco(folder: Path) -> None:
+    exports.coco(Path("export"))
+    Path("export/train.txt").write_text("plot0\nplot1.jpg\nplot4\n")
+    Path("export/val.txt").write_text(f"images/plot2.jpg\n{exports.name(3)}\n")
+    assert kd("init", "export") == 0
+    assert (names("train"), names("val")) == (plots(0, 1, 4), plots(2, 3))
+
+
+def test_lists_of_voc_hold_where_some_images_have_no_mask(folder: Path) -> None:
+    exports.write_photos(Path("export/JPEGImages"))
+    Path("export/SegmentationClass").mkdir()
+    for number in range(4):
+        Image.fromarray(exports.by_hand(number)).save(f"export/SegmentationClass/{exports.name(number)}.png")
+    for kind, train, val in (("Main", (0, 1, 2, 4), (3,)), ("Segmentation", (0, 1), (2, 3))):
+        Path(f"export/ImageSets/{kind}").mkdir(parents=True)
+        for split, numbers in (("train", train), ("val", val)):
+            Path(f"export/ImageSets/{kind}/{split}.txt").write_text("".join(f"{exports.name(n)}\n" for n in numbers))
+    assert kd("init", "export") == 0
+    assert (names("train"), names("val")) == (plots(0, 1), plots(2, 3))
+    file = next(Path("export-kd/masks").rglob("plot2.png"))
+    np.testing.assert_array_equal(np.array(Image.open(file)), exports.by_hand(2))
