@@ -15,17 +15,18 @@ CLEAR = 0.001  # mIoU, a share: what tables show as a tenth of a point
 
 def unequal_budgets(comparison: Comparison) -> Iterator[Note]:
     """A line for students that saw more or fewer images than their baseline, and one for those that took longer."""
-    longer = []
+    more, longer = [], []
     for student in comparison.of_role("student"):
         baseline = comparison.get(student.baseline)
         if baseline is None or student.images_seen is None or baseline.images_seen is None:
             continue
         name, ratio = comparison.label(student), _ratio(student.images_seen, baseline.images_seen)
         if ratio is not None:
-            seen = f"{student.images_seen:,.0f} and {baseline.images_seen:,.0f} images"
-            yield Note("budget", f"{name} and its baseline differ in budget: {seen} in training ({ratio:.2f} times)")
+            more.append(f"{name} {ratio:.2f} ({student.images_seen:,.0f} and {baseline.images_seen:,.0f})")
         if student.seconds and baseline.seconds and (ratio := _ratio(student.seconds, baseline.seconds)) is not None:
             longer.append(f"{name} {ratio:.2f}")
+    if more:
+        yield Note("budget", f"images seen in training, in times the baseline's: {', '.join(more)}")
     if longer:
         line = f"training time, in times the baseline's: {', '.join(longer)} (the training of the teacher is not in it)"
         yield Note("budget", line)

@@ -45,7 +45,15 @@ def test_images_and_time_are_told_apart(made: Any, trio: Callable[..., Path]) ->
 
 def test_more_images_are_named_with_both_numbers(trio: Callable[..., Path]) -> None:
     assert budgets(trio(seconds=672.0, images_per_second=58.12)) == [
-        "student and its baseline differ in budget: 39,057 and 19,528 images in training (2.00 times)",
+        "images seen in training, in times the baseline's: student 2.00 (39,057 and 19,528)",
+    ]
+
+
+def test_several_students_share_a_line(made: Any, trio: Callable[..., Path]) -> None:
+    other = made.student(name="other-eeeeeeee", seconds=672.0, images_per_second=87.18)
+    assert budgets(trio(seconds=672.0, images_per_second=58.12), other) == [
+        "images seen in training, in times the baseline's: small_kl 2.00 (39,057 and 19,528), "
+        "other 3.00 (58,585 and 19,528)",
     ]
 
 
