@@ -58,13 +58,15 @@ def evaluate_command(
             except REFUSALS as error:
                 print_errors(error.mistakes)
                 exit_status = exit_status or error.exit_status
-    finally:  # whatever ends it, the scores of the other runs are shown
-        if as_json:
-            print_text(json.dumps(tables.to_json(runs, split), indent=1))
-        elif runs:
-            _print(runs, split)
-        if csv_file is not None and runs:
-            write_atomic(csv_file, tables.to_csv(runs).encode(), fix="choose another file with --csv FILE")
+    finally:  # whatever ends it, the scores of the other runs are kept and shown
+        try:
+            if csv_file is not None and runs:  # first: nobody may read what is printed
+                write_atomic(csv_file, tables.to_csv(runs).encode(), fix="choose another file with --csv FILE")
+        finally:
+            if as_json:
+                print_text(json.dumps(tables.to_json(runs, split), indent=1))
+            elif runs:
+                _print(runs, split)
     for what, path in {"images": csv_file, "predictions": predictions}.items():
         if path is not None and runs and not as_json:
             print_line(f"{what}: {path}")

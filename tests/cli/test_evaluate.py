@@ -283,6 +283,15 @@ def test_what_ends_the_command_does_not_take_the_scores_that_are_there(run_dir, 
     assert len(Path("a.csv").read_text().splitlines()) == 4
 
 
+def test_rows_are_written_though_nobody_reads_what_is_printed(run_dir, monkeypatch):
+    def closed(*args):
+        raise BrokenPipeError
+
+    monkeypatch.setattr("kd.evaluation.command._print", closed)
+    kd("evaluate", run_dir, "--trust", "--csv", "a.csv")
+    assert len(Path("a.csv").read_text().splitlines()) == 4
+
+
 def _interrupt(*args, **options):
     raise KeyboardInterrupt
 
