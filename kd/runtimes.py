@@ -22,6 +22,7 @@ from kd.types import SegmentationOutput
 Compute = Callable[[NDArray[Any]], NDArray[Any]]  # images (N, C, H, W), of the file's type -> what the file computes
 
 INPUT = "images"
+CERTAIN = 100.0  # the logit of a class that is certain, above those of the others
 SUFFIXES = {".onnx": "onnx", ".xml": "openvino"}  # of files that kd opens again, and the extra of each
 
 _Level = Annotated[int, Field(ge=0, le=255)]
@@ -52,7 +53,7 @@ class Opened(NamedTuple):
 class FileNetwork(nn.Module):
     """An exported file as a network: it takes what networks take, and returns logits at the size of the images.
 
-    Of a file that gives classes, the logit of the class is 1 and the others are 0.
+    Of a file that gives classes, the probability of the class is 1 and the others are 0.
 
     Args:
         compute: runs the file.
@@ -75,7 +76,7 @@ class FileNetwork(nn.Module):
         parts = torch.split(pixels.cpu(), 1 if self.one_by_one else len(pixels))
         found = torch.cat([torch.from_numpy(np.array(self.compute(part.contiguous().numpy()))) for part in parts])
         if self.output == "classes":
-            found = nn.functional.one_hot(found.long(), self.num_classes).movedim(-1, 1)
+            found = CERTAIN * nn.functional.one_hot(found.long(), self.num_classes).movedim(-1, 1)
         return SegmentationOutput(found.float().to(images.device), {}, {})
 
 

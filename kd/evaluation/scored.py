@@ -1,6 +1,7 @@
 """Score a trained network."""
 
 import warnings
+from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import count
@@ -60,6 +61,8 @@ def score_run(
     path, recipe, network = trained.path, trained.recipe, trained.network
     if trained.result is not None and trained.result.format == OLD_FORMAT:
         warnings.warn(f"{path}: not verified, because kd 0.2 or older wrote no manifest.json", stacklevel=2)
+    for line in _otherwise(target, trained):
+        warnings.warn(f"{path}: {line}", stacklevel=2)
     dataset = _dataset(target, split)
     _meaning(trained, dataset).give(network)
     masks = None if predictions is None else Masks(predictions, dataset, overwrite=overwrite)
@@ -97,6 +100,21 @@ def score_run(
         what = f"no pixel of the {len(dataset)} {split} images is labelled, so there is no score"
         raise DataError(f"{path}: {what}; label some of them")
     return Scored(path, trained.identity, scored, len(seen))
+
+
+def _otherwise(target: Target, trained: Trained) -> Iterator[str]:
+    """In what an exported file is scored otherwise than the recipe, or the command, states."""
+    asked, done = target.recipe, trained.recipe
+    size = "×".join(map(str, reversed(done.scored_size)))
+    ways = {
+        "another size": asked.scored_size != done.scored_size,
+        "windows": asked.evaluate.window != done.evaluate.window,
+        "several scales": asked.evaluate.scales != done.evaluate.scales,
+    }
+    if left_out := [name for name, differs in ways.items() if differs]:
+        yield f"the file takes images of {size} alone: {' and '.join(left_out)} of the recipe left out"
+    if getattr(trained.network, "output", "logits") == "classes" and asked.evaluate.metrics:
+        yield "the file predicts classes alone: metrics see probabilities of 0 and 1"
 
 
 def _ignore(done: int) -> None:

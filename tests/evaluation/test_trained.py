@@ -111,12 +111,25 @@ def test_rows_of_files_and_runs_stand_side_by_side(run_dir, weights, exported, c
 def test_a_file_of_one_size_is_given_that_size(exported, folder):
     sizes = exported()
     options = ["evaluate.size=[64, 64]", "evaluate.scales=[0.5, 1.0]", "evaluate.flip=true"]
-    kd.evaluate("model.xml", overrides=[*options, "data.args.count=2"], trust=True)
+    with pytest.warns(UserWarning, match="alone") as caught:
+        kd.evaluate("model.xml", overrides=[*options, "data.args.count=2"], trust=True)
+    assert [str(each.message) for each in caught] == [
+        "model.xml: the file takes images of 32×32 alone: another size and several scales of the recipe left out"
+    ]
     assert sizes == [(1, 3, 32, 32)] * len(sizes)  # asserted in the file too
     sizes.clear()
     windows = ["evaluate.size=[64, 64]", "evaluate.window=[32, 32]", "data.args.count=1"]
     kd.evaluate("model.xml", overrides=windows, trust=True)
     assert len(sizes) > 1  # windows of its size are, over a larger image
+
+
+def test_a_file_that_predicts_classes_has_no_made_up_probabilities(exported):
+    exported(argmax=True)
+    metric = "evaluate.metrics=[{use: kd.metrics.CalibrationError}]"
+    with pytest.warns(UserWarning, match="the file predicts classes alone: metrics see probabilities of 0 and 1"):
+        scored = kd.evaluate("model.xml", overrides=[metric], trust=True)
+    hits, pixels = scored.confusion.trace(), scored.confusion.sum()
+    assert scored.metrics["CalibrationError"].values["ece"] == pytest.approx(1 - hits / pixels)
 
 
 def test_an_exported_file_predicts_without_the_code_of_its_recipe(run_dir, exported, folder, capsys):
