@@ -159,10 +159,9 @@ def test_a_run_directory_in_use_is_status_7(recipe):
 
 
 def test_a_closed_pipe_is_not_a_bug():
-    child = process("schema")
-    child.stdout.close()
-    child.wait()
-    assert child.stderr.read() == ""
+    with process("schema") as child:
+        child.stdout.close()
+        assert child.stderr.read() == ""
     assert child.returncode == 141
 
 
