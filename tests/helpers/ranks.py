@@ -1,5 +1,6 @@
 """Several processes over Gloo, forked from this process as torchrun would start them."""
 
+import itertools
 import os
 import socket
 import sys
@@ -19,11 +20,26 @@ def write_plain(folder):
     return path
 
 
+NUMBERS = itertools.count(50 * os.getpid())  # no other worker of pytest counts where this one does
+
+
+def free_port():
+    """A port below those that the system hands out: nothing takes it before it is used."""
+    return next(port for number in NUMBERS if is_free(port := 20_000 + number % 12_000))
+
+
+def is_free(port):
+    with socket.socket() as one:
+        try:
+            one.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
+
+
 def start(world, work):
     """Fork `world` processes that call `work(rank)` and exit with the status that it returns; their ids."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     children = []
     for rank in range(world):
         child = os.fork()
