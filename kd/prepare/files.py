@@ -100,7 +100,7 @@ _KEYS: tuple[Callable[[str], str], ...] = (  # by what an image is looked up, th
     str.casefold,
     lambda last: os.path.splitext(last)[0].casefold(),
 )
-_UPLOADED = re.compile(r"(.*/|^)[0-9a-f]{6,}-(?=[^/]+$)")  # what Label Studio puts before the name of an uploaded file
+_UPLOADED = re.compile(r"[0-9a-f]{6,}-(?=.)")  # what Label Studio puts before the name of an uploaded file
 
 
 def _readings(name: str) -> list[str]:
@@ -108,7 +108,11 @@ def _readings(name: str) -> list[str]:
     path, _, query = name.partition("?")
     asked = unquote(query[2:].partition("&")[0] if query.startswith("d=") else path)  # ?d=…: a file served locally
     paths = [normalize("NFC", text.replace("\\", "/")) for text in (name, asked)]
-    return list(dict.fromkeys([*paths, *(_UPLOADED.sub(r"\1", text) for text in paths)]))
+    for text in tuple(paths):
+        folders, slash, last = text.rpartition("/")
+        if mark := _UPLOADED.match(last):
+            paths.append(f"{folders}{slash}{last[mark.end() :]}")
+    return list(dict.fromkeys(paths))
 
 
 class Images:

@@ -55,6 +55,15 @@ def test_an_annotation_means_the_image_whose_path_ends_like_its_name() -> None:
         images.find("7.jpg")
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["%41" * 10**6, "/" * 10**6 + "a" * 10**6 + "-", "?d=" + "%2F" * 10**6],
+    ids=["escapes", "slashes", "a query"],
+)
+def test_endless_names_mean_no_image(name: str) -> None:
+    assert Images(Tree(Path("x"), ("a.jpg",))).find(name) is None
+
+
 def test_a_tree_leaves_out_what_is_hidden_or_leads_out(folder: Path) -> None:
     for name in ("t/a/1.png", "t/.git/2.png", "t/__MACOSX/3.png", "out/4.png"):
         Path(name).parent.mkdir(parents=True, exist_ok=True)

@@ -135,7 +135,7 @@ def sized_header(path: Path, size: tuple[int, int] | None, where: str) -> tuple[
     header: Header = read_header(path)
     if size is None or size in (header.size, turned(header.size, header.turn)):
         return size or header.size
-    stated, actual = size_text(size), size_text(header.size)
+    stated, actual = size_text(size)[:40], size_text(header.size)
     raise damaged(where, f"it states {stated} for {path}, which is {actual} (width × height)")
 
 
