@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# A process takes up to 1.5 GB.
+TESTS := $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
 LONG := $(patsubst %,tests/test_%.py,demo docs methods readme recipes)
 FAST := $(patsubst %,tests/%,compare losses metrics networks recipe scoring) $(filter-out $(LONG),$(wildcard tests/test_*.py))
 
@@ -14,10 +16,10 @@ demo: .venv/installed  ## train a teacher, a baseline and a distilled student on
 	$(BIN)/kd demo
 
 test: lint typecheck  ## what CI runs: lint, types and all tests, about four minutes on two cores
-	$(BIN)/python -m pytest -n auto --dist worksteal
+	$(TESTS)
 
 test-fast: .venv/installed-dev  ## the quick tests, under a minute on two cores
-	$(BIN)/python -m pytest -n auto --dist worksteal $(FAST)
+	$(TESTS) $(FAST)
 
 lint: .venv/installed-dev  ## ruff, its format, and the floors of the imports
 	$(BIN)/ruff check .
