@@ -224,5 +224,5 @@ def test_the_memory_of_this_machine():
     if memory.free() is None:
         pytest.skip("not Linux")
     assert 2**20 < memory.free() < 2**50
-    peak = memory.peak_of(lambda: torch.ones(2**25).sum())  # 128 MiB
-    assert peak == pytest.approx(2**27, rel=0.1)
+    peak = memory.peak_of(lambda: torch.ones(2**26).sum())  # 256 MiB
+    assert 0.7 * 2**28 < peak < 1.4 * 2**28
