@@ -5,10 +5,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 from shape_checks import check_shapes
 
 check_shapes("kd.losses", "kd.adapters", "kd.types", "kd.networks.taps", "kd.metrics")  # before they are imported
 torch.set_num_threads(1)
+# The same examples in each run, however slow the machine is.
+settings.register_profile("same", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("same")
 
 # What a user's shell, a git hook or a batch system sets changes neither what is printed nor what is computed.
 OF_THE_TERMINAL = ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE")

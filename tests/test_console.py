@@ -138,7 +138,7 @@ def printed(call: Callable[[], object]) -> str:
 
 
 @pytest.mark.parametrize("printer", PRINTERS)
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(text=HOSTILE)
 def test_whatever_a_value_holds_a_line_stays_one_line(printer: str, text: str) -> None:
     lines = printed(lambda: PRINTERS[printer](text)).split("\n")
@@ -149,14 +149,14 @@ def test_whatever_a_value_holds_a_line_stays_one_line(printer: str, text: str) -
         assert one_line(text) in line
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(text=HOSTILE)
 def test_a_page_of_text_keeps_its_lines_and_nothing_else(text: str) -> None:
     lines = printed(lambda: print_text(text)).removesuffix("\n").split("\n")
     assert lines == [one_line(line) for line in text.split("\n")]
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(text=HOSTILE)
 def test_warnings_and_mistakes_on_the_command_line_are_printable(text: str) -> None:
     def warned() -> None:

@@ -191,7 +191,7 @@ PLAIN = st.recursive(
 
 
 @given(PLAIN)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_dumped_data_reads_back(data: object) -> None:
     root = yaml12.compose(yaml12.dump({"x": data}), "d.yaml")
     assert yaml12.plain(root)[::2] == ({"x": data}, [])

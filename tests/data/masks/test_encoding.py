@@ -55,7 +55,7 @@ FILES = [
 ]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(some_labels, st.sampled_from(["palette", "L", "LA", "RGB", "RGBA", "16", "1"]), st.sampled_from(FILES))
 def test_numbers_come_back_from_every_encoding(tmp_path_factory, labels, encoding, file):
     suffix, options = file
@@ -67,7 +67,7 @@ def test_numbers_come_back_from_every_encoding(tmp_path_factory, labels, encodin
     assert read_labels(path, BY_NUMBER).tolist() == labels.tolist()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(some_labels, st.sampled_from(["palette", "RGB", "RGBA", "L", "LA", "1"]), st.sampled_from(FILES))
 def test_colours_come_back_from_every_encoding(tmp_path_factory, labels, encoding, file):
     suffix, options = file
