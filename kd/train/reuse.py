@@ -127,6 +127,7 @@ def start_record(
 
 def move_aside(run_dir: Path) -> Path:
     """Rename a run directory to `seed<k>-before-<time>`; its new path."""
-    target = run_dir.with_name(f"{run_dir.name}-before-{time.strftime('%Y%m%d-%H%M%S')}")
+    while (target := run_dir.with_name(f"{run_dir.name}-before-{time.strftime('%Y%m%d-%H%M%S')}")).exists():
+        time.sleep(0.1)  # another one was moved in this second
     run_dir.rename(target)
     return target

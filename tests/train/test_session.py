@@ -15,6 +15,7 @@ from kd.recipe import baseline_of
 from kd.runs import is_finished, read_metrics, read_result, run_directory
 from kd.train import evaluation
 from kd.train.checkpoint import read_checkpoint
+from kd.train.reuse import move_aside
 
 
 def test_the_teacher_first_then_the_seeds_then_the_baseline(tmp_path):
@@ -122,6 +123,19 @@ def test_fresh_trains_a_teacher_again_whose_checkpoints_are_damaged(tmp_path, mo
     run(recipe, tmp_path / "runs", fresh=True)
     assert is_finished(teacher)
     assert len(list(teacher.parent.glob("seed0-before-*"))) == 1
+
+
+def test_runs_that_are_moved_aside_in_one_second_have_names_of_their_own(tmp_path, monkeypatch):
+    times, slept = iter(["20250102-030405"] * 3 + ["20250102-030406"]), []
+    monkeypatch.setattr("time.strftime", lambda form: next(times))
+    monkeypatch.setattr("time.sleep", slept.append)
+    for number in range(2):
+        (tmp_path / "seed0").mkdir()
+        (tmp_path / "seed0" / f"file{number}").touch()
+        move_aside(tmp_path / "seed0")
+    assert (tmp_path / "seed0-before-20250102-030405/file0").exists()
+    assert (tmp_path / "seed0-before-20250102-030406/file1").exists()
+    assert len(slept) == 2
 
 
 def test_select_best_takes_the_best_evaluation(tmp_path):
