@@ -73,7 +73,8 @@ def _sentence(comparison: Comparison, student: Entry, *, name: bool) -> str:
 def decision(comparison: Comparison) -> list[str]:
     """Which network to take, one sentence for the best student of each teacher.
 
-    The teacher less than 2 points ahead: the student; more than 5: the teacher; between them the classes decide.
+    The teacher less than 2 points ahead: the student; more than 5: the teacher; between them the classes decide. A
+    student that distillation has made worse is no choice: its baseline has the same network.
     """
     best: dict[str, Entry] = {}
     for student in comparison.best_first:
@@ -87,6 +88,8 @@ def _decision(comparison: Comparison, student: Entry) -> str:
     name = "the student" if len(comparison.of_role("student")) == 1 else f"the student {comparison.name(student)}"
     if difference is None or (ahead := tables.in_points(-difference.value)) is None:
         return "Decision: none, the difference from the teacher is not defined"
+    if (line := _on_better_baseline(comparison, student, name)) is not None:
+        return line
     known = difference.interval
     doubt = ", not distinguishable from 0" if known and known.known and not known.distinguishable else ""
     lead = f"{tables.interval(difference._replace(value=abs(difference.value))).removeprefix('+')} points"
@@ -103,6 +106,19 @@ def _decision(comparison: Comparison, student: Entry) -> str:
         return f"Decision: take the teacher where it is fast enough: {name} is {lead} below it{doubt}{most}"
     most = f", most on {worst}" if worst else ""
     return f"Decision: look at the classes: {name} is {lead} below its teacher{doubt}{most}"
+
+
+def _on_better_baseline(comparison: Comparison, student: Entry, name: str) -> str | None:
+    """The decision where the baseline is better than the student, and that is no noise."""
+    gain, baseline = comparison.gain(student), comparison.get(student.baseline)
+    if gain is None or baseline is None or gain.value > 0 or not comparison.is_certain(student):
+        return None
+    lost = tables.interval(gain._replace(value=-gain.value)).removeprefix("+")
+    label = "" if (own := comparison.label(baseline)) == "baseline" else f" {own}"
+    teacher = comparison.get(student.teacher)
+    gap = None if teacher is None else teacher.miou - gain.before
+    above = f"; the teacher is {tables.percent(gap)} points above it" if tables.is_gain(gap) else ""
+    return f"Decision: take the baseline{label}: with the same network, {name} is {lost} points below it{above}"
 
 
 def _within(known: Interval | None, certain: bool, gains: int) -> str:

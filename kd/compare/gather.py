@@ -124,7 +124,7 @@ def gather(
     latencies, on_latencies = stored_latencies(comparison)
     comparison = replace(comparison, latencies=latencies)
     remarks = (notes_on.on_scores(comparison), notes_on.on_intervals(comparison), unequal_budgets(comparison))
-    notes = [*reader.notes(), *chain.from_iterable(remarks), *on_latencies, *notes]
+    notes = [*reader.notes(), *comparison.notes, *chain.from_iterable(remarks), *on_latencies, *notes]
     notes.sort(key=lambda note: note.kind == "no baseline")  # these last
     return replace(comparison, notes=tuple(notes))
 
@@ -141,7 +141,8 @@ def _with_differences(comparison: Comparison) -> Comparison:
             gains[student.key] = gain
             if (share := pairing.closed(student, baseline)) is not None:
                 closed[student.key] = share
-    return replace(comparison, gains=gains, to_teachers=to_teachers, closed=closed)
+    notes = tuple(Note("damaged", f"left out, so that there is no interval: {why}") for why in pairing.damaged)
+    return replace(comparison, gains=gains, to_teachers=to_teachers, closed=closed, notes=notes)
 
 
 def _groups(targets: Sequence[Target], runs: Path, overrides: Sequence[str], trust: bool) -> list[_Group]:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from kd.compare.comparison import SPLIT, Difference, Entry, mean_iou_by_class
 from kd.compare.intervals import Interval, closed, intervals
+from kd.errors import StorageError
 from kd.metrics import scores
 from kd.runs import ImageCounts, SplitResult, read_counts
 from kd.runs.counts import COUNTS, TEACHER_COUNTS
@@ -16,8 +17,13 @@ from kd.runs.counts import COUNTS, TEACHER_COUNTS
 
 @dataclass
 class Pairing:
-    """Pairs the runs of networks by seed; each file of counts is read once."""
+    """Pairs the runs of networks by seed; each file of counts is read once.
 
+    Attributes:
+        damaged: why files of counts cannot be read; what rests on them has no interval.
+    """
+
+    damaged: list[str] = field(default_factory=list)
     _counts: dict[tuple[Path, str], ImageCounts | None] = field(default_factory=dict)
 
     def with_baseline(self, student: Entry, baseline: Entry) -> Difference | None:
@@ -66,7 +72,11 @@ class Pairing:
 
     def _read(self, run_dir: Path, name: str) -> ImageCounts | None:
         if (run_dir, name) not in self._counts:
-            self._counts[run_dir, name] = read_counts(run_dir, name).get(SPLIT)
+            try:
+                self._counts[run_dir, name] = read_counts(run_dir, name).get(SPLIT)
+            except StorageError as error:
+                self._counts[run_dir, name] = None
+                self.damaged.append(str(error))
         return self._counts[run_dir, name]
 
 

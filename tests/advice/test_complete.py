@@ -28,6 +28,7 @@ WITHOUT: dict[str, set[str]] = {
         "{}: {} image{}, {} classes; scores in percent, differences in points of {}{}{}{}{}",
         "{}{}; without a baseline, the effect of distillation is unknown",
         "; the teacher is {} points above the baseline",
+        "; the teacher is {} points above it",
         "; agreement: mIoU against the teacher's classes, as there are no labels",
         "; mean ± standard deviation over seeds",
         "warning: {} of the {} {} images {} {}: {}{}; scores on them are too high",

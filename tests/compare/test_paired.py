@@ -169,3 +169,37 @@ def test_a_decision_without_a_worse_class_names_none(made):
     assert decision(gather([str(made.folder / "small_kl-cccccccc")])) == [
         "Decision: take the teacher where it is fast enough: the student is 25.8 points below it"
     ]
+
+
+@pytest.mark.parametrize("file", ["counts.npz", "teacher-counts.npz"])
+def test_damaged_counts_take_the_interval_and_hide_no_run(made, file):
+    write(made, seeds=(0, 1))
+    damaged = made.folder / "small_kl-cccccccc" / "seed1" / file
+    damaged.write_bytes(damaged.read_bytes()[:-9])
+    comparison = gather([str(made.folder / "small_kl-cccccccc")])
+    student = comparison.of_role("student")[0]
+    assert student.seeds == (0, 1)
+    of_gain, of_lead = comparison.gain(student).interval, comparison.to_teacher(student).interval
+    assert (of_gain is None, of_lead) == (file == "counts.npz", None)
+    (note,) = [note.text for note in comparison.notes if note.kind == "damaged"]
+    assert note.startswith(f"left out, so that there is no interval: {damaged}: ")
+    assert not [note for note in comparison.notes if note.kind == "no interval"]  # which gives another reason
+
+
+def test_a_student_below_its_baseline_is_never_the_choice(made):
+    """Whatever the teacher: the baseline is the same network, and better. Where that may be noise, the rule holds."""
+    write(made, gain=[hits - 9 for hits in BASE])
+    (line,) = decision(gather([str(made.folder / "small_kl-cccccccc")]))
+    assert re.fullmatch(
+        r"Decision: take the baseline: with the same network, the student is \d\.\d ± \d\.\d points below it; "
+        r"the teacher is 34\.3 points above it",
+        line,
+    )
+    made.student(
+        0, val=made.counted(*(hits - 9 for hits in BASE)), taught_val=made.counted(*(hits - 10 for hits in BASE))
+    )
+    (line,) = decision(gather([str(made.folder / "small_kl-cccccccc")]))
+    assert line.endswith(" points below it")
+    write(made, gain=[51, 79, 41, 89, 60])
+    (line,) = decision(gather([str(made.folder / "small_kl-cccccccc")]))
+    assert line.startswith("Decision: take the teacher")
