@@ -169,20 +169,23 @@ def print_lines(
         whole: number of columns that are never cut.
         numbers: the titles of the columns that end at their right edge.
     """
+    from rich.cells import cell_len, set_cell_size
+
     lines = [[one_line(cell) for cell in row] for row in (header, *rows)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    widths = [max(map(cell_len, column)) for column in zip(*lines, strict=True)]
     console = stdout()
     room = console.width - sum(widths[:whole]) - 2 * (len(widths) - 1)
     needed = sum(widths[whole:])
     if console.is_terminal and needed > room:
         widths[whole:] = [max(8, room * width // needed) for width in widths[whole:]]
-    pads = [str.rjust if name in numbers else str.ljust for name in header]
+
+    def fitted_cell(cell: str, width: int, title: str) -> str:
+        shown = cell if cell_len(cell) <= width else f"{set_cell_size(cell, width - 1)}…"
+        pad = " " * (width - cell_len(shown))
+        return pad + shown if title in numbers else shown + pad
+
     for line in lines:
-        cells = (
-            cell if len(cell) <= width else f"{cell[: width - 1]}…" for cell, width in zip(line, widths, strict=True)
-        )
-        padded = (pad(cell, width) for pad, cell, width in zip(pads, cells, widths, strict=True))
-        print("  ".join(padded).rstrip())
+        print("  ".join(map(fitted_cell, line, widths, header)).rstrip())
 
 
 def fitted(title: str, numbers: str, width: int) -> "Text":

@@ -76,6 +76,18 @@ def test_lines_are_cut_to_the_terminal(monkeypatch: pytest.MonkeyPatch, capsys: 
     assert capsys.readouterr().out == "name  what\na     the first let…\nbcd   three\n"
 
 
+def test_lines_align_wide_characters_and_cut_between_them(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [("道路", "1.5", "天空天空天空"), ("kl", "10", "x")]
+    print_lines(("name", "%", "state"), rows, whole=2, numbers=("%",))
+    assert capsys.readouterr().out.splitlines() == ["name    %  state", "道路  1.5  天空天空天空", "kl     10  x"]
+    narrow = Console(width=20, force_terminal=True, color_system=None)
+    monkeypatch.setattr("kd.console.stdout", lambda: narrow)
+    print_lines(("name", "%", "state"), rows, whole=2, numbers=("%",))
+    assert capsys.readouterr().out.splitlines()[1] == "道路  1.5  天空天空…"
+
+
 WHOLE = ["      道路  gain of it", "天空   1.0         2.5", "c     20.0            "]
 BLOCKS = ["      道路", "天空   1.0", "c     20.0", "", "      gain of it", "天空         2.5", "c               "]
 
