@@ -139,7 +139,7 @@ def _confusions(comparison: Comparison) -> list[Data]:
         after, before = (_shares(entry) for entry in (student, baseline))
         change = after - before
         order = np.argsort(-np.abs(change).sum(1), kind="stable")[:CONFUSED]
-        kept = sorted(int(index) for index in order if np.isfinite(after[index]).all())
+        kept = sorted(map(int, order))
         cells = [
             [[round(float(value), 1) for value in (before[i, j], after[i, j], change[i, j])] for j in kept]
             for i in kept
@@ -158,7 +158,7 @@ def _confusions(comparison: Comparison) -> list[Data]:
 
 
 def _shares(entry: Entry) -> np.ndarray:
-    """The confusion matrix of all seeds in percent of each label's pixels; NaN for a class that is not labelled."""
+    """The confusion matrix of all seeds in percent of each label's pixels; 0 for a class that is not labelled."""
     total = np.sum([split.confusion for split in entry.splits], axis=0).astype(float)
     labelled = total.sum(1, keepdims=True)
     shares: np.ndarray = 100 * np.divide(total, labelled, out=np.zeros_like(total), where=labelled > 0)
