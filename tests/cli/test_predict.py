@@ -76,7 +76,7 @@ def test_the_thread_of_the_network_neither_resizes_images_nor_waits_for_files(ru
         return resize(image, size)
 
     def write_late(*args):
-        late.append(all_seen.wait(10))
+        late.append(all_seen.wait(600))
         write(*args)
 
     monkeypatch.setattr(pipeline, "predict", predict)
