@@ -105,6 +105,14 @@ def two_masks() -> None:
             save(exports.by_hand(number), f"export/{kind}/{exports.name(number)}.png")
 
 
+def named(image: str, mask: str) -> None:
+    """Images and masks whose names begin so."""
+    shutil.rmtree("export", ignore_errors=True)
+    for number in range(3):
+        save(np.full((8, 8, 3), 40 * number, np.uint8), f"export/images/{image}{number}.png")
+        save(np.eye(8, dtype=np.uint8), f"export/masks/{mask}{number}.png")
+
+
 def mended(message: str, change: Callable[[Any], object]) -> Row:
     """A fault of COCO JSON that another export does not have."""
     return Row(message, lambda: (changed(change), init()), lambda text: (export("coco"), succeeds("init", "export")))
@@ -215,6 +223,12 @@ ROWS = [
         "of the masks",
         lambda: (two_masks(), init()),
         lambda text: succeeds("init", "export/images", "export/labels"),
+    ),
+    Row(
+        "export: none of 3 masks has the name of one of 3 images, such as masks/b0.png and images/a0.png; rename them "
+        "alike",
+        lambda: (named("a", "b"), init()),
+        lambda text: (named("a", "a"), succeeds("init", "export")),
     ),
     Row(
         "export/data.yaml: names: a key is no number; write a list, in the order of the numbers",

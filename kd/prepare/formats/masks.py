@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from kd.errors import DataError
 from kd.prepare.codes import find_map, meaning_of
 from kd.prepare.formats.export import Export, Found, Item, Ready, Source, held_out
 from kd.prepare.formats.faults import too_few
@@ -18,7 +19,8 @@ def read(source: Source) -> Found | None:
         return None
     pairs = paired(*found)
     if not pairs.pairs:
-        return None
+        held = f"none of {counted(len(found[1]), 'mask')} has the name of one of {counted(len(found[0]), 'image')}"
+        raise DataError(f"{source.marks.root}: {held}, such as {found[1][0]} and {found[0][0]}; rename them alike")
     if len(pairs.pairs) == 1:
         raise too_few(str(source.marks.root), 1)
     masks = [source.file(pair.mask) for pair in pairs.pairs]
@@ -27,7 +29,9 @@ def read(source: Source) -> Found | None:
     notes += _unpaired(pairs)
     what = f"masks of {counted(len(masks), 'image')}"
     lists = _lists(source)
-    place = None if pairs.alone or pairs.unused else _place(source, pairs, lists)
+    if pairs.loose:
+        notes.append(f"names are alike in part: {pairs.pairs[0].mask} is the mask of {pairs.pairs[0].image}")
+    place = None if pairs.alone or pairs.unused or pairs.loose else _place(source, pairs, lists)
     if place is not None:
         return Ready(what, {**place, **args}, notes)
     items = [

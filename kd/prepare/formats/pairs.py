@@ -53,6 +53,7 @@ class Pairs(NamedTuple):
     mask_ending: str
     alone: list[str]  # images without a mask
     unused: list[str]  # masks without an image
+    loose: bool = False  # whether names are equal only in parts, so that they have to be changed
 
 
 def sides(source: Source) -> tuple[list[str], list[str]] | None:
@@ -111,16 +112,24 @@ def _stem(name: str) -> str:
 def paired(images: Sequence[str], masks: Sequence[str]) -> Pairs:
     """Pair names that are equal but for a suffix and an ending, whatever the folders of sides and splits.
 
-    Where that pairs nothing, the last parts of the names are compared alone.
+    Where that pairs nothing, the last parts of the names are compared alone; then what these hold besides words for
+    images and masks, capitals and zeros before a number: `IMG_7` and `mask_007`.
 
     Raises:
         DataError: two images, or two masks, are equal but for these.
     """
     found = _paired(images, masks, _key)
     if not found.pairs:
-        short = _paired(images, masks, lambda name: (split_of(name), _stem(name)), strict=False)
-        found = short if short.pairs else found
+        found = _paired(images, masks, lambda name: (split_of(name), _stem(name)), strict=False)
+    if not found.pairs:
+        found = _paired(images, masks, lambda name: (split_of(name), _bare(name)), strict=False)._replace(loose=True)
     return found
+
+
+def _bare(name: str) -> str:
+    """The last part of a name without words for images and masks, in small letters, numbers without leading zeros."""
+    parts = [part for part in re.split(r"[_\-. ]+", _stem(name).lower()) if part not in (*_OF_IMAGES, *_OF_MASKS)]
+    return "_".join(str(int(part)) if part.isdecimal() else part for part in parts)
 
 
 def _paired(
@@ -128,6 +137,9 @@ def _paired(
 ) -> Pairs:
     of_image, of_mask = ({key_of(name): name for name in names} for names in (images, masks))
     if not strict and (len(of_image), len(of_mask)) != (len(images), len(masks)):
+        other = next((name for name in masks if of_mask[key_of(name)] != name and key_of(name) in of_image), None)
+        if other is not None:
+            raise _twice(of_mask[key_of(other)], other)
         return Pairs([], "", "", list(images), list(masks))
     image_ending, mask_ending = _best_endings(of_image, of_mask)
     sides = []

@@ -67,6 +67,8 @@ TREES: dict[str, Callable[[], None]] = {
         ("export/gtFine/{s}/x/{n}_gtFine_color.png", colored),
         ("export/gtFine/{s}/x/{n}_gtFine_instanceIds.png", lambda mask: Image.fromarray(mask.astype(np.uint16) * 1000)),
     ),
+    "words before the numbers": lambda: written("export/images/img_{n}.jpg", "export/masks/mask_{n}.png"),
+    "capitals and zeros": lambda: written("export/images/IMG-{n}.JPG", "export/masks/img_00{n}.png"),
     "other pictures beside the images": lambda: with_more(
         lambda: written("export/images/ISIC_{n}.jpg", "export/masks/ISIC_{n}_segmentation.png"),
         ("export/images/ISIC_{n}_superpixels.png", colored),
@@ -94,6 +96,15 @@ def test_masks_are_found_and_belong_to_their_images(tree: str, folder: Path) -> 
             np.testing.assert_array_equal(data.labels(index), exports.by_hand(number))
             seen += 1
     assert seen == 3
+
+
+def test_names_that_do_not_agree_are_shown(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    written("export/images/plot{n}.jpg", "export/masks/field{n}.png")
+    assert kd("init", "export") == 3
+    assert capsys.readouterr().err == (
+        "export: none of 3 masks has the name of one of 3 images, such as masks/field0.png and images/plot0.jpg; "
+        "rename them alike\n"
+    )
 
 
 def test_masks_of_two_kinds_are_not_mixed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
