@@ -13,10 +13,11 @@ from PIL import Image
 
 from kd.constants import IGNORE
 from kd.data.masks.classes import distinct_colors
+from kd.data.splits.groups import groups_of
 from kd.data.splits.shares import Shares
 from kd.errors import DataError, RecipeError, StorageError, WeightsError
 from kd.prepare.files import short_names
-from kd.prepare.formats.export import Export, Item, held_out
+from kd.prepare.formats.export import Export, Item, division
 from kd.prepare.formats.faults import too_few
 from kd.units import counted
 
@@ -80,7 +81,7 @@ def convert(export: Export, folder: Path, advance: Callable[[int], None]) -> tup
     if splits[0]:
         args |= {"images": "images/{split}", "masks": "masks/{split}"}
     else:
-        args["val"] = held_out(len(items))
+        args |= division(names)
     return args, notes
 
 
@@ -95,7 +96,9 @@ def _splits(items: list[Item]) -> tuple[list[str], list[str]]:
     if "val" in splits:
         return splits, []
     names = [item.name for item, split in zip(items, splits, strict=True) if split == "train"]
-    chosen = set(Shares(val=held_out(len(names))).of(names, "val", None))
+    args = division(names)
+    group_of = groups_of(names, args["group"], Path()) if "group" in args else None
+    chosen = set(Shares(val=args["val"]).of(names, "val", group_of))
     splits = ["val" if item.name in chosen else split for item, split in zip(items, splits, strict=True)]
     return splits, [
         f"the export has no validation split: {len(chosen)} of its {counted(len(names), 'training image')} held out"

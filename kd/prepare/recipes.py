@@ -96,6 +96,7 @@ def _data(args: Mapping[str, Any], choices: Choices) -> list[str]:
 _WHY = {
     "root": "relative to the folder in which kd is called",
     "val": "held out by a hash of the names",
+    "group": "parts or copies of one image stay in one split",
     "rest": "what is in no class",
     "threshold": "from this shade up: the second class",
 }

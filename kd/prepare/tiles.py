@@ -18,6 +18,7 @@ from kd.data.images.names import list_images
 from kd.errors import DataError, RecipeError, raised
 from kd.prepare.convert import new_folder
 from kd.recipe.overrides import as_override
+from kd.units import counted
 
 LARGEST = 2**30  # pixels of an image that is cut: three bytes of memory each
 GROUP = "(.*)_y"  # of the names of tiles: the image that they come from
@@ -67,8 +68,8 @@ def cut_command(
                 _write(labels, tiles, folder / "masks", name)
             count += len(tiles)
             advance(done)
-    what = "images" if masks is None else "images and masks"
-    say(f"{out}: {len(pairs)} {what} cut into {count} tiles of {size_text(size)} (width × height)")
+    what = counted(len(pairs), "image") + ("" if masks is None else " with masks")
+    say(f"{out}: {what} cut into {counted(count, 'tile')} of {size_text(size)} (width × height)")
     say(f"in a recipe, {as_override('data.args.group', GROUP)} keeps the tiles of an image in one split")
 
 

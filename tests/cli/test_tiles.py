@@ -43,7 +43,7 @@ def test_tiles_hold_the_pixels_of_image_and_mask_and_stay_in_one_split(pair, cap
     picture, labels = pair
     assert kd("tiles", "images", "masks", "--out", "tiles", "--size", 32, 64) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[-2] == "tiles: 2 images and masks cut into 7 tiles of 64×32 (width × height)"
+    assert lines[-2] == "tiles: 2 images with masks cut into 7 tiles of 64×32 (width × height)"
     for top, left, bottom, right in windows((70, 100), (32, 64)):
         name = f"my_yard_y{top:05}_x{left:05}.png"
         assert (np.asarray(Image.open(f"tiles/images/{name}")) == picture[top:bottom, left:right]).all()

@@ -77,3 +77,33 @@ def test_lists_of_voc_hold_where_some_images_have_no_mask(folder: Path) -> None:
     assert (names("train"), names("val")) == (plots(0, 1), plots(2, 3))
     file = next(Path("export-kd/masks").rglob("plot2.png"))
     np.testing.assert_array_equal(np.array(Image.open(file)), exports.by_hand(2))
+
+
+@pytest.mark.parametrize(
+    ("name", "group"),
+    [("field{image}_y{part}_x0", r"(.*)_y\d+_x\d+"), ("field{image}_jpg.rf.0a{part}f", r"(.*)\.rf\.")],
+    ids=["tiles", "Roboflow's copies"],
+)
+@pytest.mark.parametrize("splits", [("",), ("train", "test")], ids=["one folder", "no validation split"])
+def test_parts_and_copies_of_an_image_stay_in_one_split(
+    name: str, group: str, splits: tuple[str, ...], folder: Path
+) -> None:
+    """Of 5 images, 3 parts each."""
+    for image in range(5):
+        for part in range(3):
+            split = splits[0] if image else splits[-1]
+            stem = name.format(image=image, part=part)
+            for kind, picture in (
+                ("images", exports.photo(image)),
+                ("masks", Image.fromarray(exports.by_hand(image % 4))),
+            ):
+                path = Path("export", split, kind, f"{stem}.png")
+                path.parent.mkdir(parents=True, exist_ok=True)
+                picture.save(path)
+    assert kd("init", "export") == 0
+    args = read_recipe(Path("export-kd/student.yaml")).data.args
+    assert ("group" in args) == (len(splits) == 1)
+    assert args.get("group", group) == group
+    sides = [{text[:6] for text in names(split)} for split in ("train", "val")]
+    assert all(sides)
+    assert not sides[0] & sides[1]

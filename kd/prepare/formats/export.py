@@ -1,5 +1,6 @@
 """What a converter returns: labelled images, each with a function that draws its mask, and what the masks hold."""
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +18,7 @@ from kd.units import counted
 Mask = NDArray[np.uint8]  # (H, W): class indices, IGNORE where no class is meant
 BACKGROUND = "background"
 MAX_NAME = 200  # characters of a class
+_OF_ONE_IMAGE = (r"(.*)_y\d+_x\d+", r"(.*)\.rf\.")  # tiles of `kd tiles`, augmented copies of Roboflow
 _BACKGROUNDS = ("background", "_background_", "__background__", "bg")
 _IGNORED = ("ignore", "__ignore__", "void", "unlabeled", "unlabelled")
 
@@ -119,6 +121,19 @@ def chosen_names(source: Source, labels: Sequence[str], where: str) -> Names:
 def held_out(images: int) -> str:
     """The share of the images that is held out: a fifth, or half of two."""
     return "20%" if images > 2 else "50%"
+
+
+def division(names: Sequence[str]) -> dict[str, str]:
+    """The arguments of Folders that hold out images: `val`, and `group` where names show parts or copies of one image.
+
+    Args:
+        names: of all images, with or without folders and suffixes.
+    """
+    for pattern in _OF_ONE_IMAGE:
+        groups = {match[1] for name in names if (match := re.search(pattern, name))}
+        if 1 < len(groups) < len(names) and all(re.search(pattern, name) for name in names):
+            return {"val": held_out(len(groups)), "group": pattern}
+    return {"val": held_out(len(names))}
 
 
 def sized_header(path: Path, size: tuple[int, int] | None, where: str) -> tuple[int, int]:

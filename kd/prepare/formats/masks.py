@@ -6,7 +6,7 @@ from typing import Any
 
 from kd.errors import DataError
 from kd.prepare.codes import find_map, meaning_of
-from kd.prepare.formats.export import Export, Found, Item, Ready, Source, held_out
+from kd.prepare.formats.export import Export, Found, Item, Ready, Source, division
 from kd.prepare.formats.faults import too_few
 from kd.prepare.formats.pairs import Pairs, folders_of, paired, sides
 from kd.units import counted
@@ -78,7 +78,7 @@ def _place(source: Source, pairs: Pairs, lists: str | None) -> dict[str, Any] | 
         place["mask_suffix"] = mask_ending
     if lists and not has_splits:
         return {**place, "lists": Path(os.path.relpath(source.images.root, root), lists).as_posix()}
-    return place if has_splits else {**place, "val": held_out(len(splits))}
+    return place if has_splits else {**place, **division([pair.image for pair in pairs.pairs])}
 
 
 def common_root(first: Path, second: Path) -> Path:
