@@ -19,6 +19,7 @@ Colors = Sequence[tuple[int, int, int]]
 
 VOID = ((235, 235, 235), (90, 90, 90))  # stripes of ignored pixels: a single colour could be that of a class
 STRIPE = 3  # pixels
+QUALITY = 88  # of JPEG files
 BAND = 256  # rows that are mixed at a time, in float64
 WRONG = (213, 94, 0)  # colour-blind readers can distinguish this colour and the next two
 GAINED = (0, 114, 178)
@@ -34,8 +35,8 @@ BLUE = (8, 48, 107)
 
 
 def as_rgb(image: NDArray[np.uint8]) -> RGB:
-    """An image (C, H, W) as RGB; unless C is 3, the first channel as grey."""
-    return np.ascontiguousarray(np.moveaxis(image if len(image) == 3 else np.repeat(image[:1], 3, 0), 0, 2))
+    """An image (C, H, W) as RGB, the same values in memory if C is 3; else the first channel as grey."""
+    return np.moveaxis(image if len(image) == 3 else np.repeat(image[:1], 3, 0), 0, 2)
 
 
 def colourise(labels: Labels, colors: Colors) -> RGB:
@@ -50,7 +51,7 @@ def colourise(labels: Labels, colors: Colors) -> RGB:
 
 def overlay(image: RGB, labels: Labels, colors: Colors, opacity: float = 0.5) -> RGB:
     """A label map over its image; ignored pixels show the image."""
-    picture = np.empty_like(image)
+    picture = np.empty(image.shape, np.uint8)
     for top in range(0, len(image), BAND):
         band, classes = image[top : top + BAND], labels[top : top + BAND]
         mixed = band * (1 - opacity) + colourise(classes, colors) * opacity
@@ -129,7 +130,7 @@ def png(image: RGB) -> bytes:
 
 def label_png(labels: Labels, colors: Colors) -> bytes:
     """A label map as a PNG file whose pixels are the class indices and IGNORE, shown in the colours of the classes."""
-    picture = Image.fromarray(labels.astype(np.uint8))
+    picture = Image.fromarray(labels.astype(np.uint8, copy=False))
     palette = [*colors]
     if (labels == IGNORE).any():  # Pillow writes as few bits a pixel as the palette needs
         palette += [VOID[0]] * (IGNORE + 1 - len(palette))
@@ -142,7 +143,7 @@ def label_png(labels: Labels, colors: Colors) -> bytes:
 def jpeg(image: RGB) -> bytes:
     """A picture as a JPEG file: for photographs on a page."""
     file = io.BytesIO()
-    Image.fromarray(image).save(file, "JPEG", quality=88)
+    Image.fromarray(image).save(file, "JPEG", quality=QUALITY)
     return file.getvalue()
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 from kd.deploy.photos import Photo
 from kd.errors import RecipeError
 from kd.evaluation.trained import Trained
-from kd.pictures import colourise, jpeg, label_png, overlay
+from kd.pictures import BAND, QUALITY, RGB, Labels, colourise, label_png, overlay
 from kd.storage import write_atomic
 
 KINDS = ("masks", "color", "overlay", "probabilities")  # what can be written of an image, each in a folder of its name
@@ -64,17 +64,24 @@ def write(prediction: Prediction, trained: Trained, out: Path, kinds: Sequence[s
     """
     content: dict[str, Callable[[], bytes]] = {
         "masks": lambda: label_png(prediction.classes, trained.colors),
-        "color": lambda: _rgb_png(colourise(prediction.classes, trained.colors)),
-        "overlay": lambda: jpeg(overlay(prediction.image, prediction.classes, trained.colors)),
+        "color": lambda: _drawn("PNG", prediction, lambda image, classes: colourise(classes, trained.colors)),
+        "overlay": lambda: _drawn(
+            "JPEG", prediction, lambda image, classes: overlay(image, classes, trained.colors), quality=QUALITY
+        ),
         "probabilities": lambda: _npz(prediction, trained.classes),
     }
     for kind in kinds:
         write_atomic(_file(out, kind, prediction.name), content[kind](), fix="free space, or choose another --out")
 
 
-def _rgb_png(picture: NDArray[np.uint8]) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(picture).save(file, "PNG")
+def _drawn(kind: str, prediction: Prediction, draw: Callable[[RGB, Labels], RGB], **options: int) -> bytes:
+    """A picture file of an image and its classes, drawn band by band: of a large one, no array is held besides."""
+    height, width = prediction.classes.shape
+    picture, file = Image.new("RGB", (width, height)), io.BytesIO()
+    for top in range(0, height, BAND):
+        band = slice(top, top + BAND)
+        picture.paste(Image.fromarray(draw(prediction.image[band], prediction.classes[band])), (0, top))
+    picture.save(file, kind, **options)
     return file.getvalue()
 
 

@@ -11,6 +11,8 @@ from torch import Tensor
 from kd.data.images.decode import UPRIGHT, Source, decoded
 from kd.errors import DataError
 
+BAND = 256  # rows that are converted at a time
+
 
 def read_image(path: Source, channels: int, *, limit: int | None = None) -> Tensor:
     """Read an image as uint8 (channels, H, W), turned upright by its EXIF tag.
@@ -35,9 +37,9 @@ def read_image(path: Source, channels: int, *, limit: int | None = None) -> Tens
     if image.mode in ("1", "L"):
         grey = np.array(image.convert("L"))
         return torch.from_numpy(grey).expand(channels, -1, -1).contiguous()
-    pixels = np.array(image.convert("RGB"))  # (H, W, 3)
     if channels == 3:
-        return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+        return _planes(image)
+    pixels = np.array(image.convert("RGB"))  # (H, W, 3)
     if not is_grey(pixels):
         row, column = np.argwhere((pixels != pixels[..., :1]).any(-1))[0].tolist()
         raise DataError(
@@ -45,6 +47,16 @@ def read_image(path: Source, channels: int, *, limit: int | None = None) -> Tens
             f"column {column}; set channels: 3"
         )
     return torch.from_numpy(pixels[None, ..., 0].copy())
+
+
+def _planes(image: Image.Image) -> Tensor:
+    """An image as RGB (3, H, W), band by band: a large one is held in no third form."""
+    planes = torch.empty((3, image.height, image.width), dtype=torch.uint8)
+    for top in range(0, image.height, BAND):
+        band = image.crop((0, top, image.width, min(top + BAND, image.height)))
+        pixels = np.array(band if band.mode == "RGB" else band.convert("RGB"))  # (rows, W, 3)
+        planes[:, top : top + BAND] = torch.from_numpy(pixels).permute(2, 0, 1)
+    return planes
 
 
 class Stored(NamedTuple):

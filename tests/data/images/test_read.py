@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kd.data.images.read import read_image, read_mask
+from kd.data.images.read import BAND, read_image, read_mask
 from kd.errors import DataError
 
 RNG = np.random.default_rng(0)
@@ -182,3 +182,11 @@ def test_masks_that_hold_no_integers(tmp_path):
         DataError, match="unsupported pixel mode F for a mask; save it as PNG with indices, a palette or RGB"
     ):
         read_mask(path)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "P"])
+def test_images_of_several_bands_are_read_whole(mode, tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (2 * BAND + 7, 5, 3), dtype=np.uint8)
+    image = Image.fromarray(pixels).quantize(16) if mode == "P" else Image.fromarray(pixels)
+    image.save(tmp_path / "a.png")
+    assert (read_image(tmp_path / "a.png", 3).numpy() == np.asarray(image.convert("RGB")).transpose(2, 0, 1)).all()
