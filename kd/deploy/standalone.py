@@ -33,17 +33,18 @@ def load(file: Path) -> Any:
     return lambda images: program(torch.from_numpy(images)).detach().numpy()
 
 
-def prepared(picture: Image.Image) -> Any:
+def prepared(picture: Any) -> Any:
     """Return the images (1, C, H, W) that the file takes: resized, not normalised."""
-    mode, (height, width) = "L" if FACTS["channels"] == 1 else "RGB", FACTS["size"]
-    pixels = np.atleast_3d(np.asarray(picture.convert(mode).resize((width, height), Image.Resampling.BILINEAR)))
-    images = np.ascontiguousarray(pixels.transpose(2, 0, 1)[None])
-    return images if FACTS["dtype"] == "uint8" else images.astype(np.float32) / np.float32(255)
+    mode, size = "L" if FACTS["channels"] == 1 else "RGB", tuple(FACTS["size"][::-1])
+    pixels = np.atleast_3d(picture.convert(mode).resize(size, Image.Resampling.BILINEAR)).transpose(2, 0, 1)[None]
+    return np.ascontiguousarray(pixels if FACTS["dtype"] == "uint8" else pixels.astype(np.float32) / np.float32(255))
 
 
 def predict(compute: Any, file: Path) -> Any:
     """Return the classes (H, W) of an image file, turned upright, at its own size."""
     picture = ImageOps.exif_transpose(Image.open(file))
+    if picture.mode not in ("1", "L", "LA", "P", "RGB", "RGBA"):
+        raise OSError(f"pixels of mode {picture.mode}, not 8-bit grey or RGB")
     output = compute(prepared(picture))[0]
     if FACTS["output"] == "classes":
         return np.asarray(Image.fromarray(output.astype(np.uint8)).resize(picture.size, Image.Resampling.NEAREST))
@@ -62,11 +63,11 @@ if __name__ == "__main__":
     for file in options.images:
         try:
             mask = Image.fromarray(predict(compute, file))
+            mask.putpalette([level for color in FACTS["colors"] for level in color])
+            options.out.mkdir(parents=True, exist_ok=True)
+            mask.save(options.out / f"{file.stem}.png")
         except OSError as error:
-            sys.exit(f"{file}: cannot be read as an image: {error}")
-        mask.putpalette([level for color in FACTS["colors"] for level in color])
-        options.out.mkdir(parents=True, exist_ok=True)
-        mask.save(options.out / f"{file.stem}.png")
+            sys.exit(f"{file}: not predicted: {error}")
     for file in sorted(HERE.glob("samples/images/*.png")) if options.check else ():
         shares.append((predict(compute, file) == np.asarray(Image.open(HERE / "samples/masks" / file.name))).mean())
         print(f"{file.name}: {100 * shares[-1]:.2f} % of the pixels as expected")

@@ -78,9 +78,16 @@ def test_the_script_predicts_without_kd_and_torch(run_dir, python, folder, optio
     assert mask.getpalette()[:6] == [0, 0, 0, 255, 255, 0]
 
     (folder / "empty.png").touch()
-    refused = call(python, script, folder / "empty.png", "--out", folder / "none")
-    assert (refused.returncode, refused.stderr.count("\n"), (folder / "none").exists()) == (1, 1, False)
-    assert refused.stderr.startswith(f"{folder}/empty.png: cannot be read as an image: ")
+    Image.fromarray(random[..., 0].astype(np.uint16) * 200).save(folder / "deep.png")  # would be cut off at 255
+    for image, out, reason in (
+        ("empty.png", "none", "cannot identify image file"),
+        ("deep.png", "none", "pixels of mode I;16, not 8-bit grey or RGB"),
+        ("photo.png", "empty.png", "[Errno 17] File exists"),
+    ):
+        refused = call(python, script, folder / image, "--out", folder / out)
+        assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
+        assert refused.stderr.startswith(f"{folder}/{image}: not predicted: {reason}")
+    assert not (folder / "none").exists()
 
     other = Image.fromarray(1 - np.asarray(Image.open(folder / "exported/samples/masks/2.png")))
     other.save(folder / "exported/samples/masks/2.png")
