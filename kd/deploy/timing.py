@@ -7,12 +7,15 @@ import math
 import mmap
 import multiprocessing
 import os
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -73,9 +76,22 @@ def measured(load: Callable[[int], Loaded], *, runtime: str, threads: int, round
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context, initializer=_pin, initargs=(threads,)) as pool:
         try:
-            return pool.submit(measure, load, runtime=runtime, threads=threads, rounds=rounds).result()
+            with _hidden_script():
+                found = pool.submit(measure, load, runtime=runtime, threads=threads, rounds=rounds)
+            return found.result()
         except BrokenProcessPool:
             raise CannotMeasureError("its process was killed, probably for lack of memory") from None
+
+
+@contextmanager
+def _hidden_script() -> Iterator[None]:
+    """A process that starts in the block does not run the user's script again, which may call kd where it is read."""
+    script = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = script
 
 
 def measure(load: Callable[[int], Loaded], *, runtime: str, threads: int, rounds: int) -> Timing:

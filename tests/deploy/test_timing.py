@@ -1,5 +1,7 @@
 """Timing a network: which calls count, and what a file may take."""
 
+import subprocess
+import sys
 from functools import partial
 
 import numpy as np
@@ -84,3 +86,16 @@ def test_a_quantised_file_is_known_by_its_operations(tmp_path):
     for content, expected in ((b"", False), (b"..Conv..", False), (b"..DequantizeLinear..", True)):
         (tmp_path / "a.onnx").write_bytes(content)
         assert is_int8(tmp_path / "a.onnx") is expected
+
+
+def test_a_script_that_measures_where_it_is_read_is_run_once(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from functools import partial\n"
+        "from kd.deploy.timing import Loaded, Shape, measured\n"
+        "print('read')\n"
+        "load = partial(Loaded, abs, Shape(1, 1, 2, 2), 'float32')\n"  # of the threads, which count as its size
+        "print(measured(load, runtime='numpy', threads=1, rounds=2).size)\n"
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["read", "1"]
