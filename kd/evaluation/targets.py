@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from kd.data.images.decode import SUFFIXES as IMAGES
 from kd.errors import Mistake, Position, RecipeError, StorageError, fail
 from kd.manifest import WEIGHTS
 from kd.reading import check_file
@@ -57,10 +58,8 @@ def find(
             finished run.
     """
     names = [_run_of(name) for name in names]
-    if programs := [name for name in names if Path(name).suffix == ".pt2"]:
-        raise RecipeError(
-            f"{name}: a program for torch, which kd does not open again; name its run" for name in programs
-        )
+    if mistakes := [f"{name}: {what}" for name in names if (what := _no_network(Path(name)))]:
+        raise RecipeError(mistakes)
     run_dirs = [name for name in names if Path(name).is_dir()]
     files = [name for name in names if Path(name).suffix in FILES and name not in run_dirs]
     scoring = [text for text in overrides if is_scoring(text)]
@@ -99,6 +98,16 @@ def find(
         for target in targets:
             found.setdefault(target.path.resolve(), target)
     return Found(list(found.values()), damaged, notes)
+
+
+def _no_network(path: Path) -> str | None:
+    """What else a path is, and what to name in its place; None where it may be a network."""
+    if path.suffix == ".pt2":
+        return "a program for torch, which kd does not open again; name its run"
+    if path.suffix.lower() in IMAGES and path.is_file():
+        return "an image; name a run, a recipe or a file of a network first"
+    exported = [path / file for file in ("model.onnx", "model.xml") if (path / file).is_file()]
+    return f"an exported folder; name its file, {exported[0]}" if exported else None
 
 
 def _run_of(name: str) -> str:

@@ -155,6 +155,16 @@ EVALUATE += [
         lambda text: evaluated("evaluate.size=[64, 64]"),
     ),
     Row(
+        "photo.png: an image; name a run, a recipe or a file of a network first",
+        lambda: (Image.new("RGB", (64, 64)).save("photo.png"), kd("predict", "photo.png", "--trust")),
+        lambda text: kd("predict", str(farm_run()), "photo.png", "--trust"),
+    ),
+    Row(
+        "exported: an exported folder; name its file, exported/model.onnx",
+        lambda: (Path("exported").mkdir(), Path("exported/model.onnx").touch(), kd("evaluate", "exported")),
+        lambda text: Path("exported/model.onnx").stat(),
+    ),
+    Row(
         "student.safetensors: a file, not a run; name the run directory or the recipe",
         lambda: kd("export", shutil.copy(farm_run() / "student.safetensors", "."), "--to", "pt2", "--trust"),
         lambda text: open_trained(farm_run(), trust=True).of_run,
