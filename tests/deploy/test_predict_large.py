@@ -11,7 +11,6 @@ from tiny import read, run, write_recipes
 from kd.memory import resident_peak
 from kd.recipe import baseline_of, to_yaml
 
-STUDENT = "students.MobileNetV3SmallASPPLite"
 SMALL, LARGE = 3_000, 10_000  # pixels of a side
 PROGRAM = """
 import sys
@@ -25,11 +24,10 @@ sys.exit(status)
 
 @pytest.fixture
 def run_dir(folder):
-    """A run, and an image of each size."""
+    """A run of a network that takes little time, and an image of each size."""
     write_recipes(folder)
     (folder / "alone.yaml").write_text(to_yaml(baseline_of(read(folder / "student.yaml"))))
-    options = (f"student={{use: {STUDENT}}}", "data.size=[64, 64]", "train.steps=1", "train.batch_size=1")
-    ((run_dir,), _) = run(read(folder / "alone.yaml", *options), folder / "runs")
+    ((run_dir,), _) = run(read(folder / "alone.yaml"), folder / "runs")
     for side in (SMALL, LARGE):
         small = np.random.default_rng(0).integers(0, 256, (side // 40, side // 40, 3), dtype=np.uint8)
         Image.fromarray(small).resize((side, side), Image.Resampling.BILINEAR).save(f"{side}.jpg", quality=85)
@@ -41,17 +39,21 @@ def peak(run_dir, side, *options):
     call = ("predict", run_dir, f"{side}.jpg", "--trust", "--tiles", 512, 512, "--overwrite", *options)
     command = [sys.executable, "-c", PROGRAM, *map(str, call)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert Image.open(f"predictions/masks/{side}.png").size == (side, side)
+    with Image.open(f"predictions/masks/{side}.png") as mask:
+        assert mask.size == (side, side)
     return int(done.stdout.splitlines()[-1])
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(600)
 @pytest.mark.skipif(resident_peak() is None, reason="the system does not show the peak")
 def test_memory_grows_by_the_image_alone(run_dir, monkeypatch):
-    """Bytes of a pixel: image 3, classes 1, a picture that is drawn 4, the encoder of JPEG 1; all logits would be 8."""
+    """All logits would be 8 bytes of a pixel more.
+
+    It holds the image (3), classes (1), a picture that is drawn (4), the encoder of JPEG (1), and files to be written.
+    """
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
     small, large = (peak(run_dir, side, "--color", "--overlay") for side in (SMALL, LARGE))
     grown = (large - small) / (LARGE**2 - SMALL**2)
     print(f"{small / 1e6:.0f} MB, {large / 1e6:.0f} MB: {grown:.1f} bytes a pixel")
-    assert grown <= 12
+    assert grown <= 14  # 9.4 and 10.3 in two runs
