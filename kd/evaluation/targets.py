@@ -15,6 +15,7 @@ from kd.runs import finished_at, finished_of, is_finished, read_run_recipe, reci
 from kd.runs.origin import NoRecipeError
 
 FILES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin", ".onnx", ".xml")  # of a network
+RECORDS = (".json", ".jsonl", ".npz")  # of a run, beside its weights
 SCORING = ("data", "evaluate", "device", "train.batch_size", "train.precision", "train.memory_format")
 
 
@@ -106,6 +107,8 @@ def _no_network(path: Path) -> str | None:
         return "a program for torch, which kd does not open again; name its run"
     if path.suffix.lower() in IMAGES and path.is_file():
         return "an image; name a run, a recipe or a file of a network first"
+    if path.suffix in RECORDS and is_finished(path.parent):
+        return f"a file about a run; name the run, {path.parent}"
     exported = [path / file for file in ("model.onnx", "model.xml") if (path / file).is_file()]
     return f"an exported folder; name its file, {exported[0]}" if exported else None
 

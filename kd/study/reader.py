@@ -161,9 +161,15 @@ class _Reader:
                 at = nearest(self.positions, ("variants", name))
                 mistakes.append(f"{at}: variants.{name}: needs 'recipe', as the study has no 'base'")
                 continue
+            try:
+                found = shipped.find(self.file.parent / file)
+            except RecipeError as error:
+                place: Path_ = ("variants", name, "recipe") if "recipe" in changes else ("base",)
+                mistakes.append(str(Mistake(nearest(self.positions, place), place, str(error))))
+                continue
             last = (*self.overrides, *(lengths or {}).get(name, ()))
             try:
-                recipes[name] = self._read(name, self.file.parent / file, last)
+                recipes[name] = self._read(name, found, last)
             except RecipeError as error:
                 mistakes += [_placed(line, self._texts(name), self.positions) for line in error.mistakes]
         if mistakes:

@@ -155,6 +155,11 @@ EVALUATE += [
         lambda text: evaluated("evaluate.size=[64, 64]"),
     ),
     Row(
+        "{}/result.json: a file about a run; name the run, {}",
+        lambda: kd("evaluate", str(farm_run() / "result.json"), "--trust"),
+        lambda text: kd("evaluate", text.rpartition("name the run, ")[2].strip(), "--trust"),
+    ),
+    Row(
         "photo.png: an image; name a run, a recipe or a file of a network first",
         lambda: (Image.new("RGB", (64, 64)).save("photo.png"), kd("predict", "photo.png", "--trust")),
         lambda text: kd("predict", str(farm_run()), "photo.png", "--trust"),

@@ -102,6 +102,14 @@ def test_two_variants_that_say_the_same_are_refused(readable: Path) -> None:
     [
         ("variants: {a: {}}", ["s.yaml:1:12: variants.a: needs 'recipe', as the study has no 'base'"]),
         ("base: r.yaml", ["s.yaml:1:1: needs 'variants'"]),
+        (
+            "base: absent_one.yaml\nvariants: {a: {}, b: {train.steps: 2}}",
+            ["s.yaml:1:1: base: absent_one.yaml: no such file, here or among the shipped recipes"],
+        ),
+        (
+            "base: r.yaml\nvariants:\n  a: {recipe: absent_one.yaml}",
+            ["s.yaml:3:7: variants.a.recipe: absent_one.yaml: no such file, here or among the shipped recipes"],
+        ),
         ("base: r.yaml\nvariants: {}", ["s.yaml:2:1: variants: must have at least 1 item, got 0"]),
         ("- base", ["s.yaml: not a mapping; a study has `base`, `variants` and `seeds` (docs/studies.md)"]),
         ("base: r.yaml\nseed: [0]\nvariants: {a: {}}", ["s.yaml:2:1: seed: unknown key; did you mean 'seeds'?"]),
