@@ -15,7 +15,8 @@ STATUSES = READING
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The file."""
-    parser.add_argument("file", metavar="FILE", type=Path, help="weights, an exported file, a page, or a run directory")
+    what = "weights, an exported file or its folder, a page, or a run directory"
+    parser.add_argument("file", metavar="FILE", type=Path, help=what)
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -12,7 +12,7 @@ from kd.reading import check_file
 from kd.recipe import Recipe, read_recipe
 from kd.recipe.overrides import refuse_idle
 from kd.runs import finished_at, finished_of, is_finished, read_run_recipe, recipe_in, run_command, run_directory
-from kd.runs.origin import NoRecipeError
+from kd.runs.origin import EXPORTED, NoRecipeError
 
 FILES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin", ".onnx", ".xml")  # of a network
 RECORDS = (".json", ".jsonl", ".npz")  # of a run, beside its weights
@@ -109,7 +109,7 @@ def _no_network(path: Path) -> str | None:
         return "an image; name a run, a recipe or a file of a network first"
     if path.suffix in RECORDS and is_finished(path.parent):
         return f"a file about a run; name the run, {path.parent}"
-    exported = [path / file for file in ("model.onnx", "model.xml") if (path / file).is_file()]
+    exported = [path / file for file in EXPORTED if (path / file).is_file()]
     return f"an exported folder; name its file, {exported[0]}" if exported else None
 
 

@@ -28,6 +28,7 @@ Origin = dict[str, str]
 RECIPE = "recipe_yaml"
 MAX_HEADER = 100_000_000  # bytes
 PAGE = re.compile(rb'<script type="application/json" id="data">(.*?)</script>', re.DOTALL)  # of kd compare
+EXPORTED = ("model.onnx", "model.xml")  # of the folder that `kd export` writes
 SUFFIXES = (".safetensors", ".onnx", ".xml")
 _METADATA, _KEY, _VALUE = 14, 1, 2  # fields of ONNX's protocol buffers: ModelProto and StringStringEntryProto
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5  # kinds of fields
@@ -100,15 +101,17 @@ def read_origin(path: Path) -> Origin:
     """What a file states on where it comes from.
 
     Args:
-        path: a .safetensors or .onnx file, or OpenVINO's .xml; or a run directory, for its weights; or the folder of a
-            recipe's runs, for those of its first finished one.
+        path: a .safetensors or .onnx file, or OpenVINO's .xml; or an exported folder, for its file; or a run directory,
+            for its weights; or the folder of a recipe's runs, for those of its first finished one.
 
     Raises:
         NoRecipeError: it states no recipe.
         RecipeError: there is no finished run in the folder.
         StorageError: there is no such file, or it cannot be read.
     """
-    file = finished_at(path)[0] / WEIGHTS if path.is_dir() else path
+    file = next(filter(Path.is_file, map(path.joinpath, EXPORTED)), path)
+    if file.is_dir():
+        file = finished_at(path)[0] / WEIGHTS
     check_file(file, "a file of a trained network", StorageError)
     if file.suffix not in SUFFIXES:
         raise NoRecipeError(f"{file}: kd reads the recipe in {', '.join(SUFFIXES)} files")

@@ -77,11 +77,16 @@ def test_the_script_predicts_without_kd_and_torch(run_dir, python, folder, optio
     assert (np.asarray(mask) == ours.classes).mean() > (0.9 if "argmax" in options else 0.99)  # nearest neighbours
     assert mask.getpalette()[:6] == [0, 0, 0, 255, 255, 0]
 
+    assert call(python, script).stdout.startswith("usage: predict.py ")
     (folder / "empty.png").touch()
+    photo.convert("RGBA").save(folder / "opaque.png")
+    assert call(python, script, folder / "opaque.png", "--out", folder / "out").returncode == 0
+    Image.new("RGBA", (90, 70), (9, 9, 9, 254)).save(folder / "glass.png")
     Image.fromarray(random[..., 0].astype(np.uint16) * 200).save(folder / "deep.png")  # would be cut off at 255
     for image, out, reason in (
         ("empty.png", "none", "cannot identify image file"),
         ("deep.png", "none", "pixels of mode I;16, not 8-bit grey or RGB"),
+        ("glass.png", "none", "pixels of mode RGBA, not 8-bit grey or RGB, or transparent"),
         ("photo.png", "empty.png", "[Errno 17] File exists"),
     ):
         refused = call(python, script, folder / image, "--out", folder / out)

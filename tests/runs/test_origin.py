@@ -87,6 +87,11 @@ def test_an_onnx_file_is_read_without_onnx(tmp_path):
     assert read_origin(tmp_path / "a.onnx") == long
 
 
+def test_an_exported_folder_stands_for_its_file(tmp_path):
+    (tmp_path / "model.onnx").write_bytes(onnx_file(STATED))
+    assert read_origin(tmp_path) == STATED
+
+
 def test_a_real_onnx_file(tmp_path):
     onnx = pytest.importorskip("onnx", reason="needs the extra onnx: pip install 'kd-segmentation[onnx]'")
     image = onnx.helper.make_tensor_value_info("images", 1, [1])
