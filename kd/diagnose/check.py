@@ -23,13 +23,15 @@ def check_recipe(recipe: Recipe, *, runs: Path) -> list[str]:
         DataError: the data cannot be read.
     """
     parts = open_parts(recipe, runs=runs, trained=False, surveyed=True)
+    with parts.data.leaving_cores():
+        step = _step(parts)
     parts.data.check(recipe)
     parts.notes.extend(refuse_leak(recipe, parts.data, runs=runs, data_of=Data))
     student = f"{recipe.student.use} ({parameter_count(parts.student.network):,} parameters)"
     teacher = f", teacher with {parameter_count(parts.teacher.network):,} parameters" if parts.teacher else ""
     seeds = f" × {len(recipe.train.seeds)} seeds" if len(recipe.train.seeds) > 1 else ""
     ok = f"{recipe.file}: ok: {student}{teacher}, {parts.steps} steps{seeds} on {parts.precision}"
-    return [ok, *parts.notes, *_memories(parts), *_step(parts), *parts.data.lines(recipe)]
+    return [ok, *parts.notes, *_memories(parts), *step, *parts.data.lines(recipe)]
 
 
 def _memories(parts: Parts) -> list[str]:

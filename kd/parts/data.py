@@ -1,15 +1,16 @@
 """The datasets of a recipe and what their labels hold: built and surveyed once for all runs of a command."""
 
-from collections.abc import Callable, Generator
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import Callable, Generator, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Any
+
+import torch
 
 from kd import distributed
 from kd.components import Maker, is_ours
 from kd.console import progress
 from kd.data.aspect import Size, image_sizes, swapped, swapped_window
-from kd.data.dataset import image_files
-from kd.data.splits.duplicates import Look, begin_looks, find_shared
+from kd.data.splits.duplicates import Begun, begin_looks, find_shared
 from kd.data.splits.survey import Survey, begin_survey, summarize, survey
 from kd.data.splits.unlabelled import Joined, OtherImages, Unlabelled
 from kd.errors import DataError, RecipeError
@@ -50,7 +51,7 @@ class Data:
         self._shared: dict[str, list[str]] = {}  # lines on images that two splits share, by `_others`
         self._unlabelled: dict[str, SegmentationDataset] = {}  # by `_others`
         self._tallies: dict[str, Generator[Any]] = {}  # by split, where `begin` was called
-        self._looks: dict[str, Generator[Look]] = {}  # of the training images, by `_others`, where `begin` was called
+        self._looks: dict[str, Begun] = {}  # of the training images, by `_others`, where `begin` was called
 
     def begin(self, recipe: Recipe) -> None:
         """Let workers read many training images beside what follows, for `survey` and `lines`.
@@ -62,9 +63,19 @@ class Data:
             return
         workers, rank = max(self._workers // 2, 1), distributed.rank()
         self._tallies["train"] = begin_survey(self.train, workers=workers, rank=rank, world=distributed.world())
-        training = self.training(recipe)
-        if rank == 0 and image_files(training):
-            self._looks[_others(recipe)] = begin_looks(training, workers=workers)
+        if rank == 0:
+            self._looks[_others(recipe)] = begin_looks(self.training(recipe), workers=workers)
+
+    @contextmanager
+    def leaving_cores(self) -> Iterator[None]:
+        """In the block, torch leaves the cores to workers that `begin` started: on all of them, it waits for theirs."""
+        threads = torch.get_num_threads()
+        if self._tallies:
+            torch.set_num_threads(max(threads - self._workers, 1))
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)
 
     def unlabelled(self, recipe: Recipe) -> SegmentationDataset | None:
         """The images without labels of a recipe with these data.

@@ -46,15 +46,16 @@ class Prepared:
         if key not in self._parts:
             data, surveyed = self.data_of(recipe), not self.surveyed(recipe, seed)
             parts = assemble(recipe, runs=self._runs, seed=seed, trained=False, data=data, surveyed=surveyed)
-            parts.notes.extend(dry_run(parts))
-            if recipe.id not in self._met:  # all seeds have the same shapes
-                meet(parts)
-                self._met.add(recipe.id)
-            parts = settled(parts, run_directory(recipe, self._runs, seed), self._found)
+            with data.leaving_cores():
+                parts.notes.extend(dry_run(parts))
+                if recipe.id not in self._met:  # all seeds have the same shapes
+                    meet(parts)
+                    self._met.add(recipe.id)
             if surveyed:
                 parts.data.check(recipe)
                 leak = partial(refuse_leak, recipe, parts.data, runs=self._runs, data_of=self.data_of)
                 parts.notes.extend(distributed.first(leak))
+            parts = settled(parts, run_directory(recipe, self._runs, seed), self._found)
             self._parts[key] = parts
         return self._parts[key]
 

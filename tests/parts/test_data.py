@@ -1,6 +1,7 @@
 import gc
 
 import pytest
+import torch
 from tiny import cut_at, read, run, write_recipes
 
 from kd.compare import compare_command
@@ -141,3 +142,22 @@ def test_datasets_are_left_out_of_searches_for_garbage(path):
     assert not any(each is data.train for each in gc.get_objects())
     gc.unfreeze()
     assert any(each is data.train for each in gc.get_objects())
+
+
+def test_torch_leaves_the_cores_to_workers_that_read_ahead(path, monkeypatch):
+    monkeypatch.setattr("kd.parts.data.MANY", 12)
+    recipe = read(path, *ALONE, "data.workers=2")
+    data, before = Data(recipe, quiet=True), torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        with data.leaving_cores():
+            assert torch.get_num_threads() == 3  # nobody reads
+        data.begin(recipe)
+        with data.leaving_cores():
+            assert torch.get_num_threads() == 1
+        assert torch.get_num_threads() == 3
+        data.survey("train")
+        with data.leaving_cores():
+            assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)

@@ -89,7 +89,7 @@ def find_shared(
     left_out: Mapping[str, Collection[int]] | None = None,
     seconds: float = SECONDS,
     advance: Callable[[int], None] = lambda read: None,
-    begun: Mapping[str, Generator["Look"]] | None = None,
+    begun: Mapping[str, "Begun"] | None = None,
 ) -> tuple[list[Shared], str]:
     """The images that splits share, and a line if the time did not suffice for all.
 
@@ -106,10 +106,11 @@ def find_shared(
     Raises:
         DataError: an image cannot be read.
     """
+    begun = begun or {}
     files = {
         split: [path for index, path in enumerate(paths) if index not in (left_out or {}).get(split, ())]
         for split, dataset in splits.items()
-        if (paths := image_files(dataset))
+        if (paths := begun[split].files if split in begun else image_files(dataset))
     }
     if len(files) < 2:
         return [], ""
@@ -119,11 +120,11 @@ def find_shared(
     for split, paths in reversed(pictures.items()):  # the small splits first
         before = sum(look.read for look in looks.values())
         source = _Copies(splits[split], paths, deadline)
-        looks[split] = _look(source, partial(_advance, advance, before), (begun or {}).get(split))
+        looks[split] = _look(source, partial(_advance, advance, before), begun[split].looks if split in begun else None)
     found = []
     for first, second in combinations(files, 2):
         paths, others = files[second], files[first]
-        pairs = {index: (other, True) for index, other in _same(paths, others).items()}
+        pairs = {index: (other, True) for index, other in _same(paths, others, looks[second], looks[first]).items()}
         for index, other in _near(looks[second], looks[first]):
             pairs.setdefault(index, (other, False))
         duplicates = [Duplicate(paths[i].name, others[other].name, same) for i, (other, same) in sorted(pairs.items())]
@@ -134,12 +135,20 @@ def find_shared(
     return found, note if read < total else ""
 
 
-def begin_looks(dataset: SegmentationDataset, *, workers: int, seconds: float = SECONDS) -> Generator[Look]:
+class Begun(NamedTuple):
+    """A split at whose images workers look beside what follows."""
+
+    files: list[Path]
+    looks: Generator[Look]
+
+
+def begin_looks(dataset: SegmentationDataset, *, workers: int, seconds: float = SECONDS) -> Begun:
     """Let at least one worker look at the images of a split beside what follows; `find_shared` takes the result."""
-    source = _Copies(dataset, _pictures(dataset, list(image_files(dataset) or [])), time.monotonic() + seconds)
+    files = image_files(dataset)
+    source = _Copies(dataset, _pictures(dataset, files), time.monotonic() + seconds)
     chunks = source.chunks()
-    reader = Reader(source, _look_of, workers)
-    return read_batches(reader, iter(chunks), workers, 300, None, False, lambda: None, -(-len(chunks) // workers))
+    reader, ahead = Reader(source, _look_of, workers), -(-len(chunks) // workers) or None
+    return Begun(files, read_batches(reader, iter(chunks), workers, 300, None, False, lambda: None, ahead))
 
 
 def _pictures(dataset: SegmentationDataset, paths: list[Path]) -> list[Path]:
@@ -151,19 +160,25 @@ def _is_picture(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES
 
 
-def _same(paths: Sequence[Path], others: Sequence[Path]) -> dict[int, int]:
-    """Index -> index of another file with the same content; only files of equal size are read."""
+def _same(paths: Sequence[Path], others: Sequence[Path], look: Look, other_look: Look) -> dict[int, int]:
+    """Index -> index of another file with the same content; only files of equal size and look are read."""
     sizes, other_sizes = ([os.stat(path).st_size for path in files] for files in (paths, others))
+    unlike, others_unlike = _unlike(look, other_look, len(others)), _unlike(other_look, look, len(paths))
     shared = set(sizes) & set(other_sizes)
     known: dict[str, int] = {}  # SHA-256 -> the first of `others`
     for index, (path, size) in enumerate(zip(others, other_sizes, strict=True)):
-        if size in shared:
+        if size in shared and index not in others_unlike:
             known.setdefault(sha256(path), index)
     return {
         index: known[digest]
         for index, (path, size) in enumerate(zip(paths, sizes, strict=True))
-        if size in shared and (digest := sha256(path)) in known
+        if size in shared and index not in unlike and (digest := sha256(path)) in known
     }
+
+
+def _unlike(look: Look, others: Look, total: int) -> set[int]:
+    """The images that look like none of `total` others; none, unless all of these were looked at."""
+    return set(look.indices[~np.isin(look.hashes, others.hashes)].tolist()) if others.read == total else set()
 
 
 def _advance(advance: Callable[[int], None], before: int, read: int) -> None:

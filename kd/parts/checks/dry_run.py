@@ -46,8 +46,9 @@ def open_parts(recipe: Recipe, *, runs: Path, trained: bool = True, surveyed: bo
     for checked in (recipe, *teachers(recipe)):
         Maker(checked).check()
     parts = assemble(recipe, runs=runs, seed=recipe.train.seeds[0], trained=trained, surveyed=surveyed)
-    parts.notes.extend(dry_run(parts))
-    meet(parts)
+    with parts.data.leaving_cores():
+        parts.notes.extend(dry_run(parts))
+        meet(parts)
     return parts
 
 

@@ -121,6 +121,23 @@ def test_workers_that_began_earlier_find_the_same(splits, monkeypatch):
     ]
 
 
+def test_files_that_look_otherwise_are_not_read_again(splits, monkeypatch):
+    for seed in (1, 6):
+        (splits / f"val/v{seed}.png").write_bytes((splits / f"train/{seed}.png").read_bytes())
+    large = max(path.stat().st_size for path in splits.glob("*/*.png"))
+    for path in splits.glob("*/*.png"):  # all of one size; what follows the image is not decoded
+        path.write_bytes(path.read_bytes().ljust(large, b"\0"))
+    hashed = []
+    monkeypatch.setattr(duplicates, "sha256", lambda path: hashed.append(path.name) or path.read_bytes())
+    (line,) = lines_of(splits)
+    assert line.startswith("warning: 2 of the 2 val images are training images too: ")
+    assert sorted(hashed) == ["1.png", "6.png", "v1.png", "v6.png"]
+    hashed.clear()
+    same, _ = lines_of(splits, seconds=-1)  # nothing was looked at: all of them are read
+    assert same == line
+    assert len(hashed) == 10
+
+
 def test_three_splits_are_compared_in_pairs(splits):
     (splits / "test").mkdir()
     for split in ("val", "test"):
