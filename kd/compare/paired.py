@@ -20,7 +20,7 @@ class Pairing:
     """Pairs the runs of networks by seed; each file of counts is read once.
 
     Attributes:
-        damaged: why files of counts cannot be read; what rests on them has no interval.
+        damaged: why files of counts cannot be read; a difference that needs one of them has no interval.
     """
 
     damaged: list[str] = field(default_factory=list)

@@ -118,6 +118,24 @@ def read_batches(
     return _from_workers(batches, reader, timeout, waiting)
 
 
+def read_beside(
+    source: Source, collate: Callable[[list[Any]], Any], chunks: list[list[Key]], workers: int
+) -> Generator[Any]:
+    """A batch for each chunk of keys, in order; workers read all of them at once, beside what follows.
+
+    Args:
+        source: of the items.
+        collate: makes a small batch, which a worker keeps until it is asked for, of a list of items.
+        chunks: the keys of each batch.
+        workers: processes that read, at least 1.
+
+    Raises:
+        DataError: as `read_batches`.
+    """
+    ahead = -(-len(chunks) // workers) or None
+    return read_batches(Reader(source, collate, workers), iter(chunks), workers, 300, None, False, lambda: None, ahead)
+
+
 def _read_here(reader: Reader, keys: Iterator[list[Key]], pin_memory: bool) -> Generator[Any]:
     for batch_keys in keys:
         batch = _checked(reader.__getitems__(batch_keys))

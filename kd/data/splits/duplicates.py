@@ -22,7 +22,7 @@ from PIL import Image
 
 from kd.data.dataset import image_files
 from kd.data.images.decode import SUFFIXES, opened
-from kd.data.workers import Key, Reader, read_batches
+from kd.data.workers import Key, read_beside
 from kd.errors import DataError
 from kd.fingerprint import sha256
 from kd.types import SegmentationDataset
@@ -146,9 +146,7 @@ def begin_looks(dataset: SegmentationDataset, *, workers: int, seconds: float = 
     """Let at least one worker look at the images of a split beside what follows; `find_shared` takes the result."""
     files = image_files(dataset)
     source = _Copies(dataset, _pictures(dataset, files), time.monotonic() + seconds)
-    chunks = source.chunks()
-    reader, ahead = Reader(source, _look_of, workers), -(-len(chunks) // workers) or None
-    return Begun(files, read_batches(reader, iter(chunks), workers, 300, None, False, lambda: None, ahead))
+    return Begun(files, read_beside(source, _look_of, source.chunks(), workers))
 
 
 def _pictures(dataset: SegmentationDataset, paths: list[Path]) -> list[Path]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from kd.data.dataset import component_name, read_labels
-from kd.data.workers import Key, Reader, read_batches
+from kd.data.workers import Key, read_beside
 from kd.errors import DataError
 from kd.types import IGNORE, SegmentationDataset
 from kd.units import counted
@@ -145,8 +145,7 @@ def _from_workers(source: _Source, share: _Share, workers: int) -> Generator[NDA
         for part in share
         for start in range(0, len(part), _CHUNK)
     ]
-    reader, ahead = Reader(source, partial(np.sum, axis=0), workers), -(-len(chunks) // workers)
-    return read_batches(reader, iter(chunks), workers, 300, None, False, lambda: None, ahead)
+    return read_beside(source, partial(np.sum, axis=0), chunks, workers)
 
 
 def summarize(train: Survey, val: Survey, class_names: Sequence[str]) -> list[str]:
