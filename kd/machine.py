@@ -152,6 +152,17 @@ def loader_workers(setting: int | str, device: torch.device | None = None) -> in
     return min(8 if device.type == "cuda" else 2, (cores() - 1) // here)
 
 
+@contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """Let torch compute on so many cores in the block, at least 1; afterwards on as many as before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(max(count, 1))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def _processor() -> str:
     names = {line.split(":", 1)[1].strip() for line in _cpuinfo() if line.startswith("model name")}
     extensions = torch.backends.cpu.get_cpu_capability()

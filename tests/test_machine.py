@@ -118,3 +118,12 @@ def test_workers_share_the_cores_but_one_while_a_device_trains(monkeypatch, core
     assert machine.loader_workers("auto", torch.device("cpu")) == on_cpu
     assert machine.loader_workers("auto") == alone
     assert machine.loader_workers(5, torch.device("cpu")) == 5
+
+
+def test_torch_has_its_threads_back_after_the_block():
+    before = torch.get_num_threads()
+    with machine.torch_threads(2):
+        with machine.torch_threads(0):
+            assert torch.get_num_threads() == 1
+        assert torch.get_num_threads() == 2
+    assert torch.get_num_threads() == before

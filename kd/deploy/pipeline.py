@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from copy import deepcopy
 from itertools import chain, groupby, islice
 from queue import SimpleQueue
@@ -19,7 +19,7 @@ from kd.deploy.photos import Photo, ranges_of
 from kd.deploy.video import read_frames
 from kd.errors import DataError
 from kd.evaluation.trained import Trained
-from kd.machine import cores
+from kd.machine import cores, torch_threads
 from kd.parts.assemble import precision_of
 from kd.runtimes import FileNetwork
 from kd.scoring import predict
@@ -91,19 +91,13 @@ def side_by_side(trained: Trained, most: int) -> int:
     return max(min(most, IN_NETWORKS // batch_size(trained)), 1)
 
 
-@contextmanager
-def a_core_for_each_batch(trained: Trained, images: int) -> Iterator[None]:
+def a_core_for_each_batch(trained: Trained, images: int) -> AbstractContextManager[None]:
     """In the block, torch computes on as many cores as leave one for each batch that `outputs` computes at a time.
 
     A batch on each core takes less time than one batch after the other on all cores: nobody waits for anybody.
     """
-    before = torch.get_num_threads()
-    batches = -(-images // batch_size(trained))
-    torch.set_num_threads(min(before, max(cores() // side_by_side(trained, min(batches, cores())), 1)))
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+    batches = min(-(-images // batch_size(trained)), cores())
+    return torch_threads(min(torch.get_num_threads(), cores() // side_by_side(trained, batches)))
 
 
 def computing(trained: Trained, count: int = 1, **how: Any) -> Callable[[Tensor], Tensor]:

@@ -1,7 +1,7 @@
 """The datasets of a recipe and what their labels hold: built and surveyed once for all runs of a command."""
 
-from collections.abc import Callable, Generator, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any
 
 import torch
@@ -14,7 +14,7 @@ from kd.data.splits.duplicates import Begun, begin_looks, find_shared
 from kd.data.splits.survey import Survey, begin_survey, summarize, survey
 from kd.data.splits.unlabelled import Joined, OtherImages, Unlabelled
 from kd.errors import DataError, RecipeError
-from kd.machine import loader_workers
+from kd.machine import loader_workers, torch_threads
 from kd.memory import lasting_objects
 from kd.recipe import Recipe
 from kd.types import SegmentationDataset
@@ -66,16 +66,9 @@ class Data:
         if rank == 0:
             self._looks[_others(recipe)] = begin_looks(self.training(recipe), workers=workers)
 
-    @contextmanager
-    def leaving_cores(self) -> Iterator[None]:
+    def leaving_cores(self) -> AbstractContextManager[None]:
         """In the block, torch leaves the cores to workers that `begin` started: on all of them, it waits for theirs."""
-        threads = torch.get_num_threads()
-        if self._tallies:
-            torch.set_num_threads(max(threads - self._workers, 1))
-        try:
-            yield
-        finally:
-            torch.set_num_threads(threads)
+        return torch_threads(torch.get_num_threads() - (self._workers if self._tallies else 0))
 
     def unlabelled(self, recipe: Recipe) -> SegmentationDataset | None:
         """The images without labels of a recipe with these data.
