@@ -85,6 +85,16 @@ def test_texts_state_the_figures_of_the_kept_runs() -> None:
     assert f"mIoU {resampled} %" in text("recipes/camvid/teacher_deeplabv3plus.yaml")
 
 
+def test_the_page_of_losses_names_the_intervals_without_0() -> None:
+    text = (DOCS / "results" / "losses.md").read_text(encoding="utf-8")
+    row = r"^\| ([\w ]+) \| [\d., ]+ \| [\d.]+ ± [\d.]+ \| ([+−])([\d.]+) ± ([\d.]+) \|$"
+    found = re.findall(row, text, re.MULTILINE)
+    assert f"Of {len(found)} rows" in text  # the longer baselines have a ×
+    apart = [(name, sign) for name, sign, points, width in found if float(points) > float(width)]
+    assert apart == [("BPKD", "+"), ("CWD", "+"), ("NFD", "+"), ("ICKD", "−"), ("DiceCE", "+")]
+    assert "intervals of BPKD, CWD, NFD and DiceCE lie above 0, and that of ICKD below 0" in text
+
+
 @pytest.mark.parametrize("name", ["README.md", "docs/results/shapes.md"])
 def test_the_output_of_the_demo_is_that_of_seed_0(name: str) -> None:
     text = (ROOT / name).read_text(encoding="utf-8")
