@@ -10,6 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from kd.study import on_ray
+from kd.study.local import itself
+
 ROOT = Path(__file__).resolve().parents[1]
 COMMAND = [str(Path(sys.executable).with_name("kd"))]
 MODULE = [sys.executable, "-m", "kd"]
@@ -94,6 +97,14 @@ def test_no_installed_package_is_replaced(folder: Path, command: Sequence[str]) 
         path.unlink()
     (folder / "kd").rmdir()
     assert "no difference" in call(folder, "diff", "r.yaml", "r.yaml", command=command)
+
+
+def test_what_kd_starts_of_itself_looks_in_no_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job of Slurm and a task of Ray begin in the study's folder, without what protects the command's children."""
+    assert call(folder, command=itself(["--version"])).startswith("kd ")
+    monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
+    assert on_ray.train(["--version"], str(folder), {"PYTHONPATH": str(ROOT)}) == (0, "")
+    assert not (folder.parent / "marker").exists()
 
 
 def test_what_pythonpath_names_stays_on_the_import_path(tmp_path: Path) -> None:

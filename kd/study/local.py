@@ -45,7 +45,7 @@ class LocalWorkers:
             environment["CUDA_VISIBLE_DEVICES"] = self._gpus[slot % len(self._gpus)]
         errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # closed when the process has ended
         process = subprocess.Popen(
-            [sys.executable, "-m", "kd", *self._command, *only(run)],
+            itself([*self._command, *only(run)]),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=errors,
@@ -70,6 +70,14 @@ class LocalWorkers:
         """Pass a signal on."""
         for process, _, _ in self._processes.values():
             process.send_signal(number)
+
+
+def itself(words: Sequence[str]) -> list[str]:
+    """The command line of `kd` with these words, by the Python that runs now.
+
+    With `-P`, Python does not look for `kd`, or for its own modules, in the current folder, which may be a stranger's.
+    """
+    return [sys.executable, "-P", "-m", "kd", *words]
 
 
 def only(run: Run) -> list[str]:

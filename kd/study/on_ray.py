@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from kd.errors import RecipeError
-from kd.study.local import only, thread_variables, why
+from kd.study.local import itself, only, thread_variables, why
 from kd.study.reader import Run
 from kd.study.work import Ended
 
@@ -81,7 +81,7 @@ class RayWorkers:
 def train(words: Sequence[str], folder: str, variables: dict[str, str]) -> tuple[int, str]:
     """Train one run on this node; the exit status, and why it failed. Where the task is cancelled, the run saves."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "kd", *words],
+        itself(words),
         cwd=folder,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
@@ -136,5 +136,5 @@ def _probe(address: str) -> None:
     """Raise OSError or TimeoutExpired where no cluster answers: Ray itself tries for minutes, and cannot be stopped."""
     host, _, port = address.rpartition(":")
     socket.create_connection((host, int(port)), timeout=WAIT).close()
-    probe = [sys.executable, "-c", PROBE, address]
+    probe = [sys.executable, "-P", "-c", PROBE, address]
     subprocess.run(probe, timeout=PATIENCE, check=False, stdin=subprocess.DEVNULL, capture_output=True)

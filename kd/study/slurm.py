@@ -2,11 +2,11 @@
 
 import os
 import shlex
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from kd.runs import is_finished
+from kd.study.local import itself
 from kd.study.reader import Plan, Run
 
 GRACE = 120  # seconds before the end of a job's time in which it saves its run
@@ -69,7 +69,7 @@ def script(
         f"cd {shlex.quote(os.getcwd())}",
         f"export OMP_NUM_THREADS={threads}",
     ]
-    call = shlex.join([sys.executable, "-m", "kd", *plan.words])
+    call = shlex.join(itself(plan.words))
     for depth, teaches in sorted(arrays, key=lambda key: (key[0], not key[1])):
         members = arrays[depth, teaches]
         limit = f"%{jobs}" if jobs else ""

@@ -40,7 +40,7 @@ def test_students_wait_for_their_teacher_and_baselines_do_not(readable: Path) ->
         "baseline/0 baseline/1",
         "a/0 a/1 'b b/0' 'b b/1'",
     ]
-    assert text.count(' -m kd study s.yaml --only "${runs[$SLURM_ARRAY_TASK_ID]}"') == 3
+    assert text.count(' -P -m kd study s.yaml --only "${runs[$SLURM_ARRAY_TASK_ID]}"') == 3
     assert "# Submits 7 runs of s.yaml." in text
 
 
