@@ -12,6 +12,7 @@ from PIL import Image
 from torch.nn.functional import cross_entropy
 
 from kd.cli import main
+from kd.recipe.schema import TrainConfig
 
 README = Path(__file__).resolve().parents[1] / "README.md"
 MARKED = re.compile(r"<!-- test: (.+?) -->\n```(\w+)\n(.*?)```", re.DOTALL)
@@ -93,6 +94,11 @@ def test_only_the_losses():
     assert len([line for line in block.splitlines() if line]) <= 5
     exec(block, names | {"labels": labels})
     assert student_logits.grad.abs().sum() > 0
+
+
+def test_the_editor_shows_the_text_of_the_schema():
+    text = TrainConfig.model_fields["precision"].description
+    assert f"\n  precision             {text}\n" in README.read_text(encoding="utf-8")
 
 
 def test_links_lead_somewhere():
