@@ -10,7 +10,7 @@ from pathlib import Path
 
 from kd.cli.status import READING
 
-STATUSES = READING
+STATUSES = (*READING, 5)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

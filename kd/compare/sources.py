@@ -8,9 +8,9 @@ from html import escape
 from pathlib import Path
 
 from kd.compare.comparison import Comparison
-from kd.errors import StorageError
+from kd.errors import StorageError, WeightsError
 from kd.reading import read_text
-from kd.runs import Origin, read_environment, read_origin
+from kd.runs import Origin, read_environment, read_run_origin
 
 # the folder of a recipe, of code or of a run in a run's recipe: a page may be passed on, and it is this machine's
 _FOLDER = re.compile(r"""\b(recipe|use|run): (['"]?)(?:/|[A-Za-z]:[\\/])[^'",{}\n]*[\\/]""")
@@ -20,8 +20,8 @@ def origins(comparison: Comparison) -> Iterator[Origin]:
     """What the weights of the runs state on where they come from, for `kd recipe` of the page."""
     for entry in comparison.entries:
         for run_dir in entry.run_dirs:
-            with suppress(StorageError):  # a run of kd 0.3 or older, or one without weights
-                yield read_origin(run_dir)
+            with suppress(StorageError, WeightsError):  # a run of kd 0.3 or older, or one without weights
+                yield read_run_origin(run_dir)
 
 
 def sources_html(comparison: Comparison) -> str:

@@ -34,7 +34,16 @@ from kd.runs.finding import by_seed, finished_at, finished_below, finished_of
 from kd.runs.kept_maps import KEPT, MOST, read_predictions, spread, write_predictions
 from kd.runs.latency import Latency, Measured, read_latency, write_latency
 from kd.runs.metrics import latest, read_metrics
-from kd.runs.origin import Origin, as_recipe, origin_of, read_origin, read_origins, recipe_in, with_origin
+from kd.runs.origin import (
+    Origin,
+    as_recipe,
+    origin_of,
+    read_origin,
+    read_origins,
+    read_run_origin,
+    recipe_in,
+    with_origin,
+)
 from kd.runs.overview import Overview, read_overview
 from kd.runs.result import (
     NOT_RECORDED,
@@ -108,6 +117,7 @@ __all__ = [
     "read_overview",
     "read_predictions",
     "read_result",
+    "read_run_origin",
     "read_run_recipe",
     "read_teacher_score",
     "recipe_in",

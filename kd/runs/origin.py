@@ -4,6 +4,7 @@ A run writes them into the header of its weights, `kd export` into the file for 
 its page. Seeds, machine settings and paths of components are not among them, so that equal runs write equal files.
 """
 
+import io
 import json
 import math
 import os
@@ -14,12 +15,13 @@ from typing import Any, BinaryIO
 from xml.etree import ElementTree
 
 from kd.errors import StorageError
-from kd.manifest import WEIGHTS
+from kd.manifest import WEIGHTS, read_verified
 from kd.metrics import scores
 from kd.reading import MAX_TEXT, check_file, read_bytes
 from kd.recipe import Recipe, read_recipe
 from kd.recipe.identity import Scope, plain
 from kd.recipe.yaml12 import dump
+from kd.runs.directory import is_finished
 from kd.runs.finding import finished_at
 from kd.runs.result import Result, SplitResult
 
@@ -102,27 +104,56 @@ def read_origin(path: Path) -> Origin:
 
     Args:
         path: a .safetensors or .onnx file, or OpenVINO's .xml; or an exported folder, for its file; or a run directory,
-            for its weights; or the folder of a recipe's runs, for those of its first finished one.
+            for its weights, which its manifest verifies; or the folder of a recipe's runs, for those of its first
+            finished one.
 
     Raises:
         NoRecipeError: it states no recipe.
         RecipeError: there is no finished run in the folder.
+        WeightsError: the weights of a run are missing or damaged.
         StorageError: there is no such file, or it cannot be read.
     """
+    if path.name == WEIGHTS and is_finished(path.parent):
+        return read_run_origin(path.parent)
+    if is_finished(path):
+        return read_run_origin(path)
     file = next(filter(Path.is_file, map(path.joinpath, EXPORTED)), path)
     if file.is_dir():
-        file = finished_at(path)[0] / WEIGHTS
-    check_file(file, "a file of a trained network", StorageError)
+        return read_run_origin(finished_at(path)[0])
+    check_file(file, "a file of a trained network", StorageError, inside=None if file == path else path)
     if file.suffix not in SUFFIXES:
         raise NoRecipeError(f"{file}: kd reads the recipe in {', '.join(SUFFIXES)} files")
-    if not file.stat().st_size:
+    try:
+        with file.open("rb") as opened:
+            return _stated(file, opened, file.stat().st_size)
+    except OSError as error:
+        raise StorageError(f"{file}: cannot be read ({error.strerror})") from None
+
+
+def read_run_origin(run_dir: Path) -> Origin:
+    """What the weights of a run state on where they come from, compared with the run's manifest.
+
+    Raises:
+        NoRecipeError: they state no recipe.
+        WeightsError: they are missing or damaged.
+        StorageError: they cannot be read; or the manifest is damaged.
+    """
+    weights = read_verified(run_dir, WEIGHTS)
+    return _stated(run_dir / WEIGHTS, io.BytesIO(weights), len(weights))
+
+
+def _stated(file: Path, opened: BinaryIO, size: int) -> Origin:
+    """What the content of a file states.
+
+    Raises:
+        NoRecipeError: it states no recipe.
+        StorageError: it is damaged.
+    """
+    if not size:
         raise StorageError(f"{file}: an empty file")
     read = {".safetensors": _in_safetensors, ".onnx": _in_onnx, ".xml": _in_openvino}[file.suffix]
     try:
-        with file.open("rb") as opened:
-            origin = read(opened, file.stat().st_size)
-    except OSError as error:
-        raise StorageError(f"{file}: cannot be read ({error.strerror})") from None
+        origin = read(opened, size)
     except (ValueError, RecursionError):
         raise StorageError(f"{file}: not a readable {file.suffix} file (damaged, or not copied whole)") from None
     if RECIPE not in origin:

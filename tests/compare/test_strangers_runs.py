@@ -4,14 +4,26 @@ import json
 import os
 import re
 import shlex
+import shutil
 
 import pytest
+from safetensors.torch import save
 
 from kd.cli import main
 from kd.compare.gather import gather
 from kd.compare.sources import run_texts
 from kd.errors import StorageError
-from kd.runs import locked, read_counts, read_environment, read_metrics, read_result, read_run_recipe, write_manifest
+from kd.runs import (
+    locked,
+    read_counts,
+    read_environment,
+    read_metrics,
+    read_origin,
+    read_result,
+    read_run_recipe,
+    with_origin,
+    write_manifest,
+)
 from kd.storage import write_json
 
 SECRET = "correct horse battery staple"
@@ -41,6 +53,30 @@ def test_links_in_a_run_are_not_followed_out_of_it(made, tmp_path):
             read(run_dir)
     with pytest.warns(UserWarning, match=why):
         assert read_metrics(run_dir) == []
+
+
+@pytest.mark.parametrize("name", ["student.safetensors", "model.onnx", "model.xml"])
+def test_a_page_states_nothing_of_a_file_that_a_run_links_to(made, tmp_path, name):
+    run_dir, private = made.baseline(), tmp_path / "private.safetensors"
+    private.write_bytes(with_origin(save({}), {"recipe_yaml": SECRET}))
+    if name == "model.xml":
+        private.write_text(f'<net><rt_info><kd><recipe_yaml value="{SECRET}"/></kd></rt_info></net>')
+    if name == "model.onnx":
+        entry = b"\x0a\x0brecipe_yaml\x12" + bytes([len(SECRET)]) + SECRET.encode()  # an entry of ONNX's metadata
+        private.write_bytes(b"\x72" + bytes([len(entry)]) + entry)
+    (run_dir / name).unlink(missing_ok=True)
+    shutil.copy(private, run_dir / name)
+    forge(run_dir, "result.json")  # the manifest fits the private file
+    (run_dir / name).unlink()
+    (run_dir / name).symlink_to(private)
+    page = tmp_path / "page.html"
+    assert main(["compare", str(run_dir), "--html", str(page)]) == 0
+    assert SECRET not in page.read_text()
+    (tmp_path / "exported").mkdir()
+    (tmp_path / "exported" / name).symlink_to(private)
+    if name != "student.safetensors":
+        with pytest.raises(StorageError, match=rf"{name}: a link that leads out of .*/exported; put the file itself"):
+            read_origin(tmp_path / "exported")
 
 
 def test_a_run_writes_through_no_link_and_no_pipe(made, tmp_path):
