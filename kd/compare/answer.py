@@ -61,8 +61,9 @@ def _sentence(comparison: Comparison, student: Entry, *, name: bool) -> str:
     if gain > 0 and certain:
         share = comparison.closed.get(student.key)
         closed = "" if share is None else f" ({100 * share.value:.0f} ± {100 * share.half_width:.0f} %)"
-        of_gap = f" of the {tables.percent(gap)} between baseline and teacher{closed}" if tables.is_gain(gap) else ""
-        return f"{distillation} bought +{gain:.1f} points{of_gap} {numbers}{between}"
+        of_gap = f" of the {tables.percent(gap)}" if tables.is_gain(gap) else ""
+        ends = f" between baseline and teacher{closed}" if of_gap else ""
+        return f"{distillation} gained {gain:.1f}{of_gap} points{ends} {numbers}{between}"
     effect = f"cost {-gain:.1f} points" if gain < 0 else "changed nothing"
     if not certain:
         effect = f"changed the {comparison.score} by {tables.points(difference.value)} points"

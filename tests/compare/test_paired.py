@@ -1,4 +1,4 @@
-"""Differences over common seeds and images: what a comparison says of what distillation bought."""
+"""Differences over common seeds and images: what a comparison states of what distillation gained."""
 
 import io
 import json
@@ -55,8 +55,9 @@ def test_an_interval_pairs_images_and_seeds(made):
 def test_the_sentence_has_the_interval_and_the_share_of_the_lead(made):
     comparison = write(made)
     (sentence,) = headline(comparison)
-    assert sentence.startswith("Distillation bought +9.")
-    assert " of the 34.3 between baseline and teacher (27 ± 5 %) (48.1 → 57.5 % mIoU), 95 % interval +" in sentence
+    assert sentence.startswith("Distillation gained 9.")
+    words = " of the 34.3 points between baseline and teacher (27 ± 5 %) (48.1 → 57.5 % mIoU), 95 % interval +"
+    assert words in sentence
     student = to_json(comparison)["networks"][-1]
     assert student["vs_baseline"]["interval"]["distinguishable"] is True
     assert student["vs_baseline"]["interval"]["low"] > 0
@@ -130,7 +131,7 @@ def test_a_gain_that_only_its_number_makes_likely_is_called_so(made):
     assert comparison.gain(weak).interval.distinguishable
     assert comparison.adjusted[weak.key] > 0.05 > comparison.adjusted[strong.key]
     lines = {line.partition(":")[0]: line for line in headline(comparison)}
-    assert lines["v1"].startswith("v1: distillation bought +")
+    assert lines["v1"].startswith("v1: distillation gained ")
     assert lines["v0"].startswith("v0: distillation changed the mIoU by +")
     assert ": not distinguishable from 0 among 12 gains (Holm); the teacher" in lines["v0"]
     assert ": not distinguishable from 0;" in lines["v2"]
