@@ -1,6 +1,7 @@
 """Read the tensors that a weights source holds: torchvision's, a safetensors file, or a file by `torch.save`."""
 
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
@@ -14,7 +15,7 @@ from safetensors.torch import load, load_file
 from torch import Tensor
 
 from kd.errors import shell_word
-from kd.manifest import RESULT, WEIGHTS, read_verified
+from kd.manifest import MANIFEST, RESULT, WEIGHTS, read_verified
 from kd.networks.torch_files import OtherFileError, unpickle
 from kd.networks.unpickle import Opaque, UnpickleError
 
@@ -61,7 +62,7 @@ def read_weights(source: str, key: str | None) -> Weights:
     path = Path(source)
     if path.is_dir():
         path = path / WEIGHTS
-    if path.name == WEIGHTS and (path.parent / RESULT).exists():
+    if path.name == WEIGHTS and any(os.path.lexists(path.parent / name) for name in (MANIFEST, RESULT)):
         weights = _safetensors(path, key, read_verified(path.parent, WEIGHTS))
         return weights._replace(classes=_classes_of_run(path.parent))
     if not path.is_file():
@@ -119,11 +120,15 @@ def _safetensors(path: Path, key: str | None, verified: bytes | None = None) -> 
 
 
 def _classes_of_run(run_dir: Path) -> tuple[str, ...] | None:
-    """The classes that a run was scored on."""
+    """The classes that a run was scored on.
+
+    Raises:
+        StorageError: its result is missing or damaged: without its classes, weights would be loaded in any order.
+    """
+    data = read_verified(run_dir, RESULT)
     try:
-        result = json.loads(read_verified(run_dir, RESULT))
-        return _texts(result["splits"]["val"]["classes"])
-    except (ValueError, KeyError, TypeError):
+        return _texts(json.loads(data)["splits"]["val"]["classes"])
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
 
 

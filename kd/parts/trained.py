@@ -4,12 +4,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pydantic_core import from_json
-from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from kd.components import Maker
-from kd.errors import WeightsError
+from kd.errors import WeightsError, raised
 from kd.manifest import WEIGHTS, again, read_manifest, read_verified
 from kd.recipe import Recipe
 from kd.runs import read_environment, read_result, read_run_recipe, with_origin
@@ -62,22 +61,26 @@ def load_weights(run_dir: Path, network: nn.Module) -> None:
         StorageError: the run's manifest is damaged.
     """
     data = read_verified(run_dir, WEIGHTS)
+    try:
+        tensors = load(data)
+    except MemoryError:
+        raise
+    except Exception as error:  # noqa: BLE001  # a stranger's manifest vouches for any bytes; its reader raises anything
+        raise WeightsError(f"{run_dir / WEIGHTS}: cannot be read ({raised(error)}); {again(run_dir)}") from None
     _check_owner(run_dir, data)
     try:
-        network.load_state_dict(load(data))
-    except SafetensorError as error:
-        raise WeightsError(f"{run_dir / WEIGHTS}: cannot be read ({error}); {again(run_dir)}") from None
+        network.load_state_dict(tensors)
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:200]
         raise WeightsError(f"{run_dir / WEIGHTS}: does not fit {type(network).__name__} ({reason})") from None
 
 
 def _check_owner(run_dir: Path, data: bytes) -> None:
-    """Refuse weights that state another run than the manifest beside them; those of kd 0.2 state none."""
+    """Refuse readable weights that state another run than the manifest beside them; those of kd 0.2 state none."""
     manifest = read_manifest(run_dir)
     if manifest is None:
         return
-    header = from_json(data[8 : 8 + int.from_bytes(data[:8], "little")])  # verified by the manifest
-    stated, own = header.get("__metadata__", {}).get("run"), f"{manifest.id}/seed{manifest.seed}"
+    metadata = from_json(data[8 : 8 + int.from_bytes(data[:8], "little")]).get("__metadata__") or {}  # null is none
+    stated, own = metadata.get("run"), f"{manifest.id}/seed{manifest.seed}"
     if stated not in (None, own):
         raise WeightsError(f"{run_dir / WEIGHTS}: of run {stated}, not of run {own}; {again(run_dir)}")

@@ -10,7 +10,9 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from kd.errors import StorageError, WeightsError
 from kd.networks.weight_files import read_weights
+from kd.runs import write_manifest
 
 
 @pytest.mark.parametrize(
@@ -128,3 +130,19 @@ def test_foreign_objects_beside_the_weights_are_passed_over_by_name(tmp_path: Pa
     weights = read_weights(str(tmp_path / "a.pth"), None)
     assert list(weights.tensors) == ["a"]
     assert weights.passed[0].startswith("pathlib.")
+
+
+def test_the_manifest_of_a_run_proves_its_weights_without_its_result(tmp_path: Path) -> None:
+    """Whoever removes the result does not make changed weights a plain file."""
+    run_dir, file = tmp_path / "x-0123abcd/seed0", tmp_path / "x-0123abcd/seed0/student.safetensors"
+    run_dir.mkdir(parents=True)
+    save_file({"a": torch.ones(2)}, file)
+    (run_dir / "result.json").write_text("{}")
+    write_manifest(run_dir, id="0123abcd", seed=0)
+    (run_dir / "result.json").unlink()
+    with pytest.raises(StorageError, match=r"result\.json: missing; the weights in student\.safetensors are"):
+        read_weights(str(run_dir), None)
+    save_file({"a": torch.zeros(2)}, file)
+    for source in (run_dir, file):
+        with pytest.raises(WeightsError, match=r"student\.safetensors: changed after the run wrote it \(SHA-256 "):
+            read_weights(str(source), None)

@@ -78,6 +78,44 @@ def test_weights_of_another_run_are_noticed(finished, run_dir):
         kd.load_student(run_dir, trust=True)
 
 
+def safetensors(header, data=b""):
+    text = json.dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text + data
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"", "SafetensorError: Error while deserializing: header too small"),
+        (b"junk", "SafetensorError: Error while deserializing: header too small"),
+        (safetensors([]), "SafetensorError: .*invalid JSON in header.*"),
+        (
+            safetensors({"conv.bias": {"dtype": "F8_E8M0", "shape": [1], "data_offsets": [0, 1]}}, b"0"),
+            "KeyError: 'F8_E8M0'",
+        ),
+    ],
+)
+def test_weights_that_a_manifest_vouches_for_may_be_anything(run_dir, content, why):
+    """A stranger's run is consistent in itself."""
+    (run_dir / "student.safetensors").write_bytes(content)
+    list_anew(run_dir)
+    with pytest.raises(WeightsError) as caught:
+        kd.load_student(run_dir, trust=True)
+    (line,) = caught.value.mistakes
+    start = f"{run_dir}/student.safetensors: cannot be read ("
+    end = f"); mv {run_dir} {run_dir}-damaged, then the same kd run, trains it again"
+    assert re.fullmatch(f"{re.escape(start)}{why}{re.escape(end)}", line)
+
+
+def test_weights_without_metadata_state_no_run(run_dir):
+    """As those of kd 0.2, and as `null` for the reader of the format."""
+    file = run_dir / "student.safetensors"
+    tensors, data = {name: value.clone() for name, value in load_file(file).items()}, file.read_bytes()
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")]) | {"__metadata__": None}
+    file.write_bytes(safetensors(header, data[8 + int.from_bytes(data[:8], "little") :]))
+    assert equal(kd.load_student(list_anew(run_dir), trust=True).state_dict(), tensors)
+
+
 def test_missing_weights_leave_the_score(run_dir):
     (run_dir / "student.safetensors").unlink()
     with pytest.raises(WeightsError, match=r"safetensors: missing; its score in result\.json is intact; to have wei"):
