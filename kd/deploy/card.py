@@ -86,9 +86,9 @@ def card(
         f"{os.path.basename(recipe.data.use)}, {_arguments(recipe.data.args)}. Images were resized to "
         f"{size_text(recipe.data.size)} for training and to {size_text(recipe.scored_size)} for the "
         f"scores.{_inputs(trained)}",
-        "## Licence",
+        "## License",
         f"{_start(trained)} kd does not know under which terms these weights and the data may be used: a network may "
-        "be bound by the licence of its training images and of the weights that it started from. `predict.py` is part "
+        "be bound by the license of its training images and of the weights that it started from. `predict.py` is part "
         "of kd: Apache-2.0.",
         "## Limits",
         "- It gives one of its classes to every pixel, also of an image unlike those that it was trained on.",

@@ -110,7 +110,7 @@ def test_the_readme_has_classes_scores_recipe_and_limits(run_dir, folder, writte
     text = Path("exported/README.md").read_text()
     headings = [line for line in text.splitlines() if line.startswith("## ")]
     assert headings == [f"## {name}" for name in (
-        "The file", "Scores", "Classes", "Data", "Licence", "Limits", "Recipe"
+        "The file", "Scores", "Classes", "Data", "License", "Limits", "Recipe"
     )]  # fmt: skip
     result = json.loads((run_dir / "result.json").read_text())
     scores = kd.metrics.scores(np.array(result["splits"]["val"]["confusion"]))

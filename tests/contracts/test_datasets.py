@@ -183,4 +183,4 @@ def test_its_page_has_every_argument_and_class(dataset):
         assert f"| `{name}` | " in page, name
     for name in getattr(dataset, "class_names", ()):
         assert name in page
-    assert "Source" in page or "licence" in page
+    assert "Source" in page or "license" in page
