@@ -5,7 +5,9 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from copy import copy
+from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,12 +17,19 @@ from kd import distributed
 from kd.parts.roles import Teacher
 from kd.train.step import TrainState
 
-PLAIN = (bool, int, float, str)
+PLAIN = (bool, int, float, str, torch.device)
 CONTAINERS = (list, dict, set, deque)
-GENERATORS: list[tuple[Callable[[], Any], Callable[[Any], None]]] = [  # on the processor, as users' code may draw
+CODE = (type, FunctionType, MethodType, BuiltinFunctionType, ModuleType)
+OPAQUE = (*CODE, Tensor, nn.Module, torch.optim.Optimizer)  # other modules of the run are parts of their own
+Generator = tuple[Callable[[], Any], Callable[[Any], None]]  # reads and writes its state
+GENERATORS: list[Generator] = [  # on the processor, as users' code may draw
     (random.getstate, random.setstate),
     (np.random.get_state, np.random.set_state),
 ]
+OF_TORCH: Generator = (
+    lambda: torch.get_rng_state().tolist(),
+    lambda state: torch.set_rng_state(torch.tensor(state, dtype=torch.uint8)),
+)
 
 
 class NotCapturableError(Exception):
@@ -54,23 +63,83 @@ def state_unchanged(run: TrainState) -> Iterator[None]:
     All is put back after the block.
 
     Raises:
-        NotCapturableError: a component has changed an attribute, or random numbers were drawn on the processor.
+        NotCapturableError: a component has changed an attribute or what it reaches from there, or random numbers were drawn on the processor.
     """
-    before = [(name, part, _attributes(part)) for name, part in _parts(run)]
-    drawn = [read() for read, _ in GENERATORS]
+    before = list(_held(run))
+    generators = GENERATORS if run.precision.device.type == "cpu" else [*GENERATORS, OF_TORCH]  # dropout may draw
+    drawn = [read() for read, _ in generators]
     try:
         yield
-        for name, part, attributes in before:
-            for key, value in _attributes(part).items():
-                if key not in attributes or not _same(value, attributes[key]):
-                    raise NotCapturableError(name, f"it changes its attribute {key}, not a tensor in place")
-        if str([read() for read, _ in GENERATORS]) != str(drawn):
+        for held in before:
+            if changed := held.changed():
+                raise NotCapturableError(held.part, f"it changes its attribute {changed}, not a tensor in place")
+        if str([read() for read, _ in generators]) != str(drawn):
             raise NotCapturableError("a component", "it draws random numbers on the processor")
     finally:
-        for _, part, attributes in before:
-            _put_back(part, attributes)
-        for state, (_, write) in zip(drawn, GENERATORS, strict=True):
+        for held in before:
+            held.put_back()
+        for state, (_, write) in zip(drawn, generators, strict=True):
             write(state)
+
+
+class _Held(NamedTuple):
+    """What a container of a part held before.
+
+    Attributes:
+        part: its name for messages.
+        attribute: of the part, from which the container is reached; "": the container is all of its attributes.
+        container: the very object, which other code may hold too.
+        content: a copy of it; containers in it are held by themselves.
+    """
+
+    part: str
+    attribute: str
+    container: Any
+    content: Any
+
+    def changed(self) -> str:
+        """The attribute of the part that holds something else now, or ""."""
+        now, before = self.container, self.content
+        if self.attribute:
+            return "" if _same(now, before) else self.attribute
+        common = now.keys() & before.keys()
+        return next((key for key in {**before, **now} if key not in common or not _same(now[key], before[key])), "")
+
+    def put_back(self) -> None:
+        """Let the container hold that again."""
+        if not _same(self.container, self.content):
+            self.container.clear()
+            (self.container.extend if isinstance(self.container, (list, deque)) else self.container.update)(
+                self.content
+            )
+
+
+def _held(run: TrainState) -> Iterator[_Held]:
+    """Every container of Python that a part of the run reaches without another part, as it is now."""
+    seen: set[int] = set()
+    for name, part in _parts(run):
+        if not isinstance(part, torch.optim.Optimizer) and hasattr(part, "__dict__"):
+            yield _Held(name, "", vars(part), dict(vars(part)))
+            for key, value in vars(part).items():
+                for container in _containers(value, seen):
+                    yield _Held(name, key, container, copy(container))
+
+
+def _containers(value: Any, seen: set[int]) -> Iterator[Any]:
+    """The lists, dictionaries, sets and deques that a value is or reaches, and the attributes of plain objects."""
+    left = [value]
+    while left:
+        value = left.pop()
+        if id(value) in seen or isinstance(value, (*PLAIN, *OPAQUE)):
+            continue
+        seen.add(id(value))
+        if not isinstance(value, (*CONTAINERS, tuple)):
+            if not hasattr(value, "__dict__"):
+                continue
+            value = vars(value)
+        left += value.values() if isinstance(value, dict) else value
+        if not isinstance(value, tuple):
+            yield value
 
 
 def _parts(run: TrainState) -> Iterator[tuple[str, Any]]:
@@ -87,30 +156,14 @@ def _parts(run: TrainState) -> Iterator[tuple[str, Any]]:
             yield f"{name} ({getattr(part, '__name__', type(part).__name__)})", part
 
 
-def _attributes(part: Any) -> dict[str, Any]:
-    """The attributes that hold plain values, tensors and containers, which are copied."""
-    held = {} if isinstance(part, torch.optim.Optimizer) else getattr(part, "__dict__", {})
-    kept = {key: value for key, value in held.items() if isinstance(value, (*PLAIN, *CONTAINERS, tuple, Tensor))}
-    return {key: value.copy() if isinstance(value, CONTAINERS) else value for key, value in kept.items()}
-
-
 def _same(value: Any, before: Any) -> bool:
-    if isinstance(value, Tensor) or type(value) is not type(before):
+    """Whether it is the very object, or one of those that consist of other values, which are the same."""
+    if value is before or type(value) is not type(before) or isinstance(value, OPAQUE):
         return value is before
+    if isinstance(value, (*PLAIN, set)):
+        return bool(value == before)
     if isinstance(value, dict):
         return value.keys() == before.keys() and all(_same(value[key], before[key]) for key in value)
     if isinstance(value, (list, tuple, deque)):
         return len(value) == len(before) and all(map(_same, value, before))
-    return value is before or (isinstance(value, (*PLAIN, set)) and value == before)
-
-
-def _put_back(part: Any, attributes: dict[str, Any]) -> None:
-    for key in _attributes(part).keys() - attributes.keys():
-        del vars(part)[key]
-    for key, value in attributes.items():
-        now = vars(part).get(key)
-        if isinstance(value, CONTAINERS) and type(now) is type(value):  # other code may hold this very object
-            now.clear()
-            (now.extend if isinstance(now, (list, deque)) else now.update)(value)
-        else:
-            vars(part)[key] = value
+    return hasattr(value, "__dict__") and _same(vars(value), vars(before))
