@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.optim import SGD, Adam, Optimizer
+from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from kd.components import Maker
 from kd.errors import RecipeError
@@ -44,14 +44,19 @@ def stay_on_gpu(optimizer: Optimizer) -> bool:
     """Let an optimizer of CUDA parameters run without the processor reading or holding any of its numbers.
 
     Returns:
-        False if it cannot: torch's implementation keeps a count on the processor.
+        False if it cannot: it keeps a count on the processor, or its class overrides the step of one of torch's, which
+        alone is known to run there.
     """
+    kind = type(optimizer)
+    of_torch = any(base.__module__.startswith("torch.optim.") for base in kind.__mro__ if base is not Optimizer)
+    if of_torch and not kind.step.__module__.startswith("torch.optim."):
+        return False
     for group in optimizer.param_groups:
-        if isinstance(optimizer, (SGD, Adam)):  # AdamW is an Adam; of SGD only this form reads a rate on the device
+        if kind in (SGD, Adam, AdamW):  # of SGD only this form reads a rate on the device
             group.update(fused=True, foreach=None)
         if "capturable" in group:
             group["capturable"] = True
-        elif not isinstance(optimizer, SGD):
+        elif kind is not SGD:
             return False
     return True
 

@@ -79,7 +79,10 @@ def step_graph(parts: Parts, run: TrainState) -> StepGraph:
     optimizer = type(run.optimizer).__name__
     for prevented, reason in (
         (distributed.world() > 1, "steps of several processes are not captured yet"),
-        (not run.update.on_device, f"{optimizer} keeps numbers on the processor; SGD and AdamW do not"),
+        (
+            not run.update.on_device,
+            f"{optimizer} has a step of its own, or numbers on the processor; SGD and AdamW do not",
+        ),
     ):
         if prevented:
             warnings.warn(f"train.graph: {reason}; the steps run without a graph", stacklevel=2)

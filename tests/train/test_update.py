@@ -133,6 +133,38 @@ def test_the_optimizer_stays_on_a_gpu_where_torch_can():
     assert not stay_on_gpu(torch.optim.Adagrad(parameters, lr=0.1))
 
 
+class Decayed(torch.optim.SGD):
+    """A user's: built on torch's, with a step that knows nothing of `found_inf`."""
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    parameter.sub_(group["lr"] * parameter.grad)
+
+
+class Renamed(torch.optim.AdamW):
+    """torch's step, with other defaults."""
+
+
+class Counting(torch.optim.NAdam):
+    def step(self, closure=None):
+        self.count = getattr(self, "count", 0) + 1
+        return super().step(closure)
+
+
+def test_the_processor_decides_on_an_optimizer_with_a_step_of_its_own():
+    for kind in (Decayed, Counting):
+        optimizer = kind([nn.Parameter(torch.zeros(2))], lr=0.1)
+        assert not stay_on_gpu(optimizer)
+        assert not any(group.get("fused") or group.get("capturable") for group in optimizer.param_groups)
+    optimizer = Renamed([nn.Parameter(torch.zeros(2))], lr=0.1)
+    assert stay_on_gpu(optimizer)
+    assert not optimizer.param_groups[0]["fused"]  # what it leaves undone is taken back
+    assert optimizer.param_groups[0]["capturable"]
+
+
 def test_a_checkpoint_of_a_gpu_resumes_on_a_cpu():
     here, there = (torch.optim.AdamW([nn.Parameter(torch.ones(2))], lr=0.1) for _ in range(2))
     there.param_groups[0]["params"][0].grad = torch.ones(2)
