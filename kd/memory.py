@@ -89,9 +89,12 @@ def resident_peak() -> int | None:
 
 
 def free_shared() -> int | None:
-    """Bytes of memory that processes can still share; None where the system does not tell."""
+    """Bytes of memory that processes can still share; None where the system does not tell.
+
+    They count as this process's: the limits of its control groups hold for them.
+    """
     try:
-        return min(_free_of_machine(), shutil.disk_usage("/dev/shm").free)
+        return min(_free_of_process(), shutil.disk_usage("/dev/shm").free)
     except (OSError, StopIteration):
         return None
 
@@ -99,8 +102,7 @@ def free_shared() -> int | None:
 def free_memory(device: "torch.device") -> int | None:
     """Bytes that this process can still take on a device; None where the system does not tell.
 
-    On CUDA, what torch has reserved and does not use counts as free. On a CPU, the limits of the process's control
-    groups (a container's, say) count too.
+    On CUDA, what torch has reserved and does not use counts as free.
     """
     if device.type == "cuda":
         import torch
@@ -110,9 +112,14 @@ def free_memory(device: "torch.device") -> int | None:
     if device.type != "cpu":
         return None
     try:
-        return min([_free_of_machine(), *_free_of_groups()])
+        return _free_of_process()
     except (OSError, StopIteration):
         return None
+
+
+def _free_of_process() -> int:
+    """What is free of the machine's memory, within the limits of this process's control groups (a container's, say)."""
+    return min([_free_of_machine(), *_free_of_groups()])
 
 
 def _free_of_machine() -> int:

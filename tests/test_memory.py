@@ -157,3 +157,6 @@ def test_a_container_may_hold_less_than_the_machine(tmp_path, monkeypatch):
     group(tmp_path / "groups/outer", "1000", "400", 50)  # files in memory can be given up
     assert memory.free_memory(CPU) == 650
     assert memory.free_memory(torch.device("mps")) is None
+    for free, expected in ((9000, 650), (600, 600)):  # what processes share counts as theirs
+        monkeypatch.setattr(memory.shutil, "disk_usage", lambda folder, free=free: SimpleNamespace(free=free))
+        assert memory.free_shared() == expected

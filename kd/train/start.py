@@ -81,7 +81,7 @@ def step_graph(parts: Parts, run: TrainState) -> StepGraph:
         (distributed.world() > 1, "steps of several processes are not captured yet"),
         (
             not run.update.on_device,
-            f"{optimizer} has a step of its own, or numbers on the processor; SGD and AdamW do not",
+            f"{optimizer} keeps numbers on the processor, or may; SGD and AdamW do not",
         ),
     ):
         if prevented:

@@ -63,7 +63,8 @@ def state_unchanged(run: TrainState) -> Iterator[None]:
     All is put back after the block.
 
     Raises:
-        NotCapturableError: a component has changed an attribute or what it reaches from there, or random numbers were drawn on the processor.
+        NotCapturableError: a component has changed an attribute, or what is reached from there; or random numbers were
+            drawn on the processor.
     """
     before = list(_held(run))
     generators = GENERATORS if run.precision.device.type == "cpu" else [*GENERATORS, OF_TORCH]  # dropout may draw

@@ -81,7 +81,7 @@ WITHOUT: dict[str, set[str]] = {
     },
     "on a GPU alone": {
         "kd bench: --gpu: torch finds no CUDA device; run it on a machine with one",
-        "{} has a step of its own, or numbers on the processor; SGD and AdamW do not",
+        "{} keeps numbers on the processor, or may; SGD and AdamW do not",
         "train.graph: {}; the steps run without a graph",
         "train.graph: {} cannot be captured: {}; the steps run without a graph (docs/graphs.md shows what to write "
         "instead)",
