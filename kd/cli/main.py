@@ -42,7 +42,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     except BrokenPipeError:  # `kd list | head`: keep the interpreter from flushing into the closed pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141  # 128 + SIGPIPE, which not every system has
+        return status.CLOSED_PIPE
+    except SystemExit as error:
+        if isinstance(error.__context__, BrokenPipeError):  # rich's, which has closed the pipe already
+            return status.CLOSED_PIPE
+        raise
     except Exception as error:  # noqa: BLE001  # the last resort: a bug of ours gets its traceback and status 1
         return status.report(error, getattr(arguments, "settled", None))
 

@@ -26,22 +26,27 @@ MEANINGS = {
     129: "stopped by SIGHUP (its terminal was closed); a run has saved a checkpoint, and the same command resumes it",
     130: "stopped by SIGINT (Ctrl-C); a run has saved a checkpoint, and the same command resumes it",
     131: "stopped by SIGQUIT (Ctrl-\\); a run has saved a checkpoint, and the same command resumes it",
+    138: "stopped by SIGUSR1 (on macOS 158); a run has saved a checkpoint, and the same command resumes it",
+    140: "stopped by SIGUSR2 (on macOS 159); a run has saved a checkpoint, and the same command resumes it",
+    141: "the reader of its output has closed the pipe, as in `kd list | head`",
     143: "stopped by SIGTERM; a run has saved a checkpoint, and the same command resumes it",
 }
 PLAIN = (0, 2)  # of a command that reads recipes or prints what kd knows
 READING = (0, 2, 6)  # of one that reads run directories
 MEASURING = (0, 2, 3, 5, 6)  # of one that builds datasets and networks too
 STUDY_FAILED = 9
+CLOSED_PIPE = 141  # 128 + SIGPIPE, which not every system has
+EVERY = (1, CLOSED_PIPE)  # may end every command
 OF_THE_SYSTEM = {  # why a file cannot be read or written, whatever a command does with it
     errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO,
     errno.EMFILE, errno.ENFILE,
 }  # fmt: skip
-TRAINING = tuple(status for status in MEANINGS if status not in (1, STUDY_FAILED))
+TRAINING = tuple(status for status in MEANINGS if status not in (*EVERY, STUDY_FAILED))
 
 
 def listed(statuses: Sequence[int]) -> str:
-    """The exit statuses of a command, as its help prints them; a bug may end every command."""
-    return "exit status:\n" + "\n".join(f"  {number:>3}  {MEANINGS[number]}" for number in sorted({*statuses, 1}))
+    """The exit statuses of a command, as its help prints them, with those of `EVERY`."""
+    return "exit status:\n" + "\n".join(f"  {number:>3}  {MEANINGS[number]}" for number in sorted({*statuses, *EVERY}))
 
 
 def report(error: Exception, settled: Sequence[str] | None) -> int:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from command import kd
 
-from kd.cli.status import MEANINGS
+from kd.cli.status import EVERY, MEANINGS
 
 program = import_module("kd.cli.main")  # `from kd.cli import main` is the function
 
@@ -27,7 +27,7 @@ def parser_of(name: str) -> argparse.ArgumentParser:
 
 
 def statuses_of(name: str) -> list[int]:
-    return sorted({1, *import_module(f"kd.cli.{name}").STATUSES})
+    return sorted({*EVERY, *import_module(f"kd.cli.{name}").STATUSES})
 
 
 def options_of(parser: argparse.ArgumentParser) -> list[argparse.Action]:

@@ -6,12 +6,15 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from command import kd, process
 from manifests import unfinish
 
 from kd import __version__
+
+KEPT = next((Path(__file__).resolve().parents[2] / "docs/results/data/shapes").glob("mobilenetv3_kl_cwd-*/seed0"))
 
 
 def test_version_and_help(capsys):
@@ -158,8 +161,9 @@ def test_a_run_directory_in_use_is_status_7(recipe):
     ]
 
 
-def test_a_closed_pipe_is_not_a_bug():
-    with process("schema") as child:
+@pytest.mark.parametrize("command", [["schema"], ["compare", "--no-page", KEPT]], ids=["lines", "tables"])
+def test_a_closed_pipe_is_not_a_bug(command):
+    with process(*command) as child:
         child.stdout.close()
         assert child.stderr.read() == ""
     assert child.returncode == 141
