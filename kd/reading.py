@@ -2,14 +2,14 @@
 
 import os
 from pathlib import Path
-from stat import S_ISBLK, S_ISCHR, S_ISDIR, S_ISFIFO, S_ISREG
+from stat import S_ISBLK, S_ISCHR, S_ISDIR, S_ISFIFO, S_ISLNK, S_ISREG
 
 MAX_TEXT = 256_000  # bytes: a page that a person writes
 MAX_NAME = 255  # characters of a path that cannot be opened
 MAX_DATA = 64_000_000  # bytes: what programs write, such as the names of a million images
 
 _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-_KINDS = {S_ISDIR: "a folder", S_ISFIFO: "a pipe", S_ISCHR: "a device", S_ISBLK: "a device"}
+_KINDS = {S_ISLNK: "a link", S_ISDIR: "a folder", S_ISFIFO: "a pipe", S_ISCHR: "a device", S_ISBLK: "a device"}
 
 
 def check_file(path: Path, what: str, error: type[Exception], *, inside: Path | None = None) -> None:
@@ -39,10 +39,22 @@ def check_file(path: Path, what: str, error: type[Exception], *, inside: Path | 
     ) as problem:  # ValueError: a NUL in the name; RuntimeError: a loop of links
         raise error(_unreadable(path, problem)) from None
     if not S_ISREG(mode):
-        kind = next((name for is_kind, name in _KINDS.items() if is_kind(mode)), "a special file")
-        raise error(f"{path}: {kind}, not {what}")
+        raise error(f"{path}: {_kind(mode)}, not {what}")
     if outside:
         raise error(f"{path}: a link that leads out of {inside}; put the file itself there")
+
+
+def special(path: Path) -> str:
+    """What a path is that must not be written to: "a link", "a pipe" or "a device"; empty for files and folders."""
+    try:
+        mode = path.lstat().st_mode
+    except OSError:  # there is nothing
+        return ""
+    return "" if S_ISREG(mode) or S_ISDIR(mode) else _kind(mode)
+
+
+def _kind(mode: int) -> str:
+    return next((name for is_kind, name in _KINDS.items() if is_kind(mode)), "a special file")
 
 
 def read_bytes(

@@ -1,13 +1,19 @@
-"""Atomic files: readers see the old content or the new, even if the writer is killed."""
+"""Atomic files: readers see the old content or the new, even if the writer is killed.
+
+Only a regular file is replaced. A new file in the place of a device such as `/dev/null`, or of the link `/dev/stdout`,
+would take it from every other process of the machine.
+"""
 
 import json
 import os
 import secrets
+from contextlib import suppress
 from pathlib import Path
 from stat import S_IMODE
 from typing import Any
 
 from kd.errors import StorageError
+from kd.reading import special
 
 
 def write_atomic(path: Path, data: bytes | memoryview, *, fix: str = "free space or choose --runs DIR") -> None:
@@ -19,14 +25,16 @@ def write_atomic(path: Path, data: bytes | memoryview, *, fix: str = "free space
         fix: what the message advises where it cannot be written.
 
     Raises:
-        StorageError: the file cannot be written.
+        StorageError: the file cannot be written; or a link, a pipe or a device has its name.
     """
+    if kind := special(path):
+        raise StorageError(f"{path}: {kind}, and kd writes regular files only; {fix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.parent / f".tmp-{secrets.token_hex(8)}"
         try:
             with temporary.open("xb") as file:  # with the mode that the umask gives a new file
-                if path.is_file() and not path.is_symlink():
+                if path.is_file():
                     os.chmod(temporary, S_IMODE(path.stat().st_mode))
                 file.write(data)
                 file.flush()
@@ -52,9 +60,10 @@ def _sync_folder(folder: Path) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Remove the temporary files of killed writers, at any depth; the caller has locked the run: nobody else writes."""
-    for path in folder.rglob(".tmp-*"):
-        path.unlink(missing_ok=True)
+    """Remove the temporary files of killed writers in a folder; the caller has locked the run: nobody else writes."""
+    for path in folder.glob(".tmp-*"):
+        with suppress(OSError):  # what cannot be removed, such as a folder of this name, does no harm
+            path.unlink()
 
 
 def write_json(path: Path, content: Any) -> None:

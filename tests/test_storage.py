@@ -32,13 +32,39 @@ def test_a_file_keeps_its_mode_when_it_is_written_again(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [file]
 
 
-def test_a_link_is_replaced_and_its_target_left_alone(tmp_path: Path) -> None:
-    private = tmp_path / "private"
+@pytest.mark.parametrize(
+    ("make", "kind"),
+    [
+        (lambda path: path.symlink_to(path.with_name("private")), "a link"),
+        (lambda path: path.symlink_to("none"), "a link"),
+        (lambda path: path.symlink_to("/dev"), "a link"),
+        (os.mkfifo, "a pipe"),
+    ],
+)
+def test_only_regular_files_are_replaced(tmp_path, make, kind):
+    """As root, `--csv /dev/null` made `/dev/null` a regular file."""
+    private, file = tmp_path / "private", tmp_path / "a"
     private.write_bytes(b"mine")
-    (tmp_path / "a").symlink_to(private)
-    write_atomic(tmp_path / "a", b"1")
+    make(file)
+    before = file.lstat()
+    with pytest.raises(StorageError) as caught:
+        write_atomic(file, b"1", fix="choose another file")
+    assert str(caught.value) == f"{file}: {kind}, and kd writes regular files only; choose another file"
+    assert (file.lstat().st_ino, file.lstat().st_mode) == (before.st_ino, before.st_mode)
     assert private.read_bytes() == b"mine"
-    assert not (tmp_path / "a").is_symlink()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "private"]
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root makes a device")
+def test_a_device_is_not_replaced(tmp_path):
+    file = tmp_path / "null"
+    try:
+        os.mknod(file, stat.S_IFCHR | 0o666, os.makedev(1, 3))
+    except PermissionError:
+        pytest.skip("this container makes no devices")
+    with pytest.raises(StorageError, match=r"null: a device, and kd writes regular files only; free space or choose"):
+        write_atomic(file, b"1")
+    assert stat.S_ISCHR(file.lstat().st_mode)
 
 
 def test_a_write_is_complete_or_not_at_all(tmp_path, monkeypatch):
@@ -57,9 +83,11 @@ def test_a_write_is_complete_or_not_at_all(tmp_path, monkeypatch):
     assert [file.name for file in path.parent.iterdir()] == ["file"]
 
 
-def test_the_temporary_files_of_killed_writers_are_removed_at_any_depth(tmp_path: Path) -> None:
-    for name in (".tmp-1", "sources/.tmp-2", "checkpoints/.tmp-3", "result.json", "sources/nets.py"):
+def test_the_temporary_files_of_killed_writers_are_removed(tmp_path: Path) -> None:
+    for name in (".tmp-1", "result.json", "elsewhere/.tmp-2"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
+    (tmp_path / ".tmp-folder").mkdir()
     sweep(tmp_path)
-    assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == ["nets.py", "result.json"]
+    left = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*"))
+    assert left == [".tmp-folder", "elsewhere", "elsewhere/.tmp-2", "result.json"]

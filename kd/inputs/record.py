@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from kd.checked import STRICT, checked
 from kd.errors import StorageError
 from kd.manifest import again, read_verified
-from kd.storage import write_atomic
+from kd.storage import sweep, write_atomic
 
 NAME = "inputs.json"
 COPIES = "sources"  # the folder of the code that a run was trained with
@@ -181,6 +181,7 @@ def write_copies(run_dir: Path, code: dict[str, dict[str, bytes]]) -> dict[str, 
         run_dir: the run directory.
         code: `file.py`, absolute -> module beside it, `parts/head.py` -> content.
     """
+    sweep(run_dir / COPIES)
     copies: dict[str, dict[str, Copy]] = {}
     taken: dict[str, bytes] = {}
     for file, modules in code.items():

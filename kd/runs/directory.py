@@ -7,14 +7,13 @@ import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from stat import S_ISLNK, S_ISREG
 
 from filelock import FileLock, Timeout
 
 from kd.errors import LockedError, StorageError
 from kd.inputs import has_inputs, read_copies, read_inputs
 from kd.manifest import MANIFEST, RESULT, read_manifest, read_verified
-from kd.reading import read_bytes, read_text
+from kd.reading import read_bytes, read_text, special
 from kd.recipe import Recipe, read_recipe
 from kd.recipe.shipped import name_of
 from kd.recipe.sources import Code, Sources
@@ -137,9 +136,11 @@ def locked(run_dir: Path) -> Iterator[None]:
 
 
 def _refuse_special(run_dir: Path) -> None:
-    """Refuse to write to what is not a file: in a stranger's run directory, `log.txt` may lead anywhere, or block."""
+    """Refuse to write through a link, into a folder too: in a stranger's run, `checkpoints` may lead anywhere.
+
+    What training no longer needs is removed, so a folder elsewhere would lose its files. A pipe would block.
+    """
     for file in run_dir.iterdir():
-        mode = file.lstat().st_mode
-        if not (S_ISREG(mode) or file.is_dir()):
-            what = "a link" if S_ISLNK(mode) else "a pipe or a device"
-            raise StorageError(f"{file}: {what}, and this run would write to it; remove it")
+        if kind := special(file):
+            fix = "put the folder itself there, or choose --runs DIR" if file.is_dir() else "remove it"
+            raise StorageError(f"{file}: {kind}, and this run would write to it; {fix}")

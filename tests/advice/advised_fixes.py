@@ -1,5 +1,6 @@
 """Advice that messages share as a value, or give after a colon."""
 
+import os
 import re
 import sys
 from pathlib import Path
@@ -109,6 +110,11 @@ RUNS = [
         "choose another file with --csv FILE",
         lambda: kd("evaluate", farm_run(), "--trust", "--csv", in_the_way("a.csv")),
         lambda text: succeeds("evaluate", farm_run(), "--trust", "--csv", "a.csv"),
+    ),
+    Row(
+        "pipe: a pipe, and kd writes regular files only; choose another file with --csv FILE",
+        lambda: (os.mkfifo("pipe"), kd("compare", run(), "--trust", "--no-page", "--csv", "pipe")),
+        lambda text: succeeds("compare", only(), "--trust", "--no-page", "--csv", "a.csv"),
     ),
     Row(
         "free space or choose --out FILE",

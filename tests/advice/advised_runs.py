@@ -305,6 +305,21 @@ INPUTS = [
         ),
         lambda text: (remove(only() / "log.txt"), again()),
     ),
+    Row(
+        "checkpoints: a link, and this run would write to it; put the folder itself there, or choose --runs DIR",
+        lambda: (
+            unfinish(run()),
+            os.rename(only() / "checkpoints", "elsewhere"),
+            (only() / "checkpoints").symlink_to(Path("elsewhere").absolute()),
+            kd("run", *ALONE),
+        ),
+        lambda text: (
+            remove(only() / "checkpoints"),
+            os.rename("elsewhere", only() / "checkpoints"),
+            again(),
+            again(*ALONE, "--runs", "other"),
+        ),
+    ),
 ]
 
 

@@ -86,7 +86,7 @@ def test_a_run_writes_through_no_link_and_no_pipe(made, tmp_path):
         for make, what in (
             (lambda path: path.symlink_to(private), "a link"),
             (lambda path: path.symlink_to("none"), "a link"),
-            (os.mkfifo, "a pipe or a device"),
+            (os.mkfifo, "a pipe"),
         ):
             make(run_dir / name)
             with pytest.raises(StorageError) as caught, locked(run_dir):
@@ -94,8 +94,21 @@ def test_a_run_writes_through_no_link_and_no_pipe(made, tmp_path):
             assert str(caught.value) == f"{run_dir / name}: {what}, and this run would write to it; remove it"
             (run_dir / name).unlink()
     assert private.read_text() == SECRET
-    (tmp_path / "disk").mkdir()
-    (run_dir / "checkpoints").symlink_to(tmp_path / "disk")  # a folder on another disk is the user's choice
+
+
+@pytest.mark.parametrize("name", ["checkpoints", "sources"])
+def test_a_run_removes_nothing_behind_a_link_to_a_folder(made, tmp_path, name):
+    """Training sweeps and prunes its folders: behind such a link, somebody else's."""
+    run_dir, elsewhere = made.baseline(), tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (run_dir / name).symlink_to(elsewhere)
+    with pytest.raises(StorageError) as caught, locked(run_dir):
+        pass
+    assert str(caught.value) == (
+        f"{run_dir / name}: a link, and this run would write to it; put the folder itself there, or choose --runs DIR"
+    )
+    (run_dir / name).unlink()
+    elsewhere.rename(run_dir / name)
     with locked(run_dir):
         pass
 
