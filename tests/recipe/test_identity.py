@@ -1,10 +1,14 @@
 """Machine settings are marked in the schema: left out of the meaning, and taken over from another recipe."""
 
-from typing import Annotated
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, get_args
 
 import pytest
 from pydantic import Field
 
+from kd.recipe import Recipe
 from kd.recipe.identity import Scope, plain, with_machine_settings
 from kd.recipe.schema import CacheConfig, DataConfig, Flag, LogConfig, Section, TrainConfig
 
@@ -76,3 +80,31 @@ def test_the_data_root_belongs_to_one_dataset(use, root):
     taken = with_machine_settings(small(data=data), small(**ELSEWHERE))
     assert taken.data.args == {"root": root, "val": 0.2}
     assert taken.data.workers == 7
+
+
+def sections_of(annotation: Any) -> Iterator[type[Section]]:
+    """The sections that a key may hold, at any depth of its type."""
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        yield annotation
+    for part in get_args(annotation):
+        yield from sections_of(part)
+
+
+def marked(section: type[Section], scope: Scope, path: str = "") -> Iterator[str]:
+    """The keys of a scope, with their paths."""
+    for name, field in section.model_fields.items():
+        if scope in field.metadata:
+            yield path + name
+        else:
+            for part in sections_of(field.annotation):
+                yield from marked(part, scope, f"{path}{name}.")
+    if scope is Scope.MACHINE:
+        yield from (f"{path}args.{name}" for name in getattr(section, "machine_args", ()))
+
+
+@pytest.mark.parametrize("name", ["recipes", "same-run"])
+def test_the_pages_list_the_keys_that_are_no_part_of_the_id(name):
+    text = " ".join((Path(__file__).parents[2] / f"docs/{name}.md").read_text(encoding="utf-8").split())
+    listed = re.search(r"`train.seeds`. `train.accumulate: auto` .{3,20} the machine settings ((?:`[^`]+`,? ?)+)", text)
+    assert sorted(re.findall(r"`([\w.]+)`", listed[1])) == sorted(marked(Recipe, Scope.MACHINE))
+    assert list(marked(Recipe, Scope.RUN)) == ["train.seeds"]
