@@ -21,7 +21,6 @@ from kd.runs import (
     Result,
     SplitResult,
     TeacherResult,
-    read_counts,
     read_result,
     spread,
     write_predictions,
@@ -63,13 +62,12 @@ def write_runs(folder: Path, number: int, *, classes: int) -> list[Path]:
         np.fill_diagonal(matrix, 100_000 - matrix.sum(1))  # every score is of the same labels
         return matrix
 
-    taught, images, run_dirs = confusion(), tuple(f"image {index}" for index in range(100)), []
+    taught, run_dirs = confusion(), []
     for index in range(number):
         stem, seed = f"student{index // 5}", index % 5
         run_dir = folder / f"{stem}-{index // 5:08x}" / f"seed{seed}"
         matrix = confusion()
-        counts = np.stack((matrix.diagonal(), matrix.sum(0), matrix.sum(1)), 1) // 100
-        split = SplitResult(matrix, names, 100, per_image=ImageCounts(images, np.repeat(counts[None], 100, 0)))
+        split = SplitResult(matrix, names, 100, per_image=counted(matrix))
         teacher = TeacherResult("big", "teachers.Big", None, 7, {"val": SplitResult(taught, names, 100)})
         result = Result(
             f"{index // 5:08x}", stem, seed, "student", "students.S", teacher, None, "last", {"val": split},
@@ -83,15 +81,24 @@ def write_runs(folder: Path, number: int, *, classes: int) -> list[Path]:
     return run_dirs
 
 
+def counted(matrix: np.ndarray) -> ImageCounts:
+    """The counts of 100 images that add up to a confusion matrix; all are alike but the first."""
+    total = np.stack((matrix.diagonal(), matrix.sum(0), matrix.sum(1)), 1)
+    counts = np.repeat(total[None] // 100, 100, 0)
+    counts[0] += total % 100
+    return ImageCounts(tuple(f"image {index}" for index in range(100)), counts)
+
+
 def pair_with_baselines(run_dirs: Sequence[Path]) -> None:
     """Make the second half of the runs the baselines of the first half, whose teacher's counts are stored too."""
     half = len(run_dirs) // 2
     for index, run_dir in enumerate(run_dirs):
-        result, counts = read_result(run_dir), read_counts(run_dir)["val"]
+        result = read_result(run_dir)
         assert result.teacher is not None
-        val = {"val": replace(result.splits["val"], per_image=counts)}
+        val = {"val": replace(result.splits["val"], per_image=counted(result.splits["val"].confusion))}
         if index < half:
-            taught = replace(result.teacher.splits["val"], per_image=counts)
+            taught = result.teacher.splits["val"]
+            taught = replace(taught, per_image=counted(taught.confusion))
             write_teacher_score(run_dir, taught, id=result.id, seed=result.seed)
             write_result(run_dir, replace(result, splits=val, baseline=run_dirs[index + half].parent.name))
         else:

@@ -107,9 +107,9 @@ def _difference(
 def _paired(
     images: Sequence[ImageCounts | None],
 ) -> tuple[list[NDArray[np.int64]], tuple[str, ...] | None] | None:
-    """The counts of runs on the same images, and the images' groups; None if one is missing or the images differ."""
+    """The counts of runs on the same images, and the images' groups; None without images, or if they differ."""
     known = [each for each in images if each is not None]
-    if len(known) != len(images) or not known:
+    if len(known) != len(images) or not known or not known[0].names:
         return None
     labelled = known[0].counts[..., 2]
     if any(not np.array_equal(each.counts[..., 2], labelled) for each in known):

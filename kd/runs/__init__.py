@@ -18,7 +18,7 @@ runs/<recipe's stem>-<id>/seed<k>/
     manifest.json        the SHA-256 of the others, see kd.manifest; with it the run is finished
 """
 
-from kd.runs.counts import ImageCounts, read_counts
+from kd.runs.counts import ImageCounts
 from kd.runs.directory import (
     id_of,
     is_finished,
@@ -54,6 +54,7 @@ from kd.runs.result import (
     ResultInputs,
     SplitResult,
     TeacherResult,
+    read_counts,
     read_result,
     replace_inputs,
     write_manifest,

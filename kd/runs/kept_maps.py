@@ -1,8 +1,5 @@
 """The predictions that a run keeps for the page of a comparison: `predictions.npz`, of some validation images."""
 
-import io
-import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,9 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kd.errors import StorageError
-from kd.manifest import again, has_file, read_verified
-from kd.storage import write_atomic
+from kd.manifest import has_file
+from kd.runs.arrays import Arrays, read_arrays, texts, write_arrays
 
 PREDICTIONS = "predictions.npz"
 KEPT = 24  # images, at most
@@ -34,9 +30,7 @@ def write_predictions(run_dir: Path, own: Maps, teacher: Maps) -> None:
     for of, maps in (("own", own), ("teacher", teacher)):
         arrays[f"{of}/names"] = np.array(list(maps), np.str_)
         arrays |= {f"{of}/{index}": predicted for index, predicted in enumerate(maps.values())}
-    content = io.BytesIO()
-    np.savez_compressed(content, **arrays)  # type: ignore[arg-type]  # the stub takes a name for `allow_pickle`
-    write_atomic(run_dir / PREDICTIONS, content.getvalue())
+    write_arrays(run_dir / PREDICTIONS, arrays)
 
 
 def read_predictions(run_dir: Path) -> tuple[Maps, Maps]:
@@ -47,19 +41,15 @@ def read_predictions(run_dir: Path) -> tuple[Maps, Maps]:
     """
     if not has_file(run_dir, PREDICTIONS):
         return {}, {}
-    data = read_verified(run_dir, PREDICTIONS)
-    try:
-        with np.load(io.BytesIO(data)) as content:
-            if sum(entry.file_size for entry in content.zip.infolist()) > 3 * MOST:  # a megabyte may hold a gigabyte
-                raise ValueError("unpacks to too many bytes")
-            own, teacher = (_maps(content, of) for of in ("own", "teacher"))
-    except (OSError, ValueError, EOFError, KeyError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
-        raise StorageError(f"{run_dir / PREDICTIONS}: cannot be read ({error}); {again(run_dir)}") from None
-    return own, teacher
+    return read_arrays(run_dir, PREDICTIONS, _both, limit=3 * MOST)
 
 
-def _maps(content: Mapping[str, NDArray[Any]], of: str) -> dict[str, NDArray[np.uint8]]:
-    maps = {name: content[f"{of}/{index}"] for index, name in enumerate(content[f"{of}/names"].tolist())}
+def _both(arrays: Arrays) -> tuple[Maps, Maps]:
+    return _maps(arrays, "own"), _maps(arrays, "teacher")
+
+
+def _maps(arrays: Arrays, of: str) -> Maps:
+    maps = {name: arrays[f"{of}/{index}"] for index, name in enumerate(texts(arrays[f"{of}/names"]))}
     for predicted in maps.values():
         if predicted.dtype != np.uint8 or predicted.ndim != 2:
             raise ValueError(f"{predicted.dtype} {predicted.shape} is no label map")

@@ -15,16 +15,19 @@ from kd.errors import StorageError
 from kd.inputs import Inputs, write_inputs
 from kd.manifest import (
     MANIFEST,
+    MAX_OTHER,
     RESULT,
     Id,
     Sha256,
     again,
     check_owner,
+    has_file,
     manifest_of,
     read_manifest,
     read_verified,
 )
-from kd.runs.counts import COUNTS, Counts, ImageCounts, write_counts
+from kd.runs.arrays import Arrays, read_arrays
+from kd.runs.counts import COUNTS, Counts, ImageCounts, counts_in, write_counts
 from kd.storage import write_atomic, write_json
 
 FORMAT: Final = 2  # of result.json, which has a manifest.json beside it
@@ -208,6 +211,37 @@ def read_result(run_dir: Path) -> Result:
         raise StorageError(f"{run_dir / MANIFEST}: missing, so {RESULT} cannot be verified; {again(run_dir)}")
     check_owner(run_dir, RESULT, result.id, result.seed)
     return result
+
+
+def read_counts(run_dir: Path, name: str = COUNTS) -> dict[str, ImageCounts]:
+    """Read the counts of each image in a finished run's final score, by split; empty if the run has none.
+
+    Args:
+        run_dir: the run directory.
+        name: `COUNTS`; or `TEACHER_COUNTS`, of its teacher on the same images.
+
+    Raises:
+        StorageError: the file or the result is damaged; or the counts are not those of the score.
+    """
+    if not has_file(run_dir, name):
+        return {}
+    result = read_result(run_dir)
+    scored = result if name == COUNTS else result.teacher
+
+    def convert(arrays: Arrays) -> dict[str, ImageCounts]:
+        found = counts_in(arrays)
+        for split, images in found.items():
+            if scored is None or split not in scored.splits or not _are_of(images, scored.splits[split]):
+                raise ValueError(f"on {split}, its counts do not add up to the score in {RESULT}")
+        return found
+
+    return read_arrays(run_dir, name, convert, limit=MAX_OTHER)
+
+
+def _are_of(images: ImageCounts, split: SplitResult) -> bool:
+    matrix = split.confusion
+    of_score = np.stack((matrix.diagonal(), matrix.sum(0), matrix.sum(1)), 1)
+    return len(images.names) == split.images and np.array_equal(images.counts.sum(0), of_score)
 
 
 def replace_inputs(run_dir: Path, inputs: Inputs, in_result: ResultInputs) -> None:

@@ -6,6 +6,7 @@ import re
 import shlex
 import shutil
 
+import numpy as np
 import pytest
 from safetensors.torch import save
 
@@ -159,6 +160,20 @@ def test_a_private_run_that_a_result_names_is_not_shown(made, tmp_path, capsys):
     assert main(["compare", str(run_dir)]) == 0
     assert SECRET not in (run_dir / "report.html").read_text()
     assert SECRET not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("shape", [(), (1, 2, 3), (1, 4, 3), (0, 3, 3), (1, 3, 3)])
+@pytest.mark.parametrize("name", ["counts.npz", "teacher-counts.npz"])
+def test_counts_of_another_score_cost_the_interval_and_not_the_comparison(made, capsys, name, shape):
+    made.baseline(val=made.counted(80, 70))
+    run_dir = made.student(val=made.counted(90, 75), taught_val=made.counted(95, 95))
+    names = np.array([f"{index}.png" for index in range(shape[0])], np.str_) if shape else np.array("a")
+    np.savez(run_dir / name, **{"val": np.ones(shape, np.int64), "val/names": names})
+    forge(run_dir, "result.json")
+    assert main(["compare", str(run_dir), "--no-page"]) == 0
+    (line,) = set(" ".join(capsys.readouterr().out.split()).split("left out, ")[1:])
+    what = "on val, its counts do not add up to the score in result.json" if shape else "<U1 () is no row of names"
+    assert line.startswith(f"so that there is no interval: {run_dir / name}: cannot be read ({what}); mv ")
 
 
 def test_names_of_classes_runs_and_files_stay_in_their_line(made, trio, capsys):

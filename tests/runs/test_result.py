@@ -91,8 +91,8 @@ def test_a_teachers_score_in_another_run_is_taken_again(tmp_path, id, seed):
 def with_counts(run_dir, **changed):
     """A finished run with the counts of three images; `changed` arrays of its file."""
     names = ("a/b.png", "größe.png", "c")
-    counts = np.arange(3 * 2 * 3, dtype=np.int64).reshape(3, 2, 3)
-    split = dataclasses.replace(a_result().splits["val"], per_image=ImageCounts(names, counts))
+    counts = np.array([[[1, 1, 1], [1, 1, 1]], [[2, 2, 2], [0, 0, 0]], [[0, 0, 1], [3, 4, 3]]])
+    split = dataclasses.replace(a_result().splits["val"], images=3, per_image=ImageCounts(names, counts))
     write_result(run_dir, a_result(splits={"val": split}))
     if changed:
         file = io.BytesIO()
@@ -133,6 +133,8 @@ def test_damaged_counts_are_one_line(tmp_path):
         (np.zeros((2, 2, 3), np.int64), r"int64 \(2, 2, 3\) are not the counts of 3 images"),
         (np.zeros((3, 6), np.int64), r"int64 \(3, 6\) are not the counts of 3 images"),
         (np.full((3, 2, 3), -1), "a count is below 0"),
+        (np.zeros((3, 5, 3), np.int64), r"on val, its counts do not add up to the score in result\.json"),
+        (np.ones((3, 2, 3), np.int64), r"on val, its counts do not add up to the score in result\.json"),
         (np.array([{}]), "Object arrays cannot be loaded"),
     ],
 )
@@ -146,7 +148,7 @@ def test_wrong_counts_are_one_line(tmp_path, array, what):
 def test_counts_that_unpack_to_more_than_the_limit_are_not_unpacked(tmp_path, monkeypatch):
     with_counts(tmp_path)
     list_anew(tmp_path)
-    monkeypatch.setattr("kd.runs.counts.MAX_OTHER", 300)
+    monkeypatch.setattr("kd.runs.result.MAX_OTHER", 300)
     with pytest.raises(StorageError, match=r"counts\.npz: cannot be read \(unpacks to \d{3} bytes\)"):
         read_counts(tmp_path)
 
