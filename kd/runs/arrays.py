@@ -40,6 +40,7 @@ def read_arrays(run_dir: Path, name: str, convert: Callable[[Arrays], T], *, lim
     data = read_verified(run_dir, name)
     try:
         with NpzFile(io.BytesIO(data)) as content:  # unpickles nothing
+            assert content.zip is not None  # it is open
             unpacked = sum(entry.file_size for entry in content.zip.infolist())
             if unpacked > limit:
                 raise ValueError(f"unpacks to {unpacked:,} bytes")
