@@ -54,7 +54,7 @@ $(BIN)/python:
 	$(PYTHON) -m venv .venv
 
 .venv/installed: pyproject.toml | $(BIN)/python
-	@$(BIN)/python -c 'import torch' 2>/dev/null || echo "installs torch's default build with CUDA, 5.7 GB on disk; README.md names the CPU build, a 192 MB download"
+	@$(BIN)/python -c 'import torch' 2>/dev/null || echo "installs torch's default build with CUDA, about 6 GB on disk; README.md names the CPU build, a download of about 200 MB"
 	$(INSTALL) --editable .
 	touch $@
 

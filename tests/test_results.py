@@ -49,6 +49,15 @@ def test_figures_stand_beside_their_commit_machine_and_command(text: str) -> Non
     assert re.search(r"`kd |^(kd|pytest) ", text, re.MULTILINE)
 
 
+@pytest.mark.parametrize("path", sorted((ROOT / "recipes").rglob("*.yaml")), ids=lambda path: path.stem)
+def test_figures_at_the_top_of_a_recipe_name_their_commit_and_machine(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    for part in re.findall(r"^# (?:Result|Rule) .*\n(?:#   .*\n)*", text, re.MULTILINE):
+        if re.search(r"\d\.\d (?:± [\d.]+ )?%", part):
+            assert re.search(r"\bcommits? [0-9a-f]{7}\b", part)
+            assert re.search(r"EPYC|H100|H200", part)
+
+
 def test_every_recipe_and_page_has_a_figure_or_a_reason() -> None:
     files = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS.rglob("*.md"), *(ROOT / "recipes").rglob("*.yaml")]
     assert [file for file in files if "not yet measured" in file.read_text(encoding="utf-8").lower()] == []
