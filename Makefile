@@ -43,7 +43,7 @@ generated: .venv/installed-dev  ## the files written from the code: the JSON Sch
 	$(BIN)/python docs/results_table.py
 	for command in compare diff evaluate list study; do $(BIN)/kd schema $$command > docs/schemas/$$command.schema.json; done
 
-results-check: .venv/installed-dev  ## compute every table of docs/results again from the kept runs
+results-check: .venv/installed-dev  ## compare the tables after `<!-- runs: … -->` in docs/results with the kept runs
 	$(BIN)/pytest -n 0 tests/test_results.py
 
 clean:  ## remove .venv and everything that tools wrote

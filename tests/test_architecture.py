@@ -1,6 +1,8 @@
 """The trees in docs/architecture.md and README.md are the tree on disk."""
 
 import re
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -54,3 +56,12 @@ def test_the_floors_are_those_of_the_linter():
     floors = re.search(r"## Floors.*?```text\n(.*?)```", text, re.DOTALL)[1].splitlines()
     layers = re.search(r"^layers = \[(.*?)^\]", (ROOT / "pyproject.toml").read_text(), re.DOTALL | re.MULTILINE)[1]
     assert floors == [layer.replace("kd.", "") for layer in re.findall(r'"(.+)"', layers)]
+
+
+def test_the_routes_lead_through_modules_that_exist():
+    page = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    routes = page.partition("\n## Routes\n")[2].partition("\n## ")[0]
+    keys = re.findall(r"^\| `([^`]+)` \|", (ROOT / "docs/recipes.md").read_text(encoding="utf-8"), re.MULTILINE)
+    for name in set(re.findall(r"`((?:[a-z_]+\.)+[a-z_]+)`", routes)) - set(keys):
+        package, _, last = f"kd.{name}".rpartition(".")
+        assert hasattr(import_module(package), last) or find_spec(f"kd.{name}"), name
