@@ -35,8 +35,7 @@ class Precision(NamedTuple):
 
     def images(self, images: torch.Tensor) -> torch.Tensor:
         """uint8 (N, C, H, W) as float32 in [0, 1] on the device, in the networks' memory format."""
-        moved = self.moved(images)
-        return (moved.float() / 255).contiguous(memory_format=self.memory_format)
+        return self.moved(images).contiguous(memory_format=self.memory_format) / 255  # of uint8, true division is float
 
     def __str__(self) -> str:
         """One line for the console and the environment file."""

@@ -16,6 +16,7 @@ class Scalars:
     def __init__(self, device: torch.device | None = None) -> None:
         self._device = device
         self._held: dict[str, Tensor] = {}
+        self._values: dict[str, float] = {}
 
     def put(self, name: str, value: float) -> float | Tensor:
         """Set a number; return it as a step reads it, on a device always as the same tensor."""
@@ -23,4 +24,7 @@ class Scalars:
             return value
         if name not in self._held:
             self._held[name] = torch.zeros((), device=self._device)
-        return self._held[name].fill_(value)
+        if self._values.get(name) != value:  # most weights never change
+            self._held[name].fill_(value)
+            self._values[name] = value
+        return self._held[name]

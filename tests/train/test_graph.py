@@ -3,21 +3,25 @@
 import copy
 import itertools
 import re
+from collections import Counter
 
 import numpy
 import pytest
 import torch
 from fake_graph import FakeRecorder
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from toy import batch, toy_run, white_is_infinite
 from waits import Waits
 
 from kd.losses import PixelKL
 from kd.parts.objective import Term
+from kd.parts.roles import to_device
 from kd.train.graph import WARM_UP, StepGraph
 from kd.train.guard import Guard
 from kd.train.loop import train
 from kd.train.scalars import Scalars
+from kd.train.step import distill_step
 from kd.train.update import Update
 from kd.train.watch import Watch
 
@@ -263,6 +267,39 @@ def test_no_step_reads_a_value_on_the_processor():
         with Waits() as waits:
             train(run, watch)
         assert waits.counts == {}
+
+
+class Launches(TorchDispatchMode):
+    """Counts the operations of the block that compute something: each is a kernel to launch, or several."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = Counter()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        if not func.is_view and func.overloadpacket is not torch.ops.aten.empty:
+            self.names[func.overloadpacket.__name__] += 1
+        return result
+
+
+def test_the_loop_launches_little_more_than_a_bare_step():
+    """Images and labels to the device, the gradient's norm and whether it counts, the learning rate, the numbers."""
+    run = on_device(toy_run(iter(list(images(5))), steps=6))
+    run.phases.factor = lambda step: 1 / (1 + step)
+    run.steps = 3
+    train(run)
+    run.steps = 4
+    with Launches() as of_loop:
+        train(run)
+    given = to_device(next(run.batches), run.precision)
+    with Launches() as bare:
+        distill_step(run, given)["total"].backward()
+        run.optimizer.step()
+        run.optimizer.zero_grad()
+    assert bare.names.total() > 50
+    added = of_loop.names - bare.names
+    assert added.total() <= 13, added
 
 
 def test_a_planted_read_is_counted():
