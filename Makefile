@@ -41,7 +41,7 @@ generated: .venv/installed-dev  ## the files written from the code: the JSON Sch
 	$(BIN)/kd schema > recipes/recipe.schema.json
 	$(BIN)/python docs/losses_table.py
 	$(BIN)/python docs/results_table.py
-	for command in compare diff evaluate list study; do $(BIN)/kd schema $$command > docs/schemas/$$command.schema.json; done
+	for command in compare diff evaluate latency list study; do $(BIN)/kd schema $$command > docs/schemas/$$command.schema.json; done
 
 results-check: .venv/installed-dev  ## compare the tables after `<!-- runs: … -->` in docs/results with the kept runs
 	$(BIN)/pytest -n 0 tests/test_results.py

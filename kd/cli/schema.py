@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "of",
         nargs="?",
         default="recipe",
-        choices=("recipe", "compare", "list", "diff", "evaluate", "study"),
+        choices=("recipe", "compare", "list", "diff", "evaluate", "latency", "study"),
         help="recipes (the default), or the JSON of this command",
     )
 
@@ -35,6 +35,7 @@ def run(arguments: argparse.Namespace) -> None:
     from pydantic import BaseModel
 
     from kd.compare import output as compare
+    from kd.deploy.output import LatencyOutput
     from kd.evaluation.output import EvaluateOutput
     from kd.study.output import StudyOutput
 
@@ -43,6 +44,7 @@ def run(arguments: argparse.Namespace) -> None:
         "list": compare.ListOutput,
         "diff": compare.DiffOutput,
         "evaluate": EvaluateOutput,
+        "latency": LatencyOutput,
         "study": StudyOutput,
     }
     schema = {"$schema": "https://json-schema.org/draft/2020-12/schema"}

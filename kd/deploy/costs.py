@@ -13,14 +13,13 @@ import torch
 from kd.console import make_table, print_line, stdout
 from kd.data.images.decode import size_text
 from kd.deploy.loading import MODULES, RUNTIMES
+from kd.deploy.output import LatencyOutput
 from kd.deploy.subjects import Subject
 from kd.deploy.timing import WARM_UP, Timing, percentile
 from kd.errors import StorageError
 from kd.machine import hardware
 from kd.runs import Measured, write_latency
 from kd.runs.latency import LATENCY
-
-SCHEMA_VERSION = 1  # of the JSON
 
 
 class Budget(NamedTuple):
@@ -143,7 +142,6 @@ def _milliseconds(seconds: float) -> str:
 def print_json(costs: Costs) -> None:
     """For a program."""
     found = {
-        "schema_version": SCHEMA_VERSION,
         "hardware": _processor(),
         "versions": {name: metadata.version(name) for name in dict.fromkeys(MODULES.values()) if find_spec(name)},
         "threads": costs.threads,
@@ -153,7 +151,7 @@ def print_json(costs: Costs) -> None:
         "rows": [_as_json(row, costs.budget) for row in costs.rows],
         "not_measured": list(costs.remarks),
     }
-    print_line(json.dumps(found))
+    print_line(json.dumps(LatencyOutput.model_validate(found).model_dump()))
 
 
 def _as_json(row: Row, budget: Budget) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from kd.compare.plain import to_csv, to_json
 SCHEMAS = Path(__file__).resolve().parents[2] / "docs" / "schemas"
 
 
-@pytest.mark.parametrize("command", ["compare", "diff", "evaluate", "list", "study"])
+@pytest.mark.parametrize("command", ["compare", "diff", "evaluate", "latency", "list", "study"])
 def test_the_published_schema_is_that_of_the_code(command, capsys):
     assert main(["schema", command]) == 0
     printed = capsys.readouterr().out
