@@ -1,6 +1,7 @@
 """The one reader of kd's own JSON: every value is checked, and what is wrong is one line with its file and its key.
 
-`seal` writes JSON that holds its own SHA-256, and `read_sealed` refuses it after any change.
+`seal` writes JSON that holds its own SHA-256, and `read_sealed` refuses it after any change. `seal_text` and `unsealed`
+are their steps, for a file that is laid out in its own way, or that older versions wrote without a seal.
 """
 
 import hashlib
@@ -56,9 +57,15 @@ def checked(data: bytes, kind: type[T], where: str, *, strict: bool = True) -> T
 
 
 def seal(content: Mapping[str, Any]) -> bytes:
-    """JSON text whose last key, `sha256`, is the SHA-256 of the text with 64 zeros in that place."""
-    text = (json.dumps({**content, "sha256": _UNSEALED}, indent=1) + "\n").encode()
-    return _with_seal(text, hashlib.sha256(text).hexdigest())
+    """A mapping as sealed JSON text, see `seal_text`."""
+    return seal_text(json.dumps(content, indent=1))
+
+
+def seal_text(text: str) -> bytes:
+    """The JSON text of a mapping with a last key, `sha256`: the SHA-256 of the text with 64 zeros in that place."""
+    entries = text.rstrip().removesuffix("}").rstrip()
+    sealed = f'{entries},\n "sha256": "{_UNSEALED}"\n}}\n'.encode()
+    return _with_seal(sealed, hashlib.sha256(sealed).hexdigest())
 
 
 def read_sealed(file: Path, kind: type[T]) -> T:
@@ -68,13 +75,27 @@ def read_sealed(file: Path, kind: type[T]) -> T:
         StorageError: as `read_checked`; or a byte of the file has changed.
     """
     data = read_bytes(file, "a JSON file of kd", StorageError, inside=file.parent)
+    if _SEAL.search(data) is None:
+        raise StorageError(f"{file}: cut or changed (it does not end with its own SHA-256)")
+    unsealed(data, str(file))
+    return checked(data, kind, str(file))
+
+
+def unsealed(data: bytes, where: str) -> bytes:
+    """JSON text without its seal, compared with it; text that has none as it is.
+
+    A seal that is damaged itself stays in the text, as a key `sha256` that the file's kind must not have.
+
+    Raises:
+        StorageError: a byte has changed.
+    """
     found = _SEAL.search(data)
     if found is None:
-        raise StorageError(f"{file}: cut or changed (it does not end with its own SHA-256)")
+        return data
     stated, actual = found[1].decode(), hashlib.sha256(_with_seal(data, _UNSEALED)).hexdigest()
     if stated != actual:
-        raise StorageError(f"{file}: changed after kd wrote it (SHA-256 {actual[:8]}…, it states {stated[:8]}…)")
-    return checked(data, kind, str(file))
+        raise StorageError(f"{where}: changed after kd wrote it (SHA-256 {actual[:8]}…, it states {stated[:8]}…)")
+    return data[: found.start()].rstrip().removesuffix(b",") + b"}"
 
 
 def _with_seal(text: bytes, digest: str) -> bytes:

@@ -21,7 +21,7 @@ from kd.runs import read_counts, read_metrics, read_result
 OVERRIDES = ("train.seeds=[0, 1]", "train.evaluate_every=2", "train.select=best", "train.checkpoints=unfinished")
 READ = {
     "student.safetensors", "result.json", "counts.npz", "metrics.jsonl", "recipe.yaml", "environment.json",
-    "manifest.json",
+    "manifest.json", "inputs.json", "nets.py",
 }  # fmt: skip  # by the views below; nobody reads the others of a finished run
 
 
@@ -171,6 +171,7 @@ def finish(tree, runs, seed):
             return error, []
     result = json.loads((run_dir / "result.json").read_text())
     scores = [result["id"], result["seed"], result["splits"], result["teacher"]["splits"], result["baseline"]]
+    scores.append(result["inputs"])
     numbers = (kd.load_student(run_dir, trust=True).state_dict(), scores)
     return repr(numbers), [*lines, *(str(warning.message) for warning in caught)]
 

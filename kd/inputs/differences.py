@@ -15,8 +15,13 @@ def differences(before: Inputs, now: Inputs) -> str:
         )
     if before.classes != now.classes:
         parts.append(f"the classes were {_short(before.classes)} and are {_short(now.classes)}")
-    for name in before.splits:
-        parts += _of_split(name, before.splits[name], now.splits[name])
+    for name in dict.fromkeys((*before.splits, *now.splits)):
+        if name not in now.splits:
+            parts.append(f"{name} images were read and are not read now")
+        elif name not in before.splits:
+            parts.append(f"{name} images are read now and were not")
+        else:
+            parts += _of_split(name, before.splits[name], now.splits[name])
     weights = [teacher.sha256 if teacher else None for teacher in (before.teacher, now.teacher)]
     if weights[0] != weights[1]:
         parts.append(f"the teacher has other weights ({_hash(weights[0])}, now {_hash(weights[1])})")

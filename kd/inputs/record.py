@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from kd.checked import STRICT, checked
+from kd.checked import STRICT, Count, checked, seal_text, unsealed
 from kd.errors import StorageError
-from kd.manifest import again, read_verified
+from kd.manifest import Id, again, check_owner, has_file, read_verified
 from kd.storage import sweep, write_atomic
 
 NAME = "inputs.json"
@@ -83,10 +83,21 @@ class Accepted(_Model):
     inputs: Hex  # the digest of the inputs that were there
 
 
+Split = Literal["train", "val", "unlabelled"]
+
+
+def _with_both(splits: dict[Split, SplitInputs]) -> dict[Split, SplitInputs]:
+    if not {"train", "val"} <= splits.keys():
+        raise ValueError(f"has {', '.join(splits) or 'none'}, and not train and val")
+    return splits
+
+
 class Inputs(_Model):
-    """The content of `inputs.json`.
+    """The content of `inputs.json`, which is sealed: as long as a run is unfinished, no manifest proves the file.
 
     Attributes:
+        id: of the run that read them; None of kd 0.5 and older, which did not seal the file either.
+        seed: of this run.
         revision: `kd.RESULTS_REVISION` of the kd that trained.
         classes: their names, in order.
         splits: "train" and "val", and "unlabelled" if the run reads images without labels.
@@ -99,9 +110,11 @@ class Inputs(_Model):
     """
 
     format: Literal[1] = 1
+    id: Id | None = None
+    seed: Count | None = None
     revision: int
     classes: tuple[str, ...]
-    splits: dict[Literal["train", "val", "unlabelled"], SplitInputs]
+    splits: Annotated[dict[Split, SplitInputs], AfterValidator(_with_both)]
     teacher: TeacherInputs | None = None
     code: dict[str, dict[Inside, Copy]] = Field(default_factory=dict)
     files: dict[str, Hex] = Field(default_factory=dict)
@@ -121,21 +134,33 @@ def _digest(content: Any) -> str:
 
 
 def has_inputs(run_dir: Path) -> bool:
-    """Whether the run has recorded its inputs."""
-    return (run_dir / NAME).is_file()
+    """Whether the run has recorded its inputs; reading a record that was lost later is an error."""
+    return has_file(run_dir, NAME)
 
 
 def read_inputs(run_dir: Path) -> Inputs:
     """Read the inputs of a run.
 
     Raises:
-        StorageError: the file is missing or damaged.
+        StorageError: the file is missing, damaged, or of another run.
     """
-    return checked(read_verified(run_dir, NAME), Inputs, str(run_dir / NAME))
+    data, where = read_verified(run_dir, NAME), str(run_dir / NAME)
+    try:
+        inputs = checked(unsealed(data, where), Inputs, where)
+    except StorageError as error:
+        raise StorageError(f"{error}; {again(run_dir)}") from None
+    if inputs.id is not None and inputs.seed is not None:
+        check_owner(run_dir, NAME, inputs.id, inputs.seed)
+    return inputs
 
 
 def write_inputs(run_dir: Path, inputs: Inputs) -> None:
-    """Write the inputs of a run, one line for each file."""
+    """Write the inputs of a run."""
+    write_atomic(run_dir / NAME, as_file(inputs))
+
+
+def as_file(inputs: Inputs) -> bytes:
+    """The content of `inputs.json`, one line for each file."""
     content = inputs.model_dump(mode="json", by_alias=True)
     splits = content.pop("splits")
     lines = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in content.items()]
@@ -143,7 +168,7 @@ def write_inputs(run_dir: Path, inputs: Inputs) -> None:
         parts = [f"{json.dumps(key)}: {_rows(value)}" for key, value in split.items()]
         splits[name] = f"{json.dumps(name)}: {{\n" + ",\n".join(parts) + "\n}"
     lines.append('"splits": {\n' + ",\n".join(splits.values()) + "\n}")
-    write_atomic(run_dir / NAME, ("{\n" + ",\n".join(lines) + "\n}\n").encode())
+    return seal_text("{\n" + ",\n".join(lines) + "\n}")
 
 
 def _rows(value: Any) -> str:

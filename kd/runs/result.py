@@ -255,7 +255,7 @@ def replace_inputs(run_dir: Path, inputs: Inputs, in_result: ResultInputs) -> No
     for name in manifest.files if manifest else ():  # a new manifest must not vouch for damaged files
         read_verified(run_dir, name)
     content = checked(read_verified(run_dir, RESULT), dict[str, Any], str(run_dir / RESULT))
-    write_inputs(run_dir, inputs)
+    write_inputs(run_dir, inputs.model_copy(update={"id": result.id, "seed": result.seed}))
     write_json(run_dir / RESULT, content | {"inputs": in_result._asdict()})
     if manifest is not None:
         write_manifest(run_dir, id=result.id, seed=result.seed)

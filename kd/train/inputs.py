@@ -6,7 +6,7 @@ from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from kd import runs
 from kd.console import progress
@@ -19,6 +19,7 @@ from kd.inputs import (
     Accepted,
     Inputs,
     Listed,
+    Split,
     SplitInputs,
     TeacherInputs,
     differences,
@@ -31,7 +32,6 @@ from kd.recipe import Recipe
 from kd.recipe.sources import digest_of
 from kd.types import SegmentationDataset
 
-Split = Literal["train", "val", "unlabelled"]
 IN_RESULT: tuple[Split, Split] = ("train", "val")
 
 

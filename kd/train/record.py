@@ -6,8 +6,8 @@ from pathlib import Path
 
 from kd.data.loader import WITHOUT_LABELS, order
 from kd.fingerprint import sha256, stamp
-from kd.inputs import InputFile, Inputs, write_copies, write_inputs
-from kd.train.inputs import Found, Split
+from kd.inputs import InputFile, Inputs, Split, write_copies, write_inputs
+from kd.train.inputs import Found
 
 PAUSE = 0.2  # seconds between two looks at what has been read
 

@@ -11,7 +11,7 @@ from kd.errors import DataError, InputsError, StorageError
 from kd.parts.assemble import Parts
 from kd.parts.data import Data
 from kd.recipe import Recipe
-from kd.runs import forget_teacher_score, is_finished, locked, replace_inputs, teacher_directories
+from kd.runs import forget_teacher_score, id_of, is_finished, locked, replace_inputs, teacher_directories
 from kd.train.inputs import Compared, accepted, compare, find, has_begun, in_result
 from kd.train.record import Record
 
@@ -122,7 +122,7 @@ def start_record(
     if compared.is_refused:
         now = accepted(now, compared.what, now)
         forget_teacher_score(run_dir)  # it was computed from the other inputs
-    return Record(run_dir, now, found, seed=seed)
+    return Record(run_dir, now.model_copy(update={"id": id_of(run_dir), "seed": seed}), found, seed=seed)
 
 
 def move_aside(run_dir: Path) -> Path:

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from kd.checked import seal
 from kd.errors import StorageError
 from kd.inputs import (
     InputFile,
@@ -57,6 +58,16 @@ CASES = {
                        "2 train images were removed, first images/1.png"),
     "the order": (inputs(), inputs(split().model_copy(update={"images": split().images[::-1]})),
                   "the train images are in another order, from images/1.png on"),
+    "images without labels": (
+        inputs(),
+        inputs(splits=inputs().splits | {"unlabelled": split()}),
+        "unlabelled images are read now and were not",
+    ),
+    "no images without labels": (
+        inputs(splits=inputs().splits | {"unlabelled": split()}),
+        inputs(),
+        "unlabelled images were read and are not read now",
+    ),
     "a missing mask": (inputs(), inputs(split(labels=(A,))), "1 train label was removed, first masks/1.png"),
     "samples without files": (
         inputs(SplitInputs(names=("a", "b"), samples=2)), inputs(SplitInputs(names=("a", "c"), samples=2)),
@@ -111,7 +122,9 @@ def test_a_copy_outside_the_run_directory_is_refused(tmp_path, name):
     ):
         write_inputs(tmp_path, inputs().model_copy(update={"code": {}}))
         file = tmp_path / "inputs.json"
-        file.write_text(json.dumps(json.loads(file.read_text()) | {"code": code}))
+        content = json.loads(file.read_text()) | {"code": code}
+        del content["sha256"]
+        file.write_bytes(seal(content))
         with pytest.raises(StorageError, match=r"inputs\.json: code\."):
             read_inputs(tmp_path)
 
@@ -119,5 +132,46 @@ def test_a_copy_outside_the_run_directory_is_refused(tmp_path, name):
 def test_a_damaged_record_is_one_line(tmp_path):
     for text in ("{", "[]", '{"format": 2}', "null"):
         (tmp_path / "inputs.json").write_text(text)
+        with pytest.raises(StorageError, match=r"inputs\.json: .*; mv .*, then the same kd run, trains it again$"):
+            read_inputs(tmp_path)
+
+
+def test_every_changed_byte_of_a_record_is_noticed(tmp_path):
+    """No manifest proves the file while a run is unfinished, and another digest would be a valid one."""
+    write_inputs(tmp_path, inputs(split()))
+    file = tmp_path / "inputs.json"
+    data = file.read_bytes()
+    seal_starts = data.index(b'"sha256": "', len(data) - 100)
+    for place in (*range(0, seal_starts, 9), *range(seal_starts, len(data) - 1)):  # all of the seal
+        file.write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
         with pytest.raises(StorageError, match=r"inputs\.json: "):
             read_inputs(tmp_path)
+
+
+def test_a_record_of_kd_0_5_has_no_seal_and_is_read(tmp_path):
+    write_inputs(tmp_path, inputs())
+    file = tmp_path / "inputs.json"
+    content = json.loads(file.read_text())
+    for key in ("sha256", "id", "seed"):
+        del content[key]
+    file.write_text(json.dumps(content))
+    assert read_inputs(tmp_path) == inputs()
+
+
+def test_a_record_of_another_run_is_refused(tmp_path):
+    run_dir = tmp_path / "x-0123abcd/seed1"
+    write_inputs(run_dir, inputs(id="0123abcd", seed=1))
+    assert read_inputs(run_dir) == inputs(id="0123abcd", seed=1)
+    write_inputs(run_dir, inputs(id="0123abcd", seed=2))
+    with pytest.raises(StorageError) as caught:
+        read_inputs(run_dir)
+    assert str(caught.value) == (
+        f"{run_dir / 'inputs.json'}: is of run 0123abcd, seed 2, but its folder is of 0123abcd, seed 1; put it back, "
+        f"or mv {run_dir} {run_dir}-damaged, then the same kd run, trains it again"
+    )
+
+
+def test_a_record_without_the_images_that_are_scored_is_refused(tmp_path):
+    write_inputs(tmp_path, inputs().model_copy(update={"splits": {"val": split()}}))
+    with pytest.raises(StorageError, match=r"inputs\.json: splits: has val, and not train and val; mv "):
+        read_inputs(tmp_path)

@@ -23,6 +23,7 @@ from kd.compare.plain import to_json
 from kd.errors import DataError, InputsError, RecipeError, StorageError
 from kd.inputs import read_inputs, write_inputs
 from kd.parts.data import Data
+from kd.parts.teacher.leakage import trained_on
 from kd.parts.trained import load_network
 from kd.recipe import baseline_of
 from kd.runs import read_result, run_directory
@@ -347,6 +348,37 @@ def test_code_runs_and_is_kept_as_it_was_when_the_command_started(folder, monkey
     (run_dir / "sources/nets.py").write_bytes(code + b"\n")
     with pytest.raises(StorageError, match=r"sources/nets\.py"):
         load_network(run_dir, trust=True)
+
+
+def test_without_its_record_a_finished_run_takes_no_other_code(folder):
+    write_farm(folder)
+    (run_dir,), _ = run(baseline_of(read("student.yaml")), RUNS)
+    (run_dir / "inputs.json").unlink()
+    Path("nets.py").write_text("raise RuntimeError('edited')")
+    lost = r"inputs\.json: missing; the weights in student\.safetensors are intact; mv "
+    for use in (lambda: load_network(run_dir, trust=True), lambda: trained_on(run_dir, None)):
+        with pytest.raises(StorageError, match=lost):
+            use()
+
+
+def test_a_changed_digest_in_the_record_of_a_stopped_run_is_noticed(folder):
+    """Its file has the same stamp, so it would not be hashed again, and the result would state the wrong digest."""
+    recipe = read(write_farm(folder).relative_to(folder))
+    cut_at(1, recipe, RUNS)
+    (run_dir,) = RUNS.glob("*/seed0")
+    file = run_dir / "inputs.json"
+    whole, digest = file.read_text(), recorded(run_dir, kind="labels")["masks/0.png"]
+    assert digest
+    file.write_text(whole.replace(digest, ("0" if digest[0] != "0" else "1") + digest[1:]))
+    with pytest.raises(StorageError, match=r"inputs\.json: changed after kd wrote it \(SHA-256 .*trains it again$"):
+        run(recipe, RUNS)
+    content = json.loads(whole)
+    assert (content.pop("id"), content.pop("seed")) == (recipe.id, 0)
+    del content["sha256"]
+    file.write_text(json.dumps(content))  # as kd 0.5 wrote it
+    run(recipe, RUNS)
+    assert read_inputs(run_dir).id == recipe.id
+    assert read_result(run_dir).marks == ()
 
 
 def test_a_class_map_that_changes_between_two_runs_of_a_command_stops_it(folder, monkeypatch):

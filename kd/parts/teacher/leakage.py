@@ -9,6 +9,7 @@ from kd.data.dataset import image_files
 from kd.errors import RecipeError
 from kd.fingerprint import sha256
 from kd.inputs import has_inputs, read_inputs
+from kd.manifest import WEIGHTS
 from kd.parts.data import Data
 from kd.recipe import Recipe, WeightsConfig, teachers
 from kd.runs import is_finished, run_directory
@@ -74,7 +75,7 @@ def _teachers(
     if named is None or (given.run is None and not os.path.exists(named)):  # no weights, or torchvision's
         return
     run_dir = Path(named) if Path(named).is_dir() else Path(named).parent
-    if has_inputs(run_dir):
+    if os.path.lexists(run_dir / WEIGHTS) and has_inputs(run_dir):  # elsewhere, manifest.json may be anything
         yield named, _of_run(run_dir)
     else:
         notes.append(
