@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from kd.checked import STRICT, Count, read_sealed
 from kd.errors import StorageError, WeightsError
 from kd.fingerprint import Stamp, is_settled, stamp
-from kd.reading import read_bytes
+from kd.reading import exists, read_bytes
 
 FORMAT = 1
 MANIFEST, RESULT, WEIGHTS, METRICS = "manifest.json", "result.json", "student.safetensors", "metrics.jsonl"
@@ -74,7 +74,7 @@ def read_manifest(run_dir: Path) -> Manifest | None:
         StorageError: it is damaged, or of another run.
     """
     file = run_dir / MANIFEST
-    if not os.path.lexists(file):
+    if not exists(file, StorageError):
         return None
     key = _key(file)
     manifest = None if key is None else _manifests.get(key)
@@ -91,7 +91,7 @@ def read_manifest(run_dir: Path) -> Manifest | None:
 
 def has_file(run_dir: Path, name: str) -> bool:
     """Whether a run has a file, or its manifest lists it; reading one that is missing is then an error."""
-    if os.path.lexists(run_dir / name):
+    if exists(run_dir / name, _kind(name)):
         return True
     manifest = read_manifest(run_dir)
     return manifest is not None and name in manifest.files
@@ -103,7 +103,7 @@ def is_left_out(run_dir: Path, name: str) -> bool:
     A file that was lost later is in the manifest.
     """
     manifest = read_manifest(run_dir)
-    return manifest is not None and name not in manifest.files and not os.path.lexists(run_dir / name)
+    return manifest is not None and name not in manifest.files and not exists(run_dir / name, _kind(name))
 
 
 def read_verified(run_dir: Path, name: str) -> bytes:
@@ -199,7 +199,7 @@ def _is_intact(run_dir: Path, name: str) -> bool:
 
 def _read(run_dir: Path, name: str) -> bytes:
     file = run_dir / name
-    if not os.path.lexists(file):
+    if not exists(file, _kind(name)):
         raise _kind(name)(f"{file}: missing; {_what_holds(run_dir, name)}")
     return read_bytes(file, "a file of a run", _kind(name), limit=_limit(name), inside=run_dir)
 

@@ -1,6 +1,7 @@
 """Files that may be a stranger's: only regular ones are opened, and no more than a stated size is read."""
 
 import os
+from errno import ENAMETOOLONG, ENOENT, ENOTDIR
 from pathlib import Path
 from stat import S_ISBLK, S_ISCHR, S_ISDIR, S_ISFIFO, S_ISLNK, S_ISREG
 
@@ -10,6 +11,23 @@ MAX_DATA = 64_000_000  # bytes: what programs write, such as the names of a mill
 
 _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 _KINDS = {S_ISLNK: "a link", S_ISDIR: "a folder", S_ISFIFO: "a pipe", S_ISCHR: "a device", S_ISBLK: "a device"}
+
+
+def exists(path: Path, error: type[Exception]) -> bool:
+    """Whether something has this name, be it a link that leads nowhere; nothing has a name that no file can have.
+
+    Raises:
+        error: nobody can tell, as in the folder of another user. One line.
+    """
+    try:
+        path.lstat()
+    except ValueError:  # a NUL in the name
+        return False
+    except OSError as problem:
+        if problem.errno in (ENOENT, ENOTDIR, ENAMETOOLONG):
+            return False
+        raise error(_unreadable(path, problem)) from None
+    return True
 
 
 def check_file(path: Path, what: str, error: type[Exception], *, inside: Path | None = None) -> None:

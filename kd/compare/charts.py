@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from kd.compare import tables
-from kd.compare.comparison import SPLIT, Comparison, Difference, Entry
+from kd.compare.comparison import Comparison, Difference, Entry
 from kd.compare.intervals import Interval
-from kd.runs import read_metrics
+from kd.runs import SPLIT, read_metrics
 
 CURVE_POINTS = 120  # a longer loss curve shows the means of this many equal parts
 CONFUSED = 20  # classes of the table of confusions, at most

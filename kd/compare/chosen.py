@@ -8,9 +8,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from kd.compare.comparison import SPLIT, Comparison, Entry
+from kd.compare.comparison import Comparison, Entry
 from kd.errors import RecipeError, did_you_mean
-from kd.runs import read_counts, spread
+from kd.runs import SPLIT, read_counts, spread
 from kd.runs.counts import COUNTS, TEACHER_COUNTS
 
 PREDICTED = 12  # images of a page whose predictions no run has kept

@@ -9,15 +9,12 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from kd.compare.intervals import LEVEL, Interval, holm
-from kd.errors import RecipeError
-from kd.manifest import again
 from kd.metrics import Scores, scores
-from kd.runs import Overview, Result, ResultInputs, SplitResult, TeacherResult
+from kd.runs import ResultInputs, SplitResult
 
 # "alone": trained from labels alone, and not the baseline of a student in the same comparison.
 Role = Literal["teacher", "baseline", "alone", "student"]
 ORDER: tuple[Role, ...] = ("teacher", "baseline", "alone", "student")
-SPLIT = "val"
 
 ScoreName = Literal["miou", "pixel_accuracy", "mean_accuracy", "mean_dice"]
 SCORES: tuple[ScoreName, ...] = ("miou", "pixel_accuracy", "mean_accuracy", "mean_dice")
@@ -261,18 +258,6 @@ def mean_iou_by_class(splits: Sequence[SplitResult]) -> tuple[float | None, ...]
     columns = zip(*(scores(split.confusion).iou for split in splits), strict=True)
     known = ([value for value in column if value is not None] for column in columns)
     return tuple(statistics.fmean(values) if values else None for values in known)
-
-
-def val(result: Result | TeacherResult | Overview, run_dir: Path) -> SplitResult:
-    """The score of a run, or of its teacher, on the split that is compared.
-
-    Raises:
-        RecipeError: that split was not scored.
-    """
-    if SPLIT not in result.splits:
-        scored = ", ".join(result.splits) or "nothing"
-        raise RecipeError(f"{run_dir}: has scores on {scored}, not on {SPLIT}; {again(run_dir)}")
-    return result.splits[SPLIT]
 
 
 def labelled(split: SplitResult) -> list[int]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from kd.compare import notes as notes_on
 from kd.compare.budgets import unequal_budgets, weak_baselines
-from kd.compare.comparison import ORDER, Comparison, Entry, Note, Role, val
+from kd.compare.comparison import ORDER, Comparison, Entry, Note, Role
 from kd.compare.latencies import stored_latencies
 from kd.compare.names import variant_names
 from kd.compare.paired import Pairing
@@ -22,13 +22,14 @@ from kd.errors import RecipeError, StorageError
 from kd.recipe import Recipe, read_recipe
 from kd.recipe.overrides import refuse_idle
 from kd.runs import (
+    SPLIT,
     Result,
     TeacherResult,
     by_seed,
     finished_at,
     finished_below,
     finished_of,
-    is_finished,
+    may_be_finished,
     read_environment,
     read_run_recipe,
     run_command,
@@ -199,7 +200,7 @@ def _entry(role: Role, run_dirs: Sequence[Path], results: Sequence[Result]) -> E
         network=results[0].network,
         run_dirs=tuple(run_dirs),
         seeds=tuple(result.seed for result in results),
-        splits=tuple(val(result, run_dir) for result, run_dir in zip(results, run_dirs, strict=True)),
+        splits=tuple(result.splits[SPLIT] for result in results),
         parameters=results[0].parameters,
         seconds=statistics.fmean(result.seconds for result in results),
         images_per_second=statistics.fmean(result.images_per_second for result in results),
@@ -247,7 +248,7 @@ def _teacher(results: Sequence[Result], folder: Path, entries: Mapping[str, Entr
     scored: dict[str, Any] = {
         "name": first.name,
         "network": first.network,
-        "splits": tuple(val(teacher, folder) for teacher in teachers),
+        "splits": tuple(teacher.splits[SPLIT] for teacher in teachers),
         "parameters": first.parameters,
     }
     if run_dirs:
@@ -275,4 +276,4 @@ def _run_dir_of(teacher: TeacherResult, folder: Path) -> Path | None:
         with suppress(RecipeError, StorageError):
             named = read_run_recipe(own, trust=True).teacher
             places += [Path(named.run)] if named is not None and named.run is not None else []
-    return next((place for place in places if is_finished(place)), None)
+    return next((place for place in places if may_be_finished(place)), None)

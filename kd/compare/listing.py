@@ -1,17 +1,29 @@
 """The rows of `kd list`: every run in a folder of runs, finished or not."""
 
 import os
+import warnings
 from collections.abc import Container, Sequence
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
 from kd.compare import tables
-from kd.compare.comparison import Role, val
+from kd.compare.comparison import Role
 from kd.errors import StorageError, WeightsError
 from kd.manifest import METRICS, RESULT, WEIGHTS, check_sizes, is_left_out
 from kd.metrics import scores
-from kd.runs import OLD_FORMAT, Overview, by_seed, has_teacher_score, is_finished, latest, read_failure, read_overview
+from kd.runs import (
+    OLD_FORMAT,
+    SPLIT,
+    Overview,
+    by_seed,
+    has_teacher_score,
+    latest,
+    may_be_finished,
+    read_failure,
+    read_overview,
+)
 
 
 class RunLine(NamedTuple):
@@ -60,18 +72,28 @@ def run_directories(runs: Path) -> list[Path]:
     if not runs.is_dir():
         return []
     with os.scandir(runs) as entries:
-        folders = [entry.path for entry in entries if "-" in entry.name and entry.is_dir()]
+        folders = [entry.path for entry in entries if "-" in entry.name and _is_folder(entry)]
     found: list[Path] = []
     for folder in folders:
-        with os.scandir(folder) as entries:
-            found += [Path(entry.path) for entry in entries if entry.name.startswith("seed") and entry.is_dir()]
+        try:
+            with os.scandir(folder) as entries:
+                found += [Path(entry.path) for entry in entries if entry.name.startswith("seed") and _is_folder(entry)]
+        except OSError as error:  # of another user
+            warnings.warn(f"{folder}: cannot be read ({error.strerror}); its runs are left out", stacklevel=2)
     return by_seed(found)
+
+
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself, or into a folder that nobody may look into
+        return False
 
 
 def _read(run_dir: Path) -> Overview | str | None:
     """The result of a finished run; why it is damaged; None of an unfinished one."""
     try:
-        if not is_finished(run_dir):
+        if not may_be_finished(run_dir):
             return None
         result = read_overview(run_dir)
         check_sizes(run_dir)
@@ -94,7 +116,7 @@ def _line(run_dir: Path, result: Overview | str | None, teachers: Container[str]
         state = "finished" if result.format > OLD_FORMAT else "finished, not verified"
         if is_left_out(run_dir, WEIGHTS):
             state += ", weights not kept"
-        split = val(result, run_dir)
+        split = result.splits[SPLIT]
         miou = scores(split.confusion).miou if split.against == "labels" else None
         return RunLine(name, identifier, seed, role, state, miou, _time(run_dir / RESULT), result.marks)
     if isinstance(result, str):
@@ -107,5 +129,8 @@ def _line(run_dir: Path, result: Overview | str | None, teachers: Container[str]
 
 
 def _time(*files: Path) -> datetime:
-    """When the first existing one of the files was last changed."""
-    return datetime.fromtimestamp(next(file for file in files if file.exists()).stat().st_mtime)
+    """When the first existing one of the files was last changed; 1970 if no file is left, or its time is no date."""
+    for file in files:
+        with suppress(OSError, ValueError, OverflowError):
+            return datetime.fromtimestamp(file.stat().st_mtime)
+    return datetime.fromtimestamp(0)

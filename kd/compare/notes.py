@@ -4,9 +4,9 @@ import math
 import shlex
 from collections.abc import Iterable, Sequence
 
-from kd.compare.comparison import SPLIT, Comparison, Entry, Note
+from kd.compare.comparison import Comparison, Entry, Note
 from kd.compare.intervals import FEW_GROUPS
-from kd.runs import Result, SplitResult
+from kd.runs import SPLIT, Result, SplitResult
 from kd.units import duration
 
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from kd.compare.comparison import SPLIT, Difference, Entry, mean_iou_by_class
+from kd.compare.comparison import Difference, Entry, mean_iou_by_class
 from kd.compare.intervals import Interval, closed, intervals
 from kd.errors import StorageError
 from kd.metrics import scores
-from kd.runs import ImageCounts, SplitResult, read_counts
+from kd.runs import SPLIT, ImageCounts, SplitResult, read_counts
 from kd.runs.counts import COUNTS, TEACHER_COUNTS
 
 

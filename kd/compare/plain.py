@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from kd.compare import answer, output
-from kd.compare.comparison import SCORES, SPLIT, Comparison, Difference, Entry, Figure, MetricFigures
+from kd.compare.comparison import SCORES, Comparison, Difference, Entry, Figure, MetricFigures
 from kd.compare.intervals import LEVEL, Interval
 from kd.compare.listing import RunLine
+from kd.runs import SPLIT
 
 
 def to_json(comparison: Comparison, report: str | None = None) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from kd import machine
 from kd.compare.chosen import Chosen, Known, NoSuchImageError, choose, find_named, known
-from kd.compare.comparison import SPLIT, Comparison, Entry, Latencies
+from kd.compare.comparison import Comparison, Entry, Latencies
 from kd.components import Maker
 from kd.console import progress
 from kd.data.dataset import read, resize_image
@@ -24,7 +24,7 @@ from kd.parts.networks import component_teacher
 from kd.parts.trained import load_network
 from kd.pictures import RGB, as_rgb
 from kd.recipe import Recipe
-from kd.runs import read_predictions, read_run_recipe
+from kd.runs import SPLIT, read_predictions, read_run_recipe
 from kd.runs.kept_maps import Maps
 from kd.scoring import WHOLE, predict, predict_sample
 from kd.types import IGNORE, Sample, SegmentationDataset

@@ -4,9 +4,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
-from kd.compare.comparison import SPLIT, Entry, labelled
+from kd.compare.comparison import Entry, labelled
 from kd.errors import RecipeError, StorageError
 from kd.inputs import differing_files, read_inputs
+from kd.runs import SPLIT
 
 
 def on_other_data(entries: Sequence[Entry]) -> Iterator[str]:

@@ -6,8 +6,8 @@ Scores are percent and differences are points, one decimal, computed before roun
 import math
 from collections.abc import Sequence
 
-from kd.compare.comparison import SPLIT, Comparison, Difference, Entry, Figure, MetricFigures
-from kd.runs import NOT_RECORDED
+from kd.compare.comparison import Comparison, Difference, Entry, Figure, MetricFigures
+from kd.runs import NOT_RECORDED, SPLIT
 
 NOTHING = "–"
 WEAK = " †"

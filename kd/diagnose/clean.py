@@ -59,7 +59,13 @@ def removals(runs: Path) -> list[Removal]:
     - A run directory that `--fresh` moved aside: whole if it has no result, else its checkpoints.
     - Temporary files that killed processes left.
     """
-    return [removal for run_dir in sorted(runs.glob("*-*/seed*")) for removal in _of_run(run_dir)]
+    found: list[Removal] = []
+    for run_dir in sorted(runs.glob("*-*/seed*")):
+        try:
+            found += list(_of_run(run_dir))
+        except OSError as error:
+            print_line(f"{run_dir}: cannot be read ({error.strerror}); it is left out")
+    return found
 
 
 def _of_run(run_dir: Path) -> Iterator[Removal]:

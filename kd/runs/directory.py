@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 from kd.errors import LockedError, StorageError
 from kd.inputs import has_inputs, read_copies, read_inputs
 from kd.manifest import MANIFEST, RESULT, read_manifest, read_verified
-from kd.reading import read_bytes, read_text, special
+from kd.reading import exists, read_bytes, read_text, special
 from kd.recipe import Recipe, read_recipe
 from kd.recipe.shipped import name_of
 from kd.recipe.sources import Code, Sources
@@ -27,10 +27,10 @@ def run_directory(recipe: Recipe, runs: Path, seed: int) -> Path:
     Distilled recipes that share a baseline therefore train it once. A run of version 0.1 or 0.2 is found by its old id.
     """
     name = f"{recipe.stem}-{recipe.id}"
-    if not (runs / name).is_dir():
+    if not os.path.isdir(runs / name):
         name = min((path.name for path in runs.glob(f"*-{recipe.id}")), default=name)
     run_dir = runs / name / f"seed{seed}"
-    if run_dir.is_dir() or not recipe.old_id:
+    if os.path.isdir(run_dir) or not recipe.old_id:
         return run_dir
     return min(runs.glob(f"*-{recipe.old_id}/seed{seed}"), default=run_dir)
 
@@ -49,10 +49,26 @@ def is_finished(run_dir: Path) -> bool:
     """Whether the run has a result, as far as its files' names show: reading it may find it damaged.
 
     A result without its manifest is not finished if it can still be continued: its writer was killed between the two.
+    A directory of another user, into which nobody else may look, is not finished either; see `may_be_finished`.
     """
-    if (run_dir / MANIFEST).exists():
+    try:
+        return _has_result(run_dir)
+    except StorageError:
+        return False
+
+
+def may_be_finished(run_dir: Path) -> bool:
+    """As `is_finished`; a directory that nobody may look into counts, and reading its result shows why it cannot."""
+    try:
+        return _has_result(run_dir)
+    except StorageError:
         return True
-    if not (run_dir / RESULT).exists():
+
+
+def _has_result(run_dir: Path) -> bool:
+    if exists(run_dir / MANIFEST, StorageError):
+        return True
+    if not exists(run_dir / RESULT, StorageError):
         return False
     return not (_needs_manifest(run_dir / RESULT) and any((run_dir / "checkpoints").glob("step-*.pt")))
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from kd.errors import RecipeError, shell_word
 from kd.recipe import Recipe
 from kd.recipe.shipped import name_of
-from kd.runs.directory import is_finished, run_command, run_directory
+from kd.runs.directory import may_be_finished, run_command, run_directory
 
 
 def by_seed(paths: Iterable[Path]) -> list[Path]:
@@ -19,7 +19,7 @@ def by_seed(paths: Iterable[Path]) -> list[Path]:
 
 def finished_below(folder: Path) -> list[Path]:
     """The finished runs of a recipe's folder, by seed."""
-    return [run_dir for run_dir in by_seed(folder.glob("seed*")) if is_finished(run_dir)]
+    return [run_dir for run_dir in by_seed(folder.glob("seed*")) if may_be_finished(run_dir)]
 
 
 def finished_at(path: Path, *, trust: bool = False) -> list[Path]:
@@ -32,7 +32,7 @@ def finished_at(path: Path, *, trust: bool = False) -> list[Path]:
     Raises:
         RecipeError: there is none.
     """
-    run_dirs = [path] if is_finished(path) else finished_below(path)
+    run_dirs = [path] if may_be_finished(path) else finished_below(path)
     command = f"kd run {shell_word(os.fspath(path))}{' --trust' if trust else ''}"
     if not run_dirs and (path / "recipe.yaml").is_file():
         raise RecipeError(f"{path}: this run is not finished; {command} continues it")
@@ -48,7 +48,7 @@ def finished_of(recipe: Recipe, runs: Path) -> list[Path]:
         RecipeError: there is none; the message has the command that trains it.
     """
     run_dirs = [run_directory(recipe, runs, seed) for seed in recipe.train.seeds]
-    finished = [run_dir for run_dir in run_dirs if is_finished(run_dir)]
+    finished = [run_dir for run_dir in run_dirs if may_be_finished(run_dir)]
     if not finished:
         name, command = name_of(recipe.file), run_command(recipe, runs)
         raise RecipeError(f"{name}: no finished run in {run_dirs[0].parent}; {command} trains it")

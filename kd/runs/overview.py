@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict
 
 from kd.checked import checked
 from kd.manifest import RESULT, read_manifest, read_verified
-from kd.runs.result import ResultInputs, SplitResult, marks_of, read_result
+from kd.runs.result import ResultInputs, Splits, marks_of, read_result
 
 
 class _Teacher(BaseModel):
@@ -22,7 +22,7 @@ class Overview(BaseModel):
 
     baseline: str | None
     teacher: _Teacher | None
-    splits: dict[str, SplitResult]
+    splits: Splits
     inputs: ResultInputs | None = None
     format: int
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal, NamedTuple
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, GetPydanticSchema
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, GetPydanticSchema
 from pydantic_core import core_schema
 
 from kd.checked import STRICT, Count, checked, seal
@@ -33,6 +33,7 @@ from kd.storage import write_atomic, write_json
 FORMAT: Final = 2  # of result.json, which has a manifest.json beside it
 OLD_FORMAT = 1  # of kd 0.1 and 0.2, without a manifest
 
+SPLIT = "val"  # that every run is scored on, and that tables compare
 NOT_RECORDED = "inputs not recorded"  # by version 0.2 and earlier
 Against = Literal["labels", "teacher"]  # whose classes a score compares the predictions with
 
@@ -109,6 +110,15 @@ class SplitResult:
         return isinstance(other, SplitResult) and plain(self) == plain(other)
 
 
+def _with_val(splits: dict[str, SplitResult]) -> dict[str, SplitResult]:
+    if SPLIT not in splits:
+        raise ValueError(f"has scores on {', '.join(splits) or 'nothing'}, not on {SPLIT}")
+    return splits
+
+
+Splits = Annotated[dict[str, SplitResult], AfterValidator(_with_val)]  # by name
+
+
 @dataclass(frozen=True)
 class TeacherResult:
     """The teacher of a run, scored by the same code on the same split as the student."""
@@ -119,7 +129,7 @@ class TeacherResult:
     network: str
     run: str | None  # `<stem>-<id>/seed<k>`; of kd 0.3 and older, its path
     parameters: Count
-    splits: dict[str, SplitResult]
+    splits: Splits
 
 
 class ResultInputs(NamedTuple):
@@ -153,7 +163,7 @@ class Result:
     teacher: TeacherResult | None
     baseline: str | None  # the folder of the baseline's runs, beside this run's
     select: str  # "last" or "best": which step's weights were scored
-    splits: dict[str, SplitResult]
+    splits: Splits
     parameters: Count
     seconds: _Amount  # of training, over all sessions
     images_per_second: _Amount

@@ -1,8 +1,10 @@
 """What has become of a run: finished, running, failed, stopped, or never begun; and why one failed: `failure.json`."""
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from stat import S_ISREG
 from typing import Literal, NamedTuple
 
 from filelock import FileLock, Timeout
@@ -16,6 +18,7 @@ from kd.storage import write_json
 
 CLAIM = ".claim"
 FAILURE = "failure.json"
+HELD = (errno.EWOULDBLOCK, errno.EACCES)  # EACCES: on some network disks
 LONGEST = 2_000  # characters of a reason
 
 
@@ -60,16 +63,33 @@ def is_locked(run_dir: Path) -> bool:
 
 
 def _is_held(path: Path) -> bool:
-    if not path.is_file():
-        return False
-    lock = FileLock(path)
+    """Whether a process holds a lock. Whoever looks follows no link, and opens the file for reading alone.
+
+    So it works on a read-only disk, and in the run of another user, whose lock nobody else may write. Of a lock that
+    nobody else may read, no process is known to hold it.
+    """
     try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        return True
-    except OSError:  # on a disk that is read-only nothing trains
+        return S_ISREG(path.lstat().st_mode) and _is_taken(path)
+    except OSError:  # there is none, or it may not be read
         return False
-    lock.release()
+
+
+def _is_taken(path: Path) -> bool:
+    try:
+        import fcntl
+    except ImportError:  # on Windows, whoever looks takes the lock for a moment
+        lock = FileLock(path)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            return True
+        lock.release()
+        return False
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError as error:
+            return error.errno in HELD
     return False
 
 

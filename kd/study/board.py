@@ -8,7 +8,7 @@ from kd.compare import answer, plain, tables
 from kd.compare.comparison import Comparison, Entry
 from kd.compare.gather import gather
 from kd.compare.tables import NOTHING
-from kd.runs import is_finished, run_directory
+from kd.runs import may_be_finished, run_directory
 from kd.study.output import Ranked
 from kd.study.reader import Plan
 from kd.units import data_size
@@ -40,7 +40,7 @@ def board(plan: Plan, folder: Path) -> Board | None:
     begun = {
         name: recipe
         for name, recipe in recipes.items()
-        if any(is_finished(run_directory(recipe, folder, seed)) for seed in recipe.train.seeds)
+        if any(may_be_finished(run_directory(recipe, folder, seed)) for seed in recipe.train.seeds)
     }
     if not begun:
         return None

@@ -481,7 +481,7 @@ def damaged_code() -> None:
 
 NOTES = [
     Row(
-        "runs/student-{}/seed0: has scores on test, not on val; mv ",
+        "result.json: splits: has scores on test, not on val; mv ",
         lambda: compare(str(listed("result.json", only_test))),
         lambda text: moved(text, lambda: compare(str(only()))),
     ),

@@ -1,11 +1,15 @@
+import json
 import os
 from pathlib import Path
 
 import pytest
 from manifests import list_anew
+from private import make_private
 
 from kd.cli import main
 from kd.compare.listing import list_runs
+from kd.errors import StorageError
+from kd.runs import read_result
 
 
 def test_runs_are_listed_finished_and_unfinished(made, trio):
@@ -83,3 +87,55 @@ def test_weights_that_were_left_out_are_no_damage_and_lost_ones_are(made, capsys
         f"{kept}/recipe.yaml: not kept: the run was stored as results alone, for kd list and kd compare; "
         f"to have it, mv {kept} {kept}-results, then the same kd run, trains it again\n"
     )
+
+
+def test_what_another_user_keeps_private_hides_no_run(made, capsys, monkeypatch):
+    for seed in range(3):
+        made.write("small-01234567", 80, seed=seed)
+    made.write("other-89abcdef", 80)
+    make_private(monkeypatch, made.folder / "small-01234567/seed1", made.folder / "other-89abcdef")
+    line = r"/other-89abcdef: cannot be read \(Permission denied\); its runs are left out$"
+    with pytest.warns(UserWarning, match=line):
+        states = [line.state for line in list_runs(made.folder)]
+    assert states == ["finished", "damaged: manifest.json: cannot be read (Permission denied)", "finished"]
+    assert main(["compare", str(made.folder / "small-01234567"), "--no-page"]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    file = made.folder / "small-01234567/seed1/manifest.json"
+    assert f"left out: {file}: cannot be read (Permission denied)" in printed
+    assert main(["compare", str(file.parent), "--no-page"]) == 6
+    assert capsys.readouterr().err == f"{file}: cannot be read (Permission denied)\n"
+
+
+def test_links_without_an_end_and_dates_that_are_none_hide_no_run(made):
+    run_dir = made.write("small-01234567", 80)
+    (made.folder / "loop-01234567").symlink_to("loop-01234567")
+    (run_dir.parent / "seed7").symlink_to("seed7")
+    os.utime(run_dir / "result.json", (2**40, 2**40))
+    assert [line.state for line in list_runs(made.folder)] == ["finished"]
+
+
+@pytest.mark.parametrize("scored", ["test", "nothing"])
+def test_a_run_without_a_score_on_val_hides_no_other(made, capsys, scored):
+    for seed in range(2):
+        made.write("small-01234567", 80, seed=seed)
+    run_dir = made.folder / "small-01234567/seed0"
+    result = json.loads((run_dir / "result.json").read_text())
+    val = result["splits"].pop("val")
+    result["splits"] |= {} if scored == "nothing" else {scored: val}
+    (run_dir / "result.json").write_text(json.dumps(result))
+    list_anew(run_dir)
+    states = [line.state for line in list_runs(made.folder)]
+    assert states == [f"damaged: result.json: splits: has scores on {scored}, not on val", "finished"]
+    assert main(["compare", str(run_dir.parent), "--no-page"]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert f"left out: {run_dir}/result.json: splits: has scores on {scored}, not on val; mv {run_dir} " in printed
+
+
+def test_a_teacher_without_a_score_on_val_is_damage_of_its_students_run(made):
+    run_dir = made.student()
+    result = json.loads((run_dir / "result.json").read_text())
+    result["teacher"]["splits"] = {}
+    (run_dir / "result.json").write_text(json.dumps(result))
+    list_anew(run_dir)
+    with pytest.raises(StorageError, match=r"result\.json: teacher\.splits: has scores on nothing, not on val; mv "):
+        read_result(run_dir)

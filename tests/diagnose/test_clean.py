@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from private import make_private
 
 from kd.cli import main
 from kd.diagnose.clean import removals
@@ -69,6 +70,21 @@ def test_files_are_listed_and_removed_only_with_yes(folder: Path, capsys: pytest
     assert {path.name for path in (unfinished / "checkpoints").iterdir()} == {*CHECKPOINTS, "index.jsonl"}
     assert main(["clean", "--yes"]) == 0
     assert capsys.readouterr().out == "runs: nothing to free\n"
+
+
+def test_a_run_of_another_user_is_left_out_with_a_line(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(Path("runs/a-01234567/seed0"))
+    private = write(Path("runs/a-01234567/seed0-before-20250102-030405"))
+    make_private(monkeypatch, private)
+    assert main(["clean", "--yes"]) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert out[0] == f"{private}: cannot be read (Permission denied); it is left out"
+    assert out[-1] == "freed 2 kB"
+    monkeypatch.undo()
+    monkeypatch.chdir(folder)
+    assert (private / "checkpoints" / CHECKPOINTS[0]).exists()
 
 
 def test_a_run_moved_aside_keeps_its_result(folder: Path) -> None:

@@ -1,8 +1,12 @@
 """What has become of a run: its state on disk, while it trains, after it failed, and after it is trained again."""
 
+import errno
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
+from filelock import FileLock
 from tiny import cut_at, read, run, write_recipes
 
 from kd.compare.listing import list_runs
@@ -23,6 +27,44 @@ def test_a_locked_run_is_running_and_looking_does_not_take_the_lock(tmp_path: Pa
     assert state_of(tmp_path).kind == "stopped"
     with locked(tmp_path):
         pass
+
+
+def test_looking_at_a_lock_follows_no_link_and_changes_no_file(tmp_path: Path) -> None:
+    private = tmp_path / "private"
+    private.write_text("secret")
+    for name in (".lock", ".claim"):
+        (tmp_path / name).symlink_to(private)
+    with FileLock(private):
+        assert not is_locked(tmp_path)
+    private.write_text("secret")  # FileLock itself empties what it locks
+    assert not is_locked(tmp_path)
+    assert private.read_text() == "secret"
+    with pytest.raises(StorageError, match=rf"^{tmp_path}: cannot be written \(.*\); choose --runs DIR$"):
+        claim(tmp_path)
+    assert private.read_text() == "secret"
+
+
+def test_another_users_running_run_is_running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody else may write its lock, as on a read-only disk, where a stopped run is stopped."""
+    with locked(tmp_path):
+        (tmp_path / "recipe.yaml").write_text("")
+        refuse_writing(monkeypatch)
+        assert state_of(tmp_path).kind == "running"
+        monkeypatch.undo()
+    refuse_writing(monkeypatch)
+    assert state_of(tmp_path).kind == "stopped"
+
+
+def refuse_writing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let nobody open a file to write: root may write into all of them."""
+    ordinary = os.open
+
+    def opened(path: str, flags: int, *arguments: Any, **named: Any) -> int:
+        if flags & (os.O_WRONLY | os.O_RDWR):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return ordinary(path, flags, *arguments, **named)
+
+    monkeypatch.setattr(os, "open", opened)
 
 
 def test_a_claim_has_one_owner_and_ends_with_it(tmp_path: Path) -> None:

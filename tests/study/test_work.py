@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+from private import make_private
 
 from kd.errors import StoppedError
 from kd.runs import claim, locked, state_of
@@ -111,6 +112,16 @@ def test_one_failure_does_not_end_the_others(runs: list[Run]) -> None:
     assert "a/0: failed, status 4: step 3: NaN" in lines
     assert state_of(next(run for run in runs if run.label == "a/0").run_dir(RUNS)).why == "step 3: NaN"
     assert workers.began == ORDER
+
+
+def test_a_run_that_another_user_keeps_private_fails_alone(runs: list[Run], monkeypatch: pytest.MonkeyPatch) -> None:
+    private = next(run for run in runs if run.label == "a/0").run_dir(RUNS)
+    private.mkdir(parents=True)
+    make_private(monkeypatch, private)
+    why = f"{private}/recipe.yaml: cannot be read (Permission denied)"
+    assert str(state_of(private)) == f"failed: {why}"
+    failed, _ = trained(runs, Fake())
+    assert failed == {"a/0": f"{private}: cannot be written (Permission denied); choose --runs DIR"}
 
 
 def test_students_of_a_teacher_that_failed_are_failed_too(runs: list[Run]) -> None:
