@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from kd.checked import STRICT, read_checked
 from kd.errors import StoppedError, StorageError, one_line
+from kd.reading import exists
 from kd.runs.directory import is_finished
 from kd.runs.metrics import latest
 from kd.storage import write_json
@@ -47,6 +48,10 @@ def state_of(run_dir: Path) -> RunState:
     """What has become of a run, as its directory shows."""
     if is_finished(run_dir):
         return RunState("finished")
+    try:
+        exists(run_dir / "recipe.yaml", StorageError)
+    except StorageError as error:  # of another user
+        return RunState("failed", why=str(error))
     running = is_locked(run_dir)
     if not running and not (run_dir / "recipe.yaml").exists() and not (run_dir / FAILURE).exists():
         return RunState("missing")

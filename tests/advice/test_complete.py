@@ -66,6 +66,8 @@ WITHOUT: dict[str, set[str]] = {
         "cache: maps in {} {}; they are computed again",
         "cache: {}; training continues without it",
         "{}; its curves are left out",
+        "{}: cannot be read ({}); its runs are left out",
+        "{}: cannot be read ({}); it is left out",
         "{}: not a line of metrics (the file is damaged); line skipped",
         "{}; the teacher is scored again",
         "{}; {} ({} of at most {})",
