@@ -6,18 +6,36 @@ that works on the study, now or later, reads the same lengths.
 
 import hashlib
 import json
+import warnings
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
+from typing import Annotated, Literal
 
 from filelock import FileLock
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
-from kd.checked import STRICT, read_checked
+from kd.checked import STRICT, read_checked, read_sealed, seal
 from kd.errors import StorageError
+from kd.manifest import Sha256
 from kd.recipe import Recipe
-from kd.storage import write_json
+from kd.storage import write_atomic
 
 FOLDER = "budgets"  # in the folder of runs
+
+
+Seconds = Annotated[float, Field(gt=0)]
+Steps = Annotated[int, Field(ge=1)]
+
+
+class _Unsealed(BaseModel):
+    """What kd 0.5 wrote."""
+
+    model_config = STRICT
+
+    format: Literal[1] = 1
+    seconds: dict[str, Seconds]
+    steps: dict[str, Steps]
 
 
 class Times(BaseModel):
@@ -25,9 +43,11 @@ class Times(BaseModel):
 
     model_config = STRICT
 
-    format: int = 1
-    seconds: dict[str, float]  # of a step, by the recipe's name in the study
-    steps: dict[str, int]  # with which all recipes of one student take equally long
+    format: Literal[2]
+    recipes: dict[str, str]  # their ids, by their names in the study, as they are without a budget
+    seconds: dict[str, Seconds]  # of a step
+    steps: dict[str, Steps]  # with which all recipes of one student take equally long
+    sha256: Sha256  # of this file, see `kd.checked.seal`
 
 
 def times_file(runs: Path, stem: str, recipes: Mapping[str, Recipe]) -> Path:
@@ -36,18 +56,43 @@ def times_file(runs: Path, stem: str, recipes: Mapping[str, Recipe]) -> Path:
     return runs / FOLDER / f"{stem}-{hashlib.sha256(content.encode()).hexdigest()[:8]}.json"
 
 
-def read_times(file: Path) -> Times | None:
-    """The times that were measured; None if none were.
+def read_steps(file: Path, recipes: Mapping[str, Recipe]) -> dict[str, int] | None:
+    """The steps of these recipes by the times that were measured; None if none were.
 
     Raises:
-        StorageError: the file is damaged.
+        StorageError: the file is damaged, or of other recipes.
     """
     if not file.exists():
         return None
     try:
-        return read_checked(file, Times)
+        stated, steps = _stated(file)
+        expected = {name: recipe.id for name, recipe in recipes.items()}
+        if steps.keys() != expected.keys() or stated not in (None, expected):
+            what = f"{_listed(stated or dict.fromkeys(steps))}, not {_listed(expected)}"
+            raise StorageError(f"{file}: is of other recipes ({what})")
     except StorageError as error:
         raise StorageError(f"{error}; remove it: the times are measured again") from None
+    return steps
+
+
+def _stated(file: Path) -> tuple[dict[str, str] | None, dict[str, int]]:
+    """The ids of the recipes, and their steps. What kd 0.5 wrote has no ids, and is read with a warning.
+
+    Other times would give the study other lengths, and train all its runs again.
+    """
+    try:
+        times = read_sealed(file, Times)
+    except StorageError as error:
+        with suppress(StorageError):
+            old = read_checked(file, _Unsealed)
+            warnings.warn(f"{file}: not verified, because kd 0.5 wrote no SHA-256 into it", stacklevel=2)
+            return None, old.steps
+        raise error from None
+    return times.recipes, times.steps
+
+
+def _listed(ids: Mapping[str, str | None]) -> str:
+    return ", ".join(f"{name} {id}" if id else name for name, id in ids.items())
 
 
 def measure(file: Path, recipes: Mapping[str, Recipe], time_of: Callable[[Recipe], tuple[float, int]]) -> None:
@@ -61,11 +106,13 @@ def measure(file: Path, recipes: Mapping[str, Recipe], time_of: Callable[[Recipe
     Raises:
         StorageError: the file cannot be written.
     """
+    lock = FileLock(file.with_suffix(".lock"))
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
     except OSError as error:
         raise StorageError(f"{file.parent}: cannot be written ({error.strerror}); choose --runs DIR") from None
-    with FileLock(file.with_suffix(".lock")):
+    try:
         if file.exists():
             return
         measured = {name: time_of(recipe) for name, recipe in recipes.items()}
@@ -75,7 +122,15 @@ def measure(file: Path, recipes: Mapping[str, Recipe], time_of: Callable[[Recipe
             seconds, own = measured[name]
             total = wanted.setdefault(subject(recipe), seconds * own)
             steps[name] = max(1, round(total / seconds))
-        write_json(file, {"format": 1, "seconds": {name: each[0] for name, each in measured.items()}, "steps": steps})
+        content = {
+            "format": 2,
+            "recipes": {name: recipe.id for name, recipe in recipes.items()},
+            "seconds": {name: each[0] for name, each in measured.items()},
+            "steps": steps,
+        }
+        write_atomic(file, seal(content))
+    finally:
+        lock.release()
 
 
 def subject(recipe: Recipe) -> str:

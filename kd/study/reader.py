@@ -14,7 +14,7 @@ from kd.reading import read_text
 from kd.recipe import Recipe, baseline_of, first_seed, read_recipe, shipped, teachers, yaml12
 from kd.recipe.explain import explained
 from kd.runs import run_directory
-from kd.study.budget import read_times, times_file
+from kd.study.budget import read_steps, times_file
 from kd.study.schema import Study
 
 
@@ -271,10 +271,10 @@ def _baselines(recipes: Mapping[str, Recipe]) -> dict[str, str]:
 def _timed(plan: Plan, reader: _Reader, named: Mapping[str, str], runs: Path) -> Plan:
     """The plan with lengths that take equally long; as it is, and `unmeasured`, before they have been measured."""
     file = times_file(runs, plan.file.stem, plan.recipes)
-    times = read_times(file)
-    if times is None:
+    steps = read_steps(file, plan.recipes)
+    if steps is None:
         return replace(plan, unmeasured=file)
-    lengths = {name: ("train.epochs=null", f"train.steps={steps}") for name, steps in times.steps.items()}
+    lengths = {name: ("train.epochs=null", f"train.steps={number}") for name, number in steps.items()}
     variants = reader.read(lengths)
     baselines = {name: reader.baseline(of, plan.variants[of], lengths[name]) for name, of in named.items()}
     before = {recipe.id: name for name, recipe in plan.recipes.items()}

@@ -36,7 +36,7 @@ def damaged() -> object:
 
 ROWS = [
     Row(
-        "s-{}.json: seconds: missing; remove it: the times are measured again",
+        "s-{}.json: cut or changed (it does not end with its own SHA-256); remove it: the times are measured again",
         damaged,
         lambda text: (Path(text.partition(": ")[0]).unlink(), study(TIMED)),
     ),

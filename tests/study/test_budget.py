@@ -7,10 +7,11 @@ import pytest
 from command import kd
 from small_study import Here
 
+from kd.checked import seal
 from kd.errors import StorageError
 from kd.recipe import Recipe, read_recipe
 from kd.study import board
-from kd.study.budget import measure, read_times
+from kd.study.budget import measure, read_steps
 from kd.study.command import measure_times, study_command
 from kd.study.reader import Plan, read_study
 
@@ -77,7 +78,7 @@ def test_times_are_measured_once(readable: Path) -> None:
     assert before.unmeasured is not None
     measure(before.unmeasured, before.recipes, time_of)
     measure(before.unmeasured, before.recipes, lambda recipe: pytest.fail("measured again"))
-    assert read_times(before.unmeasured).steps["two"] == 8  # type: ignore[union-attr]
+    assert read_steps(before.unmeasured, before.recipes) == {"kl": 10, "two": 8, "baseline": 15}
     changed = plan(TEXT.replace("weight: 2", "weight: 3"))
     assert changed.unmeasured not in (None, before.unmeasured)  # other recipes: they are measured for themselves
 
@@ -86,10 +87,55 @@ def test_damaged_times_are_a_line(readable: Path) -> None:
     before = plan()
     assert before.unmeasured is not None
     measure(before.unmeasured, before.recipes, time_of)
-    before.unmeasured.write_text('{"format": 1, "seconds": {}}')
+    text = before.unmeasured.read_text()
+    for damaged, what in (
+        ('{"format": 1, "seconds": {}}', "cut or changed (it does not end with its own SHA-256)"),
+        (text[:-1], "changed after kd wrote it (SHA-256 "),
+        (text.replace('"two": 8', '"two": 9'), "changed after kd wrote it (SHA-256 "),
+        (text.replace('"two": 8', '"two": 0'), "changed after kd wrote it (SHA-256 "),
+    ):
+        before.unmeasured.write_text(damaged)
+        with pytest.raises(StorageError) as caught:
+            plan()
+        assert str(caught.value).startswith(f"{before.unmeasured}: {what}")
+        assert str(caught.value).endswith("; remove it: the times are measured again")
+
+
+def test_times_of_other_recipes_are_a_line(readable: Path) -> None:
+    other = measured(TEXT.replace("weight: 2", "weight: 3").replace("two", "three"))
+    before = plan()
+    assert before.unmeasured is not None
+    (file,) = (RUNS / "budgets").glob("*.json")
+    file.rename(before.unmeasured)
     with pytest.raises(StorageError) as caught:
         plan()
-    assert str(caught.value) == f"{before.unmeasured}: steps: missing; remove it: the times are measured again"
+    of_file, of_plan = (
+        ", ".join(f"{name} {id}" for name, id in ids)
+        for ids in (json.loads(before.unmeasured.read_text())["recipes"].items(),
+                    [(name, recipe.id) for name, recipe in before.recipes.items()])
+    )  # fmt: skip
+    assert [text.split()[0] for text in of_file.split(", ")] == list(other.recipes)
+    assert str(caught.value) == (
+        f"{before.unmeasured}: is of other recipes ({of_file}, not {of_plan}); remove it: the times are measured again"
+    )
+
+
+def test_times_that_kd_0_5_measured_are_kept_with_a_warning(readable: Path) -> None:
+    """Other times would be other lengths, and train all its runs again."""
+    before = plan()
+    assert before.unmeasured is not None
+    content = {"format": 1, "seconds": {"kl": 0.3, "two": 0.4, "baseline": 0.2}}
+    content["steps"] = {"kl": 10, "two": 8, "baseline": 15}
+    before.unmeasured.parent.mkdir(parents=True)
+    before.unmeasured.write_text(json.dumps(content))
+    line = rf"^{before.unmeasured}: not verified, because kd 0\.5 wrote no SHA-256 into it$"
+    with pytest.warns(UserWarning, match=line):
+        after = plan()
+    assert {name: recipe.train.steps for name, recipe in after.recipes.items()} == {"kl": 10, "two": 8, "baseline": 15}
+    before.unmeasured.write_text(json.dumps(content | {"steps": {"kl": 10, "zwei": 8, "baseline": 15}}))
+    with pytest.warns(UserWarning, match=line), pytest.raises(StorageError) as caught:
+        plan()
+    assert f"{before.unmeasured}: is of other recipes (kl, zwei, baseline, not kl " in str(caught.value)
 
 
 def test_a_list_before_the_times_are_there_says_so(readable: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -112,7 +158,7 @@ def test_gains_are_those_over_the_baseline_of_equal_time(
     times = json.loads(before.unmeasured.read_text())
     assert set(times["seconds"]) == {"both", "kl", "baseline"}
     times["steps"] = {"both": 8, "kl": 9, "baseline": 12}  # the same on every machine
-    before.unmeasured.write_text(json.dumps(times))
+    before.unmeasured.write_bytes(seal({name: value for name, value in times.items() if name != "sha256"}))
     after = read_study(trainable, trust=True, runs=RUNS)
     assert study_command(after, runs=RUNS, workers=Here(after)) == 0
     assert "student and its baseline" not in capsys.readouterr().out
