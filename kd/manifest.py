@@ -1,7 +1,8 @@
 """The manifest of a finished run: which run its files belong to, and the SHA-256 of each that later numbers depend on.
 
 runs/<recipe's stem>-<id>/seed<k>/manifest.json is written last. Every reader of the directory's files compares what it
-has read with it; a run without one was trained by kd 0.2 or older, and is read without this check.
+has read with it; a run without one was trained by kd 0.2 or older, and is read without this check. Files of a finished
+run are replaced by `kd.runs.result.replace_files` alone: a kill between two writes leaves every file proven.
 """
 
 import hashlib
@@ -20,8 +21,9 @@ from kd.reading import exists, read_bytes
 
 FORMAT = 1
 MANIFEST, RESULT, WEIGHTS, METRICS = "manifest.json", "result.json", "student.safetensors", "metrics.jsonl"
+INPUTS = "inputs.json"
 FILES = (
-    WEIGHTS, RESULT, METRICS, "recipe.yaml", "inputs.json", "counts.npz", "teacher.json", "teacher-counts.npz",
+    WEIGHTS, RESULT, METRICS, "recipe.yaml", INPUTS, "counts.npz", "teacher.json", "teacher-counts.npz",
     "environment.json", "predictions.npz",
 )  # fmt: skip
 FOLDERS = ("sources",)  # every file below them
@@ -54,7 +56,12 @@ class Manifest(BaseModel):
     id: Id
     seed: Count
     files: dict[str, Digest]  # by the path from the run directory, with `/`
+    becomes: dict[str, Digest] = Field(default_factory=dict)  # of files that are being replaced, see `kd.runs.result`
     sha256: Sha256  # of this file, see `kd.checked.seal`
+
+    def allows(self, name: str) -> tuple[Digest, ...]:
+        """The contents that a file may have: the one that is listed, and the one that it becomes."""
+        return tuple(listed[name] for listed in (self.files, self.becomes) if name in listed)
 
 
 def manifest_of(run_dir: Path, id: str, seed: int) -> dict[str, Any]:
@@ -63,7 +70,7 @@ def manifest_of(run_dir: Path, id: str, seed: int) -> dict[str, Any]:
     for folder in FOLDERS:
         below = sorted(path for path in (run_dir / folder).rglob("*") if path.is_file())
         names += [path.relative_to(run_dir).as_posix() for path in below]
-    files = {name: _digest(_read(run_dir, name)).model_dump() for name in names}
+    files = {name: digest(_read(run_dir, name)).model_dump() for name in names}
     return {"format": FORMAT, "id": id, "seed": seed, "files": files}
 
 
@@ -120,21 +127,21 @@ def read_verified(run_dir: Path, name: str) -> bytes:
     manifest = read_manifest(run_dir)
     if manifest is None:
         return _read(run_dir, name)
-    listed = manifest.files.get(name)
-    if listed is None and is_left_out(run_dir, name):
+    allowed = manifest.allows(name)
+    if not allowed and is_left_out(run_dir, name):
         raise _kind(name)(
             f"{run_dir / name}: not kept: the run was stored as results alone, for kd list and kd compare; "
             f"to have it, {again(run_dir, 'results')}"
         )
-    if listed is None:
+    if not allowed:
         raise _kind(name)(f"{run_dir / name}: not in {MANIFEST}; {_what_holds(run_dir, name)}")
     key = _key(run_dir / name)
     data = _read(run_dir, name)
     actual = (key and _verified.get(key)) or hashlib.sha256(data).hexdigest()
-    if len(data) != listed.size or actual != listed.sha256:
+    if Digest(size=len(data), sha256=actual) not in allowed:
         raise _kind(name)(
             f"{run_dir / name}: changed after the run wrote it (SHA-256 {actual[:8]}…, {MANIFEST} has "
-            f"{listed.sha256[:8]}…); "
+            f"{allowed[0].sha256[:8]}…); "
             f"{_what_holds(run_dir, name)}"
         )
     if key is not None:
@@ -150,10 +157,12 @@ def check_sizes(run_dir: Path) -> None:
         StorageError: the same of any other file.
     """
     manifest, folder = read_manifest(run_dir), os.fspath(run_dir)
-    for name, listed in manifest.files.items() if manifest else ():
-        found = stamp(f"{folder}{os.sep}{name}")
-        if found is None or found.size != listed.size:
-            what = f"has {found.size:,} bytes, {MANIFEST} has {listed.size:,}" if found else "missing"
+    if manifest is None:
+        return
+    for name in manifest.files:
+        found, sizes = stamp(f"{folder}{os.sep}{name}"), [listed.size for listed in manifest.allows(name)]
+        if found is None or found.size not in sizes:
+            what = f"has {found.size:,} bytes, {MANIFEST} has {sizes[0]:,}" if found else "missing"
             raise _kind(name)(f"{run_dir / name}: {what}; {_what_holds(run_dir, name)}")
 
 
@@ -194,7 +203,7 @@ def _is_intact(run_dir: Path, name: str) -> bool:
         data = read_bytes(run_dir / name, "a file of a run", StorageError, limit=_limit(name), inside=run_dir)
     except StorageError:
         return False
-    return manifest is not None and manifest.files.get(name) == _digest(data)
+    return manifest is not None and digest(data) in manifest.allows(name)
 
 
 def _read(run_dir: Path, name: str) -> bytes:
@@ -208,7 +217,8 @@ def _limit(name: str) -> int:
     return MAX_WEIGHTS if name == WEIGHTS else MAX_OTHER
 
 
-def _digest(data: bytes) -> Digest:
+def digest(data: bytes) -> Digest:
+    """What identifies a content."""
     return Digest(size=len(data), sha256=hashlib.sha256(data).hexdigest())
 
 

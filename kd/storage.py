@@ -68,4 +68,9 @@ def sweep(folder: Path) -> None:
 
 def write_json(path: Path, content: Any) -> None:
     """Write `content` as JSON, atomically."""
-    write_atomic(path, (json.dumps(content, indent=1) + "\n").encode())
+    write_atomic(path, as_json(content))
+
+
+def as_json(content: Any) -> bytes:
+    """The content of a JSON file."""
+    return (json.dumps(content, indent=1) + "\n").encode()

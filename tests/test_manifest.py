@@ -1,17 +1,22 @@
 """The manifest of a finished run: every file that later numbers depend on proves itself."""
 
+import errno
 import hashlib
 import json
 import os
+import shutil
 import time
+from contextlib import suppress
 
 import numpy as np
 import pytest
+from torn import count_writes
 
 from kd import fingerprint, manifest
 from kd.errors import StorageError, WeightsError
 from kd.manifest import check_owner, check_sizes, read_manifest, read_verified
 from kd.runs import write_manifest
+from kd.runs.result import replace_files
 
 FILES = {"student.safetensors": b"weights", "result.json": b"{}", "recipe.yaml": b"a: 1\n", "sources/a/b.py": b"x = 1"}
 
@@ -142,3 +147,52 @@ def test_verifying_costs_at_most_8_ms_a_megabyte(run_dir):
     began = time.process_time()
     assert read_verified(run_dir, "student.safetensors") == data
     assert (time.process_time() - began) / 64 < 0.008
+
+
+def written(run_dir, files, monkeypatch, number, error):
+    """Replace files, which fails with an error at a write; whether there is a write of this number."""
+
+    def fails(at):
+        if at == number:
+            raise error
+
+    with monkeypatch.context() as patched:
+        calls = count_writes(patched, fails)
+        with suppress(KeyboardInterrupt, StorageError):
+            replace_files(run_dir, files)
+    return len(calls) >= number
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(errno.ENOSPC, "No space left on device")])
+def test_files_are_replaced_so_that_a_kill_leaves_every_one_proven(run_dir, tmp_path, monkeypatch, error):
+    """At each write: either content is the run's, nothing else is, and the same call completes it."""
+    new = {"result.json": b"{'a': 1}", "recipe.yaml": b"a: 2\n", "metrics.jsonl": b"{}\n"}
+    for number in range(1, 100):
+        copy = tmp_path / str(number) / "small-0123abcd/seed3"
+        shutil.copytree(run_dir, copy)
+        if not written(copy, new, monkeypatch, number, error):
+            break
+        check_sizes(copy)
+        for name in FILES:
+            assert read_verified(copy, name) in (FILES[name], new.get(name))
+        assert read_verified(copy, "student.safetensors") == b"weights"
+        left = (copy / "recipe.yaml").read_bytes()
+        (copy / "recipe.yaml").write_bytes(b"a: 3\n")
+        with pytest.raises(StorageError, match=r"recipe\.yaml: changed after the run wrote it"):
+            read_verified(copy, "recipe.yaml")
+        (copy / "recipe.yaml").write_bytes(left)
+        replace_files(copy, new)
+        assert read_manifest(copy).becomes == {}
+        for name, content in (FILES | new).items():
+            assert read_verified(copy, name) == content
+    assert number > 15  # three files and twice the manifest, of several calls each
+
+
+def test_a_damaged_file_is_not_replaced_and_the_same_content_not_written(run_dir, monkeypatch):
+    before = {path: path.stat() for path in run_dir.iterdir()}
+    replace_files(run_dir, {"result.json": FILES["result.json"]})
+    assert {path: path.stat() for path in run_dir.iterdir()} == before
+    (run_dir / "recipe.yaml").write_bytes(b"a: 3\n")
+    with pytest.raises(StorageError, match=r"recipe\.yaml: changed after the run wrote it"):
+        replace_files(run_dir, {"result.json": b"new", "recipe.yaml": b"a: 2\n"})
+    assert read_verified(run_dir, "result.json") == FILES["result.json"]

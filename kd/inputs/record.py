@@ -9,10 +9,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from kd.checked import STRICT, Count, checked, seal_text, unsealed
 from kd.errors import StorageError
-from kd.manifest import Id, again, check_owner, has_file, read_verified
+from kd.manifest import INPUTS, Id, again, check_owner, has_file, read_verified
 from kd.storage import sweep, write_atomic
 
-NAME = "inputs.json"
 COPIES = "sources"  # the folder of the code that a run was trained with
 NOT_RECORDED = "its inputs were not recorded, as kd 0.2 and earlier did not"
 
@@ -135,7 +134,7 @@ def _digest(content: Any) -> str:
 
 def has_inputs(run_dir: Path) -> bool:
     """Whether the run has recorded its inputs; reading a record that was lost later is an error."""
-    return has_file(run_dir, NAME)
+    return has_file(run_dir, INPUTS)
 
 
 def read_inputs(run_dir: Path) -> Inputs:
@@ -144,19 +143,19 @@ def read_inputs(run_dir: Path) -> Inputs:
     Raises:
         StorageError: the file is missing, damaged, or of another run.
     """
-    data, where = read_verified(run_dir, NAME), str(run_dir / NAME)
+    data, where = read_verified(run_dir, INPUTS), str(run_dir / INPUTS)
     try:
         inputs = checked(unsealed(data, where), Inputs, where)
     except StorageError as error:
         raise StorageError(f"{error}; {again(run_dir)}") from None
     if inputs.id is not None and inputs.seed is not None:
-        check_owner(run_dir, NAME, inputs.id, inputs.seed)
+        check_owner(run_dir, INPUTS, inputs.id, inputs.seed)
     return inputs
 
 
 def write_inputs(run_dir: Path, inputs: Inputs) -> None:
     """Write the inputs of a run."""
-    write_atomic(run_dir / NAME, as_file(inputs))
+    write_atomic(run_dir / INPUTS, as_file(inputs))
 
 
 def as_file(inputs: Inputs) -> bytes:

@@ -12,15 +12,20 @@ from pydantic_core import core_schema
 
 from kd.checked import STRICT, Count, checked, seal
 from kd.errors import StorageError
-from kd.inputs import Inputs, write_inputs
+from kd.inputs import Inputs
+from kd.inputs.record import as_file
 from kd.manifest import (
+    INPUTS,
     MANIFEST,
     MAX_OTHER,
     RESULT,
+    Digest,
     Id,
+    Manifest,
     Sha256,
     again,
     check_owner,
+    digest,
     has_file,
     manifest_of,
     read_manifest,
@@ -28,7 +33,7 @@ from kd.manifest import (
 )
 from kd.runs.arrays import Arrays, read_arrays
 from kd.runs.counts import COUNTS, Counts, ImageCounts, counts_in, write_counts
-from kd.storage import write_atomic, write_json
+from kd.storage import as_json, write_atomic, write_json
 
 FORMAT: Final = 2  # of result.json, which has a manifest.json beside it
 OLD_FORMAT = 1  # of kd 0.1 and 0.2, without a manifest
@@ -200,6 +205,45 @@ def write_manifest(run_dir: Path, *, id: str, seed: int) -> None:
     write_atomic(run_dir / MANIFEST, seal(manifest_of(run_dir, id, seed)))
 
 
+def replace_files(run_dir: Path, files: Mapping[str, bytes]) -> None:
+    """Replace files of a finished run, in this order; those that stay the same are not written.
+
+    Until all are written, the manifest lists what they are and what they become.
+
+    Args:
+        run_dir: the run directory, which nobody else writes to.
+        files: by their names, the new contents.
+
+    Raises:
+        WeightsError, StorageError: a file is damaged, as `read_verified`; or cannot be written, and all stay proven.
+    """
+    manifest = read_manifest(run_dir)
+    unclear = [] if manifest is None else manifest.becomes  # of a replacement that was killed: either content
+    before = {name: read_verified(run_dir, name) for name in (*files, *unclear) if has_file(run_dir, name)}
+    changed = {name: data for name, data in files.items() if before.get(name) != data}
+    if manifest is None or not (changed or unclear):
+        _write_all(run_dir, changed)
+        return
+    listed = manifest.files | _digests(before)
+    _write_listed(run_dir, manifest, listed, becomes=_digests(changed))
+    _write_all(run_dir, changed)
+    _write_listed(run_dir, manifest, listed | _digests(changed), becomes={})
+
+
+def _write_all(run_dir: Path, files: Mapping[str, bytes]) -> None:
+    for name, data in files.items():
+        write_atomic(run_dir / name, data)
+
+
+def _write_listed(run_dir: Path, manifest: Manifest, files: dict[str, Digest], *, becomes: dict[str, Digest]) -> None:
+    changed = manifest.model_copy(update={"files": files, "becomes": becomes})
+    write_atomic(run_dir / MANIFEST, seal(changed.model_dump(exclude={"sha256"} if becomes else {"sha256", "becomes"})))
+
+
+def _digests(files: Mapping[str, bytes]) -> dict[str, Digest]:
+    return {name: digest(data) for name, data in files.items()}
+
+
 def read_result(run_dir: Path) -> Result:
     """Read a finished run's `result.json`, and compare it with the run's manifest and directory.
 
@@ -255,20 +299,21 @@ def _are_of(images: ImageCounts, split: SplitResult) -> bool:
 
 
 def replace_inputs(run_dir: Path, inputs: Inputs, in_result: ResultInputs) -> None:
-    """Replace what a finished run has recorded of its inputs, in `inputs.json`, `result.json` and the manifest.
+    """Replace what a finished run, which this process has locked, has recorded of its inputs.
 
     Raises:
         StorageError: a file of the run is damaged, or cannot be written.
-        WeightsError: the weights are damaged.
     """
-    result, manifest = read_result(run_dir), read_manifest(run_dir)
-    for name in manifest.files if manifest else ():  # a new manifest must not vouch for damaged files
-        read_verified(run_dir, name)
+    result = read_result(run_dir)
     content = checked(read_verified(run_dir, RESULT), dict[str, Any], str(run_dir / RESULT))
-    write_inputs(run_dir, inputs.model_copy(update={"id": result.id, "seed": result.seed}))
-    write_json(run_dir / RESULT, content | {"inputs": in_result._asdict()})
-    if manifest is not None:
-        write_manifest(run_dir, id=result.id, seed=result.seed)
+    in_file = inputs.model_copy(update={"id": result.id, "seed": result.seed})
+    replace_files(
+        run_dir,
+        {
+            RESULT: as_json(content | {"inputs": in_result._asdict()}),  # first: tables show a mark that is accepted
+            INPUTS: as_file(in_file),
+        },
+    )
 
 
 def plain(split: SplitResult) -> dict[str, Any]:

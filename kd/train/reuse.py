@@ -2,12 +2,12 @@
 
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from kd.console import Say
-from kd.errors import DataError, InputsError, StorageError
+from kd.errors import DataError, InputsError, LockedError, StorageError
 from kd.parts.assemble import Parts
 from kd.parts.data import Data
 from kd.recipe import Recipe
@@ -47,6 +47,7 @@ def is_kept(
     say: Say,
     interrupt: Callable[[], None],
     quiet: bool,
+    lock: AbstractContextManager[None],
 ) -> bool:
     """Compare a run that is there already with what is there now; on rank 0.
 
@@ -59,6 +60,7 @@ def is_kept(
         say: takes the lines for the user.
         interrupt: may raise to stop.
         quiet: show no progress.
+        lock: locks the run directory, unless this process has locked it.
 
     Returns:
         Whether it is finished and is used as it is.
@@ -66,7 +68,7 @@ def is_kept(
     Raises:
         InputsError: the inputs differ.
         DataError: the data of a finished run cannot be read.
-        LockedError: a run that would be moved aside is in use.
+        LockedError: a run that would be moved aside or marked is in use.
     """
     finished = is_finished(run_dir)
     if not finished and not has_begun(run_dir):
@@ -91,19 +93,20 @@ def is_kept(
         return False
     asked.check(run_dir, compared)
     if finished:
-        _keep(run_dir, compared)
+        _keep(run_dir, compared, lock)
     return finished
 
 
-def _keep(run_dir: Path, compared: Compared) -> None:
+def _keep(run_dir: Path, compared: Compared, lock: AbstractContextManager[None]) -> None:
     """Mark a finished run whose other inputs were accepted; keep the new stamps of files with the same content."""
     before, now, what, _ = compared
     if compared.is_refused:
         inputs = accepted(before or now, what, now)
-        replace_inputs(run_dir, inputs, in_result(inputs))
+        with lock:
+            replace_inputs(run_dir, inputs, in_result(inputs))
     elif before is not None and not what and before.splits != now.splits:
-        with suppress(StorageError):  # a read-only folder: it is compared by content again next time
-            inputs = now.model_copy(update={"code": before.code, "note": before.note})
+        inputs = now.model_copy(update={"code": before.code, "note": before.note})
+        with suppress(StorageError, LockedError), lock:  # without them, it is compared by content again next time
             replace_inputs(run_dir, inputs, in_result(inputs))
 
 

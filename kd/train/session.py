@@ -18,6 +18,7 @@ from kd.recipe import Recipe, baseline_of, first_seed
 from kd.runs import (
     failure_noted,
     is_finished,
+    locked,
     read_result,
     run_command,
     run_directory,
@@ -187,7 +188,7 @@ class Session:
         lines += self._unlisted(parts)
         noted = failure_noted(run_dir) if distributed.rank() == 0 else nullcontext()
         with in_turn(run_dir, self.stop, self.say, wait=wait), noted:
-            if wait and self._finished(recipe, run_dir, asked):
+            if wait and self._finished(recipe, run_dir, asked, lock=nullcontext()):
                 return run_dir
             records: list[Record] = []  # of rank 0 alone
             record = partial(
@@ -224,7 +225,9 @@ class Session:
                 say(f"{run_dir}: {headline(result.splits['val'])} after {duration(result.seconds)}")
         return run_dir
 
-    def _finished(self, recipe: Recipe, run_dir: Path, asked: Asked) -> bool:
+    def _finished(
+        self, recipe: Recipe, run_dir: Path, asked: Asked, *, lock: AbstractContextManager[None] | None = None
+    ) -> bool:
         """Whether a run is finished and is used as it is; if so, this is reported. See `is_kept`."""
 
         def kept() -> bool:
@@ -237,6 +240,7 @@ class Session:
                 say=self.say,
                 interrupt=self.stop.waiting,
                 quiet=self.quiet,
+                lock=lock or locked(run_dir),
             )
 
         if self.smoke is not None or not distributed.first(kept):  # a trial run is never used again

@@ -5,7 +5,7 @@ import os
 import re
 import shutil
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,7 @@ import ranks
 from farms import CLASSES, add, correct, picture, write_farm
 from steps import at_each_step
 from tiny import cut_at, equal, read, run, weights, write_recipes
+from torn import count_writes
 
 import kd
 import kd.train.inputs
@@ -26,7 +27,7 @@ from kd.parts.data import Data
 from kd.parts.teacher.leakage import trained_on
 from kd.parts.trained import load_network
 from kd.recipe import baseline_of
-from kd.runs import read_result, run_directory
+from kd.runs import read_result, replace_inputs, run_directory
 from kd.train.inputs import find
 from kd.train.record import Record
 
@@ -133,6 +134,37 @@ def test_corrected_labels_are_another_run_or_a_marked_one(finished):
     assert again == run_dir
     assert read_result(run_dir).marks == ()
     assert len(list(run_dir.parent.glob("seed0-before-*"))) == 1
+
+
+def test_a_kill_while_other_inputs_are_accepted_leaves_the_run_whole(finished, monkeypatch):
+    """It is refused again, or marked everywhere; never accepted without the mark that tables show."""
+    recipe, run_dir = finished
+    correct(Path("farm/masks/0.png"))
+    found = compare_inputs(run_dir, Data(recipe, quiet=True), recipe)
+    inputs = kd.train.inputs.accepted(found.before, found.what, found.now)
+
+    def dies(at):
+        if at == number:
+            raise KeyboardInterrupt
+
+    refusals = set()
+    for number in range(1, 100):
+        copy = RUNS / f"{number}" / run_dir.parent.name / "seed0"
+        shutil.copytree(run_dir, copy)
+        with monkeypatch.context() as patched, suppress(KeyboardInterrupt):
+            calls = count_writes(patched, dies)
+            replace_inputs(copy, inputs, kd.train.inputs.in_result(inputs))
+        marks, accepts = read_result(copy).marks, read_inputs(copy).accepted
+        assert marks or not accepts
+        load_network(copy, trust=True)
+        refusals.add((bool(marks), bool(accepts)))
+        if len(calls) < number:
+            break
+    assert refusals == {(False, False), (True, False), (True, True)}
+
+
+def compare_inputs(run_dir, data, recipe):
+    return kd.train.inputs.compare(run_dir, find(recipe, data.train, data.val, None), lambda: None)
 
 
 def test_both_ways_work_as_they_are_printed(finished, capsys):
