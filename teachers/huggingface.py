@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from kd.errors import shown
+from kd.reading import read_text
 from kd.types import NetworkTraits
 from teachers.wrap import Wrapped
 
@@ -54,7 +56,7 @@ def HuggingFace(  # noqa: N802  # recipes call every network as they call a clas
         network, loading = transformers.AutoModelForSemanticSegmentation.from_pretrained(
             folder, local_files_only=True, use_safetensors=True, trust_remote_code=False, output_loading_info=True
         )
-    except (ValueError, OSError, RuntimeError) as error:
+    except Exception as error:  # noqa: BLE001  # whatever transformers makes of the files of a folder
         reason = " ".join(str(error).split())[:160]
         raise ValueError(f"folder: {folder} holds no network for semantic segmentation ({reason})") from None
     if missing := sorted(loading["missing_keys"]):
@@ -62,7 +64,8 @@ def HuggingFace(  # noqa: N802  # recipes call every network as they call a clas
             f"folder: {folder}: tensors missing: {len(missing)} ({', '.join(missing[:3])}); "
             "a teacher is loaded whole: name a folder of a network that was trained for segmentation"
         )
-    names = [str(network.config.id2label[index]) for index in range(network.config.num_labels)]
+    labels = network.config.id2label
+    names = [str(labels.get(index, f"LABEL_{index}")) for index in range(network.config.num_labels)]
     if len(names) != num_classes:
         raise ValueError(
             f"{folder} has {len(names)} classes ({', '.join(names[:5])}{' …' if len(names) > 5 else ''}), but the data "
@@ -82,11 +85,24 @@ def HuggingFace(  # noqa: N802  # recipes call every network as they call a clas
 
 
 def _preprocess(file: Path, channels: int) -> dict[str, Any]:
-    """Mean and standard deviation as the folder states them; {} where it does not."""
+    """Mean and standard deviation as the folder states them; {} where it does not.
+
+    Raises:
+        ValueError: the file cannot be read, or states something else.
+    """
     if not file.is_file():
         return {}
-    stated = json.loads(file.read_text(encoding="utf-8"))
-    form = {name: stated.get(f"image_{name}") for name in ("mean", "std")}
+    text, fix = read_text(file, "settings of a network", ValueError), "correct it, or remove it and give preprocess"
+    try:
+        stated = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{file}: not valid JSON ({error}); {fix}") from None
+    if not isinstance(stated, dict):
+        raise ValueError(f"{file}: {shown(stated)} is not a mapping; {fix}")
     if not stated.get("do_normalize", True):
-        form = {"mean": [0.0] * channels, "std": [1.0] * channels}
-    return {name: value for name, value in form.items() if value is not None and len(value) == channels}
+        return {"mean": [0.0] * channels, "std": [1.0] * channels}
+    form = {name: value for name in ("mean", "std") if (value := stated.get(f"image_{name}")) is not None}
+    for name, value in form.items():
+        if not isinstance(value, list) or not all(type(each) in (int, float) for each in value):
+            raise ValueError(f"{file}: image_{name}: {shown(value)} is not a list of numbers; {fix}")
+    return {name: value for name, value in form.items() if len(value) == channels}

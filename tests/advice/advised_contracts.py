@@ -237,6 +237,12 @@ def hugging_face(folder: str = "models", classes: int = 3) -> object:
         return HuggingFace(classes, folder=folder)
 
 
+def preprocessed(stated: str) -> object:
+    with transformers():
+        Path("models/preprocessor_config.json").write_text(stated)
+        return HuggingFace(3, folder="models")
+
+
 def mapped_hugging_face(text: str) -> object:
     with transformers():
         own = HuggingFace(int(text.rpartition("num_classes: ")[2]), folder="models")
@@ -255,6 +261,22 @@ TEACHERS = [
         "network that was trained for segmentation",
         lambda: hugging_face("encoder"),
         lambda text: hugging_face(),
+    ),
+    *(
+        Row(
+            f"models/preprocessor_config.json: {what}; correct it, or remove it and give preprocess",
+            lambda stated=stated: preprocessed(stated),
+            lambda text: (
+                preprocessed('{"image_mean": [0.5, 0.5, 0.5]}'),
+                Path("models/preprocessor_config.json").unlink(),
+                hugging_face(),
+            ),
+        )
+        for stated, what in (
+            ("{", "not valid JSON ({})"),
+            ("[]", "[] is not a mapping"),
+            ('{"image_std": 0.5}', "image_std: 0.5 is not a list of numbers"),
+        )
     ),
     Row(
         "models has 3 classes (sky, land, sea), but the data have 2; map them with teachers.ClassMapped, and give this "

@@ -57,7 +57,14 @@ WITHOUT: dict[str, set[str]] = {
         "runs of a study failed; each is named with its own status",
         *(
             f"stopped by {signal}; a run has saved a checkpoint, and the same command resumes it"
-            for signal in ("SIGHUP (its terminal was closed)", "SIGINT (Ctrl-C)", "SIGQUIT (Ctrl-\\)", "SIGTERM")
+            for signal in (
+                "SIGHUP (its terminal was closed)",
+                "SIGINT (Ctrl-C)",
+                "SIGQUIT (Ctrl-\\)",
+                "SIGUSR1 (on macOS 158)",
+                "SIGUSR2 (on macOS 159)",
+                "SIGTERM",
+            )
         ),
     },
     "kd carries on by itself, and reports how": {
