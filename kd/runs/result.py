@@ -200,6 +200,12 @@ def write_result(run_dir: Path, result: Result) -> None:
     write_manifest(run_dir, id=result.id, seed=result.seed)
 
 
+def forget_result(run_dir: Path) -> None:
+    """Remove `manifest.json` and `result.json`, if they are there: the run is not finished."""
+    for name in (MANIFEST, RESULT):
+        (run_dir / name).unlink(missing_ok=True)
+
+
 def write_manifest(run_dir: Path, *, id: str, seed: int) -> None:
     """Write `manifest.json` from the files that the run directory has."""
     write_atomic(run_dir / MANIFEST, seal(manifest_of(run_dir, id, seed)))

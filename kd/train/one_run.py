@@ -22,6 +22,7 @@ from kd.runs import (
     ResultInputs,
     SplitResult,
     TeacherResult,
+    forget_result,
     id_of,
     origin_of,
     run_directory,
@@ -118,8 +119,7 @@ def train_run(
         name = "final/miou" if final.against == "labels" else "final/agreement"
         progress.scalars(run.step, {name: scores(final.confusion).miou})
         progress.pictures(run.step, lambda: pictures(parts, final, "final"))
-        if distributed.first(lambda: description is not None and description.is_lost):
-            save(run, watch, best=False, needed=True)  # and report it
+        _save_if_lost(run_dir, run, watch)
     finally:
         progress.close()
         if description is not None:
@@ -131,6 +131,7 @@ def train_run(
     result = _result(parts, run_dir, seed, role, teacher, final, run.step, watch, inputs)
     distributed.first(lambda: write_weights(run_dir, parts.network, _origin(parts, result)))
     distributed.first(lambda: write_result(run_dir, result))
+    _save_if_lost(run_dir, run, watch)  # every file since the last look has created the directory again
     if parts.recipe.train.checkpoints == "unfinished":  # a finished run is not resumed
         distributed.first(checkpoints.remove)
     return result
@@ -207,6 +208,18 @@ def _checked(images: Iterator[Tensor], stop: Stop) -> Iterator[Tensor]:
     for batch in images:
         stop.check()
         yield batch
+
+
+def _save_if_lost(run_dir: Path, run: TrainState, watch: Watch) -> None:
+    """Save a run whose directory was removed, without a result that would stand alone there.
+
+    Raises:
+        StorageError: it was removed.
+    """
+    description = watch.description
+    if distributed.first(lambda: description is not None and description.is_lost):
+        distributed.first(lambda: forget_result(run_dir))
+        save(run, watch, best=False, needed=True)  # and report it
 
 
 def _average_as_teacher(parts: Parts, stop: Stop) -> TeacherResult:

@@ -23,11 +23,13 @@ from kd.compare.answer import warnings
 from kd.compare.plain import to_json
 from kd.errors import DataError, InputsError, RecipeError, StorageError
 from kd.inputs import read_inputs, write_inputs
+from kd.manifest import read_verified
 from kd.parts.data import Data
 from kd.parts.teacher.leakage import trained_on
 from kd.parts.trained import load_network
 from kd.recipe import baseline_of
 from kd.runs import read_result, replace_inputs, run_directory
+from kd.train import one_run
 from kd.train.inputs import find
 from kd.train.record import Record
 
@@ -445,6 +447,38 @@ def test_a_run_directory_that_is_removed_while_the_run_trains(folder, monkeypatc
     assert "  resumes at step 2 of 4" in lines
     for name in ("result.json", "metrics.jsonl", "recipe.yaml", "environment.json", "inputs.json"):
         assert (run_dir / name).is_file(), name
+
+
+@pytest.mark.parametrize(
+    ("place", "before"), [("keep_predictions", True), ("write_result", True), ("write_result", False)]
+)
+def test_a_run_directory_that_is_removed_while_the_result_is_written(folder, monkeypatch, place, before):
+    """Each file that is written afterwards creates the directory again, and the manifest lists what is there."""
+    recipe = read(write_farm(folder).relative_to(folder))
+    run_dir, ordinary = run_directory(recipe, RUNS, 0), getattr(one_run, place)
+
+    def removed(*arguments, **options):
+        if before:
+            shutil.rmtree(RUNS)
+        found = ordinary(*arguments, **options)
+        if not before:
+            shutil.rmtree(RUNS)
+        return found
+
+    with monkeypatch.context() as patched:
+        patched.setattr(one_run, place, removed)
+        with pytest.raises(StorageError) as caught:
+            run(recipe, RUNS)
+    assert str(caught.value) == (
+        f"{run_dir}: was removed while the run trained; its recipe, its inputs and a checkpoint of step 4 are there "
+        "again, its curves are lost; the same command resumes the run"
+    )
+    _, lines = run(recipe, RUNS)
+    assert "  resumes at step 4 of 4" in lines
+    assert read_result(run_dir).marks == ()
+    load_network(run_dir, trust=True)
+    for name in ("recipe.yaml", "environment.json", "inputs.json", "metrics.jsonl"):
+        read_verified(run_dir, name)
 
 
 def test_a_users_dataset_without_files_is_named_once(tmp_path):
