@@ -6,9 +6,10 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from private import make_private
 
 from kd.errors import DataError, RecipeError, one_line
-from kd.reading import check_file, read_bytes, read_text
+from kd.reading import check_file, exists, read_bytes, read_text
 
 
 def refused(path: Path, **how: object) -> str:
@@ -81,3 +82,16 @@ def test_links_lead_nowhere_outside_the_folder_that_is_read(tmp_path: Path) -> N
     assert read_text(tmp_path / "run2" / "own", "a page", DataError, inside=tmp_path / "run2") == "ours"
     what = f"a link that leads out of {run_dir}; put the file itself there"
     assert refused(run_dir / "out", inside=run_dir) == refused(run_dir / ".." / "private", inside=run_dir) == what
+
+
+def test_whether_a_name_exists_is_known_except_in_a_private_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "file").touch()
+    there = [exists(tmp_path / name, DataError) for name in ("loop", "file", "none", "file/below", "a\0b", "a" * 5_000)]
+    assert there == [True, True, False, False, False, False]
+    make_private(monkeypatch, tmp_path)
+    with pytest.raises(DataError) as caught:
+        exists(tmp_path / "none", DataError)
+    assert str(caught.value) == f"{tmp_path}/none: cannot be read (Permission denied)"

@@ -18,7 +18,9 @@ def by_seed(paths: Iterable[Path]) -> list[Path]:
 
 
 def finished_below(folder: Path) -> list[Path]:
-    """The finished runs of a recipe's folder, by seed."""
+    """The finished runs of a recipe's folder, by seed; none of a folder that there cannot be."""
+    if not os.path.isdir(folder):
+        return []
     return [run_dir for run_dir in by_seed(folder.glob("seed*")) if may_be_finished(run_dir)]
 
 

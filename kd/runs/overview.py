@@ -6,13 +6,13 @@ from pydantic import BaseModel, ConfigDict
 
 from kd.checked import checked
 from kd.manifest import RESULT, read_manifest, read_verified
-from kd.runs.result import ResultInputs, Splits, marks_of, read_result
+from kd.runs.result import Folder, ResultInputs, RunPath, Splits, marks_of, read_result
 
 
 class _Teacher(BaseModel):
     model_config = ConfigDict(strict=True, extra="ignore")
 
-    run: str | None
+    run: RunPath | None
 
 
 class Overview(BaseModel):
@@ -20,7 +20,7 @@ class Overview(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="ignore")
 
-    baseline: str | None
+    baseline: Folder | None
     teacher: _Teacher | None
     splits: Splits
     inputs: ResultInputs | None = None

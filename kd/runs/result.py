@@ -1,5 +1,6 @@
 """What a run has scored: its `result.json`, and the manifest that proves it."""
 
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, GetPydanticSc
 from pydantic_core import core_schema
 
 from kd.checked import STRICT, Count, checked, seal
-from kd.errors import StorageError
+from kd.errors import StorageError, shown
 from kd.inputs import Inputs
 from kd.inputs.record import as_file
 from kd.manifest import (
@@ -39,6 +40,7 @@ FORMAT: Final = 2  # of result.json, which has a manifest.json beside it
 OLD_FORMAT = 1  # of kd 0.1 and 0.2, without a manifest
 
 SPLIT = "val"  # that every run is scored on, and that tables compare
+MAX_PATH = 4096  # characters
 NOT_RECORDED = "inputs not recorded"  # by version 0.2 and earlier
 Against = Literal["labels", "teacher"]  # whose classes a score compares the predictions with
 
@@ -57,6 +59,22 @@ _Matrix = Annotated[
     Counts, GetPydanticSchema(lambda *_: core_schema.no_info_after_validator_function(_as_counts, _MATRIX))
 ]
 
+
+def _folder(name: str) -> str:
+    """The name of a recipe's folder of runs: it is looked for on the disk."""
+    if not re.fullmatch(r"[^/\0]{1,240}-[0-9a-f]+", name):
+        raise ValueError(f"{shown(name)} is no folder of runs")
+    return name
+
+
+def _path(text: str) -> str:
+    if "\0" in text or len(text) > MAX_PATH:
+        raise ValueError(f"{shown(text)} is no path")
+    return text
+
+
+Folder = Annotated[str, AfterValidator(_folder)]
+RunPath = Annotated[str, AfterValidator(_path)]
 _Amount = Annotated[float, Field(ge=0)]
 
 
@@ -132,7 +150,7 @@ class TeacherResult:
 
     name: str
     network: str
-    run: str | None  # `<stem>-<id>/seed<k>`; of kd 0.3 and older, its path
+    run: RunPath | None  # `<stem>-<id>/seed<k>`; of kd 0.3 and older, its path
     parameters: Count
     splits: Splits
 
@@ -166,7 +184,7 @@ class Result:
     role: str  # "student", "baseline" (a student without a teacher) or "teacher"
     network: str
     teacher: TeacherResult | None
-    baseline: str | None  # the folder of the baseline's runs, beside this run's
+    baseline: Folder | None  # the folder of the baseline's runs, beside this run's
     select: str  # "last" or "best": which step's weights were scored
     splits: Splits
     parameters: Count

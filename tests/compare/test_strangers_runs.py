@@ -13,7 +13,7 @@ from safetensors.torch import save
 from kd.cli import main
 from kd.compare.gather import gather
 from kd.compare.sources import run_texts
-from kd.errors import StorageError
+from kd.errors import StorageError, shown
 from kd.runs import (
     locked,
     read_counts,
@@ -174,6 +174,36 @@ def test_counts_of_another_score_cost_the_interval_and_not_the_comparison(made, 
     (line,) = set(" ".join(capsys.readouterr().out.split()).split("left out, ")[1:])
     what = "on val, its counts do not add up to the score in result.json" if shape else "<U1 () is no row of names"
     assert line.startswith(f"so that there is no interval: {run_dir / name}: cannot be read ({what}); mv ")
+
+
+@pytest.mark.parametrize(
+    ("key", "name"),
+    [
+        *(("baseline", name) for name in ("a\0b-01234567", "../private-01234567", "a-*", f"{'a' * 300}-01234567")),
+        *(("teacher.run", name) for name in ("a\0b", "a" * 5_000)),
+    ],
+)
+def test_a_name_that_no_folder_has_costs_one_run(made, capsys, key, name):
+    made.student()
+    run_dir = made.student(seed=1)
+    teacher = json.loads((run_dir / "result.json").read_text())["teacher"]
+    changed = {"baseline": name} if key == "baseline" else {"teacher": teacher | {"run": name}}
+    forge(run_dir, "result.json", **changed)
+    assert main(["compare", str(run_dir.parent), "--no-page"]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    what = "folder of runs" if key == "baseline" else "path"
+    assert f"left out: {run_dir}/result.json: {key}: {shown(name)} is no {what}; mv " in printed
+    assert main(["list", "--runs", str(made.folder)]) == 0
+    assert capsys.readouterr().out.count("damaged: result.json: ") == 1
+
+
+@pytest.mark.parametrize("run", ["a" * 300 + "/seed0", "é" * 2_000, "x/" * 2_000, "/" + "a" * 4_000])
+def test_a_teachers_run_that_cannot_be_looked_up_is_not_found(made, run):
+    run_dir = made.student()
+    teacher = json.loads((run_dir / "result.json").read_text())["teacher"]
+    forge(run_dir, "result.json", teacher=teacher | {"run": run}, baseline=f"{'é' * 240}-01234567")
+    (teacher_entry,) = gather([run_dir]).of_role("teacher")
+    assert teacher_entry.run_dirs == ()
 
 
 def test_names_of_classes_runs_and_files_stay_in_their_line(made, trio, capsys):
