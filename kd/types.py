@@ -32,7 +32,7 @@ class Batch(NamedTuple):
     """The input of one training step."""
 
     images: Tensor  # uint8 (N, C, H, W); the engine makes them float in [0, 1] on the device
-    labels: Tensor  # int64 (N, H, W): 0 … K-1 and IGNORE
+    labels: Tensor  # uint8 (N, H, W): 0 … K-1 and IGNORE; the engine makes them int64 on the device
     inside: Tensor  # bool (N, H, W): False on padding
     keys: Tensor  # int64 (N, 2): (index, view); (N, 3) for a cached teacher, which needs the sums of the pixels too
     teacher_images: Tensor | None = None  # uint8 (N, C, H', W'): the images as a teacher of another size sees them

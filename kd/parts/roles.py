@@ -186,10 +186,10 @@ def adapt(adapter: nn.Module, maps: Maps) -> Maps:
 
 
 def to_device(batch: Batch, precision: Precision) -> Batch:
-    """The batch on the device, its images float32 in [0, 1]; keys stay on the CPU."""
+    """The batch on the device, images float32 in [0, 1], labels int64; keys stay on the CPU."""
     return Batch(
         images=precision.images(batch.images),
-        labels=precision.moved(batch.labels),
+        labels=precision.moved(batch.labels).long(),
         inside=precision.moved(batch.inside),
         keys=batch.keys,
         teacher_images=None if batch.teacher_images is None else precision.images(batch.teacher_images),

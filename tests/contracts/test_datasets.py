@@ -111,7 +111,7 @@ def test_a_copy_in_another_process_would_be_the_same(made):
 def test_training_evaluation_and_survey_take_it(made):
     batch = next(training_batches(Split(made["train"], (16, 24), crop=Crop((12, 12))), steps=1, batch_size=2))
     assert batch.images.shape == (2, made["train"].in_channels, 12, 12)
-    assert batch.labels.dtype == torch.int64
+    assert batch.labels.dtype == torch.uint8
     count = sum(len(batch.names) for batch in evaluation_batches(made["val"], (16, 24), batch_size=64))
     assert count == len(made["val"])
     labels = survey(made["train"])

@@ -42,7 +42,7 @@ def batch(images: int = 8, size: int = 16, classes: int = 5, seed: int = 1) -> B
     generator = torch.Generator().manual_seed(seed)
     return Batch(
         torch.randint(0, 256, (images, 3, size, size), generator=generator, dtype=torch.uint8),
-        torch.randint(0, classes, (images, size, size), generator=generator),
+        torch.randint(0, classes, (images, size, size), generator=generator).to(torch.uint8),
         torch.ones(images, size, size, dtype=torch.bool),
         torch.zeros(images, 2, dtype=torch.int64),
     )

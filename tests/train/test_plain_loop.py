@@ -30,7 +30,7 @@ def by_hand(student, adapter, teacher, images):
     for step in range(12):
         items = [images[position] for position in itertools.islice(positions, 4)]
         batch = torch.stack([item.image for item in items]) / 255
-        labels = torch.stack([item.labels for item in items])
+        labels = torch.stack([item.labels for item in items]).long()
         output = student(batch)
         with torch.no_grad():
             target = teacher(batch)

@@ -27,7 +27,7 @@ class Item(NamedTuple):
     """One augmented training image."""
 
     image: Tensor  # uint8 (C, h, w)
-    labels: Tensor  # int64 (h, w): 0 … K-1 and IGNORE
+    labels: Tensor  # uint8 (h, w): 0 … K-1 and IGNORE
     inside: Tensor  # bool (h, w): False on padding
     key: Tensor  # int64 (2,): index, view; (3,) with the `pixel_sum` of the image that the teacher sees
     teacher_image: Tensor | None = None  # uint8 (C, h', w'): the same, sampled and augmented at the teacher's size
@@ -102,7 +102,7 @@ class Split(Dataset[Item]):
         finally:
             generator.set_state(state)
         inside = mask != IGNORE
-        labels = mask.masked_fill(mask == UNLABELLED, IGNORE).long()
+        labels = mask.masked_fill(mask == UNLABELLED, IGNORE)
         sums = [pixel_sum(image if taught is None else taught)] if self.sums else []
         return Item(image, labels, inside, torch.tensor([*key, *sums]), taught)
 

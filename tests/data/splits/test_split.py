@@ -43,7 +43,7 @@ def test_the_generators_are_left_as_they_were():
 def test_shapes_and_types():
     item = Split(Shapes("train"), (40, 48), crop=Crop((32, 24)), augment=AUGMENT)[2, 7]
     assert (item.image.shape, item.image.dtype) == ((3, 32, 24), torch.uint8)
-    assert (item.labels.shape, item.labels.dtype) == ((32, 24), torch.int64)
+    assert (item.labels.shape, item.labels.dtype) == ((32, 24), torch.uint8)
     assert (item.inside.shape, item.inside.dtype) == ((32, 24), torch.bool)
     assert item.key.tolist() == [2, 7]
     assert type(item.image) is type(item.labels) is torch.Tensor
@@ -83,7 +83,7 @@ def test_a_crop_is_a_window_of_the_image_and_every_window_comes():
         corner = int(item.image[0, 0, 0])
         top, left = divmod(corner, 6)
         assert torch.equal(item.image[0], places[0, top : top + 4, left : left + 5])
-        assert torch.equal(item.labels, item.image[0].long() % 3)
+        assert torch.equal(item.labels, item.image[0] % 3)
         corners.add((top, left))
     assert corners == {(top, left) for top in range(3) for left in range(2)}
 
@@ -132,7 +132,7 @@ def test_large_factors_show_the_files_own_pixels():
         for top in range(17)
         for left in range(17)
         if torch.equal(item.image, pixels[:, top : top + 16, left : left + 16])
-        and torch.equal(item.labels, labels[top : top + 16, left : left + 16].long())
+        and torch.equal(item.labels, labels[top : top + 16, left : left + 16])
     ]
     assert len(places) == 1
 
