@@ -33,6 +33,10 @@ class Precision(NamedTuple):
         """A tensor on the device; on CUDA, the host does not wait for the copy."""
         return tensor.to(self.device, non_blocking=self.device.type == "cuda")
 
+    def sent(self, tensor: torch.Tensor) -> torch.Tensor:
+        """As `moved`, for a tensor that may not be in page-locked memory, so that the host would wait."""
+        return self.moved(tensor.pin_memory() if self.device.type == "cuda" and tensor.is_cpu else tensor)
+
     def images(self, images: torch.Tensor) -> torch.Tensor:
         """uint8 (N, C, H, W) as float32 in [0, 1] on the device, in the networks' memory format."""
         return self.moved(images).contiguous(memory_format=self.memory_format) / 255  # of uint8, true division is float

@@ -22,6 +22,8 @@ AREA = 0.5  # of an image that a rectangle covers
 class Mix(NamedTuple):
     """What each image without labels gets of another one: a rectangle, in both at the same place (CutMix).
 
+    Its tensors are on the device of what it mixes.
+
     Source: Yun et al., "CutMix", ICCV 2019, arXiv:1905.04899; on pseudo-labels: French et al., "Semi-supervised
         semantic segmentation needs strong, varied perturbations", BMVC 2020, arXiv:1906.01916.
     """
@@ -33,14 +35,14 @@ class Mix(NamedTuple):
         """The images, labels or maps (N, …, h, w) of a micro-batch, the last U of them mixed."""
         count = len(self.others)
         own = maps[-count:]
-        box = self._covers(size_of(maps), maps.device)
+        box = self._covers(size_of(maps))
         box = box.view(count, *[1] * (maps.ndim - 3), *box.shape[1:])
-        return torch.cat((maps[:-count], torch.where(box, own[self.others.to(maps.device)], own)))
+        return torch.cat((maps[:-count], torch.where(box, own[self.others], own)))
 
-    def _covers(self, size: tuple[int, int], device: torch.device) -> Bool[Tensor, "U h w"]:
+    def _covers(self, size: tuple[int, int]) -> Bool[Tensor, "U h w"]:
         """Whether the centre of a cell is in the rectangle."""
-        rows, columns = ((torch.arange(side, device=device) + 0.5) / side for side in size)
-        top, left, bottom, right = self.boxes.to(device).T[:, :, None]  # (U, 1) each
+        rows, columns = ((torch.arange(side, device=self.boxes.device) + 0.5) / side for side in size)
+        top, left, bottom, right = self.boxes.T[:, :, None]  # (U, 1) each
         high, wide = (top <= rows) & (rows < bottom), (left <= columns) & (columns < right)
         covers: Tensor = high[:, :, None] & wide[:, None, :]
         return covers

@@ -100,7 +100,8 @@ def accumulate_gradients(run: TrainState, micros: Sequence[Micro]) -> list[dict[
     all_losses: list[dict[str, Tensor]] = []
     for micro in micros:
         with gradients_synced(run.student, len(all_losses) == len(micros) - 1):
-            losses = distill_step(run, to_device(micro.batch, run.precision), micro.taught, micro.mix)
+            mix = None if micro.mix is None else Mix._make(map(run.precision.sent, micro.mix))
+            losses = distill_step(run, to_device(micro.batch, run.precision), micro.taught, mix)
             total = losses["total"] if len(micros) == 1 else losses["total"] / len(micros)
             total.backward()  # type: ignore[no-untyped-call]
         all_losses.append({name: loss.detach() for name, loss in losses.items()})

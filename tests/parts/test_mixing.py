@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 from toy import CPU, batch
 
 from kd.parts.mixing import AREA, Draws, Mix, draw_mix, mixed, scaled
@@ -25,6 +26,22 @@ def test_a_rectangle_of_the_other_image_at_the_same_place_in_images_and_maps():
     for of in (teacher.logits, teacher.aux["aux"], teacher.at["t"][0], teacher.at["u"]):
         assert torch.equal(of, small)
     assert torch.equal(got.labels, whole.labels)
+
+
+class Moves(TorchFunctionMode):
+    count = 0
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        self.count += func in (torch.Tensor.to, torch.Tensor.cuda)
+        return func(*args, **(kwargs or {}))
+
+
+def test_to_mix_copies_nothing_to_the_device():
+    """A copy for every map would make each of them wait: a step moves what is drawn once."""
+    whole, mix = batch(3, 8), draw_mix(0, 0, 0, 2, 1.0)
+    with Moves() as moves:
+        mixed(whole, Tapped(whole.images, {}, {"t": (whole.images, whole.images)}), mix)
+    assert moves.count == 0
 
 
 def test_padding_moves_with_the_images():

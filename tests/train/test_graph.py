@@ -284,7 +284,7 @@ class Launches(TorchDispatchMode):
 
 
 def test_the_loop_launches_little_more_than_a_bare_step():
-    """Images and labels as numbers of their types, the gradient's norm and whether it counts, the learning rate, the numbers."""
+    """Types of images and labels, the gradient's norm and whether it counts, the learning rate, the numbers."""
     run = on_device(toy_run(iter(list(images(5))), steps=6))
     run.phases.factor = lambda step: 1 / (1 + step)
     run.steps = 3

@@ -11,6 +11,7 @@ from toy import batch, toy_run, white_is_infinite
 import kd.losses
 import students
 from kd.machine import Precision
+from kd.parts.mixing import Draws
 from kd.parts.optimizer import stay_on_gpu
 from kd.train.graph import WARM_UP, CudaRecorder, StepGraph
 from kd.train.guard import Guard
@@ -91,8 +92,10 @@ def test_the_same_seeds_end_with_the_same_bits_with_and_without_a_graph(folder, 
 
 
 @pytest.mark.parametrize("graph", [False, True], ids=["as it is", "graph"])
-def test_twenty_steps_wait_for_nothing(graph):
+@pytest.mark.parametrize("draws", [Draws(), Draws(cutmix=1.0, unlabelled=4)], ids=["plain", "cutmix"])
+def test_twenty_steps_wait_for_nothing(graph, draws):
     run, watch = gpu_run(steps=8), watched(graph)
+    run.draws = draws
     run.clip_norm = 1.0
     train(run, watch)
     assert watch.graph.captured == graph

@@ -110,9 +110,7 @@ class CachedTeacher:
         try:
             for address, store in self._stores.items():
                 if (kept := store.read(records, sums)) is not None:
-                    on_gpu = self._precision.device.type == "cuda"
-                    kept = kept.pin_memory() if on_gpu else kept  # a copy from there waits for nothing
-                    maps[address] = self._precision.moved(kept).float()
+                    maps[address] = self._precision.sent(kept).float()
         except OSError as error:
             self._give_up("read", error)
             self._stores.clear()
