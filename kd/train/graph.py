@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from kd import distributed
-from kd.parts.roles import restored, to_device
+from kd.parts.roles import restored
 from kd.parts.teacher.cache import CachedTeacher
 from kd.train.step import Micro, TrainState, accumulate_gradients, micro_batches, train_step
 from kd.train.suspects import state_unchanged, suspect
@@ -151,4 +151,4 @@ def _taught(run: TrainState, batch: Batch) -> Tapped | None:
     if not isinstance(run.teacher, CachedTeacher):
         return None
     with run.precision.autocast():
-        return run.teacher(to_device(batch, run.precision))
+        return run.teacher.of_loaded(batch)

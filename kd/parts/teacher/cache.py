@@ -15,6 +15,7 @@ import os
 import re
 import warnings
 import zlib
+from collections.abc import Callable
 from importlib import metadata
 from io import FileIO
 from pathlib import Path
@@ -26,7 +27,7 @@ from torch import Tensor
 from kd.constants import RESULTS_REVISION
 from kd.errors import RecipeError, StorageError
 from kd.machine import Precision, versions
-from kd.parts.roles import Sight, Teaching
+from kd.parts.roles import Sight, Teaching, to_device
 from kd.recipe import Recipe
 from kd.recipe.identity import Scope
 from kd.storage import write_json
@@ -73,12 +74,19 @@ class CachedTeacher:
         )
 
     def __call__(self, batch: Batch) -> Tapped:
-        indices, views, sums = batch.keys.T.tolist()
+        return self._maps(batch.keys, lambda: batch)
+
+    def of_loaded(self, batch: Batch) -> Tapped:
+        """The maps of a batch as the loader makes it, which goes to the device only if they are not all kept."""
+        return self._maps(batch.keys, lambda: to_device(batch, self._precision))
+
+    def _maps(self, keys: Tensor, on_device: Callable[[], Batch]) -> Tapped:
+        indices, views, sums = keys.T.tolist()
         records = [index * self.views + view for index, view in zip(indices, views, strict=True)]
         self._open()
         maps = self._kept(records, sums)
         if maps.keys() < self._addresses.keys():
-            maps = self._computed(batch, records, sums)
+            maps = self._computed(on_device(), records, sums)
         at: dict[str, Maps] = {}
         for term, tap in self.teacher.taps.addresses.items():
             at[term] = tuple(maps[address] for address in tap) if isinstance(tap, tuple) else maps[tap]

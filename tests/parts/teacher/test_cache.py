@@ -65,6 +65,17 @@ def same(output, other):
     return logits_equal and all(torch.equal(output.at[term], other.at[term]) for term in other.at)
 
 
+def test_images_move_to_the_device_only_to_be_computed(recipe, tmp_path, monkeypatch, calls):
+    parts, teacher = cached(recipe, tmp_path)
+    loaded = next(stream(parts, seed=0))
+    moves = []
+    monkeypatch.setattr(teacher_cache, "to_device", lambda *given: moves.append(1) or to_device(*given))
+    calls[0] = 0
+    outputs = [teacher.of_loaded(loaded), teacher.of_loaded(loaded), teacher(to_device(loaded, parts.precision))]
+    assert (len(moves), calls[0]) == (1, len(loaded.images))
+    assert all(same(output, outputs[0]) for output in outputs)
+
+
 def test_with_float32_the_loss_curve_is_that_of_the_same_views_uncached(recipe, tmp_path, monkeypatch, calls):
     def train(name):
         (run_dir,) = run_recipe(recipe, runs=tmp_path / name, quiet=True, say=lambda line: None)
