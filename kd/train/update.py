@@ -47,7 +47,8 @@ class Update:
 
     def buffers(self, student: nn.Module) -> dict[str, Tensor]:
         """Copies of what a forward pass changes, by name; none if a step that is not finite keeps its buffers."""
-        return {name: buffer.clone() for name, buffer in student.named_buffers()} if self._undo_buffers else {}
+        named = dict(student.named_buffers()) if self._undo_buffers else {}
+        return _copies(named) if self.on_device else {name: buffer.clone() for name, buffer in named.items()}
 
     @torch.no_grad()
     def __call__(self, student: nn.Module, finite: Tensor, buffers: Mapping[str, Tensor]) -> None:
@@ -101,12 +102,14 @@ class Update:
             self._ema.update_parameters(network)  # reads its counter: the first time, it copies
             self._averaged = True
             return
-        pairs = list(zip(_tensors(self._ema.module), _tensors(network), strict=True))
-        for floating in (True, False):
-            alike = [pair for pair in pairs if pair[0].is_floating_point() == floating]
-            if alike:
-                ours, theirs = (list(side) for side in zip(*alike, strict=True))
-                self._ema.multi_avg_fn(ours, theirs, self._ema.n_averaged)  # type: ignore[misc]
+        average, sides = self._ema.multi_avg_fn, (_tensors(self._ema.module), _tensors(network))
+        ours, theirs = ([value for value in side if value.is_floating_point()] for side in sides)
+        average(ours, theirs, self._ema.n_averaged)  # type: ignore[misc]
+        ours, theirs = ([value for value in side if not value.is_floating_point()] for side in sides)
+        if ours:  # BatchNorms' counters, for which torch has no joint kernel
+            values = _flat_values(ours)
+            average(values, _flat_values(theirs), self._ema.n_averaged)  # type: ignore[misc]
+            _write(ours, values)
         self._ema.n_averaged += 1
 
 
@@ -133,11 +136,28 @@ def _flat_values(tensors: Sequence[Tensor]) -> list[Tensor]:
     return [torch.cat(views) for views in _views(tensors)]
 
 
+def _copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Copies by name, of the same layout; one kernel for each type."""
+    copies = {}
+    for dtype in dict.fromkeys(tensor.dtype for tensor in tensors.values()):
+        alike = {name: tensor for name, tensor in tensors.items() if tensor.dtype == dtype}
+        (values,) = _flat_values(list(alike.values()))
+        parts = torch.split(values, [tensor.numel() for tensor in alike.values()])
+        for (name, tensor), part in zip(alike.items(), parts, strict=True):
+            copies[name] = part.as_strided(tensor.shape, tensor.stride())
+    return copies
+
+
 def _choose(finite: Tensor, tensors: Sequence[Tensor], before: Sequence[Tensor]) -> None:
     """Give the tensors their values of `before`, of `_flat_values`, unless `finite`."""
-    for views, values in zip(_views(tensors), before, strict=True):
-        chosen = torch.where(finite, torch.cat(views), values)
-        torch._foreach_copy_(views, list(torch.split(chosen, [len(view) for view in views])))
+    now = _flat_values(tensors)
+    _write(tensors, [torch.where(finite, values, others) for values, others in zip(now, before, strict=True)])
+
+
+def _write(tensors: Sequence[Tensor], values: Sequence[Tensor]) -> None:
+    """Give the tensors values that are laid out as those of `_flat_values`."""
+    for views, flat in zip(_views(tensors), values, strict=True):
+        torch._foreach_copy_(views, list(torch.split(flat, [len(view) for view in views])))
 
 
 def _views(tensors: Sequence[Tensor]) -> list[list[Tensor]]:

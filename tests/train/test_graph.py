@@ -3,14 +3,13 @@
 import copy
 import itertools
 import re
-from collections import Counter
 
 import numpy
 import pytest
 import torch
 from fake_graph import FakeRecorder
+from launches import Launches
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from toy import batch, toy_run, white_is_infinite
 from waits import Waits
 
@@ -267,20 +266,6 @@ def test_no_step_reads_a_value_on_the_processor():
         with Waits() as waits:
             train(run, watch)
         assert waits.counts == {}
-
-
-class Launches(TorchDispatchMode):
-    """Counts the operations of the block that compute something: each is a kernel to launch, or several."""
-
-    def __init__(self):
-        super().__init__()
-        self.names = Counter()
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        result = func(*args, **(kwargs or {}))
-        if not func.is_view and func.overloadpacket is not torch.ops.aten.empty:
-            self.names[func.overloadpacket.__name__] += 1
-        return result
 
 
 def test_the_loop_launches_little_more_than_a_bare_step():

@@ -6,6 +6,7 @@ import copy
 import pytest
 import torch
 from fake_graph import Refusing
+from launches import Launches
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -118,6 +119,24 @@ def test_after_the_first_one_an_update_reads_no_value():
         finite = torch.tensor(True)
         with Refusing() if step else contextlib.nullcontext():
             update(student, finite, buffers)
+
+
+def test_a_larger_network_takes_no_more_launches():
+    counts = []
+    for layers in (1, 4):
+        student = Small()
+        student.network = nn.Sequential(*(copy.deepcopy(student.network) for _ in range(layers)))
+        student.network.append(nn.Flatten())
+        optimizer = torch.optim.SGD(student.parameters(), lr=0.1, momentum=0.9, fused=True)
+        update = Update(optimizer, averaged(student), on_device=True, undo_buffers=True)
+        for parameter in student.parameters():
+            parameter.grad = torch.ones_like(parameter)
+        update(student, torch.tensor(True), {})
+        with Launches() as launches:
+            update(student, torch.tensor(True), update.buffers(student))
+        counts.append(launches.names)
+    assert counts[0] == counts[1]
+    assert 0 < counts[0].total() < 40
 
 
 def test_the_optimizer_stays_on_a_gpu_where_torch_can():
