@@ -120,9 +120,13 @@ class CudaRecorder:
     def capture(self, work: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
         """As `Recorder.capture`."""
         graph = torch.cuda.CUDAGraph()
-        # "thread_local": the thread that makes page-locked memory of the workers' batches may go on meanwhile.
-        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-            result = work()
+        steps = torch.cuda.current_stream(self._device)
+        try:
+            # "thread_local": the thread that makes page-locked memory of the workers' batches may go on meanwhile.
+            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+                result = work()
+        finally:
+            torch.cuda.set_stream(steps)  # torch leaves the stream of the capture current if its end fails
         return graph.replay, result
 
     def fill(self, held: Sequence[Tensor], values: Sequence[Tensor]) -> None:

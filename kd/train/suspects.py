@@ -49,10 +49,13 @@ def suspect(error: BaseException, run: TrainState) -> str:
     if isinstance(error, NotCapturableError):
         return error.component
     names = {id(getattr(part, "__code__", part)): name for name, part in _parts(run)}
-    for frame, _ in reversed(list(traceback.walk_tb(error.__traceback__))):
-        for known in (frame.f_locals.get("self"), frame.f_code):
-            if id(known) in names:
-                return names[id(known)]
+    raised: BaseException | None = error
+    while raised is not None:  # the end of a capture that has failed raises an error of its own
+        for frame, _ in reversed(list(traceback.walk_tb(raised.__traceback__))):
+            for known in (frame.f_locals.get("self"), frame.f_code):
+                if id(known) in names:
+                    return names[id(known)]
+        raised = raised.__context__
     return "the backward pass"
 
 

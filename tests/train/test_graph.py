@@ -1,8 +1,10 @@
 """Captured steps against steps as they are. On the CPU a recorder of calls stands in for CUDA's graphs."""
 
+import contextlib
 import copy
 import itertools
 import re
+from types import SimpleNamespace
 
 import numpy
 import pytest
@@ -16,7 +18,7 @@ from waits import Waits
 from kd.losses import PixelKL
 from kd.parts.objective import Term
 from kd.parts.roles import to_device
-from kd.train.graph import WARM_UP, StepGraph
+from kd.train.graph import WARM_UP, CudaRecorder, StepGraph
 from kd.train.guard import Guard
 from kd.train.loop import train
 from kd.train.scalars import Scalars
@@ -235,6 +237,29 @@ def test_what_cannot_be_captured_is_named_once_and_trains_as_it_is(loss, line):
     assert not watch.graph.captured
     assert of_asked == losses  # the trial has left no trace
     assert vars(plain.terms["kl"].loss).get("calls") == vars(asked.terms["kl"].loss).get("calls")
+
+
+def test_a_capture_that_fails_leaves_no_other_stream(monkeypatch):
+    """CUDA as torch has it: where the end of a capture fails, its stream stays the current one."""
+    current = ["of the steps"]
+
+    @contextlib.contextmanager
+    def graph(graph, *, capture_error_mode):
+        current[0] = "of the capture"
+        yield
+        if failing:
+            raise RuntimeError("the end of the capture failed")
+        current[0] = "of the steps"
+
+    monkeypatch.setattr(torch.cuda, "graph", graph)
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: "of the copies")
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: SimpleNamespace(replay=None))
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: current[0])
+    monkeypatch.setattr(torch.cuda, "set_stream", lambda stream: current.__setitem__(0, stream))
+    for failing in (False, True):
+        with pytest.raises(RuntimeError, match="the end") if failing else contextlib.nullcontext():
+            CudaRecorder(torch.device("cuda")).capture(lambda: torch.zeros(()))
+        assert current == ["of the steps"]
 
 
 def test_a_function_that_reads_a_value_is_named():

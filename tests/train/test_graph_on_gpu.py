@@ -157,6 +157,14 @@ def test_every_loss_is_captured(name):
     assert gradient.any()
 
 
+def test_a_capture_that_fails_leaves_no_other_stream():
+    stream, value = torch.cuda.current_stream(GPU), torch.ones((), device=GPU)
+    with pytest.raises(RuntimeError):
+        CudaRecorder(GPU).capture(lambda: value * value.item())
+    assert torch.cuda.current_stream(GPU) == stream
+    assert (value + 1).item() == 2
+
+
 @pytest.mark.parametrize("name", [name for name in students.__all__ if name != "Pruned"])
 def test_a_step_of_a_student_is_captured(name):
     network = getattr(students, name)(num_classes=5)

@@ -10,7 +10,7 @@ from toy import toy_run
 
 from kd.machine import Precision
 from kd.parts.objective import Term
-from kd.train.suspects import NotCapturableError, state_unchanged
+from kd.train.suspects import NotCapturableError, state_unchanged, suspect
 
 Pair = namedtuple("Pair", ["names", "values"])
 
@@ -88,6 +88,21 @@ def test_a_number_drawn_on_the_processor_for_a_gpu_is_refused_and_not_lost(draw)
         draw()
     assert str(numpy.random.get_state()[1:3]) == str(states[0])  # noqa: NPY002
     assert torch.equal(torch.get_rng_state(), states[1])
+
+
+def test_an_error_at_the_end_of_a_capture_hides_no_component():
+    def mine(student, teacher, labels):
+        raise RuntimeError("operation not permitted")
+
+    def capture():
+        try:
+            mine(1, 2, 3)
+        finally:
+            raise RuntimeError("the capture failed due to a previous error")
+
+    with pytest.raises(RuntimeError, match="previous error") as caught:
+        capture()
+    assert suspect(caught.value, run_with(mine)) == "distill.kl (mine)"
 
 
 def test_a_run_on_the_processor_draws_there():
