@@ -24,6 +24,7 @@ from kd.parts.roles import to_device
 from kd.parts.stream import in_this_process, stream
 from kd.parts.teacher.int8 import check_int8
 from kd.recipe import CacheConfig, Recipe
+from kd.train.graph import WARM_UP, StepGraph
 from kd.train.guard import Guard
 from kd.train.loop import train
 from kd.train.readback import Readback
@@ -35,8 +36,16 @@ from kd.train.watch import Watch
 from kd.types import Batch
 
 TEACHER, STUDENT, STEP = "teacher forward", "student step", "distillation step"
-INT8, CACHED, LOOP = "with an INT8 teacher", "with a full cache", "in the training loop"
-RATIOS = ((STEP, (TEACHER, STUDENT)), (INT8, (STEP,)), (CACHED, (STUDENT,)), (LOOP, (STEP,)), (LOOP, (STUDENT,)))
+INT8, CACHED = "with an INT8 teacher", "with a full cache"
+LOOP, LOOP_GRAPH = "in the training loop", "in the training loop, graph"
+RATIOS = (
+    (STEP, (TEACHER, STUDENT)),
+    (INT8, (STEP,)),
+    (CACHED, (STUDENT,)),
+    (LOOP, (STEP,)),
+    (LOOP, (STUDENT,)),
+    (LOOP_GRAPH, (LOOP,)),
+)
 
 
 def bench_command(recipe: Recipe, *, runs: Path, rounds: int = 10, everything: bool = False) -> None:
@@ -62,7 +71,7 @@ def bench_command(recipe: Recipe, *, runs: Path, rounds: int = 10, everything: b
         print_line(line)
     peak = peak_memory(parts.precision.device)
     loaded = images_per_second(stream(replace(parts, recipe=loading), seed=0, steps=sys.maxsize), len(parts.training))
-    print_line(limit_line(loading, parts.precision.device, loaded, images / medians[LOOP]))
+    print_line(limit_line(loading, parts.precision.device, loaded, images / medians.get(LOOP_GRAPH, medians[LOOP])))
     if everything:
         print_line(miou_line(len(parts.train.class_names), recipe.scored_size, rounds))
     if peak is not None:
@@ -92,7 +101,8 @@ def time_step(parts: Parts, rounds: int, folder: Path, *, everything: bool = Fal
 
     Every round runs every part once, so that a drift of the machine's speed affects all parts alike. Each step is a
     whole update (forward, backward, optimizer) on the same micro-batch, without reading data. The training loop adds
-    its work between evaluations and checkpoints; a recipe's cache is filled in `folder`, not in its own folder.
+    its work between evaluations and checkpoints, on a GPU as it is and as a graph. A recipe's cache is filled in
+    `folder`, not in its own folder.
     """
     recipe = parts.recipe
     uncached = replace(parts, recipe=recipe.changed(cache=None))
@@ -111,15 +121,20 @@ def time_step(parts: Parts, rounds: int, folder: Path, *, everything: bool = Fal
     untracked = recipe.changed(track=None)
     progress = make_progress(folder, untracked, role="student", seed=0, steps=sys.maxsize, start=0, quiet=True)
     loop = replace(run, steps=sys.maxsize, accumulate=1)  # no step is the last one, which would be reported
-    watch = Watch(
-        reports=Reports(progress, every=recipe.log.every, batch_size=recipe.images_per_step),
-        guard=Guard(recipe.train.on_nan, recipe.train.nan_limit),
-        readback=Readback(run.precision.device),
-        graph=step_graph(parts, loop),
-    )
-    jobs[LOOP] = lambda: _train_on(loop, watch, loaded, parts.steps)
+    graph = step_graph(parts, loop)
+    loops = {LOOP: StepGraph()} | ({} if graph.recorder is None else {LOOP_GRAPH: graph})
+    for name, launched in loops.items():
+        watch = Watch(
+            reports=Reports(progress, every=recipe.log.every, batch_size=recipe.images_per_step),
+            guard=Guard(recipe.train.on_nan, recipe.train.nan_limit),
+            readback=Readback(run.precision.device),
+            graph=launched,
+        )
+        jobs[name] = partial(_train_on, loop, watch, loaded, parts.steps)
     times: dict[str, list[float]] = {name: [] for name in jobs}
     with closing(progress):
+        for _ in range(WARM_UP + 1 if LOOP_GRAPH in jobs else 0):
+            jobs[LOOP_GRAPH]()
         for _ in range(rounds + 2):
             for name, job in jobs.items():
                 times[name].append(seconds(job, run.precision.device))

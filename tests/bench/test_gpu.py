@@ -38,6 +38,6 @@ def test_every_kind_of_step_is_timed(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(gpu, "start", on_device)
     monkeypatch.setattr(suspects, "GENERATORS", suspects.GENERATORS[1:])  # the checks of shapes draw from Python's
     seconds = gpu.time_steps(gpu._parts(tmp_path, (64, 64), 2), tmp_path, 1)
-    kinds = {gpu.TEACHER, gpu.STUDENT, gpu.STEP, gpu.STEP_GRAPH, gpu.WAITING, gpu.LOOP, gpu.LOOP_GRAPH}
+    kinds = {gpu.MOVED, gpu.TEACHER, gpu.STUDENT, gpu.STEP, gpu.STEP_GRAPH, gpu.WAITING, gpu.LOOP, gpu.LOOP_GRAPH}
     assert set(seconds) == kinds | {"peak MB"}
     assert all(value > 0 for value in seconds.values())

@@ -3,15 +3,34 @@ from pathlib import Path
 
 import pytest
 import torch
+from fake_graph import FakeRecorder
 from tiny import read, write_recipes
 
 from kd.bench import step
-from kd.bench.step import CACHED, INT8, LOOP, STEP, bench_command, limit_line, time_step
+from kd.bench.step import (
+    CACHED,
+    INT8,
+    LOOP,
+    LOOP_GRAPH,
+    STEP,
+    STUDENT,
+    TEACHER,
+    _ratios,
+    bench_command,
+    limit_line,
+    time_step,
+)
 from kd.data.speed import images_per_second
 from kd.errors import RecipeError
 from kd.parts.assemble import assemble
+from kd.parts.optimizer import stay_on_gpu
 from kd.parts.stream import stream
 from kd.recipe import read_recipe
+from kd.train import suspects
+from kd.train.graph import StepGraph
+from kd.train.scalars import Scalars
+from kd.train.start import start
+from kd.train.update import Update
 
 RECIPE = """
 student: {use: students.MobileNetV3SmallASPPLite}
@@ -33,6 +52,25 @@ def test_a_recipe_of_fewer_steps_than_rounds_is_timed(tmp_path: Path) -> None:
     parts = assemble(recipe_of(tmp_path, "data.workers=0"), runs=tmp_path, seed=0)
     seconds = time_step(parts, 3, tmp_path)  # five rounds: poly has no value after the last step
     assert seconds[LOOP] > 0
+
+
+def test_on_a_gpu_the_loop_is_timed_as_it_is_and_as_a_graph(tmp_path: Path, monkeypatch) -> None:
+    def on_device(parts, **options):
+        run = start(parts, **options)
+        assert stay_on_gpu(run.optimizer)
+        run.phases.scalars, run.update = Scalars(CPU), Update(run.optimizer, None, on_device=True)
+        return run
+
+    recorder = FakeRecorder()
+    monkeypatch.setattr(step, "start", on_device)
+    monkeypatch.setattr(step, "step_graph", lambda parts, loop: StepGraph(recorder))
+    monkeypatch.setattr(suspects, "GENERATORS", suspects.GENERATORS[1:])  # the checks of shapes draw from Python's
+    parts = assemble(read(write_recipes(tmp_path)), runs=tmp_path, seed=0, trained=False)
+    seconds = time_step(parts, 2, tmp_path)
+    assert set(seconds) == {TEACHER, STUDENT, STEP, LOOP, LOOP_GRAPH}
+    assert (recorder.captures, recorder.replays) == (1, 1 + 2 + 2)  # the capture's own round, warm-up and timed ones
+    (line,) = [line for line in _ratios(dict.fromkeys(seconds, 1.0)) if LOOP_GRAPH in line]
+    assert line == "in the training loop, graph / in the training loop = 1.000"
 
 
 def test_a_recipe_of_two_steps_has_a_speed_of_loading(tmp_path: Path) -> None:
@@ -73,8 +111,8 @@ def test_everything_is_timed_in_one_call(tmp_path, monkeypatch, capsys) -> None:
         "loader alone: 100 images/s (no worker: it loads between the steps), ",
         "update of the mIoU, 2 classes, 32 × 32 pixels: ",
     )
-    for start in starts:
-        assert any(line.startswith(start) for line in lines), start
+    for begun in starts:
+        assert any(line.startswith(begun) for line in lines), begun
     assert any("; torchmetrics' MeanIoU / ours = " in line for line in lines)
     assert not (tmp_path / "teacher-cache").exists()
 
