@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 
 from kd import distributed
 from kd.components import Maker
+from kd.console import Say
 from kd.data.images.kept import keep
 from kd.data.loader import training_batches
 from kd.data.splits.split import Split
@@ -22,6 +23,7 @@ def stream(
     steps: int | None = None,
     alone: bool = False,
     waiting: Callable[[], None] = lambda: None,
+    say: Say = lambda line: None,
 ) -> Iterator[Batch]:
     """The run's micro-batches from step `start` on: this rank's, or those of all ranks if `alone`."""
     recipe = parts.recipe
@@ -33,6 +35,7 @@ def stream(
         seed=seed,
         sums=recipe.cache is not None and parts.teacher is not None,
         hold=_read_again(parts, start, steps),
+        say=say,
         teacher_size=parts.teaching.sight.size_of(recipe.data.crop or recipe.data.size) if parts.teaching else None,
     )
     return training_batches(
@@ -61,6 +64,7 @@ def training_split(
     seed: int,
     sums: bool = False,
     hold: bool = False,
+    say: Say = lambda line: None,
     teacher_size: tuple[int, int] | None = None,
 ) -> Split:
     """A dataset as a recipe trains on it.
@@ -72,6 +76,7 @@ def training_split(
         seed: selects the stream of augmentations.
         sums: add each image's sum to its key, for a teacher's cache.
         hold: hold decoded images in memory, if the recipe allows it and they fit.
+        say: takes the line for the user on what is held.
         teacher_size: (H, W) at which a teacher sees the images.
     """
     data = recipe.data
@@ -82,7 +87,7 @@ def training_split(
         augment=[maker.build(use) for use in data.augment],
         seed=seed,
         sums=sums,
-        kept=keep(dataset) if hold and data.decoded == "auto" else None,
+        kept=keep(dataset, say) if hold and data.decoded == "auto" else None,
         teacher_size=teacher_size,
     )
 

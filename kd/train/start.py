@@ -37,7 +37,7 @@ def start(
         seed: of the stream of images.
         step: number of updates so far; a checkpoint's state is loaded afterwards.
         waiting: called while waiting for data; may raise to stop.
-        say: takes the lines for the user on a teacher in INT8.
+        say: takes the lines for the user, on a teacher in INT8 and on decoded images that are held.
     """
     recipe = parts.recipe
     _compile(parts)
@@ -56,7 +56,7 @@ def start(
         phases=Phases(recipe, parts.student, optimizer, factor, parts.steps, scalars),
         update=Update(optimizer, parts.ema, on_device=on_gpu, undo_buffers=recipe.train.on_nan == "skip"),
         ema=parts.ema,
-        batches=stream(parts, seed=seed, start=step, waiting=waiting),
+        batches=stream(parts, seed=seed, start=step, waiting=waiting, say=say),
         precision=parts.precision,
         steps=parts.steps,
         accumulate=recipe.accumulate,

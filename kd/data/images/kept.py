@@ -5,11 +5,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from kd.console import Say
 from kd.data.dataset import image_files
 from kd.data.images.decode import read_header
 from kd.errors import DataError
 from kd.memory import free_shared
 from kd.types import SegmentationDataset, size_of
+from kd.units import data_size
 
 SHARE = 0.5  # of the free memory that may be used
 
@@ -57,8 +59,13 @@ def kept_bytes(channels: int, sizes: Sequence[tuple[int, int]]) -> int:
     return sum((channels + 1) * height * width + 1 for height, width in sizes)
 
 
-def keep(dataset: SegmentationDataset) -> Kept | None:
-    """Memory for a split of kd's datasets, whose samples do not depend on the view; None where it does not fit."""
+def keep(dataset: SegmentationDataset, say: Say = lambda line: None) -> Kept | None:
+    """Memory for a split of kd's datasets, whose samples do not depend on the view; None where it does not fit.
+
+    Args:
+        dataset: the split.
+        say: takes the line for the user on what is held.
+    """
     free = free_shared()
     parts = getattr(dataset, "parts", (dataset,))
     own = all(type(part).__module__.startswith("kd.data.") for part in parts)  # a user's may draw its samples anew
@@ -66,11 +73,21 @@ def keep(dataset: SegmentationDataset) -> Kept | None:
         return None
     try:
         sizes = [size for part in parts for size in _sizes(part)]
-        return None if kept_bytes(dataset.in_channels, sizes) > SHARE * free else Kept(dataset.in_channels, sizes)
     except DataError:  # reported when the training reads it
         return None
-    except RuntimeError:  # another program was faster: the images are read as often as they are needed
-        return None
+    needed = kept_bytes(dataset.in_channels, sizes)
+    if needed > SHARE * free:
+        reason = f"{data_size(needed)} are more than half of the {data_size(free)} that are free"
+    else:
+        try:
+            held = Kept(dataset.in_channels, sizes)
+        except RuntimeError:  # another program was faster: the images are read as often as they are needed
+            reason = f"the system does not give {data_size(needed)} of memory"
+        else:
+            say(f"  data.decoded: {data_size(needed)} of decoded images held in memory")
+            return held
+    say(f"  data.decoded: not held: {reason}")
+    return None
 
 
 def _sizes(dataset: SegmentationDataset) -> list[tuple[int, int]]:

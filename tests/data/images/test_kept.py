@@ -67,7 +67,13 @@ def test_at_most_half_of_the_free_memory_is_used(monkeypatch, free, fits):
     needed = kept_bytes(3, [(40, 40)] * 5)
     assert needed == 5 * (4 * 40 * 40 + 1)
     monkeypatch.setattr(kept, "free_shared", lambda: int(free * needed))
-    assert (keep(dataset) is not None) == fits
+    lines = []
+    assert (keep(dataset, lines.append) is not None) == fits
+    assert lines == [
+        "  data.decoded: 32 kB of decoded images held in memory"
+        if fits
+        else "  data.decoded: not held: 32 kB are more than half of the 60.8 kB that are free"
+    ]
 
 
 def test_memory_that_the_system_does_not_give_is_done_without(monkeypatch):
@@ -75,7 +81,9 @@ def test_memory_that_the_system_does_not_give_is_done_without(monkeypatch):
         raise RuntimeError("unable to allocate shared memory(shm) for file </torch_1>: No space left on device (28)")
 
     monkeypatch.setattr(kept, "_shared", full)
-    assert keep(Shapes("train", count=2)) is None
+    lines = []
+    assert keep(Shapes("train", count=2, size=40), lines.append) is None
+    assert lines == ["  data.decoded: not held: the system does not give 12.8 kB of memory"]
 
 
 def test_images_of_several_sizes_are_held_as_in_their_files(tmp_path):
