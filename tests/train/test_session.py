@@ -11,6 +11,7 @@ from steps import at_each_step
 from tiny import equal, in_child, read, run, weights, write_recipes
 
 from kd.errors import NoCheckpointError, RecipeError, StoppedError, StorageError
+from kd.inputs import read_inputs, write_inputs
 from kd.recipe import baseline_of
 from kd.runs import is_finished, read_metrics, read_result, run_directory
 from kd.train import evaluation
@@ -162,7 +163,9 @@ def test_a_checkpoint_of_another_network_is_refused(tmp_path):
     unfinish(run_dir)
     other = baseline_of(read(tmp_path / "student.yaml", "student.args.channels=6"))
     moved = run_directory(other, tmp_path / "runs", 0)
+    inputs = read_inputs(run_dir).model_copy(update={"id": None, "seed": None})  # as kd 0.5 wrote them
     os.rename(run_dir.parent, moved.parent)
+    write_inputs(moved, inputs)
     with pytest.raises(NoCheckpointError, match=f"step-6-.*: of run {run_dir.parent.name[-8:]}/seed0, not of run "):
         run(other, tmp_path / "runs")
     for path in (moved / "checkpoints").glob("step-*.pt"):  # as kd 0.2 wrote them, without the run
