@@ -1,6 +1,7 @@
 """How long the network of a run takes for an image, as `kd latency` measured it: `latency.json`.
 
-It depends on the machine, so that a finished run's manifest does not cover it, and a later measurement replaces it.
+It depends on the machine, so that a finished run's manifest does not cover it, and a later measurement replaces it. It
+holds its own SHA-256 and the run that it is of; what kd 0.5 or older wrote has neither, and is read as it is.
 """
 
 from collections.abc import Sequence
@@ -9,8 +10,11 @@ from typing import Annotated, NamedTuple
 
 from pydantic import BaseModel, Field
 
-from kd.checked import STRICT, read_checked
-from kd.storage import write_json
+from kd.checked import STRICT, Count, checked, seal, unsealed
+from kd.errors import StorageError
+from kd.manifest import Id, read_manifest
+from kd.reading import read_bytes
+from kd.storage import write_atomic
 
 LATENCY = "latency.json"
 
@@ -39,6 +43,8 @@ class _File(BaseModel):
     processor: str
     threads: Annotated[int, Field(ge=1)]
     rows: list[Measured]
+    id: Id | None = None  # of the run
+    seed: Count | None = None
 
 
 class Latency(NamedTuple):
@@ -52,21 +58,32 @@ def write_latency(run_dir: Path, rows: Sequence[Measured], *, processor: str, th
     """Write the measurements of a run's network.
 
     Raises:
-        StorageError: the directory cannot be written.
+        StorageError: the directory cannot be written; or its manifest is damaged.
     """
-    content = _File(processor=processor, threads=threads, rows=list(rows))
-    write_json(run_dir / LATENCY, content.model_dump())
+    manifest = read_manifest(run_dir)
+    content = _File(
+        processor=processor,
+        threads=threads,
+        rows=list(rows),
+        id=None if manifest is None else manifest.id,
+        seed=None if manifest is None else manifest.seed,
+    )
+    write_atomic(run_dir / LATENCY, seal(content.model_dump(exclude_none=True)))
 
 
 def read_latency(run_dir: Path) -> Latency | None:
     """The latency of a run's network; None if it has not been measured in torch.
 
     Raises:
-        StorageError: the file is damaged.
+        StorageError: the file is damaged, or of another run.
     """
-    if not (run_dir / LATENCY).is_file():
+    file = run_dir / LATENCY
+    if not file.is_file():
         return None
-    content = read_checked(run_dir / LATENCY, _File)
+    data = read_bytes(file, "a JSON file of kd", StorageError, inside=run_dir)
+    content, manifest = checked(unsealed(data, str(file)), _File, str(file)), read_manifest(run_dir)
+    if content.id is not None and manifest is not None and (content.id, content.seed) != (manifest.id, manifest.seed):
+        raise StorageError(f"{file}: is of run {content.id}, seed {content.seed}")
     for row in content.rows:
         if (row.runtime, row.precision, row.batch) == ("torch", "fp32", 1):
             threads = f"{content.threads} thread{'s' * (content.threads > 1)}"

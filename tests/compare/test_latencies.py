@@ -6,6 +6,7 @@ from kd.compare.gather import gather
 from kd.compare.plain import to_csv, to_json
 from kd.compare.tables import milliseconds, summary_rows
 from kd.runs import Measured, write_latency
+from kd.storage import write_json
 
 CPU = "A processor (AVX2)"
 
@@ -83,3 +84,28 @@ def test_a_damaged_measurement_is_left_out_with_a_line(trio):
 )
 def test_milliseconds_are_shown_as_precisely_as_they_are_measured(value, text):
     assert milliseconds(value) == text
+
+
+def test_a_measurement_that_changed_or_is_of_another_run_is_left_out(made, trio):
+    student, teacher = trio(), made.folder / "big-aaaaaaaa" / "seed0"
+    store(student, 0.01)
+    store(teacher, 0.5)
+    own, other = (run_dir / "latency.json" for run_dir in (student, teacher))
+    for content, what in (
+        (own.read_text().replace("0.01", "0.02"), "changed after kd wrote it (SHA-256 "),
+        (other.read_text(), "is of run aaaaaaaa, seed 0"),
+        (own.read_text()[:-20], "not valid JSON ("),
+    ):
+        own.write_text(content)
+        (note,) = [note.text for note in gather([str(student)]).notes if note.kind == "damaged"]
+        assert note.startswith(f"left out: {own}: {what}")
+        assert note.endswith("; kd latency measures it again")
+        store(student, 0.01)
+
+
+def test_a_measurement_of_kd_0_5_is_read(trio):
+    student = trio()
+    row = {"runtime": "torch", "precision": "fp32", "batch": 1, "height": 64, "width": 64}
+    row |= {"median_seconds": 0.0123, "p95_seconds": 0.02}
+    write_json(student / "latency.json", {"processor": CPU, "threads": 2, "rows": [row]})
+    assert column(gather([str(student)]), "ms") == ["–", "12.3", "12.3"]
