@@ -1,7 +1,8 @@
 """What a step takes at its peak, and the fewest micro-batches with which it fits: `train.accumulate: auto`.
 
-On a GPU the real step is tried, with more and more micro-batches until one fits. Processors do not report that they
-run out: the system ends a process. There, small micro-batches are measured, and the others computed from them.
+On a GPU the real step is tried, with more and more micro-batches until one fits and leaves a share free. Processors do
+not report that they run out: the system ends a process. There, small micro-batches are measured, and the others
+computed from them.
 """
 
 import gc
@@ -24,7 +25,7 @@ from kd.recipe import Recipe
 from kd.train.loop import train
 from kd.train.start import start
 
-LEFT = 0.1  # share of the free memory that a computed peak leaves: for evaluations, and for gaps between tensors
+LEFT = 0.1  # share of the free memory that a peak leaves: for evaluations, a captured step, gaps between tensors
 STEPS = 2  # of each phase: the optimizer's state is there from the second on
 MEASURED = 3  # sizes of micro-batches
 MICRO_BATCHES = 2  # of each step: from the second on, there are gradients
@@ -168,8 +169,9 @@ def foreseen(parts: Parts, memory: Memory | None = None) -> list[Fit]:
 
 def _first_that_runs(parts: Parts, memory: Memory, free: int) -> Fit | None:
     for number in parts.recipe.divisors:
-        if (peak := _peak(parts, number, memory)) is not None:
-            return Fit(number, peak, free)
+        peak = _peak(parts, number, memory)
+        if peak is not None and (fit := Fit(number, peak, free)).fits:
+            return fit
     return None
 
 

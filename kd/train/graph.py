@@ -3,18 +3,22 @@
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from kd import distributed
+from kd.machine import random_state, set_random_state
 from kd.parts.roles import restored
 from kd.parts.teacher.cache import CachedTeacher
 from kd.train.step import Micro, TrainState, accumulate_gradients, micro_batches, train_step
 from kd.train.suspects import state_unchanged, suspect
+from kd.train.update import copies, put_back
 from kd.types import Batch, Tapped
+
+Result = TypeVar("Result")
 
 WARM_UP = 3  # steps before a capture: they make the optimizer's state, and let libraries choose their kernels
 
@@ -69,10 +73,52 @@ class StepGraph:
         values = _tensors(micros)
         if self._replay is None or [value.shape for value in values] != [held.shape for held in self._held]:
             self._steps += 1
-            return train_step(run, micros)
+            return self._as_it_is(run, micros)
         self.recorder.fill(self._held, values)
         self._replay()
         return self._numbers
+
+    def making_room(self, job: Callable[[], Result]) -> Result:
+        """The result of a job that takes memory beside that of the captured step.
+
+        Where it runs out, the capture gives its memory back, and the job is repeated. The step is captured again later.
+        """
+        try:
+            return job()
+        except torch.OutOfMemoryError:
+            if self._replay is None:
+                raise
+        self.release()  # here, where no traceback holds the tensors of the job any more
+        return job()
+
+    def release(self) -> None:
+        """Give back the memory of the captured step, which is captured again after a few steps."""
+        if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+            torch.cuda.synchronize()  # it may still run
+        self._forget()
+        torch.cuda.empty_cache()
+
+    def _as_it_is(self, run: TrainState, micros: list[Micro]) -> Tensor:
+        """Make a step of a shape that is not captured, if need be without the captured one, from then on."""
+        if self._replay is None:
+            return train_step(run, micros)
+        changed = nn.ModuleList(_changed_by(run))
+        buffers, drawn = copies(dict(changed.named_buffers())), random_state(run.precision.device)
+
+        def step() -> Tensor:
+            if self._replay is None:
+                warnings.warn(
+                    "train.graph: the GPU's memory does not hold a step of another size beside the captured one; the "
+                    "steps run without a graph",
+                    stacklevel=2,
+                )
+                self.recorder = None
+                run.optimizer.zero_grad()
+                set_random_state(run.precision.device, drawn)
+                put_back(dict(changed.named_buffers()), buffers)
+            return train_step(run, micros)
+
+        return self.making_room(step)
 
     def _forget(self) -> None:
         self._replay: Callable[[], None] | None = None  # frees the memory of the capture

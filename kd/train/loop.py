@@ -1,5 +1,7 @@
 """The training loop, once, for every method, dataset and network."""
 
+from functools import partial
+
 from kd.errors import StoppedError
 from kd.train.readback import Sent
 from kd.train.saving import save, settle
@@ -30,13 +32,13 @@ def train(run: TrainState, watch: Watch | None = None) -> None:
         watch.readback.send(numbers, Sent(run.step, batches, loss_names(run)))
 
         settle(run, watch, wait=watch.reads_at(run))
-        watch.reports.write(run, batches[-1], not_finite=watch.guard.count)
+        watch.reports.write(run, batches[-1], not_finite=watch.guard.count, making_room=watch.graph.making_room)
         signal = watch.stop.agreed()
         evaluations.pending = evaluations.is_due(run)
         is_best = False
         if evaluations.pending and signal is None:
             try:
-                is_best = evaluations.evaluate(run)  # waits for the device, as a save does
+                is_best = watch.graph.making_room(partial(evaluations.evaluate, run))  # waits for the device
                 watch.reports.restart(run.step)
             except StoppedError as stopped:  # the evaluation is repeated when the run resumes
                 signal = stopped.signal

@@ -112,6 +112,7 @@ def train_run(
                 "or choose a faster disk with --runs DIR"
             )
         train(run, watch)
+        watch.graph.release()  # scores take its memory
         if run.step < parts.steps:
             evaluations = f"{parts.recipe.train.patience} evaluations"
             say(f"  ended at step {run.step} of {parts.steps}: no better mIoU in {evaluations}")

@@ -2,18 +2,21 @@
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 
 from kd import distributed
 from kd.parts.assemble import Parts
-from kd.parts.checks.gradients import figures, pulls
+from kd.parts.checks.gradients import Pull, figures, pulls
 from kd.train.readback import StepNumbers
 from kd.train.sinks.progress import Progress
 from kd.train.step import TrainState, loss_names
 from kd.types import Batch
+
+Pulls = dict[str, Pull]
 
 
 class Reports:
@@ -53,13 +56,21 @@ class Reports:
                 total, count = self._sums.get(name, (0.0, 0))
                 self._sums[name] = (total + value, count + 1)
 
-    def write(self, run: TrainState, batch: Batch, *, not_finite: int) -> None:
+    def write(
+        self,
+        run: TrainState,
+        batch: Batch,
+        *,
+        not_finite: int,
+        making_room: Callable[[Callable[[], Pulls]], Pulls] = lambda job: job(),
+    ) -> None:
         """Report the steps since the last report, if a report is due.
 
         Args:
             run: after the step; its numbers have been added.
             batch: one of its micro-batches.
             not_finite: the number of steps so far that were left out.
+            making_room: runs what takes memory as a step does.
         """
         if self.is_due(run):
             self.progress.scalars(run.step, self._values(run, not_finite))
@@ -67,7 +78,7 @@ class Reports:
             self.restart(run.step)
         if self._gradients_every and run.step % self._gradients_every == 0:
             assert self._parts is not None
-            self.progress.scalars(run.step, figures(pulls(self._parts, batch)))
+            self.progress.scalars(run.step, figures(making_room(partial(pulls, self._parts, batch))))
             self.restart(run.step)
 
     def restart(self, step: int) -> None:

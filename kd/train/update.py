@@ -48,7 +48,7 @@ class Update:
     def buffers(self, student: nn.Module) -> dict[str, Tensor]:
         """Copies of what a forward pass changes, by name; none if a step that is not finite keeps its buffers."""
         named = dict(student.named_buffers()) if self._undo_buffers else {}
-        return _copies(named) if self.on_device else {name: buffer.clone() for name, buffer in named.items()}
+        return copies(named) if self.on_device else {name: buffer.clone() for name, buffer in named.items()}
 
     @torch.no_grad()
     def __call__(self, student: nn.Module, finite: Tensor, buffers: Mapping[str, Tensor]) -> None:
@@ -81,8 +81,7 @@ class Update:
             self._average(student)
             self._updated.update(map(id, trained))
         else:
-            for name in names:
-                now[name].copy_(buffers[name])
+            put_back(now, buffers)
 
     def _read(self, finite: Tensor) -> bool:
         self._decision.copy_(finite)  # waits for a GPU
@@ -136,16 +135,24 @@ def _flat_values(tensors: Sequence[Tensor]) -> list[Tensor]:
     return [torch.cat(views) for views in _views(tensors)]
 
 
-def _copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Copies by name, of the same layout; one kernel for each type."""
-    copies = {}
+    made = {}
     for dtype in dict.fromkeys(tensor.dtype for tensor in tensors.values()):
         alike = {name: tensor for name, tensor in tensors.items() if tensor.dtype == dtype}
         (values,) = _flat_values(list(alike.values()))
         parts = torch.split(values, [tensor.numel() for tensor in alike.values()])
         for (name, tensor), part in zip(alike.items(), parts, strict=True):
-            copies[name] = part.as_strided(tensor.shape, tensor.stride())
-    return copies
+            made[name] = part.as_strided(tensor.shape, tensor.stride())
+    return made
+
+
+@torch.no_grad()
+def put_back(tensors: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
+    """Give tensors their values of before, by name; a queue that has grown since keeps those that it has."""
+    for name, tensor in tensors.items():
+        if name in values and values[name].shape == tensor.shape:
+            tensor.copy_(values[name])
 
 
 def _choose(finite: Tensor, tensors: Sequence[Tensor], before: Sequence[Tensor]) -> None:

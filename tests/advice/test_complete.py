@@ -92,6 +92,8 @@ WITHOUT: dict[str, set[str]] = {
         "kd bench: --gpu: torch finds no CUDA device; run it on a machine with one",
         "{} keeps numbers on the processor, or may; SGD and AdamW do not",
         "train.graph: {}; the steps run without a graph",
+        "train.graph: the GPU's memory does not hold a step of another size beside the captured one; the steps run "
+        "without a graph",
         "train.graph: {} cannot be captured: {}; the steps run without a graph (docs/graphs.md shows what to write "
         "instead)",
     },

@@ -47,12 +47,18 @@ def test_fewer_micro_batches_take_more_memory_and_nothing_is_changed(tmp_path):
 @pytest.mark.parametrize("fewest", [1, 2, 4, 8])
 def test_a_gpu_tries_the_step_until_it_fits(tmp_path, fewest):
     parts = parts_of(tmp_path)
-    memory = BoundedMemory(needs(parts)[fewest])
+    peak = needs(parts)[fewest]
+    memory = BoundedMemory(int(peak / 0.9) + 1)
     number, line = found_accumulate(parts, memory)
     assert number == fewest
     assert memory.jobs == parts.recipe.divisors.index(fewest) + 1
-    megabytes = f"{memory.size / 1e6:.0f}"
-    assert line == f"train.accumulate: auto: {fewest} (a step takes {megabytes} of {megabytes} MB)"
+    megabytes = f"{peak / 1e6:.0f} of {memory.size / 1e6:.0f}"
+    assert line == f"train.accumulate: auto: {fewest} (a step takes {megabytes} MB)"
+
+
+def test_a_step_that_leaves_no_memory_for_an_evaluation_does_not_fit(tmp_path):
+    parts = parts_of(tmp_path)
+    assert found_accumulate(parts, BoundedMemory(int(1.05 * needs(parts)[1])))[0] == 2
 
 
 def test_a_processor_never_runs_a_step_that_might_not_fit(tmp_path):
@@ -166,7 +172,7 @@ def test_a_run_keeps_its_id_and_does_not_search_twice(tmp_path, monkeypatch):
     recipe = read(path, *alone, "train.accumulate=auto")
     assert recipe.id == read(path, *alone).id != read(path, *alone, "train.accumulate=2").id
     parts = assemble(recipe, runs=tmp_path, seed=0)
-    memory = BoundedMemory(needs(parts)[2])
+    memory = BoundedMemory(int(needs(parts)[2] / 0.85))
     monkeypatch.setattr(fit, "DeviceMemory", lambda device: memory)
     runs = tmp_path / "runs"
     cut_at(3, recipe, runs)

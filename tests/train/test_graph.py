@@ -280,6 +280,60 @@ def test_a_batch_of_another_shape_runs_as_it_is():
     assert recorder.replays == 9 - WARM_UP - 1
 
 
+def test_a_step_beside_the_capture_for_which_memory_runs_out_is_repeated_without_it():
+    """Its statistics, its random numbers and its gradients are those of a step that was made once."""
+
+    def run():
+        batches = [*images(5), batch(images=4, seed=7), *images(3)]
+        made = on_device(toy_run(iter(batches), steps=9, dropout=0.3))
+        made.student.network.norm = nn.BatchNorm2d(4)
+        return made
+
+    plain, _ = trained(run())
+    full, recorder = run(), FakeRecorder()
+    passes = []
+
+    def runs_out(module, args, output):
+        if len(output) == 4:
+            passes.append(recorder.captures)
+            if len(passes) == 1:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+
+    full.student.network.head.register_forward_hook(runs_out)
+    line = (
+        "train.graph: the GPU's memory does not hold a step of another size beside the captured one; the steps run "
+        "without a graph"
+    )
+    with pytest.warns(UserWarning, match=f"^{re.escape(line)}$") as warned:
+        losses, _ = trained(full, recorder)
+    assert len(warned) == 1
+    assert passes == [1, 1]
+    assert (recorder.captures, recorder.replays) == (1, 5 - WARM_UP)
+    assert losses == plain
+
+
+def test_an_evaluation_for_which_memory_runs_out_takes_that_of_the_capture():
+    run = on_device(toy_run(images(), steps=5))
+    recorder = FakeRecorder()
+    _, watch = trained(run, recorder)
+    left = [torch.OutOfMemoryError("CUDA out of memory")]
+
+    def evaluation():
+        if left:
+            raise left.pop()
+        return watch.graph.captured
+
+    assert not watch.graph.making_room(evaluation)
+    run.steps = 10
+    train(run, watch)
+    assert (recorder.captures, recorder.replays) == (2, 2 + 2)
+    left += [torch.OutOfMemoryError("still")] * 2
+    with pytest.raises(torch.OutOfMemoryError, match="still"):
+        watch.graph.making_room(evaluation)
+    with pytest.raises(torch.OutOfMemoryError, match="nothing to release"):
+        StepGraph().making_room(lambda: (_ for _ in ()).throw(torch.OutOfMemoryError("nothing to release")))
+
+
 def test_no_step_reads_a_value_on_the_processor():
     """Between two reports: no `.item()` and nothing like it, with and without a graph."""
     for recorder in (None, FakeRecorder()):
