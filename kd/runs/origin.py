@@ -21,7 +21,7 @@ from kd.reading import MAX_TEXT, check_file, read_bytes
 from kd.recipe import Recipe, read_recipe
 from kd.recipe.identity import Scope, plain
 from kd.recipe.yaml12 import dump
-from kd.runs.directory import is_finished
+from kd.runs.directory import may_be_finished
 from kd.runs.finding import finished_at
 from kd.runs.result import Result, SplitResult
 
@@ -113,9 +113,9 @@ def read_origin(path: Path) -> Origin:
         WeightsError: the weights of a run are missing or damaged.
         StorageError: there is no such file, or it cannot be read.
     """
-    if path.name == WEIGHTS and is_finished(path.parent):
+    if path.name == WEIGHTS and may_be_finished(path.parent):
         return read_run_origin(path.parent)
-    if is_finished(path):
+    if may_be_finished(path):
         return read_run_origin(path)
     file = next(filter(Path.is_file, map(path.joinpath, EXPORTED)), path)
     if file.is_dir():

@@ -102,8 +102,9 @@ def test_what_another_user_keeps_private_hides_no_run(made, capsys, monkeypatch)
     printed = " ".join(capsys.readouterr().out.split())
     file = made.folder / "small-01234567/seed1/manifest.json"
     assert f"left out: {file}: cannot be read (Permission denied)" in printed
-    assert main(["compare", str(file.parent), "--no-page"]) == 6
-    assert capsys.readouterr().err == f"{file}: cannot be read (Permission denied)\n"
+    for command in (["compare", "--no-page"], ["recipe"]):
+        assert main([*command, str(file.parent)]) == 6
+        assert capsys.readouterr().err == f"{file}: cannot be read (Permission denied)\n"
 
 
 def test_links_without_an_end_and_dates_that_are_none_hide_no_run(made):
