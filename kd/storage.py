@@ -1,7 +1,7 @@
 """Atomic files: readers see the old content or the new, even if the writer is killed.
 
-Only a regular file is replaced. A new file in the place of a device such as `/dev/null`, or of the link `/dev/stdout`,
-would take it from every other process of the machine.
+Only a regular file is replaced unasked. A new file in the place of a device such as `/dev/null`, or of the link
+`/dev/stdout`, would take it from every other process of the machine.
 """
 
 import json
@@ -16,25 +16,28 @@ from kd.errors import StorageError
 from kd.reading import special
 
 
-def write_atomic(path: Path, data: bytes | memoryview, *, fix: str = "free space or choose --runs DIR") -> None:
+def write_atomic(
+    path: Path, data: bytes | memoryview, *, fix: str = "free space or choose --runs DIR", replaces_links: bool = False
+) -> None:
     """Write a file atomically: temporary file, fsync, rename, fsync of the folder. The mode of an old file is kept.
 
     Args:
         path: the file; its folder is created.
         data: its content.
         fix: what the message advises where it cannot be written.
+        replaces_links: whether the user has asked to replace what is there; what a link leads to is left alone.
 
     Raises:
         StorageError: the file cannot be written; or a link, a pipe or a device has its name.
     """
-    if kind := special(path):
+    if (kind := special(path)) and not (replaces_links and path.is_symlink()):
         raise StorageError(f"{path}: {kind}, and kd writes regular files only; {fix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.parent / f".tmp-{secrets.token_hex(8)}"
         try:
             with temporary.open("xb") as file:  # with the mode that the umask gives a new file
-                if path.is_file():
+                if path.is_file() and not path.is_symlink():
                     os.chmod(temporary, S_IMODE(path.stat().st_mode))
                 file.write(data)
                 file.flush()

@@ -55,6 +55,19 @@ def test_only_regular_files_are_replaced(tmp_path, make, kind):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "private"]
 
 
+def test_a_link_is_replaced_if_the_user_asks_and_its_target_left_alone(tmp_path):
+    private, file = tmp_path / "private", tmp_path / "a"
+    private.write_bytes(b"mine")
+    file.symlink_to(private)
+    write_atomic(file, b"1", replaces_links=True)
+    assert private.read_bytes() == b"mine"
+    assert not file.is_symlink()
+    file.unlink()
+    os.mkfifo(file)
+    with pytest.raises(StorageError, match="a: a pipe, and kd writes regular files only"):
+        write_atomic(file, b"1", replaces_links=True)
+
+
 @pytest.mark.skipif(os.getuid() != 0, reason="only root makes a device")
 def test_a_device_is_not_replaced(tmp_path):
     file = tmp_path / "null"

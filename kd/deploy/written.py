@@ -71,7 +71,8 @@ def write(prediction: Prediction, trained: Trained, out: Path, kinds: Sequence[s
         "probabilities": lambda: _npz(prediction, trained.classes),
     }
     for kind in kinds:
-        write_atomic(_file(out, kind, prediction.name), content[kind](), fix="free space, or choose another --out")
+        file, fix = _file(out, kind, prediction.name), "free space, or choose another --out"
+        write_atomic(file, content[kind](), fix=fix, replaces_links=True)  # see `refuse_existing`
 
 
 def _drawn(kind: str, prediction: Prediction, draw: Callable[[RGB, Labels], RGB], **options: int) -> bytes:

@@ -50,7 +50,7 @@ class Masks:
             StorageError: it cannot be written.
         """
         mask = predictions.to("cpu", torch.uint8).numpy()
-        write_atomic(next(self._files), label_png(mask, self._colors), fix=FIX)
+        write_atomic(next(self._files), label_png(mask, self._colors), fix=FIX, replaces_links=True)
 
 
 def mask_names(images: Sequence[str]) -> list[PurePosixPath]:
