@@ -20,7 +20,7 @@ from kd.train.step import TrainState
 PLAIN = (bool, int, float, str, torch.device)
 CONTAINERS = (list, dict, set, deque)
 CODE = (type, FunctionType, MethodType, BuiltinFunctionType, ModuleType)
-OPAQUE = (*CODE, Tensor, nn.Module, torch.optim.Optimizer)  # other modules of the run are parts of their own
+OF_THEIR_OWN = (nn.Module, torch.optim.Optimizer)  # the other parts of the run
 Generator = tuple[Callable[[], Any], Callable[[Any], None]]  # reads and writes its state
 GENERATORS: list[Generator] = [  # on the processor, as users' code may draw
     (random.getstate, random.setstate),
@@ -61,9 +61,9 @@ def suspect(error: BaseException, run: TrainState) -> str:
 
 @contextmanager
 def state_unchanged(run: TrainState) -> Iterator[None]:
-    """Refuse a block in which a component changes what a captured step would not: anything but the values of tensors.
+    """Refuse a block in which a component changes what a captured step would not.
 
-    All is put back after the block.
+    That is anything but the values of tensors on the device of the run. All is put back after the block.
 
     Raises:
         NotCapturableError: a component has changed an attribute, or what is reached from there; or random numbers were
@@ -76,7 +76,8 @@ def state_unchanged(run: TrainState) -> Iterator[None]:
         yield
         for held in before:
             if changed := held.changed():
-                raise NotCapturableError(held.part, f"it changes its attribute {changed}, not a tensor in place")
+                what = "a tensor on the processor" if isinstance(held.place, Tensor) else "not a tensor in place"
+                raise NotCapturableError(held.part, f"it changes its attribute {changed}, {what}")
         if str([read() for read, _ in generators]) != str(drawn):
             raise NotCapturableError("a component", "it draws random numbers on the processor")
     finally:
@@ -87,56 +88,64 @@ def state_unchanged(run: TrainState) -> Iterator[None]:
 
 
 class _Held(NamedTuple):
-    """What a container of a part held before.
+    """What a place in a part held before.
 
     Attributes:
         part: its name for messages.
-        attribute: of the part, from which the container is reached; "": the container is all of its attributes.
-        container: the very object, which other code may hold too.
-        content: a copy of it; containers in it are held by themselves.
+        attribute: of the part, from which the place is reached; "": the place is all of its attributes.
+        place: a container or a tensor, the very object, which other code may hold too.
+        content: a copy of it; the containers in it are places of their own.
     """
 
     part: str
     attribute: str
-    container: Any
+    place: Any
     content: Any
 
     def changed(self) -> str:
         """The attribute of the part that holds something else now, or ""."""
-        now, before = self.container, self.content
+        now, before = self.place, self.content
         if self.attribute:
-            return "" if _same(now, before) else self.attribute
+            return "" if _holds(now, before) else self.attribute
         common = now.keys() & before.keys()
         return next((key for key in {**before, **now} if key not in common or not _same(now[key], before[key])), "")
 
     def put_back(self) -> None:
-        """Let the container hold that again."""
-        if not _same(self.container, self.content):
-            self.container.clear()
-            (self.container.extend if isinstance(self.container, (list, deque)) else self.container.update)(
-                self.content
-            )
+        """Let the place hold that again."""
+        place = self.place
+        if isinstance(place, Tensor):
+            place.detach().copy_(self.content)
+        elif not _holds(place, self.content):
+            place.clear()
+            (place.extend if isinstance(place, (list, deque)) else place.update)(self.content)
 
 
 def _held(run: TrainState) -> Iterator[_Held]:
-    """Every container of Python that a part of the run reaches without another part, as it is now."""
+    """What every part of the run reaches without another part, as it is now: containers, tensors on the processor."""
     seen: set[int] = set()
+    device = run.precision.device
     for name, part in _parts(run):
         if not isinstance(part, torch.optim.Optimizer) and hasattr(part, "__dict__"):
             yield _Held(name, "", vars(part), dict(vars(part)))
             for key, value in vars(part).items():
-                for container in _containers(value, seen):
-                    yield _Held(name, key, container, copy(container))
+                for place in _reached(value, seen):
+                    if not isinstance(place, Tensor):
+                        yield _Held(name, key, place, copy(place))
+                    elif place.device.type != device.type:
+                        yield _Held(name, key, place, place.detach().clone())
 
 
-def _containers(value: Any, seen: set[int]) -> Iterator[Any]:
-    """The lists, dictionaries, sets and deques that a value is or reaches, and the attributes of plain objects."""
+def _reached(value: Any, seen: set[int]) -> Iterator[Any]:
+    """The tensors, lists, dictionaries, sets and deques that a value is or reaches, and plain objects' attributes."""
     left = [value]
     while left:
         value = left.pop()
-        if id(value) in seen or isinstance(value, (*PLAIN, *OPAQUE)):
+        if id(value) in seen or isinstance(value, (*PLAIN, *CODE, *OF_THEIR_OWN)):
             continue
         seen.add(id(value))
+        if isinstance(value, Tensor):
+            yield value
+            continue
         if not isinstance(value, (*CONTAINERS, tuple)):
             if not hasattr(value, "__dict__"):
                 continue
@@ -160,9 +169,15 @@ def _parts(run: TrainState) -> Iterator[tuple[str, Any]]:
             yield f"{name} ({getattr(part, '__name__', type(part).__name__)})", part
 
 
+def _holds(place: Any, content: Any) -> bool:
+    if isinstance(place, Tensor):  # NaN is no other value
+        return bool(((place == content) | (place != place)).all())
+    return _same(place, content)
+
+
 def _same(value: Any, before: Any) -> bool:
     """Whether it is the very object, or one of those that consist of other values, which are the same."""
-    if value is before or type(value) is not type(before) or isinstance(value, OPAQUE):
+    if value is before or type(value) is not type(before) or isinstance(value, (*CODE, *OF_THEIR_OWN, Tensor)):
         return value is before
     if isinstance(value, (*PLAIN, set)):
         return bool(value == before)

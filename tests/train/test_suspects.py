@@ -90,6 +90,19 @@ def test_a_number_drawn_on_the_processor_for_a_gpu_is_refused_and_not_lost(draw)
     assert torch.equal(torch.get_rng_state(), states[1])
 
 
+def test_a_tensor_on_the_processor_is_not_of_a_gpus_run():
+    loss = Rich()
+    run = run_with(loss)
+    run.precision = Precision(torch.device("cuda"), torch.float32, torch.contiguous_format)  # nothing runs there
+    loss.pair.names.append(torch.tensor([float("nan"), 1.0]))
+    with state_unchanged(run):
+        loss.sum + 1
+    message = "it changes its attribute pair, a tensor on the processor"
+    with pytest.raises(NotCapturableError, match=message), state_unchanged(run):
+        loss.pair.names[0][1] += 1
+    assert loss.pair.names[0][1] == 1
+
+
 def test_an_error_at_the_end_of_a_capture_hides_no_component():
     def mine(student, teacher, labels):
         raise RuntimeError("operation not permitted")
