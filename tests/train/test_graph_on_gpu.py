@@ -12,6 +12,7 @@ import kd.losses
 import students
 from kd.machine import Precision
 from kd.parts.mixing import Draws
+from kd.parts.objective import Term
 from kd.parts.optimizer import stay_on_gpu
 from kd.train.graph import WARM_UP, CudaRecorder, StepGraph
 from kd.train.guard import Guard
@@ -163,6 +164,29 @@ def test_a_capture_that_fails_leaves_no_other_stream():
         CudaRecorder(GPU).capture(lambda: value * value.item())
     assert torch.cuda.current_stream(GPU) == stream
     assert (value + 1).item() == 2
+
+
+def test_a_released_step_gives_its_memory_back_and_is_captured_again():
+    run, watch = gpu_run(steps=WARM_UP + 3), watched(True)
+    train(run, watch)
+    assert watch.graph.captured
+    torch.cuda.empty_cache()
+    reserved = torch.cuda.memory_reserved(GPU)
+    watch.graph.release()
+    assert not watch.graph.captured
+    assert torch.cuda.memory_reserved(GPU) < reserved
+    run.steps += WARM_UP + 2
+    train(run, watch)
+    assert watch.graph.captured
+
+
+def test_a_number_drawn_on_the_processor_is_refused():
+    run = gpu_run(steps=WARM_UP + 2)
+    run.terms = {"kl": Term(lambda student, teacher, labels: (student - teacher).mean() * torch.rand(()), float)}
+    watch = watched(True)
+    with pytest.warns(UserWarning, match="a component cannot be captured: it draws random numbers on the processor"):
+        train(run, watch)
+    assert not watch.graph.captured
 
 
 @pytest.mark.parametrize("name", [name for name in students.__all__ if name != "Pruned"])
