@@ -32,7 +32,7 @@ MAX_WEIGHTS, MAX_OTHER = 1 << 40, 1_000_000_000  # bytes
 
 Id = Annotated[str, Field(pattern=r"^[0-9a-f]{8}$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-_Key = tuple[str, Stamp]  # of a file as it is now
+_Key = tuple[str, Stamp]  # of a file as it is now; in another current folder, the same path has another inode
 
 _manifests: dict[_Key, "Manifest"] = {}
 _verified: dict[_Key, str] = {}  # the SHA-256 of files that this process has hashed
@@ -138,7 +138,7 @@ def read_verified(run_dir: Path, name: str) -> bytes:
     key = _key(run_dir / name)
     data = _read(run_dir, name)
     actual = (key and _verified.get(key)) or hashlib.sha256(data).hexdigest()
-    if Digest(size=len(data), sha256=actual) not in allowed:
+    if not any(len(data) == listed.size and actual == listed.sha256 for listed in allowed):
         raise _kind(name)(
             f"{run_dir / name}: changed after the run wrote it (SHA-256 {actual[:8]}…, {MANIFEST} has "
             f"{allowed[0].sha256[:8]}…); "
@@ -159,10 +159,10 @@ def check_sizes(run_dir: Path) -> None:
     manifest, folder = read_manifest(run_dir), os.fspath(run_dir)
     if manifest is None:
         return
-    for name in manifest.files:
-        found, sizes = stamp(f"{folder}{os.sep}{name}"), [listed.size for listed in manifest.allows(name)]
-        if found is None or found.size not in sizes:
-            what = f"has {found.size:,} bytes, {MANIFEST} has {sizes[0]:,}" if found else "missing"
+    for name, listed in manifest.files.items():
+        found = stamp(f"{folder}{os.sep}{name}")
+        if found is None or (found.size != listed.size and found.size != manifest.becomes.get(name, listed).size):
+            what = f"has {found.size:,} bytes, {MANIFEST} has {listed.size:,}" if found else "missing"
             raise _kind(name)(f"{run_dir / name}: {what}; {_what_holds(run_dir, name)}")
 
 
@@ -229,4 +229,4 @@ def _kind(name: str) -> type[Exception]:
 def _key(file: Path) -> _Key | None:
     """What changes with every change of the file; None where a change could leave it as it is."""
     found = stamp(file)
-    return None if found is None or not is_settled(found) else (os.path.abspath(file), found)
+    return None if found is None or not is_settled(found) else (os.fspath(file), found)
