@@ -4,7 +4,8 @@
     python docs/results_table.py RUNS NAME   # keeps the finished runs of a folder in docs/results/data/NAME
 
 A table begins with `<!-- runs: NAME -->`. Its first row is what the others are compared with, seed by seed and image
-by image (docs/intervals.md).
+by image (docs/intervals.md). In a study, the rows of a network stand together: each is compared with the first row of
+its network, and `*` marks a gain that is not 0 after Holm's adjustment for all gains of the table.
 """
 
 import json
@@ -14,7 +15,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from kd.compare.intervals import interval
+from kd.compare.intervals import LEVEL, Interval, holm, interval
 from kd.metrics import scores
 from kd.runs import ImageCounts, is_finished, read_counts, read_result, read_teacher_score, write_result
 from kd.runs import write_teacher_score as write_score
@@ -50,6 +51,27 @@ TABLES = {  # name -> label of each row -> its run directories
     }
     | {"teacher": "teacher_deeplabv3plus-*/seed*"},
 }
+STUDIES = {  # name -> network -> what it learns by -> its run directories
+    "camvid-study": {
+        "teacher, DeepLabV3Plus": {"labels, 40 epochs": "teacher_deeplabv3plus_120-c20ecc65/seed*"},
+        "MobileNetV3SmallASPPLite": {
+            "labels": "mobilenetv3_aspp_kl_cwd-4641419b/seed*",
+            "labels, PixelKL": "mobilenetv3_aspp_kl_cwd-2e999762/seed*",
+            "labels, PixelKL, CWD": "mobilenetv3_aspp_kl_cwd-29131ba6/seed*",
+            "labels, 24 epochs": "mobilenetv3_aspp_kl_cwd-2738ea25/seed*",
+        },
+        "LRASPPMobileNetV3Large": {
+            "labels": "mobilenetv3_aspp_kl_cwd-0cf9a431/seed*",
+            "labels, PixelKL": "mobilenetv3_aspp_kl_cwd-16127359/seed*",
+            "labels, PixelKL, CWD": "mobilenetv3_aspp_kl_cwd-92db6057/seed*",
+        },
+        "MobileNetV2UNet": {
+            "labels": "mobilenetv3_aspp_kl_cwd-6ba346e8/seed*",
+            "labels, PixelKL": "mobilenetv3_aspp_kl_cwd-05d522a9/seed*",
+            "labels, PixelKL, CWD": "mobilenetv3_aspp_kl_cwd-289a9556/seed*",
+        },
+    },
+}
 _TABLE = re.compile(r"(<!-- runs: (\S+) -->\n)(?:\|.*\n)*")
 
 
@@ -60,6 +82,8 @@ def page(text: str) -> str:
 
 def table(name: str) -> list[str]:
     """The lines of a table."""
+    if name in STUDIES:
+        return study(name)
     rows = {label: sorted(DATA.joinpath(name).glob(pattern)) for label, pattern in TABLES[name].items()}
     first = next(iter(rows.values()))
     head = (
@@ -69,24 +93,57 @@ def table(name: str) -> list[str]:
     return [*head, *(row(label, run_dirs, first) for label, run_dirs in rows.items())]
 
 
+def study(name: str) -> list[str]:
+    """The lines of the table of a study."""
+    lines: list[str] = []
+    gains: dict[str, Interval] = {}
+    for network, variants in STUDIES[name].items():
+        of_network = {label: sorted(DATA.joinpath(name).glob(pattern)) for label, pattern in variants.items()}
+        first = next(iter(of_network.values()))
+        for label, run_dirs in of_network.items():
+            line = f"| {network} | {label} | {scored(run_dirs)} | "
+            lines.append(line)
+            if run_dirs != first:
+                gains[line] = gain([(1, run_dirs), (-1, first)])
+    adjusted = dict(zip(gains, holm([found.p_value for found in gains.values()]), strict=True))
+    cells = {line: points(found) + (" *" if adjusted[line] < 1 - LEVEL else "") for line, found in gains.items()}
+    head = (
+        "| network | learns by | mIoU % of seeds 0, 1, … | mean ± sd | points above its first row, 95 % interval |",
+        "| --- | --- | --- | --- | --- |",
+    )
+    return [*head, *(f"{line}{cells.get(line, '–')} |" for line in lines)]
+
+
 def row(label: str, run_dirs: list[Path], first: list[Path]) -> str:
     """One line: the scores of these runs, and the difference from those of the first row, if the seeds are the same."""
+    above = "–"
+    if run_dirs != first and len(run_dirs) == len(first):
+        above = difference([(1, run_dirs), (-1, first)])
+    return f"| {label} | {scored(run_dirs)} | {above} |"
+
+
+def scored(run_dirs: list[Path]) -> str:
+    """Two cells: the score of each run, and mean ± sd."""
     found = [100 * scores(read_result(run_dir).splits["val"].confusion).miou for run_dir in run_dirs]
     spread = f" ± {statistics.stdev(found):.1f}" if len(found) > 1 else ""
-    gain = "–"
-    if run_dirs != first and len(run_dirs) == len(first):
-        gain = difference([(1, run_dirs), (-1, first)])
-    return (
-        f"| {label} | {', '.join(f'{value:.1f}' for value in found)} | {statistics.mean(found):.1f}{spread} | {gain} |"
-    )
+    return f"{', '.join(f'{value:.1f}' for value in found)} | {statistics.mean(found):.1f}{spread}"
 
 
 def difference(terms: list[tuple[float, list[Path]]]) -> str:
-    """Points of mIoU with their interval: the sum of factor · score of these runs, seed by seed and image by image."""
+    """The text of `gain`."""
+    return points(gain(terms))
+
+
+def gain(terms: list[tuple[float, list[Path]]]) -> Interval:
+    """The sum of factor · mIoU of these runs, seed by seed and image by image."""
     found = [(factor, counts(run_dirs)) for factor, run_dirs in terms]
-    of_sum = interval([(factor, [c.counts for c in each]) for factor, each in found], found[0][1][0].groups)
-    points = round(100 * of_sum.value, 1) + 0.0  # no -0.0
-    return f"{points:+.1f} ± {100 * of_sum.half_width:.1f}".replace("-", "−")
+    return interval([(factor, [c.counts for c in each]) for factor, each in found], found[0][1][0].groups)
+
+
+def points(found: Interval) -> str:
+    """Points of mIoU with their interval."""
+    value = round(100 * found.value, 1) + 0.0  # no -0.0
+    return f"{value:+.1f} ± {100 * found.half_width:.1f}".replace("-", "−")
 
 
 def counts(run_dirs: list[Path]) -> list[ImageCounts]:

@@ -22,10 +22,12 @@ def test_the_tables_are_those_of_the_kept_runs(path: Path) -> None:
 
 def test_every_kept_run_is_in_a_table_of_a_page() -> None:
     shown = set(re.findall(r"<!-- runs: (\S+) -->", "".join(p.read_text() for p in (DOCS / "results").glob("*.md"))))
-    assert shown == SCRIPT["TABLES"].keys()
-    listed = {
-        run for name, rows in SCRIPT["TABLES"].items() for p in rows.values() for run in (SCRIPT["DATA"] / name).glob(p)
+    of_studies = {
+        name: {p for rows in parts.values() for p in rows.values()} for name, parts in SCRIPT["STUDIES"].items()
     }
+    patterns = {name: set(rows.values()) for name, rows in SCRIPT["TABLES"].items()} | of_studies
+    assert shown == patterns.keys()
+    listed = {run for name, found in patterns.items() for p in found for run in (SCRIPT["DATA"] / name).glob(p)}
     assert listed == {path.parent for path in SCRIPT["DATA"].rglob("result.json")}
 
 
@@ -92,6 +94,23 @@ def test_texts_state_the_figures_of_the_kept_runs() -> None:
     )
     assert f"mIoU {of_few} %" in text("recipes/camvid/few_teacher_deeplabv3plus.yaml")
     assert f"mIoU {resampled} %" in text("recipes/camvid/teacher_deeplabv3plus.yaml")
+
+
+def test_texts_state_the_gains_of_the_camvid_study() -> None:
+    rows = [line.strip("| ").split(" | ") for line in SCRIPT["study"]("camvid-study")[2:]]
+    gains = {(network, terms): gain for network, terms, _, _, gain in rows if "PixelKL" in terms}
+    assert all(gain.startswith("+") for gain in gains.values())
+    above = [key for key, gain in gains.items() if float(gain[1:4]) > float(gain.split(" ± ")[1].rstrip(" *"))]
+    assert above == [("MobileNetV2UNet", "labels, PixelKL, CWD")]
+    assert not any(gain.endswith("*") for gain in gains.values())
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    points = sorted(float(gain[1:4]) for gain in gains.values())
+    assert f"gained {points[0]} to {points[-1]} points over three seeds; of the six intervals" in readme
+    assert f"{gains[above[0]]} with PixelKL + CWD" in readme
+    recipe = (ROOT / "recipes" / "camvid" / "study.yaml").read_text(encoding="utf-8")
+    for terms, words in (("labels, PixelKL", "PixelKL"), ("labels, PixelKL, CWD", "PixelKL + CWD")):
+        low, *_, high = sorted(float(gain[1:4]) for (_, of), gain in gains.items() if of == terms)
+        assert f"{words} +{low} to +{high}" in " ".join(recipe.replace("#", "").split())
 
 
 def test_the_page_of_losses_names_the_intervals_without_0() -> None:
