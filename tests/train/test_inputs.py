@@ -432,6 +432,14 @@ def test_a_class_map_that_changes_between_two_runs_of_a_command_stops_it(folder,
         kd.evaluate(run_dir, trust=True)
 
 
+def removed_at(step: int, run_dir: Path) -> str:
+    """The line of a run whose directory was removed."""
+    return (
+        f"{run_dir}: was removed while the run trained; its recipe, its inputs and a checkpoint of step {step} "
+        "are there again, its curves are lost; the same command resumes the run"
+    )
+
+
 def test_a_run_directory_that_is_removed_while_the_run_trains(folder, monkeypatch):
     recipe = read(write_farm(folder).relative_to(folder))
     run_dir = run_directory(recipe, RUNS, 0)
@@ -439,10 +447,7 @@ def test_a_run_directory_that_is_removed_while_the_run_trains(folder, monkeypatc
         at_each_step(patched, before=lambda recipe, step: step == 2 and shutil.rmtree(RUNS))
         with pytest.raises(StorageError, match="was removed while the run trained") as caught:
             run(recipe, RUNS)
-    assert str(caught.value) == (
-        f"{run_dir}: was removed while the run trained; its recipe, its inputs and a checkpoint of step 2 are there "
-        "again, its curves are lost; the same command resumes the run"
-    )
+    assert str(caught.value) == removed_at(2, run_dir)
     _, lines = run(recipe, RUNS)
     assert "  resumes at step 2 of 4" in lines
     for name in ("result.json", "metrics.jsonl", "recipe.yaml", "environment.json", "inputs.json"):
@@ -469,10 +474,7 @@ def test_a_run_directory_that_is_removed_while_the_result_is_written(folder, mon
         patched.setattr(one_run, place, removed)
         with pytest.raises(StorageError) as caught:
             run(recipe, RUNS)
-    assert str(caught.value) == (
-        f"{run_dir}: was removed while the run trained; its recipe, its inputs and a checkpoint of step 4 are there "
-        "again, its curves are lost; the same command resumes the run"
-    )
+    assert str(caught.value) == removed_at(4, run_dir)
     _, lines = run(recipe, RUNS)
     assert "  resumes at step 4 of 4" in lines
     assert read_result(run_dir).marks == ()
