@@ -89,7 +89,7 @@ def resident_peak() -> int | None:
 
 
 def free_shared() -> int | None:
-    """Bytes of memory that processes can still share; None where the system does not tell.
+    """Bytes of memory that processes can still share; None where the system does not report it.
 
     They count as this process's: the limits of its control groups hold for them.
     """
@@ -100,7 +100,7 @@ def free_shared() -> int | None:
 
 
 def free_memory(device: "torch.device") -> int | None:
-    """Bytes that this process can still take on a device; None where the system does not tell.
+    """Bytes that this process can still take on a device; None where the system does not report it.
 
     On CUDA, what torch has reserved and does not use counts as free.
     """
