@@ -257,6 +257,15 @@ FILES = [
         lambda: (tree(mask="masks/mask{}.png"), opened()),
         lambda text: ([Path(f"masks/mask{n}.png").rename(f"masks/{n}.png") for n in range(4)], opened()),
     ),
+    Row(
+        "d1/0.png needs a mask of that path, but there is day1/0.png; give the masks the folders of their images",
+        lambda: (
+            tree(mask="masks/day1/{}.png", image="images/d1/{}.png"),
+            tree(mask="masks/day2/{}.png", image="images/d2/{}.png"),
+            opened(),
+        ),
+        lambda text: ([Path(f"masks/day{n}").rename(f"masks/d{n}") for n in (1, 2)], opened()),
+    ),
     advised("but there is 0_seg.png; in data.args set mask_suffix: _seg", lambda: tree(mask="masks/{}_seg.png")),
     advised(
         'in data.args set image_suffix: _rgb, mask_suffix: "-gt"',

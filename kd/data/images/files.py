@@ -43,8 +43,8 @@ def match(
 
     Args:
         images: of a folder.
-        masks: of a folder; where one of the two has folders in folders and the other has not, the last part of the
-            names is compared.
+        masks: of a folder; where no names are equal, as where one of the two has folders in folders and the other has
+            not, the last parts of the names are compared, if no part occurs twice among the images or the masks.
         chosen: name of an image, in order -> name of its mask, None for the mask of the same name. None for all
             images, which also requires an image for every mask.
 
@@ -54,9 +54,9 @@ def match(
     """
     mask_of = masks.files
     if not mask_of.keys() & images.files.keys():
-        last = {name.rpartition("/")[2]: path for name, path in mask_of.items()}
-        if len(last) == len(mask_of):
-            mask_of = {name: last[key] for name in images.files if (key := name.rpartition("/")[2]) in last}
+        image_of = {_last(name): name for name in images.files}
+        if len(image_of) == len(images.files) and len(set(map(_last, mask_of))) == len(mask_of):
+            mask_of = {image_of.get(_last(name), name): path for name, path in mask_of.items()}
     stated = {name: masks.files[mask] for name, mask in (chosen or {}).items() if mask is not None}
     found = {name: stated.get(name, mask_of.get(name)) for name in (images.files if chosen is None else chosen)}
     if found and not any(found.values()):
@@ -64,7 +64,7 @@ def match(
     problems = [
         f"{images.files[name]}: no mask named {name} in {masks.folder}" for name, mask in found.items() if mask is None
     ]
-    if chosen is None and mask_of is masks.files:
+    if chosen is None:
         problems += [
             f"{path}: no image named {name} in {images.folder}"
             for name, path in mask_of.items()
@@ -72,6 +72,10 @@ def match(
         ]
     raise_all(problems)
     return {name: (images.files[name], mask) for name, mask in found.items() if mask is not None}
+
+
+def _last(name: str) -> str:
+    return name.rpartition("/")[2]
 
 
 def pair(files: Iterable[tuple[Path, Path]], *, stretched: bool = False) -> Pairs:
@@ -150,7 +154,13 @@ def _none_matches(names: list[str], images: Listing, masks: Listing) -> str:
     if found is None:
         kinds = f" ({masks.note.partition(': ')[2]})" if masks.note else ""
         return f"{line}the folder holds no masks{kinds}"
-    wanted = f"{example.rpartition('/')[2]}.png"
+    lasts = {_last(name): name for name in reversed(names)}
+    if elsewhere := next((name for name in masks.files if _last(name) in lasts), None):  # which of them, nothing shows
+        image, mask = images.files[lasts[_last(elsewhere)]], masks.files[elsewhere]
+        paths = image.relative_to(images.folder).as_posix(), mask.relative_to(masks.folder).as_posix()
+        needs = "{} needs a mask of that path, but there is {}".format(*paths)
+        return f"{line}{needs}; give the masks the folders of their images"
+    wanted = f"{_last(example)}.png"
     line += f"{images.files[example].name} needs {wanted}, or another type of image, but there is {found.name}"
     if any(map(_LABEL_STUDIO.match, (path.name for path in masks.files.values()))):
         return f"{line}; Label Studio wrote a file per label: merge them into one mask per image, with the image's name"

@@ -215,12 +215,12 @@ def _finder(listing: Listing) -> Callable[[str], str | None]:
     def find(entry: str) -> str | None:
         path = entry.strip(" \t,;\"'").replace("\\", "/")
         for text in dict.fromkeys((_stem(path).removesuffix(listing.ending), _stem(path), path)):
-            parts = text.split("/")
+            *folders, last = parts = text.split("/")
             for start in range(len(parts)):  # a path is relative to some folder: its end decides
                 if (name := "/".join(parts[start:])) in listing.files:
                     return name
-            if parts[-1] in full:
-                return full[parts[-1]]
+            if last in full and folders[-1:] in ([], [listing.folder.name]):  # in another folder, it is another file
+                return full[last]
         return None
 
     return find

@@ -34,6 +34,29 @@ def test_folders_in_folders_on_one_side(tmp_path):
     }
 
 
+@pytest.mark.parametrize(
+    ("images", "masks", "first"),
+    [
+        (("d1/0", "d1/1", "d2/0", "d2/1"), ("d1_labels/0", "d1_labels/1"), ("d1/0", "d1_labels/0")),
+        (("d1/0", "d1/1", "d2/0"), ("1", "0"), ("d1/1", "1")),
+        (("0", "1"), ("d1/1", "d2/1", "d2/0"), ("1", "d1/1")),
+    ],
+)
+def test_a_name_in_several_folders_pairs_nothing(tmp_path, images, masks, first):
+    with pytest.raises(DataError) as error:
+        match(listing(tmp_path / "i", *images), listing(tmp_path / "m", *masks))
+    assert str(error.value) == (
+        f"{tmp_path}/m: none of the {len(images)} images in {tmp_path}/i has a mask of its name: {first[0]}.png needs "
+        f"a mask of that path, but there is {first[1]}.png; give the masks the folders of their images"
+    )
+
+
+def test_a_mask_in_a_folder_of_its_own_needs_an_image_too(tmp_path):
+    with pytest.raises(DataError) as error:
+        match(listing(tmp_path / "i", "d1/0", "d2/1"), listing(tmp_path / "m", "0", "1", "2"))
+    assert str(error.value) == f"{tmp_path}/m/2.png: no image named 2 in {tmp_path}/i"
+
+
 def test_all_misfits_at_once(tmp_path):
     with pytest.raises(DataError) as error:
         match(listing(tmp_path / "i", "a", "b", "c"), listing(tmp_path / "m", "b", "c", "d"))

@@ -116,13 +116,14 @@ KNOWN = ("a", "b", "c.d", "a b", "passwd", "ulm/7", "bonn/8", "WhatsApp Image 0"
         (r"images\ulm\7.png", "ulm/7"),
         ("leftImg8bit/train/ulm/7.png", "ulm/7"),
         ("8.png", "bonn/8"),
+        ("photos/8.png", "bonn/8"),
         ('"a b.png"', "a b"),
     ],
 )
 def test_lines_of_a_list(tmp_path, line, name):
     path = tmp_path / "train.txt"
     path.write_text(f"\ufeff\n{line}\r\n\n", encoding="utf-8")
-    assert read_list(path, listing(tmp_path, *KNOWN)) == {name: None}
+    assert read_list(path, listing(tmp_path / "photos", *KNOWN)) == {name: None}
 
 
 @pytest.mark.parametrize(
@@ -163,6 +164,18 @@ def test_the_header_of_a_csv_file_is_no_image(tmp_path):
     path = tmp_path / "train.csv"
     path.write_text('image,mask\n"a b.png","m.png"\nb.png,m.png\n')
     assert [*read_list(path, listing(tmp_path, *KNOWN))] == ["a b", "b"]
+
+
+def test_a_file_of_another_folder_is_another_file(tmp_path):
+    path = tmp_path / "train.txt"
+    path.write_text("ulm/8.png\n")
+    with pytest.raises(DataError) as error:
+        read_list(path, listing(tmp_path, *KNOWN))  # which has bonn/8
+    assert str(error.value) == f"{path}:1: no image named '8' in {tmp_path}"
+    path.write_text("a.png bonn/b.png\n")
+    with pytest.raises(DataError) as error:
+        read_list(path, listing(tmp_path, *KNOWN), listing(tmp_path / "masks", "ulm/b"))
+    assert str(error.value) == f"{path}:1: no mask named 'b' in {tmp_path}/masks"
 
 
 @pytest.mark.parametrize("content", [b"a\x00b", b"x" * 5000, b"a.png.png", b"7"])
