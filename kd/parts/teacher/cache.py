@@ -28,8 +28,9 @@ from kd.constants import RESULTS_REVISION
 from kd.errors import RecipeError, StorageError
 from kd.machine import Precision, versions
 from kd.parts.roles import Sight, Teaching, to_device
+from kd.parts.teacher.output import Meaning
 from kd.recipe import Recipe
-from kd.recipe.identity import Scope
+from kd.recipe.identity import Scope, plain
 from kd.storage import write_json
 from kd.types import Batch, Maps, Tapped, as_tuple
 
@@ -243,17 +244,23 @@ class _Store:
 
 
 def cache_key(teacher: Teaching, recipe: Recipe, images: int, seed: int, precision: Precision) -> dict[str, Any]:
-    """All that the maps depend on except the images themselves, whose sums are in the records."""
+    """All that the maps depend on except the images themselves, whose sums are in the records.
+
+    Keys that not every recipe needs are left out there, so that older caches stay valid.
+    """
     assert recipe.cache is not None
     weights = hashlib.sha256()
     for name, value in teacher.network.state_dict().items():
         weights.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
         weights.update(_bytes(value.cpu().contiguous()))
     recipes = (recipe,) if recipe.teacher_recipe is None else (recipe, recipe.teacher_recipe)
+    args, meaning = _arguments(recipe), Meaning.of(teacher.network)
     return {
         "teacher": weights.hexdigest(),
         "code": sorted({code.digest for named in recipes for code in named.sources.code.values()}),
         "network": hashlib.sha256(repr(teacher.network).encode()).hexdigest(),
+        **({"args": args} if args else {}),  # what is an attribute only is in neither of the two above
+        **({} if meaning == Meaning() else {"meaning": meaning}),
         "data": recipe.resolved(without=[Scope.MACHINE])["data"],
         "images": images,
         **({} if teacher.sight == Sight() else {"sight": teacher.sight}),
@@ -264,6 +271,16 @@ def cache_key(teacher: Teaching, recipe: Recipe, images: int, seed: int, precisi
         "versions": versions(),
         "revision": RESULTS_REVISION,
     }
+
+
+def _arguments(recipe: Recipe) -> Any:
+    """The arguments of a teacher that needs no run: files by content, mappings as lists, since their order may count.
+
+    Those of a run were there when its weights were trained.
+    """
+    assert recipe.teacher is not None
+    network, sources = recipe.teacher.network, recipe.sources
+    return plain(network, sources.component, sources.content, ordered=True)["args"] if network else {}
 
 
 def _sized(path: Path, size: int) -> FileIO:

@@ -26,6 +26,12 @@ class Meaning(NamedTuple):
         if self != Meaning():
             network.register_forward_hook(partial(_translated, self))
 
+    @staticmethod
+    def of(network: nn.Module) -> "Meaning":
+        """What was given to a network, or to the one that it is a copy of."""
+        hooks = [hook for hook in network._forward_hooks.values() if isinstance(hook, partial)]
+        return next((hook.args[0] for hook in hooks if hook.func is _translated), Meaning())
+
 
 def _translated(meaning: Meaning, network: nn.Module, args: object, output: SegmentationOutput) -> SegmentationOutput:
     return SegmentationOutput(

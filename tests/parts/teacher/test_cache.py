@@ -142,6 +142,54 @@ def test_another_teacher_augmentation_or_seed_is_another_cache(recipe, tmp_path)
     assert {cached(read(tmp_path, change), tmp_path)[1].folder for change in others} == {teacher.folder}
 
 
+TWO, THREE = (f"{{use: 'nets.py:Net', args: {{num_classes: {count}}}}}" for count in (2, 3))
+NAMED = f"network: {THREE}, source: [a, b, c], target: [dark, bright]"
+
+
+@pytest.mark.parametrize(
+    ("use", "before", "after"),
+    [
+        (
+            "teachers.ClassMapped",
+            f"args: {{{NAMED}, merge: {{dark: [a], bright: [b, c]}}}}",
+            f"args: {{{NAMED}, merge: {{dark: [a, b], bright: [c]}}}}",
+        ),
+        ("teachers.Wrapped", f"args: {{network: {TWO}}}", f"args: {{network: {TWO}, preprocess: {{order: bgr}}}}"),
+        ("teachers.Wrapped", f"args: {{network: {TWO}}}", f"args: {{network: {TWO}, preprocess: {{scale: 255}}}}"),
+        (
+            "teachers.Ensemble",
+            f"args: {{members: [{TWO}, {TWO}]}}",
+            f"args: {{members: [{TWO}, {TWO}], temperature: 2.0}}",
+        ),
+        ("nets.py:Net", "classes: [dark, bright]", "classes: [bright, dark]"),
+        ("nets.py:Net", "outputs: logits", "outputs: probabilities"),
+    ],
+    ids=["merge", "order", "scale", "temperature", "classes", "outputs"],
+)
+def test_what_the_weights_and_layers_of_a_teacher_do_not_show_is_another_cache(tmp_path, use, before, after):
+    """A teacher that is corrected must not teach from its old maps."""
+    path = write_recipes(tmp_path)
+    path.write_text(path.read_text() + "cache: {views: 2}\n")
+    (parts, teacher), (corrected_parts, corrected) = (
+        cached(read(tmp_path, f"teacher={{use: '{use}', {given}}}", "distill.hint=null"), tmp_path)
+        for given in (before, after)
+    )
+    (batch,) = batches(parts, 1)
+    assert equal(parts.teacher.network.state_dict(), corrected_parts.teacher.network.state_dict())
+    assert not torch.equal(parts.teacher(batch).logits, corrected_parts.teacher(batch).logits)
+    assert teacher.folder != corrected.folder
+
+
+def test_a_cache_stays_valid_where_the_teacher_is_a_run_or_has_no_arguments(recipe, tmp_path):
+    """These keys are those of kd 0.6."""
+    of_run = cached(recipe, tmp_path)[1]
+    plain = cached(read(tmp_path, "teacher={use: nets.py:Net}"), tmp_path)[1]
+    named = cached(read(tmp_path, "teacher={use: nets.py:Net, classes: [dark, bright]}"), tmp_path)[1]
+    assert plain.folder == named.folder
+    for teacher in (of_run, plain):
+        assert {"args", "meaning"}.isdisjoint(teacher._key)
+
+
 def test_an_image_that_has_changed_is_detected(recipe, tmp_path, calls, monkeypatch):
     parts, teacher = cached(recipe, tmp_path)
     (batch,) = batches(parts, 1)
