@@ -1,6 +1,6 @@
 """Predict images with the network in this folder. Needs numpy, Pillow and the file's runtime, and no kd.
 
-python predict.py photo.jpg --out predictions   index masks, shown in the colours of the classes
+python predict.py photo.jpg --out predictions   index masks in the colours of the classes; replaces its own
 python predict.py --check                       compare with the expected masks in samples/
 python predict.py --benchmark                   milliseconds for an image
 """
@@ -9,14 +9,17 @@ import argparse
 import json
 import sys
 import time
+import warnings
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
+from PIL.PngImagePlugin import PngInfo
 
 HERE, MODES = Path(__file__).resolve().parent, ("1", "L", "LA", "P", "RGB", "RGBA")
+MARK = "Software", "predict.py of kd"  # in the masks
 FACTS: dict[str, Any] = {}  # the content of classes.json
 
 
@@ -42,14 +45,33 @@ def prepared(picture: Any) -> Any:
 
 def predict(compute: Any, file: Path) -> Any:
     """Return the classes (H, W) of an image file, turned upright, at its own size."""
-    picture = ImageOps.exif_transpose(Image.open(file))
-    if picture.mode not in MODES or np.asarray(picture.convert("RGBA"))[..., 3].min() < 255:
-        raise OSError(f"pixels of mode {picture.mode}, not 8-bit grey or RGB, or transparent")
+    opened = Image.open(file)
+    frames, deep = getattr(opened, "n_frames", 1), ";16" in str(opened.tile).replace("BGR;16", "")  # which has 5 or 6
+    if frames > 1 and opened.format != "MPO":  # a JPEG followed by previews
+        raise OSError(f"{frames} images in one file")
+    picture = ImageOps.exif_transpose(opened)
+    if deep or picture.mode not in MODES or (pixels := np.asarray(picture.convert("RGBA")))[..., 3].min() < 255:
+        mode = "16 bits" if deep else f"mode {picture.mode}"
+        raise OSError(f"pixels of {mode}, not 8-bit grey or RGB, or transparent")
+    if FACTS["channels"] == 1 and (pixels[..., :1] != pixels[..., 1:3]).any():
+        raise OSError("in colour, but the network takes grey images")
     output = compute(prepared(picture))[0]
     if FACTS["output"] == "classes":
         return np.asarray(Image.fromarray(output.astype(np.uint8)).resize(picture.size, Image.Resampling.NEAREST))
     full = [np.asarray(Image.fromarray(x).resize(picture.size, Image.Resampling.BILINEAR)) for x in output]
     return np.stack(full).argmax(0).astype(np.uint8)
+
+
+def save(mask: Any, target: Path, taken: set[Path]) -> None:
+    """Write a mask, but not over an image, a mask of this call, or a file that this script has not written."""
+    if target.resolve() in taken or (target.exists() and Image.open(target).info.get(MARK[0]) != MARK[1]):
+        raise OSError(f"it would replace {target}; choose another --out")
+    taken.add(target.resolve())
+    mask.putpalette([level for color in FACTS["colors"] for level in color])
+    info = PngInfo()
+    info.add_text(*MARK)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    mask.save(target, pnginfo=info)
 
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -60,13 +82,12 @@ parser.add_argument("--benchmark", action="store_true")
 if __name__ == "__main__":
     FACTS |= json.loads((HERE / "classes.json").read_text(encoding="utf-8"))
     options, compute, shares, seconds = parser.parse_args(sys.argv[1:] or ["-h"]), load(HERE / FACTS["file"]), [], []
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+    taken = {file.resolve() for file in options.images}
     for file in options.images:
         try:
-            mask = Image.fromarray(predict(compute, file))
-            mask.putpalette([level for color in FACTS["colors"] for level in color])
-            options.out.mkdir(parents=True, exist_ok=True)
-            mask.save(options.out / f"{file.stem}.png")
-        except OSError as error:
+            save(Image.fromarray(predict(compute, file)), options.out / f"{file.stem}.png", taken)
+        except (OSError, Image.DecompressionBombError) as error:
             sys.exit(f"{file}: not predicted: {error}")
     for file in sorted(HERE.glob("samples/images/*.png")) if options.check else ():
         shares.append((predict(compute, file) == np.asarray(Image.open(HERE / "samples/masks" / file.name))).mean())
