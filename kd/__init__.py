@@ -271,8 +271,9 @@ def load_student(run_dir: str | os.PathLike[str], *, trust: bool = False) -> "nn
         A network whose `network(images).logits` are (N, K, h, w) for images (N, C, H, W), float in [0, 1].
 
     Raises:
-        RecipeError: the run's recipe names code that is not trusted.
-        StorageError: the run has no weights, or they do not fit its recipe's network.
+        RecipeError: it is no run directory; or the run's recipe names code that is not trusted.
+        WeightsError: the run has no weights, or they are damaged or do not fit its recipe's network.
+        StorageError: another file of the run is missing or damaged.
     """
     from kd.parts.trained import load_network
 

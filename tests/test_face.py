@@ -9,7 +9,9 @@ import torch
 from tiny import write_recipes
 
 import kd
+from kd.cli import main
 from kd.compare.gather import gather
+from kd.runs import read_run_recipe, resumable, short_name
 
 
 def python(code):
@@ -50,7 +52,7 @@ def test_compare_is_a_function_and_a_package():
     assert gather.__module__ == "kd.compare.gather"
 
 
-def test_run_compare_evaluate_load(folder, capsys):
+def test_run_compare_evaluate_load(folder, capsys, monkeypatch):
     write_recipes(folder)
     given = {"overrides": ["train.steps=3", "train.seeds=[0, 1]"], "trust": True}
     result = kd.run("student.yaml", **given, baseline=True, quiet=True)
@@ -71,6 +73,35 @@ def test_run_compare_evaluate_load(folder, capsys):
     assert not network.training
     with torch.no_grad():
         assert network(torch.rand(1, 3, 32, 32)).logits.shape == (1, 2, 8, 8)
+
+    # named from inside its folder, or by a link, it is the same run, with the code that it kept
+    (folder / "nets.py").write_text("raise SystemExit('the code of today')")
+    (folder / "latest").symlink_to(result.run_dirs[0])
+    assert read_run_recipe(folder / "latest", trust=True).id == result.results[0].id
+    monkeypatch.chdir(result.run_dirs[0].parent)
+    assert kd.evaluate("seed0", trust=True) == kd.evaluate("../../latest", trust=True)
+    for name in ("seed0", "../../latest"):
+        assert str(kd.load_student(name, trust=True)) == str(network)
+    inside = kd.compare("seed0", trust=True)
+    assert [entry.role for entry in inside.entries] == ["teacher", "baseline", "student"]
+    assert [(e.key, e.name) for e in kd.compare(".").entries] == [(e.key, e.name) for e in comparison.entries]
+    monkeypatch.chdir("seed0")
+    assert kd.evaluate(".", trust=True) == result.results[0].splits["val"]
+    assert short_name(Path()) == f"{result.run_dirs[0].parent.name}/seed0"
+    assert resumable(Path(), trust=True).id == result.results[0].id
+
+
+@pytest.mark.parametrize("name", ["nowhere", "runs/x-0123abcd"])
+def test_a_folder_that_is_no_run_is_one_line(folder, name, capsys):
+    (folder / "runs/x-0123abcd/seed0").mkdir(parents=True)
+    line = f"{name}: no run directory; name one, such as x-0123abcd/seed0 (kd list shows all)"
+    with pytest.raises(kd.errors.RecipeError) as caught:
+        kd.load_student(name)
+    assert str(caught.value) == line
+    if Path(name).is_dir():
+        write_recipes(folder)
+        assert main(["diff", "student.yaml", name]) == 2
+        assert capsys.readouterr().err == f"{line}\n"
 
 
 def test_a_finished_run_is_not_trained_again(folder, capsys):

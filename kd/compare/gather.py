@@ -29,6 +29,7 @@ from kd.runs import (
     finished_at,
     finished_below,
     finished_of,
+    in_its_folder,
     may_be_finished,
     read_environment,
     read_run_recipe,
@@ -275,5 +276,5 @@ def _run_dir_of(teacher: TeacherResult, folder: Path) -> Path | None:
     for own in by_seed(folder.glob("seed*"))[:1]:
         with suppress(RecipeError, StorageError):
             named = read_run_recipe(own, trust=True).teacher
-            places += [Path(named.run)] if named is not None and named.run is not None else []
+            places += [in_its_folder(Path(named.run))] if named is not None and named.run is not None else []
     return next((place for place in places if may_be_finished(place)), None)

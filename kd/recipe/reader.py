@@ -30,7 +30,7 @@ def read_recipe(
     overrides: Iterable[str] = (),
     *,
     trust: bool = False,
-    id: str = "",
+    id: str | None = None,
     sources: Sources | None = None,
     command: str = "",
     text: str | None = None,
@@ -49,14 +49,14 @@ def read_recipe(
     Raises:
         RecipeError: with every mistake in it; or a file that it names cannot be read.
     """
-    file, overrides = shipped.find(path), tuple(overrides)
+    file, overrides = shipped.find(path) if id is None else Path(path), tuple(overrides)
     command = f"{command or shlex.join(['kd', 'run', str(file), *overrides])} --trust"
     # a run directory may be a stranger's, whose words must not become a command
-    trusting = "if you trust it, add --trust" if id else f"if you trust this recipe: {command}"
-    inside = file.parent if id else None
+    trusting = f"if you trust this recipe: {command}" if id is None else "if you trust it, add --trust"
+    inside = None if id is None else file.parent
     content = yaml12.read_text(file, inside=inside) if text is None else text
-    recipe = _read_text(content, file, overrides, trust, trusting, warn=not id)  # nobody mends a run directory's
-    if id:
+    recipe = _read_text(content, file, overrides, trust, trusting, warn=id is None)  # nobody mends a run directory's
+    if id is not None:
         recipe._id, recipe._sources = id, sources or (Sources() if text is None else _sources(recipe))
         return recipe
     return _follow(recipe, () if overrides else (file.resolve(),), trusting)

@@ -21,6 +21,7 @@ runs/<recipe's stem>-<id>/seed<k>/
 from kd.runs.counts import ImageCounts
 from kd.runs.directory import (
     id_of,
+    in_its_folder,
     is_finished,
     locked,
     may_be_finished,
@@ -108,6 +109,7 @@ __all__ = [
     "forget_teacher_score",
     "has_teacher_score",
     "id_of",
+    "in_its_folder",
     "is_finished",
     "is_locked",
     "latest",

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from kd.errors import LockedError, StorageError
+from kd.errors import LockedError, RecipeError, StorageError
 from kd.inputs import has_inputs, read_copies, read_inputs
 from kd.manifest import MANIFEST, RESULT, read_manifest, read_verified
 from kd.reading import exists, read_bytes, read_text, special
@@ -35,14 +35,20 @@ def run_directory(recipe: Recipe, runs: Path, seed: int) -> Path:
     return min(runs.glob(f"*-{recipe.old_id}/seed{seed}"), default=run_dir)
 
 
+def in_its_folder(run_dir: Path) -> Path:
+    """A run directory by a path that ends in `<stem>-<id>/seed<k>`: from inside that folder, its path is `seed<k>`."""
+    end = run_dir.parts[-2:]
+    return run_dir if len(end) == 2 and ".." not in end else Path(os.path.abspath(run_dir))
+
+
 def id_of(run_dir: Path) -> str:
     """The id in a run directory's path; the recipe's, or its old one for a run that an old version began."""
-    return run_dir.parent.name.rpartition("-")[2]
+    return in_its_folder(run_dir).parent.name.rpartition("-")[2]
 
 
 def short_name(run_dir: Path) -> str:
     """`<stem>-<id>/seed<k>`: how files name another run, so that they hold wherever both are moved."""
-    return "/".join(run_dir.parts[-2:])
+    return "/".join(in_its_folder(run_dir).parts[-2:])
 
 
 def is_finished(run_dir: Path) -> bool:
@@ -91,17 +97,21 @@ def read_run_recipe(run_dir: Path, overrides: Sequence[str] = (), *, trust: bool
         trust: whether the recipe, or an override, may name code outside kd.
 
     Raises:
-        RecipeError: the recipe is missing or wrong, or names code that is not trusted.
+        RecipeError: there is no recipe, or it is wrong, or names code that is not trusted.
         StorageError: it is not the one that the finished run was trained by; or its inputs, or its code, are damaged.
     """
-    if read_manifest(run_dir) is not None:
-        read_verified(run_dir, "recipe.yaml")
+    manifest, file = read_manifest(run_dir), run_dir / "recipe.yaml"
+    if manifest is not None:
+        read_verified(run_dir, file.name)
+    elif not exists(file, StorageError):
+        raise RecipeError(f"{run_dir}: no run directory; name one, such as x-0123abcd/seed0 (kd list shows all)")
     sources = Sources()
     if has_inputs(run_dir):
         inputs = read_inputs(run_dir)
         code = {file: Code(Path(file), modules) for file, modules in read_copies(run_dir, inputs).items()}
         sources = Sources(code, inputs.files, of_run=True)
-    return read_recipe(run_dir / "recipe.yaml", overrides, trust=trust, id=id_of(run_dir), sources=sources)
+    id = id_of(run_dir) if manifest is None else manifest.id  # a run may be named by a link elsewhere
+    return read_recipe(file, overrides, trust=trust, id=id, sources=sources)
 
 
 def run_command(recipe: Recipe, runs: Path, *options: str) -> str:

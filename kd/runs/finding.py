@@ -8,7 +8,7 @@ from pathlib import Path
 from kd.errors import RecipeError, shell_word
 from kd.recipe import Recipe
 from kd.recipe.shipped import name_of
-from kd.runs.directory import may_be_finished, run_command, run_directory
+from kd.runs.directory import in_its_folder, may_be_finished, run_command, run_directory
 
 
 def by_seed(paths: Iterable[Path]) -> list[Path]:
@@ -40,7 +40,7 @@ def finished_at(path: Path, *, trust: bool = False) -> list[Path]:
         raise RecipeError(f"{path}: this run is not finished; {command} continues it")
     if not run_dirs:
         raise RecipeError(f"{path}: holds no finished run; kd list shows all runs")
-    return run_dirs
+    return list(map(in_its_folder, run_dirs))
 
 
 def finished_of(recipe: Recipe, runs: Path) -> list[Path]:

@@ -10,7 +10,7 @@ from kd.inputs import has_inputs, read_inputs
 from kd.recipe import Recipe
 from kd.recipe.identity import Scope, plain
 from kd.recipe.sources import Code, Sources
-from kd.runs.directory import is_finished, read_run_recipe
+from kd.runs.directory import id_of, in_its_folder, is_finished, read_run_recipe
 
 
 def resumable(run_dir: Path, overrides: Sequence[str] = (), *, trust: bool = False) -> Recipe:
@@ -25,12 +25,11 @@ def resumable(run_dir: Path, overrides: Sequence[str] = (), *, trust: bool = Fal
         RecipeError: it is no run directory; an override changes the run; the teacher's run is missing.
         StorageError: a file of the run is damaged.
     """
+    named, run_dir = run_dir, in_its_folder(run_dir)
     found = re.fullmatch(r"seed(\d+)", run_dir.name)
     stem, dash, _ = run_dir.parent.name.rpartition("-")
     if found is None or not dash:
-        raise RecipeError(
-            f"{run_dir}: a folder, but no run directory; name a recipe, or a run such as x-0123abcd/seed0"
-        )
+        raise RecipeError(f"{named}: a folder, but no run directory; name a recipe, or a run such as x-0123abcd/seed0")
     recipe = read_run_recipe(run_dir, overrides, trust=trust)
     if overrides:
         before = read_run_recipe(run_dir, trust=trust)
@@ -49,7 +48,7 @@ def resumable(run_dir: Path, overrides: Sequence[str] = (), *, trust: bool = Fal
     folder = Path(os.path.abspath(run_dir.parent))
     code = {beside(file): Code(folder / beside(file), code.modules) for file, code in recipe.sources.code.items()}
     copy._sources = Sources(code, recipe.sources.files, of_run=True)
-    copy._id, copy._trust, copy._overrides = recipe.id, recipe.trust, recipe.overrides
+    copy._id, copy._trust, copy._overrides = id_of(run_dir), recipe.trust, recipe.overrides
     copy._file = folder / f"{stem}.yaml"  # its name; the file itself may be on another machine
     return copy
 

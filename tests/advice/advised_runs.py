@@ -96,6 +96,11 @@ COMPARED = [
         lambda text: run_advised(text, " shows all"),
     ),
     Row(
+        "runs: no run directory; name one, such as x-0123abcd/seed0 (kd list shows all)",
+        lambda: (run(), kd("diff", "student.yaml", "runs")),
+        lambda text: (succeeds("list"), kd("diff", "student.yaml", only())),
+    ),
+    Row(
         "student.yaml: no finished run in runs/student-{}; kd run student.yaml {} trains it",
         lambda: (write_recipes(Path()), compare(*ALONE)),
         lambda text: (run_advised(text, " trains it"), compare(*ALONE)),
