@@ -200,6 +200,8 @@ def _final_score(parts: Parts, watch: Watch, step: int, seed: int) -> SplitResul
         for module, of_student in zip(parts.network.modules(), parts.student.network.modules(), strict=True):
             module.training = of_student.training  # an average is frozen where the student is
         reestimate_batchnorm(parts.network, _checked((batch.images for batch in batches), stop), parts.precision)
+        if parts.network is not parts.student.network:
+            parts.network.eval()  # as an average always is
     elif latest is not None and latest[0] == step and train.select == "last":
         return latest[1]
     return score_network(parts, parts.network, stop)

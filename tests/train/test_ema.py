@@ -9,7 +9,9 @@ from kd.errors import RecipeError
 from kd.parts.assemble import assemble
 from kd.recipe import baseline_of
 from kd.runs import read_metrics, read_result
+from kd.train.one_run import _final_score
 from kd.train.start import start
+from kd.train.watch import Watch
 
 TAUGHT = """
 teacher: {ema: 0.5}
@@ -105,6 +107,22 @@ def test_resume_is_exact(recipe, tmp_path, step):
     resumed = trained(averaged, tmp_path / "cut")
     assert equal(weights(resumed), weights(whole))
     assert (resumed / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
+
+
+def test_pictures_do_not_change_an_average_whose_batchnorm_is_reestimated(recipe, tmp_path):
+    overrides = ["train.ema=0.5", "train.reestimate_batchnorm=1", "train.steps=2"]
+    plain = trained(baseline_of(read(recipe, *overrides)), tmp_path / "plain")
+    pictured = trained(baseline_of(read(recipe, *overrides, "log.tensorboard=true")), tmp_path / "pictured")
+    assert equal(weights(pictured), weights(plain))
+
+
+def test_an_average_is_in_evaluation_mode_after_its_batchnorm_is_reestimated(recipe):
+    averaged = baseline_of(read(recipe, "train.ema=0.5", "train.reestimate_batchnorm=1"))
+    parts = assemble(averaged, runs=recipe.parent, seed=0)
+    before = parts.network.norm.running_mean.clone()
+    _final_score(parts, Watch(), 0, 0)
+    assert not torch.equal(parts.network.norm.running_mean, before)
+    assert not any(module.training for module in parts.network.modules())
 
 
 def test_two_averages_are_refused(recipe):

@@ -9,7 +9,7 @@ from kd.data.loader import evaluation_batches
 from kd.parts.assemble import Parts
 from kd.pictures import RGB, as_rgb, colourise, confusion_picture
 from kd.runs import SplitResult
-from kd.scoring import full_size, predict
+from kd.scoring import evaluating, full_size, predict
 from kd.types import resize_labels, size_of
 
 
@@ -22,9 +22,7 @@ def pictures(parts: Parts, result: SplitResult, prefix: str) -> Iterator[tuple[s
 
 def _panels(parts: Parts) -> Iterator[tuple[str, RGB]]:
     """The first validation images: image, labels and prediction side by side, (H, 3·W, 3)."""
-    training = parts.student.training
-    parts.student.eval()
-    try:
+    with evaluating(parts.network):  # which may be an average, that no mode of the student reaches
         batches = evaluation_batches(parts.val, parts.recipe.scored_size, batch_size=1)
         for batch in islice(batches, parts.recipe.log.panels):
             logits = predict(parts.network, batch.images, parts.precision, parts.recipe.evaluate)[0]
@@ -32,5 +30,3 @@ def _panels(parts: Parts) -> Iterator[tuple[str, RGB]]:
             labels, predictions = resize_labels(batch.labels[0][None], size)[0], full_size(logits, size).cpu()
             maps = [colourise(classes.numpy(), parts.val.colors) for classes in (labels, predictions)]
             yield batch.names[0], np.concatenate([as_rgb(batch.images[0].numpy()), *maps], axis=1)
-    finally:
-        parts.student.train(training)
