@@ -118,7 +118,7 @@ def centred(maps: Float[Tensor, "N C h w"], valid: Bool[Tensor, "N h w"]) -> Flo
     return (maps - mean).where(inside, 0)
 
 
-def unit(vectors: Float[Tensor, "*shape"], dim: int) -> Float[Tensor, "*shape"]:
+def unit(vectors: Float[Tensor, "*shape"], dim: int | tuple[int, ...]) -> Float[Tensor, "*shape"]:
     """Divide vectors by their Euclidean length; a zero vector stays zero and gets no gradient.
 
     Zero vectors are common after a ReLU; dividing them by a small number would give them a gradient of 1e12.

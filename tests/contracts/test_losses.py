@@ -70,10 +70,12 @@ EXCEPTIONS: dict[tuple[str, str], str] = {
     ("SP", "channel_mismatch_is_an_error"): "compares similarities: the channel counts may differ",
     ("SP", "odd_sizes_and_one_image"): "compares images: 0 by definition for one",
     ("PseudoLabel", "minimum_at_the_target"): "the target is the teacher's class, not its probabilities",
+    ("PseudoLabel", "minimum_at_a_rare_class"): "the target is the teacher's class, not its probabilities",
     ("Sampled", "batch_order_changes_nothing"): "draws different pixels for each image of the batch",
     ("Sampled", "channel_mismatch_is_an_error"): "the inner loss raises the error, with the shapes of the sample",
     ("Sampled", "tiling_changes_nothing"): "draws other pixels from a larger map",
     ("ReviewKD", "minimum_at_the_target"): "reads the student through learnt layers",
+    ("ReviewKD", "minimum_at_a_rare_class"): "reads the student through learnt layers",
     ("ReviewKD", "one_image_all_ignored_adds_nothing"): "batch normalisation includes the ignored image",
     ("ReviewKD", "tiling_changes_nothing"): "compares means over a fixed number of cells",
     ("ReviewKD", "two_classes"): "is built for the channels of one tap",
@@ -143,6 +145,25 @@ def minimum_at_the_target(name: str) -> None:
     assert gradient.abs().max() < 1e-6
     for scale in (0.1, 1.0, 10.0):
         assert least < value(loss, target + scale * inputs.student, inputs.teacher, inputs.labels)
+
+
+def minimum_at_a_rare_class(name: str) -> None:
+    """No image has the last class; or, in features, a channel or a pixel holds almost nothing."""
+    inputs, loss = Inputs(name), build(name)
+    last = torch.zeros(K, 1, 1, dtype=torch.float64).index_fill(0, torch.tensor(K - 1), 1)
+    if supervised(loss):
+        inputs.labels[inputs.labels == K - 1] = 0
+        certain = torch.zeros_like(inputs.student).scatter(1, inputs.labels.clamp(max=K - 1)[:, None], 20.0)
+        targets = [certain - offset * last for offset in (14, 60)]
+    else:
+        targets = [inputs.teacher - offset * last for offset in (14, 60)]
+        targets += [inputs.teacher * (1 - last) + last + 1e-6 * inputs.teacher, 1e-13 * inputs.teacher]
+        targets += [torch.cat((1e-13 * inputs.teacher[..., :2], inputs.teacher[..., 2:]), 3)]
+    for target in targets:
+        least, gradient = value_and_gradient(loss, target, target, inputs.labels)
+        assert gradient.abs().max() < 1e-6
+        for change in (5 * last, -5 * last, 0.1 * inputs.student, inputs.student, 10 * inputs.student):
+            assert least < value(loss, target + change, target, inputs.labels) + 1e-9
 
 
 def gradient_to_the_student_alone(name: str) -> None:
@@ -331,6 +352,7 @@ BOTH = [
     scalar_in_float32_from_half_types,
     scalar_in_float64_from_float64,
     minimum_at_the_target,
+    minimum_at_a_rare_class,
     gradient_to_the_student_alone,
     zero_when_all_is_ignored,
     one_image_all_ignored_adds_nothing,

@@ -39,3 +39,8 @@ def test_zero_vectors_have_no_direction() -> None:
     assert result.item() == pytest.approx((1 + 0) / 2)
     assert student.grad.isfinite().all()
     assert not student.grad[..., :2].any()
+
+
+def test_a_vector_too_short_for_a_direction_is_left_out() -> None:
+    teacher = torch.tensor([[1e-13, 1.0], [0.0, 0.0]]).view(1, 2, 1, 2)
+    assert Cosine()(teacher, teacher, None).item() == pytest.approx(0)

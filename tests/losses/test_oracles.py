@@ -338,8 +338,9 @@ ROWS = [
     Row("AT", "at_mdistiller_pool", attention_after_pooling),
     Row("AT", "at_repdistiller_pool", attention_after_pooling),
     Row("DKD", "dkd_*", decoupled),
-    Row("DIST", "dist_seg_*", dist(temperature=1.0)),
-    Row("DIST", "dist_mmrazor_rows_*", dist()),
+    Row("DIST", "dist_seg_*", dist("authors", temperature=1.0)),
+    Row("DIST", "dist_seg_*", dist(temperature=1.0)),  # no class is rare there
+    Row("DIST", "dist_mmrazor_rows_*", dist("authors")),
     Row("DIST", "dist_torchdistill_rows_*", dist("torchdistill")),
     Row("DIST", "dist_mmrazor_4d_QUIRK_*", dist(), unlike=True, reason="correlates over the batch at each pixel"),
     Row("LogitStandardized", "lskd_kd_small_T2", standardized),

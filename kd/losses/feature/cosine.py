@@ -28,5 +28,5 @@ class Cosine(nn.Module):
         """1 minus the cosine, mean over the valid pixels."""
         with full_precision(student):
             student, teacher, valid = pair(student, teacher, labels)
-            cosine = (unit(student, 1) * unit(teacher, 1)).sum(1)  # (N, h, w)
-            return mean_over(1 - cosine, valid & teacher.ne(0).any(1))
+            student, teacher = unit(student, 1), unit(teacher, 1)
+            return mean_over(1 - (student * teacher).sum(1), valid & teacher.ne(0).any(1))
