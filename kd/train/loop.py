@@ -22,6 +22,8 @@ def train(run: TrainState, watch: Watch | None = None) -> None:
     """
     watch = watch or Watch()
     evaluations, signal, is_best = watch.evaluations, None, False
+    if run.step:  # a run that was stopped after its last step enters no phase below
+        run.student = run.phases.enter(run.step - 1, run.student)
     run.student.train()
     while run.step < run.steps and not evaluations.ended_early:
         run.student = run.phases.enter(run.step, run.student)

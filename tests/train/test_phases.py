@@ -7,12 +7,13 @@ import pytest
 import torch
 from poison import poison
 from safetensors.torch import save_file
-from tiny import read, run, write_recipes
+from tiny import equal, read, run, weights, write_recipes
 from torch import nn
 
 from kd.parts.roles import Student
 from kd.recipe import baseline_of
 from kd.runs import read_metrics
+from kd.train import one_run
 from kd.train.checkpoint import read_checkpoint
 from kd.train.phases import Phases
 
@@ -87,17 +88,21 @@ def test_an_earlier_state_loaded_after_the_boundary_trains_at_the_rate_of_the_st
     assert [group["lr"] for group in made.optimizer.param_groups] == [0.01]
 
 
-def test_restore_returns_to_a_state_of_the_earlier_phase_and_stays_in_its_own(tmp_path, monkeypatch):
-    """The phase freezes `conv`, which has momentum: no bit of it moves after the restore."""
-    write_recipes(tmp_path)
+def pretrained(folder):
+    """A recipe whose student may freeze its parts, and the override that gives it weights."""
     start = {"conv.weight": torch.rand(4, 3, 3, 3), "conv.bias": torch.zeros(4)}
     start |= {f"norm.{name}": torch.ones(4) for name in ("weight", "bias", "running_mean", "running_var")}
     start |= {"norm.num_batches_tracked": torch.tensor(1), "head.weight": torch.rand(2, 4, 1, 1)}
-    save_file(start | {"head.bias": torch.zeros(2)}, tmp_path / "start.safetensors")
+    path = write_recipes(folder)
+    save_file(start | {"head.bias": torch.zeros(2)}, folder / "start.safetensors")
+    return path, f"student.weights={folder / 'start.safetensors'}"
+
+
+def test_restore_returns_to_a_state_of_the_earlier_phase_and_stays_in_its_own(tmp_path, monkeypatch):
+    """The phase freezes `conv`, which has momentum: no bit of it moves after the restore."""
     recipe = baseline_of(
         read(
-            tmp_path / "student.yaml",
-            f"student.weights={tmp_path / 'start.safetensors'}",
+            *pretrained(tmp_path),
             "phases=[{until: 4}, {freeze: [conv, norm], lr: 0.001}]",
             "schedule={use: kd.schedules.constant}",
             "optimizer.groups=[{match: '*.head.*', lr: 10}]",
@@ -114,3 +119,32 @@ def test_restore_returns_to_a_state_of_the_earlier_phase_and_stays_in_its_own(tm
     assert all(state["momentum_buffer"].any() for state in momentum.values())
     assert torch.equal(six["student"]["network.conv.weight"], eight["student"]["network.conv.weight"])
     assert not torch.equal(six["student"]["network.head.weight"], eight["student"]["network.head.weight"])
+
+
+@pytest.mark.parametrize(
+    "early",
+    [(), ("train.evaluate_every=1", "train.patience=1", "optimizer.args.lr=1e-9")],  # nothing is learned
+    ids=["last", "patience"],
+)
+def test_a_resume_after_the_last_step_is_in_its_phase(tmp_path, monkeypatch, early):
+    """What the last phase freezes keeps its statistics when BatchNorm is re-estimated."""
+    recipe = baseline_of(
+        read(
+            *pretrained(tmp_path),
+            "phases=[{until: 1}, {freeze: [conv, norm]}]",
+            "train={steps: 4, batch_size: 4, reestimate_batchnorm: 1, checkpoints: all}",
+            *early,
+        )
+    )
+    (whole,), _ = run(recipe, tmp_path / "whole")
+    with monkeypatch.context() as patched:
+        patched.setattr(one_run, "reestimate_batchnorm", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run(recipe, tmp_path / "cut")
+    (resumed,), lines = run(recipe, tmp_path / "cut")
+    assert any("  resumes at step" in line for line in lines)
+    assert equal(weights(resumed), weights(whole))
+
+
+def interrupted(*arguments):
+    raise KeyboardInterrupt
