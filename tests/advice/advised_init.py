@@ -236,6 +236,17 @@ ROWS = [
         lambda text: (Path("export/data.yaml").write_text("names: [leaf, stem]"), succeeds("init", "export")),
     ),
     Row(
+        "c.csv: nothing shows which class has which number in the labels; give the names alone, in the order of the "
+        "numbers, or name,number",
+        lambda: (export("yolo"), Path("c.csv").write_text("bg,0,0,0\na,9,9,9\nb,0,0,9\n"), init("--classes", "c.csv")),
+        lambda text: (
+            Path("c.csv").write_text("a\nb\n"),
+            succeeds("init", "export", "--classes", "c.csv"),
+            Path("c.csv").write_text("a,0\nb,1\n"),
+            succeeds("init", "export", "--classes", "c.csv", "--out", "other"),
+        ),
+    ),
+    Row(
         "labels.yaml: 2 names, but the labels hold class 2; add the missing names",
         lambda: (far_labels(), Path("labels.yaml").write_text("[a, b]"), init("--classes", "labels.yaml")),
         lambda text: (

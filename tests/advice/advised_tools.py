@@ -20,6 +20,8 @@ from command import kd
 from farms import write_farm
 from following import Row, run_advised, succeeds
 from manifests import unfinish
+from PIL import Image
+from script import predict_script
 from tiny import NETWORKS, write_recipes
 
 from kd.bench import losses as bench_losses
@@ -529,6 +531,11 @@ NOTES = [
         lambda text: succeeds("copy", "shapes/mobilenetv3_kl_cwd.yaml", "other"),
     ),
     Row(
+        "photos/1.png: not predicted: it would replace photos/1.png; choose another --out",
+        lambda: script("photos"),
+        lambda text: script("masks"),
+    ),
+    Row(
         "; use --fresh, or train.select=last",
         without_best,
         lambda text: (
@@ -537,6 +544,13 @@ NOTES = [
         ),
     ),
 ]
+
+
+def script(out: str) -> object:
+    """What `predict.py` of an exported folder exits with for an image in `photos`."""
+    Path("photos").mkdir(exist_ok=True)
+    Image.new("RGB", (4, 4)).save("photos/1.png")
+    return predict_script("photos/1.png", "--out", out)
 
 
 def only_test(file: Path) -> None:

@@ -291,6 +291,54 @@ def test_names_above_the_export_are_not_its_own(folder: Path) -> None:
     assert read_recipe(Path("other/student.yaml")).data.args["classes"] == ["background", "one", "two"]
 
 
+@pytest.mark.parametrize(
+    ("file", "text", "classes"),
+    [
+        ("c.csv", "name,r,g,b\nleaf,0,200,0\nstem,200,0,0\n", ["leaf", "stem"]),
+        ("c.csv", "name,value\nstem,1\nroot,2\nleaf,0\n", ["leaf", "stem", "root"]),
+        ("c.json", '["leaf", "stem"]', ["leaf", "stem"]),
+        ("c.yaml", "{stem: 1, leaf: 0}", ["leaf", "stem"]),
+        ("c.txt", "leaf\n\nroot\n", "c.txt: 2 names, but the labels hold class 1; add the missing names"),
+        ("c.yaml", "names: {1: leaf, 2: stem}", "c.yaml: 2 names, but the labels hold class 0; add the missing names"),
+        (
+            "c.csv",
+            "background,0,0,0\nleaf,0,200,0\nstem,200,0,0\n",
+            "c.csv: nothing shows which class has which number",
+        ),
+        ("c.csv", "leaf,1\nstem,1\n", "c.csv: nothing shows which class has which number"),
+    ],
+)
+def test_a_class_map_names_the_classes_of_outlines_by_their_numbers(
+    file: str, text: str, classes: list[str] | str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    exports.yolo(Path("export"))  # of class 0, a leaf, and class 1, a stem
+    Path(file).write_text(text)
+    assert kd("init", "export", "--classes", file) == (3 if isinstance(classes, str) else 0)
+    if isinstance(classes, str):
+        assert capsys.readouterr().err.startswith(classes)
+    else:
+        assert read_recipe(Path("export-kd/student.yaml")).data.args["classes"] == ["background", *classes]
+        np.testing.assert_array_equal(labels(), exports.by_hand(0))
+
+
+def test_names_of_outlines_that_count_from_1(folder: Path) -> None:
+    exports.yolo(Path("export"))
+    for number in range(exports.COUNT - 1):
+        Path(f"export/labels/train/{exports.name(number)}.txt").write_text("1 0.1 0.1 0.9 0.1 0.9 0.9\n")
+    Path("export/data.yaml").write_text("names: {1: leaf, 4: stem}\n")
+    assert kd("init", "export") == 0
+    assert read_recipe(Path("export-kd/student.yaml")).data.args["classes"] == ["background", "leaf", "stem"]
+    assert set(labels().ravel().tolist()) == {0, 1}
+
+
+def test_objects_that_are_called_background(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    exports.yolo(Path("export"))
+    Path("export/data.yaml").write_text("names: [background, leaf]\n")
+    assert kd("init", "export") == 0
+    line = "warning: class 0 is called background: its objects are drawn as background\n"
+    assert line in capsys.readouterr().out
+
+
 def test_the_option_form_lists_the_formats() -> None:
     parser = argparse.ArgumentParser()
     add_arguments(parser)

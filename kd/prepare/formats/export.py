@@ -78,6 +78,11 @@ class Names(NamedTuple):
     label_of: Mapping[str, int]  # of each label of the export; IGNORE for labels that mean no class
 
 
+def is_background(label: str) -> bool:
+    """Whether a label is one of the names of the background."""
+    return label.lower() in _BACKGROUNDS
+
+
 def class_names(labels: Sequence[str], where: str) -> Names:
     """Class names from the labels of an export, in their order; the background comes first and is added if missing.
 
@@ -88,7 +93,7 @@ def class_names(labels: Sequence[str], where: str) -> Names:
         if not label.strip() or len(label) > MAX_NAME or not label.isprintable():
             raise misdrawn(where, f"the label {label[:MAX_NAME]!r} is no name")
     kept = [label for label in dict.fromkeys(labels) if label.lower() not in (*_BACKGROUNDS, *_IGNORED)]
-    grounds = [label for label in labels if label.lower() in _BACKGROUNDS]
+    grounds = [label for label in labels if is_background(label)]
     if not kept:
         raise DataError(f"{where}: no object of a class; draw one")
     if len(kept) > 253:

@@ -2,7 +2,8 @@
 
 import re
 from codecs import BOM_UTF8
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from functools import partial
 from pathlib import Path
 
@@ -10,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kd.data.images.decode import SUFFIXES
+from kd.data.masks.class_files import file_rows
 from kd.errors import DataError, RecipeError
 from kd.prepare.files import Images, split_of
 from kd.prepare.formats.draw import Shape, area_of, fill, paint
-from kd.prepare.formats.export import Export, Item, Mask, Source, class_names, sized_header
+from kd.prepare.formats.export import Export, Item, Mask, Source, class_names, is_background, sized_header
 from kd.prepare.formats.faults import boxes_only, damaged, no_image
 from kd.reading import MAX_DATA, read_text
 from kd.recipe import yaml12
@@ -50,11 +52,11 @@ def read(source: Source) -> Export | None:
     if not any(objects.values()):
         held = "boxes only, no outlines" if boxes else "no object in any file"
         raise boxes_only(str(source.file(texts[0])), held)
-    count = 1 + max(label for found in objects.values() for label, _ in found)
-    listed, where = _names(source, count)
-    names = class_names(listed, where)
+    used = {label for found in objects.values() for label, _ in found}
+    listed, where = _names(source, used)
+    names = class_names([listed[number] for number in sorted(listed)], where)
     by_area = source.overlap != "order"
-    labels = [names.label_of[name] for name in listed]
+    labels = {number: names.label_of[name] for number, name in listed.items()}
     items = []
     for name in files:
         path = images.path(name)
@@ -65,6 +67,11 @@ def read(source: Source) -> Export | None:
     total = sum(map(len, objects.values()))
     notes = [f"overlaps: {'the smaller object' if by_area else 'the later line'} is on top"]
     notes += [f"background: {counted(empty, 'image')} without an object"] if empty else []
+    notes += [
+        f"warning: class {number} is called {listed[number]}: its objects are drawn as background"
+        for number in sorted(used)
+        if labels[number] == 0
+    ]
     notes += [f"warning: left out: {counted(boxes, 'line')} with a box and no outline"] if boxes else []
     what = f"YOLO outlines, {counted(len(objects), 'file')}, {counted(total, 'object')}"
     return Export(what, items, {"classes": list(names.names)}, notes)
@@ -113,34 +120,57 @@ def _integer(word: str) -> int:
     return int(number)
 
 
-def _names(source: Source, count: int) -> tuple[list[str], str]:
-    """The names of the classes in order, and the file that gives them."""
-    files = [source.classes] if source.classes else _files_of_names(source)
-    for file in files:
-        text = read_text(file, "names of classes", DataError)
-        found = _from_yaml(text, file) if file.suffix.lower() in (".yaml", ".yml") else text.split("\n")
-        found = [name.strip() for name in found if name.strip()]
+def _names(source: Source, used: AbstractSet[int]) -> tuple[Mapping[int, str], str]:
+    """The names of the classes by number, and the file that gives them; it must name those that the labels hold."""
+    for file in [source.classes] if source.classes else _files_of_names(source):
+        found = _of_class_map(file) if source.classes else _of_yolo(file)
+        found = {number: name.strip() for number, name in found.items() if name.strip()}
         if not found:
             continue
-        if len(found) < count:
-            raise DataError(f"{file}: {len(found)} names, but the labels hold class {count - 1}; add the missing names")
+        if missing := used - found.keys():
+            raise DataError(
+                f"{file}: {counted(len(found), 'name')}, but the labels hold class {max(missing)}; "
+                "add the missing names"
+            )
         return found, str(file)
-    return [f"class {number}" for number in range(count)], str(source.marks.root)
+    return {number: f"class {number}" for number in range(1 + max(used))}, str(source.marks.root)
 
 
-def _from_yaml(text: str, file: Path) -> list[str]:
-    """The names in YAML, a list or a mapping by number, or under the key `names`; none if there are none."""
+def _of_class_map(file: Path) -> dict[int, str]:
+    """The names in a class map that the user names: by the numbers that it states, or in order."""
+    rows = file_rows(file)
+    marks = [mark for _, found in rows for mark in found]
+    if not marks and file.suffix.lower() == ".txt":
+        return _of_yolo(file)  # an empty line has a number too
+    numbers = {mark: name for name, found in rows for mark in found if isinstance(mark, int)}
+    if len(numbers) == len(marks) == len(rows):
+        return numbers
+    if numbers or (marks and any(is_background(name) for name, _ in rows)):  # which no object of YOLO is
+        raise DataError(
+            f"{file}: nothing shows which class has which number in the labels; give the names alone, in the order of "
+            "the numbers, or name,number"
+        )
+    return {number: name for number, (name, _) in enumerate(rows)}
+
+
+def _of_yolo(file: Path) -> dict[int, str]:
+    """The names in a file of YOLO: one a line, or in YAML a list or a mapping by number, or one of these as `names`."""
+    text = read_text(file, "names of classes", DataError)
+    if file.suffix.lower() not in (".yaml", ".yml"):
+        return dict(enumerate(text.split("\n")))
     try:
         root = yaml12.compose(text, str(file))
     except RecipeError as error:
         raise DataError(error.mistakes) from None
     content = yaml12.plain(root)[0] if root is not None else None
     names = content.get("names") if isinstance(content, dict) else content
-    if isinstance(names, dict):
-        if not all(str(key).isdecimal() for key in names):
-            raise DataError(f"{file}: names: a key is no number; write a list, in the order of the numbers")
-        names = [names[key] for key in sorted(names, key=lambda key: int(key))]
-    return list(map(str, names)) if isinstance(names, list) else []
+    if isinstance(names, list):
+        return dict(enumerate(map(str, names)))
+    if not isinstance(names, dict):
+        return {}
+    if not all(str(key).isdecimal() for key in names):
+        raise DataError(f"{file}: names: a key is no number; write a list, in the order of the numbers")
+    return {int(key): str(name) for key, name in names.items()}
 
 
 def _files_of_names(source: Source) -> list[Path]:
@@ -161,7 +191,7 @@ def _files_of_names(source: Source) -> list[Path]:
 
 
 def _paint(
-    objects: Sequence[Object], size: tuple[int, int], labels: Sequence[int], by_area: bool, where: str, holes: bool
+    objects: Sequence[Object], size: tuple[int, int], labels: Mapping[int, int], by_area: bool, where: str, holes: bool
 ) -> Mask:
     scale = np.array([size[1], size[0]], dtype=np.float64)
     shapes = [
