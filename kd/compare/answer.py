@@ -52,7 +52,7 @@ def _sentence(comparison: Comparison, student: Entry, *, name: bool) -> str:
         return f"{distillation}: its effect is unknown, student and baseline have no seed in common"
     before, after = tables.percent(difference.before), tables.percent(difference.before + difference.value)
     numbers = f"({before} → {after} % {comparison.score})"
-    gap = None if teacher is None else teacher.miou - difference.before
+    gap = comparison.lead(student)
     gain = tables.in_points(difference.value)
     if gain is None:
         return f"{distillation}: its effect is not defined {numbers}"
@@ -116,8 +116,7 @@ def _on_better_baseline(comparison: Comparison, student: Entry, name: str) -> st
         return None
     lost = tables.interval(gain._replace(value=-gain.value)).removeprefix("+")
     label = "" if (own := comparison.label(baseline)) == "baseline" else f" {own}"
-    teacher = comparison.get(student.teacher)
-    gap = None if teacher is None else teacher.miou - gain.before
+    gap = comparison.lead(student)
     above = f"; the teacher is {tables.percent(gap)} points above it" if tables.is_gain(gap) else ""
     return f"Decision: take the baseline{label}: with the same network, {name} is {lost} points below it{above}"
 

@@ -19,6 +19,8 @@ ORDER: tuple[Role, ...] = ("teacher", "baseline", "alone", "student")
 ScoreName = Literal["miou", "pixel_accuracy", "mean_accuracy", "mean_dice"]
 SCORES: tuple[ScoreName, ...] = ("miou", "pixel_accuracy", "mean_accuracy", "mean_dice")
 
+SAME_SCORE = 5e-4  # of mIoU: scores of one network differ by less, in the last digits of a GPU
+
 
 class Figure(NamedTuple):
     """A score over seeds."""
@@ -79,6 +81,7 @@ class Note(NamedTuple):
         "start",
         "damaged",
         "not verified",
+        "teacher",
         "unfinished",
         "no baseline",
         "seeds differ",
@@ -100,7 +103,7 @@ class Note(NamedTuple):
 class Entry:
     """One network of a comparison: one row, all its seeds together."""
 
-    key: str  # `<stem>-<id>`, or the network's name if it has no run; unique in a comparison
+    key: str  # its `folder`, and what distinguishes it from other rows of that; unique in a comparison
     role: Role
     name: str  # the recipe's stem
     network: str
@@ -115,13 +118,19 @@ class Entry:
     select: str = "last"  # which weights were scored: "last" or "best"
     marks: tuple[str, ...] = ()  # on the inputs of its runs: what was accepted, what was not recorded
     inputs: tuple[ResultInputs | None, ...] = ()  # what its runs read, one a seed; None: not recorded
+    taught: tuple[SplitResult, ...] = ()  # its teacher's score in each of its runs, one a seed
     teacher: str | None = None  # key of the teacher's entry
     baseline: str | None = None  # key of the baseline's entry; None where no baseline has finished
 
     @property
+    def folder(self) -> str:
+        """`<stem>-<id>`, the folder of its runs; of a network without a run, its name."""
+        return self.run_dirs[0].parent.name if self.run_dirs else self.name
+
+    @property
     def id(self) -> str:
         """The id of its recipe; of a network without a run, its name."""
-        return self.run_dirs[0].parent.name.rpartition("-")[2] if self.run_dirs else self.key
+        return self.folder.rpartition("-")[2] if self.run_dirs else self.name
 
     @cached_property
     def scores(self) -> tuple[Scores, ...]:
@@ -201,6 +210,14 @@ class Comparison:
     def gain(self, entry: Entry) -> Difference | None:
         """The mIoU above the baseline's; None without a baseline that has a seed of the student's."""
         return self.gains.get(entry.key)
+
+    def lead(self, entry: Entry) -> float | None:
+        """The mIoU of a student's teacher above its baseline's, over the seeds of its gain; None without either."""
+        gain = self.gain(entry)
+        if gain is None or not entry.taught:
+            return None
+        scored = [split for seed, split in zip(entry.seeds, entry.taught, strict=True) if seed in gain.seeds]
+        return statistics.fmean(scores(split.confusion).miou for split in scored) - gain.before
 
     def to_teacher(self, entry: Entry) -> Difference | None:
         """The mIoU above the teacher's, usually negative; None without a teacher."""

@@ -12,11 +12,12 @@ from typing import Any
 
 from kd.compare import notes as notes_on
 from kd.compare.budgets import unequal_budgets, weak_baselines
-from kd.compare.comparison import ORDER, Comparison, Entry, Note, Role
+from kd.compare.comparison import Comparison, Entry, Note, Role
 from kd.compare.latencies import stored_latencies
 from kd.compare.names import variant_names
 from kd.compare.paired import Pairing
 from kd.compare.results import Results
+from kd.compare.rows import Rows
 from kd.compare.same_data import on_other_data, refuse_other_data
 from kd.errors import RecipeError, StorageError
 from kd.recipe import Recipe, read_recipe
@@ -24,6 +25,7 @@ from kd.recipe.overrides import refuse_idle
 from kd.runs import (
     SPLIT,
     Result,
+    SplitResult,
     TeacherResult,
     by_seed,
     finished_at,
@@ -35,6 +37,7 @@ from kd.runs import (
     read_run_recipe,
     run_command,
     run_directory,
+    short_name,
 )
 
 Target = str | os.PathLike[str] | Recipe  # a recipe or its file; or a run directory, of one seed or of all
@@ -79,7 +82,7 @@ def gather(
     named = [target for target in targets if isinstance(target, Recipe) or Path(target).is_dir()]
     refuse_idle(overrides, len(targets) - len(named), [target for target in named if not isinstance(target, Recipe)])
     groups = _groups(targets, runs, overrides, trust)
-    entries: dict[str, Entry] = {}
+    rows = Rows()
     alone: list[Entry] = []
     notes: list[Note] = []
     reader = Results()
@@ -95,20 +98,23 @@ def gather(
         if results[0].teacher is None:
             alone.append(_entry("alone", run_dirs, results))
             continue
-        teacher = _teacher(results, group.folder, entries, reader)
         chosen = (baselines or {}).get(results[0].id)
-        baseline = _baseline(f"-{chosen}" if chosen else results[0].baseline, group, groups, entries, reader)
+        baseline = _baseline(f"-{chosen}" if chosen else results[0].baseline, group, groups, reader)
         student = replace(
-            _entry("student", run_dirs, results), teacher=teacher.key, baseline=baseline.key if baseline else None
+            _entry("student", run_dirs, results),
+            taught=_taught(results),
+            teacher=rows.add(_teacher(results, group.folder, reader)),
+            baseline=rows.add(baseline) if baseline else None,
         )
-        entries |= {entry.key: entry for entry in (teacher, student, baseline) if entry}
+        rows.add(student)
+        notes += notes_on.on_teacher(results)
         if not reader.has_damaged(results[0].baseline):
             notes += notes_on.on_baseline(student, baseline, group.command)
     for entry in alone:
-        entries.setdefault(entry.key, entry)  # a baseline or a teacher has its row already
-    if not entries:
+        rows.add(entry)
+    ordered = rows.ordered()
+    if not ordered:
         raise StorageError(next(iter(reader.damaged.values())))
-    ordered = sorted(entries.values(), key=lambda entry: ORDER.index(entry.role))
     refuse_other_data(ordered)
     first = ordered[0].splits[0]
     comparison = _with_differences(
@@ -119,7 +125,7 @@ def gather(
             (),
             trust=trust,
             other_data=tuple(on_other_data(ordered)),
-            names=variant_names(ordered) if names is None else {e.key: names.get(e.id, e.name) for e in ordered},
+            names=variant_names(ordered) if names is None else {e.key: _named(e, names) for e in ordered},
         )
     )
     comparison = replace(comparison, weak=weak_baselines(comparison))
@@ -136,15 +142,20 @@ def _with_differences(comparison: Comparison) -> Comparison:
     pairing = Pairing()
     gains, to_teachers, closed = {}, {}, {}
     for student in comparison.of_role("student"):
-        baseline, teacher = comparison.get(student.baseline), comparison.get(student.teacher)
-        if teacher is not None:
-            to_teachers[student.key] = pairing.with_teacher(student, teacher)
+        baseline = comparison.get(student.baseline)
+        if student.taught:
+            to_teachers[student.key] = pairing.with_teacher(student)
         if baseline is not None and (gain := pairing.with_baseline(student, baseline)) is not None:
             gains[student.key] = gain
             if (share := pairing.closed(student, baseline)) is not None:
                 closed[student.key] = share
     notes = tuple(Note("damaged", f"left out, so that there is no interval: {why}") for why in pairing.damaged)
     return replace(comparison, gains=gains, to_teachers=to_teachers, closed=closed, notes=notes)
+
+
+def _named(entry: Entry, names: Mapping[str, str]) -> str:
+    """The name that its id has, with what distinguishes its row from others of that id."""
+    return names.get(entry.id, entry.name) + entry.key.removeprefix(entry.folder)
 
 
 def _groups(targets: Sequence[Target], runs: Path, overrides: Sequence[str], trust: bool) -> list[_Group]:
@@ -195,7 +206,7 @@ def _command_of(run_dir: Path, trust: bool) -> str:
 
 def _entry(role: Role, run_dirs: Sequence[Path], results: Sequence[Result]) -> Entry:
     return Entry(
-        key=run_dirs[0].parent.name,
+        key=f"{role} {run_dirs[0].resolve().parent}",
         role=role,
         name=results[0].name,
         network=results[0].network,
@@ -213,58 +224,49 @@ def _entry(role: Role, run_dirs: Sequence[Path], results: Sequence[Result]) -> E
     )
 
 
-def _baseline(
-    name: str | None,
-    group: _Group,
-    groups: Sequence[_Group],
-    entries: Mapping[str, Entry],
-    reader: Results,
-) -> Entry | None:
-    """The baseline of a student, found by id, since another recipe may have trained it under another name."""
+def _baseline(name: str | None, group: _Group, groups: Sequence[_Group], reader: Results) -> Entry | None:
+    """The baseline of a student: beside it, or else beside another target.
+
+    It is found by id, since another recipe may have trained it under another name.
+    """
     if name is None:
         return None
-    identifier = name.rpartition("-")[2]
-    for entry in entries.values():
-        if entry.role == "baseline" and entry.key.endswith(f"-{identifier}"):
-            return entry
-    parent = group.folder.parent
     named = {target.folder.resolve(): target.run_dirs for target in groups}
-    for folder in (parent / name, *sorted(parent.glob(f"*-{identifier}"))):
-        run_dirs, of_baseline = reader.read(named.get(folder.resolve()) or finished_below(folder))
-        if run_dirs:
-            return _entry("baseline", run_dirs, of_baseline)
+    for parent in dict.fromkeys(each.folder.parent for each in (group, *groups)):
+        for folder in (parent / name, *sorted(parent.glob(f"*-{name.rpartition('-')[2]}"))):
+            run_dirs, of_baseline = reader.read(named.get(folder.resolve()) or finished_below(folder))
+            if run_dirs:
+                return _entry("baseline", run_dirs, of_baseline)
     return None
 
 
-def _teacher(results: Sequence[Result], folder: Path, entries: Mapping[str, Entry], reader: Results) -> Entry:
+def _taught(results: Sequence[Result]) -> tuple[SplitResult, ...]:
+    """The teacher's score in each run; none where a run has no teacher, which kd never writes beside one that has."""
+    found = tuple(result.teacher.splits[SPLIT] for result in results if result.teacher is not None)
+    return found if len(found) == len(results) else ()
+
+
+def _teacher(results: Sequence[Result], folder: Path, reader: Results) -> Entry:
     """The teacher, with the scores in this student's runs; times and memory from its own run."""
     by_run: dict[str, TeacherResult] = {}
     for result in results:
         if result.teacher is not None:
-            by_run.setdefault(result.teacher.run or result.teacher.name, result.teacher)
+            run = result.teacher.run  # a path in kd 0.3 and older
+            by_run.setdefault(short_name(Path(run)) if run else result.teacher.name, result.teacher)
     teachers = list(by_run.values())
     found = [run_dir for teacher in teachers if (run_dir := _run_dir_of(teacher, folder)) is not None]
     run_dirs, of_teacher = reader.read(found)
     first = teachers[0]
     scored: dict[str, Any] = {
+        "key": f"teacher for {folder.resolve()}",
         "name": first.name,
         "network": first.network,
         "splits": tuple(teacher.splits[SPLIT] for teacher in teachers),
         "parameters": first.parameters,
     }
     if run_dirs:
-        entry = replace(_entry("teacher", run_dirs, of_teacher), **scored)
-    else:
-        entry = Entry(key=first.name, role="teacher", **scored)
-    same = [
-        known
-        for known in entries.values()
-        if known.role == "teacher" and (known.name, known.run_dirs) == (entry.name, entry.run_dirs)
-    ]
-    for known in same:
-        if abs(known.miou - entry.miou) < 5e-4:  # scored at the same size; on a GPU the last digits may differ
-            return known
-    return replace(entry, key=f"{entry.key} for {folder.name}") if same else entry
+        return replace(_entry("teacher", run_dirs, of_teacher), **scored)
+    return Entry(role="teacher", **scored)
 
 
 def _run_dir_of(teacher: TeacherResult, folder: Path) -> Path | None:

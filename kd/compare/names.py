@@ -33,7 +33,7 @@ def variant_names(entries: Iterable[Entry]) -> dict[str, str]:
                 continue
             texts = [one_line(text) for text in _settings(variants)]
             for entry, settings in zip(variants, texts, strict=True):
-                text = settings if settings and texts.count(settings) == 1 else entry.key.rpartition("-")[2]
+                text = settings if settings and texts.count(settings) == 1 else entry.key.removeprefix(f"{entry.name}-")
                 names[entry.key] = f"{stem} {text}" if len(stems) > 1 else text
     return names
 

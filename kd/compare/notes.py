@@ -3,10 +3,12 @@
 import math
 import shlex
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
-from kd.compare.comparison import Comparison, Entry, Note
+from kd.compare.comparison import SAME_SCORE, Comparison, Entry, Note
 from kd.compare.intervals import FEW_GROUPS
-from kd.runs import SPLIT, Result, SplitResult
+from kd.metrics import scores
+from kd.runs import SPLIT, Result, SplitResult, short_name
 from kd.units import duration
 
 
@@ -24,7 +26,7 @@ def on_baseline(student: Entry, baseline: Entry | None, command: str) -> list[No
         common = [seed for seed in student.seeds if seed in baseline.seeds]
         compared = f"compared over {', '.join(map(str, common))} alone" if common else "they have none in common"
         line = (
-            f"{student.key} has seeds {seeds}, its baseline {baseline_seeds}: {compared}; "
+            f"{student.folder} has seeds {seeds}, its baseline {baseline_seeds}: {compared}; "
             f"{_with_seeds(command, {*student.seeds, *baseline.seeds})} --baseline trains the missing seeds"
         )
         return [Note("seeds differ", line)]
@@ -38,6 +40,24 @@ def on_start(results: Sequence[Result]) -> list[Note]:
     return [
         Note("start", f"{remark} ({name})" if remark.startswith("warning") else f"{name}: {remark}")
         for remark in remarks
+    ]
+
+
+def on_teacher(results: Sequence[Result]) -> list[Note]:
+    """A line for each teacher that was trained again between the seeds of a student."""
+    scored: dict[str, list[float]] = {}
+    for teacher in (result.teacher for result in results if result.teacher is not None):
+        if teacher.run is not None:
+            score = scores(teacher.splits[SPLIT].confusion).miou
+            scored.setdefault(short_name(Path(teacher.run)), []).append(score)
+    again = {run: found for run, found in scored.items() if max(found) - min(found) >= SAME_SCORE}
+    return [
+        Note(
+            "teacher",
+            f"{results[0].name}: {run} was trained again between its seeds (mIoU "
+            f"{', '.join(f'{100 * score:.1f}' for score in found)} %); each seed is compared with its own teacher",
+        )
+        for run, found in again.items()
     ]
 
 

@@ -65,7 +65,10 @@ class Difference(Model):
 class Network(Model):
     """One row of the table: a network with all its seeds."""
 
-    key: Annotated[str, Field(description="`<recipe>-<id>`; unique in a comparison")]
+    key: Annotated[
+        str,
+        Field(description="unique in a comparison: `<recipe>-<id>`, and what distinguishes it from other rows of that"),
+    ]
     role: Literal["teacher", "baseline", "alone", "student"]
     name: Annotated[str, Field(description="the recipe's file name without its end")]
     label: Annotated[str, Field(description="what the tables call it: its role, or the settings in which it differs")]

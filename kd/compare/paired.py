@@ -40,16 +40,13 @@ class Pairing:
             self._of(baseline, theirs),
         )
 
-    def with_teacher(self, student: Entry, teacher: Entry) -> Difference:
-        """The student minus its teacher, as scored in the student's runs."""
+    def with_teacher(self, student: Entry) -> Difference:
+        """The student minus its teacher: in each of its runs, the one that taught that run."""
         everywhere = range(len(student.seeds))
-        teachers = teacher.splits * len(everywhere) if len(teacher.splits) == 1 else teacher.splits
-        if len(teachers) != len(everywhere):  # seeds with teachers of their own, some of them missing
-            teachers = teacher.splits[:1] * len(everywhere)
         return _difference(
             student.seeds,
             student.splits,
-            teachers,
+            student.taught,
             self._of(student, everywhere),
             self._of(student, everywhere, TEACHER_COUNTS),
         )

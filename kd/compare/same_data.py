@@ -52,7 +52,7 @@ def refuse_other_data(entries: Sequence[Entry]) -> None:
 
     The labelled pixels of each class distinguish two sets of equally many images.
     """
-    (reference, expected), *others = [(entry, split) for entry in entries for split in entry.splits]
+    (reference, expected), *others = [(entry, split) for entry in entries for split in (*entry.splits, *entry.taught)]
     for entry, split in others:
         for what, wanted, value in (
             ("scores", f"against {expected.against}", f"against {split.against}"),

@@ -1,6 +1,6 @@
 """What a study has found so far: its networks in the order of their scores."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -8,6 +8,7 @@ from kd.compare import answer, plain, tables
 from kd.compare.comparison import Comparison, Entry
 from kd.compare.gather import gather
 from kd.compare.tables import NOTHING
+from kd.recipe import Recipe
 from kd.runs import may_be_finished, run_directory
 from kd.study.output import Ranked
 from kd.study.reader import Plan
@@ -44,20 +45,26 @@ def board(plan: Plan, folder: Path) -> Board | None:
     }
     if not begun:
         return None
-    names = {run.recipe.id: run.name for run in plan.runs()}
+    names = {run.recipe.id: run.name for run in plan.runs()} | {recipe.id: name for name, recipe in recipes.items()}
     comparison = gather(list(begun.values()), runs=folder, names=names, baselines=plan.pairs)
-    asked = {recipe.id: len(recipe.train.seeds) for recipe in recipes.values()}
     rows = [
-        Row(entry, asked.get(entry.id, len(entry.splits)), _on_front(entry, comparison.entries))
+        Row(entry, _asked(entry, recipes.values()), _on_front(entry, comparison.entries))
         for entry in sorted(comparison.entries, key=lambda entry: -entry.miou)
     ]
     return Board(comparison, rows)
 
 
+def _asked(entry: Entry, recipes: Iterable[Recipe]) -> int:
+    """The seeds that the study asks for; of a teacher those that teach, though it may be a variant with more."""
+    asked = {recipe.id: len(recipe.train.seeds) for recipe in recipes}
+    return asked.get(entry.id, len(entry.splits)) if entry.role != "teacher" else len(entry.splits)
+
+
 def _on_front(entry: Entry, entries: Sequence[Entry]) -> bool:
     """Whether no other network has at least this score with fewer parameters, or a higher one with as many."""
     return not any(
-        other.miou >= entry.miou
+        other.id != entry.id  # as a teacher, a variant is the seed that teaches
+        and other.miou >= entry.miou
         and other.parameters <= entry.parameters
         and (other.miou, -other.parameters) != (entry.miou, -entry.parameters)
         for other in entries
@@ -73,13 +80,13 @@ def table(found: Board) -> tuple[list[str], list[list[str]]]:
 
 def _cells(comparison: Comparison, row: Row) -> list[str]:
     entry = row.entry
-    done = len(entry.splits) if entry.run_dirs else 0
+    done = len(entry.splits)
     return [
         comparison.name(entry),
         tables.short(entry.network),
         tables.spread(entry.figure("miou")),
         tables.gain(comparison, entry),
-        str(done) if done == row.seeds else f"{done} of {row.seeds}",
+        NOTHING if not entry.run_dirs else str(done) if done == row.seeds else f"{done} of {row.seeds}",
         tables.count(entry.parameters),
         tables.minutes(entry.seconds),
         NOTHING if entry.peak_memory is None else data_size(entry.peak_memory),

@@ -46,7 +46,7 @@ def counted(*right: int, groups: tuple[str, ...] | None = None) -> SplitResult:
 class Runs:
     """Writes runs below one folder."""
 
-    counted = staticmethod(counted)
+    split, counted = staticmethod(split), staticmethod(counted)
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
