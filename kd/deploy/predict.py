@@ -31,6 +31,7 @@ from kd.deploy.tiles import ALIGNED, Predict, differing, predict_tiles, tile_siz
 from kd.deploy.video import count_frames
 from kd.deploy.written import KINDS, Prediction, refuse_existing, write
 from kd.errors import DataError, RecipeError
+from kd.evaluation.targets import is_file, refuse_idle_recipe
 from kd.evaluation.trained import Trained, open_trained
 from kd.pictures import as_rgb
 from kd.runtimes import FileNetwork
@@ -40,10 +41,15 @@ Run = str | os.PathLike[str]
 LARGEST = 160 * 2**20  # pixels of an image in tiles; Pillow's own limit is a little higher
 
 
-def open_all(runs_named: Run | Sequence[Run], overrides: Iterable[str], **options: Any) -> tuple[Trained, list[str]]:
-    """A network, or several that predict together; and a line for the user on each."""
+def open_all(
+    runs_named: Run | Sequence[Run], overrides: Iterable[str], *, recipe: Run | None, **options: Any
+) -> tuple[Trained, list[str]]:
+    """A network, or several that predict together; and a line for the user on each. `recipe` is that of the files."""
     named = [runs_named] if isinstance(runs_named, str | os.PathLike) else list(runs_named)
-    members = [open_trained(run, list(overrides), **options) for run in named]
+    if not named:
+        raise RecipeError("no run is named")
+    refuse_idle_recipe(recipe, named)
+    members = [open_trained(run, overrides, recipe=recipe if is_file(run) else None, **options) for run in named]
     return together(members) if len(members) > 1 else members[0], list(map(str, members))
 
 

@@ -1,7 +1,7 @@
 """Which trained networks a command line names, and the recipe by which each is scored."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -50,19 +50,21 @@ def find(
     Args:
         names: recipes; run directories, of one seed or of all; or files of networks.
         overrides: `path=value` texts.
-        recipe: of the files, where they state none or are to be scored by another.
+        recipe: of the files, where they state none or are to be scored by another; weights are then a file in their
+            run directory too.
         runs: where the runs of recipes are.
         trust: whether a recipe, or an override, may name code outside kd.
 
     Raises:
         RecipeError: a recipe or an override is wrong, or names code that is not trusted; a recipe or a directory has no
-            finished run.
+            finished run; `recipe` is of no file.
     """
-    names = [_run_of(name) for name in names]
+    refuse_idle_recipe(recipe, names)
+    names = [_run_of(name) if recipe is None else name for name in names]
     if mistakes := [f"{name}: {what}" for name in names if (what := _no_network(Path(name)))]:
         raise RecipeError(mistakes)
     run_dirs = [name for name in names if Path(name).is_dir()]
-    files = [name for name in names if Path(name).suffix in FILES and name not in run_dirs]
+    files = [name for name in names if is_file(name)]
     scoring = [text for text in overrides if is_scoring(text)]
     trained = run_dirs + files
     if trained and len(trained) == len(names):
@@ -111,6 +113,25 @@ def _no_network(path: Path) -> str | None:
         return f"a file about a run; name the run, {path.parent}"
     exported = [path / file for file in EXPORTED if (path / file).is_file()]
     return f"an exported folder; name its file, {exported[0]}" if exported else None
+
+
+def is_file(name: str | os.PathLike[str]) -> bool:
+    """Whether a name is that of a file of a network, which may not be there."""
+    path = Path(name)
+    return path.suffix in FILES and not path.is_dir()
+
+
+def refuse_idle_recipe(recipe: str | os.PathLike[str] | None, names: Iterable[str | os.PathLike[str]]) -> None:
+    """Refuse `--recipe` where nothing is read by it.
+
+    Raises:
+        RecipeError: none of the names is a file: runs and recipes have their own.
+    """
+    if recipe is not None and not any(map(is_file, names)):
+        listed = ", ".join(map(str, names))
+        raise RecipeError(
+            f"--recipe {recipe}: no file of a network is named ({listed}); remove it, or name the run's {WEIGHTS}"
+        )
 
 
 def _run_of(name: str) -> str:

@@ -150,6 +150,11 @@ EVALUATE += [
         lambda text: file_alone("--recipe", "r.yaml"),
     ),
     Row(
+        "--recipe r.yaml: no file of a network is named ({}/seed0); remove it, or name the run's student.safetensors",
+        lambda: (file_alone("--recipe", "r.yaml"), kd("evaluate", only("r"), "--recipe", "r.yaml", "--trust")),
+        lambda text: succeeds("evaluate", only("r") / "student.safetensors", "--recipe", "r.yaml", "--trust"),
+    ),
+    Row(
         "model.pt2: a program for torch, which kd does not open again; name its run",
         lambda: kd("evaluate", "model.pt2"),
         lambda text: evaluated("evaluate.size=[64, 64]"),

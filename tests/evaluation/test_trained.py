@@ -96,6 +96,24 @@ def test_weights_in_their_run_directory_are_the_run(run_dir):
     assert open_trained(run_dir / "student.safetensors", trust=True).result is not None
 
 
+def test_a_recipe_for_files_scores_weights_in_their_run_directory_too(run_dir, folder, capsys):
+    small = folder / "small.yaml"
+    small.write_text(to_yaml(baseline_of(read(run_dir.parents[2] / "student.yaml", "evaluate.size=[64, 64]"))))
+    shutil.copy(run_dir.parents[2] / "nets.py", folder)
+    by_another = kd.evaluate(run_dir / "student.safetensors", recipe=small, trust=True)
+    assert by_another == kd.evaluate(run_dir, overrides=["evaluate.size=[64, 64]"], trust=True)
+    assert by_another != kd.evaluate(run_dir / "student.safetensors", trust=True)
+    named = (run_dir, run_dir.parent)
+    for command_of in (("evaluate", *named), ("predict", run_dir, "photo.png", "--with", run_dir.parent)):
+        assert command(*command_of, "--recipe", "gone.yaml", "--trust") == 2
+        assert capsys.readouterr().err == (
+            f"--recipe gone.yaml: no file of a network is named ({run_dir}, {run_dir.parent}); remove it, or name the "
+            "run's student.safetensors\n"
+        )
+    with pytest.raises(RecipeError, match=r"^no run is named$"):
+        kd.predict([], "photo.png")
+
+
 def test_rows_of_files_and_runs_stand_side_by_side(run_dir, weights, exported, capsys):
     exported()
     assert command("evaluate", run_dir, "small.safetensors", "model.xml", "--trust", "--json") == 0
