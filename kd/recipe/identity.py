@@ -109,14 +109,17 @@ def with_machine_settings(section: S, source: S) -> S:
 
 
 def named_files(section: Section) -> list[str]:
-    """The texts in a section that may name a file: weights, and arguments of components at any depth."""
+    """The texts in a section that may name a file: weights, and arguments of components at any depth.
+
+    Not those of a place on this machine, such as the dataset's `root`: they count neither by name nor by content.
+    """
     texts: list[str] = []
 
     def note(text: str) -> str:
         texts.append(text)
         return text
 
-    plain(section, file=note)
+    plain(section, file=note, without=[Scope.MACHINE])
     return texts
 
 

@@ -18,6 +18,7 @@ from kd.reading import MAX_TEXT, read_bytes
 WEIGHTS = "student.safetensors"  # in a run directory
 PRETRAINED = "config.json"  # in a folder of transformers
 MAX_MODULES = 200  # of one component
+MAX_FILE = 100_000_000_000  # bytes of a file that counts by its content: every command reads it
 _NOT_BESIDE = {*sys.stdlib_module_names, "kd", "teachers", "students", "torch", "torchvision", "numpy"}
 
 
@@ -90,18 +91,25 @@ def digest_of(text: str) -> str | None:
     JSON files and weights.
 
     Raises:
-        RecipeError: it cannot be read.
+        RecipeError: it cannot be read, or is larger than `MAX_FILE`.
     """
     path = Path(text)
     found = next((file for file in (path, path / WEIGHTS) if file.suffix and stamp(file) is not None), None)
     try:
         if found is None and stamp(path / PRETRAINED) is not None:
             files = sorted(file for file in path.iterdir() if file.suffix in (".json", ".safetensors"))
-            listed = "".join(f"{file.name} {sha256(file)}\n" for file in files if stamp(file) is not None)
+            listed = "".join(f"{file.name} {_bounded_sha256(file)}\n" for file in files if stamp(file) is not None)
             return hashlib.sha256(listed.encode()).hexdigest()
-        return None if found is None else sha256(found)
+        return None if found is None else _bounded_sha256(found)
     except OSError as error:
         raise RecipeError(f"{found or path}: cannot be read ({error.strerror})") from None
+
+
+def _bounded_sha256(file: Path) -> str:
+    found = stamp(file)
+    if found is not None and found.size > MAX_FILE:
+        raise RecipeError(f"{file}: larger than {MAX_FILE:,} bytes, the limit for a file that a recipe names")
+    return sha256(file)
 
 
 def read_code(file: Path) -> Code:
