@@ -10,6 +10,7 @@ from torch import nn
 from kd import distributed
 from kd.components import Maker, is_ours, refused_by
 from kd.errors import RecipeError, TapError
+from kd.losses.modifiers import Masked
 from kd.losses.supervised.class_weights import METHODS
 from kd.networks.taps import Address
 from kd.parts.data import Data
@@ -123,6 +124,9 @@ def make_loss(maker: Maker, use: Use, data: Data, channels: Any = None, known: t
         data: its training labels are counted if the loss reads `label_counts`.
         channels: of the teacher's map, or of its maps.
         known: the classes that the loss compares; () for all.
+
+    Raises:
+        RecipeError: a mask in the loss keeps none of these classes.
     """
     labels = known or tuple(range(len(data.train.class_names)))
     facts: dict[str, Callable[[], Any]] = {
@@ -131,7 +135,15 @@ def make_loss(maker: Maker, use: Use, data: Data, channels: Any = None, known: t
     }
     if _weighs(use):  # counting takes time
         facts["label_counts"] = lambda: tuple(data.survey("train").weighing[label] for label in labels)
-    return maker.build(use, facts=facts)
+    loss = maker.build(use, facts=facts)
+    for part in loss.modules() if isinstance(loss, nn.Module) else ():
+        if isinstance(part, Masked) and part.classes is not None:  # numbers of the data's classes, as in the recipe
+            kept = tuple(labels.index(label) for label in part.classes if label in labels)
+            if not kept:
+                given = f"{use.at()}: {use.use}: classes: {list(part.classes)}"
+                raise RecipeError(f"{given}, but the loss compares {list(labels)}; name one of these")
+            part.classes = kept
+    return loss
 
 
 def _weighs(use: Use) -> bool:

@@ -215,6 +215,12 @@ CALLS = [
         "distill.hint={loss: {use: 'nets.py:Single'}, at: {student: logits, teacher: logits}}",
     ),
     row(
+        "kd.losses.Masked: classes: [2], but the loss compares [0, 1]; name one of these",
+        OWN,
+        ("distill.kl.loss={use: kd.losses.Masked, args: {loss: {use: kd.losses.PixelKL}, classes: [2]}}",),
+        "distill.kl.loss={use: kd.losses.Masked, args: {loss: {use: kd.losses.PixelKL}, classes: [1]}}",
+    ),
+    row(
         "MSE changes when a constant is added to all logits of a pixel ({} to {}), and an ensemble's logits are "
         "defined up to such a constant; compare probabilities (kd.losses.PixelKL, DKD, DIST)",
         ENSEMBLE,

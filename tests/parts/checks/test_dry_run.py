@@ -363,6 +363,22 @@ def test_a_teacher_of_other_classes_is_compared_on_those_that_it_knows(recipe):
     )
 
 
+def test_a_mask_names_the_classes_of_the_data_whatever_the_teacher_knows(recipe):
+    nets = recipe.parent / "nets.py"
+    nets.write_text(nets.read_text() + SEES)
+    teacher = """{use: teachers.ClassMapped, args: {network: {use: "nets.py:Net", args: {num_classes: 4}},
+        source: [sky, bright, sun, other], target: [dark, bright, other]}}"""
+    masked = "{loss: {use: kd.losses.Masked, args: {loss: {use: kd.losses.PixelKL}, classes: %s}}}"
+    loss = f"distill.kl.loss={{use: kd.losses.Sampled, args: {masked}}}"
+    overrides = ['data.use="nets.py:Three"', f"teacher={teacher}"]
+    changed = read_recipe(recipe, [*overrides, loss % [0, 2]], trust=True)
+    parts = assemble(changed, runs=recipe.parent / "runs", seed=0)
+    assert parts.terms["kl"].known == (1, 2)  # so that label 2 is the second channel of the term
+    assert parts.terms["kl"].loss.loss.classes == (1,)
+    (mistake,) = refused(recipe, *overrides, loss % [0])
+    assert mistake.endswith("kd.losses.Sampled: classes: [0], but the loss compares [1, 2]; name one of these")
+
+
 def test_the_classes_of_a_mapped_teacher_are_in_the_order_of_the_data(recipe):
     teacher = """{use: teachers.ClassMapped, args: {network: {use: "nets.py:Net", args: {num_classes: 2}},
         source: [night, day], target: [bright, dark], merge: {bright: [day], dark: [night]}}}"""
