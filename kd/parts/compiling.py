@@ -1,7 +1,8 @@
 """`train.compile`: a step's networks run through `torch.compile`, or uncompiled where that fails."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -33,6 +34,16 @@ def compile_roles(roles: Sequence[Student | Teacher], batch: Batch, precision: P
                 role.taps.run = role.network
             reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
             warnings.warn(f"train.compile: failed ({reason}); training continues uncompiled", stacklevel=2)
+
+
+@contextmanager
+def uncompiled(role: Student | Teacher) -> Iterator[None]:
+    """Let a role run its network as it is written inside the block."""
+    compiled, role.taps.run = role.taps.run, role.network
+    try:
+        yield
+    finally:
+        role.taps.run = compiled
 
 
 def _run_once(role: Student | Teacher, batch: Batch, precision: Precision) -> None:

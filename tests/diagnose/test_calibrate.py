@@ -91,6 +91,20 @@ def test_measuring_changes_nothing(trained):
     assert pulls(parts, batch) == first
 
 
+def test_a_compiled_student_is_measured_as_it_is_written(trained):
+    """Compiled code differentiates a pass once; a term's gradient is another one than the supervised loss's."""
+    parts = parts_of(trained)
+    batch = next(stream(parts, seed=0))
+    expected = pulls(parts, batch)
+
+    def compiled(images):
+        raise RuntimeError("This backward function was compiled with non-empty donated buffers")
+
+    parts.student.taps.run = compiled
+    assert pulls(parts, batch) == expected
+    assert parts.student.taps.run is compiled
+
+
 def test_proposed_weights_bring_every_term_to_the_ratio(trained):
     assert proposed(Pull(4.0, 2.0, 0.1), 1.0) == 0.5
     assert proposed(Pull(3.0, 1.0, 0.1), 0.5) == 0.167

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from kd.parts.assemble import Parts
+from kd.parts.compiling import uncompiled
 from kd.parts.roles import restored, to_device
 from kd.types import Batch
 
@@ -86,7 +87,7 @@ def pulls(parts: Parts, batch: Batch) -> dict[str, Pull]:
     student = parts.student
     training = student.training
     batch = to_device(batch, parts.precision)
-    with restored(parts.precision, student):
+    with restored(parts.precision, student), uncompiled(student):  # compiled code allows one backward pass, not several
         student.train()
         with parts.precision.autocast():
             teacher = parts.teacher(batch) if parts.teacher else None
