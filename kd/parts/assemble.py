@@ -181,7 +181,9 @@ def with_trained_teacher(parts: Parts, runs: Path) -> Parts:
     assert teacher is not None
     run_dir = teacher_directories(recipe, runs)[0]
     load_weights(run_dir, teacher.network)
-    teaching = _teaching(recipe, teacher, parts.train.in_channels, Notes())  # `assemble` has noted the folding
+    notes = Notes()
+    teaching = _teaching(recipe, teacher, parts.train.in_channels, notes)
+    parts.notes.extend(note for note in notes if note not in parts.notes)  # the trained weights may fold otherwise
     teaching.to(parts.precision.device).to(memory_format=parts.precision.memory_format)
     return replace(parts, teacher_run=run_dir, teaching=teaching)
 

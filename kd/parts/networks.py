@@ -1,5 +1,6 @@
 """The networks of a recipe: how they are built, loaded, frozen, averaged and folded."""
 
+import copy
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -248,7 +249,7 @@ def folded_copy(recipe: Recipe, network: nn.Module, in_channels: int, notes: Not
         return None
     tapped = [address for term in recipe.distill.values() if term.at for address in as_tuple(term.at.teacher)]
     images = torch.rand(2, in_channels, 64, 64, generator=torch.Generator().manual_seed(0))
-    images = images.to(next(network.parameters(), images).device)
-    copied, count = folded(network.eval(), tapped, images)
+    exact = copy.deepcopy(network).cpu()  # a GPU convolves in TF32, in which the copy differs by more than it may
+    copied, count = folded(exact.eval(), tapped, images)
     notes.append(f"teacher: {count} BatchNorm layers folded into the convolutions before them")
     return copied if count else None

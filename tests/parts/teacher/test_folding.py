@@ -1,10 +1,14 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 from tiny import write_recipes
 from torch import nn
 
 from kd.errors import RecipeError
-from kd.parts.assemble import assemble
+from kd.parts.assemble import assemble, with_trained_teacher
+from kd.parts.loading import Notes
+from kd.parts.networks import folded_copy
 from kd.parts.roles import to_device
 from kd.parts.stream import stream
 from kd.parts.teacher.folding import folded
@@ -92,6 +96,42 @@ def test_the_copy_teaches_and_the_teacher_itself_is_scored(tmp_path):
     batch = to_device(next(stream(parts, seed=0)), parts.precision)
     for term in ("kl", "hint"):
         torch.testing.assert_close(teacher(batch).at[term], parts.teacher(batch).at[term], atol=1e-5, rtol=1e-5)
+
+
+class OnGpu(Net):
+    """A network that convolves with few digits, as a GPU does in TF32, until it is on the CPU."""
+
+    rough = True
+
+    def cpu(self):
+        self.rough = False
+        return super().cpu()
+
+    def forward(self, images):
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.rough):
+            return super().forward(images)
+
+
+def test_a_teacher_on_a_gpu_is_folded_with_all_digits():
+    recipe = SimpleNamespace(train=SimpleNamespace(fold_batchnorm=True), distill={})
+    on_gpu, notes = OnGpu().eval(), Notes()
+    assert folded(on_gpu, [], IMAGES) == (on_gpu, 0)
+    copied = folded_copy(recipe, on_gpu, 3, notes)
+    assert notes == ["teacher: 2 BatchNorm layers folded into the convolutions before them"]
+    assert norms(copied) == ["alone"]
+    assert on_gpu.rough
+
+
+def test_trained_weights_that_fold_otherwise_are_noted(tmp_path, monkeypatch):
+    recipe = read_recipe(write_recipes(tmp_path), ["train.fold_batchnorm=true"], trust=True)
+    parts = assemble(recipe, runs=tmp_path, seed=0, trained=False)
+    line = "teacher: {} BatchNorm layers folded into the convolutions before them"
+    monkeypatch.setattr("kd.parts.assemble.load_weights", lambda run_dir, network: None)
+    assert with_trained_teacher(parts, tmp_path).notes == [line.format(1)]
+    monkeypatch.setattr("kd.parts.networks.folded", lambda network, tapped, images: (network, 0))
+    trained = with_trained_teacher(parts, tmp_path)
+    assert trained.notes == [line.format(1), line.format(0)]
+    assert trained.teaching is parts.teacher
 
 
 def test_an_average_that_teaches_is_not_folded(tmp_path):
