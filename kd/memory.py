@@ -15,6 +15,8 @@ if TYPE_CHECKING:  # processes that time other runtimes do not hold torch
 
 _PROCESS = Path("/proc/self")  # Linux
 _GROUPS = Path("/sys/fs/cgroup")
+_NO_ALGORITHM = "unable to find an engine to execute this computation"  # cuDNN
+_RAN_OUT = ("CUDNN_STATUS_ALLOC_FAILED", "CUBLAS_STATUS_ALLOC_FAILED", "CUDA error: out of memory")
 
 
 @contextmanager
@@ -60,6 +62,21 @@ def peak_memory(device: "torch.device") -> int | None:
 
         return torch.cuda.max_memory_allocated(device)
     return resident_peak() if device.type == "cpu" else None
+
+
+def ran_out(error: BaseException) -> bool:
+    """Whether an error is that of a GPU whose memory has run out.
+
+    torch's allocator has a type for it. Libraries that take memory beside it have not; cuDNN finds no algorithm then,
+    as where it has none at all, and torch counts how often it ran out.
+    """
+    import torch
+
+    if isinstance(error, torch.OutOfMemoryError) or not isinstance(error, RuntimeError):
+        return isinstance(error, torch.OutOfMemoryError)
+    if _NO_ALGORITHM in str(error):
+        return bool(torch.cuda.memory_stats().get("num_ooms", 0))
+    return any(sign in str(error) for sign in _RAN_OUT)
 
 
 def resident() -> int | None:

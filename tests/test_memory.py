@@ -13,7 +13,7 @@ from command import process
 from tiny import cut_at, read, run, write_recipes
 
 from kd import memory
-from kd.memory import lasting_objects, peak_memory, restart_peak
+from kd.memory import lasting_objects, peak_memory, ran_out, restart_peak
 from kd.recipe import baseline_of
 from kd.runs import read_result, run_directory
 
@@ -33,6 +33,28 @@ def test_a_restart_forgets_the_peak_before_it():
     assert peak_memory(CPU) - before > 48 * MB
     restart_peak(CPU)
     assert peak_memory(CPU) - before < 24 * MB
+
+
+@pytest.mark.parametrize(
+    ("error", "out"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), True),
+        (torch.AcceleratorError("CUDA error: out of memory"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), True),
+        (RuntimeError("CUDA error: an illegal memory access was encountered"), False),
+        (ValueError("CUDA error: out of memory"), False),
+    ],
+)
+def test_libraries_of_a_gpu_have_their_own_words_for_too_little_memory(error, out):
+    assert ran_out(error) == out
+
+
+@pytest.mark.parametrize("ooms", [0, 1])
+def test_cudnn_finds_no_algorithm_where_memory_has_run_out(monkeypatch, ooms):
+    """And where it has none at all: then, torch has not run out of memory before."""
+    monkeypatch.setattr(torch.cuda, "memory_stats", lambda: {"num_ooms": ooms})
+    assert ran_out(RuntimeError("GET was unable to find an engine to execute this computation")) == bool(ooms)
 
 
 def test_lasting_objects_are_left_out_of_collections():

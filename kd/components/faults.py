@@ -5,9 +5,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from kd.errors import NotDeterministicError, RecipeError, place, raised, user_frame
+from kd.memory import ran_out
 from kd.recipe import Use
 from kd.recipe.schema import components
 from kd.recipe.trust import is_trusted
@@ -25,8 +24,7 @@ def is_ours(use: Use) -> bool:
 
 def is_users(use: Use, error: BaseException) -> bool:
     """Whether an error of a component in use is the user's to correct, and not an error of ours that passes through."""
-    passes = (NotDeterministicError, torch.OutOfMemoryError)
-    if isinstance(error, passes) or getattr(error, "exit_status", None) is not None:
+    if isinstance(error, NotDeterministicError) or ran_out(error) or getattr(error, "exit_status", None) is not None:
         return False
     return isinstance(error, ValueError) or not is_ours(use) or user_frame(error) is not None
 

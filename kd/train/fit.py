@@ -15,7 +15,7 @@ import torch
 
 from kd import distributed
 from kd.errors import DivergedError, RecipeError
-from kd.memory import free_memory, give_back, peak_memory, resident, restart_peak
+from kd.memory import free_memory, give_back, peak_memory, ran_out, resident, restart_peak
 from kd.parts.assemble import Parts, in_micro_batches
 from kd.parts.checks.dry_run import untouched
 from kd.parts.checks.independence import across_images
@@ -179,7 +179,9 @@ def _peak(parts: Parts, micro_batches: int, memory: Memory) -> int | None:
     """`step_peak`; None if memory runs out, or a network does not train on micro-batches of one image."""
     try:
         return step_peak(parts, micro_batches, memory)
-    except torch.OutOfMemoryError:
+    except RuntimeError as error:
+        if not ran_out(error):
+            raise
         return None
     except ValueError:  # of BatchNorm after pooling
         if parts.recipe.images_per_step > micro_batches or micro_batches == 1:

@@ -11,6 +11,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 
 from kd import distributed
 from kd.machine import random_state, set_random_state
+from kd.memory import ran_out
 from kd.parts.roles import restored
 from kd.parts.teacher.cache import CachedTeacher
 from kd.train.step import Micro, TrainState, accumulate_gradients, micro_batches, train_step
@@ -85,8 +86,8 @@ class StepGraph:
         """
         try:
             return job()
-        except torch.OutOfMemoryError:
-            if self._replay is None:
+        except RuntimeError as error:
+            if self._replay is None or not ran_out(error):
                 raise
         self.release()  # here, where no traceback holds the tensors of the job any more
         return job()

@@ -6,13 +6,11 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-import torch
-
 from kd import console, distributed
 from kd.console import Say
 from kd.errors import NoCheckpointError, NotDeterministicError, RecipeError
 from kd.machine import deterministic, slow_path
-from kd.memory import restart_peak
+from kd.memory import ran_out, restart_peak
 from kd.parts.assemble import Parts
 from kd.recipe import Recipe, baseline_of, first_seed
 from kd.runs import (
@@ -98,7 +96,9 @@ def session(
                 f"{recipe.at('deterministic')}: deterministic: {error}; replace the component that calls it, or set "
                 "deterministic: false"
             ) from None
-        except torch.OutOfMemoryError as error:
+        except RuntimeError as error:
+            if not ran_out(error):
+                raise
             raise out_of_memory(recipe, error) from None
 
 

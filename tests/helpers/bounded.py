@@ -10,15 +10,16 @@ from torch.utils._pytree import tree_leaves
 class BoundedMemory:
     """Memory of `size` bytes for `kd.train.fit`; `most` is the peak of all its jobs."""
 
-    def __init__(self, size, *, tries=True):
+    def __init__(self, size, *, tries=True, error=torch.OutOfMemoryError):
         self.size, self.tries, self.most, self.jobs = size, tries, 0, 0
+        self.error = error
 
     def free(self):
         return self.size
 
     def peak_of(self, job):
         self.jobs += 1
-        count = Count(self.size)
+        count = Count(self.size, self.error)
         try:
             with count:
                 job()
@@ -28,9 +29,9 @@ class BoundedMemory:
 
 
 class Count(TorchDispatchMode):
-    def __init__(self, size):
+    def __init__(self, size, error):
         super().__init__()
-        self.size, self.now, self.peak = size, 0, 0
+        self.size, self.now, self.peak, self.error = size, 0, 0, error
         self.known = {}
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
@@ -52,7 +53,7 @@ class Count(TorchDispatchMode):
         self.now += size
         self.peak = max(self.peak, self.now)
         if self.now > self.size:
-            raise torch.OutOfMemoryError(f"{self.now} of {self.size} bytes")
+            raise self.error(f"{self.now} of {self.size} bytes")
 
 
 def storages(tree):

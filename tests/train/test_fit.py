@@ -56,6 +56,18 @@ def test_a_gpu_tries_the_step_until_it_fits(tmp_path, fewest):
     assert line == f"train.accumulate: auto: {fewest} (a step takes {megabytes} MB)"
 
 
+def test_libraries_that_run_out_of_memory_raise_errors_of_their_own(tmp_path):
+    parts = parts_of(tmp_path)
+    size = int(needs(parts)[2] / 0.9) + 1
+
+    def of_cublas(text):
+        return RuntimeError(f"CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)` ({text})")
+
+    assert found_accumulate(parts, BoundedMemory(size, error=of_cublas))[0] == 2
+    with pytest.raises(RuntimeError, match="of another kind"):
+        found_accumulate(parts, BoundedMemory(size, error=lambda text: RuntimeError("of another kind")))
+
+
 def test_a_step_that_leaves_no_memory_for_an_evaluation_does_not_fit(tmp_path):
     parts = parts_of(tmp_path)
     assert found_accumulate(parts, BoundedMemory(int(1.05 * needs(parts)[1])))[0] == 2

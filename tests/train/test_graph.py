@@ -316,7 +316,7 @@ def test_an_evaluation_for_which_memory_runs_out_takes_that_of_the_capture():
     run = on_device(toy_run(images(), steps=5))
     recorder = FakeRecorder()
     _, watch = trained(run, recorder)
-    left = [torch.OutOfMemoryError("CUDA out of memory")]
+    left = [RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")]
 
     def evaluation():
         if left:

@@ -185,16 +185,18 @@ def test_an_evaluation_whose_checkpoint_could_not_be_saved_is_not_the_best(tmp_p
     assert final == pytest.approx(max(later), abs=1e-12)
 
 
-def test_out_of_memory_names_batch_size_and_accumulation(tmp_path, monkeypatch):
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError, torch.AcceleratorError])
+def test_out_of_memory_names_batch_size_and_accumulation(tmp_path, monkeypatch, error):
     recipe = baseline_of(recipe_of(tmp_path))
 
     def full(run, *micro):
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        raise error("CUDA error: out of memory. Tried to allocate 2.00 GiB")
 
     monkeypatch.setattr(train, "distill_step", full)
     with pytest.raises(RecipeError) as caught:
         run(recipe, tmp_path / "runs")
     assert str(caught.value) == (
         f"{tmp_path}/student.yaml:10:19: out of GPU memory with train.batch_size 4 in micro-batches of 4 "
-        "(train.accumulate 1, 1 process); set train.accumulate=2 (CUDA out of memory. Tried to allocate 2.00 GiB)"
+        "(train.accumulate 1, 1 process); set train.accumulate=2 (CUDA error: out of memory. Tried to allocate 2.00 "
+        "GiB)"
     )
