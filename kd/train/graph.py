@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Protocol, TypeVar
 
 import torch
@@ -93,7 +93,9 @@ class StepGraph:
         return job()
 
     def release(self) -> None:
-        """Give back the memory of the captured step, which is captured again after a few steps."""
+        """Give back the memory of the captured step, if there is one; it is captured again after a few steps."""
+        if self._replay is None:
+            return
         if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
             torch.cuda.synchronize()  # it may still run
         self._forget()
@@ -166,12 +168,21 @@ class CudaRecorder:
 
     def capture(self, work: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
         """As `Recorder.capture`."""
-        graph = torch.cuda.CUDAGraph()
+        graph, pool = torch.cuda.CUDAGraph(), torch.cuda.graph_pool_handle()
         steps = torch.cuda.current_stream(self._device)
+        generator = torch.cuda.default_generators[self._device.index]
+        drawn = generator.clone_state()
         try:
             # "thread_local": the thread that makes page-locked memory of the workers' batches may go on meanwhile.
-            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+            with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
                 result = work()
+        except BaseException:
+            # Where the end of a capture fails, torch 2.11 and 2.12 leave in it what would raise errors from then on:
+            # the generator when it draws, the allocator when it empties its cache.
+            generator.graphsafe_set_state(drawn)
+            with suppress(RuntimeError):  # torch has ended it
+                torch._C._cuda_endAllocateToPool(self._device.index, pool)
+            raise
         finally:
             torch.cuda.set_stream(steps)  # torch leaves the stream of the capture current if its end fails
         return graph.replay, result

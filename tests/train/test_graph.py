@@ -239,27 +239,65 @@ def test_what_cannot_be_captured_is_named_once_and_trains_as_it_is(loss, line):
     assert vars(plain.terms["kl"].loss).get("calls") == vars(asked.terms["kl"].loss).get("calls")
 
 
-def test_a_capture_that_fails_leaves_no_other_stream(monkeypatch):
-    """CUDA as torch has it: where the end of a capture fails, its stream stays the current one."""
-    current = ["of the steps"]
+class OldCuda:
+    """CUDA as torch 2.11 has it: where the end of a capture fails, its stream stays the current one, and the generator
+    and the allocator stay in the capture."""
+
+    def __init__(self, monkeypatch):
+        self.stream, self.failing = "of the steps", False
+        self.generator, self.recording = SimpleNamespace(state="drawn 5 times"), set()
+        self.generator.clone_state = lambda: self.generator.state
+        self.generator.graphsafe_set_state = lambda state: setattr(self.generator, "state", state)
+        monkeypatch.setattr(torch.cuda, "graph", self.graph)
+        monkeypatch.setattr(torch.cuda, "Stream", lambda device: "of the copies")
+        monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: SimpleNamespace(replay=None))
+        monkeypatch.setattr(torch.cuda, "current_stream", lambda device: self.stream)
+        monkeypatch.setattr(torch.cuda, "set_stream", lambda stream: setattr(self, "stream", stream))
+        monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: (0, 7))
+        monkeypatch.setattr(torch.cuda, "default_generators", [None, self.generator])
+        monkeypatch.setattr(torch._C, "_cuda_endAllocateToPool", self.end, raising=False)
 
     @contextlib.contextmanager
-    def graph(graph, *, capture_error_mode):
-        current[0] = "of the capture"
+    def graph(self, graph, *, pool, capture_error_mode):
+        self.stream, self.generator.state = "of the capture", "in a capture"
+        self.recording.add((1, pool))
         yield
-        if failing:
+        if self.failing:
             raise RuntimeError("the end of the capture failed")
-        current[0] = "of the steps"
+        self.stream, self.generator.state = "of the steps", "drawn 5 times"
+        self.end(1, pool)
 
-    monkeypatch.setattr(torch.cuda, "graph", graph)
-    monkeypatch.setattr(torch.cuda, "Stream", lambda device: "of the copies")
-    monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: SimpleNamespace(replay=None))
-    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: current[0])
-    monkeypatch.setattr(torch.cuda, "set_stream", lambda stream: current.__setitem__(0, stream))
-    for failing in (False, True):
-        with pytest.raises(RuntimeError, match="the end") if failing else contextlib.nullcontext():
-            CudaRecorder(torch.device("cuda")).capture(lambda: torch.zeros(()))
-        assert current == ["of the steps"]
+    def end(self, device, pool):
+        if (device, pool) not in self.recording:
+            raise RuntimeError("endAllocatePool: not currently recording to mempool_id")
+        self.recording.remove((device, pool))
+
+
+@pytest.mark.parametrize("fault", ["none", "in the step", "at the end", "at the end, which torch has tidied up"])
+def test_a_capture_that_fails_leaves_nothing_behind(monkeypatch, fault):
+    cuda = OldCuda(monkeypatch)
+    cuda.failing = fault.startswith("at the end")
+
+    def work():
+        if fault == "in the step":
+            raise RuntimeError("the step failed")
+        if "tidied" in fault:
+            cuda.recording.clear()
+        return torch.zeros(())
+
+    recorder = CudaRecorder(torch.device("cuda", 1))
+    fails = contextlib.nullcontext() if fault == "none" else pytest.raises(RuntimeError, match=r"^the (end|step) ")
+    with fails:
+        recorder.capture(work)
+    assert (cuda.stream, cuda.generator.state, cuda.recording) == ("of the steps", "drawn 5 times", set())
+
+
+def test_a_run_that_captured_nothing_empties_no_cache(monkeypatch):
+    """torch 2.11 refuses to, after a capture whose end failed."""
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: pytest.fail("the cache is emptied"))
+    run = on_device(toy_run(images(), steps=WARM_UP + 1))
+    _, watch = trained(run)
+    watch.graph.release()
 
 
 def test_a_function_that_reads_a_value_is_named():
