@@ -40,7 +40,8 @@ def _memories(parts: Parts) -> list[str]:
         name: sum(buffer.numel() * buffer.element_size() for buffer in loss.buffers())
         for name, loss in parts.student.losses.items()
     }
-    return [f"distill.{name}: its memory takes {size / 1e6:.1f} MB" for name, size in sizes.items() if size > 1000]
+    places = {name: name if name == "supervised" else f"distill.{name}" for name in sizes}
+    return [f"{places[name]}: its memory takes {size / 1e6:.1f} MB" for name, size in sizes.items() if size > 1000]
 
 
 def _step(parts: Parts) -> list[str]:

@@ -143,10 +143,10 @@ def assemble(
         with refused_taps(recipe, "student"):
             student = Student(network, addresses(recipe, "student"), {}, {})
         terms = make_terms(recipe, maker, student, teacher, data, steps)
-    freeze(recipe, student, steps)
     loss = make_loss(maker, recipe.supervised.loss, data)
     if isinstance(loss, nn.Module):
-        loss.to(precision.device)
+        student.losses["supervised"] = loss
+    freeze(recipe, student, steps)
     for module in (student, teacher, teaching, ema):
         if module is not None:
             module.to(precision.device).to(memory_format=precision.memory_format)

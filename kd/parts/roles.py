@@ -89,8 +89,8 @@ class Student(nn.Module):
         network: the student.
         addresses: term -> where the term reads the network.
         adapters: term -> a module for its map, or a `ModuleList` for a tuple of maps.
-        losses: term -> its loss, where the loss is a module: its parameters and buffers are trained, saved and resumed
-            with the student.
+        losses: term, or `supervised`, -> its loss, where the loss is a module: its parameters and buffers are trained,
+            saved and resumed with the student.
 
     Shape: float images (N, C, H, W) in [0, 1] -> `Tapped`, adapters applied.
     """

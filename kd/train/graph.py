@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Protocol, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from kd import distributed
@@ -105,8 +105,8 @@ class StepGraph:
         """Make a step of a shape that is not captured, if need be without the captured one, from then on."""
         if self._replay is None:
             return train_step(run, micros)
-        changed = nn.ModuleList(_changed_by(run))
-        buffers, drawn = copies(dict(changed.named_buffers())), random_state(run.precision.device)
+        student = distributed.bare(run.student)
+        buffers, drawn = copies(dict(student.named_buffers())), random_state(run.precision.device)
 
         def step() -> Tensor:
             if self._replay is None:
@@ -118,7 +118,7 @@ class StepGraph:
                 self.recorder = None
                 run.optimizer.zero_grad()
                 set_random_state(run.precision.device, drawn)
-                put_back(dict(changed.named_buffers()), buffers)
+                put_back(dict(student.named_buffers()), buffers)
             return train_step(run, micros)
 
         return self.making_room(step)
@@ -133,7 +133,7 @@ class StepGraph:
         """Capture a step, after a trial that leaves no trace; or give up, with a warning."""
         held = tree_map_only(Tensor, lambda value: value.to(run.precision.device, copy=True), micros)
         try:
-            with restored(run.precision, *_changed_by(run)), state_unchanged(run), recorder.trial():
+            with restored(run.precision, distributed.bare(run.student)), state_unchanged(run), recorder.trial():
                 accumulate_gradients(run, held)
             run.optimizer.zero_grad()
             self._replay, self._numbers = recorder.capture(lambda: train_step(run, held))
@@ -196,12 +196,6 @@ class CudaRecorder:
         for target, value in zip(held, arrived, strict=True):
             target.copy_(value)
             value.record_stream(steps)
-
-
-def _changed_by(run: TrainState) -> list[nn.Module]:
-    """What forward and backward passes change."""
-    loss = run.supervised.loss
-    return [distributed.bare(run.student), *([loss] if isinstance(loss, nn.Module) else [])]
 
 
 def _tensors(micros: list[Micro]) -> list[Tensor]:

@@ -37,7 +37,7 @@ from kd.train.keeping import keep_predictions
 from kd.train.loop import train
 from kd.train.readback import Readback
 from kd.train.reports import Reports
-from kd.train.saving import load_best, restore, save
+from kd.train.saving import load_best, load_student, restore, save
 from kd.train.signals import Stop
 from kd.train.sinks.panels import pictures
 from kd.train.sinks.progress import Progress, make_progress
@@ -192,7 +192,7 @@ def _final_score(parts: Parts, watch: Watch, step: int, seed: int) -> SplitResul
         assert watch.checkpoints is not None
         best_step = int(watch.evaluations.best["step"]) if watch.evaluations.best else step
         best = distributed.first(partial(load_best, watch.checkpoints, best_step))
-        parts.student.load_state_dict(best["student"])
+        load_student(parts.student, best["student"])
         if parts.ema is not None:
             parts.ema.load_state_dict(best["ema"])
     if train.reestimate_batchnorm:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from kd import distributed
 from kd.errors import DivergedError, NoCheckpointError, StorageError
@@ -169,8 +169,14 @@ def load_best(checkpoints: Checkpoints, step: int) -> dict[str, Any]:
     raise NoCheckpointError(f"{what}; use --fresh, or train.select=last")
 
 
+def load_student(student: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Load a checkpoint's student; those of kd 0.6 have no supervised loss, whose buffers stay as they are."""
+    own = {name: value for name, value in student.state_dict().items() if name.startswith("losses.supervised.")}
+    student.load_state_dict({**own, **state})
+
+
 def _load(run: TrainState, state: dict[str, Any]) -> None:
-    distributed.bare(run.student).load_state_dict(state["student"])
+    load_student(distributed.bare(run.student), state["student"])
     load_optimizer(run.optimizer, state["optimizer"])
     run.phases.forget()
     run.update.forget()
