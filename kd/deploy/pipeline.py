@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from kd.data.dataset import resize_image
+from kd.data.images.decode import Limit
 from kd.data.images.ranges import read_in_ranges
 from kd.data.images.read import read_image
 from kd.deploy.photos import Photo, ranges_of
@@ -134,7 +135,7 @@ def read_ahead(
     bad: Callable[[DataError], None],
     count: int,
     *,
-    limit: int | None = None,
+    limit: Limit | None = None,
     resized: tuple[int, int] | None = None,
 ) -> Iterator[Read]:
     """The images in order, with at most `count` of them read, and resized if a size is given, ahead."""

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from kd.console import print_errors, print_line, progress
-from kd.data.images.decode import size_text
+from kd.data.images.decode import Limit, size_text
 from kd.deploy.ensemble import together
 from kd.deploy.photos import Photo, find_photos, ranges_of
 from kd.deploy.pipeline import (
@@ -39,6 +39,7 @@ from kd.scoring import at_size, full_size
 
 Run = str | os.PathLike[str]
 LARGEST = 160 * 2**20  # pixels of an image in tiles; Pillow's own limit is a little higher
+TOO_LARGE = "cut it with kd tiles, and predict the tiles"
 
 
 def open_all(
@@ -188,7 +189,7 @@ def _in_tiles(
 ) -> Iterator[Prediction]:
     """Predict images in order, each at its own size; `compared` gets the first one."""
     compute, batch = computing(trained, window=None), batch_size(trained)
-    for number, item in enumerate(read_ahead(trained, photos, bad, 1, limit=LARGEST)):
+    for number, item in enumerate(read_ahead(trained, photos, bad, 1, limit=Limit(LARGEST, TOO_LARGE))):
         if number == 0 and not _has_one_size(trained.network):
             compared(compute, item, batch)
         classes, shares = predict_tiles(compute, item.image, tile, batch=batch, probabilities=probabilities)

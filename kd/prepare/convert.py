@@ -44,7 +44,7 @@ def new_folder(out: Path) -> Iterator[Path]:
         error.mistakes[:] = [line.replace(str(temporary), str(out)) for line in error.mistakes]
         raise
     except OSError as error:
-        raise StorageError(f"{out}: cannot be written ({error.strerror}); {ELSEWHERE}") from error
+        raise StorageError(f"{out}: cannot be written ({error.strerror or error}); {ELSEWHERE}") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

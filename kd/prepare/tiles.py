@@ -1,6 +1,7 @@
 """`kd tiles`: large images, and their masks, cut into tiles of one size: a folder that `kd.data.Folders` reads."""
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,17 +13,17 @@ from PIL import Image
 
 from kd.console import Say, progress
 from kd.data.images.arrays import ARRAY, array_shape
-from kd.data.images.decode import SUFFIXES, decoded, size_text
-from kd.data.images.files import match
+from kd.data.images.decode import SUFFIXES, UPRIGHT, Limit, decoded, size_text
+from kd.data.images.files import Pair, match, pair
 from kd.data.images.names import list_images
 from kd.errors import DataError, RecipeError, raised
 from kd.prepare.convert import new_folder
 from kd.recipe.overrides import as_override
 from kd.units import counted
 
-LARGEST = 2**30  # pixels of an image that is cut: three bytes of memory each
+LARGEST = Limit(2**30, "save it as .npy, whose tiles need ranges")  # three bytes of memory a pixel
 GROUP = "(.*)_y"  # of the names of tiles: the image that they come from
-_MODES = ("1", "L", "P", "RGB", "RGBA", "LA", "I", "I;16")  # of Pillow, that a PNG holds
+_MODES = ("1", "L", "P", "RGB", "RGBA", "LA", "I;16")  # of Pillow, that a PNG holds
 
 
 def cut_command(
@@ -31,7 +32,8 @@ def cut_command(
     """Cut images, and masks of the same names, into tiles; the folder appears as a whole or not at all.
 
     Tiles touch; the last of a row or column ends at the border, and so overlaps the one before. An image that is
-    smaller than a tile is one tile. Pixels are kept as they are; `.npy` files stay such.
+    smaller than a tile is one tile. Pixels are kept as they are; `.npy` files stay such. A mask that was
+    drawn on the stored pixels of a turned photograph is turned with it.
 
     Args:
         images: the folder of the images.
@@ -42,7 +44,8 @@ def cut_command(
         say: takes the lines for the user.
 
     Raises:
-        DataError: a file is missing, damaged or too large; a mask has another size than its image; `out` exists.
+        DataError: a file is missing, damaged or too large; a mask has another size than its image, or an encoding that
+            changes labels; `out` exists.
         RecipeError: the size is out of range.
         StorageError: a tile cannot be written.
     """
@@ -51,21 +54,22 @@ def cut_command(
     listed = list_images(images, images, suffixes=(*SUFFIXES, ARRAY), follow_links=True)
     if not listed.files:
         raise DataError(f"{images}: no images in this folder or below it")
-    pairs: dict[str, tuple[Path, Path | None]] = {name: (path, None) for name, path in listed.files.items()}
+    pairs = {name: Pair(path, None) for name, path in listed.files.items()}
     if masks is not None:
-        pairs = dict(match(listed, list_images(masks, masks, mask_suffix, follow_links=True)))
+        files = match(listed, list_images(masks, masks, mask_suffix, follow_links=True))
+        with _without_pillows_limit():
+            compared = pair(files.values(), limit=Limit(sys.maxsize, ""))  # see `_opened`
+        pairs = dict(zip(files, compared.pairs, strict=True))
+        for note in compared.notes:
+            say(note)
     count = 0
     with new_folder(out) as folder, progress("cut", len(pairs)) as advance:
-        for done, (name, (image, mask)) in enumerate(pairs.items(), 1):
+        for done, (name, (image, mask, turn)) in enumerate(pairs.items(), 1):
             whole = _opened(image)
             tiles = list(windows(whole.size, size))
             _write(whole, tiles, folder / "images", name)
             if mask is not None:
-                labels = _opened(mask)
-                if labels.size != whole.size:
-                    sizes = f"{size_text(labels.size)}, but its image {image} is {size_text(whole.size)}"
-                    raise DataError(f"{mask}: {sizes} (width × height); give the mask the image's size")
-                _write(labels, tiles, folder / "masks", name)
+                _write(_opened(mask, turn), tiles, folder / "masks", name)
             count += len(tiles)
             advance(done)
     what = counted(len(pairs), "image") + ("" if masks is None else " with masks")
@@ -109,7 +113,8 @@ def _without_pillows_limit() -> Iterator[None]:
         Image.MAX_IMAGE_PIXELS = before
 
 
-def _opened(path: Path) -> _Whole:
+def _opened(path: Path, turn: int | None = None) -> _Whole:
+    """An image; or a mask, with the EXIF orientation to assume if it states none."""
     if path.suffix.lower() == ARRAY:
         shape = array_shape(path)
         try:
@@ -124,15 +129,21 @@ def _opened(path: Path) -> _Whole:
 
         return _Whole((shape.height, shape.width), ARRAY, save_array)
     with _without_pillows_limit():
-        image = decoded(path, limit=LARGEST)[0]
-    if image.mode not in _MODES:
+        image, lossy = decoded(path, turn or UPRIGHT, limit=LARGEST)
+    if lossy and turn is not None:  # Folders would take the tiles, in PNG, for exact ones
+        raise DataError(
+            f"{path}: {lossy} changes labels; use the original masks, saved as PNG; if there are none, save black and "
+            "white ones as PNG, each pixel 0 or 255"
+        )
+    if image.mode not in (*_MODES, "I"):
         raise DataError(f"{path}: unsupported pixel mode {image.mode}; save it as PNG, or as .npy")
+    kind, suffix = ("TIFF", ".tif") if image.mode == "I" else ("PNG", ".png")  # 32 bits
 
     def save_picture(window: tuple[int, int, int, int], target: Path) -> None:
         top, left, bottom, right = window
-        image.crop((left, top, right, bottom)).save(target, "PNG")
+        image.crop((left, top, right, bottom)).save(target, kind)
 
-    return _Whole((image.height, image.width), ".png", save_picture)
+    return _Whole((image.height, image.width), suffix, save_picture)
 
 
 def _write(whole: _Whole, tiles: list[tuple[int, int, int, int]], folder: Path, name: str) -> None:

@@ -1,8 +1,6 @@
 """Images and masks: what makes a dataset refuse them, the message, and the data or settings that it asks for."""
 
 import os
-import struct
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from command import kd
+from deep import write_deep
 from following import Row, settings, succeeds
 from numpy.typing import NDArray
 from PIL import Image
@@ -504,24 +503,26 @@ def arrays(values: Values = LABELS, **args: Any) -> list[str]:
 
 
 def png_of_16_bits() -> None:
-    """Write a PNG with 16 bits for each of three colours, which Pillow cannot."""
     tree()
-    height, width = LABELS.shape
+    write_deep(Path("images/0.png"), np.zeros((*LABELS.shape, 3), np.uint16))
 
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    rows = np.zeros((height, 1 + 6 * width), np.uint8)
-    head = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
-    parts = chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows.tobytes())) + chunk(b"IEND", b"")
-    Path("images/0.png").write_bytes(b"\x89PNG\r\n\x1a\n" + parts)
+def tiles_of_lossy_masks() -> int:
+    tree(WALL * np.uint8(255), "masks/{}.jpg")
+    return kd(*TILES)
+
+
+def white_or_black() -> None:
+    for file in Path("masks").glob("*.jpg"):
+        save(np.where(np.array(Image.open(file)) < 128, 0, 255).astype(np.uint8), f"masks/{file.stem}.png")
+        file.unlink()
 
 
 TILES = ("tiles", "images", "masks", "--out", "cut")
 
 NUMBERS = [
     Row(
-        "masks/1.png: 24×8, but its image images/1.png is 24×16 (width × height); give the mask the image's size",
+        "images/1.png: 24×16, but its mask masks/1.png is 24×8 (width × height); give the mask the image's size",
         lambda: (tree(), save(LABELS[:8], "masks/1.png"), kd(*TILES)),
         lambda text: (save(LABELS, "masks/1.png"), succeeds(*TILES)),
     ),
@@ -529,6 +530,22 @@ NUMBERS = [
         "unsupported pixel mode F; save it as PNG, or as .npy",
         lambda: (tree(), Path("images/1.png").unlink(), save(LABELS * np.float32(0.1), "images/1.tif"), kd(*TILES)),
         lambda text: (Path("images/1.tif").unlink(), np.save("images/1.npy", LABELS * 0.1), succeeds(*TILES)),
+    ),
+    Row(
+        "masks/0.jpg: JPEG changes labels; use the original masks, saved as PNG; if there are none, save black and "
+        "white ones as PNG, each pixel 0 or 255",
+        tiles_of_lossy_masks,
+        lambda text: (white_or_black(), succeeds(*TILES)),
+    ),
+    Row(
+        "images/0.png: more than 8 bits per channel, of which Pillow keeps 8; save it with 8 bits, scaled as you need, "
+        "or as .npy, and set ranges",
+        lambda: (png_of_16_bits(), opened()),
+        lambda text: (
+            save(IMAGE, "images/0.png"),
+            opened(),
+            arrays(np.zeros((*LABELS.shape, 3), np.uint16), channels=3, ranges=[0, 65535]),
+        ),
     ),
     Row(
         "NaN at row 0, column 0, channel 0; write a number there",

@@ -289,6 +289,10 @@ def test_tiles_take_images_of_more_pixels(run_dir, photos, capsys, monkeypatch):
     assert command("predict", run_dir, photos / "large.png", "--trust") == 3
     assert "40×48 pixels; the limit is 1500 in total" in capsys.readouterr().err
     assert command("predict", run_dir, photos / "large.png", "--trust", "--tiles", 32, 32) == 0
+    monkeypatch.setattr("kd.deploy.predict.LARGEST", 1600)
+    assert command("predict", run_dir, photos / "large.png", "--trust", "--tiles", 32, 32, "--out", "other") == 3
+    line = "40×48 pixels; the limit is 1600 in total; cut it with kd tiles, and predict the tiles"
+    assert line in capsys.readouterr().err
 
 
 def test_several_runs_predict_by_the_mean_of_their_probabilities(trained, run_dir, photos, capsys):

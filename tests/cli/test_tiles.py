@@ -68,6 +68,29 @@ def test_arrays_are_cut_and_folders_below_kept(pair, folder):
     assert not os.path.exists("tiles/masks")
 
 
+def test_masks_of_32_bits_stay_such(pair):
+    _, labels = pair
+    os.remove("masks/my_yard.png")
+    Image.fromarray(labels.astype(np.int32) * 70_000 - 1).save("masks/my_yard.tif")
+    assert kd("tiles", "images", "masks", "--out", "tiles", "--size", 32, 64) == 0
+    tile = np.asarray(Image.open("tiles/masks/my_yard_y00038_x00036.tif"))
+    assert (tile == labels[38:, 36:].astype(np.int32) * 70_000 - 1).all()
+
+
+def test_masks_on_the_stored_pixels_of_turned_photographs_are_turned_as_by_folders(pair, capsys):
+    picture, labels = pair
+    for name, turn in (("my_yard", 6), ("half", 3)):  # the size of the first decides for the second
+        exif = Image.Exif()
+        exif[0x0112] = turn
+        Image.fromarray(picture).save(f"images/{name}.png", exif=exif)
+        Image.fromarray(labels).save(f"masks/{name}.png")
+    assert kd("tiles", "images", "masks", "--out", "tiles", "--size", 128, 128) == 0
+    assert (np.asarray(Image.open("tiles/images/my_yard_y00000_x00000.png")) == np.rot90(picture, -1)).all()
+    assert (np.asarray(Image.open("tiles/masks/my_yard_y00000_x00000.png")) == np.rot90(labels, -1)).all()
+    assert (np.asarray(Image.open("tiles/masks/half_y00000_x00000.png")) == np.rot90(labels, 2)).all()
+    assert "2 of their masks were drawn on the stored pixels and are turned too" in capsys.readouterr().out
+
+
 @pytest.mark.slow
 def test_an_image_beyond_the_limit_of_training_is_cut(folder):
     (folder / "images").mkdir()
@@ -90,16 +113,22 @@ def bomb(edge):
     ("make", "status", "message"),
     [
         (
-            lambda: Path("images/small.png").write_bytes(bomb(40_000)),
+            lambda: [Path(side, "small.png").write_bytes(bomb(40_000)) for side in ("images", "masks")],
             3,
-            "images/small.png: 40000×40000 pixels; the limit is 1073741824 in total; save it as .npy",
+            "images/small.png: 40000×40000 pixels; the limit is 1073741824 in total; save it as .npy, whose tiles ",
         ),
         (lambda: Path("images/small.png").write_bytes(b"none"), 3, "images/small.png: cannot be read as an image"),
         (lambda: os.remove("masks/small.png"), 3, "images/small.png: no mask named small in masks"),
         (
             lambda: Image.new("L", (3, 3)).save("masks/small.png"),
             3,
-            "masks/small.png: 3×3, but its image images/small.png is 30×20 (width × height); give the mask the image's",
+            "images/small.png: 30×20, but its mask masks/small.png is 3×3 (width × height); give the mask the image's",
+        ),
+        (
+            lambda: (os.remove("masks/small.png"), Image.new("L", (30, 20)).save("masks/small.jpg")),
+            3,
+            "masks/small.jpg: JPEG changes labels; use the original masks, saved as PNG; if there are none, save black "
+            "and white ones as PNG, each pixel 0 or 255",
         ),
         (lambda: os.mkdir("tiles"), 3, "tiles: exists; remove it, or choose another folder with --out DIR"),
         (lambda: os.rename("images", "photos"), 3, "images: no such folder"),

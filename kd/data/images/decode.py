@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from PIL import Image
 
@@ -37,6 +37,7 @@ _LOSSY_TIFF = {
     "tiff_sgilog24": "LogLuv in TIFF",
 }
 _FILTERS = threading.Lock()
+_START = 2**16  # bytes of a JPEG 2000 file, in which the stream of its pixels begins
 _ORIENTATION = 0x0112  # the EXIF tag
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -62,55 +63,67 @@ class Held(NamedTuple):
 Source = Path | Held
 
 
+class Limit(NamedTuple):
+    """How large an image may be."""
+
+    pixels: int
+    fix: str  # what to do with a larger one
+
+
 class Header(NamedTuple):
     """What a file declares before its pixels are decoded."""
 
     size: tuple[int, int]  # (H, W) upright
-    mode: str  # Pillow's
+    mode: str  # Pillow's, such as RGB; `RGB;16` where it keeps the upper bits of the channels alone
     turn: int  # EXIF orientation: UPRIGHT, or 2 … 8
     lossy: str  # the name of an encoding that changes values; empty if none
 
 
-def read_header(path: Source) -> Header:
+def read_header(path: Source, *, limit: Limit | None = None) -> Header:
     """Read the header of an image file.
+
+    Args:
+        path: the file.
+        limit: None: `MAX_PIXELS`.
 
     Raises:
         DataError: the file is missing, no image, or too large. Names the file.
     """
     if isinstance(path, Path) and path.suffix.lower() == ARRAY:
-        return _of_array(path, array_shape(path))
+        return _of_array(path, array_shape(path), limit)
     png = png_header(path) if isinstance(path, Path) else None
     if png is not None and png.size[0] * png.size[1] <= MAX_PIXELS:
         return Header(png.size, png.mode, UPRIGHT, "")
     try:
-        with opened(path) as image:
-            turn = _turn(image)
-            return Header(turned((image.height, image.width), turn), image.mode, turn, _lossy(image, path))
+        with opened(path, limit=limit) as image:
+            turn, mode = _turn(image), image.mode if is_whole(image) else f"{image.mode};16"
+            return Header(turned((image.height, image.width), turn), mode, turn, _lossy(image, path))
     except DataError:
         if not isinstance(path, Path) or path.suffix.lower() not in TIFF:
             raise
         shape = tiff_shape(path)  # Pillow reads few kinds of TIFF
         if shape is None:
             raise
-        return _of_array(path, shape)
+        return _of_array(path, shape, limit)
 
 
-def _of_array(path: Path, shape: Shape) -> Header:
-    _check_pixels(path, shape.height, shape.width)
-    _check_pixels(path, shape.height, -(-shape.width * shape.channels // NUMBERS_PER_PIXEL))
+def _of_array(path: Path, shape: Shape, limit: Limit | None) -> Header:
+    _check_pixels(path, shape.height, shape.width, limit)
+    _check_pixels(path, shape.height, -(-shape.width * shape.channels // NUMBERS_PER_PIXEL), limit)
     return Header((shape.height, shape.width), f"{shape.channels} channels", UPRIGHT, "")
 
 
-def decoded(path: Source, turn: int = UPRIGHT, *, limit: int | None = None) -> tuple[Image.Image, str]:
+def decoded(path: Source, turn: int = UPRIGHT, *, limit: Limit | None = None) -> tuple[Image.Image, str]:
     """Decode an image file, turned upright by its EXIF tag, and the name of its encoding if that is lossy.
 
     Args:
         path: the file.
         turn: EXIF orientation to assume for a file without one.
-        limit: of its pixels; None: `MAX_PIXELS`.
+        limit: None: `MAX_PIXELS`.
 
     Raises:
-        DataError: the file is missing, no image, too large, damaged, or holds several images. Names the file.
+        DataError: the file is missing, no image, too large, damaged, holds several images, or has more bits per channel
+            than Pillow keeps. Names the file.
     """
     try:
         with _file(path) as file:
@@ -119,6 +132,11 @@ def decoded(path: Source, turn: int = UPRIGHT, *, limit: int | None = None) -> t
                 image.verify()  # raises; if it does not, Pillow must open the file again
                 image = _image(file, path, limit)
             own, lossy, frames = _turn(image), _lossy(image, path), getattr(image, "n_frames", 1)
+            if not is_whole(image):
+                raise DataError(
+                    f"{path}: more than 8 bits per channel, of which Pillow keeps 8; save it with 8 bits, scaled as "
+                    "you need, or as .npy, and set ranges"
+                )
             image.load()
     except DataError:
         raise
@@ -131,14 +149,37 @@ def decoded(path: Source, turn: int = UPRIGHT, *, limit: int | None = None) -> t
 
 
 @contextmanager
-def opened(path: Source) -> Iterator[Image.Image]:
+def opened(path: Source, *, limit: Limit | None = None) -> Iterator[Image.Image]:
     """Open an image file and read its header; it is not turned upright.
+
+    Args:
+        path: the file.
+        limit: None: `MAX_PIXELS`.
 
     Raises:
         DataError: as `read_header`.
     """
     with _file(path) as file:
-        yield _image(file, path)
+        yield _image(file, path, limit)
+
+
+def is_whole(image: Image.Image) -> bool:
+    """Whether Pillow keeps all bits of an opened image, not loaded yet: in colour it has 8 for each channel."""
+    if image.mode.startswith("I"):
+        return True
+    if image.format == "JPEG2000":
+        return _bits_of_jpeg2000(image) <= 8
+    return image.format == "BMP" or ";16" not in str(getattr(image, "tile", ""))  # a BMP of 16 bits has 5 or 6 each
+
+
+def _bits_of_jpeg2000(image: Any) -> int:
+    """The bits of the first channel, from the start of the pixels' stream; 8 if there is none."""
+    file = image.fp
+    place = file.tell()
+    file.seek(0)
+    _, found, header = file.read(_START).partition(b"\xff\x4f\xff\x51")
+    file.seek(place)
+    return 1 + (header[38] & 0x7F) if found and len(header) > 38 else 8
 
 
 def turned(size: tuple[int, int], turn: int) -> tuple[int, int]:
@@ -163,7 +204,7 @@ def _file(path: Source) -> BinaryIO:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from None
 
 
-def _image(file: BinaryIO, path: Source, limit: int | None = None) -> Image.Image:
+def _image(file: BinaryIO, path: Source, limit: Limit | None = None) -> Image.Image:
     """Open an image file and read its header."""
     file.seek(0)
     try:
@@ -176,12 +217,11 @@ def _image(file: BinaryIO, path: Source, limit: int | None = None) -> Image.Imag
     return image
 
 
-def _check_pixels(path: Source, height: int, width: int, limit: int | None = None) -> None:
-    most = MAX_PIXELS if limit is None else limit
-    if width * height > most:
+def _check_pixels(path: Source, height: int, width: int, limit: Limit | None) -> None:
+    most = limit or Limit(MAX_PIXELS, "cut the image into tiles with kd tiles")
+    if width * height > most.pixels:
         size = size_text((height, width))
-        fix = "cut the image into tiles with kd tiles" if limit is None else "save it as .npy"
-        raise DataError(f"{path}: {size} pixels; the limit is {most} in total; {fix}")
+        raise DataError(f"{path}: {size} pixels; the limit is {most.pixels} in total; {most.fix}")
 
 
 @contextmanager

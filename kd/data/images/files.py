@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from kd.data.images.decode import UPRIGHT, Header, read_header, size_text, turned
+from kd.data.images.decode import UPRIGHT, Header, Limit, read_header, size_text, turned
 from kd.data.images.names import Listing, raise_all
 from kd.data.words import yaml_word
 from kd.errors import DataError
@@ -78,7 +78,7 @@ def _last(name: str) -> str:
     return name.rpartition("/")[2]
 
 
-def pair(files: Iterable[tuple[Path, Path]], *, stretched: bool = False) -> Pairs:
+def pair(files: Iterable[tuple[Path, Path]], *, stretched: bool = False, limit: Limit | None = None) -> Pairs:
     """Compare images with their masks by their headers, both upright.
 
     A mask without an EXIF tag of its own, whose image has one, was drawn either on the upright picture or on the
@@ -87,6 +87,7 @@ def pair(files: Iterable[tuple[Path, Path]], *, stretched: bool = False) -> Pair
     Args:
         files: images with their masks.
         stretched: whether a mask may have another size than its image: it is stretched to the image's.
+        limit: of images and masks; None: `decode.MAX_PIXELS`.
 
     Raises:
         DataError: a header cannot be read, or the sizes of a pair differ; every case is listed.
@@ -98,7 +99,7 @@ def pair(files: Iterable[tuple[Path, Path]], *, stretched: bool = False) -> Pair
     differing: list[Path] = []
     for image, mask in files:
         try:
-            of_image, of_mask = read_header(image), read_header(mask)
+            of_image, of_mask = read_header(image, limit=limit), read_header(mask, limit=limit)
         except DataError as error:
             problems.append(str(error))
             continue

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import NamedTuple
 from unicodedata import normalize
 
+from kd.data.images.arrays import ARRAY
 from kd.data.images.decode import SUFFIXES
 from kd.errors import DataError
 from kd.reading import MAX_DATA, read_text
 
 MAX_LINES = 10  # of one DataError
 _FILE = re.compile(
-    rf"(?i)(.*?(?:{'|'.join(map(re.escape, SUFFIXES))}))(?=[\"'\s,;]|$)"
+    rf"(?i)(.*?(?:{'|'.join(map(re.escape, (*SUFFIXES, ARRAY)))}))(?=[\"'\s,;]|$)"
 )  # the first file that a line names
 MAX_DEPTH = 8  # of folders in folders
 
@@ -140,6 +141,11 @@ def read_list(
     return chosen
 
 
+def without_suffix(name: str) -> str:
+    """A name without the suffix of an image, if it has one."""
+    return name[: -len(_suffix(name))] if _suffix(name) in (*SUFFIXES, ARRAY) else name
+
+
 def nearest_content(folder: Path) -> str:
     """What the nearest existing parent of a missing folder contains."""
     parent = folder
@@ -214,7 +220,7 @@ def _finder(listing: Listing) -> Callable[[str], str | None]:
 
     def find(entry: str) -> str | None:
         path = entry.strip(" \t,;\"'").replace("\\", "/")
-        for text in dict.fromkeys((_stem(path).removesuffix(listing.ending), _stem(path), path)):
+        for text in dict.fromkeys((without_suffix(path).removesuffix(listing.ending), without_suffix(path), path)):
             *folders, last = parts = text.split("/")
             for start in range(len(parts)):  # a path is relative to some folder: its end decides
                 if (name := "/".join(parts[start:])) in listing.files:
@@ -226,16 +232,12 @@ def _finder(listing: Listing) -> Callable[[str], str | None]:
     return find
 
 
-def _stem(name: str) -> str:
-    return name[: -len(_suffix(name))] if _suffix(name) in SUFFIXES else name
-
-
 def _leads_out(path: Path, root: Path) -> str:
     return f"{path}: a link that leads out of {root}; set root to the real folder (or, for Folders, follow_links: true)"
 
 
 def _short(entry: str) -> str:
-    return _shortened(_stem(entry.strip(" \t,;\"'").replace("\\", "/").rpartition("/")[2]))
+    return _shortened(without_suffix(entry.strip(" \t,;\"'").replace("\\", "/").rpartition("/")[2]))
 
 
 def _shortened(name: str) -> str:

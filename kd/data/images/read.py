@@ -8,13 +8,13 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from kd.data.images.decode import UPRIGHT, Source, decoded
+from kd.data.images.decode import UPRIGHT, Limit, Source, decoded
 from kd.errors import DataError
 
 BAND = 256  # rows that are converted at a time
 
 
-def read_image(path: Source, channels: int, *, limit: int | None = None) -> Tensor:
+def read_image(path: Source, channels: int, *, limit: Limit | None = None) -> Tensor:
     """Read an image as uint8 (channels, H, W), turned upright by its EXIF tag.
 
     Grey becomes three equal channels if `channels` is 3; three equal channels become one if it is 1; palettes are
@@ -23,7 +23,7 @@ def read_image(path: Source, channels: int, *, limit: int | None = None) -> Tens
     Args:
         path: a file of one of `decode.SUFFIXES` with 8 bits per channel.
         channels: 1 or 3.
-        limit: of its pixels; None: `decode.MAX_PIXELS`.
+        limit: None: `decode.MAX_PIXELS`.
 
     Raises:
         DataError: the file cannot be read, is damaged, too large, partly transparent, has more than 8 bits per
@@ -76,8 +76,8 @@ def read_mask(path: Source, turn: int = UPRIGHT) -> Stored:
         turn: EXIF orientation to assume for a mask without one: its image's, if it was drawn on the turned pixels.
 
     Raises:
-        DataError: the file cannot be read, is damaged, too large, partly transparent, or does not hold integers.
-            Names the file.
+        DataError: the file cannot be read, is damaged, too large, partly transparent, or does not hold integers, or
+            Pillow does not keep all their bits. Names the file.
     """
     image, lossy = decoded(path, turn)
     if image.mode == "P":  # its transparency affects neither the values nor their colours

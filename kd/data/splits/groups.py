@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePath
 from unicodedata import normalize
 
-from kd.data.images.decode import SUFFIXES
+from kd.data.images.names import without_suffix
 from kd.errors import DataError
 from kd.reading import MAX_DATA, read_text
 
@@ -86,8 +86,4 @@ def _from_file(path: Path) -> dict[str, str | None]:
 def _row(row: Sequence[str], name: int, group: int) -> tuple[str, str | None]:
     """The name, without the suffix of an image, and the group of a row; None if it is empty."""
     cells = [*(cell.strip() for cell in row), *[""] * (max(name, group) + 1)]
-    stem = normalize("NFC", cells[name].replace("\\", "/"))
-    for suffix in SUFFIXES:
-        if stem.lower().endswith(suffix):
-            stem = stem[: -len(suffix)]
-    return stem, cells[group] or None
+    return without_suffix(normalize("NFC", cells[name].replace("\\", "/"))), cells[group] or None

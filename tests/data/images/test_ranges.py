@@ -1,10 +1,12 @@
 """Images of 16 bits, fractions and several channels: stated ranges become 0 … 255."""
 
 import importlib.util
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from deep import write_deep
 from PIL import Image
 
 from kd.data import Folders
@@ -124,6 +126,26 @@ def test_ranges_are_checked(ranges, message):
         check_ranges(ranges, 2)
     assert message in str(refused.value)
     assert check_ranges([0, 9], 2) == ((0.0, 9.0),) * 2
+
+
+def test_an_opacity_of_16_bits_is_not_cut(tmp_path):
+    write_deep(tmp_path / "a.png", np.full((4, 5, 4), 40000, np.uint16))
+    with pytest.raises(DataError, match=r"a.png: Pillow reads a part of its numbers; save it as .npy or TIFF$"):
+        read_in_ranges(tmp_path / "a.png", [(0.0, 65535.0)] * 4)
+
+
+@pytest.mark.parametrize("lines", ["images/0.npy\n1.npy\n", "0.npy masks/1.png\n1\n"])
+def test_lists_and_groups_name_arrays_with_their_suffix(folder, lines):
+    for name in ("images", "masks"):
+        (folder / name).mkdir()
+    for index in range(2):
+        np.save(f"images/{index}.npy", np.full((6, 8), index, np.uint16))
+        Image.fromarray(np.full((6, 8), index, np.uint8)).save(f"masks/{index}.png")
+    Path("train.txt").write_text(lines)
+    Path("groups.csv").write_text("name,group\n0.npy,a\n1.NPY,b\n")
+    args = {"classes": ["a", "b"], "channels": 1, "ranges": [0, 9]}
+    assert Folders(".", "train", **args, lists="{split}.txt").names == ("images/0.npy", "images/1.npy")
+    assert len(Folders(".", "train", **args, group="groups.csv", val="50%")) == 1
 
 
 def test_folders_of_arrays_and_images_without_labels_of_the_same_kind(folder):

@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
+from deep import write_deep
 from PIL import Image
 
+from kd.data.images.decode import read_header
 from kd.data.images.read import BAND, read_image, read_mask
 from kd.errors import DataError
 
@@ -84,6 +86,33 @@ def outcome(read, *args):
         return read(*args)
     except DataError as error:
         return str(error)
+
+
+@pytest.mark.parametrize("channels", [2, 3, 4])
+def test_colour_of_16_bits_of_which_pillow_keeps_8(tmp_path, channels):
+    path = tmp_path / "a.png"
+    write_deep(path, np.full((4, 5, channels), [300, 300, 300, 65535][-channels:], np.uint16))
+    assert read_header(path).mode in ("RGB;16", "RGBA;16")
+    for read in (lambda: read_image(path, 3), lambda: read_mask(path)):
+        with pytest.raises(DataError) as error:
+            read()
+        assert str(error.value) == (
+            f"{path}: more than 8 bits per channel, of which Pillow keeps 8; save it with 8 bits, scaled as you need, "
+            "or as .npy, and set ranges"
+        )
+
+
+@pytest.mark.parametrize("suffix", ["jp2", "j2k"])
+def test_jpeg_2000_of_more_than_8_bits(tmp_path, suffix):
+    path = saved(tmp_path / f"a.{suffix}", COLOR)
+    assert read_header(path).mode == "RGB"
+    content = path.read_bytes()
+    at = content.index(b"\xff\x4f\xff\x51") + 42  # of the first channel
+    assert content[at] == 7  # one less than the bits
+    path.write_bytes(content[:at] + b"\x0b" + content[at + 1 :])
+    assert read_header(path).mode == "RGB;16"
+    with pytest.raises(DataError, match="more than 8 bits per channel, of which Pillow keeps 8"):
+        read_image(path, 3)
 
 
 def test_damaged_png_masks_are_never_read_wrong(tmp_path):
