@@ -13,6 +13,7 @@ from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from kd.errors import PeerLostError, RecipeError
+from kd.units import from_environment
 
 T = TypeVar("T")
 
@@ -38,7 +39,7 @@ def joined(device: str) -> Iterator[None]:
         RecipeError: there are more processes on this machine than CUDA devices; DDP cannot use the device.
         PeerLostError: another process died while this one waited for it.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or distributed.is_initialized():
+    if from_environment("WORLD_SIZE", 1) == 1 or distributed.is_initialized():
         yield
         return
     if device == "mps":

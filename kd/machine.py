@@ -14,6 +14,7 @@ import torch
 
 from kd.constants import __version__
 from kd.errors import NotDeterministicError
+from kd.units import from_environment
 
 
 class Precision(NamedTuple):
@@ -148,7 +149,7 @@ def loader_workers(setting: int | str, device: torch.device | None = None) -> in
     """
     if not isinstance(setting, str):
         return setting
-    here = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) * int(os.environ.get("KD_JOBS", "1"))  # torchrun, kd study
+    here = max(1, from_environment("LOCAL_WORLD_SIZE", 1) * from_environment("KD_JOBS", 1))  # torchrun, kd study
     if device is None:
         readers = min(8, cores() // here)
         return readers if readers > 1 else 0

@@ -1,9 +1,16 @@
 """Amounts as recipes, commands and messages write them: steps or a share of all steps, durations, sizes, counts."""
 
+import os
 import re
 from typing import Any
 
 from kd.errors import shown
+
+
+def from_environment(name: str, otherwise: int) -> int:
+    """A number in the environment; `otherwise` where it is not set, or is no number: an env file may leave it empty."""
+    text = os.environ.get(name, "")
+    return int(text) if text.isascii() and text.isdecimal() else otherwise
 
 
 def amount(value: Any) -> int | str:

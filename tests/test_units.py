@@ -1,8 +1,8 @@
-"""Steps and shares of them."""
+"""Amounts, and numbers in the environment."""
 
 import pytest
 
-from kd.units import as_steps, counted, multiples_near
+from kd.units import as_steps, counted, from_environment, multiples_near
 
 
 @pytest.mark.parametrize(
@@ -28,3 +28,11 @@ def test_multiples_are_positive():
 def test_one_is_singular():
     assert [counted(number, "image") for number in (0, 1, 2)] == ["0 images", "1 image", "2 images"]
     assert counted(1, "class", "classes") + " of " + counted(3, "class", "classes") == "1 class of 3 classes"
+
+
+@pytest.mark.parametrize(("text", "number"), [("12", 12), ("", 1), ("all", 1), ("-1", 1), ("²", 1), (None, 1)])
+def test_a_number_in_the_environment(monkeypatch: pytest.MonkeyPatch, text: str | None, number: int) -> None:
+    monkeypatch.delenv("KD_JOBS", raising=False)
+    if text is not None:
+        monkeypatch.setenv("KD_JOBS", text)
+    assert from_environment("KD_JOBS", 1) == number

@@ -10,7 +10,7 @@ Example:
 import argparse
 from pathlib import Path
 
-from kd.cli.options import add_runs, add_trust, inputs_and_overrides
+from kd.cli.options import add_runs, add_trust, ready
 from kd.cli.status import MEASURING
 
 STATUSES = MEASURING
@@ -43,15 +43,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Label, and report the images that could not be read."""
-    inputs, overrides = inputs_and_overrides(arguments)
+    ready(arguments.files, arguments.overrides)
     from kd.deploy.label import Rule, label_command
 
     least = arguments.min_confidence
     return label_command(
         arguments.files[0],
-        inputs,
+        arguments.inputs,
         arguments.out,
-        overrides,
+        arguments.overrides,
         runs=arguments.runs,
         trust=arguments.trust,
         rule=Rule(0.9 if least is None and arguments.per_class is None else least, arguments.per_class),

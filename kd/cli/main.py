@@ -14,7 +14,7 @@ from kd.cli import status
 from kd.cli.options import sort_out
 from kd.console import print_errors
 from kd.constants import __version__
-from kd.errors import one_line
+from kd.errors import did_you_mean, one_line
 
 FIRST = ("demo", "copy", "init", "check", "run", "compare")  # in `kd --help`: a newcomer's way; then by name
 SHARED = ("main", "options", "status")  # the modules of kd.cli that are no commands
@@ -52,27 +52,45 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
-    """Parse, with `path=value` allowed after options too: argparse alone takes all positionals together."""
+    """Parse, with names and `path=value` allowed after options too: argparse alone takes all positionals together."""
     names = commands()
     parser = make_parser(argv[:1] if argv and argv[0] in names else names)
     errors = io.StringIO()
     try:
         with redirect_stderr(errors):  # it prints what the arguments hold as it is
-            arguments, rest = parser.parse_known_args(argv)
-            has_overrides = hasattr(arguments, "overrides")
-            if any("=" not in text or text.startswith("-") for text in rest) or (rest and not has_overrides):
-                parser.error(f"unrecognized arguments: {one_line(' '.join(rest))}")
+            if argv and argv[0] in names:
+                parser, known = _parser_of(parser, argv[0]), argparse.Namespace(command=argv[0])
+                arguments, rest = parser.parse_known_intermixed_args(argv[1:], known)
+            else:  # help, or a mistake
+                arguments, rest = parser.parse_known_args(argv)
+            if rest:
+                parser.error(f"unrecognized arguments: {one_line(' '.join(rest))}{_meant(rest, parser)}")
     except SystemExit:
         print_errors(errors.getvalue().removesuffix("\n").split("\n") if errors.getvalue() else ())
         raise
-    sort_out(arguments, rest)
+    sort_out(arguments)
     return arguments
+
+
+def _meant(rest: Sequence[str], parser: argparse.ArgumentParser) -> str:
+    """The option that the first unknown one may stand for."""
+    unknown = next((text.partition("=")[0] for text in rest if text.startswith("-")), None)
+    return "" if unknown is None else did_you_mean(unknown, parser._option_string_actions)
+
+
+def _parser_of(parser: argparse.ArgumentParser, name: str) -> argparse.ArgumentParser:
+    """The parser of a command."""
+    found: argparse.ArgumentParser = next(
+        action.choices[name] for action in parser._actions if isinstance(action, argparse._SubParsersAction)
+    )
+    return found
 
 
 def make_parser(names: Iterable[str]) -> argparse.ArgumentParser:
     """The parser of these commands; a command imports its code when it runs, so none waits for another's imports."""
     parser = argparse.ArgumentParser(
         prog="kd",
+        allow_abbrev=False,
         description="Knowledge distillation for semantic segmentation.",
         epilog="`kd COMMAND --help` shows a command's options, an example and its exit statuses.",
     )
@@ -87,6 +105,7 @@ def make_parser(names: Iterable[str]) -> argparse.ArgumentParser:
             description=description,
             epilog=f"example:\n{example}\n{status.listed(module.STATUSES)}\n\nmore: docs/commands.md",
             formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,  # `kd.cli.status.command_again` looks for whole options
         )
         module.add_arguments(command)
         command.set_defaults(run=module.run)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from kd.console import say
 from kd.memory import lasting_objects
+from kd.units import from_environment
 
 if TYPE_CHECKING:
     from kd.recipe import Recipe
@@ -21,20 +22,6 @@ def add_recipe(parser: argparse.ArgumentParser, *, optional: bool = False) -> No
     add_overrides(parser)
     add_trust(parser)
     add_runs(parser)
-
-
-def inputs_and_overrides(arguments: argparse.Namespace) -> tuple[list[str], list[str]]:
-    """The inputs of a command and the `path=value` texts among them; a file whose name has a `=` is an input.
-
-    Then torch is checked, as by `ready`.
-
-    Raises:
-        RecipeError: there are overrides, and no recipe is named.
-    """
-    texts = [*arguments.inputs, *arguments.overrides]
-    overrides = [text for text in texts if "=" in text and not os.path.lexists(text)]
-    ready(arguments.files, overrides)
-    return [text for text in texts if text not in overrides], overrides
 
 
 def ready(files: Sequence[str], overrides: Sequence[str]) -> None:
@@ -99,11 +86,24 @@ def add_trust(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def sort_out(arguments: argparse.Namespace, rest: list[str]) -> None:
-    """Split the positional arguments into `files` and `overrides`; `path=value` may be anywhere among them."""
-    texts = [text for text in getattr(arguments, "files", [getattr(arguments, "recipe", None)]) if text]
-    arguments.files = [text for text in texts if "=" not in text]
-    arguments.overrides = [*(text for text in texts if "=" in text), *getattr(arguments, "overrides", []), *rest]
+def sort_out(arguments: argparse.Namespace) -> None:
+    """Split the positional arguments of a command with overrides into `files`, `inputs` and `overrides`.
+
+    `path=value` may be anywhere among them; a path that is there is a file, whether or not it has a `=`. Of a command
+    with one recipe, the first file is that; what it has no use for stays among the overrides, which refuse it.
+    """
+    if not hasattr(arguments, "overrides"):
+        return
+    files = getattr(arguments, "files", None)
+    named = [arguments.recipe] if files is None else files
+    texts = [text for text in (*named, *getattr(arguments, "inputs", ()), *arguments.overrides) if text]
+    plain = [text for text in texts if "=" not in text or os.path.lexists(text)]
+    arguments.overrides = [text for text in texts if text not in plain]
+    arguments.files, others = (plain[:1], plain[1:]) if files is None else (plain, [])
+    if hasattr(arguments, "inputs"):
+        arguments.inputs = others
+    else:
+        arguments.overrides += others
 
 
 def open_recipes(arguments: argparse.Namespace, *, opening: str = "", resumes: bool = False) -> "list[Recipe]":
@@ -128,7 +128,7 @@ def open_recipes(arguments: argparse.Namespace, *, opening: str = "", resumes: b
         resumable(Path(file), **given) if resumes and os.path.isdir(file) else read_recipe(file, **given)
         for file in arguments.files
     ]
-    if opening and os.environ.get("RANK", "0") == "0":  # torchrun's first process speaks for all
+    if opening and from_environment("RANK", 0) == 0:  # torchrun's first process speaks for all
         say(f"{', '.join(arguments.files)}: {opening}")
     with lasting_objects():  # all that torch's import makes
         from kd.components import check_torch

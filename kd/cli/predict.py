@@ -11,7 +11,7 @@ Example:
 import argparse
 from pathlib import Path
 
-from kd.cli.options import add_recipe_of_file, add_runs, add_trust, inputs_and_overrides
+from kd.cli.options import add_recipe_of_file, add_runs, add_trust, ready
 from kd.cli.status import MEASURING
 
 STATUSES = MEASURING
@@ -58,15 +58,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Predict, and report the images that could not be read."""
-    inputs, overrides = inputs_and_overrides(arguments)
+    ready(arguments.files, arguments.overrides)
     from kd.deploy.predict import predict_command
 
     kinds = ["masks", *(kind for kind in ("color", "overlay", "probabilities") if getattr(arguments, kind))]
     return predict_command(
         [arguments.files[0], *arguments.others],
-        inputs,
+        arguments.inputs,
         arguments.out,
-        overrides,
+        arguments.overrides,
         recipe=arguments.of,
         runs=arguments.runs,
         trust=arguments.trust,

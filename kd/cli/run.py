@@ -67,8 +67,8 @@ def run(arguments: argparse.Namespace) -> None:
     opening = "imports torch, builds the networks and looks at the data"
     (recipe,) = open_recipes(arguments, opening=opening, resumes=True)
     (named,) = map(Path, arguments.files)
-    resumed = named.is_dir()
-    runs = Path(os.path.relpath(named.absolute().parents[1])) if resumed else arguments.runs
+    resumed = os.path.isdir(named)
+    runs = Path(os.path.relpath(named / ".." / "..")) if resumed else arguments.runs
     from kd.components import Maker
     from kd.diagnose import plan
     from kd.runs import run_command

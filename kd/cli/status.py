@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from kd.console import print_errors
 from kd.constants import __version__
 from kd.errors import DivergedError, LockedError, RecipeError, StoppedError, StorageError, raised, user_frame
+from kd.units import from_environment
 
 MEANINGS = {
     0: "done",
@@ -59,7 +60,7 @@ def report(error: Exception, settled: Sequence[str] | None) -> int:
     Returns:
         The exit status.
     """
-    rank = int(os.environ.get("RANK", "0"))  # torchrun's; the process group may be gone
+    rank = from_environment("RANK", 0)  # torchrun's; the process group may be gone
     exit_status: int | None = getattr(error, "exit_status", None)
     if exit_status is not None:
         if isinstance(error, StoppedError):

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from kd.cli.status import command_again, report
+from kd.errors import RecipeError
 
 
 def test_the_command_that_resumes(monkeypatch):
@@ -34,6 +35,14 @@ def test_too_little_memory_is_one_line_and_status_2(capsys):
         line = f"out of memory: {asked}; use a smaller train.batch_size, data.size or network\n"
         assert capsys.readouterr().err == line
     assert report(RuntimeError("shapes differ"), None) == 1
+
+
+def test_a_mistake_is_a_line_though_the_environment_has_an_empty_rank(monkeypatch, capsys):
+    monkeypatch.setenv("RANK", "")  # as a file of settings for a container leaves it
+    assert report(ValueError("a bug"), None) == 1
+    capsys.readouterr()
+    assert report(RecipeError("r.yaml: a mistake"), None) == 2
+    assert capsys.readouterr().err == "r.yaml: a mistake\n"
 
 
 def test_what_the_system_refuses_of_a_file_is_one_line_and_status_6(folder, capsys):

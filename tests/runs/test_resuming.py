@@ -22,7 +22,9 @@ def move(folder: Path) -> Path:
     return folder / "there" / stopped.relative_to(folder / "here")
 
 
-def test_it_ends_with_the_bits_of_a_run_that_was_never_moved(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_it_ends_with_the_bits_of_a_run_that_was_never_moved(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     (whole,), _ = run(read(write_recipes(folder)), folder / "whole")
     run_dir = move(folder)
     assert kd("run", run_dir, "--trust", "device=cpu") == 0
@@ -37,6 +39,9 @@ def test_it_ends_with_the_bits_of_a_run_that_was_never_moved(folder: Path, capsy
     assert kd("run", run_dir, "--trust") == 0
     assert ": finished (val mIoU " in capsys.readouterr().out
     assert read_run_recipe(run_dir, trust=True).student.use.endswith("nets.py:Net")
+    monkeypatch.chdir(run_dir / "checkpoints")
+    assert kd("run", "..", "--trust") == 0
+    assert ": finished (val mIoU " in capsys.readouterr().out
 
 
 def test_settings_of_the_run_and_a_teacher_that_is_not_there_are_refused(
