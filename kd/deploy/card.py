@@ -1,7 +1,7 @@
 """The README of an exported folder: a model card."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from kd.compare.intervals import interval
@@ -12,10 +12,12 @@ from kd.deploy.graph import Form
 from kd.deploy.to_int8 import Quantized
 from kd.evaluation.trained import Trained
 from kd.metrics import scores
-from kd.quantize import IMAGES
 from kd.runs import Origin, SplitResult, read_counts
 from kd.runs.origin import RECIPE
 from kd.types import parameter_count
+from kd.units import counted
+
+_LOADED = ("file", "files", "folder")  # arguments of networks
 
 USE = """
 ```bash
@@ -31,8 +33,8 @@ pip install numpy {runtime}
 ```
 """
 INT8 = """\
-Weights and activations are integers of 8 bits, with scales from {images} training images. Scored on the validation
-images, and timed on the machine that exported it:
+Weights and activations are integers of 8 bits, with scales from {images}. Scored on the validation images, and
+timed on the machine that exported it:
 
 """
 
@@ -77,7 +79,7 @@ def card(
         f"- output {output}, at the size of the input.",
         f"- checked against the network when it was exported: {verdict}.",
         (USE if scripted else BY_HAND).format(runtime=" ".join(chosen.runtime)).strip(),
-        *(["## INT8", INT8.format(images=IMAGES) + quantized.markdown()] if quantized else []),
+        *(["## INT8", _int8(quantized)] if quantized else []),
         "## Scores",
         _scores(trained) + (" They are those of the network in float32." if quantized else ""),
         "## Classes",
@@ -99,6 +101,10 @@ def card(
         f"```yaml\n{origin[RECIPE].strip()}\n```",
     ]
     return "\n\n".join(sections).replace("\n\n- ", "\n- ") + "\n"
+
+
+def _int8(quantized: Quantized) -> str:
+    return INT8.format(images=counted(quantized.calibrated, "training image")) + quantized.markdown()
 
 
 def _scores(trained: Trained) -> str:
@@ -147,7 +153,20 @@ def _inputs(trained: Trained) -> str:
 
 
 def _start(trained: Trained) -> str:
-    weights = trained.recipe.student.weights
-    if weights is None:
-        return "The weights were trained from scratch."
-    return f"The weights were trained from {weights if isinstance(weights, str) else weights.file}."
+    """What the network was before its training."""
+    student = trained.recipe.student
+    weights = student.weights if student.weights is None or isinstance(student.weights, str) else student.weights.file
+    loaded = [*([weights] if weights else []), *_loaded(student.args)]
+    return f"The training started from {', '.join(loaded)}." if loaded else "kd loaded no weights before the training."
+
+
+def _loaded(value: Any, *, names: bool = False) -> Iterator[str]:
+    """The files and folders that arguments name, at any depth: a network loads weights of them by itself."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _loaded(inner, names=key in _LOADED)
+    elif isinstance(value, (list, tuple)):
+        for inner in value:
+            yield from _loaded(inner, names=names)
+    elif names and isinstance(value, str):
+        yield value

@@ -17,7 +17,7 @@ from kd.errors import RecipeError
 from kd.evaluation.trained import Trained
 from kd.machine import choose, cores
 from kd.metrics import scores
-from kd.quantize import SCALES, calibration_images, quantize
+from kd.quantize import IMAGES, SCALES, calibration_images, quantize
 from kd.runtimes import FileNetwork
 from kd.scoring import score
 from kd.types import SegmentationDataset
@@ -41,6 +41,7 @@ class Quantized(NamedTuple):
     rows: tuple[Row, ...]
     kept: Row
     images: int  # of the split
+    calibrated: int  # training images that set the scales
 
     @property
     def drop(self) -> float:
@@ -115,7 +116,7 @@ def write_int8(
             quantize(floats, integers, images, per_channel=per_channel)
             found.append((_row(name, integers, chosen, form, part, Path(folder, name)), integers))
         kept, best = max(found[1:], key=lambda pair: pair[0].miou)
-        quantized = Quantized(tuple(row for row, _ in found), kept, len(dataset))
+        quantized = Quantized(tuple(row for row, _ in found), kept, len(dataset), min(IMAGES, len(training)))
         if not quantized.drop <= max_drop:
             raise RecipeError(
                 f"--int8: the file in INT8 scores {100 * kept.miou:.2f} % mIoU, {quantized.drop:.2f} points less than "

@@ -17,6 +17,7 @@ from kd.constants import IGNORE, __version__
 from kd.data.dataset import sample_name
 from kd.data.loader import training_batches
 from kd.data.speed import TIMED, WARM, images_per_second, workers_text
+from kd.errors import RecipeError
 from kd.machine import loader_workers
 from kd.parts.data import Data
 from kd.parts.stream import training_split
@@ -55,7 +56,15 @@ class Sheet(NamedTuple):
 
 
 def data_command(recipe: Recipe, *, out: Path | None, images: int) -> None:
-    """Print the table of classes and the lines; write the page, and the PNG beside it."""
+    """Print the table of classes and the lines; write the page, and the PNG beside it.
+
+    Raises:
+        RecipeError: no image is asked for, or the page would have the PNG's name; as `make_sheet`.
+    """
+    if images < 1:
+        raise RecipeError(f"--images: must be at least 1, got {images}")
+    if out is not None and (not out.name or out.suffix.lower() == ".png"):
+        raise RecipeError(f"--out: must name the page, such as sheet.html, beside which a PNG is written, got {out}")
     sheet = make_sheet(recipe, images=images)
     print_line(sheet.title)
     stdout().print(make_table(("class", "train", "val"), sheet.rows()))

@@ -1,5 +1,6 @@
 """`kd data`."""
 
+import pytest
 from command import kd
 
 RECIPE = """
@@ -26,6 +27,24 @@ def test_data_prints_the_classes_and_writes_page_and_png(folder, capsys, monkeyp
     assert (folder / "r-data.png").read_bytes().startswith(b"\x89PNG")
     assert kd("data", "r.yaml", "--out", "sheets/crops.html") == 0
     assert (folder / "sheets/crops.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--images", 0), "--images: must be at least 1, got 0\n"),
+        (
+            ("--out", "a.PNG"),
+            "--out: must name the page, such as sheet.html, beside which a PNG is written, got a.PNG\n",
+        ),
+        (("--out", "."), "--out: must name the page, such as sheet.html, beside which a PNG is written, got .\n"),
+    ],
+)
+def test_options_that_show_nothing(folder, capsys, arguments, message):
+    (folder / "r.yaml").write_text(RECIPE)
+    assert kd("data", "r.yaml", *arguments) == 2
+    assert capsys.readouterr().err == message
+    assert [file.name for file in folder.iterdir()] == ["r.yaml"]
 
 
 def test_wrong_data_end_with_3(folder, capsys):

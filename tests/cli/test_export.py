@@ -24,6 +24,7 @@ from kd.deploy.card import card
 from kd.deploy.folder import origin_of_run
 from kd.deploy.formats import FORMATS
 from kd.deploy.graph import Form, Graph
+from kd.deploy.to_int8 import Quantized, Row
 from kd.evaluation.trained import open_trained
 from kd.recipe import baseline_of, to_yaml
 from kd.runs import TeacherResult
@@ -120,7 +121,7 @@ def test_the_readme_has_classes_scores_recipe_and_limits(run_dir, folder, writte
     assert low < 100 * scores.miou < high
     assert f"| 1 | bright | #ffff00 | {100 * scores.iou[1]:.1f} |" in text
     assert "any number and size, RGB, uint8, 0 to 255" in text
-    assert "trained from scratch" in text
+    assert "\nkd loaded no weights before the training. kd does not know" in text
     again = yaml.safe_load(text.partition("```yaml\n")[2].partition("```")[0])
     assert again["student"]["args"] == {"channels": 4}
     assert str(run_dir.parents[2]) not in text  # no path of this machine
@@ -136,6 +137,28 @@ def test_a_distilled_run_names_its_teacher(run_dir, folder, written, monkeypatch
     assert "distilled from big (teachers.FCN)" in text
     assert "- its head started from scratch" in text
     assert "predict.py photo.jpg" not in text
+
+
+@pytest.mark.parametrize(
+    ("changed", "start"),
+    [
+        ({"args": {"network": {"use": "nets.py:Net"}, "file": "runs/a/seed0"}}, "runs/a/seed0"),  # Pruned
+        ({"args": {"folder": "models/b2"}}, "models/b2"),  # HuggingFace
+        ({"args": {"files": ["a.pth", None, {"file": "b.pth", "key": "model"}]}}, "a.pth, b.pth"),  # Ensemble
+        ({"weights": "imagenet", "args": {"files": None}}, "imagenet"),
+    ],
+)
+def test_the_card_names_what_the_training_started_from(run_dir, changed, start):
+    trained = open_trained(run_dir, trust=True)
+    student = trained.recipe.student.model_copy(update=changed)
+    begun = dataclasses.replace(trained, recipe=trained.recipe.model_copy(update={"student": student}))
+    row = Row("per tensor", 0.5, 10, 0.1)
+    text = card(
+        begun, origin_of_run(trained), FORMATS["onnx"], Form(3, (32, 32)), verdict="", megabytes=1.0, scripted=False,
+        quantized=Quantized((row,), row, 12, 7),
+    )  # fmt: skip
+    assert f"\nThe training started from {start}. kd does not know" in text
+    assert "with scales from 7 training images. Scored" in text
 
 
 def test_the_form_reaches_the_file(run_dir, folder, written):

@@ -108,6 +108,10 @@ def test_a_file_that_loses_more_is_refused_and_not_written(export, tmp_path):
     assert export(2, 4, max_drop=2.5)[1] == 2  # as the message asks
 
 
+def test_the_images_that_calibrate_are_counted(export):
+    assert export(2, 4, max_drop=99)[0].calibrated == len(dataset())
+
+
 def test_without_labels_the_loss_is_unknown(export):
     with pytest.raises(
         RecipeError, match=r"^--int8: none of the 1 val images has labels to score files with; add some$"
