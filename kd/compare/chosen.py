@@ -46,7 +46,7 @@ def known(comparison: Comparison, subject: Entry) -> Known:
     theirs = read_counts(rival.run_dirs[0], file).get(SPLIT)
     if ours is None:
         return Known()
-    if theirs is None or ours.names != theirs.names:
+    if theirs is None or (theirs := theirs.in_order_of(ours.names)).names != ours.names:
         return Known(ours.names)
     return Known(ours.names, image_miou(ours.counts) - image_miou(theirs.counts))
 

@@ -173,18 +173,29 @@ def closed(
     teacher: Sequence[Counts],
     groups: Sequence[str] | None = None,
 ) -> Interval | None:
-    """The share of the teacher's lead over the baseline that the student has closed; None where the lead may be 0.
+    """The share of the teacher's lead over the baseline that the student has closed.
+
+    None where the lead may be 0, or is negative: a share of it has no meaning.
 
     The interval of a quotient by the delta method: that of (gain − share · lead) / lead.
     """
     lead = interval([(1, teacher), (-1, baseline)], groups)
-    if not lead.distinguishable:
+    if not lead.distinguishable or lead.value <= 0:
         return None
     gains = [miou(ours.sum(0)) - miou(theirs.sum(0)) for ours, theirs in zip(student, baseline, strict=True)]
     share = float(np.mean(gains)) / lead.value
     rest = interval([(1, student), (share - 1, baseline), (-share, teacher)], groups)  # its value is 0
     variances = (rest.seed_variance / lead.value**2, rest.image_variance / lead.value**2)
     return Interval(share, *variances, rest.seeds, rest.groups)
+
+
+def labelled_groups(counts: Counts, groups: Sequence[str] | None = None) -> NDArray[np.int64]:
+    """The groups of images (K,) in which each class is labelled, of counts (images, K, 3).
+
+    Of a class in a single one, every draw of the bootstrap has the same IoU: its variance is 0, and shows nothing.
+    """
+    found: NDArray[np.int64] = (_summed(counts, _members(groups, len(counts)))[..., 2] > 0).sum(0)
+    return found
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

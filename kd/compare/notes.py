@@ -73,7 +73,8 @@ def on_intervals(comparison: Comparison) -> list[Note]:
     known = [gain.interval for gain in comparison.gains.values() if gain.interval is not None]
     missing = [key for key, gain in comparison.gains.items() if gain.interval is None]
     if missing and not comparison.notes:  # of files that are damaged
-        line = f"no interval for {', '.join(missing)}: a run stores no counts of each image (kd 0.1 wrote none)"
+        why = "a run stores no counts of each image (kd 0.1 wrote none), or those of other images"
+        line = f"no interval for {', '.join(missing)}: {why}"
         notes.append(Note("no interval", line))
     if known and all(interval.groups == 1 for interval in known):
         alone = "there is one image" if comparison.images == 1 else "all images are of one group"

@@ -1,5 +1,6 @@
 """The differences between the networks of a comparison, over the seeds and images that both have."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kd.compare.comparison import Difference, Entry, mean_iou_by_class
-from kd.compare.intervals import Interval, closed, intervals
+from kd.compare.intervals import Interval, closed, intervals, labelled_groups
 from kd.errors import StorageError
 from kd.metrics import scores
 from kd.runs import SPLIT, ImageCounts, SplitResult, read_counts
@@ -98,17 +99,27 @@ def _difference(
     arrays, groups = paired
     terms = [(1.0, arrays[: len(seeds)]), (-1.0, arrays[len(seeds) :])]
     of_mean, *of_classes = intervals(terms, groups)
-    return difference._replace(interval=of_mean, class_intervals=tuple(of_classes))
+    alone = labelled_groups(arrays[0], groups) < 2
+    known = (
+        each._replace(image_variance=math.nan) if one else each for each, one in zip(of_classes, alone, strict=True)
+    )
+    return difference._replace(interval=of_mean, class_intervals=tuple(known))
 
 
 def _paired(
     images: Sequence[ImageCounts | None],
 ) -> tuple[list[NDArray[np.int64]], tuple[str, ...] | None] | None:
-    """The counts of runs on the same images, and the images' groups; None without images, or if they differ."""
-    known = [each for each in images if each is not None]
-    if len(known) != len(images) or not known or not known[0].names:
+    """The counts of runs on the same images, and the images' groups; None without images, or if they differ.
+
+    The images are in the first run's order. Where runs name other groups, or none, the fewest count: images that one
+    of them calls dependent are so in all.
+    """
+    counted = [each for each in images if each is not None]
+    if len(counted) != len(images) or not counted or not counted[0].names:
         return None
+    known = [each.in_order_of(counted[0].names) for each in counted]
     labelled = known[0].counts[..., 2]
     if any(not np.array_equal(each.counts[..., 2], labelled) for each in known):
         return None
-    return [each.counts for each in known], known[0].groups
+    groups = (each.groups for each in known if each.groups is not None)
+    return [each.counts for each in known], min(groups, key=lambda named: len(set(named)), default=None)

@@ -21,6 +21,15 @@ class ImageCounts(NamedTuple):
     counts: Counts  # int64 (images, K, 3): the intersection of labels and predictions, predicted, labelled
     groups: tuple[str, ...] | None = None  # of each image, where the dataset names groups that belong together
 
+    def in_order_of(self, names: tuple[str, ...]) -> "ImageCounts":
+        """The same images in another order of their names; as they are where these are others, or not unique."""
+        places = {name: place for place, name in enumerate(self.names)}
+        if self.names == names or sorted(self.names) != sorted(names) or len(places) < len(names):
+            return self
+        order = [places[name] for name in names]
+        groups = None if self.groups is None else tuple(self.groups[place] for place in order)
+        return ImageCounts(names, self.counts[order], groups)
+
 
 def write_counts(file: Path, splits: Mapping[str, ImageCounts]) -> bytes:
     """Write the counts of each image, by split; the content of the file, empty where there are none."""

@@ -22,7 +22,10 @@ train: {epochs: 1, batch_size: 2, seeds: [0, 1]}
 """
 
 
-UNCOUNTED = "no interval for small_kl-cccccccc: a run stores no counts of each image (kd 0.1 wrote none)"
+UNCOUNTED = (
+    "no interval for small_kl-cccccccc: a run stores no counts of each image (kd 0.1 wrote none), or those of other "
+    "images"
+)
 
 
 def keys(comparison):

@@ -10,10 +10,11 @@ from rich.console import Console
 
 from kd.compare import compare_command, tables
 from kd.compare.answer import decision, headline
+from kd.compare.chosen import image_miou, known
 from kd.compare.gather import gather
 from kd.compare.intervals import interval
 from kd.compare.plain import to_json
-from kd.runs import SplitResult
+from kd.runs import ImageCounts, SplitResult
 
 BASE, STUDENT, TEACHER = [60, 70, 50, 80, 65], [68, 77, 60, 86, 74], [90, 92, 85, 95, 90]
 
@@ -204,3 +205,81 @@ def test_a_student_below_its_baseline_is_never_the_choice(made):
     write(made, gain=[51, 79, 41, 89, 60])
     (line,) = decision(gather([str(made.folder / "small_kl-cccccccc")]))
     assert line.startswith("Decision: take the teacher")
+
+
+def rare(hits):
+    """Twenty images of the first class; the first of them has the second class too, with some pixels right."""
+    images = np.array([[[900, 1000 - hits, 900], [hits, hits, 100]]] + [[[1000, 1000, 1000], [0, 0, 0]]] * 19)
+    right, wrong = 900 + 19 * 1000, 100 - hits
+    names = tuple(f"{place}.png" for place in range(20))
+    return SplitResult(
+        np.array([[right, 0], [wrong, hits]]), ["ground", "rare"], 20, per_image=ImageCounts(names, images)
+    )
+
+
+@pytest.mark.parametrize("seeds", [(0,), (0, 1, 2)])
+def test_a_class_of_a_single_image_has_no_interval(made, seeds):
+    for seed in seeds:
+        made.baseline(seed=seed, val=rare(40))
+        made.student(seed=seed, val=rare(60), taught_val=rare(90))
+    comparison = gather([made.folder / "small_kl-cccccccc"])
+    ground, one = comparison.gain(comparison.of_role("student")[0]).class_intervals
+    assert (ground.known, one.known, one.distinguishable) == (True, False, False)
+    of_json = to_json(comparison)["networks"][-1]["vs_baseline"]["iou"]["rare"]
+    assert of_json == {"points": 20.0, "interval": None}
+    assert "rare" not in [title for _, title in tables.class_colors(comparison)]
+
+
+def reordered(split, order):
+    names, counts, groups = split.per_image
+    images = ImageCounts(
+        tuple(names[place] for place in order),
+        counts[order],
+        None if groups is None else tuple(groups[place] for place in order),
+    )
+    return SplitResult(split.confusion, split.classes, split.images, per_image=images)
+
+
+def sized(hits, groups=None):
+    """Images of different sizes, so that their order shows in the labelled pixels."""
+    counts = np.array([[[right, 100 + i, 100 + i]] * 2 + [[0, 0, 0]] for i, right in enumerate(hits)])
+    right, labelled = sum(hits), int(counts[:, 0, 2].sum())
+    wrong = labelled - right
+    matrix = np.array([[right, wrong, 0], [wrong, right, 0], [0, 0, 0]])
+    images = ImageCounts(tuple(f"{i}.png" for i in range(len(hits))), counts, groups)
+    return SplitResult(matrix, ["sky", "road", "sign"], len(hits), per_image=images)
+
+
+def test_images_are_paired_by_name(made):
+    order = [4, 2, 0, 3, 1]
+    made.baseline(val=sized(BASE))
+    made.student(val=sized(STUDENT), taught_val=sized(TEACHER))
+    (straight,) = gather([made.folder / "small_kl-cccccccc"]).gains.values()
+    made.baseline(val=reordered(sized(BASE), order))
+    comparison = gather([made.folder / "small_kl-cccccccc"])
+    paired = comparison.gains["small_kl-cccccccc"].interval
+    assert (paired.value, paired.low) == pytest.approx((straight.interval.value, straight.interval.low))
+    assert known(comparison, comparison.of_role("student")[0]).differences == pytest.approx(
+        image_miou(sized(STUDENT).per_image.counts) - image_miou(sized(BASE).per_image.counts)
+    )
+    assert not [note for note in comparison.notes if note.kind == "no interval"]
+
+
+@pytest.mark.parametrize("grouped", ["baseline", "student"])
+def test_images_that_one_run_groups_are_groups_for_all(made, grouped):
+    groups = ("a", "a", "b", "b", "b")
+    order = [4, 2, 0, 3, 1]
+    made.baseline(val=reordered(sized(BASE, groups if grouped == "baseline" else None), order))
+    made.student(val=sized(STUDENT, groups if grouped == "student" else None), taught_val=sized(TEACHER))
+    comparison = gather([made.folder / "small_kl-cccccccc"])
+    expected = interval([(1, [sized(STUDENT).per_image.counts]), (-1, [sized(BASE).per_image.counts])], groups)
+    assert comparison.gains["small_kl-cccccccc"].interval.image_variance == pytest.approx(expected.image_variance)
+    assert any("few independent groups of images: 2" in note.text for note in comparison.notes)
+
+
+def test_there_is_no_share_of_a_lead_below_0(made):
+    made.baseline(val=made.counted(*BASE))
+    worse = [[hits - less for hits in BASE] for less in (8, 4)]
+    made.student(val=made.counted(*worse[0]), taught_val=made.counted(*worse[1]))
+    comparison = gather([made.folder / "small_kl-cccccccc"])
+    assert to_json(comparison)["networks"][-1]["closed"] is None
