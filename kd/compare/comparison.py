@@ -67,7 +67,7 @@ class Difference(NamedTuple):
 class Latencies(NamedTuple):
     """What a forward pass of one image takes, where it is known."""
 
-    milliseconds: Mapping[str, float]  # by key of an entry, which stands for all of its kind
+    milliseconds: Mapping[str, float]  # by key of an entry
     how: str  # they were measured, all alike
 
 
@@ -243,10 +243,8 @@ class Comparison:
         return self.names.get(entry.key, entry.name)
 
     def latency(self, entry: Entry) -> float | None:
-        """Milliseconds of one image, of this network or of another one of its kind; None if it is not known."""
-        known = self.latencies.milliseconds
-        keys = (entry.key, *(other.key for other in self.entries if other.kind == entry.kind))
-        return next((known[key] for key in keys if key in known), None)
+        """Milliseconds of one image; None if it is not known."""
+        return self.latencies.milliseconds.get(entry.key)
 
     @property
     def all_timed(self) -> bool:

@@ -193,11 +193,12 @@ class _Networks:
         return found
 
     def latencies(self, entries: Sequence[Entry], image: Tensor) -> Latencies | None:
-        """The milliseconds of a forward pass of an image (C, H, W), of one entry of each kind; None if none loads."""
+        """The milliseconds of a forward pass of an image (C, H, W), each kind timed once; None if none loads."""
         (height, width), threads = self.recipe.scored_size, torch.get_num_threads()
         resized = resize_image(image, (height, width))[None]
-        networks = {entry.key: self._get(entry) for entry in {e.kind: e for e in reversed(entries)}.values()}
-        known = {key: _latency(network, resized) for key, network in networks.items() if network is not None}
+        networks = {kind: self._get(entry) for kind, entry in {e.kind: e for e in reversed(entries)}.items()}
+        timed = {kind: _latency(network, resized) for kind, network in networks.items() if network is not None}
+        known = {entry.key: timed[entry.kind] for entry in self.comparison.entries if entry.kind in timed}
         how = (
             f"one image of {height} × {width}, float32, {threads} thread{'s' * (threads > 1)} of this machine's "
             f"processor, median of up to {PASSES} forward passes"

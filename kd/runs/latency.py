@@ -52,6 +52,7 @@ class Latency(NamedTuple):
 
     milliseconds: float
     how: str  # in words: equal for measurements that can be compared
+    size: tuple[int, int]  # of the image, height and width
 
 
 def write_latency(run_dir: Path, rows: Sequence[Measured], *, processor: str, threads: int) -> None:
@@ -88,5 +89,5 @@ def read_latency(run_dir: Path) -> Latency | None:
         if (row.runtime, row.precision, row.batch) == ("torch", "fp32", 1):
             threads = f"{content.threads} thread{'s' * (content.threads > 1)}"
             how = f"one image of the recipe's size, torch in float32, {threads} of {content.processor}"
-            return Latency(1000 * row.median_seconds, how)
+            return Latency(1000 * row.median_seconds, how, (row.height, row.width))
     return None

@@ -1,6 +1,7 @@
 """The latencies that runs have stored, in the tables, the JSON and the CSV of a comparison."""
 
 import pytest
+from manifests import list_anew
 
 from kd.compare.gather import gather
 from kd.compare.plain import to_csv, to_json
@@ -9,6 +10,13 @@ from kd.runs import Measured, write_latency
 from kd.storage import write_json
 
 CPU = "A processor (AVX2)"
+RECIPE = """\
+student: {{use: students.MobileNetV3SmallASPP}}
+data: {{use: kd.data.Shapes, args: {{count: 9}}, size: [{height}, 64]}}
+supervised: {{use: kd.losses.CrossEntropy}}
+optimizer: {{use: torch.optim.SGD, args: {{lr: 0.1}}}}
+train: {{steps: 10, batch_size: 2}}
+"""
 
 
 def store(run_dir, seconds, *, threads=2, processor=CPU, **changes):
@@ -17,13 +25,28 @@ def store(run_dir, seconds, *, threads=2, processor=CPU, **changes):
     write_latency(run_dir, [measured], processor=processor, threads=threads)
 
 
+def sized(run_dir, height=64):
+    """A run with its recipe, which states the size of its images."""
+    (run_dir / "recipe.yaml").write_text(RECIPE.format(height=height))
+    list_anew(run_dir)
+    return run_dir
+
+
+@pytest.fixture
+def pair(made, trio):
+    """A finished teacher, and a baseline and a student of one size; the student's directory."""
+    student = sized(trio())
+    sized(made.folder / "small_kl-bbbbbbbb" / "seed0")
+    return student
+
+
 def column(comparison, title):
     header, rows = summary_rows(comparison)
     return [row[header.index(title)] for row in rows] if title in header else None
 
 
-def test_networks_of_one_kind_share_a_measurement(made, trio):
-    student = trio()
+def test_networks_of_one_kind_and_size_share_a_measurement(made, pair):
+    student = pair
     store(student, 0.0123)
     comparison = gather([str(student)])
     assert column(comparison, "ms") == ["–", "12.3", "12.3"]
@@ -37,6 +60,16 @@ def test_networks_of_one_kind_share_a_measurement(made, trio):
     assert data["latency"] == f"one image of the recipe's size, torch in float32, 2 threads of {CPU}"
     assert ",457," not in to_csv(comparison)
     assert ",456.7," in to_csv(comparison)
+
+
+def test_a_measurement_at_another_size_is_not_shared(made, pair):
+    other = sized(made.student(name="small_kl-dddddddd"), 128)
+    store(other, 0.04, height=128)
+    comparison = gather([str(pair), str(other)])
+    assert column(comparison, "ms") == ["–", "–", "–", "40.0"]
+    assert not comparison.all_timed
+    store(pair, 0.01)
+    assert column(gather([str(pair), str(other)]), "ms") == ["–", "10.0", "10.0", "40.0"]
 
 
 def test_without_a_measurement_there_is_no_column_and_the_json_has_null(trio):
@@ -53,8 +86,8 @@ def test_only_one_image_in_torch_counts(trio, changes):
 
 
 @pytest.mark.parametrize("other", [{"threads": 1}, {"processor": "Another one"}])
-def test_measurements_that_cannot_be_compared_are_left_out_with_the_command(made, trio, other):
-    first, second = trio(), made.student(94, name="small_cwd-dddddddd", network="students.Other")
+def test_measurements_that_cannot_be_compared_are_left_out_with_the_command(made, pair, other):
+    first, second = pair, made.student(94, name="small_cwd-dddddddd", network="students.Other")
     teacher = made.folder / "big-aaaaaaaa" / "seed0"
     store(teacher, 0.5)
     store(first, 0.01)
@@ -103,8 +136,8 @@ def test_a_measurement_that_changed_or_is_of_another_run_is_left_out(made, trio)
         store(student, 0.01)
 
 
-def test_a_measurement_of_kd_0_5_is_read(trio):
-    student = trio()
+def test_a_measurement_of_kd_0_5_is_read(pair):
+    student = pair
     row = {"runtime": "torch", "precision": "fp32", "batch": 1, "height": 64, "width": 64}
     row |= {"median_seconds": 0.0123, "p95_seconds": 0.02}
     write_json(student / "latency.json", {"processor": CPU, "threads": 2, "rows": [row]})
