@@ -4,6 +4,7 @@ GPU tensors use NCCL, CPU tensors Gloo. Every rank must call these functions equ
 """
 
 import os
+import pickle
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from kd.errors import PeerLostError, RecipeError
+from kd.errors import PeerLostError, RecipeError, raised
 from kd.units import from_environment
 
 T = TypeVar("T")
@@ -106,16 +107,26 @@ def first(work: Callable[[], T]) -> T:
     if world() == 1:
         return work()
     outcome: list[Any] = [None, None]
+    own: Exception | None = None
     if rank() == 0:
         try:
             outcome[0] = work()
         except Exception as error:  # noqa: BLE001  # raised below, on every rank
-            outcome[1] = error
+            own, outcome[1] = error, _sendable(error)
     distributed.broadcast_object_list(outcome, src=0)
-    if outcome[1] is not None:
-        raise outcome[1]
+    if (raised_there := own or outcome[1]) is not None:
+        raise raised_there
     result: T = outcome[0]
     return result
+
+
+def _sendable(error: Exception) -> Exception:
+    """An error, or what it reports if another process cannot make it again, as it may be with a user's class."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:  # noqa: BLE001  # a user's class may raise anything
+        return RuntimeError(raised(error))
+    return error
 
 
 def gathered(value: T) -> list[T]:

@@ -153,6 +153,9 @@ class StoppedError(Exception):
         self.signal = number
         self.exit_status = 128 + number
 
+    def __reduce__(self) -> tuple[type["StoppedError"], tuple[int]]:
+        return StoppedError, (self.signal,)  # other ranks get a copy
+
 
 class NotDeterministicError(RuntimeError):
     """An operation of torch has no implementation that repeats to the last bit.
@@ -165,6 +168,9 @@ class NotDeterministicError(RuntimeError):
         super().__init__(f"{operation} has no deterministic implementation")
         self.operation = operation
 
+    def __reduce__(self) -> tuple[type["NotDeterministicError"], tuple[str]]:
+        return NotDeterministicError, (self.operation,)  # other ranks get a copy
+
 
 class TapError(ValueError):
     """A network cannot be read at a tap.
@@ -176,7 +182,10 @@ class TapError(ValueError):
 
     def __init__(self, address: str, what: str) -> None:
         super().__init__(f"tap '{address}': {what}")
-        self.address = address
+        self.address, self.what = address, what
+
+    def __reduce__(self) -> tuple[type["TapError"], tuple[str, str]]:
+        return TapError, (self.address, self.what)  # other ranks get a copy
 
 
 class Position(NamedTuple):

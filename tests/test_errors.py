@@ -1,11 +1,13 @@
 """Many mistakes at once, and the word that was meant."""
 
+import pickle
 import shlex
 from pathlib import Path
 
 import pytest
 from recipe_text import ALONE, TEXT, mistakes
 
+from kd import errors
 from kd.errors import did_you_mean, shell_word, short
 
 
@@ -29,6 +31,21 @@ def test_very_many_mistakes_are_counted(folder: Path) -> None:
     found = mistakes(ALONE + "".join(f"x{i}: 1\n" for i in range(80)))
     assert len(found) == 51
     assert found[-1] == "… and 30 more"
+
+
+KINDS = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Exception)]
+ARGUMENTS = {
+    errors.InputsError: (Path("runs/a"), "other images", "kd run a.yaml"),
+    errors.StoppedError: (15,),
+    errors.TapError: ("layer5", "no such tap"),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_other_processes_get_a_copy_of_any_error(kind: type[Exception]) -> None:
+    error = kind(*ARGUMENTS.get(kind, ("what is wrong",)))
+    copied = pickle.loads(pickle.dumps(error))
+    assert (type(copied), str(copied), vars(copied)) == (kind, str(error), vars(error))
 
 
 def test_did_you_mean() -> None:

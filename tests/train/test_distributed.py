@@ -16,7 +16,7 @@ from steps import at_each_step
 from tiny import equal, read, run, weights, write_recipes
 
 from kd import distributed
-from kd.errors import RecipeError
+from kd.errors import RecipeError, StoppedError
 from kd.recipe import baseline_of
 from kd.runs import read_metrics, read_result
 
@@ -161,11 +161,27 @@ def test_every_rank_raises_what_rank_0_raises(tmp_path):
             assert distributed.summed(torch.tensor([rank, 1])).tolist() == [1, 2]
             assert distributed.first(lambda: rank) == 0
             with contextlib.suppress(RecipeError):
-                distributed.first(lambda: (_ for _ in ()).throw(RecipeError(["a: b"])))
+                distributed.first(lambda: fail(RecipeError(["a: b"])))
                 return 1
+            with pytest.raises(StoppedError, match="stopped by SIGTERM") as stopped:
+                distributed.first(lambda: fail(StoppedError(signal.SIGTERM)))
+            assert stopped.value.exit_status == 143
+            with pytest.raises(UsersError if rank == 0 else RuntimeError, match="of a user"):
+                distributed.first(lambda: fail(UsersError("of a", "user")))
         return 0
 
     assert statuses(start(2, work)) == [0, 0]
+
+
+class UsersError(Exception):
+    """An exception that pickle cannot make again: it takes other arguments than it keeps."""
+
+    def __init__(self, first, second):
+        super().__init__(f"{first} {second}")
+
+
+def fail(error):
+    raise error
 
 
 def test_more_processes_than_devices_is_a_line(monkeypatch):
