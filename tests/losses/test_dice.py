@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from kd.losses import Dice
+from kd.losses import Dice, Jaccard, Tversky
 
 
 def test_overlap_by_hand() -> None:
@@ -56,6 +56,28 @@ def test_absent_classes_by_convention() -> None:
     present = sum(1 - s for s in scores[:3])
     assert Dice(convention="smp")(*maps).item() == pytest.approx(present / 4, rel=1e-12)
     assert Dice(convention="monai")(*maps).item() == pytest.approx((present + 1) / 4, rel=1e-12)
+
+
+@pytest.mark.parametrize("kind", [Dice, Jaccard, Tversky])
+def test_monai_penalises_false_pixels_of_a_batch_without_foreground(kind: type[torch.nn.Module]) -> None:
+    logits = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(1)).requires_grad_()
+    loss = kind(smooth=1e-5, per_image=True, background=False, convention="monai")
+    value = loss(logits, torch.zeros(2, 4, 4, dtype=torch.int64))
+    assert value.item() == pytest.approx(1, abs=1e-4)  # 1 - s / (a sum of probabilities + s)
+    value.backward()
+    assert logits.grad[:, 0].sum() < 0  # a step raises the background
+    ignored = torch.full((2, 4, 4), 255)
+    assert loss(logits, ignored).item() == 0
+
+
+@pytest.mark.parametrize("convention", ["default", "smp", "monai"])
+@pytest.mark.parametrize("kind", [Dice, Jaccard, Tversky])
+def test_an_ignored_image_is_in_no_mean(kind: type[torch.nn.Module], convention: str) -> None:
+    _, labels, logits = example()
+    labels[0] = 255
+    logits, labels = torch.from_numpy(logits), torch.from_numpy(labels)
+    loss = kind(per_image=True, convention=convention)
+    torch.testing.assert_close(loss(logits, labels), loss(logits[1:], labels[1:]))
 
 
 def test_smp_uses_smooth_twice() -> None:

@@ -18,6 +18,7 @@ class Overlap(NamedTuple):
     shared: Float[Tensor, "G K"]  # Σ p over the pixels labelled with the class
     predicted: Float[Tensor, "G K"]  # Σ p over the valid pixels
     labelled: Float[Tensor, "G K"]  # pixels labelled with the class
+    valid: Float[Tensor, "G 1"]  # valid pixels, whatever their class
 
 
 def overlap(
@@ -38,13 +39,15 @@ def overlap(
         sizes = (probabilities.where(member, 0), probabilities, member.to(logits.dtype))
         over = (2, 3) if per_image else (0, 2, 3)
         first = 0 if background else 1
-        return Overlap(*(size.sum(over).view(-1, logits.shape[1])[:, first:] for size in sizes))
+        shared, predicted, labelled = (size.sum(over).view(-1, logits.shape[1])[:, first:] for size in sizes)
+        pixels = valid.sum((1, 2) if per_image else (0, 1, 2)).view(-1, 1).to(logits.dtype)
+        return Overlap(shared, predicted, labelled, pixels)
 
 
 def mean_loss(
     numerator: Float[Tensor, "G K"],
     denominator: Float[Tensor, "G K"],
-    labelled: Float[Tensor, "G K"],
+    sizes: Overlap,
     *,
     log: bool,
     convention: str,
@@ -52,14 +55,13 @@ def mean_loss(
     """1 - numerator / denominator, or minus the logarithm of the ratio; mean over classes (and images)."""
     score = numerator / denominator.clamp(min=LEAST)
     loss = -score.clamp(min=LEAST).log() if log else 1 - score
-    return over_classes(loss, labelled, convention)
+    return over_classes(loss, sizes, convention)
 
 
-def over_classes(loss: Float[Tensor, "G K"], labelled: Float[Tensor, "G K"], convention: str) -> Float[Tensor, ""]:
+def over_classes(loss: Float[Tensor, "G K"], sizes: Overlap, convention: str) -> Float[Tensor, ""]:
     """Mean over classes; the convention decides what a class without a labelled pixel adds."""
-    present = labelled > 0
+    present = sizes.labelled > 0
     if convention == "default":
         return mean_over(loss, present)
-    if convention == "smp":
-        return torch.where(present, loss, 0).mean()
-    return torch.where(labelled.sum() > 0, loss, 0).mean()
+    values = torch.where(present, loss, 0) if convention == "smp" else loss
+    return mean_over(values, (sizes.valid > 0).expand_as(values))

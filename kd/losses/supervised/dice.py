@@ -56,7 +56,8 @@ class Dice(nn.Module):
 
     def forward(self, logits: Float[Tensor, "N K H W"], labels: Integer[Tensor, "_N _H _W"]) -> Float[Tensor, ""]:
         """1 minus the Dice coefficient, mean over classes."""
-        shared, predicted, labelled = overlap(logits, labels, per_image=self.per_image, background=self.background)
+        sizes = overlap(logits, labels, per_image=self.per_image, background=self.background)
+        shared, predicted, labelled, _ = sizes
         smooth = 2 * self.smooth if self.convention == "smp" else self.smooth
         numerator, denominator = 2 * shared + smooth, predicted + labelled + smooth
-        return mean_loss(numerator, denominator, labelled, log=self.log, convention=self.convention)
+        return mean_loss(numerator, denominator, sizes, log=self.log, convention=self.convention)

@@ -56,7 +56,8 @@ class Jaccard(nn.Module):
 
     def forward(self, logits: Float[Tensor, "N K H W"], labels: Integer[Tensor, "_N _H _W"]) -> Float[Tensor, ""]:
         """1 minus the intersection over union, mean over classes."""
-        shared, predicted, labelled = overlap(logits, labels, per_image=self.per_image, background=self.background)
+        sizes = overlap(logits, labels, per_image=self.per_image, background=self.background)
+        shared, predicted, labelled, _ = sizes
         smooth = self.smooth / 2 if self.convention == "monai" else self.smooth
         numerator, denominator = shared + smooth, predicted + labelled - shared + smooth
-        return mean_loss(numerator, denominator, labelled, log=self.log, convention=self.convention)
+        return mean_loss(numerator, denominator, sizes, log=self.log, convention=self.convention)

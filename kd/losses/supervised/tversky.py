@@ -63,11 +63,12 @@ class Tversky(nn.Module):
 
     def forward(self, logits: Float[Tensor, "N K H W"], labels: Integer[Tensor, "_N _H _W"]) -> Float[Tensor, ""]:
         """(1 - Tversky index)^γ, mean over classes."""
-        shared, predicted, labelled = overlap(logits, labels, per_image=self.per_image, background=self.background)
+        sizes = overlap(logits, labels, per_image=self.per_image, background=self.background)
+        shared, predicted, labelled, _ = sizes
         errors = self.alpha * (predicted - shared) + self.beta * (labelled - shared)
         loss = 1 - (shared + self.smooth) / (shared + errors + self.smooth).clamp(min=LEAST)
         # A power has no value below 0, where rounding may lead; at 0 its slope is infinite for γ < 1.
         loss = loss.clamp(min=torch.finfo(loss.dtype).tiny)
         if self.convention == "smp":
-            return over_classes(loss, labelled, "smp") ** self.gamma
-        return over_classes(loss**self.gamma, labelled, self.convention)
+            return over_classes(loss, sizes, "smp") ** self.gamma
+        return over_classes(loss**self.gamma, sizes, self.convention)
