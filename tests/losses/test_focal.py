@@ -19,6 +19,24 @@ def test_two_pixels_by_hand() -> None:
     assert Focal(convention="monai")(logits, labels).item() == pytest.approx((first + second) / 4)
 
 
+def test_monai_weighs_by_factors_that_are_not_divided_out_and_by_alpha_for_the_foreground() -> None:
+    logits = torch.randn(1, 3, 4, 4, generator=torch.Generator().manual_seed(1)).double()
+    labels = torch.arange(16).view(1, 4, 4) % 3
+    labels[0, 3] = 255
+    valid = labels[0, :3].flatten()
+    p = logits.softmax(1)[0, :, :3].flatten(1).gather(0, valid[None])[0]  # of each valid pixel's label
+    values = (1 - p) ** 2 * -p.log()
+
+    def expected(*factors: float) -> float:
+        return (torch.tensor(factors)[valid] * values).mean().item() / 3
+
+    assert Focal(weight=[1, 2, 3], convention="monai")(logits, labels).item() == pytest.approx(expected(1, 2, 3))
+    assert Focal(alpha=0.25, convention="monai")(logits, labels).item() == pytest.approx(expected(0.75, 0.25, 0.25))
+    assert Focal(alpha=[1, 2, 3], convention="monai")(logits, labels).item() == pytest.approx(expected(1, 2, 3))
+    ignored = torch.full_like(labels, 255)
+    assert Focal(weight=[1, 2, 3], convention="monai")(logits, ignored).item() == 0
+
+
 def test_formula_with_ignored_pixels() -> None:
     random = np.random.default_rng(7)
     logits = random.normal(size=(2, 3, 2, 2))
@@ -67,6 +85,7 @@ def test_gradient_is_finite_where_the_network_is_certain(gamma: float, conventio
         ({"alpha": [1.0, -0.5]}, "alpha is [1.0, -0.5]; it must be >= 0"),
         ({"weight": [1.0, -0.5]}, "weight is [1.0, -0.5]; every factor must be >= 0"),
         ({"alpha": 1.5, "convention": "smp"}, "alpha is 1.5; under convention 'smp' it must be one number in [0, 1]"),
+        ({"alpha": 2, "convention": "monai"}, "alpha is 2; under convention 'monai' it must be one number in [0, 1]"),
         ({"weight": [1, 1], "convention": "smp"}, "convention 'smp' has no class weights; leave out weight"),
         (
             {"convention": "kornia"},

@@ -25,13 +25,15 @@ class Focal(nn.Module):
     Args:
         gamma: γ >= 0; 0 is cross entropy.
         alpha: α >= 0, not divided out: one number for all classes, or one per class. Under "torchvision" and "smp" a
-            number in [0, 1] as in the paper: α where the pixel has the class, 1 - α where it has not. None is 1.
+            number in [0, 1] as in the paper: α where the pixel has the class, 1 - α where it has not; under "monai" a
+            number in [0, 1] is 1 - α for class 0 and α for all others. None is 1.
         weight: one factor per class, >= 0, divided out as in `CrossEntropy`; or "median_frequency", "inverse_log" or
             "effective_number", computed from `label_counts`. None is 1 for all.
         label_counts: pixels of each class in the training labels; the engine supplies it.
         convention: which code's value the loss returns, with P valid pixels and K classes:
             "default": the formula above;
-            "monai": 1/K times the default (`use_softmax=True`: a mean over classes too);
+            "monai": 1/K times the default (`use_softmax=True`: a mean over classes too), and `weight` is not divided
+            out;
             "torchvision", "smp": sigmoids, each class against the rest, mean over pixels and classes;
             "smp-normalized": the same, each class divided by its Σ_i (1 - p_i)^γ (SMP's `normalized=True`, which
             divides by the pixels twice).
@@ -64,7 +66,9 @@ class Focal(nn.Module):
         self.one_vs_rest = convention in ("smp", "smp-normalized", "torchvision")
         if self.one_vs_rest and weight is not None:
             raise ValueError(f"convention '{convention}' has no class weights; leave out weight")
-        if self.one_vs_rest and not (alpha is None or (isinstance(alpha, int | float) and 0 <= alpha <= 1)):
+        share = isinstance(alpha, int | float) and 0 <= alpha <= 1
+        shared = self.one_vs_rest or (convention == "monai" and isinstance(alpha, int | float))  # α and 1 - α
+        if alpha is not None and shared and not share:
             raise ValueError(f"alpha is {alpha}; under convention '{convention}' it must be one number in [0, 1]")
         balance = None if alpha is None else torch.tensor(alpha, dtype=torch.float32)
         if balance is not None and (balance < 0).any():
@@ -81,15 +85,17 @@ class Focal(nn.Module):
                 return self._sigmoids(logits, labels, valid)
             values = self._focal(-F.cross_entropy(logits, labels, reduction="none"))  # (N, H, W)
             if self.alpha is not None:
-                if self.alpha.dim():
-                    check_classes(logits, alpha=self.alpha)
                 alpha = self.alpha.to(logits.dtype)
+                if self.convention == "monai" and not alpha.dim():
+                    alpha = torch.cat((1 - alpha[None], alpha.expand(logits.shape[1] - 1)))
+                if alpha.dim():
+                    check_classes(logits, alpha=alpha)
                 values = values * (alpha[labels] if alpha.dim() else alpha)
             if self.weight is not None:
                 check_classes(logits, weight=self.weight)
             shares = torch.ones_like(values) if self.weight is None else self.weight.to(logits.dtype)[labels]
             shares = shares.where(valid, 0)
-            total = shares.sum()
+            total = valid.sum() if self.convention == "monai" else shares.sum()
             mean = (values.where(valid, 0) * shares).sum() / total.where(total > 0, 1)
             return mean / logits.shape[1] if self.convention == "monai" else mean
 
