@@ -31,7 +31,7 @@ class _Distances:
         given = 1.0 if spacing is None else spacing
         rows, columns = (given, given) if isinstance(given, int | float) else given
         self.spacing = (float(rows), float(columns))
-        if not min(self.spacing) > 0:
+        if not (rows > 0 and columns > 0):
             raise ValueError(f"spacing must be above 0, got {spacing}")
         self.summary = summary  # of the distances from the prediction's surface to the labels', and of those back
         foreground = num_classes - 1

@@ -47,6 +47,7 @@ def test_labels_may_have_eight_bits() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"weight": [float("nan"), 1.0]}, r"weight is \[nan, 1.0\]; every factor must be >= 0"),
         ({"weight": [1.0, -0.5]}, r"weight is \[1.0, -0.5\]; every factor must be >= 0"),
         ({"label_smoothing": 1.0}, r"label_smoothing is 1.0; it must be in \[0, 1\)"),
         ({"label_smoothing": -0.1}, r"label_smoothing is -0.1; it must be in \[0, 1\)"),

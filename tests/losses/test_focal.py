@@ -83,6 +83,7 @@ def test_gradient_is_finite_where_the_network_is_certain(gamma: float, conventio
         ({"gamma": -1}, "gamma is -1; it must be at least 0"),
         ({"alpha": -0.5}, "alpha is -0.5; it must be >= 0"),
         ({"alpha": [1.0, -0.5]}, "alpha is [1.0, -0.5]; it must be >= 0"),
+        ({"alpha": [1.0, math.nan]}, "alpha is [1.0, nan]; it must be >= 0"),
         ({"weight": [1.0, -0.5]}, "weight is [1.0, -0.5]; every factor must be >= 0"),
         ({"alpha": 1.5, "convention": "smp"}, "alpha is 1.5; under convention 'smp' it must be one number in [0, 1]"),
         ({"alpha": 2, "convention": "monai"}, "alpha is 2; under convention 'monai' it must be one number in [0, 1]"),

@@ -53,7 +53,7 @@ def test_the_authors_lengths_are_constants() -> None:
         assert ((gradient * student).sum(1).abs().max() > 1e-3) == change
 
 
-@pytest.mark.parametrize("pool", [0, -1, 1.5, float("nan")])
+@pytest.mark.parametrize("pool", [0, -1, 1.5, float("nan"), float("inf")])
 def test_pool_must_be_a_side_or_a_share(pool: float) -> None:
     with pytest.raises(ValueError, match=rf"pool is {pool}; it must be a side in pixels \(1, 2, ...\) or a share of"):
         SKD(pool)

@@ -68,7 +68,7 @@ def test_equal_to_monai_on_random_objects(kind):
     assert compared > 300
 
 
-@pytest.mark.parametrize("spacing", [0, -1.0, [1.0, 0.0]])
+@pytest.mark.parametrize("spacing", [0, -1.0, [1.0, 0.0], [1.0, math.nan]])
 def test_a_spacing_that_is_no_length_is_refused(spacing):
     with pytest.raises(ValueError, match="spacing must be above 0, got"):
         SurfaceDistance(2, spacing)

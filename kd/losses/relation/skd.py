@@ -48,7 +48,7 @@ class SKD(nn.Module):
         check_known(self.conventions, convention=convention)
         if pool is None:
             pool = 0.5 if convention == "skd" else 2
-        if not pool > 0 or (pool > 1 and pool != int(pool)):
+        if not pool > 0 or (pool > 1 and pool % 1 != 0):
             raise ValueError(f"pool is {pool}; it must be a side in pixels (1, 2, ...) or a share of the map below 1")
         self.pool = pool
         self.convention = convention

@@ -69,6 +69,6 @@ def as_factors(weight: Sequence[float] | str | None, label_counts: Sequence[int]
         if weight in METHODS and label_counts is None:
             raise ValueError(f"weight '{weight}' needs label_counts: pixels of each class in the training labels")
         weight = class_weights(label_counts or [1], weight)
-    if min(weight, default=0.0) < 0:
+    if not all(factor >= 0 for factor in weight):  # NaN is not
         raise ValueError(f"weight is {list(weight)}; every factor must be >= 0")
     return torch.tensor(weight, dtype=torch.float32)

@@ -71,7 +71,7 @@ class Focal(nn.Module):
         if alpha is not None and shared and not share:
             raise ValueError(f"alpha is {alpha}; under convention '{convention}' it must be one number in [0, 1]")
         balance = None if alpha is None else torch.tensor(alpha, dtype=torch.float32)
-        if balance is not None and (balance < 0).any():
+        if balance is not None and not (balance >= 0).all():
             raise ValueError(f"alpha is {alpha}; it must be >= 0")
         self.register_buffer("alpha", balance, persistent=False)
         self.register_buffer("weight", as_factors(weight, label_counts), persistent=False)
