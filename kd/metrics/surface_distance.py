@@ -37,13 +37,15 @@ class _Distances:
         foreground = num_classes - 1
         self.state = {"distance": np.zeros(foreground), "images": np.zeros(foreground, np.int64)}
         self.state["missed"] = np.zeros(foreground, np.int64)
+        self.state["in_mm"] = np.zeros(2, np.int64)  # images whose dataset does not, and does, state a pixel's size
 
     def add(self, labels: "Tensor", probabilities: "Tensor", spacing: tuple[float, float] | None) -> None:
         """Add one image, whose dataset may state the height and width of a pixel in mm."""
+        if self.of_data:
+            self.state["in_mm"][int(spacing is not None)] += 1
+            self.unit = "px" if spacing is None else "mm"
         if spacing is None or not self.of_data:
             spacing = self.spacing
-        else:
-            self.unit = "mm"
         given, predictions = labels.cpu().numpy(), probabilities.argmax(0).cpu().numpy()
         predictions[given == IGNORE] = 0
         for index in range(1, len(probabilities)):
@@ -57,6 +59,12 @@ class _Distances:
 
 def _values(state: dict[str, NDArray[Any]]) -> dict[str, float | None]:
     """`distance`, the mean of the classes' means; each foreground class by its index; `missed` images."""
+    without, known = state["in_mm"].tolist()
+    if without and known:
+        raise ValueError(
+            f"the dataset's spacing is None for {without} of {without + known} images, whose distances are in pixels "
+            "and not in mm; state it for all, or give unit: px"
+        )
     missed = int(state["missed"].sum())
     occurs = bool(missed or state["images"].any())
     values = by_class("distance", state["distance"], state["images"])
@@ -84,7 +92,8 @@ class HausdorffDistance:
         percentile: of the distances, above 0; 100 for the maximum.
 
     Raises:
-        ValueError: `spacing` is not above 0, or `percentile` not in (0, 100].
+        ValueError: `spacing` is not above 0, or `percentile` not in (0, 100]; the dataset has the size of a pixel for
+            some of the images only.
     """
 
     direction = "lower"
@@ -115,7 +124,7 @@ class HausdorffDistance:
         self._distances.add(labels, probabilities, spacing)
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """`distance` (sum), `images` (both sides have the class) and `missed` (only one has): (K − 1,)."""
+        """`distance` (sum), `images` (both sides have the class), `missed` (only one has): (K − 1,); `in_mm`: (2,)."""
         return self._distances.state
 
     def value(self, state: dict[str, NDArray[Any]]) -> dict[str, float | None]:
@@ -140,7 +149,7 @@ class SurfaceDistance:
         unit: of `spacing`; None: mm if the dataset states the size of its pixels and `spacing` is not given, else px.
 
     Raises:
-        ValueError: `spacing` is not above 0.
+        ValueError: `spacing` is not above 0; the dataset has the size of a pixel for some of the images only.
     """
 
     direction = "lower"
@@ -162,7 +171,7 @@ class SurfaceDistance:
         self._distances.add(labels, probabilities, spacing)
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """`distance` (sum), `images` (both sides have the class) and `missed` (only one has): (K − 1,)."""
+        """`distance` (sum), `images` (both sides have the class), `missed` (only one has): (K − 1,); `in_mm`: (2,)."""
         return self._distances.state
 
     def value(self, state: dict[str, NDArray[Any]]) -> dict[str, float | None]:

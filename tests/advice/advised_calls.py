@@ -15,6 +15,7 @@ from kd import losses, pictures, schedules
 from kd.adapters import MLP, Conv1x1, ConvNormAct, Identity, MaskedGenerator
 from kd.data.masks.classes import read_classes
 from kd.losses.supervised.class_weights import class_weights
+from kd.metrics import SurfaceDistance
 from kd.metrics.confusion import confusion_matrix
 from kd.networks.backbones import mobilenet_v3_small
 from kd.networks.normalize import Normalize
@@ -59,6 +60,13 @@ def maps(channels: int = 4, size: int = 6, images: int = 2) -> Tensor:
 
 def labels(classes: int = 4, size: int = 6, images: int = 2) -> Tensor:
     return torch.randint(0, classes, (images, size, size), generator=torch.Generator().manual_seed(0))
+
+
+def distances(spacings: list[tuple[float, float] | None], **arguments: str) -> object:
+    metric = SurfaceDistance(4, **arguments)
+    for spacing in spacings:
+        metric.update(labels()[0], maps()[0].softmax(0), spacing)
+    return metric.value(metric.state())
 
 
 def wrapped(taps: dict[str, str] | None = None, *, classes: int = 3, **preprocess: object) -> Wrapped:
@@ -232,6 +240,14 @@ LOSSES = [
     Row("keep is 0; it must be in (0, 1]", lambda: losses.OHEM(keep=0), lambda: losses.OHEM(keep=1)),
 ]
 
+METRICS = [
+    Row(
+        "images, whose distances are in pixels and not in mm; state it for all, or give unit: px",
+        lambda: distances([None, (1.0, 1.0)]),
+        lambda: (distances([(1.0, 1.0)] * 2), distances([None, (1.0, 1.0)], unit="px")),
+    ),
+]
+
 DATA = [
     Row(
         "classes: 1 class; give 2 to 254, the background included",
@@ -386,4 +402,4 @@ NETWORKS = [
     ),
 ]
 
-ROWS = [*ADAPTERS, *LOSSES, *DATA, *SCHEDULES, *NETWORKS]
+ROWS = [*ADAPTERS, *LOSSES, *METRICS, *DATA, *SCHEDULES, *NETWORKS]

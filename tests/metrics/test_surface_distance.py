@@ -92,3 +92,23 @@ def test_the_size_of_a_pixel_comes_from_the_dataset_where_the_recipe_gives_none(
     assert values[of_data] == (pytest.approx(pixels * (0.5 + 0.25) / 2), "mm")
     assert values[given] == (pytest.approx(2 * pixels), "px")
     assert values[in_pixels] == (pixels, unknown.unit) == (pixels, "px")
+
+
+@pytest.mark.parametrize("kind", [HausdorffDistance, SurfaceDistance])
+def test_pixels_and_millimetres_are_not_added(kind, shifted):
+    labels, predictions = shifted[0], one_hot(shifted[1], 2)
+    known, unknown = kind(2), kind(2)  # of two processes
+    known.update(labels, predictions, (0.5, 0.5))
+    for _ in range(2):
+        unknown.update(labels, predictions, None)
+    total = {name: array + unknown.state()[name] for name, array in known.state().items()}
+    with pytest.raises(ValueError) as error:  # noqa: PT011  # the whole text is compared below
+        known.value(total)
+    assert str(error.value) == (
+        "the dataset's spacing is None for 2 of 3 images, whose distances are in pixels and not in mm; "
+        "state it for all, or give unit: px"
+    )
+    in_pixels = kind(2, unit="px")
+    for spacing in ((0.5, 0.5), None):
+        in_pixels.update(labels, predictions, spacing)
+    assert in_pixels.value(in_pixels.state()) == unknown.value(unknown.state())
