@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import os
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -61,7 +62,8 @@ class Maker:
         """
         where, trusted = use.where(), is_trusted(use.use)
         if not (self._trust or trusted):
-            raise RecipeError(f"{where}: '{use.use}' is not part of kd; if you trust it, add --trust")
+            fix = "kd components lists what is" if self._recipe is None else "if you trust it, add --trust"
+            raise RecipeError(f"{where}: '{use.use}' is not part of kd; {fix}")
         source, colon, name = use.use.rpartition(":" if ":" in use.use else ".")
         if not source:
             raise RecipeError(f"{where}: must be package.module.Name or file.py:Name, got '{use.use}'")
@@ -236,7 +238,7 @@ def _module(name: str, where: str) -> types.ModuleType:
 
 def _module_of_file(file: Path, code: Code | None, where: str) -> types.ModuleType:
     """The module of a file that a recipe names, from its `code` as the recipe holds it."""
-    if code is None and not file.is_file():
+    if code is None and not os.path.isfile(file):
         raise RecipeError(f"{where}: no file {file}")
     try:
         return files.load(code or file)

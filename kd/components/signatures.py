@@ -63,7 +63,7 @@ def _annotations(component: Any) -> dict[str, Any]:
     target = component.__init__ if isinstance(component, type) else component  # type: ignore[misc]
     try:
         return typing.get_type_hints(target)
-    except (NameError, TypeError, AttributeError):  # annotations that only a type checker can read
+    except Exception:  # noqa: BLE001  # a description, or a name for type checkers: evaluating a text may raise anything
         return {}
 
 

@@ -22,7 +22,7 @@ from importlib.util import spec_from_file_location
 from pathlib import Path
 from types import CodeType, ModuleType
 
-from kd.recipe.sources import Code, beside, read_code
+from kd.recipe.sources import Code, beside, is_folder, read_code
 
 __path__: list[str] = []  # makes this module a package: its submodules are copies of files
 
@@ -95,20 +95,25 @@ class _Finder:
             return None
         parent, _, last = name.rpartition(".")
         if parent == __name__:
-            spec = ModuleSpec(name, None, is_package=True)
-            spec.submodule_search_locations = [_decoded(last)]
-            return spec
+            return _folder_spec(name, Path(_decoded(last)))
         package = Path(*(path or [""])[:1], _decoded(last))
         is_package = (package / "__init__.py").is_file()
         file = package / "__init__.py" if is_package else package.with_name(f"{package.name}.py")
         if not file.is_file():
-            return None
+            return _folder_spec(name, package) if package.is_dir() else None
         return spec_from_file_location(
             name,
             _original(file),
             loader=_Loader(name, str(file)),
             submodule_search_locations=[str(package)] if is_package else None,
         )
+
+
+def _folder_spec(name: str, folder: Path) -> ModuleSpec:
+    """Of a folder without `__init__.py`: a namespace package, as in Python."""
+    spec = ModuleSpec(name, None, is_package=True)
+    spec.submodule_search_locations = [str(folder)]
+    return spec
 
 
 class _Loader(SourceFileLoader):
@@ -132,12 +137,15 @@ class _Siblings(ast.NodeTransformer):
         self.root = _root(file)
         self.level = len(file.relative_to(self.root).parts)
 
+    def _is_beside(self, module: str) -> bool:
+        return beside(self.root, module) is not None or is_folder(self.root, module)
+
     def visit_Import(self, node: ast.Import) -> list[ast.stmt]:
         statements: list[ast.stmt] = []
         for alias in node.names:
             parent, _, last = alias.name.rpartition(".")
             first = alias.name.partition(".")[0]
-            if beside(self.root, first) is None:
+            if not self._is_beside(first):
                 statements.append(ast.Import([alias]))
             elif alias.asname or not parent:
                 statements.append(ast.ImportFrom(parent or None, [ast.alias(last, alias.asname)], self.level))
@@ -147,7 +155,7 @@ class _Siblings(ast.NodeTransformer):
         return [ast.fix_missing_locations(ast.copy_location(statement, node)) for statement in statements]
 
     def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.ImportFrom:
-        if node.level == 0 and node.module and beside(self.root, node.module.partition(".")[0]) is not None:
+        if node.level == 0 and node.module and self._is_beside(node.module.partition(".")[0]):
             node.level = self.level
         return node
 

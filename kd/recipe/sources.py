@@ -141,6 +141,11 @@ def beside(folder: Path, module: str, *, relative: bool = False) -> Path | None:
     return next((file for file in (path / "__init__.py", path.with_name(f"{path.name}.py")) if file.is_file()), None)
 
 
+def is_folder(folder: Path, module: str) -> bool:
+    """Whether a module `a` is a folder in a folder, with or without `__init__.py`."""
+    return module not in _NOT_BESIDE and os.path.isdir(folder / module)
+
+
 def _imported(content: bytes, path: Path, folder: Path) -> Iterator[Path]:
     """The files in a folder that a module imports, with the packages around them; none if it is not valid Python."""
     try:

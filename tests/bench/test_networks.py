@@ -50,6 +50,9 @@ def test_the_command_prints_a_row_a_network(capsys, monkeypatch):
 def test_an_unknown_network_is_refused():
     with pytest.raises(RecipeError, match=r"students has no 'MobileNet'"):
         bench_networks_command(["students.MobileNet"])
+    with pytest.raises(RecipeError) as caught:
+        bench_networks_command(["torch.nn.ReLU"])
+    assert str(caught.value) == "torch.nn.ReLU: 'torch.nn.ReLU' is not part of kd; kd components lists what is"
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,13 @@ def takes(
 def takes_unknown(b: tuple[int, int] = (0, 0), j: "Unknown" = None) -> None: ...  # type: ignore[name-defined]  # noqa: F821
 
 
+def described(a: "share, 0 to 1" = 0.5, b: "1/0" = 1, c: int = 1) -> None: ...  # type: ignore[valid-type,syntax]
+
+
+def test_annotations_that_are_no_types_decide_nothing() -> None:
+    assert misfits(Use(use="mine.described", args={"a": 1, "b": "x", "c": 2}), described, ()) == []
+
+
 @pytest.mark.parametrize(
     ("name", "right", "wrong"),
     [

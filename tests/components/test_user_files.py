@@ -15,7 +15,7 @@ from kd.components.user_files import importable, load
 from kd.data.loader import training_batches
 from kd.data.splits.split import Split
 from kd.errors import RecipeError
-from kd.recipe import read_recipe
+from kd.recipe import Recipe, read_recipe
 from kd.recipe.schema import Use
 
 ROOT = Path(__file__).parents[2]
@@ -129,6 +129,27 @@ def values():
     same = lib.deep is deep is also and renamed is part is late
     return same, number, part.doubled, random.random() < 1, math.pi > 3, late.__file__
 """
+
+
+def test_a_folder_beside_a_file_is_a_package_without_more(tmp_path: Path) -> None:
+    """As in Python; the folder's modules import each other, and those beside it."""
+    (tmp_path / "parts/sub").mkdir(parents=True)
+    (tmp_path / "mine.py").write_text(
+        "import parts.head\nfrom parts import tail\nfrom parts.sub.deep import deep\n\n"
+        "def values():\n    return parts.head.number, tail.number, deep, parts.head.__file__\n"
+    )
+    (tmp_path / "parts/head.py").write_text("from .tail import number\nimport part\nnumber = number + part.number\n")
+    (tmp_path / "parts/tail.py").write_text("number = 1\n")
+    (tmp_path / "parts/sub/deep.py").write_text("from ..tail import number\ndeep = 10 * number\n")
+    (tmp_path / "part.py").write_text("number = 1\n")
+    found = Maker(_naming(tmp_path, "mine.py:values")).find(Use(use="mine.py:values"))
+    assert found() == (2, 1, 10, str(tmp_path / "parts/head.py"))
+    assert str(tmp_path) not in sys.path
+
+
+def _naming(folder: Path, use: str) -> Recipe:
+    (folder / "r.yaml").write_text(ALONE.replace("kd.losses.CrossEntropy", use))
+    return read_recipe(folder / "r.yaml", trust=True)
 
 
 def test_a_file_imports_those_beside_it(tmp_path: Path) -> None:
