@@ -147,8 +147,9 @@ def evaluate(
     from kd.errors import RecipeError
     from kd.evaluation.scored import score_run
     from kd.evaluation.targets import find
+    from kd.recipe.overrides import listed
 
-    found = find([os.fspath(run_dir)], tuple(overrides), recipe=recipe, runs=Path("runs"), trust=trust)
+    found = find([os.fspath(run_dir)], listed(overrides), recipe=recipe, runs=Path("runs"), trust=trust)
     if found.damaged:
         raise found.damaged[0]
     target, *others = found.targets

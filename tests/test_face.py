@@ -119,3 +119,21 @@ def test_mistakes_are_those_of_the_commands(folder):
         kd.run("student.yaml")
     with pytest.raises(kd.errors.RecipeError, match="momentun"):
         kd.run("student.yaml", ["optimizer.args.momentun=0.9"], trust=True)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda text: kd.run("student.yaml", text, trust=True),
+        lambda text: kd.read_recipe("student.yaml", text, trust=True),
+        lambda text: kd.compare("student.yaml", overrides=text, trust=True),
+        lambda text: kd.evaluate("student.yaml", overrides=text, trust=True),
+        lambda text: kd.predict("student.yaml", "photo.png", text, trust=True),
+        lambda text: kd.export("student.yaml", "out", text, trust=True),
+    ],
+)
+def test_one_text_is_no_list_of_overrides(folder, call):
+    write_recipes(folder)
+    with pytest.raises(kd.errors.RecipeError) as caught:
+        call("train.steps=2")
+    assert str(caught.value) == "overrides: must be a list of texts, got one; write ['train.steps=2']"

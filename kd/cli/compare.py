@@ -10,6 +10,7 @@ Example:
 """
 
 import argparse
+import os
 from pathlib import Path
 
 from kd.cli.options import add_files
@@ -45,10 +46,10 @@ def run(arguments: argparse.Namespace) -> int:
     from kd.recipe import read_recipe
     from kd.recipe.overrides import refuse_idle
 
-    run_dirs = [target for target in arguments.files if Path(target).is_dir()]
+    run_dirs = [target for target in arguments.files if os.path.isdir(target)]
     refuse_idle(arguments.overrides, len(arguments.files) - len(run_dirs), run_dirs)
     targets = [
-        Path(target) if Path(target).is_dir() else read_recipe(target, arguments.overrides, trust=arguments.trust)
+        Path(target) if os.path.isdir(target) else read_recipe(target, arguments.overrides, trust=arguments.trust)
         for target in arguments.files
     ]
     if arguments.images is not None and arguments.images < 1:

@@ -18,6 +18,7 @@ from kd.compare.listing import list_rows, list_runs
 from kd.compare.markdown import to_markdown
 from kd.console import print_blocks, print_line, print_lines, print_text, stdout
 from kd.errors import RecipeError, StorageError
+from kd.recipe.overrides import listed
 from kd.storage import write_atomic
 
 Form = Literal["tables", "json", "markdown"]
@@ -46,7 +47,7 @@ def compare(
         RecipeError: a recipe is wrong, a run is missing, or the runs were not scored on the same images and classes.
         StorageError: a result cannot be read.
     """
-    return gather(targets, runs=Path(runs), overrides=overrides, trust=trust)
+    return gather(targets, runs=Path(runs), overrides=listed(overrides), trust=trust)
 
 
 class _Callable(ModuleType):

@@ -1,6 +1,7 @@
 """`kd diff A B`: the keys in which two recipes or run directories differ."""
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,7 @@ def diff_command(a: str | Path, b: str | Path, *, as_json: bool = False, console
 
 def facts(path: Path) -> dict[str, str]:
     """The content of a recipe or a run directory: dotted key -> text."""
-    if not path.is_dir():
+    if not os.path.isdir(path):
         return dict(_flat(_recipe(read_recipe(path, trust=True)), "recipe"))
     recipe = dict(_flat(_recipe(read_run_recipe(path, trust=True)), "recipe"))
     facts_of_run = recipe | dict(_flat(read_environment(path).model_dump(), "environment"))

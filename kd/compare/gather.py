@@ -79,7 +79,7 @@ def gather(
         RecipeError: a target has no finished run; the runs were not scored on the same images or classes.
         StorageError: no run's result can be read; one of several that cannot is left out, with a note.
     """
-    named = [target for target in targets if isinstance(target, Recipe) or Path(target).is_dir()]
+    named = [target for target in targets if isinstance(target, Recipe) or os.path.isdir(target)]
     refuse_idle(overrides, len(targets) - len(named), [target for target in named if not isinstance(target, Recipe)])
     groups = _groups(targets, runs, overrides, trust)
     rows = Rows()
@@ -164,7 +164,7 @@ def _groups(targets: Sequence[Target], runs: Path, overrides: Sequence[str], tru
     for target in targets:
         if isinstance(target, Recipe):
             group = _of_recipe(target, runs)
-        elif Path(target).is_dir():
+        elif os.path.isdir(target):
             group = _of_directory(Path(target), trust)
         else:
             group = _of_recipe(read_recipe(Path(target), overrides, trust=trust), runs)

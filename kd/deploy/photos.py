@@ -80,12 +80,12 @@ def find_photos(
 
 def _photos(text: str, arrays: bool, videos: bool) -> Iterator[Photo]:
     path = Path(text)
-    if path.is_dir():
+    if os.path.isdir(path):
         suffixes = (*SUFFIXES, ARRAY) if arrays else SUFFIXES
         listed = list_images(path, path, follow_links=True, suffixes=suffixes)  # the user's own folder
         for file in listed.files.values():
             yield Photo(file, file.relative_to(path).with_suffix("").as_posix())
-    elif path.exists():
+    elif os.path.exists(path):
         of_video = videos and is_video(path)
         if of_video:
             check_extra(path)
@@ -96,7 +96,7 @@ def _photos(text: str, arrays: bool, videos: bool) -> Iterator[Photo]:
 
 
 def _nothing(text: str) -> str:
-    if Path(text).is_dir():
+    if os.path.isdir(text):
         return "no image in this folder or below it"
     if glob.has_magic(text):
         return "no file matches this pattern"

@@ -34,6 +34,7 @@ from kd.errors import DataError, RecipeError
 from kd.evaluation.targets import is_file, refuse_idle_recipe
 from kd.evaluation.trained import Trained, open_trained
 from kd.pictures import as_rgb
+from kd.recipe.overrides import listed
 from kd.runtimes import FileNetwork
 from kd.scoring import at_size, full_size
 
@@ -50,6 +51,7 @@ def open_all(
     if not named:
         raise RecipeError("no run is named")
     refuse_idle_recipe(recipe, named)
+    overrides = listed(overrides)  # which may be read once
     members = [open_trained(run, overrides, recipe=recipe if is_file(run) else None, **options) for run in named]
     return together(members) if len(members) > 1 else members[0], list(map(str, members))
 
@@ -66,7 +68,7 @@ def predicted(
     tiles: tuple[int, int] | None = None,
 ) -> Iterator[Prediction]:
     """As `kd.predict`."""
-    trained, _ = open_all(run, tuple(overrides), recipe=recipe, runs=runs, trust=trust)
+    trained, _ = open_all(run, overrides, recipe=recipe, runs=runs, trust=trust)
     ranges = ranges_of(trained)
     named = [images] if isinstance(images, str | os.PathLike) else images
     photos = find_photos(named, arrays=ranges is not None, videos=ranges is None)

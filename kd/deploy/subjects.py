@@ -1,5 +1,6 @@
 """What `kd latency` measures: networks, trained or not, and exported files."""
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -49,10 +50,10 @@ class Subject(NamedTuple):
 def find_subjects(source: Source, size: tuple[int, int] | None) -> Iterator[Subject]:
     """What a name stands for: one network, one file, or the files of an exported folder."""
     path = Path(source.name)
-    if path.is_file() and path.suffix in FILES:
+    if os.path.isfile(path) and path.suffix in FILES:
         yield _of_file(path, size)
         return
-    if path.is_dir() and (files := sorted(file for file in path.iterdir() if file.suffix in FILES)):
+    if os.path.isdir(path) and (files := sorted(file for file in path.iterdir() if file.suffix in FILES)):
         yield from (_of_file(file, size) for file in files)
         return
     network, own_size, run_dir = build(source)
@@ -93,7 +94,7 @@ def build(source: Source) -> Built:
     if re.match(r"(students|teachers)\.\w+$", source.name):
         network: nn.Module = Maker().build(Use(use=source.name), num_classes=source.classes, in_channels=3)
         return Built(network.eval(), SIZE)
-    if not Path(source.name).is_dir() and Path(source.name).suffix != ".safetensors":
+    if not os.path.isdir(source.name) and Path(source.name).suffix != ".safetensors":
         recipe = read_recipe(source.name, source.overrides, trust=source.trust)
         if not any(is_finished(run_directory(recipe, source.runs, seed)) for seed in recipe.train.seeds):
             return Built(_untrained(recipe), recipe.scored_size)

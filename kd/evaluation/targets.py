@@ -63,7 +63,7 @@ def find(
     names = [_run_of(name) if recipe is None else name for name in names]
     if mistakes := [f"{name}: {what}" for name in names if (what := _no_network(Path(name)))]:
         raise RecipeError(mistakes)
-    run_dirs = [name for name in names if Path(name).is_dir()]
+    run_dirs = [name for name in names if os.path.isdir(name)]
     files = [name for name in names if is_file(name)]
     scoring = [text for text in overrides if is_scoring(text)]
     trained = run_dirs + files
@@ -107,18 +107,18 @@ def _no_network(path: Path) -> str | None:
     """What else a path is, and what to name in its place; None where it may be a network."""
     if path.suffix == ".pt2":
         return "a program for torch, which kd does not open again; name its run"
-    if path.suffix.lower() in IMAGES and path.is_file():
+    if path.suffix.lower() in IMAGES and os.path.isfile(path):
         return "an image; name a run, a recipe or a file of a network first"
     if path.suffix in RECORDS and is_finished(path.parent):
         return f"a file about a run; name the run, {path.parent}"
-    exported = [path / file for file in EXPORTED if (path / file).is_file()]
+    exported = [path / file for file in EXPORTED if os.path.isfile(path / file)]
     return f"an exported folder; name its file, {exported[0]}" if exported else None
 
 
 def is_file(name: str | os.PathLike[str]) -> bool:
     """Whether a name is that of a file of a network, which may not be there."""
     path = Path(name)
-    return path.suffix in FILES and not path.is_dir()
+    return path.suffix in FILES and not os.path.isdir(path)
 
 
 def refuse_idle_recipe(recipe: str | os.PathLike[str] | None, names: Iterable[str | os.PathLike[str]]) -> None:

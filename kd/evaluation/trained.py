@@ -19,6 +19,7 @@ from kd.evaluation.targets import Target, find
 from kd.networks.weights import load_into
 from kd.parts.trained import load_network
 from kd.recipe import Recipe
+from kd.recipe.overrides import listed
 from kd.recipe.schema import EvaluateConfig
 from kd.runs import Result, read_environment, read_origin, read_result
 from kd.runtimes import SUFFIXES, Facts, open_file
@@ -180,7 +181,7 @@ def open_trained(
         StorageError: another file of the run is missing or damaged; or a file states no recipe.
     """
     trust = trust or Path(target).suffix in SUFFIXES  # for an exported file, no component of a recipe is built
-    found = find([os.fspath(target)], list(overrides), recipe=recipe, runs=Path(runs), trust=trust)
+    found = find([os.fspath(target)], listed(overrides), recipe=recipe, runs=Path(runs), trust=trust)
     if found.damaged:
         raise found.damaged[0]
     return load(found.targets[0])

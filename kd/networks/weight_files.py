@@ -60,12 +60,12 @@ def read_weights(source: str, key: str | None) -> Weights:
         names = _torchvision(source).meta.get("categories", ())
         return Weights(download(source), source, tuple(name.strip("_") for name in names) or None)  # __background__
     path = Path(source)
-    if path.is_dir():
+    if os.path.isdir(path):
         path = path / WEIGHTS
     if path.name == WEIGHTS and any(os.path.lexists(path.parent / name) for name in (MANIFEST, RESULT)):
         weights = _safetensors(path, key, read_verified(path.parent, WEIGHTS))
         return weights._replace(classes=_classes_of_run(path.parent))
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise ValueError(f"no file {path}; give imagenet, a torchvision name, a run directory or a file")
     if path.suffix not in FORMATS:
         raise ValueError(f"{path}: '{path.suffix}' files cannot be read; use {', '.join(FORMATS)}")

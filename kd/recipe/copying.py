@@ -52,7 +52,7 @@ def copy_recipe(path: str | Path, folder: Path) -> Path:
         StorageError: a copy cannot be written.
     """
     shipped = shipped_recipes() / path
-    first = read_recipe(shipped if shipped.is_file() else path, trust=True)
+    first = read_recipe(shipped if os.path.isfile(shipped) else path, trust=True)
     source, target = first.folder.resolve(), folder / first.folder.resolve().name
     contents = {folder / SCHEMA: json.dumps(json_schema(), indent=2).encode() + b"\n"}
     for recipe in (first, *teachers(first)):

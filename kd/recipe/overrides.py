@@ -6,9 +6,20 @@ from typing import Any
 import yaml
 from pydantic import BaseModel
 
-from kd.errors import Mistake, Position, did_you_mean, dotted, fail, shell_word, shorten
+from kd.errors import Mistake, Position, RecipeError, did_you_mean, dotted, fail, shell_word, shorten
 from kd.recipe import yaml12
 from kd.recipe.section import fields_at
+
+
+def listed(overrides: Iterable[str]) -> tuple[str, ...]:
+    """Overrides as a tuple.
+
+    Raises:
+        RecipeError: they are one text, which would be read letter by letter.
+    """
+    if isinstance(overrides, str):
+        raise RecipeError(f"overrides: must be a list of texts, got one; write [{overrides!r}]")
+    return tuple(overrides)
 
 
 def refuse_idle(overrides: Iterable[str], recipes: int, others: Iterable[object] = ()) -> None:
@@ -68,7 +79,9 @@ def _enter(node: yaml.Node, key: str, path: list[str], model: type[BaseModel], m
             given: yaml.Node = value
             return given
     default = fields[key].default if key in fields else None
-    content = default.model_dump() if isinstance(default, BaseModel) else {}
+    content: Any = default.model_dump() if isinstance(default, BaseModel) else {}
+    if isinstance(default, tuple):
+        content = list(default)
     new = yaml12.compose(yaml12.dump(content), mark.name)
     assert new is not None
     node.value[index : index + 1] = [(_key(key, mark), new)]

@@ -18,7 +18,7 @@ from kd.recipe import catalogue, moved, shipped, yaml12
 from kd.recipe.derived import taken_over, teachers
 from kd.recipe.explain import explained
 from kd.recipe.identity import named_files
-from kd.recipe.overrides import override
+from kd.recipe.overrides import listed, override
 from kd.recipe.recipe import Recipe
 from kd.recipe.schema import Section, components, held
 from kd.recipe.sources import Sources, digest_of, read_code
@@ -49,7 +49,7 @@ def read_recipe(
     Raises:
         RecipeError: with every mistake in it; or a file that it names cannot be read.
     """
-    file, overrides = shipped.find(path) if id is None else Path(path), tuple(overrides)
+    file, overrides = shipped.find(path) if id is None else Path(path), listed(overrides)
     command = f"{command or shlex.join(['kd', 'run', str(file), *overrides])} --trust"
     # a run directory may be a stranger's, whose words must not become a command
     trusting = f"if you trust this recipe: {command}" if id is None else "if you trust it, add --trust"
@@ -133,7 +133,7 @@ def _follow(recipe: Recipe, seen: tuple[Path, ...], trusting: str) -> Recipe:
     recipe._sources = _sources(recipe)
     if recipe.teacher is not None and recipe.teacher.recipe is not None:
         where, file = f"{recipe.at('teacher', 'recipe')}: teacher.recipe", recipe.folder / recipe.teacher.recipe
-        if not file.is_file():
+        if not os.path.isfile(file):  # False of a name that no file can have
             raise RecipeError(f"{where}: no file {file}")
         if file.resolve() in seen:
             raise RecipeError(f"{where}: {file} refers back to itself; a teacher cannot depend on its own student")

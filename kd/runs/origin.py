@@ -117,8 +117,8 @@ def read_origin(path: Path) -> Origin:
         return read_run_origin(path.parent)
     if may_be_finished(path):
         return read_run_origin(path)
-    file = next(filter(Path.is_file, map(path.joinpath, EXPORTED)), path)
-    if file.is_dir():
+    file = next(filter(os.path.isfile, map(path.joinpath, EXPORTED)), path)
+    if os.path.isdir(file):
         return read_run_origin(finished_at(path)[0])
     check_file(file, "a file of a trained network", StorageError, inside=None if file == path else path)
     if file.suffix not in SUFFIXES:

@@ -13,6 +13,7 @@ from kd.errors import Mistake, Path_, Position, RecipeError, fail, nearest
 from kd.reading import read_text
 from kd.recipe import Recipe, baseline_of, first_seed, read_recipe, shipped, teachers, yaml12
 from kd.recipe.explain import explained
+from kd.recipe.overrides import listed
 from kd.runs import run_directory
 from kd.study.budget import read_steps, times_file
 from kd.study.schema import Study
@@ -109,7 +110,7 @@ def read_study(path: str | Path, overrides: Iterable[str] = (), *, trust: bool =
     Raises:
         RecipeError: with every mistake; two variants that are the same are one.
     """
-    file, overrides = shipped.find(path), tuple(overrides)
+    file, overrides = shipped.find(path), listed(overrides)
     study, positions = _read_file(file)
     folder = [] if runs == Path("runs") else ["--runs", str(runs)]
     words = ("study", str(shipped.name_of(file)), *overrides, *folder, *(["--trust"] if trust else []))

@@ -12,9 +12,11 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from advised_recipes import ALONE, ENSEMBLE, ON_LOGITS, OWN, TAUGHT
 from command import kd
 from following import Row, overrides, succeeds
+from recipe_text import ALONE as OF_KD
 from tiny import NETWORKS, write_pictures, write_recipes
 
 from kd import distributed
@@ -177,8 +179,18 @@ CALLS = [
     ),
     Row(
         "'nets.py:Net' is not part of kd; if you trust it, add --trust",
-        lambda: (write(), Maker().find(Use(use="nets.py:Net"))),
+        lambda: (write(), Path("r.yaml").write_text(OF_KD), Maker(read_recipe("r.yaml")).find(Use(use="nets.py:Net"))),
         lambda text: Maker(read_recipe("r.yaml", trust=True)).find(Use(use="nets.py:Net")),
+    ),
+    Row(
+        "'torch.nn.ReLU' is not part of kd; kd components lists what is",
+        lambda: kd("bench", "--trust", "--networks", "torch.nn.ReLU"),
+        lambda text: (succeeds("components", "networks"), Maker().find(Use(use="students.MobileNetV2UNet"))),
+    ),
+    Row(
+        "overrides: must be a list of texts, got one; write ['train.steps=2']",
+        lambda: (write(), read_recipe("r.yaml", "train.steps=2", trust=True)),
+        lambda text: read_recipe("r.yaml", yaml.safe_load(text.partition("; write ")[2]), trust=True),
     ),
     Row(
         "do not work together ({}); pip install --upgrade torch torchvision",

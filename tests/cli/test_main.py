@@ -48,6 +48,12 @@ def test_mistakes_in_a_recipe_are_lines_and_status_2(recipe, capsys):
     assert not (recipe.parent / "runs").exists()
 
 
+@pytest.mark.parametrize("line", ["check {}", "copy {}", "diff {} {}", "compare {}", "evaluate {}", "latency {}"])
+def test_a_name_that_no_file_can_have_is_a_line(folder, capsys, line):
+    assert kd(*line.replace("{}", "a" * 300).split()) == 2
+    assert capsys.readouterr().err == f"{'a' * 255}…: cannot be read (File name too long)\n"
+
+
 def test_code_beside_the_recipe_needs_trust(recipe, capsys):
     assert kd("run", recipe) == 2
     (line,) = capsys.readouterr().err.splitlines()

@@ -15,6 +15,7 @@ OVERRIDES = [
     ("distill.cdw=null", "<distill.cdw=null>: no 'cdw' in distill; did you mean 'cwd'?"),
     ("data.augment.2.args.low=1", "<data.augment.2.args.low=1>: data.augment has no item '2'; "
      "it has 2, counted from 0"),
+    ("phases.0.until=5", "<phases.0.until=5>: phases has no item '0'; it has 0, counted from 0"),
     ("train.epochs.x=1", "<train.epochs.x=1>: train.epochs is a single value and has no 'x'"),
     ("train", "<train>: an override is written path=value, such as train.batch_size=8"),
     ("=3", "<=3>: an override is written path=value, such as train.batch_size=8"),
@@ -63,5 +64,6 @@ def test_overrides_replace_add_and_remove(folder: Path) -> None:
 
 
 def test_an_override_may_open_a_section_that_the_file_leaves_out(folder: Path) -> None:
-    recipe = read(ALONE, "log.every=3", "student.args.width=2", "train.steps=null", "train.epochs=4")
+    recipe = read(ALONE, "log.every=3", "student.args.width=2", "train.steps=null", "train.epochs=4", "train.seeds.0=3")
+    assert recipe.train.seeds == (3,)
     assert (recipe.log.every, recipe.student.args, recipe.train.epochs) == (3, {"width": 2}, 4)

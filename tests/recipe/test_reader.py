@@ -346,6 +346,8 @@ def test_the_baseline_is_the_student_alone(folder: Path) -> None:
 def test_a_wrong_teachers_recipe(folder: Path) -> None:
     Path("sub").mkdir()
     assert mistakes(WITH_TEACHER) == ["r.yaml:6:11: teacher.recipe: no file sub/t.yaml"]
+    long = f"{'a' * 300}.yaml"  # longer than any name
+    assert mistakes(WITH_TEACHER.replace("sub/t.yaml", long)) == [f"r.yaml:6:11: teacher.recipe: no file {long}"]
     Path("sub/t.yaml").write_text(ALONE.replace("kd.losses.CrossEntropy", "mine.py:Loss"))
     assert mistakes(WITH_TEACHER) == [
         "sub/t.yaml:3:14: supervised.use: 'mine.py:Loss' would be imported, but is not part of kd; "

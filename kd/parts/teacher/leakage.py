@@ -74,7 +74,7 @@ def _teachers(
     named = given.run or weights
     if named is None or (given.run is None and not os.path.exists(named)):  # no weights, or torchvision's
         return
-    run_dir = Path(named) if Path(named).is_dir() else Path(named).parent
+    run_dir = Path(named) if os.path.isdir(named) else Path(named).parent
     if os.path.lexists(run_dir / WEIGHTS) and has_inputs(run_dir):  # elsewhere, manifest.json may be anything
         yield named, _of_run(run_dir)
     else:
