@@ -23,7 +23,8 @@ def across_images(parts: Parts) -> list[str]:
     """The keys of the recipe whose network or loss gives something else for a batch than for its two halves.
 
     Every pixel of the made-up batch has a label, since a loss is a mean over those that do, and its halves are unlike,
-    in brightness and in classes. Dropout is off.
+    in brightness and in classes. A term of other pixels takes these ones. Dropout is off. CutMix, which exchanges parts
+    of images within a micro-batch, is no part of a loss.
     """
     batch = example_batch(parts, parts.recipe.data.crop or parts.recipe.data.size, HALVES[-1].stop)
     batch = batch._replace(labels=batch.labels.where(batch.labels != IGNORE, 0))
@@ -44,7 +45,8 @@ def across_images(parts: Parts) -> list[str]:
             values = [loss(_half(whole, half)) for half in HALVES]
             if not _equal(loss(whole), torch.stack(values).mean()):
                 found.append(key)
-    return found
+    unlabelled = parts.recipe.data.unlabelled
+    return found + (["data.unlabelled.cutmix"] if unlabelled is not None and unlabelled.cutmix else [])
 
 
 def _losses(parts: Parts) -> dict[str, Callable[[Outputs], Tensor]]:
@@ -59,7 +61,7 @@ def _losses(parts: Parts) -> dict[str, Callable[[Outputs], Tensor]]:
     def distilled(name: str, term: Term, outputs: Outputs) -> Tensor:
         batch, student, teacher = outputs
         assert teacher is not None
-        alone = replace(term, loss=copy.deepcopy(term.loss), labelled=None)
+        alone = replace(term, loss=copy.deepcopy(term.loss), labelled=None, pixels="valid")
         return alone(name, student, teacher, batch).detach()
 
     terms = {f"distill.{name}": partial(distilled, name, term) for name, term in parts.terms.items()}
