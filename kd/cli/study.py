@@ -99,6 +99,9 @@ def run(arguments: argparse.Namespace) -> int:
     (file,) = arguments.files
     plan = read_study(file, arguments.overrides, trust=arguments.trust, runs=arguments.runs)
     if arguments.only is not None:
+        if plan.unmeasured is not None:
+            measure_times(plan, runs=arguments.runs)
+            plan = read_study(file, arguments.overrides, trust=arguments.trust, runs=arguments.runs)
         return train_only(plan, arguments.only, runs=arguments.runs)
     if arguments.list:
         return study_command(plan, runs=arguments.runs, as_json=arguments.json)
@@ -121,5 +124,5 @@ def run(arguments: argparse.Namespace) -> int:
         from kd.study.on_ray import Needs, RayWorkers
 
         needs = Needs(threads, arguments.gpus, arguments.memory)
-        workers = RayWorkers(plan.words, address=arguments.on, slots=jobs, needs=needs)
+        workers = RayWorkers(plan.words, address=arguments.on, slots=arguments.jobs or math.inf, needs=needs)
     return study_command(plan, runs=arguments.runs, workers=workers, as_json=arguments.json)

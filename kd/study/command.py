@@ -10,7 +10,7 @@ from pathlib import Path
 from types import FrameType
 
 from kd.console import Say, print_blocks, print_line, print_lines, print_text, say, stdout
-from kd.errors import RecipeError, StudyError, did_you_mean
+from kd.errors import RecipeError, StorageError, StudyError, did_you_mean
 from kd.recipe import Recipe
 from kd.runs import run_command, state_of
 from kd.study import board
@@ -53,7 +53,11 @@ def study_command(
             work = Work(everything, runs, workers, silent if as_json else say, lambda: next(iter(arrived), None))
             work.train()
         failed = work.failed
-    found = board.board(plan, runs)
+    found, unranked = None, None
+    try:
+        found = board.board(plan, runs)
+    except (RecipeError, StorageError) as error:  # the state of the runs, and why some failed, are shown all the same
+        unranked = error
     if as_json:
         output = StudyOutput(
             study=plan.file.name, runs=[_plain(run, runs) for run in everything], leaderboard=board.ranked(found)
@@ -67,7 +71,10 @@ def study_command(
         for line in board.lines(found):
             print_line(line, wrap=True, console=console)
     if failed:
-        raise StudyError(f"{run.label} failed, status {ended.status}: {ended.why}" for run, ended in failed.items())
+        lines = [f"{run.label} failed, status {ended.status}: {ended.why}" for run, ended in failed.items()]
+        raise StudyError([*lines, *([f"no leaderboard: {unranked}"] if unranked else [])])
+    if unranked is not None:
+        raise unranked
     return 0
 
 
@@ -110,8 +117,15 @@ def check_calls(plan: Plan) -> None:
         raise RecipeError(mistakes)
 
 
-def measure_times(plan: Plan, *, runs: Path, threads: int, say: Say = say) -> None:
-    """Measure how long a step of every recipe takes, where the budget needs it; each with so many threads."""
+def measure_times(plan: Plan, *, runs: Path, threads: int | None = None, say: Say = say) -> None:
+    """Measure how long a step of every recipe takes, where the budget needs it.
+
+    Args:
+        plan: the study.
+        runs: the folder of run directories.
+        threads: of each run; None: those of this process.
+        say: takes the line for the user.
+    """
     if plan.unmeasured is None:
         return
     import torch
@@ -119,7 +133,7 @@ def measure_times(plan: Plan, *, runs: Path, threads: int, say: Say = say) -> No
     from kd.diagnose.plan import step_time
     from kd.train.session import session
 
-    torch.set_num_threads(threads)
+    torch.set_num_threads(threads or torch.get_num_threads())
 
     def timed(recipe: Recipe) -> tuple[float, int]:
         with session(recipe, runs=runs, say=silent, quiet=True) as opened:

@@ -34,14 +34,14 @@ class RayWorkers:
     Args:
         command: of the study, as arguments of `kd`; each task adds `--only` with its run.
         address: of the cluster, as `ray start` prints it; empty: the one that runs here, or a new one on this machine.
-        slots: runs that are given to the cluster at a time.
+        slots: runs that are given to the cluster at a time; infinite: all of them.
         needs: what each run reserves.
 
     Raises:
         RecipeError: Ray is not installed, or no cluster answers.
     """
 
-    def __init__(self, command: Sequence[str], *, address: str, slots: int, needs: Needs) -> None:
+    def __init__(self, command: Sequence[str], *, address: str, slots: float, needs: Needs) -> None:
         self.slots = slots
         self._command, self._ray = list(command), _connected(address)
         gpus = needs.gpus if needs.gpus is not None else min(1.0, self._ray.cluster_resources().get("GPU", 0.0))

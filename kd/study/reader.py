@@ -1,7 +1,7 @@
 """Read a study: its recipes, with every mistake at its place. Never imports torch."""
 
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -180,13 +180,19 @@ class _Reader:
     def _texts(self, name: str) -> dict[str, Path_]:
         """The overrides of a variant as on the command line, with their places in the study."""
         places: dict[Path_, Any] = {("overrides", key): value for key, value in self.study.overrides.items()}
-        places["seeds",] = list(self.study.seeds)
         changes = self.study.variants[name]
         places |= {("variants", name, key): value for key, value in changes.items() if key != "recipe"}
+        if not _names_seeds(changes):  # after them: `train: {…}` replaces the section
+            places["seeds",] = list(self.study.seeds)
         return {
             f"{'train.seeds' if place == ('seeds',) else place[-1]}={yaml12.in_flow(value)}": place
             for place, value in places.items()
         }
+
+
+def _names_seeds(changes: Mapping[str, Any]) -> bool:
+    train = changes.get("train")
+    return "train.seeds" in changes or (isinstance(train, Mapping) and "seeds" in train)
 
 
 def _equal_lengths(
@@ -266,7 +272,10 @@ def _baselines(recipes: Mapping[str, Recipe]) -> dict[str, str]:
         if recipe.distill and identifier not in given:
             missing.setdefault(identifier, name)
     alone = len(missing) == 1 and "baseline" not in recipes
-    return {"baseline" if alone else f"baseline of {name}": name for name in missing.values()}
+    return {
+        _free("baseline" if alone else f"baseline of {name}", identifier, recipes): name
+        for identifier, name in missing.items()
+    }
 
 
 def _timed(plan: Plan, reader: _Reader, named: Mapping[str, str], runs: Path) -> Plan:
@@ -288,8 +297,13 @@ def _timed(plan: Plan, reader: _Reader, named: Mapping[str, str], runs: Path) ->
     return replace(timed, pairs=pairs)
 
 
-def _teacher_names(recipes: list[Recipe], taken: Iterable[Any]) -> dict[str, str]:
+def _free(name: str, identifier: str, taken: Container[str]) -> str:
+    """A name for what is no variant: with its id where a variant has the name."""
+    return f"{name} {identifier}" if name in taken else name
+
+
+def _teacher_names(recipes: list[Recipe], taken: Container[str]) -> dict[str, str]:
     """The teachers' names in a study, by id."""
     if len(recipes) == 1 and "teacher" not in taken:
         return {recipes[0].id: "teacher"}
-    return {recipe.id: f"teacher {recipe.stem}-{recipe.id}" for recipe in recipes}
+    return {recipe.id: _free(f"teacher {recipe.stem}-{recipe.id}", recipe.id, taken) for recipe in recipes}

@@ -1,5 +1,6 @@
 """Train what is missing: whichever process locks a run trains it, so any number of them can work on one study."""
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -30,7 +31,9 @@ class Ended(NamedTuple):
 class Workers(Protocol):
     """Where runs are trained, each in a process of its own."""
 
-    slots: int  # that train at the same time
+    @property
+    def slots(self) -> float:
+        """How many train at the same time; infinite where a cluster decides it."""
 
     def start(self, run: Run) -> None:
         """Begin to train a run."""
@@ -151,8 +154,9 @@ class Work:
         training = ", ".join(run.label for run in self._training)
         left = len(self._pending) + len(self._training)
         end = ""
-        if self._durations:
-            seconds = sum(self._durations) / len(self._durations) * left / max(self._workers.slots, 1)
+        slots = max(self._workers.slots, 1)
+        if self._durations and slots < math.inf:
+            seconds = sum(self._durations) / len(self._durations) * math.ceil(left / slots)
             end = f"; about {duration(seconds)} left"
         return f"{self._count()}; training: {training or 'elsewhere'}{end}"
 

@@ -146,6 +146,27 @@ def test_a_list_before_the_times_are_there_says_so(readable: Path, capsys: pytes
     assert not RUNS.exists()
 
 
+def test_one_run_alone_is_measured_first(readable: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the length of its recipe, it would be a run of no row of the study."""
+    trained: list[int | None] = []
+
+    def train_only(plan: Plan, label: str, *, runs: Path) -> int:
+        trained.append(plan.recipes[label.partition("/")[0]].train.steps)
+        return 0
+
+    def measure_times(plan: Plan, *, runs: Path) -> None:
+        assert plan.unmeasured is not None
+        measure(plan.unmeasured, plan.recipes, time_of)
+
+    monkeypatch.setattr("kd.study.command.train_only", train_only)
+    monkeypatch.setattr("kd.study.command.measure_times", measure_times)
+    Path("s.yaml").write_text(TEXT)
+    assert kd("study", "s.yaml", "--only", "two/0") == 0
+    monkeypatch.setattr("kd.study.command.measure_times", lambda plan, **_: pytest.fail("measured again"))
+    assert kd("study", "s.yaml", "--only", "baseline/0") == 0
+    assert trained == [8, 15]
+
+
 def test_gains_are_those_over_the_baseline_of_equal_time(
     trainable: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

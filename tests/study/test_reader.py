@@ -158,6 +158,40 @@ def test_a_variant_with_a_length_of_its_own_contradicts_the_budget(readable: Pat
     ]
 
 
+@pytest.mark.parametrize(
+    ("changes", "seeds"),
+    [
+        ("train: {steps: 3, batch_size: 2}", (0, 1)),  # which replaces the section, the seeds of the recipe with it
+        ("train: {steps: 3, batch_size: 2, seeds: [5]}", (5,)),
+        ("train.seeds: [4, 6], train.steps: 3", (4, 6)),
+    ],
+)
+def test_a_variant_has_the_seeds_of_the_study_unless_it_states_its_own(
+    readable: Path, changes: str, seeds: tuple[int, ...]
+) -> None:
+    study = plan(f"base: r.yaml\nseeds: [0, 1]\nvariants: {{a: {{}}, b: {{{changes}}}}}\n")
+    assert {name: recipe.train.seeds for name, recipe in study.variants.items()} == {"a": (0, 1), "b": seeds}
+    assert study.baselines["baseline of b"].train.seeds == seeds
+
+
+def test_a_variant_may_have_the_name_of_a_baseline_or_a_teacher(readable: Path) -> None:
+    text = """\
+base: r.yaml
+seeds: [0]
+variants:
+  a: {}
+  baseline of a: {distill.kl.weight: 2}
+  b: {train.steps: 9}
+"""
+    study = plan(text)
+    labels = [run.label for run in study.runs()]
+    assert len(set(labels)) == len(labels)
+    (named,) = [name for name, recipe in study.baselines.items() if name.startswith("baseline of a")]
+    assert named == f"baseline of a {study.baselines[named].id}"
+    assert study.recipes["baseline of a"].distill["kl"].weight == 2
+    assert f"{named}/0" in labels
+
+
 @settings(max_examples=30, deadline=None)
 @given(text=st.text(st.sampled_from("ab:{}[] \n-0_/.\"'%&*!"), max_size=60))
 def test_any_text_is_a_study_or_lines(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:

@@ -1,5 +1,6 @@
 """Who trains what: teachers first, one failure among many, other processes, and signals."""
 
+import math
 import os
 import signal
 import time
@@ -22,7 +23,7 @@ RUNS = Path("runs")
 class Fake:
     """Ends the oldest of its runs at each look, by the exit status that `ends` gives; 0 finishes it on disk."""
 
-    def __init__(self, slots: int = 1, ends: Callable[[Run], Ended] = lambda run: Ended(0)) -> None:
+    def __init__(self, slots: float = 1, ends: Callable[[Run], Ended] = lambda run: Ended(0)) -> None:
         self.slots, self.ends = slots, ends
         self.training: list[Run] = []
         self.began: list[str] = []
@@ -235,3 +236,20 @@ def test_a_signal_is_passed_on_and_nothing_else_begins(runs: list[Run]) -> None:
         trained(runs, workers, lambda: next(iter(arrived), None))
     assert workers.signals == [signal.SIGTERM]
     assert workers.began == ["teacher/0", "baseline/0"]
+
+
+@pytest.mark.parametrize(
+    ("slots", "left"),
+    [
+        (1, "; about 3 h 00 min left"),
+        (2, "; about 2 h 00 min left"),  # the last run needs its hour, however many could train beside it
+        (10, "; about 60 min left"),
+        (math.inf, ""),  # a cluster trains as many as it has places for
+    ],
+)
+def test_the_time_that_is_left_is_of_whole_runs(runs: list[Run], slots: float, left: str) -> None:
+    work = Work(runs, RUNS, Fake(slots), lambda line: None, lambda: None)
+    assert work._progress().endswith("; training: elsewhere")
+    work._durations.append(3600.0)
+    del work._pending[3:]
+    assert work._progress().endswith(f"; training: elsewhere{left}")
