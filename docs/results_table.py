@@ -60,6 +60,11 @@ STUDIES = {  # name -> network -> what it learns by -> its run directories
             "labels, PixelKL, CWD": "mobilenetv3_aspp_kl_cwd-29131ba6/seed*",
             "labels, 24 epochs": "mobilenetv3_aspp_kl_cwd-2738ea25/seed*",
         },
+        "MobileNetV3SmallASPP": {
+            "labels": "mobilenetv3_aspp_kl_cwd-eb7db5c5/seed*",
+            "labels, PixelKL": "mobilenetv3_aspp_kl_cwd-7c055c11/seed*",
+            "labels, PixelKL, CWD": "mobilenetv3_aspp_kl_cwd-e3c91100/seed*",
+        },
         "LRASPPMobileNetV3Large": {
             "labels": "mobilenetv3_aspp_kl_cwd-0cf9a431/seed*",
             "labels, PixelKL": "mobilenetv3_aspp_kl_cwd-16127359/seed*",
