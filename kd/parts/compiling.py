@@ -36,6 +36,11 @@ def compile_roles(roles: Sequence[Student | Teacher], batch: Batch, precision: P
             warnings.warn(f"train.compile: failed ({reason}); training continues uncompiled", stacklevel=2)
 
 
+def is_compiled(role: Student | Teacher) -> bool:
+    """Whether a role runs its network compiled."""
+    return role.taps.run is not role.network
+
+
 @contextmanager
 def uncompiled(role: Student | Teacher) -> Iterator[None]:
     """Let a role run its network as it is written inside the block."""

@@ -229,7 +229,7 @@ class Recipe(Section):
 
     @property
     def compiled(self) -> str:
-        """The networks that are compiled: `off`, `student` or `all`; of `auto` as long as nothing is found, `off`."""
+        """What is compiled: `off`, `teacher`, `student` or `all`; of `auto` as long as nothing is found, `off`."""
         given = self.train.compile
         return given if given != "auto" else str(self._found.get("compile", "off"))
 

@@ -7,7 +7,7 @@ from itertools import islice
 from kd import distributed
 from kd.console import Say
 from kd.parts.assemble import Parts, example_batch
-from kd.parts.compiling import compile_roles
+from kd.parts.compiling import compile_roles, is_compiled
 from kd.parts.mixing import Draws
 from kd.parts.optimizer import make_optimizer, stay_on_gpu
 from kd.parts.roles import Student, Teacher, Teaching
@@ -40,7 +40,7 @@ def start(
         say: takes the lines for the user, on a teacher in INT8 and on decoded images that are held.
     """
     recipe = parts.recipe
-    _compile(parts)
+    compile_for(parts, to_compile(parts))
     optimizer = make_optimizer(recipe, parts.maker, parts.student)
     factor = parts.maker.build(recipe.schedule, steps=parts.steps)
     device = parts.precision.device
@@ -115,19 +115,20 @@ def _int8_teacher(parts: Parts, teacher: Teacher, seed: int, say: Say) -> Int8Te
     )
 
 
-def _compile(parts: Parts) -> None:
-    """Compile the networks that the recipe names."""
-    recipe = parts.recipe
-    roles: list[Student | Teacher] = [] if recipe.compiled == "off" else [parts.student]
-    if recipe.compiled == "all" and parts.teaching is not None and not recipe.teaches_in_int8:
+def to_compile(parts: Parts) -> list[Student | Teacher]:
+    """The roles whose networks the recipe compiles; a run without a teacher in torch compiles none for it."""
+    recipe, roles = parts.recipe, list[Student | Teacher]()
+    if recipe.compiled in ("student", "all"):
+        roles.append(parts.student)
+    if recipe.compiled in ("teacher", "all") and parts.teaching is not None and not recipe.teaches_in_int8:
         roles.append(parts.teaching)
-    compile_for(parts, roles)
+    return roles
 
 
 def compile_for(parts: Parts, roles: Sequence[Student | Teacher]) -> None:
     """Compile those of the roles that are not yet compiled, on a batch of the shape of training."""
     recipe = parts.recipe
-    left = [role for role in roles if role.taps.run is role.network]
+    left = [role for role in roles if not is_compiled(role)]
     if left:
         images = recipe.images_per_step // recipe.accumulate // distributed.world()
         batch = example_batch(parts, recipe.data.crop or recipe.data.size, images)

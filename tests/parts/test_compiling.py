@@ -59,18 +59,22 @@ def test_a_compiler_that_fails_is_one_warning_and_training_continues(tmp_path, p
     assert not torch.equal(before, flat(run.student))
 
 
-@pytest.mark.parametrize(("which", "count"), [("off", 0), ("student", 1), ("all", 2)])
-def test_the_recipe_selects_the_networks(tmp_path, monkeypatch, which, count):
+@pytest.mark.parametrize(
+    ("which", "kinds"),
+    [("off", ()), ("teacher", ("Teacher",)), ("student", ("Student",)), ("all", ("Student", "Teacher"))],
+)
+def test_the_recipe_selects_the_networks(tmp_path, monkeypatch, which, kinds):
     calls = []
     monkeypatch.setattr("kd.train.start.compile_roles", lambda roles, batch, *_: calls.append((roles, batch)))
     recipe = read_recipe(write_recipes(tmp_path), [f"train.compile={which}", "data.crop=[32, 48]"], trust=True)
     start(assemble(recipe, runs=tmp_path, seed=0, trained=False), seed=0)
-    assert [len(roles) for roles, _ in calls] == ([count] if count else [])
+    assert [tuple(type(role).__name__ for role in roles) for roles, _ in calls] == ([kinds] if kinds else [])
     assert all(batch.images.shape == (4, 3, 32, 48) for _, batch in calls)
 
 
 @pytest.mark.slow
-def test_a_step_through_the_real_compiler_is_the_step(tmp_path):
+@pytest.mark.parametrize("which", ["teacher", "all"])
+def test_a_step_through_the_real_compiler_is_the_step(tmp_path, which):
     def trained(*overrides):
         overrides = ["student.use=nets.py:Net", "train.steps=2", *overrides]
         recipe = read_recipe(write_recipes(tmp_path), overrides, trust=True)
@@ -79,4 +83,4 @@ def test_a_step_through_the_real_compiler_is_the_step(tmp_path):
         train(start(parts, seed=0))
         return flat(parts.student)
 
-    torch.testing.assert_close(trained("train.compile=all"), trained(), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(trained(f"train.compile={which}"), trained(), atol=1e-5, rtol=1e-4)

@@ -121,7 +121,7 @@ class TrainConfig(Section):
         default=None,
         description="Decay of a moving average of the student's network, whose weights are the result; null: none.",
     )
-    compile: Annotated[Literal["off", "student", "all", "auto"], Scope.MACHINE] = Field(
+    compile: Annotated[Literal["off", "teacher", "student", "all", "auto"], Scope.MACHINE] = Field(
         default="off",
         description="Networks that run through `torch.compile` in training; a failure is a warning. `auto`: what "
         "shortens the run, measured when it starts.",
