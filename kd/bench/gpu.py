@@ -22,6 +22,7 @@ from kd.errors import RecipeError
 from kd.machine import describe
 from kd.memory import peak_memory, restart_peak
 from kd.parts.assemble import Parts, assemble
+from kd.parts.compiling import is_compiled
 from kd.parts.roles import to_device
 from kd.parts.stream import stream
 from kd.recipe import Recipe, read_recipe
@@ -33,7 +34,7 @@ from kd.train.readback import Readback
 from kd.train.reports import Reports
 from kd.train.session import run_recipe
 from kd.train.sinks.progress import make_progress
-from kd.train.start import start
+from kd.train.start import start, to_compile
 from kd.train.step import TrainState, distill_step, set_numbers
 from kd.train.watch import Watch
 from kd.types import Batch
@@ -60,14 +61,16 @@ AUGMENT = ("{use: kd.data.RandomScale, args: {low: 0.5, high: 2.0}}", "{use: kd.
 MOVED, TEACHER, STUDENT = "batch to the device", "teacher forward", "student step"
 STEP, LOOP = "distillation step", "training loop"
 WAITING, STEP_GRAPH, LOOP_GRAPH = "loop that waits at every step", "distillation step, graph", "training loop, graph"
+RATIOS = ((LOOP, STEP), (LOOP_GRAPH, STEP_GRAPH), (LOOP_GRAPH, LOOP), (LOOP_GRAPH, WAITING))
+WARM_UP = 2  # rounds: in the first, the capture gives back the memory that torch holds, and the next ones take it anew
 
 
-def gpu_command(*, camvid: Path | None = None, compiled: bool = False, rounds: int = 10, as_json: bool = False) -> None:
+def gpu_command(*, camvid: Path | None = None, compiled: str = "off", rounds: int = 10, as_json: bool = False) -> None:
     """Print the rows of every size, and with `camvid` those of a whole run; each table when it is measured.
 
     Args:
         camvid: the root of CamVid; None leaves the whole run out.
-        compiled: the networks run compiled; compiling takes minutes.
+        compiled: `train.compile`; compiling takes minutes.
         rounds: timed rounds, of which the tables show the median.
         as_json: print a JSON object a line instead of tables.
 
@@ -80,17 +83,25 @@ def gpu_command(*, camvid: Path | None = None, compiled: bool = False, rounds: i
     print_text(json.dumps({"environment": describe()}) if as_json else describe())
     with tempfile.TemporaryDirectory() as folder:
         for size, batch_size in SIZES:
-            parts = _parts(Path(folder), size, batch_size, "all" if compiled else "off")
+            parts = _parts(Path(folder), size, batch_size, compiled)
             name = f"{size[0]}×{size[1]}, batch {batch_size}, compile: {parts.recipe.train.compile}"
-            show(name, _with_ratios(time_steps(parts, Path(folder), rounds)), batch_size)
+            show(name, time_steps(parts, Path(folder), rounds), batch_size)
         if camvid is not None:
             show("CamVid 180×240, 30 epochs", whole_runs(Path(folder), camvid), 8)
 
 
 def time_steps(parts: Parts, folder: Path, rounds: int) -> dict[str, float]:
-    """Median seconds of a step, of each kind; every round times every kind, so that a drift affects all alike."""
+    """Median seconds of a step, of each kind, and medians of the ratios in a round.
+
+    Every round times every kind, so that a drift affects all alike; what is compared follows on one another.
+
+    Raises:
+        RecipeError: the recipe's networks cannot be compiled.
+    """
     restart_peak(parts.precision.device)
     run = start(parts, seed=0)
+    if not all(map(is_compiled, to_compile(parts))):
+        raise RecipeError("kd bench: --compiled: torch.compile failed, as the warning states; leave --compiled out")
     loaded = next(stream(parts, seed=0))
     batch = to_device(loaded, run.precision)
     run.student.train()
@@ -105,22 +116,26 @@ def time_steps(parts: Parts, folder: Path, rounds: int) -> dict[str, float]:
 
     made = make_progress(folder, parts.recipe, role="student", seed=0, steps=parts.steps, start=0, quiet=True)
     with closing(made) as progress:
-        loops = {name: _watch(parts, progress, name) for name in (WAITING, LOOP, LOOP_GRAPH)}
+        watches = {name: _watch(parts, progress, name) for name in (LOOP, LOOP_GRAPH, WAITING)}
+        loop = {name: partial(_loop, run, watch, endless) for name, watch in watches.items()}
         jobs: dict[str, Callable[[], object]] = {
             MOVED: lambda: _each(lambda: to_device(loaded, run.precision)),
             TEACHER: lambda: _each(lambda: _teach(run, batch)),
             STUDENT: lambda: _each(lambda: _update(alone, batch)),
             STEP: lambda: _each(lambda: _update(run, batch)),
+            LOOP: loop[LOOP],
             STEP_GRAPH: lambda: _each(captured()),  # after steps that made the optimizer's state
+            LOOP_GRAPH: loop[LOOP_GRAPH],
+            WAITING: loop[WAITING],
         }
-        jobs |= {name: partial(_loop, run, watch, endless) for name, watch in loops.items()}
         times: dict[str, list[float]] = {name: [] for name in jobs}
-        for _ in range(rounds + 1):
+        for _ in range(WARM_UP + rounds):
             for name, job in jobs.items():
                 times[name].append(seconds(job, run.precision.device) / STEPS)
-        assert loops[LOOP_GRAPH].graph.captured
-    medians = {name: statistics.median(values[1:]) for name, values in times.items()}
-    return medians | {"peak MB": (peak_memory(run.precision.device) or 0) / 2**20}
+        assert watches[LOOP_GRAPH].graph.captured
+    times = {name: values[WARM_UP:] for name, values in times.items()}
+    peak = {"peak MB": (peak_memory(run.precision.device) or 0) / 2**20}
+    return {name: statistics.median(values) for name, values in times.items()} | peak | _ratios(times)
 
 
 def whole_runs(folder: Path, camvid: Path) -> dict[str, float]:
@@ -180,9 +195,12 @@ def _update(run: TrainState, batch: Batch) -> Tensor:
     return total.detach()
 
 
-def _with_ratios(times: Mapping[str, float]) -> dict[str, float]:
-    ratios = ((LOOP, STEP), (LOOP_GRAPH, STEP_GRAPH), (LOOP_GRAPH, LOOP), (LOOP_GRAPH, WAITING))
-    return dict(times) | {f"{part} / {whole}": times[part] / times[whole] for part, whole in ratios}
+def _ratios(times: Mapping[str, list[float]]) -> dict[str, float]:
+    """Medians of the ratios in each round, in which both were timed at nearly the same speed of the machine."""
+    return {
+        f"{part} / {whole}": statistics.median(a / b for a, b in zip(times[part], times[whole], strict=True))
+        for part, whole in RATIOS
+    }
 
 
 def _print_json(title: str, rows: Mapping[str, float], batch_size: int) -> None:
@@ -190,7 +208,7 @@ def _print_json(title: str, rows: Mapping[str, float], batch_size: int) -> None:
 
 
 def _print(title: str, rows: Mapping[str, float], batch_size: int) -> None:
-    steps = (MOVED, TEACHER, STUDENT, STEP, LOOP, WAITING, STEP_GRAPH, LOOP_GRAPH)
+    steps = (MOVED, TEACHER, STUDENT, STEP, LOOP, STEP_GRAPH, LOOP_GRAPH, WAITING)
     shown = [
         (name, f"{value:.4g}", f"{batch_size / value:.0f}" if name in steps else "") for name, value in rows.items()
     ]

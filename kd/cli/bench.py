@@ -65,7 +65,12 @@ def _add_gpu(parser: argparse.ArgumentParser) -> None:
         "--gpu", action="store_true", help="time a GPU's step in parts, in the training loop and in a CUDA graph"
     )
     parser.add_argument(
-        "--compiled", action="store_true", help="with --gpu: the networks run compiled, which takes minutes"
+        "--compiled",
+        nargs="?",
+        choices=("teacher", "student", "all"),
+        const="all",
+        default="off",
+        help="with --gpu: these networks run compiled, which takes minutes (default all)",
     )
     parser.add_argument("--camvid", type=Path, metavar="ROOT", help="with --gpu: time a whole run on CamVid too")
     parser.add_argument("--json", action="store_true", help="with --gpu: print a JSON object a line")

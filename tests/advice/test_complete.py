@@ -90,6 +90,7 @@ WITHOUT: dict[str, set[str]] = {
     },
     "on a GPU alone": {
         "kd bench: --gpu: torch finds no CUDA device; run it on a machine with one",
+        "kd bench: --compiled: torch.compile failed, as the warning states; leave --compiled out",
         "{} keeps numbers on the processor, or may; SGD and AdamW do not",
         "train.graph: {}; the steps run without a graph",
         "train.graph: the GPU's memory does not hold a step of another size beside the captured one; the steps run "

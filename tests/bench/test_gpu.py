@@ -1,11 +1,15 @@
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 from fake_graph import FakeRecorder
+from toy import CPU
 
 from kd.bench import gpu
 from kd.cli import main
+from kd.errors import RecipeError
 from kd.parts.assemble import Parts
 from kd.parts.optimizer import stay_on_gpu
 from kd.train import suspects
@@ -39,5 +43,32 @@ def test_every_kind_of_step_is_timed(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(suspects, "GENERATORS", suspects.GENERATORS[1:])  # the checks of shapes draw from Python's
     seconds = gpu.time_steps(gpu._parts(tmp_path, (64, 64), 2), tmp_path, 1)
     kinds = {gpu.MOVED, gpu.TEACHER, gpu.STUDENT, gpu.STEP, gpu.STEP_GRAPH, gpu.WAITING, gpu.LOOP, gpu.LOOP_GRAPH}
-    assert set(seconds) == kinds | {"peak MB"}
+    ratios = {f"{part} / {whole}" for part, whole in gpu.RATIOS}
+    assert set(seconds) == kinds | ratios | {"peak MB"}
     assert all(value > 0 for value in seconds.values())
+
+
+def test_a_ratio_is_that_of_jobs_of_one_round() -> None:
+    """A machine that is slower in one round changes no ratio of that round."""
+    speeds = (1.0, 4.0, 2.0)
+    alone = {gpu.STEP: 100, gpu.LOOP: 102, gpu.STEP_GRAPH: 20, gpu.LOOP_GRAPH: 21, gpu.WAITING: 110}
+    ratios = gpu._ratios({name: [value * speed for speed in speeds] for name, value in alone.items()})
+    assert ratios[f"{gpu.LOOP} / {gpu.STEP}"] == 1.02
+    assert ratios[f"{gpu.LOOP_GRAPH} / {gpu.STEP_GRAPH}"] == 1.05
+    drifting = {name: [value * speed for speed in speeds] for name, value in alone.items()}
+    drifting[gpu.STEP] = [100, 400, 50]  # one round is off
+    assert gpu._ratios(drifting)[f"{gpu.LOOP} / {gpu.STEP}"] == 1.02
+
+
+def test_networks_that_cannot_be_compiled_are_not_timed_as_compiled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gpu, "start", lambda parts, seed: None)  # after one warning, the roles run uncompiled
+    recipe = SimpleNamespace(compiled="all", teaches_in_int8=False)
+    role = SimpleNamespace(network=1, taps=SimpleNamespace(run=1))
+    parts: Any = SimpleNamespace(precision=CPU, recipe=recipe, student=role, teaching=role)
+    with pytest.raises(RecipeError) as caught:
+        gpu.time_steps(parts, tmp_path, 1)
+    assert str(caught.value) == (
+        "kd bench: --compiled: torch.compile failed, as the warning states; leave --compiled out"
+    )
