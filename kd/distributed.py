@@ -142,9 +142,9 @@ def largest(value: int) -> int:
     return value if world() == 1 else int(_reduced(torch.tensor(value), distributed.ReduceOp.MAX))
 
 
-def all_true(value: Tensor) -> Tensor:
-    """Whether a bool tensor () is true on every rank; on a GPU this does not wait for the device."""
-    return value if world() == 1 else _reduced(value.int(), distributed.ReduceOp.MIN).bool()
+def highest(value: Tensor) -> Tensor:
+    """The largest value of a tensor () of all ranks; on a GPU this does not wait for the device."""
+    return _reduced(value, distributed.ReduceOp.MAX)
 
 
 def summed(value: Tensor) -> Tensor:

@@ -51,9 +51,9 @@ class StepNumbers(NamedTuple):
         return means | {"gradient_norm": self.norm}
 
 
-def packed(finite: Tensor, norm: Tensor, losses: list[dict[str, Tensor]]) -> Tensor:
+def packed(not_finite: Tensor, norm: Tensor, losses: list[dict[str, Tensor]]) -> Tensor:
     """The numbers of a step in one tensor, float32 (2 + micro-batches · losses)."""
-    values = [finite, norm, *(value for by_name in losses for value in by_name.values())]
+    values = [not_finite, norm, *(value for by_name in losses for value in by_name.values())]
     return torch.stack([value.to(norm.device, torch.float32) for value in values])
 
 
@@ -102,7 +102,7 @@ class Readback:
 
 
 def _read(values: list[float], sent: Sent) -> StepNumbers:
-    finite, norm, *rest = values
+    not_finite, norm, *rest = values
     count = len(sent.names)
     losses = [dict(zip(sent.names, rest[at : at + count], strict=True)) for at in range(0, len(rest), count)]
-    return StepNumbers(sent.step, sent.batches, finite == 1, norm, losses)
+    return StepNumbers(sent.step, sent.batches, not_finite == 0, norm, losses)

@@ -1,11 +1,12 @@
 """One step of distillation: both networks on its images, every loss by name, the update; and the state it advances."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim import Optimizer
@@ -85,14 +86,15 @@ def train_step(run: TrainState, micros: Sequence[Micro]) -> Tensor:
     student = distributed.bare(run.student)
     buffers = run.update.buffers(student)
     losses = accumulate_gradients(run, micros)
-    norm = clipped(run)
+    gradients = trained_by(run)
+    norm = clipped(run, gradients)
     zero = 0 * norm  # NaN if the norm is not finite, and after a loss that is not: each operation is a launch
     for by_name in losses:
         zero = zero * by_name["total"]
-    finite = distributed.all_true(zero == 0)
-    run.update(student, finite, buffers)
+    not_finite = distributed.highest(zero.ne_(0).float())  # a float, as torch's fused optimizers read it
+    run.update(student, list(gradients), not_finite, buffers)
     run.optimizer.zero_grad()
-    return packed(finite, norm, losses)
+    return packed(not_finite, norm, losses)
 
 
 def accumulate_gradients(run: TrainState, micros: Sequence[Micro]) -> list[dict[str, Tensor]]:
@@ -108,13 +110,26 @@ def accumulate_gradients(run: TrainState, micros: Sequence[Micro]) -> list[dict[
     return all_losses
 
 
-def clipped(run: TrainState) -> Tensor:
-    """Clip the gradient; return its norm before."""
+def trained_by(run: TrainState) -> dict[nn.Parameter, Tensor]:
+    """The parameters that the step trains, and their gradients; each look at a gradient takes its time."""
     groups = run.optimizer.param_groups  # a walk through the student takes longer, but another order rounds otherwise
-    trained: list[nn.Parameter] = groups[0]["params"] if len(groups) == 1 else list(run.student.parameters())
-    norm = get_total_norm([parameter.grad for parameter in trained if parameter.grad is not None])
+    parameters: Iterable[nn.Parameter] = groups[0]["params"] if len(groups) == 1 else run.student.parameters()
+    return {parameter: gradient for parameter in parameters if (gradient := parameter.grad) is not None}
+
+
+def clipped(run: TrainState, gradients: Mapping[nn.Parameter, Tensor]) -> Tensor:
+    """Clip the gradients of the step; return their norm before."""
+    norm = total_norm(list(gradients.values()))
     if run.clip_norm < math.inf:
-        clip_grads_with_norm_(trained, run.clip_norm, norm)
+        clip_grads_with_norm_(gradients, run.clip_norm, norm)
+    return norm
+
+
+def total_norm(gradients: list[Tensor]) -> Tensor:
+    """The value of torch's `get_total_norm`, without an operation of the processor for each gradient."""
+    if len({gradient.dtype for gradient in gradients}) != 1:
+        return get_total_norm(gradients)
+    norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
     return norm
 
 

@@ -37,7 +37,7 @@ class Update:
         self.waited = True
         self._updated: set[int] = set()  # ids of the parameters with optimizer state
         self._averaged = ema is None
-        self._decision = torch.zeros((), dtype=torch.bool)
+        self._decision = torch.zeros(())
         self._decided = self._decision.numpy()
 
     def forget(self) -> None:
@@ -51,15 +51,17 @@ class Update:
         return copies(named) if self.on_device else {name: buffer.clone() for name, buffer in named.items()}
 
     @torch.no_grad()
-    def __call__(self, student: nn.Module, finite: Tensor, buffers: Mapping[str, Tensor]) -> None:
+    def __call__(
+        self, student: nn.Module, trained: Sequence[Tensor], not_finite: Tensor, buffers: Mapping[str, Tensor]
+    ) -> None:
         """Update, if loss and gradient are finite.
 
         Args:
             student: the role, without DDP's wrapper.
-            finite: bool (), the same on every rank.
+            trained: its parameters that have a gradient.
+            not_finite: float32 (), 0 or 1, the same on every rank.
             buffers: of `buffers`, from before the forward pass.
         """
-        trained = [p for group in self._optimizer.param_groups for p in group["params"] if p.grad is not None]
         now = dict(student.named_buffers()) if buffers else {}
         names = [name for name, value in buffers.items() if now[name].shape == value.shape]  # a queue may have grown
         self.waited = not (self.on_device and self._averaged and self._updated.issuperset(map(id, trained)))
@@ -69,13 +71,13 @@ class Update:
             if not fused:
                 state += [*trained, *self._state_of(trained)]
             before = _flat_values(state)
-            self._optimizer.found_inf = (~finite).float() if fused else None  # type: ignore[attr-defined]
+            self._optimizer.found_inf = not_finite if fused else None  # type: ignore[attr-defined]
             self._optimizer.step()
             self._optimizer.found_inf = None  # type: ignore[attr-defined]
             self._average(student)
-            _choose(finite, state, before)
-            _choose(finite, [now[name] for name in names], _flat_values([buffers[name] for name in names]))
-        elif self._read(finite):
+            _choose(not_finite, state, before)
+            _choose(not_finite, [now[name] for name in names], _flat_values([buffers[name] for name in names]))
+        elif self._read(not_finite) == 0:
             with _unfused(self._optimizer, trained):
                 self._optimizer.step()
             self._average(student)
@@ -83,9 +85,9 @@ class Update:
         else:
             put_back(now, buffers)
 
-    def _read(self, finite: Tensor) -> bool:
-        self._decision.copy_(finite)  # waits for a GPU
-        return bool(self._decided)
+    def _read(self, not_finite: Tensor) -> float:
+        self._decision.copy_(not_finite)  # waits for a GPU
+        return float(self._decided)
 
     def _state_of(self, trained: Sequence[Tensor]) -> Iterator[Tensor]:
         for parameter in trained:
@@ -155,10 +157,11 @@ def put_back(tensors: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> Non
             tensor.copy_(values[name])
 
 
-def _choose(finite: Tensor, tensors: Sequence[Tensor], before: Sequence[Tensor]) -> None:
-    """Give the tensors their values of `before`, of `_flat_values`, unless `finite`."""
-    now = _flat_values(tensors)
-    _write(tensors, [torch.where(finite, values, others) for values, others in zip(now, before, strict=True)])
+def _choose(not_finite: Tensor, tensors: Sequence[Tensor], before: Sequence[Tensor]) -> None:
+    """Give the tensors their values of `before`, of `_flat_values`, if `not_finite` is 1."""
+    if tensors:
+        now, undo = _flat_values(tensors), not_finite.bool()
+        _write(tensors, [torch.where(undo, others, values) for values, others in zip(now, before, strict=True)])
 
 
 def _write(tensors: Sequence[Tensor], values: Sequence[Tensor]) -> None:

@@ -10,7 +10,7 @@ CPU = torch.device("cpu")
 
 def numbers(finite=True, norm=2.0, *totals):
     losses = [{"supervised": torch.tensor(total / 2), "total": torch.tensor(total)} for total in totals]
-    return packed(torch.tensor(finite), torch.tensor(norm), losses)
+    return packed(torch.tensor(float(not finite)), torch.tensor(norm), losses)
 
 
 def test_numbers_arrive_as_they_were_sent_and_in_order():
@@ -78,6 +78,6 @@ def test_the_processor_runs_no_further_ahead_than_the_memory_for_numbers():
 def test_losses_of_other_types_are_numbers_too(dtype):
     readback = Readback(CPU)
     losses = [{"supervised": torch.tensor(0.5, dtype=dtype), "total": torch.tensor(1.5)}]
-    readback.send(packed(torch.tensor(True), torch.tensor(1.0), losses), Sent(1, [], ("supervised", "total")))
+    readback.send(packed(torch.tensor(0.0), torch.tensor(1.0), losses), Sent(1, [], ("supervised", "total")))
     (step,) = readback.arrived(wait=False)
     assert step.losses == [{"supervised": 0.5, "total": 1.5}]

@@ -26,6 +26,10 @@ def averaged(student):
     return AveragedModel(student.network, multi_avg_fn=get_ema_multi_avg_fn(0.9), use_buffers=True)
 
 
+def with_gradients(student):
+    return [parameter for parameter in student.parameters() if parameter.grad is not None]
+
+
 OPTIMIZERS = {
     "SGD": lambda parameters: torch.optim.SGD(parameters, lr=0.1, momentum=0.9, dampening=0.5, fused=True),
     "AdamW": lambda parameters: torch.optim.AdamW(parameters, lr=0.1, fused=True),
@@ -47,7 +51,7 @@ def stepped(make, finite, *, on_device, skip=True, ema=True):
     for good in finite:
         buffers = update.buffers(student)
         student.network(torch.rand(2, 3, 8, 8) if good else torch.full((2, 3, 8, 8), float("nan"))).sum().backward()
-        update(student, torch.tensor(good), buffers)
+        update(student, with_gradients(student), torch.tensor(float(not good)), buffers)
         optimizer.zero_grad()
     state = [value for values in optimizer.state.values() for value in values.values()]
     return [
@@ -80,7 +84,7 @@ def test_the_average_is_the_one_of_torch():
     update = Update(optimizer, ours)
     for _ in range(4):
         student.network(torch.rand(2, 3, 8, 8)).sum().backward()
-        update(student, torch.tensor(True), {})
+        update(student, with_gradients(student), torch.tensor(0.0), {})
         theirs.update_parameters(student.network)
         optimizer.zero_grad()
     for name, value in theirs.state_dict().items():
@@ -102,7 +106,7 @@ def test_parameters_that_join_later_are_updated_as_if_alone():
         for step in range(4):
             student.network[1].requires_grad_(step > 1)
             student.network(torch.rand(2, 3, 8, 8)).square().sum().backward()
-            update(student, torch.tensor(True), {})
+            update(student, with_gradients(student), torch.tensor(0.0), {})
             optimizer.zero_grad()
         results.append([parameter.detach().clone() for parameter in student.parameters()])
     for value, other in zip(*results, strict=True):
@@ -116,9 +120,9 @@ def test_after_the_first_one_an_update_reads_no_value():
     for step in range(3):
         buffers = update.buffers(student)
         student.network(torch.rand(2, 3, 8, 8)).sum().backward()
-        finite = torch.tensor(True)
+        trained, not_finite = with_gradients(student), torch.tensor(0.0)
         with Refusing() if step else contextlib.nullcontext():
-            update(student, finite, buffers)
+            update(student, trained, not_finite, buffers)
 
 
 def test_a_larger_network_takes_no_more_launches():
@@ -131,9 +135,10 @@ def test_a_larger_network_takes_no_more_launches():
         update = Update(optimizer, averaged(student), on_device=True, undo_buffers=True)
         for parameter in student.parameters():
             parameter.grad = torch.ones_like(parameter)
-        update(student, torch.tensor(True), {})
+        update(student, with_gradients(student), torch.tensor(0.0), {})
+        trained = with_gradients(student)
         with Launches() as launches:
-            update(student, torch.tensor(True), update.buffers(student))
+            update(student, trained, torch.tensor(0.0), update.buffers(student))
         counts.append(launches.names)
     assert counts[0] == counts[1]
     assert 0 < counts[0].total() < 40
