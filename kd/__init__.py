@@ -101,13 +101,11 @@ def run(
         LockedError: another process trains this recipe.
     """
     from kd import console
-    from kd.components import Maker
     from kd.recipe import read_recipe
     from kd.runs import read_result
     from kd.train.session import run_recipe
 
     checked = read_recipe(Path(recipe), overrides, trust=trust)
-    Maker(checked).check()
     say = _silent if quiet else console.say
     run_dirs = run_recipe(
         checked, runs=Path(runs), baseline=baseline, fresh=fresh, accept_inputs=accept_inputs, say=say, quiet=quiet

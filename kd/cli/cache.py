@@ -19,8 +19,6 @@ __all__ = ["add_arguments", "run"]
 def run(arguments: argparse.Namespace) -> None:
     """Fill the cache."""
     (recipe,) = open_recipes(arguments)
-    from kd.components import Maker
     from kd.train.fill_cache import fill_cache
 
-    Maker(recipe).check()
     fill_cache(recipe, runs=arguments.runs)

@@ -69,12 +69,10 @@ def run(arguments: argparse.Namespace) -> None:
     (named,) = map(Path, arguments.files)
     resumed = os.path.isdir(named)
     runs = Path(os.path.relpath(named / ".." / "..")) if resumed else arguments.runs
-    from kd.components import Maker
     from kd.diagnose import plan
     from kd.runs import run_command
     from kd.train.session import session
 
-    Maker(recipe).check()
     if arguments.smoke:
         _smoke(recipe)
         return

@@ -92,7 +92,7 @@ def _cluster(text: str) -> str:
 def run(arguments: argparse.Namespace) -> int:
     """List, train and rank."""
     from kd.recipe.overrides import refuse_idle
-    from kd.study.command import check_calls, measure_times, silent, study_command, train_only, visible_gpus
+    from kd.study.command import measure_times, silent, study_command, train_only, visible_gpus
     from kd.study.reader import read_study
 
     refuse_idle(arguments.overrides, len(arguments.files))
@@ -105,7 +105,12 @@ def run(arguments: argparse.Namespace) -> int:
         return train_only(plan, arguments.only, runs=arguments.runs)
     if arguments.list:
         return study_command(plan, runs=arguments.runs, as_json=arguments.json)
-    check_calls(plan)
+    from kd.components import check_torch
+
+    check_torch()
+    from kd.parts.checks.calls import check_calls
+
+    check_calls(*plan.recipes.values(), runs=arguments.runs)
     jobs, threads = _shares(arguments, plan)
     quiet = arguments.json or arguments.print is not None
     measure_times(plan, runs=arguments.runs, threads=threads, say=silent if quiet else say)

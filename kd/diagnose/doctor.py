@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from kd.components import Maker
 from kd.console import make_table, print_line, stdout
 from kd.errors import RecipeError
 from kd.parts.assemble import assemble
+from kd.parts.checks.calls import check_calls
 from kd.parts.checks.examine import IMAGES, diagnose
 from kd.recipe import Recipe
 
@@ -21,7 +21,7 @@ def doctor_command(recipe: Recipe, *, runs: Path, name: Path | None = None) -> N
     Raises:
         RecipeError: the recipe has no teacher, or its teacher is not trained.
     """
-    Maker(recipe).check()
+    check_calls(recipe, runs=runs)
     if recipe.teacher is None:
         raise RecipeError(f"{recipe.file}: has no teacher; `kd doctor` examines a recipe's teacher")
     parts = assemble(recipe, runs=runs, seed=recipe.train.seeds[0])

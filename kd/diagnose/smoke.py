@@ -6,6 +6,7 @@ from kd import console
 from kd.console import Say
 from kd.errors import StorageError
 from kd.manifest import MANIFEST, RESULT, WEIGHTS
+from kd.parts.checks.calls import check_calls
 from kd.recipe import Recipe, Use
 from kd.recipe.schema import PhaseConfig
 from kd.train.session import run_recipe
@@ -55,7 +56,7 @@ def smoke(recipe: Recipe, *, runs: Path, say: Say = console.say) -> Path:
     An untrained teacher teaches with its initial weights.
 
     Args:
-        recipe: checked in shape and calls.
+        recipe: checked in shape.
         runs: an empty folder.
         say: prints a line for the user.
 
@@ -63,8 +64,10 @@ def smoke(recipe: Recipe, *, runs: Path, say: Say = console.say) -> Path:
         The run directory.
 
     Raises:
+        RecipeError: the recipe is wrong.
         StorageError: the resumed run ends with other weights.
     """
+    check_calls(recipe, runs=runs)  # of what a trial run leaves out, too: `track`
     short = shortened(recipe)
     if recipe.cache is not None:
         cache = recipe.cache.model_copy(update={"folder": str(runs / "teacher-cache")})

@@ -89,32 +89,12 @@ def train_only(plan: Plan, label: str, *, runs: Path) -> int:
     if label not in by_label:
         raise RecipeError(f"--only: no run '{label}' in {plan.file}{did_you_mean(label, by_label)}")
     run = by_label[label]
-    from kd.components import Maker, check_torch
+    from kd.components import check_torch
     from kd.train.session import run_recipe
 
     check_torch()
-    Maker(run.recipe).check()
     run_recipe(run.recipe, runs=runs, role=run.role, command=run_command(run.recipe, runs), quiet=True)
     return 0
-
-
-def check_calls(plan: Plan) -> None:
-    """Check every call in the recipes of a study, before the first of them trains.
-
-    Raises:
-        RecipeError: with the mistakes of all.
-    """
-    from kd.components import Maker, check_torch
-
-    check_torch()
-    mistakes: dict[str, None] = {}
-    for recipe in plan.recipes.values():
-        try:
-            Maker(recipe).check()
-        except RecipeError as error:
-            mistakes |= dict.fromkeys(error.mistakes)
-    if mistakes:
-        raise RecipeError(mistakes)
 
 
 def measure_times(plan: Plan, *, runs: Path, threads: int | None = None, say: Say = say) -> None:

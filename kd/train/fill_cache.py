@@ -7,6 +7,7 @@ from kd import console
 from kd.console import Say
 from kd.errors import RecipeError, StorageError
 from kd.parts.assemble import assemble
+from kd.parts.checks.calls import check_calls
 from kd.parts.roles import to_device
 from kd.parts.stream import steps_to_fill, stream
 from kd.parts.teacher.cache import CachedTeacher
@@ -24,7 +25,7 @@ def fill_cache(recipe: Recipe, *, runs: Path, say: Say = console.say) -> list[Pa
     Existing records are checked and kept, so the same call continues after an interruption.
 
     Args:
-        recipe: checked in shape and calls.
+        recipe: checked in shape.
         runs: where run directories are.
         say: takes the lines for the user.
 
@@ -32,10 +33,11 @@ def fill_cache(recipe: Recipe, *, runs: Path, say: Say = console.say) -> list[Pa
         The folders, one per seed.
 
     Raises:
-        RecipeError: the recipe has no cache, or no teacher.
+        RecipeError: the recipe is wrong, or has no cache or no teacher.
         StorageError: the disk has too little space.
         StoppedError: a signal arrived; the same call continues.
     """
+    check_calls(recipe, runs=runs)
     if recipe.cache is None or recipe.teacher is None:
         raise RecipeError(f"{recipe.file}: nothing to cache; the recipe needs a `teacher`, and `cache: {{views: 4}}`")
     if recipe.teacher_recipe is not None:

@@ -9,9 +9,8 @@ from typing import Any
 from kd import distributed
 from kd.data.dataset import FirstImages
 from kd.inputs import has_inputs
-from kd.parts.assemble import Parts, assemble, with_length_of, with_trained_teacher
-from kd.parts.checks.dry_run import dry_run
-from kd.parts.checks.meeting import meet
+from kd.parts.assemble import Parts, with_length_of, with_trained_teacher
+from kd.parts.checks.dry_run import open_parts
 from kd.parts.data import Data
 from kd.parts.teacher.leakage import refuse_leak
 from kd.recipe import Recipe, baseline_of
@@ -45,12 +44,9 @@ class Prepared:
         key = (recipe.id, seed)
         if key not in self._parts:
             data, surveyed = self.data_of(recipe), not self.surveyed(recipe, seed)
-            parts = assemble(recipe, runs=self._runs, seed=seed, trained=False, data=data, surveyed=surveyed)
-            with data.leaving_cores():
-                parts.notes.extend(dry_run(parts))
-                if recipe.id not in self._met:  # all seeds have the same shapes
-                    meet(parts)
-                    self._met.add(recipe.id)
+            met = recipe.id in self._met  # all seeds have the same shapes
+            parts = open_parts(recipe, runs=self._runs, seed=seed, trained=False, data=data, surveyed=surveyed, met=met)
+            self._met.add(recipe.id)
             if surveyed:
                 parts.data.check(recipe)
                 leak = partial(refuse_leak, recipe, parts.data, runs=self._runs, data_of=self.data_of)

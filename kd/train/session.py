@@ -12,6 +12,7 @@ from kd.errors import NoCheckpointError, NotDeterministicError, RecipeError
 from kd.machine import deterministic, slow_path
 from kd.memory import ran_out, restart_peak
 from kd.parts.assemble import Parts
+from kd.parts.checks.calls import check_calls
 from kd.recipe import Recipe, baseline_of, first_seed
 from kd.runs import (
     failure_noted,
@@ -51,7 +52,7 @@ def run_recipe(
     """Train the runs of a recipe, or resume them; under torchrun, this is one of several processes.
 
     Args:
-        recipe: checked in shape and calls.
+        recipe: checked in shape.
         runs: where run directories are.
         fresh: first move this recipe's run directories aside, and its teacher's if that was made from other inputs or
                 cannot be resumed.
@@ -69,6 +70,7 @@ def run_recipe(
 
     Raises:
         InputsError: a run was made from other inputs, and neither `fresh` nor `accept_inputs` is given.
+        RecipeError: with every call in it, and in its teachers' recipes, that is wrong; or another mistake.
         LockedError: another process trains this recipe; or its teacher or baseline, and `wait` is False.
         StoppedError: a signal arrived; the same call resumes.
         PeerLostError: another process under torchrun died.
@@ -83,8 +85,9 @@ def run_recipe(
 def session(
     recipe: Recipe, *, runs: Path, smoke: int | None = None, say: Say = console.say, quiet: bool = False
 ) -> Iterator["Session"]:
-    """Join the other processes and catch stop signals while the block runs; arguments as for `run_recipe`."""
+    """Join the other processes, check all calls, and catch stop signals while the block runs; as `run_recipe`."""
     with distributed.joined(recipe.device), stopping() as stop:
+        check_calls(recipe, runs=runs)
         is_first = distributed.rank() == 0
         try:
             with deterministic(recipe.deterministic):

@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 import kd.losses
+from kd.parts.checks.calls import check_calls
 from kd.recipe.shipped import list_recipes, list_studies, shipped_recipes
-from kd.study.command import check_calls
 from kd.study.reader import Plan, read_study
 from kd.study.schema import Study
 
@@ -27,7 +27,7 @@ def shipped(name: str) -> Plan:
 @pytest.mark.parametrize("name", list_studies())
 def test_every_call_in_a_shipped_study_is_right(name: str) -> None:
     assert name not in list_recipes()
-    check_calls(shipped(name))
+    check_calls(*shipped(name).recipes.values(), runs=Path("runs"))
 
 
 def test_the_study_of_camvid_has_36_runs_and_a_teacher(folder: Path) -> None:
@@ -87,4 +87,4 @@ def test_the_example_of_the_page_is_a_study(folder: Path) -> None:
     study = read_study("my_study.yaml", runs=Path("runs"))
     assert list(study.variants) == ["kl", "kl cwd", "lite kl cwd", "other"]
     assert {recipe.train.epochs for recipe in study.recipes.values()} == {60}
-    check_calls(study)
+    check_calls(*study.recipes.values(), runs=Path("runs"))

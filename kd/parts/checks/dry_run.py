@@ -12,43 +12,58 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from kd.components import Maker, is_ours, is_users, refused_by
+from kd.components import is_ours, is_users, refused_by
 from kd.errors import RecipeError, raised
 from kd.networks.taps import declared_taps
 from kd.parts.assemble import Parts, assemble, example_batch
+from kd.parts.checks.calls import check_calls
 from kd.parts.checks.gradients import gradients, reached
 from kd.parts.checks.meeting import meet
 from kd.parts.checks.trial import refused_by_training
+from kd.parts.data import Data
 from kd.parts.networks import freeze
 from kd.parts.optimizer import phase_ends
 from kd.parts.roles import adapt, frozen_path, restored
-from kd.recipe import Recipe, Use, teachers
+from kd.recipe import Recipe, Use
 from kd.scoring import check_metrics
 from kd.types import Batch, Maps, Tapped, as_tuple, resize_labels, size_of, traits
 
 
-def open_parts(recipe: Recipe, *, runs: Path, trained: bool = True, surveyed: bool = False) -> Parts:
+def open_parts(
+    recipe: Recipe,
+    *,
+    runs: Path,
+    seed: int | None = None,
+    trained: bool = True,
+    data: Data | None = None,
+    surveyed: bool = False,
+    met: bool = False,
+) -> Parts:
     """Run all stages of checking after the recipe's shape, each finished before the next: the calls, then a dry run.
 
     Args:
         recipe: checked in shape.
         runs: where run directories are.
+        seed: of the run; None: the recipe's first.
         trained: False takes an unfinished teacher as it is built.
+        data: its datasets, if they are built.
         surveyed: whether the caller will survey the data: what takes long begins now.
+        met: whether networks of these shapes have met their real images.
 
     Returns:
-        The parts of the recipe's first seed, with a note for everything that a user should know.
+        The parts of the run, with a note for everything that a user should know.
 
     Raises:
         RecipeError: with all mistakes of the first stage that finds any.
         DataError: the data cannot be read.
     """
-    for checked in (recipe, *teachers(recipe)):
-        Maker(checked).check()
-    parts = assemble(recipe, runs=runs, seed=recipe.train.seeds[0], trained=trained, surveyed=surveyed)
+    check_calls(recipe, runs=runs)
+    seed = recipe.train.seeds[0] if seed is None else seed
+    parts = assemble(recipe, runs=runs, seed=seed, trained=trained, data=data, surveyed=surveyed)
     with parts.data.leaving_cores():
         parts.notes.extend(dry_run(parts))
-        meet(parts)
+        if not met:
+            meet(parts)
     return parts
 
 
