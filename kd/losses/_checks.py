@@ -43,6 +43,14 @@ def check_channels(maps: Float[Tensor, "N C h w"], channels: int) -> None:
         raise ValueError(f"maps {tuple(maps.shape)}: the loss was built for {channels} channels")
 
 
+def of_one_tap(channels: int | Sequence[int]) -> int:
+    """Return the channels of a tap, at least 1; a ValueError for those of several, which a term that lists taps has."""
+    if isinstance(channels, Sequence):
+        raise ValueError(f"channels {tuple(channels)} are those of {len(channels)} taps; name one tap per term")
+    check_at_least(1, channels=channels)
+    return channels
+
+
 def warn_once(message: str) -> None:
     """Warn once per process; compiled code does not warn."""
     if not torch.compiler.is_compiling():

@@ -23,7 +23,7 @@ class Masked(nn.Module):
     most probable classes replace them.
 
     Args:
-        loss: any distillation loss.
+        loss: a distillation loss that reads one tap.
         right: keep a pixel only if the teacher's most probable class is the label.
         entropy: keep a pixel only if the teacher's entropy is at most this share of log K, 0 … 1.
         near: keep a pixel only if the square of 2·near + 1 cells around it has at least two classes.
@@ -111,7 +111,7 @@ class Sampled(nn.Module):
     Source: our own; the expected value of a per-pixel mean over the sample is the mean over all pixels.
 
     Args:
-        loss: any distillation loss.
+        loss: a distillation loss that reads one tap.
         pixels: n >= 1 per image; a map with fewer pixels gives all of them.
 
     Returns (of forward):

@@ -236,13 +236,19 @@ LOSSES = [
         lambda: losses.Focal(convention="smp", alpha=2),
         lambda: losses.Focal(convention="smp", alpha=0.25),
     ),
+    Row(
+        "channels (8, 8) are those of 2 taps; name one tap per term",
+        lambda: losses.VID((8, 8)),
+        lambda: losses.VID(8),
+    ),
     Row("alpha is -1; it must be >= 0", lambda: losses.Focal(alpha=-1), lambda: losses.Focal(alpha=0)),
     Row("keep is 0; it must be in (0, 1]", lambda: losses.OHEM(keep=0), lambda: losses.OHEM(keep=1)),
 ]
 
 METRICS = [
     Row(
-        "images, whose distances are in pixels and not in mm; state it for all, or give unit: px",
+        "the dataset's spacing is None for 1 of 2 images, whose distances are in pixels and not in mm; "
+        "state it for all, or give unit: px",
         lambda: distances([None, (1.0, 1.0)]),
         lambda: (distances([(1.0, 1.0)] * 2), distances([None, (1.0, 1.0)], unit="px")),
     ),

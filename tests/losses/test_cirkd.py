@@ -283,3 +283,8 @@ def test_wrong_arguments_of_the_batch() -> None:
 def test_other_channels_than_the_memory() -> None:
     with pytest.raises(ValueError, match=r"maps \(1, 4, 2, 2\): the loss was built for 5 channels"):
         a_memory()(torch.zeros(1, 4, 2, 2), torch.zeros(1, 4, 2, 2), None)
+
+
+def test_channels_of_several_taps_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"^channels \(8, 16\) are those of 2 taps; name one tap per term$"):
+        CIRKDMemory(4, (8, 16))

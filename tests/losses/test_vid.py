@@ -55,3 +55,8 @@ def test_bad_options_and_other_channels() -> None:
         VID(3, 0.0)
     with pytest.raises(ValueError, match=r"maps \(1, 4, 2, 2\): the loss was built for 3 channels"):
         VID(3)(torch.zeros(1, 4, 2, 2), torch.zeros(1, 4, 2, 2))
+
+
+def test_channels_of_several_taps_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"^channels \(8, 16\) are those of 2 taps; name one tap per term$"):
+        VID((8, 16))

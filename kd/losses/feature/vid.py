@@ -1,13 +1,14 @@
 """Variational information distillation."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kd.losses._checks import check_above, check_at_least, check_channels
+from kd.losses._checks import check_above, check_channels, of_one_tap
 from kd.losses._pixels import Labels, Maps, full_precision, mean_over, pair
 
 LEAST = 1e-5  # variance
@@ -33,14 +34,15 @@ class VID(nn.Module):
         Nats up to a constant; below 0 where the variances are below 1.
 
     Raises:
-        ValueError: `channels` is below 1, or not the channels of the maps; `variance` is too small; the shapes differ.
+        ValueError: `channels` is below 1, of several taps, or not the channels of the maps; `variance` is too small;
+            the shapes differ.
     """
 
     compares = "features"
 
-    def __init__(self, channels: int, variance: float = 5.0) -> None:
+    def __init__(self, channels: int | Sequence[int], variance: float = 5.0) -> None:
         super().__init__()
-        check_at_least(1, channels=channels)
+        channels = of_one_tap(channels)
         check_above(LEAST, variance=variance)
         start = variance - LEAST
         self.raw_variance = nn.Parameter(torch.full((channels,), start + math.log(-math.expm1(-start))))

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kd.losses._checks import check_above, check_at_least, check_channels
+from kd.losses._checks import check_above, check_at_least, check_channels, of_one_tap
 from kd.losses._pixels import AnyMaps, Labels, Maps, full_precision, pair, suppressed, unit
 from kd.losses.relation._memory import Memory, drawn, entries_of_each_class
 from kd.losses.relation._pairs import pixel_rows, pooled, summed_in_tiles
@@ -112,7 +112,7 @@ class CIRKDMemory(nn.Module):
     def __init__(
         self,
         num_classes: int,
-        channels: int,
+        channels: int | Sequence[int],
         temperature: float = 0.1,
         pixel_queue: int = 2000,
         region_queue: int = 2000,
@@ -124,7 +124,8 @@ class CIRKDMemory(nn.Module):
     ) -> None:
         super().__init__()
         check_above(0, temperature=temperature)
-        check_at_least(1, num_classes=num_classes, channels=channels, pixels_written=pixels_written)
+        channels = of_one_tap(channels)
+        check_at_least(1, num_classes=num_classes, pixels_written=pixels_written)
         check_at_least(1, pixel_queue=pixel_queue, pixel_samples=pixel_samples)
         check_at_least(1, region_queue=region_queue, region_samples=region_samples)
         check_at_least(0, pixel=pixel, region=region)
