@@ -108,7 +108,8 @@ class Sampled(nn.Module):
     It makes losses affordable whose cost is quadratic in the pixels. The sample has no neighbourhoods: do not use it
     with a loss that pools, looks for boundaries or compares images position by position (SP).
 
-    Source: our own; the expected value of a per-pixel mean over the sample is the mean over all pixels.
+    Source: our own; the expected value of a per-pixel mean over the sample is the mean over all pixels if all images
+        have equally many valid ones. Each image gives n pixels: one with few valid pixels weighs more than in the mean.
 
     Args:
         loss: a distillation loss that reads one tap.

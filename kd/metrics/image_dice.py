@@ -20,7 +20,9 @@ class ImageDice:
     nor predicted has no Dice for it and is left out; if it is only labelled or only predicted, its Dice is 0.
 
     Source: Dice, "Measures of the Amount of Ecologic Association Between Species", Ecology 26, 1945; the mean over
-        images is that of medical challenges, as MONAI computes it.
+        images is that of medical challenges.
+    Differs: MONAI's default leaves out images in which a class is not labelled, even if it is predicted, and averages
+        over the classes of an image first.
 
     Args:
         num_classes: K; class 0 is the background and is not scored.

@@ -30,8 +30,9 @@ class SKD(nn.Module):
             width. None: 2 for "default" and "cirkd", 0.5 for "skd".
         convention: which code's value the loss returns:
             "default", "cirkd": the formula above over windows of 2×2 pixels, as in CIRKD's code;
-            "skd": the authors' code, over windows of half the map (2×2 regions, 16 pairs). It treats the lengths |f| as
-            constants: the value is that of the formula, the gradient is not.
+            "skd": the authors' code, over windows of half the map: 2×2 regions, but 3 on a side of odd length, the last
+            one pixel wide. It treats the lengths |f| as constants: the value is that of the formula, the gradient is
+            not.
 
     Returns (of forward):
         No unit, 0 … 4; 0 if the directions of the windows are equal up to a rotation of the channels.
