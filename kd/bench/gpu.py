@@ -72,7 +72,7 @@ def gpu_command(*, camvid: Path | None = None, compiled: str = "off", rounds: in
         camvid: the root of CamVid; None leaves the whole run out.
         compiled: `train.compile`; compiling takes minutes.
         rounds: timed rounds, of which the tables show the median.
-        as_json: print a JSON object a line instead of tables.
+        as_json: print one JSON object per line instead of tables.
 
     Raises:
         RecipeError: torch finds no CUDA device.

@@ -73,7 +73,7 @@ def _add_gpu(parser: argparse.ArgumentParser) -> None:
         help="with --gpu: these networks run compiled, which takes minutes (default all)",
     )
     parser.add_argument("--camvid", type=Path, metavar="ROOT", help="with --gpu: time a whole run on CamVid too")
-    parser.add_argument("--json", action="store_true", help="with --gpu: print a JSON object a line")
+    parser.add_argument("--json", action="store_true", help="with --gpu: print one JSON object per line")
 
 
 def run(arguments: argparse.Namespace) -> None:

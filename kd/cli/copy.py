@@ -1,6 +1,8 @@
-"""List the recipes that come with kd, or copy one with all files that it names.
+"""List the recipes that come with kd, or copy one with its teacher's recipe and their Python files.
 
-The teacher's recipe and the JSON Schema for editors are copied too. Nothing is overwritten.
+The Python files are those that the recipes name and what these import beside them.
+The JSON Schema for editors is copied too. Weights, class maps and lists are not.
+Nothing is overwritten.
 
 Example:
     kd copy

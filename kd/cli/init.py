@@ -38,7 +38,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the format, if it is not what the files show",
     )
     parser.add_argument(
-        "--classes", type=Path, metavar="FILE", help="names a line, or name,r,g,b or name,number in a CSV file"
+        "--classes",
+        type=Path,
+        metavar="FILE",
+        help="one name per line, or rows of name,r,g,b or name,number in a CSV file",
     )
     parser.add_argument(
         "--overlap", choices=("area", "order"), help="on top is the smaller object (area) or the later one (order)"

@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--int8", action="store_true", help="also measure networks in INT8, in ONNX Runtime and OpenVINO"
     )
-    parser.add_argument("--fps", type=float, metavar="F", help="budget: images a second that a row must keep up with")
+    parser.add_argument("--fps", type=float, metavar="F", help="budget: the images per second that a row must reach")
     parser.add_argument("--max-mb", type=float, metavar="MB", help="budget: largest size of the file, in 10⁶ bytes")
     parser.add_argument("--json", action="store_true", help="print JSON")
 

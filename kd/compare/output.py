@@ -139,7 +139,11 @@ class ListedRun(Model):
     seed: int
     role: Literal["teacher", "baseline", "alone", "student"]
     state: Annotated[
-        str, Field(description='"finished", "finished, weights not kept", "unfinished, step 120", "damaged: why"')
+        str,
+        Field(
+            description='"finished"; also "finished, not verified" (of kd 0.2 or older) and either with ", weights not '
+            'kept"; "unfinished, step 1,200", "failed, step 1,200: why", "damaged: why"'
+        ),
     ]
     miou: Annotated[Number, Field(description="percent, of val; the latest of an unfinished run")]
     changed: Annotated[str, Field(description="ISO 8601, local time")]

@@ -25,7 +25,7 @@ from kd.runs.latency import LATENCY
 class Budget(NamedTuple):
     """What a row may cost at most."""
 
-    fps: float | None  # images a second that it must keep up with
+    fps: float | None  # images per second that it must reach
     max_mb: float | None  # size of the file, in 10⁶ bytes
 
     def __str__(self) -> str:
@@ -53,7 +53,7 @@ class Row(NamedTuple):
         return percentile(self.timing.seconds, 0.95)
 
     def fits(self, budget: Budget) -> bool:
-        """Whether 95 % of the calls keep up with the images a second, and the file is small enough."""
+        """Whether 95 % of the calls reach the images per second, and the file is small enough."""
         return (budget.fps is None or self.timing.shape.batch / self.p95 >= budget.fps) and (
             budget.max_mb is None or self.timing.size <= budget.max_mb * 1e6
         )

@@ -47,7 +47,7 @@ def latency_command(
         rounds: timed calls.
         runtimes: of `kd.deploy.loading.RUNTIMES`; None: all.
         int8: whether networks are also measured in INT8.
-        fps: images a second that a row must reach to be within the budget.
+        fps: images per second that a row must reach to be within the budget.
         max_mb: its largest size, in 10⁶ bytes.
         as_json: print JSON in place of the table.
 

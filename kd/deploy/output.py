@@ -13,7 +13,7 @@ from kd.compare.output import Model
 class BudgetOutput(Model):
     """What a row may cost at most."""
 
-    fps: Annotated[float | None, Field(description="images a second that 95 % of the calls must keep up with")]
+    fps: Annotated[float | None, Field(description="images per second that 95 % of the calls must reach")]
     max_mb: Annotated[float | None, Field(description="size of the file, in 10⁶ bytes")]
 
 

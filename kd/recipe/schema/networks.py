@@ -82,7 +82,7 @@ class TeacherConfig(Section):
         description="Names of its classes in the order of its channels; null: as its run or its weights state them.",
     )
     outputs: Literal["logits", "probabilities"] = Field(
-        default="logits", description="What the network returns; of `probabilities` the logarithm is taken."
+        default="logits", description="What the network returns; for `probabilities`, the logarithm is taken."
     )
     size: Size | None = Field(
         default=None,
