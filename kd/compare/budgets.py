@@ -18,7 +18,7 @@ def unequal_budgets(comparison: Comparison) -> Iterator[Note]:
     more, longer = [], []
     for student in comparison.of_role("student"):
         baseline = comparison.get(student.baseline)
-        if baseline is None or student.images_seen is None or baseline.images_seen is None:
+        if baseline is None or not student.images_seen or not baseline.images_seen:
             continue
         name, ratio = comparison.label(student), _ratio(student.images_seen, baseline.images_seen)
         if ratio is not None:

@@ -44,7 +44,6 @@ def chart_data(comparison: Comparison) -> Data:
 
 def _network(comparison: Comparison, entry: Entry) -> Data:
     figure, gain = entry.figure("miou"), comparison.gain(entry)
-    baseline = comparison.get(entry.baseline)
     latency = comparison.latency(entry)
     return {
         "key": entry.key,
@@ -55,7 +54,8 @@ def _network(comparison: Comparison, entry: Entry) -> Data:
         "sd": _percent(figure.sd),
         "parameters": entry.parameters,
         "latency": None if latency is None else round(latency, 3),
-        "before": _percent(gain.before) if gain else None if baseline is None else _percent(baseline.miou),
+        "before": _percent(gain.before) if gain else None,  # over the seeds of the gain, as `after` is
+        "after": _percent(gain.before + gain.value) if gain else None,
         "gain": tables.interval(gain) if gain else None,
     }
 
@@ -130,13 +130,17 @@ def _thinned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]
 
 
 def _confusions(comparison: Comparison) -> list[Data]:
-    """Student minus baseline: of each label's pixels, the points that are predicted as each class, over all seeds."""
+    """Student minus baseline: of each label's pixels, the points that are predicted as each class.
+
+    Over the seeds that both have, as the gain is.
+    """
     found = []
     for student in comparison.best_first:
         baseline = comparison.get(student.baseline)
-        if baseline is None:
+        gain = comparison.gain(student)
+        if baseline is None or gain is None:
             continue
-        after, before = (_shares(entry) for entry in (student, baseline))
+        after, before = (_shares(entry, gain.seeds) for entry in (student, baseline))
         change = after - before
         order = np.argsort(-np.abs(change).sum(1), kind="stable")[:CONFUSED]
         kept = sorted(map(int, order))
@@ -157,9 +161,10 @@ def _confusions(comparison: Comparison) -> list[Data]:
     return found
 
 
-def _shares(entry: Entry) -> np.ndarray:
-    """The confusion matrix of all seeds in percent of each label's pixels; 0 for a class that is not labelled."""
-    total = np.sum([split.confusion for split in entry.splits], axis=0).astype(float)
+def _shares(entry: Entry, seeds: Sequence[int]) -> np.ndarray:
+    """The confusion matrix of these seeds in percent of each label's pixels; 0 for a class that is not labelled."""
+    splits = [split for seed, split in zip(entry.seeds, entry.splits, strict=True) if seed in seeds]
+    total = np.sum([split.confusion for split in splits], axis=0).astype(float)
     labelled = total.sum(1, keepdims=True)
     shares: np.ndarray = 100 * np.divide(total, labelled, out=np.zeros_like(total), where=labelled > 0)
     return shares

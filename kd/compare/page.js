@@ -62,7 +62,7 @@
     const networks = data.networks.filter((network) => network.score !== null);
     if (networks.length < 2) return false;
     const rows = [...networks].sort((a, b) => b.score - a.score);
-    const gained = rows.filter((row) => row.role === "student" && row.before !== null);
+    const gained = rows.filter((row) => row.before !== null && row.after !== null);
     chart(place, `${data.score} in percent; an arrow leads from the baseline to the student`, (width) => {
       const left = labelWidth(rows.map((row) => row.label), width);
       return {
@@ -72,7 +72,7 @@
           tickFormat: (key) => cut(rows.find((row) => row.key === key).label, left - 14) },
         marks: [
           Plot.ruleY(rows.filter((row) => row.sd), { y: "key", x1: (row) => row.score - row.sd, x2: (row) => row.score + row.sd, stroke: "color", strokeWidth: 1.5 }),
-          Plot.arrow(gained, { y: "key", x1: "before", x2: "score", stroke: (row) => (row.score >= row.before ? "var(--gain)" : "var(--loss)"), strokeWidth: 2.5, inset: 0, insetEnd: 7, headLength: 7 }),
+          Plot.arrow(gained, { y: "key", x1: "before", x2: "after", stroke: (row) => (row.after >= row.before ? "var(--gain)" : "var(--loss)"), strokeWidth: 2.5, inset: 0, insetEnd: 7, headLength: 7 }),
           Plot.dot(rows, { y: "key", x: "score", fill: "color", r: 6 }),
           Plot.text(rows, { y: "key", x: "score", dy: -13, text: (row) => row.score.toFixed(1) + (row.gain ? ` (${row.gain})` : ""), fill: "currentColor" }),
         ],
@@ -84,7 +84,7 @@
   function latency(place) {
     const timed = data.networks.some((network) => network.latency !== null);
     const key = timed ? "latency" : "parameters";
-    const rows = data.networks.filter((network) => network[key] !== null && network.score !== null);
+    const rows = data.networks.filter((network) => network[key] > 0 && network.score !== null);
     if (rows.length < 2) return false;
     const front = [];
     for (const row of [...rows].sort((a, b) => a[key] - b[key] || b.score - a.score)) {

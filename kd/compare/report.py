@@ -85,7 +85,7 @@ def _sizes(comparison: Comparison) -> Iterable[str]:
     pairs = {(entry.network, entry.teacher): entry for entry in comparison.of_role("student")}
     for entry in pairs.values():
         teacher = comparison.get(entry.teacher)
-        if teacher is not None:
+        if teacher is not None and entry.parameters:
             yield (
                 f"{tables.short(entry.network)} has {tables.count(entry.parameters)} parameters "
                 f"({entry.megabytes:.1f} MB), its teacher {tables.short(teacher.network)} "

@@ -18,7 +18,7 @@ from kd.storage import write_atomic
 
 LATENCY = "latency.json"
 
-Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Seconds = Annotated[float, Field(gt=0, le=1e9)]
 
 
 class Measured(BaseModel):

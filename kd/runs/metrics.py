@@ -3,13 +3,16 @@
 import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from annotated_types import Ge, Le
 
 from kd.checked import checked
 from kd.errors import StorageError
 from kd.manifest import METRICS, has_file, read_verified
 
-_Line = dict[str, int | float]  # NaN too: the mIoU of images without labels
+_Whole = Annotated[int, Ge(-(2**63)), Le(2**63)]  # a larger one is infinite, as 1e400 is, and no step
+_Line = dict[str, _Whole | float]  # NaN too: the mIoU of images without labels
 
 
 def read_metrics(run_dir: Path) -> list[dict[str, Any]]:

@@ -75,7 +75,9 @@ def _path(text: str) -> str:
 
 Folder = Annotated[str, AfterValidator(_folder)]
 RunPath = Annotated[str, AfterValidator(_path)]
-_Amount = Annotated[float, Field(ge=0)]
+_Amount = Annotated[float, Field(ge=0, le=1e15)]  # so that products and sums over seeds are finite
+LARGEST = 1e300  # value of a metric: sums over seeds are finite
+_Value = Annotated[float, Field(ge=-LARGEST, le=LARGEST)]
 
 
 class _Format(BaseModel):
@@ -89,7 +91,7 @@ class _Format(BaseModel):
 class MetricResult(NamedTuple):
     """The values of a further metric of a recipe (`evaluate.metrics`) on a split."""
 
-    values: Annotated[dict[str, float | None], Field(min_length=1)]  # by name; tables show the first
+    values: Annotated[dict[str, _Value | None], Field(min_length=1)]  # by name; tables show the first
     unit: str  # "%": the values are shares from 0 to 1
     direction: str  # "higher" or "lower": which is better
 

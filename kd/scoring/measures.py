@@ -1,7 +1,6 @@
 """The further metrics of a recipe: built for one evaluation, and called so that a mistake in them is a line."""
 
 import inspect
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
@@ -15,6 +14,7 @@ from kd.errors import RecipeError
 from kd.metrics import Metric
 from kd.recipe import Recipe, Use
 from kd.runs import MetricResult
+from kd.runs.result import LARGEST
 from kd.scoring.predicting import at_size
 
 T = TypeVar("T")
@@ -102,4 +102,4 @@ def check_metrics(recipe: Recipe, labels: Integer[Tensor, "H W"], logits: Float[
 
 
 def _number(value: float | None) -> float | None:
-    return None if value is None or not math.isfinite(value) else float(value)
+    return None if value is None or not abs(value) <= LARGEST else float(value)

@@ -57,6 +57,12 @@ def test_several_students_share_a_line(made: Any, trio: Callable[..., Path]) -> 
     ]
 
 
+def test_a_run_that_saw_no_image_has_no_ratio(made: Any, trio: Callable[..., Path]) -> None:
+    student = trio()
+    made.baseline(images_per_second=0.0)
+    assert budgets(student) == []
+
+
 LONGER = "longer-eeeeeeee"
 
 

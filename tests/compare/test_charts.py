@@ -65,6 +65,27 @@ def test_a_network_has_its_latency_and_its_gain(made, trio):
     assert (student["before"], student["score"], student["gain"]) == (66.67, 81.82, "+15.2")
 
 
+def test_arrow_and_confusions_are_of_the_seeds_that_both_have(made):
+    """The arrow is as long as the gain, and points the same way, whatever further seeds reach."""
+    made.teacher()
+    made.baseline(80)
+    made.student(85)
+    made.student(60, seed=1)
+    data = chart_data(gather([str(made.folder / "small_kl-cccccccc")]))
+    *_, student = data["networks"]
+    assert (student["before"], student["after"], student["gain"]) == (66.67, 73.91, "+7.2")
+    assert student["score"] == 58.39
+    assert data["confusions"][0]["cells"][0][0] == [80.0, 85.0, 5.0]
+
+
+def test_without_a_common_seed_there_is_no_arrow(made):
+    made.baseline(80)
+    made.student(85, seed=1)
+    data = chart_data(gather([str(made.folder / "small_kl-cccccccc")]))
+    assert [(row["before"], row["after"]) for row in data["networks"]] == [(None, None)] * 3
+    assert data["confusions"] == []
+
+
 def test_reliability_has_the_bins_that_hold_pixels(made):
     values = {"ece": 0.1, "share 0": 0.0, "confidence 0": None, "accuracy 0": None}
     values |= {"share 1": 1.0, "confidence 1": 0.9, "accuracy 1": 0.8}

@@ -7,7 +7,7 @@ from manifests import list_anew
 from private import make_private
 
 from kd.cli import main
-from kd.compare.listing import list_runs
+from kd.compare.listing import list_rows, list_runs
 from kd.errors import StorageError
 from kd.runs import read_result
 
@@ -140,3 +140,16 @@ def test_a_teacher_without_a_score_on_val_is_damage_of_its_students_run(made):
     list_anew(run_dir)
     with pytest.raises(StorageError, match=r"result\.json: teacher\.splits: has scores on nothing, not on val; mv "):
         read_result(run_dir)
+
+
+def test_a_number_that_no_float_holds_is_no_score(made):
+    """In one unfinished run, it ended the list of all."""
+    made.teacher()
+    run_dir = made.folder / "small_kl-cccccccc" / "seed0"
+    run_dir.mkdir(parents=True)
+    (run_dir / "metrics.jsonl").write_text(f'{{"step": 7, "val/miou": 1{"0" * 400}}}\n')
+    rows = list_rows(list_runs(made.folder))[1]
+    assert [row[0] for row in rows] == ["big", "small_kl"]
+    (run_dir / "metrics.jsonl").write_text(f'{{"step": 1{"0" * 400}, "val/miou": 0.5}}\n')
+    with pytest.warns(UserWarning, match=r"metrics\.jsonl:1: not a line of metrics"):
+        assert list_rows(list_runs(made.folder))[1][1][-1] == "unfinished, step 0"

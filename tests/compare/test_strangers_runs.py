@@ -239,3 +239,31 @@ def test_a_page_shows_no_folder_of_this_machine(made):
     assert text == (
         "teacher: {recipe: t.yaml, run: null}\nstudent: {use: 'nets.py:Net'}\n  run: runs/t-01234567/seed0\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("changed", "key"),
+    [
+        ({"seconds": 1e308}, "seconds"),
+        ({"images_per_second": 1e308}, "images_per_second"),
+        ({"metrics": {"values": {"far": 1e308}, "unit": "px", "direction": "lower"}}, "splits.val.metrics.Mine"),
+    ],
+)
+def test_a_number_whose_sum_over_seeds_is_infinite_leaves_out_its_run(made, changed, key):
+    made.student(85, seed=1)
+    run_dir = made.student()
+    content = json.loads((run_dir / "result.json").read_text())
+    if metric := changed.pop("metrics", None):
+        changed["splits"] = {"val": content["splits"]["val"] | {"metrics": {"Mine": metric}}}
+    forge(run_dir, "result.json", **changed)
+    comparison = gather([run_dir.parent])
+    assert comparison.of_role("student")[0].seeds == (1,)
+    (note,) = [note.text for note in comparison.notes if note.kind == "damaged"]
+    assert note.startswith(f"left out: {run_dir / 'result.json'}: {key}")
+
+
+def test_a_network_without_parameters_has_a_page(made):
+    made.baseline()
+    student = made.student(parameters=0)
+    assert main(["compare", str(student), "--html", str(made.folder / "page.html")]) == 0
+    assert "times as many" not in (made.folder / "page.html").read_text()
