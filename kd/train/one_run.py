@@ -181,8 +181,8 @@ def _begin(run: TrainState, watch: Watch) -> None:
     """Before the first step of a session, write a first checkpoint or repeat the evaluation that a signal stopped."""
     if run.step == 0:
         save(run, watch, best=False, needed=False)
-    elif watch.evaluations.pending and watch.evaluations.evaluate(run):
-        save(run, watch, best=True, needed=False)
+    elif watch.evaluations.pending:  # saved even if it is not the best: a kill must not lead to a second line of it
+        save(run, watch, best=watch.evaluations.evaluate(run), needed=False)
 
 
 def _final_score(parts: Parts, watch: Watch, step: int, seed: int) -> SplitResult:

@@ -6,7 +6,7 @@ import re
 import signal
 
 import pytest
-from tiny import equal, read, run, weights, write_recipes
+from tiny import cut_at, equal, read, run, weights, write_recipes
 
 from kd.errors import StoppedError
 from kd.recipe import baseline_of
@@ -59,6 +59,23 @@ def test_a_signal_ends_an_evaluation_which_is_repeated_after_the_resume(tmp_path
     assert not [line for line in read_metrics(cut) if "val/miou" in line]  # step 4's is cut short
     _, lines = run(recipe, tmp_path / "cut")
     assert "  resumes at step 4 of 8" in lines
+    same(cut, whole)
+
+
+def test_a_kill_after_an_evaluation_that_a_signal_had_stopped_does_not_repeat_it(tmp_path, monkeypatch):
+    overrides = ("train.evaluate_every=2", "train.save_every=0", "train.steps=6", "optimizer.args.lr=1e-9")
+    recipe = baseline_of(read(write_recipes(tmp_path), *overrides))
+    (whole,), _ = run(recipe, tmp_path / "whole")
+    first, second, _ = (line["val/miou"] for line in read_metrics(whole) if "val/miou" in line)
+    assert second <= first  # only the best one is saved without a due checkpoint
+    with monkeypatch.context() as patched:
+        begun = kill_once(predict, when=lambda: list((tmp_path / "cut").rglob("step-2-*.pt")))
+        patched.setattr("kd.scoring.counting.predict", begun)
+        with pytest.raises(StoppedError):
+            run(recipe, tmp_path / "cut")
+    cut_at(5, recipe, tmp_path / "cut")
+    (cut,), lines = run(recipe, tmp_path / "cut")
+    assert "  resumes at step 4 of 6" in lines
     same(cut, whole)
 
 
