@@ -49,7 +49,7 @@ class ClassDifference(Model):
     """The difference of one class's IoU."""
 
     points: Number
-    interval: Interval | None
+    interval: Annotated[Interval | None, Field(description="null too where one group of images alone has the class")]
 
 
 class Difference(Model):
@@ -90,7 +90,10 @@ class Network(Model):
     weak_baseline: Annotated[
         str | None, Field(description="a better baseline of the same network, data and size, and its score")
     ]
-    closed: Annotated[Interval | None, Field(description="percent of the teacher's lead over the baseline")]
+    closed: Annotated[
+        Interval | None,
+        Field(description="percent of the teacher's lead over the baseline; null where the lead may be 0 or below"),
+    ]
     parameters: int
     size: Annotated[float, Field(description="MB of the parameters in float32")]
     latency: Annotated[Number, Field(description="ms of one image, see `latency` of the document; null: not known")]

@@ -2,11 +2,16 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from command import kd
 from small_study import Here
 
+from kd.compare.comparison import Comparison, Entry, Role
+from kd.recipe import read_recipe
+from kd.runs import SplitResult
 from kd.study import board
 from kd.study.command import study_command
 from kd.study.local import why
@@ -50,6 +55,35 @@ def test_a_study_is_trained_ranked_and_printed(
     partial = board.board(plan, RUNS)
     assert partial is not None
     assert {row[0]: row[4] for row in board.table(partial)[1]}["kl"] == "1 of 2"
+
+
+def entry(key: str, role: Role, *right: int, run: str | None = None, **changed: Any) -> Entry:
+    """A network with a seed for each number of right pixels, of 100 of each class."""
+    splits = [SplitResult(np.array([[n, 100 - n], [100 - n, n]]), ["sky", "road"], 4) for n in right]
+    settings: dict[str, Any] = {"name": "asst", "network": "students.Mid", "parameters": 10, **changed}
+    run_dirs = tuple(RUNS / run / f"seed{seed}" for seed in range(len(right))) if run else ()
+    return Entry(
+        key=key, role=role, splits=tuple(splits), run_dirs=run_dirs, seeds=tuple(range(len(right))), **settings
+    )
+
+
+def test_a_variant_that_teaches_does_not_compete_with_itself(readable: Path) -> None:
+    """The seed that teaches is one run, better or worse than the variant's mean."""
+    recipe = read_recipe("r.yaml").changed(train=read_recipe("r.yaml").train.model_copy(update={"seeds": (0, 1, 2)}))
+    folder = f"asst-{recipe.id}"
+    student = entry(folder, "student", 90, 80, 70, run=folder)
+    teacher = entry(f"{folder} as teacher", "teacher", 90, run=folder)
+    small = entry("small-aaaaaaaa", "student", 60, run="small-aaaaaaaa", parameters=10)
+    entries = [teacher, student, small]
+    assert [board._on_front(each, entries) for each in entries] == [True, True, False]
+    assert [board._asked(each, [recipe]) for each in entries] == [1, 3, 1]
+
+
+def test_a_teacher_without_a_run_has_no_seeds() -> None:
+    teacher = entry("big", "teacher", 90)
+    comparison = Comparison((teacher,), ("sky", "road"), 4, ())
+    header, (row,) = board.table(board.Board(comparison, [board.Row(teacher, 1, True)]))
+    assert dict(zip(header, row, strict=True))["seeds"] == "–"
 
 
 def test_the_reason_of_a_failure_is_what_the_process_printed() -> None:
