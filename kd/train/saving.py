@@ -149,7 +149,7 @@ def go_back(run: TrainState, watch: Watch) -> None:
     newest = None if checkpoints is None else distributed.first(checkpoints.newest)
     if newest is None:
         folder = f"{checkpoints.folder}: " if checkpoints else ""
-        raise NoCheckpointError(f"{folder}no checkpoint to return to; use train.on_nan=stop")
+        raise NoCheckpointError(f"{folder}no checkpoint to return to; start over with --fresh")
     _load(run, newest[0])
 
 
@@ -166,7 +166,7 @@ def load_best(checkpoints: Checkpoints, step: int) -> dict[str, Any]:
         what = f"{checkpoints.folder}: the best checkpoint, of step {step}, is missing"
     except StorageError as error:
         what = str(error)
-    raise NoCheckpointError(f"{what}; use --fresh, or train.select=last")
+    raise NoCheckpointError(f"{what}, and the run has no result without it; start over with --fresh")
 
 
 def load_student(student: nn.Module, state: Mapping[str, Tensor]) -> None:

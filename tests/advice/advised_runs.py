@@ -493,9 +493,9 @@ TRAINED = [
         lambda text: (overflowing("optimizer.args.lr=0.1"), overflowing("optimizer.args.lr=9", "train.clip_norm=1")),
     ),
     Row(
-        "no checkpoint to return to; use train.on_nan=stop",
+        "no checkpoint to return to; start over with --fresh",
         lambda: without_checkpoints("train.on_nan=restore"),
-        lambda text: (without_checkpoints("train.on_nan=stop"), tamed("train.on_nan=stop")),
+        lambda text: poisoned("train.on_nan=restore", "--fresh", steps=(3,)),
     ),
     Row(
         "; this is one more than train.nan_limit 1; lower optimizer.args.lr, or set train.clip_norm",

@@ -536,12 +536,9 @@ NOTES = [
         lambda text: script("masks"),
     ),
     Row(
-        "; use --fresh, or train.select=last",
+        ", and the run has no result without it; start over with --fresh",
         without_best,
-        lambda text: (
-            again(*SLOW, *BEST, "--fresh"),
-            again(*SLOW, "train.evaluate_every=2", "train.select=last"),
-        ),
+        lambda text: again(*SLOW, *BEST, "--fresh"),
     ),
 ]
 

@@ -130,11 +130,11 @@ def test_the_best_is_named_again_after_damage_to_the_index(tmp_path, damage):
 
 def test_another_checkpoint_than_the_best_is_not_taken_for_it(tmp_path):
     checkpoints = Checkpoints(tmp_path)
-    with pytest.raises(NoCheckpointError, match=r"the best checkpoint, of step 4, is missing; use --fresh, or "):
+    with pytest.raises(NoCheckpointError, match=r"the best checkpoint, of step 4, is missing, and the run has no "):
         load_best(checkpoints, 4)
     path = save(checkpoints, 3, best=True)
     with pytest.raises(NoCheckpointError, match="the best checkpoint, of step 4, is missing"):
         load_best(checkpoints, 4)
     path.write_bytes(b"")
-    with pytest.raises(NoCheckpointError, match=r"step-3-.*: damaged \(.*; use --fresh, or train\.select=last"):
+    with pytest.raises(NoCheckpointError, match=r"step-3-.*: damaged \(.*; start over with --fresh"):
         load_best(checkpoints, 3)
