@@ -90,7 +90,7 @@ def session(
         check_calls(recipe, runs=runs)
         is_first = distributed.rank() == 0
         try:
-            with deterministic(recipe.deterministic):
+            with deterministic(recipe.deterministic), _naming_memory(recipe):
                 quiet = quiet or not is_first
                 prepared = Prepared(runs, quiet=quiet, smoke=smoke)
                 yield Session(runs, stop, say if is_first else _silent, quiet, smoke, prepared)
@@ -99,10 +99,17 @@ def session(
                 f"{recipe.at('deterministic')}: deterministic: {error}; replace the component that calls it, or set "
                 "deterministic: false"
             ) from None
-        except RuntimeError as error:
-            if not ran_out(error):
-                raise
-            raise out_of_memory(recipe, error) from None
+
+
+@contextmanager
+def _naming_memory(recipe: Recipe) -> Iterator[None]:
+    """Report a GPU whose memory runs out in the block by the settings of the recipe that it trains."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not ran_out(error):
+            raise
+        raise out_of_memory(recipe, error) from None
 
 
 @dataclass(frozen=True)
@@ -181,7 +188,8 @@ class Session:
         if not wait and distributed.first(run_dir.exists):
             with in_turn(run_dir, self.stop, self.say, wait=wait):
                 pass  # report a second process before the checks, which take time
-        parts = self.prepared.take(recipe, seed)  # before anything is written: a faulty recipe leaves no directory
+        with _naming_memory(recipe):
+            parts = self.prepared.take(recipe, seed)  # before anything is written: a faulty recipe leaves no directory
         lines = list(parts.notes)
         if not self.prepared.surveyed(recipe, seed):
             parts.data.check(recipe)
@@ -190,7 +198,7 @@ class Session:
             lines.append(slow)
         lines += self._unlisted(parts)
         noted = failure_noted(run_dir) if distributed.rank() == 0 else nullcontext()
-        with in_turn(run_dir, self.stop, self.say, wait=wait), noted:
+        with in_turn(run_dir, self.stop, self.say, wait=wait), noted, _naming_memory(parts.recipe):
             if wait and self._finished(recipe, run_dir, asked, lock=nullcontext()):
                 return run_dir
             records: list[Record] = []  # of rank 0 alone

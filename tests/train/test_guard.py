@@ -15,6 +15,7 @@ from kd.runs import read_metrics
 from kd.train import checkpoint
 from kd.train import step as train
 from kd.train.checkpoint import Checkpoints
+from kd.train.settling import SEARCHES
 
 
 def recipe_of(folder, *overrides):
@@ -200,3 +201,32 @@ def test_out_of_memory_names_batch_size_and_accumulation(tmp_path, monkeypatch, 
         "(train.accumulate 1, 1 process); set train.accumulate=2 (CUDA error: out of memory. Tried to allocate 2.00 "
         "GiB)"
     )
+
+
+@pytest.mark.parametrize(
+    ("overrides", "place", "found"),
+    [
+        (
+            [],
+            "{}/teacher.yaml:10:19",
+            "4 in micro-batches of 4 (train.accumulate 1, 1 process); set train.accumulate=2",
+        ),
+        (
+            ["teacher=null", "distill=null", "train.accumulate=auto", "train.batch_size=8"],
+            "<train.batch_size=8>",
+            "8 in micro-batches of 4 (train.accumulate 2, 1 process); set train.accumulate=4",
+        ),
+    ],
+    ids=["teacher", "found"],
+)
+def test_out_of_memory_names_the_recipe_that_trains_with_what_was_found(tmp_path, monkeypatch, overrides, place, found):
+    def full(run, *micro):
+        raise torch.OutOfMemoryError("no more")
+
+    recipe = recipe_of(tmp_path, *overrides)
+    monkeypatch.setattr(train, "distill_step", full)
+    monkeypatch.setitem(SEARCHES, "accumulate", lambda parts: (2, "found"))
+    with pytest.raises(RecipeError) as caught:
+        run(recipe, tmp_path / "runs")
+    where = place.format(tmp_path)
+    assert str(caught.value) == f"{where}: out of GPU memory with train.batch_size {found} (no more)"
