@@ -31,10 +31,10 @@ def train(run: TrainState, watch: Watch | None = None) -> None:
         batches = [next(run.batches) for _ in range(run.accumulate)]
         numbers = watch.graph.step(run, batches)  # forward, backward, clipping, update: nothing waits for a GPU
         run.step += 1
-        watch.readback.send(numbers, Sent(run.step, batches, loss_names(run)))
+        watch.readback.send(numbers, Sent(run.step, batches, loss_names(run), run.phases.rates))
 
         settle(run, watch, wait=watch.reads_at(run))
-        watch.reports.write(run, batches[-1], not_finite=watch.guard.count, making_room=watch.graph.making_room)
+        watch.reports.write_gradients(run.step, batches[-1], watch.graph.making_room)
         signal = watch.stop.agreed()
         evaluations.pending = evaluations.is_due(run)
         is_best = False

@@ -2,7 +2,7 @@
 
 import math
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,6 +21,7 @@ class Sent(NamedTuple):
     step: int  # from 1
     batches: list[Batch]  # its micro-batches, as the loader made them
     names: tuple[str, ...]  # of the losses
+    rates: Sequence[float] = ()  # the learning rates of the groups
 
 
 class StepNumbers(NamedTuple):
@@ -31,6 +32,7 @@ class StepNumbers(NamedTuple):
     finite: bool  # loss and gradient, on every rank; otherwise the step has changed no parameter
     norm: float  # of the gradient
     losses: list[dict[str, float]]  # of each micro-batch
+    rates: Sequence[float] = ()  # the learning rates of the groups
 
     def __str__(self) -> str:
         """The term that is not finite, and all losses, of the first such micro-batch."""
@@ -105,4 +107,4 @@ def _read(values: list[float], sent: Sent) -> StepNumbers:
     not_finite, norm, *rest = values
     count = len(sent.names)
     losses = [dict(zip(sent.names, rest[at : at + count], strict=True)) for at in range(0, len(rest), count)]
-    return StepNumbers(sent.step, sent.batches, not_finite == 0, norm, losses)
+    return StepNumbers(sent.step, sent.batches, not_finite == 0, norm, losses, sent.rates)

@@ -13,7 +13,6 @@ from kd.parts.assemble import Parts
 from kd.parts.checks.gradients import Pull, figures, pulls
 from kd.train.readback import StepNumbers
 from kd.train.sinks.progress import Progress
-from kd.train.step import TrainState, loss_names
 from kd.types import Batch
 
 Pulls = dict[str, Pull]
@@ -45,9 +44,9 @@ class Reports:
         self._sums: dict[str, tuple[float, int]] = {}  # of each loss since the last report, with the number of steps
         self._speed_since: tuple[float, int] | None = None  # when and at which step the speed was last measured
 
-    def is_due(self, run: TrainState) -> bool:
-        """Whether the last step is to be reported."""
-        return self._every > 0 and (run.step % self._every == 0 or run.step == run.steps)
+    def measures_at(self, step: int) -> bool:
+        """Whether the gradients of the terms are measured after a step."""
+        return self._gradients_every > 0 and step % self._gradients_every == 0
 
     def add(self, numbers: StepNumbers) -> None:
         """Add the numbers of a step to the means of the next report; those that are not finite are left out."""
@@ -56,30 +55,31 @@ class Reports:
                 total, count = self._sums.get(name, (0.0, 0))
                 self._sums[name] = (total + value, count + 1)
 
-    def write(
-        self,
-        run: TrainState,
-        batch: Batch,
-        *,
-        not_finite: int,
-        making_room: Callable[[Callable[[], Pulls]], Pulls] = lambda job: job(),
-    ) -> None:
+    def write(self, numbers: StepNumbers, *, last: bool, not_finite: int) -> None:
         """Report the steps since the last report, if a report is due.
 
         Args:
-            run: after the step; its numbers have been added.
-            batch: one of its micro-batches.
+            numbers: of a step, which have been added; the step itself may have been made some steps ago.
+            last: whether it is the last step of the run.
             not_finite: the number of steps so far that were left out.
+        """
+        if self._every > 0 and (numbers.step % self._every == 0 or last):
+            self.progress.scalars(numbers.step, self._values(numbers, not_finite))
+            self._sums.clear()
+            self.restart(numbers.step)
+
+    def write_gradients(self, step: int, batch: Batch, making_room: Callable[[Callable[[], Pulls]], Pulls]) -> None:
+        """Report the gradients of the terms, if they are due.
+
+        Args:
+            step: the last one.
+            batch: one of its micro-batches.
             making_room: runs what takes memory as a step does.
         """
-        if self.is_due(run):
-            self.progress.scalars(run.step, self._values(run, not_finite))
-            self._sums.clear()
-            self.restart(run.step)
-        if self._gradients_every and run.step % self._gradients_every == 0:
+        if self.measures_at(step):
             assert self._parts is not None
-            self.progress.scalars(run.step, figures(making_room(partial(pulls, self._parts, batch))))
-            self.restart(run.step)
+            self.progress.scalars(step, figures(making_room(partial(pulls, self._parts, batch))))
+            self.restart(step)
 
     def restart(self, step: int) -> None:
         """Restart the measurement of the speed after step `step`, and work that is not training."""
@@ -97,8 +97,8 @@ class Reports:
                 before = self._sums.get(name, (0.0, 0))
                 self._sums[name] = (before[0] + total, before[1] + count)
 
-    def _values(self, run: TrainState, not_finite: int) -> dict[str, float]:
-        names = (*loss_names(run), "gradient_norm")
+    def _values(self, numbers: StepNumbers, not_finite: int) -> dict[str, float]:
+        names = tuple(numbers.means())
         sums = torch.tensor([self._sums.get(name, (0.0, 0)) for name in names], dtype=torch.float64)
         values = {}
         for name, (total, count) in zip(names, distributed.summed(sums).tolist(), strict=True):
@@ -107,10 +107,10 @@ class Reports:
                 values[name if name == "gradient_norm" else f"loss/{name}"] = mean
         if not_finite:
             values["not_finite"] = not_finite
-        for index, rate in enumerate(run.phases.rates):
+        for index, rate in enumerate(numbers.rates):
             values["lr" if index == 0 else f"lr/{index}"] = rate
         if self._speed_since is not None:
             since, step = self._speed_since
             seconds = max(time.monotonic() - since, 1e-9)
-            values["speed/images_per_second"] = (run.step - step) * self._batch_size / seconds
+            values["speed/images_per_second"] = (numbers.step - step) * self._batch_size / seconds
         return values

@@ -121,7 +121,7 @@ def restore(run: TrainState, watch: Watch, state: dict[str, Any]) -> list[str]:
 
 
 def settle(run: TrainState, watch: Watch, *, wait: bool) -> None:
-    """Add the numbers that have arrived to the reports, and handle the steps that are not finite.
+    """Report the numbers that have arrived, and handle the steps that are not finite.
 
     Args:
         run: the state.
@@ -137,6 +137,7 @@ def settle(run: TrainState, watch: Watch, *, wait: bool) -> None:
             watch.guard.leave_out(numbers)
             if watch.guard.policy == "restore":
                 go_back(run, watch)
+        watch.reports.write(numbers, last=numbers.step == run.steps, not_finite=watch.guard.count)
 
 
 def go_back(run: TrainState, watch: Watch) -> None:

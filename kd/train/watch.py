@@ -62,7 +62,7 @@ class Watch:
 
         With several processes it does so at every step, so that all find a loss that is not finite at the same one.
         """
-        due = self.reports.is_due(run) or self.evaluations.is_due(run) or self.saves_at(run.step)
+        due = self.reports.measures_at(run.step) or self.evaluations.is_due(run) or self.saves_at(run.step)
         return due or run.step == run.steps or self.guard.policy == "restore" or distributed.world() > 1
 
     def seconds(self) -> float:

@@ -1,9 +1,8 @@
 """Call a function at every step of a run."""
 
-from kd.train import one_run
+from kd.train import loop, one_run
 from kd.train.loop import train
 from kd.train.phases import Phases
-from kd.train.reports import Reports
 from kd.train.watch import Watch
 
 
@@ -27,14 +26,14 @@ def at_each_step(monkeypatch, *, before=None, after=None):
     And `after(recipe, step)` after the report, the evaluation and the checkpoint.
     """
     made = []
-    write, enter, trains = Reports.write, Phases.enter, one_run.train
+    settle, enter, trains = loop.settle, Phases.enter, one_run.train
 
-    def writes(self, run, *arguments, **options):
-        if self._parts is not None:  # not while a plan is measured
-            made[:] = [(self._parts.recipe, run.step)]
+    def settles(run, watch, **options):
+        if watch.reports._parts is not None:  # not while a plan is measured
+            made[:] = [(watch.reports._parts.recipe, run.step)]
             if before is not None:
                 before(*made[0])
-        write(self, run, *arguments, **options)
+        settle(run, watch, **options)
 
     def enters(self, step, student):
         if after is not None and made and made[0][1] == step:
@@ -47,5 +46,5 @@ def at_each_step(monkeypatch, *, before=None, after=None):
             after(*made.pop())
 
     monkeypatch.setattr(one_run, "train", to_the_end)
-    monkeypatch.setattr(Reports, "write", writes)
+    monkeypatch.setattr(loop, "settle", settles)
     monkeypatch.setattr(Phases, "enter", enters)
