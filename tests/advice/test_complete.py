@@ -23,6 +23,7 @@ WITHOUT: dict[str, set[str]] = {
         "{}, {} threads, {} classes, median of {}; forward: one image; step: {} images, forward, backward and update",
         "{}: trains, saves, resumes with the same bits, scores and reports; {} is removed",
         "few independent groups of images: {}; below {} the interval is a rough one",
+        "{}: {} was trained again between its seeds (mIoU {} %); each seed is compared with its own teacher",
         "IoU of each class in percent; –: neither labelled nor predicted. gain: points above the baseline.",
         "warning: {} {} ({}); {}",
         "{}: {} image{}, {} classes; scores in percent, differences in points of {}{}{}{}{}",
