@@ -157,11 +157,11 @@ def _other_teachers(parts: Parts, folder: Path, *, everything: bool) -> dict[str
         except RecipeError as error:
             print_line(f"{INT8}: not timed ({error})")
     cache = recipe.cache or (CacheConfig(views=1) if everything else None)
-    if cache is not None and recipe.can_cache:
+    if cache is not None and not recipe.not_cached:
         kept = cache.model_copy(update={"folder": str(folder / "cache")})
         others[CACHED] = replace(parts, recipe=recipe.changed(cache=kept))
     elif everything:
-        print_line(f"{CACHED}: not timed (the teacher's images change in every step)")
+        print_line(f"{CACHED}: not timed ({recipe.not_cached})")
     return others
 
 

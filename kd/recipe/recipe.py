@@ -98,23 +98,14 @@ class Recipe(Section):
             raise ValueError(f"no term learns from the images of data.unlabelled; {fix}, or remove data.unlabelled")
         return distill
 
-    @field_validator("cache")
-    @classmethod
-    def _lasting(cls, cache: CacheConfig | None, info: ValidationInfo) -> CacheConfig | None:
-        teacher = info.data.get("teacher")
-        if cache is not None and teacher is not None and teacher.ema is not None:
-            raise ValueError("a teacher that is a moving average changes with every step; remove `cache`")
-        return cache
-
     @field_validator("train")
     @classmethod
-    def _same_images(cls, train: TrainConfig, info: ValidationInfo) -> TrainConfig:
-        cache, data = info.data.get("cache"), info.data.get("data")
-        if cache is not None and info.data.get("teacher") is not None:
-            if train.scales != (1.0,):
-                raise ValueError("scales change the teacher's images in every step; remove cache, or train.scales")
-            if data is not None and data.unlabelled is not None and data.unlabelled.cutmix:
-                raise ValueError("data.unlabelled.cutmix changes images in every step; remove cache, or cutmix")
+    def _lasting(cls, train: TrainConfig, info: ValidationInfo) -> TrainConfig:
+        teacher, data = info.data.get("teacher"), info.data.get("data")
+        if info.data.get("cache") is None or teacher is None or data is None:
+            return train
+        if reason := _changing(teacher, data, train):
+            raise ValueError(f"{reason}; remove `cache`")
         return train
 
     @field_validator("train")
@@ -245,10 +236,9 @@ class Recipe(Section):
         return copy
 
     @property
-    def can_cache(self) -> bool:
-        """Whether the teacher and its images stay the same, so that a cache may hold its maps."""
-        cutmix = self.data.unlabelled is not None and self.data.unlabelled.cutmix
-        return self.teacher is not None and not (self.teacher.ema or cutmix or self.train.scales != (1.0,))
+    def not_cached(self) -> str:
+        """Why no cache can hold the teacher's maps; empty where one can."""
+        return "no teacher" if self.teacher is None else _changing(self.teacher, self.data, self.train)
 
     @property
     def teaches_in_int8(self) -> bool:
@@ -285,3 +275,14 @@ class Recipe(Section):
 def _absolute(folder: Path, component: str) -> str:
     file, colon, name = component.rpartition(":")
     return f"{os.path.abspath(folder / file)}:{name}" if colon else component
+
+
+def _changing(teacher: TeacherConfig, data: DataConfig, train: TrainConfig) -> str:
+    """What changes a teacher's maps from step to step; empty where they stay the same."""
+    if teacher.ema is not None:
+        return "a teacher that is a moving average changes with every step"
+    if train.scales != (1.0,):
+        return "train.scales change the teacher's images in every step"
+    if data.unlabelled is not None and data.unlabelled.cutmix:
+        return "data.unlabelled.cutmix changes images in every step"
+    return ""

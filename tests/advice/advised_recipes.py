@@ -190,12 +190,12 @@ SECTIONS = [
         text=OWN.replace("kl: {", "kl: {pixels: all, "),
     ),
     Row(
-        "data.unlabelled.cutmix changes images in every step; remove cache, or cutmix",
+        "data.unlabelled.cutmix changes images in every step; remove `cache`",
         ("data.unlabelled={images: more, cutmix: 1.0}", "distill.kl.pixels=all", "cache={views: 1}"),
         text=TAUGHT,
     ),
     Row(
-        "scales change the teacher's images in every step; remove cache, or train.scales",
+        "train.scales change the teacher's images in every step; remove `cache`",
         ("train.scales=[1.0, 1.5]", "cache={views: 1}"),
         ("train.scales=[1.0, 1.5]",),
         text=TAUGHT,

@@ -122,7 +122,7 @@ def test_a_teacher_that_changes_has_no_cache_to_time(tmp_path, capsys) -> None:
     recipe = read(write_recipes(tmp_path), "train.scales=[0.5, 1.0]")
     bench_command(recipe, runs=tmp_path, rounds=1, everything=True)
     lines = capsys.readouterr().out.splitlines()
-    assert "with a full cache: not timed (the teacher's images change in every step)" in lines
+    assert "with a full cache: not timed (train.scales change the teacher's images in every step)" in lines
 
 
 def test_without_torchmetrics_a_line_says_so(monkeypatch) -> None:

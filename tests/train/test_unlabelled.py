@@ -166,11 +166,11 @@ def test_self_training_with_mixed_images_of_several_sizes_resumes_at_the_same_bi
     [
         (
             ["cache={views: 1}", "train.scales=[1.0, 1.5]"],
-            "train: scales change the teacher's images in every step; remove cache, or train.scales",
+            "train: train.scales change the teacher's images in every step; remove `cache`",
         ),
         (
             ["cache={views: 1}", "data.unlabelled={images: more, cutmix: 0.5}", "distill.kl.pixels=all"],
-            "train: data.unlabelled.cutmix changes images in every step; remove cache, or cutmix",
+            "train: data.unlabelled.cutmix changes images in every step; remove `cache`",
         ),
         (
             ["data.unlabelled={images: more, ratio: 0.25, cutmix: 0.5}", "distill.kl.pixels=all"],

@@ -362,8 +362,10 @@ def test_the_baseline_sees_the_same_views_and_the_folder_does_not_change_the_id(
 def test_an_average_that_teaches_is_not_cached(tmp_path, recipe):
     text = (tmp_path / "student.yaml").read_text().replace("teacher: {recipe: teacher.yaml}", "teacher: {ema: 0.9}")
     (tmp_path / "student.yaml").write_text(text)
-    with pytest.raises(RecipeError, match="a teacher that is a moving average changes with every step; remove `cache`"):
+    reason = "a teacher that is a moving average changes with every step"
+    with pytest.raises(RecipeError, match=f"train: {reason}; remove `cache`"):
         read(tmp_path)
+    assert read(tmp_path, "cache=null").not_cached == reason  # `kd bench RECIPE --all` prints it
 
 
 def test_the_sums_are_those_of_the_formula_and_in_the_keys_of_a_cached_teachers_batches_alone(recipe, tmp_path):
