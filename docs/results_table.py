@@ -15,7 +15,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from kd.compare.intervals import LEVEL, Interval, holm, interval
+from kd.intervals import LEVEL, Interval, holm, interval
 from kd.metrics import scores
 from kd.runs import ImageCounts, is_finished, read_counts, read_result, read_teacher_score, write_result
 from kd.runs import write_teacher_score as write_score

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from annotated_types import Ge, Le
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from kd.errors import StorageError, dotted, one_line, shown
@@ -22,10 +22,17 @@ from kd.reading import read_bytes
 T = TypeVar("T")
 
 STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)  # of the models of all files
+Number = float | None  # in a document that a command prints: None where it is not defined, or not known
 Count = Annotated[int, Ge(0), Le(2**53)]  # so that sums of counts are exact in float64
 
 _UNSEALED = "0" * 64
 _SEAL = re.compile(rb'"sha256": "([0-9a-f]{64})"\s*}\s*\Z')
+
+
+class Model(BaseModel):
+    """A part of a document that a command prints."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
 def read_checked(file: Path, kind: type[T]) -> T:

@@ -1,6 +1,5 @@
 """`kd bench --networks`: the cost of networks on this machine in parameters, arithmetic, time and memory."""
 
-import copy
 import importlib
 import inspect
 import multiprocessing
@@ -11,7 +10,6 @@ from typing import NamedTuple
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from kd.bench.clock import seconds
 from kd.components import Maker
@@ -19,6 +17,7 @@ from kd.console import make_table, stdout
 from kd.errors import RecipeError
 from kd.machine import Precision, choose
 from kd.memory import peak_memory
+from kd.networks.arithmetic import count_macs
 from kd.recipe import Use
 from kd.types import as_classes, parameter_count
 
@@ -126,14 +125,6 @@ def measure(name: str, size: tuple[int, int], *, threads: int | None = None, rou
     network.train()
     step = _median(lambda: _step(network, images, optimizer, precision), precision, rounds)
     return Cost(parameters, macs, forward, step, _peak(precision) - before)
-
-
-def count_macs(network: nn.Module, size: tuple[int, int]) -> int:
-    """Multiply-accumulates of convolutions and matrix products for one image of (H, W) pixels, from shapes alone."""
-    shadow = copy.deepcopy(network).to("meta").eval()
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        shadow(torch.rand(1, getattr(network, "in_channels", 3), *size, device="meta"))
-    return int(counter.get_total_flops() // 2)
 
 
 @torch.no_grad()

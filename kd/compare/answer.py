@@ -4,7 +4,7 @@ import math
 
 from kd.compare import tables
 from kd.compare.comparison import Comparison, Entry
-from kd.compare.intervals import Interval
+from kd.intervals import Interval
 
 CLOSE, FAR = 2.0, 5.0  # points of the teacher's lead: below the first take the student, above the second the teacher
 WORST = 3  # classes that the decision names

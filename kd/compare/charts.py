@@ -12,7 +12,7 @@ import numpy as np
 
 from kd.compare import tables
 from kd.compare.comparison import Comparison, Difference, Entry
-from kd.compare.intervals import Interval
+from kd.intervals import Interval
 from kd.runs import SPLIT, read_metrics
 
 CURVE_POINTS = 120  # a longer loss curve shows the means of this many equal parts

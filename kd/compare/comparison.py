@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from kd.compare.intervals import LEVEL, Interval, holm
+from kd.intervals import LEVEL, Interval, holm
 from kd.metrics import Scores, scores
 from kd.runs import ResultInputs, SplitResult
 

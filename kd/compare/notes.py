@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from kd.compare.comparison import SAME_SCORE, Comparison, Entry, Note
-from kd.compare.intervals import FEW_GROUPS
+from kd.intervals import FEW_GROUPS
 from kd.metrics import scores
 from kd.runs import SPLIT, Result, SplitResult, short_name
 from kd.units import duration

@@ -5,16 +5,11 @@ A key that is added, removed or changed raises the `schema_version` of its docum
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-Number = float | None  # None where it is not defined, or not known
+from kd.checked import Model, Number
+
 ByName = dict[str, Number]
-
-
-class Model(BaseModel):
-    """A part of a document."""
-
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
 class Figure(Model):

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kd.compare.comparison import Difference, Entry, mean_iou_by_class
-from kd.compare.intervals import Interval, closed, intervals, labelled_groups
 from kd.errors import StorageError
+from kd.intervals import Interval, closed, intervals, labelled_groups
 from kd.metrics import scores
 from kd.runs import SPLIT, ImageCounts, SplitResult, read_counts
 from kd.runs.counts import COUNTS, TEACHER_COUNTS

@@ -8,8 +8,8 @@ from typing import Any
 
 from kd.compare import answer, output
 from kd.compare.comparison import SCORES, Comparison, Difference, Entry, Figure, MetricFigures
-from kd.compare.intervals import LEVEL, Interval
 from kd.compare.listing import RunLine
+from kd.intervals import LEVEL, Interval
 from kd.runs import SPLIT
 
 

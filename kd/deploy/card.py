@@ -4,13 +4,13 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from kd.compare.intervals import interval
 from kd.constants import __version__
 from kd.data.images.decode import size_text
 from kd.deploy.formats import Format
 from kd.deploy.graph import Form
 from kd.deploy.to_int8 import Quantized
 from kd.evaluation.trained import Trained
+from kd.intervals import interval
 from kd.metrics import scores
 from kd.runs import Origin, SplitResult, read_counts
 from kd.runs.origin import RECIPE

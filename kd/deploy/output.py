@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from kd.compare.output import Model
+from kd.checked import Model
 
 
 class BudgetOutput(Model):

@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 from torch import nn
 
-from kd.bench.networks import count_macs
 from kd.components import Maker
 from kd.evaluation.trained import open_trained
+from kd.networks.arithmetic import count_macs
 from kd.recipe import Recipe, Use, read_recipe
 from kd.runs import is_finished, run_directory
 from kd.types import parameter_count

@@ -5,16 +5,11 @@ A key that is added, removed or changed raises `schema_version`.
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-Number = float | None  # None where it is not defined
+from kd.checked import Model, Number
+
 Share = Annotated[Number, Field(description="from 0 to 1")]
-
-
-class Model(BaseModel):
-    """A part of the document."""
-
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
 class ClassScore(Model):

@@ -4,7 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from kd.compare.output import Model, Network
+from kd.checked import Model
+from kd.compare.output import Network
 
 
 class StudyRun(Model):

@@ -18,12 +18,12 @@ from samples import Fixed, sample
 from torch import Tensor, nn
 
 from kd import distributed, machine
-from kd.compare.intervals import intervals, miou
 from kd.data import Shapes
 from kd.data.aspect import swapped, swapped_window
 from kd.data.dataset import read
 from kd.data.loader import training_batches
 from kd.data.splits.split import Split
+from kd.intervals import intervals, miou
 from kd.networks.taps import Taps
 from kd.parts.teacher.output import class_order, flaw
 from kd.recipe import Use

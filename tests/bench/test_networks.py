@@ -1,10 +1,8 @@
 import pytest
 from rich.console import Console
-from torch import nn
-from torchvision.models import ResNet18_Weights, resnet18
 
 from kd.bench import networks
-from kd.bench.networks import all_networks, bench_networks_command, count_macs, measure
+from kd.bench.networks import all_networks, bench_networks_command, measure
 from kd.cli import main
 from kd.errors import RecipeError
 
@@ -13,18 +11,6 @@ def test_all_networks_but_the_composed_ones_are_measured():
     names = all_networks()
     assert {"students.MobileNetV3SmallASPP", "students.MobileNetV2UNet", "teachers.FCNResNet50"} <= set(names)
     assert not {"teachers.Wrapped", "teachers.Ensemble", "teachers.ClassMapped"} & set(names)
-
-
-def test_macs_are_those_of_the_convolutions():
-    network = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 4, 3, stride=2, padding=1, groups=4))
-    expected = 8 * 3 * 9 * 16 * 24 + 4 * 2 * 9 * 8 * 12
-    assert count_macs(network, (16, 24)) == expected
-    assert all(parameter.device.type == "cpu" for parameter in network.parameters())
-
-
-def test_macs_of_a_network_are_the_published_ones():
-    weights = ResNet18_Weights.IMAGENET1K_V1  # its card gives 1.814 (billions, at 224×224)
-    assert count_macs(resnet18(weights=None), (224, 224)) == pytest.approx(weights.meta["_ops"] * 1e9, rel=1e-3)
 
 
 def test_a_cost_has_every_figure():

@@ -12,8 +12,8 @@ from kd.compare import compare_command, tables
 from kd.compare.answer import decision, headline
 from kd.compare.chosen import image_miou, known
 from kd.compare.gather import gather
-from kd.compare.intervals import interval
 from kd.compare.plain import to_json
+from kd.intervals import interval
 from kd.runs import ImageCounts, SplitResult
 
 BASE, STUDENT, TEACHER = [60, 70, 50, 80, 65], [68, 77, 60, 86, 74], [90, 92, 85, 95, 90]

@@ -8,13 +8,13 @@ import pytest
 from command import kd
 from tiny import read, run, write_recipes
 
-from kd.bench.networks import count_macs
 from kd.deploy import latency, loading
 from kd.deploy.costs import Budget, Row
 from kd.deploy.loading import RUNTIMES, load_torch, planned
 from kd.deploy.subjects import Source, Subject, build, find_subjects
 from kd.deploy.timing import CannotMeasureError, Shape, Timing, measure
 from kd.errors import RecipeError
+from kd.networks.arithmetic import count_macs
 from kd.runs import read_latency
 
 NET = "students.MobileNetV3SmallASPPLite"

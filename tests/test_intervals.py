@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from kd.compare.intervals import FEW_GROUPS, Interval, closed, holm, interval, iou, miou
+from kd.intervals import FEW_GROUPS, Interval, closed, holm, interval, iou, miou
 
 K = 3
 
