@@ -26,7 +26,7 @@ Floats = NDArray[np.float64]
 Score = Callable[[Floats], Floats]  # summed counts (..., K, 3) to one number (...), or to several (..., M)
 
 LEVEL = 0.95
-DRAWS = 1000
+DRAWS = 1000  # of the bootstrap, which draws the same images in every call
 FEW_GROUPS = 20  # below, the bootstrap's variance is itself uncertain
 _BLOCK = 16_000_000  # numbers in a block of bootstrap weights: 128 MB
 
@@ -115,10 +115,9 @@ def interval(
     groups: Sequence[str] | None = None,
     *,
     score: Score = miou_and_iou,
-    draws: int = DRAWS,
 ) -> Interval:
     """The interval of the score's first number: see `intervals`."""
-    return intervals(terms, groups, score=score, draws=draws, most=1)[0]
+    return intervals(terms, groups, score=score, most=1)[0]
 
 
 def intervals(
@@ -126,7 +125,6 @@ def intervals(
     groups: Sequence[str] | None = None,
     *,
     score: Score = miou_and_iou,
-    draws: int = DRAWS,
     most: int | None = None,
 ) -> list[Interval]:
     """The intervals of Σ factor · score over networks, paired by seed and image.
@@ -136,7 +134,6 @@ def intervals(
             a difference. An array is scored once: it must not be written to later.
         groups: of each image the name of its group; None: every image is its own.
         score: of summed counts.
-        draws: of the bootstrap, which draws the same images in every call.
         most: how many of the score's numbers are wanted; None: all.
 
     Returns:
@@ -151,7 +148,7 @@ def intervals(
         raise ValueError(f"counts of shapes {sorted(shapes)} and {sorted(lengths)} seeds; an interval needs equal ones")
     size, named = lengths.pop(), None if groups is None else tuple(groups)
     factors = [factor for factor, _ in terms]
-    runs = [[_scored(_Same(counts), named, score, draws) for counts in seeds] for _, seeds in terms]
+    runs = [[_scored(_Same(counts), named, score) for counts in seeds] for _, seeds in terms]
     seeds = list(zip(*runs, strict=True))  # of each seed, one run of each term
     number = runs[0][0].groups
     values = np.stack([_combined(factors, [run.whole[:most] for run in seed]) for seed in seeds])  # (S, M)
@@ -244,13 +241,13 @@ class _Scored(NamedTuple):
 
 
 @lru_cache(maxsize=32)  # a student's differences from its baseline and its teacher have runs in common
-def _scored(counts: _Same, groups: tuple[str, ...] | None, score: Score, draws: int) -> _Scored:
+def _scored(counts: _Same, groups: tuple[str, ...] | None, score: Score) -> _Scored:
     """Score the counts int64 (images, K, 3) of one seed."""
     array = counts.array()
     assert array is not None
     summed = _summed(array, _members(groups, len(array)))
     by_kind = np.ascontiguousarray(np.moveaxis(summed, -1, 0))  # (3, G, K)
-    drawn = [score(np.moveaxis(weights @ by_kind, 0, -1)) for weights in _weights(len(summed), draws)]
+    drawn = [score(np.moveaxis(weights @ by_kind, 0, -1)) for weights in _weights(len(summed))]
     parts = [part.reshape(len(part), -1) for part in drawn]
     return _Scored(np.atleast_1d(score(summed.sum(0))), np.concatenate(parts), len(summed))
 
@@ -280,12 +277,12 @@ def _summed(counts: Counts, members: NDArray[np.intp]) -> Floats:
 
 
 @lru_cache(maxsize=1)
-def _weights(groups: int, draws: int) -> list[Floats]:
+def _weights(groups: int) -> list[Floats]:
     """How often each draw of the bootstrap takes each group, float64 (draws, groups), in blocks of draws."""
     generator = np.random.default_rng(0)
     size = max(1, _BLOCK // groups)
     equal = np.full(groups, 1 / groups)
     return [
-        generator.multinomial(groups, equal, size=min(size, draws - start)).astype(np.float64)
-        for start in range(0, draws, size)
+        generator.multinomial(groups, equal, size=min(size, DRAWS - start)).astype(np.float64)
+        for start in range(0, DRAWS, size)
     ]

@@ -120,7 +120,7 @@ def open_recipes(arguments: argparse.Namespace, *, opening: str = "", resumes: b
     """
     from kd.recipe import read_recipe
     from kd.recipe.overrides import refuse_idle
-    from kd.runs.resuming import resumable
+    from kd.runs import resumable
 
     refuse_idle(arguments.overrides, len(arguments.files))
     given: dict[str, Any] = {"overrides": arguments.overrides, "trust": arguments.trust}

@@ -13,6 +13,7 @@ from kd.data.workers import Key, Reader, read_batches
 from kd.errors import DataError
 from kd.types import IGNORE, Batch, SegmentationDataset
 
+TIMEOUT = 300.0  # seconds to wait for a batch from the workers
 WITHOUT_LABELS = 1  # the purpose of an order
 
 
@@ -50,7 +51,7 @@ def training_batches(
     world: int = 1,
     views: int | None = None,
     workers: int = 0,
-    timeout: float = 300,
+    timeout: float = TIMEOUT,
     context: str | None = None,
     pin_memory: bool = False,
     waiting: Callable[[], None] = lambda: None,
@@ -109,8 +110,6 @@ def evaluation_batches(
     rank: int = 0,
     world: int = 1,
     workers: int = 0,
-    timeout: float = 300,
-    context: str | None = None,
     waiting: Callable[[], None] = lambda: None,
 ) -> Iterator[Evaluation]:
     """Every `world`-th image of a split once, from `rank` on, resized to `size`; labels keep the files' own sizes.
@@ -123,9 +122,7 @@ def evaluation_batches(
         batch_size: images per batch.
         rank: of this process, 0 … world-1.
         world: processes.
-        workers: as for `training_batches`; so are `timeout`, `context` and `waiting`.
-        timeout: in seconds.
-        context: of the workers.
+        workers: as for `training_batches`.
         waiting: while waiting for the workers.
 
     Raises:
@@ -134,7 +131,7 @@ def evaluation_batches(
     indices = range(rank, len(dataset), world)
     keys = ([(i, 0) for i in indices[first : first + batch_size]] for first in range(0, len(indices), batch_size))
     reader = Reader(_Resized(dataset, size), _evaluation_batch, workers)
-    return read_batches(reader, keys, workers, timeout, context, False, waiting)
+    return read_batches(reader, keys, workers, TIMEOUT, None, False, waiting)
 
 
 class _Positions:

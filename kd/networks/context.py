@@ -58,17 +58,16 @@ class PyramidPooling(nn.Module):
 
     Args:
         in_channels: channels of the map; the result has twice as many.
-        bins: regions along each side.
     """
 
-    def __init__(self, in_channels: int, bins: tuple[int, ...] = (1, 2, 3, 6)) -> None:
+    def __init__(self, in_channels: int) -> None:
         super().__init__()
         self.branches = nn.ModuleList(
             nn.Sequential(
                 nn.AdaptiveAvgPool2d(side),
-                conv_norm_act(in_channels, in_channels // len(bins), 1, norm=PooledBatchNorm2d),
+                conv_norm_act(in_channels, in_channels // 4, 1, norm=PooledBatchNorm2d),
             )
-            for side in bins
+            for side in (1, 2, 3, 6)
         )
 
     def forward(self, x: Tensor) -> Tensor:

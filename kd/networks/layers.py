@@ -122,16 +122,15 @@ class ResidualSE(nn.Module):
     Args:
         in_channels: channels of the map.
         out_channels: channels of the result.
-        reduction: of the squeeze-and-excitation.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, reduction: int = 16) -> None:
+    def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
         self.residual = nn.Sequential(
             conv_norm_act(in_channels, out_channels),
             nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False),
             nn.BatchNorm2d(out_channels),
-            SqueezeExcite(out_channels, reduction),
+            SqueezeExcite(out_channels),
         )
         self.shortcut = nn.Sequential(nn.Conv2d(in_channels, out_channels, 1, bias=False), nn.BatchNorm2d(out_channels))
 

@@ -3,7 +3,7 @@
 from kd.recipe.derived import baseline_of, first_seed, teachers, to_yaml
 from kd.recipe.reader import imports, json_schema, read_recipe
 from kd.recipe.recipe import Recipe
-from kd.recipe.schema import CacheConfig, EvaluateConfig, TermConfig, TrackConfig, TrainConfig, Use, WeightsConfig
+from kd.recipe.schema import CacheConfig, EvaluateConfig, TermConfig, TrackConfig, Use, WeightsConfig
 
 __all__ = [
     "CacheConfig",
@@ -11,7 +11,6 @@ __all__ = [
     "Recipe",
     "TermConfig",
     "TrackConfig",
-    "TrainConfig",
     "Use",
     "WeightsConfig",
     "baseline_of",

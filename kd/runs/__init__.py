@@ -31,7 +31,7 @@ from kd.runs.directory import (
     short_name,
     teacher_directories,
 )
-from kd.runs.environment import ENVIRONMENT, Environment, read_environment
+from kd.runs.environment import read_environment
 from kd.runs.finding import by_seed, finished_at, finished_below, finished_of
 from kd.runs.kept_maps import KEPT, MOST, read_predictions, spread, write_predictions
 from kd.runs.latency import Latency, Measured, read_latency, write_latency
@@ -67,7 +67,6 @@ from kd.runs.result import (
 from kd.runs.resuming import resumable
 from kd.runs.state import (
     Failure,
-    RunState,
     claim,
     failure_noted,
     is_locked,
@@ -78,14 +77,12 @@ from kd.runs.state import (
 from kd.runs.teacher_score import forget_teacher_score, has_teacher_score, read_teacher_score, write_teacher_score
 
 __all__ = [
-    "ENVIRONMENT",
     "KEPT",
     "MOST",
     "NOT_RECORDED",
     "OLD_FORMAT",
     "SPLIT",
     "Against",
-    "Environment",
     "Failure",
     "ImageCounts",
     "Latency",
@@ -95,7 +92,6 @@ __all__ = [
     "Overview",
     "Result",
     "ResultInputs",
-    "RunState",
     "SplitResult",
     "TeacherResult",
     "as_recipe",

@@ -1,7 +1,7 @@
 """Score a network on a split: training, comparison and `kd.evaluate` share this code."""
 
 from kd.scoring.batchnorm import reestimate_batchnorm
-from kd.scoring.counting import Counted, Share, score, score_beside
+from kd.scoring.counting import Counted, score, score_beside
 from kd.scoring.measures import Measure, check_metrics, make_metrics
 from kd.scoring.predicting import BAND, WHOLE, at_size, evaluating, full_size, predict, predict_sample
 
@@ -10,7 +10,6 @@ __all__ = [
     "WHOLE",
     "Counted",
     "Measure",
-    "Share",
     "at_size",
     "check_metrics",
     "evaluating",

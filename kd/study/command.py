@@ -22,9 +22,7 @@ from kd.study.work import Work, Workers
 ECHO = 2.0  # seconds in which the same signal may arrive twice: `timeout` sends it to the process and to its group
 
 
-def study_command(
-    plan: Plan, *, runs: Path, workers: Workers | None = None, as_json: bool = False, listed: bool = True
-) -> int:
+def study_command(plan: Plan, *, runs: Path, workers: Workers | None = None, as_json: bool = False) -> int:
     """Train what a study misses, and print what it has found.
 
     Args:
@@ -32,7 +30,6 @@ def study_command(
         runs: the folder of run directories.
         workers: train the runs; None: nothing is trained.
         as_json: print JSON and nothing else.
-        listed: whether the list of runs is printed.
 
     Returns:
         The exit status 0.
@@ -45,7 +42,7 @@ def study_command(
     everything = plan.runs()
     if plan.unmeasured is not None and not as_json:
         print_line("budget: the times are not measured yet, so the lengths are those that the recipes state")
-    if listed and not as_json:
+    if not as_json:
         _print_list(everything, runs)
     failed = {}
     if workers is not None:
