@@ -106,7 +106,7 @@ def run(
     from kd.train.session import run_recipe
 
     checked = read_recipe(Path(recipe), overrides, trust=trust)
-    say = _silent if quiet else console.say
+    say = console.silent if quiet else console.say
     run_dirs = run_recipe(
         checked, runs=Path(runs), baseline=baseline, fresh=fresh, accept_inputs=accept_inputs, say=say, quiet=quiet
     )
@@ -277,10 +277,6 @@ def load_student(run_dir: str | os.PathLike[str], *, trust: bool = False) -> "nn
     from kd.parts.trained import load_network
 
     return load_network(Path(run_dir), trust=trust)
-
-
-def _silent(line: str) -> None:
-    """Print nothing."""
 
 
 def __getattr__(name: str) -> Any:

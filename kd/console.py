@@ -70,6 +70,10 @@ def say(line: str) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python would try again when it ends
 
 
+def silent(line: str) -> None:
+    """A `Say` that prints nothing."""
+
+
 def print_blocks(
     header: Sequence[str],
     rows: Sequence[Sequence[str]],
@@ -199,17 +203,21 @@ def fitted(title: str, numbers: str, width: int) -> "Text":
 
 
 @contextmanager
-def progress(title: str, total: int, unit: str = "images") -> Iterator[Callable[[int], None]]:
+def progress(title: str, total: int, unit: str = "images", *, quiet: bool = False) -> Iterator[Callable[[int], None]]:
     """A line with how many of `total` are done: a live one on a terminal, else one about every ten seconds.
 
     Args:
         title: what is done.
         total: the number of all.
         unit: what is counted; "s": seconds, which have no speed.
+        quiet: show nothing.
 
     Yields:
         A function that takes the number that are done.
     """
+    if quiet:
+        yield lambda done: None
+        return
     from rich.live import Live
 
     console, began = stdout(), time.monotonic()

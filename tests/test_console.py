@@ -57,6 +57,13 @@ def test_a_count_shows_the_speed_and_the_time_left(
     assert capsys.readouterr().out == "scores the teacher 30/100 · 2.5 images/s · 28 s left\n"
 
 
+def test_a_quiet_progress_prints_nothing(monkeypatch, capsys) -> None:
+    monkeypatch.setattr("time.monotonic", iter(range(0, 10**6, 60)).__next__)
+    with progress("scores the teacher", 100, quiet=True) as advance:
+        advance(50)
+    assert capsys.readouterr().out == ""
+
+
 def test_seconds_have_no_speed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     clock = iter((0.0, 10.0))
     monkeypatch.setattr("kd.console.time.monotonic", lambda: next(clock))

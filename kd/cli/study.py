@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from kd.cli.options import add_overrides, add_runs, add_trust
 from kd.cli.status import MEANINGS, READING, STUDY_FAILED
-from kd.console import print_text, say
+from kd.console import print_text, say, silent
 
 if TYPE_CHECKING:
     from kd.study.reader import Plan
@@ -92,7 +92,7 @@ def _cluster(text: str) -> str:
 def run(arguments: argparse.Namespace) -> int:
     """List, train and rank."""
     from kd.recipe.overrides import refuse_idle
-    from kd.study.command import measure_times, silent, study_command, train_only, visible_gpus
+    from kd.study.command import measure_times, study_command, train_only, visible_gpus
     from kd.study.reader import read_study
 
     refuse_idle(arguments.overrides, len(arguments.files))

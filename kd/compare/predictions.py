@@ -4,7 +4,6 @@ import math
 import statistics
 import time
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -95,8 +94,7 @@ def pictures(
     images = list(samples.values())
     missing = {entry.key: sum(sample.name not in kept[entry.key] for sample in images) for entry in entries}
     total, done, predicted = sum(missing.values()), 0, {}
-    counted = nullcontext(lambda done: None) if quiet or not total else progress("predictions for the page", total)
-    with counted as advance:
+    with progress("predictions for the page", total, quiet=quiet or not total) as advance:
         for entry in entries:
             predicted[entry.key] = networks.maps(entry, images, kept[entry.key])
             done += missing[entry.key]

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from kd.components import Maker
-from kd.console import Say
+from kd.console import Say, silent
 from kd.data.images.decode import size_text
 from kd.deploy.card import card
 from kd.deploy.folder import CLASSES, README, as_texts, facts_of, new_folder, origin_of_run, write_script
@@ -34,7 +34,7 @@ def export(
     max_drop: float = 1.0,
     runs: str | os.PathLike[str] = "runs",
     trust: bool = False,
-    say: Say = lambda line: None,
+    say: Say = silent,
 ) -> Path:
     """As `kd.export`; `say` gets a line for the user on each thing that was done."""
     out, chosen = Path(out), format_of(to)

@@ -2,7 +2,6 @@
 
 import warnings
 from collections.abc import Iterator
-from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -77,7 +76,7 @@ def score_run(
     precision = precision_of(recipe)
     network = network.to(precision.device).to(memory_format=precision.memory_format)
     meet_scoring(recipe, {"student": network}, dataset, precision)
-    with nullcontext(_ignore) if quiet else progress(str(path), len(dataset)) as advance:
+    with progress(str(path), len(dataset), quiet=quiet) as advance:
         done = count(1)
 
         def after_image(predictions: Tensor) -> None:
@@ -115,10 +114,6 @@ def _otherwise(target: Target, trained: Trained) -> Iterator[str]:
         yield f"the file takes images of {size} alone: {' and '.join(left_out)} of the recipe left out"
     if getattr(trained.network, "output", "logits") == "classes" and asked.evaluate.metrics:
         yield "the file predicts classes alone: metrics see probabilities of 0 and 1"
-
-
-def _ignore(done: int) -> None:
-    """Show nothing of the progress."""
 
 
 def _dataset(target: Target, split: str) -> SegmentationDataset:

@@ -1,7 +1,7 @@
 """The datasets of a recipe and what their labels hold: built and surveyed once for all runs of a command."""
 
-from collections.abc import Callable, Generator
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import Generator
+from contextlib import AbstractContextManager, suppress
 from typing import Any
 
 import torch
@@ -102,7 +102,7 @@ class Data:
         """
         if split not in self._surveys:
             dataset: SegmentationDataset = getattr(self, split)
-            with self._progress(f"counts the labels of {split}", len(dataset)) as advance:
+            with progress(f"counts the labels of {split}", len(dataset), quiet=self._quiet) as advance:
                 self._surveys[split] = survey(
                     dataset,
                     workers=self._workers,
@@ -125,13 +125,10 @@ class Data:
             splits = {"train": self.training(recipe)} | self.held_out(recipe)
             total = sum(map(len, splits.values()))
             begun = {"train": self._looks.pop(key)} if key in self._looks else None
-            with self._progress("compares the images of the splits", total) as advance:
+            with progress("compares the images of the splits", total, quiet=self._quiet) as advance:
                 found, note = distributed.first(lambda: find_shared(splits, advance=advance, begun=begun))
             self._shared[key] = [line for pair in found for line in pair.lines()] + ([note] if note else [])
         return self._shared[key]
-
-    def _progress(self, title: str, total: int) -> AbstractContextManager[Callable[[int], None]]:
-        return nullcontext(lambda done: None) if self._quiet else progress(title, total)
 
     def held_out(self, recipe: Recipe) -> dict[str, SegmentationDataset]:
         """The splits that no run of the recipe trains on: "val", and "test" if there is one."""

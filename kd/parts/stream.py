@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 
 from kd import distributed
 from kd.components import Maker
-from kd.console import Say
+from kd.console import Say, silent
 from kd.data.images.kept import keep
 from kd.data.loader import training_batches
 from kd.data.splits.split import Split
@@ -23,7 +23,7 @@ def stream(
     steps: int | None = None,
     alone: bool = False,
     waiting: Callable[[], None] = lambda: None,
-    say: Say = lambda line: None,
+    say: Say = silent,
 ) -> Iterator[Batch]:
     """The run's micro-batches from step `start` on: this rank's, or those of all ranks if `alone`."""
     recipe = parts.recipe
@@ -64,7 +64,7 @@ def training_split(
     seed: int,
     sums: bool = False,
     hold: bool = False,
-    say: Say = lambda line: None,
+    say: Say = silent,
     teacher_size: tuple[int, int] | None = None,
 ) -> Split:
     """A dataset as a recipe trains on it.

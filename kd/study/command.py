@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from kd.console import Say, print_blocks, print_line, print_lines, print_text, say, stdout
+from kd.console import Say, print_blocks, print_line, print_lines, print_text, say, silent, stdout
 from kd.errors import RecipeError, StorageError, StudyError, did_you_mean
 from kd.recipe import Recipe
 from kd.runs import run_command, state_of
@@ -153,10 +153,6 @@ def _plain(run: Run, runs: Path) -> StudyRun:
         step=state.step,
         why=state.why or None,
     )
-
-
-def silent(line: str) -> None:
-    """Print nothing: JSON alone is asked for."""
 
 
 @contextmanager

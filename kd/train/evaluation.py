@@ -1,7 +1,6 @@
 """The evaluations of a run on the validation split: when they are due, their scores, and which is the best."""
 
 from collections.abc import Callable
-from contextlib import nullcontext
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -211,8 +210,7 @@ def score_teacher(
     if kept is not None:
         split = kept
     else:
-        shown = nullcontext(lambda done: None) if quiet else progress("scores the teacher", len(parts.val))
-        with shown as advance:
+        with progress("scores the teacher", len(parts.val), quiet=quiet) as advance:
             split = score_network(parts, parts.teacher.network, stop, advance)
         distributed.first(lambda: write_teacher_score(run_dir, split, id=recipe.id, seed=seed))
     if split.against == "teacher":

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -75,7 +75,7 @@ class Found:
             rows[name] = of_images, rows_of(split.labels, of_split.labels)
         total, numbers = sum(len(part.unknown) for parts in rows.values() for part in parts), count(1)
         splits: dict[Split, SplitInputs] = {}
-        with nullcontext(_ignore) if quiet or not total else progress("hashes the inputs", total, "files") as advance:
+        with progress("hashes the inputs", total, "files", quiet=quiet or not total) as advance:
 
             def each() -> None:
                 interrupt()
@@ -197,7 +197,3 @@ def in_result(inputs: Inputs) -> runs.ResultInputs:
     known = runs.NOT_RECORDED not in marks
     train, val = (inputs.splits[name].digest if known else "" for name in IN_RESULT)
     return runs.ResultInputs(train, val, inputs.revision, tuple(marks))
-
-
-def _ignore(done: int) -> None:
-    """Show nothing."""

@@ -93,7 +93,7 @@ def session(
             with deterministic(recipe.deterministic), _naming_memory(recipe):
                 quiet = quiet or not is_first
                 prepared = Prepared(runs, quiet=quiet, smoke=smoke)
-                yield Session(runs, stop, say if is_first else _silent, quiet, smoke, prepared)
+                yield Session(runs, stop, say if is_first else console.silent, quiet, smoke, prepared)
         except NotDeterministicError as error:
             raise RecipeError(
                 f"{recipe.at('deterministic')}: deterministic: {error}; replace the component that calls it, or set "
@@ -275,10 +275,6 @@ class Session:
     def _logged(self, run_dir: Path) -> AbstractContextManager[Say]:
         """A `say` that writes to the run's log too, on rank 0."""
         return logged(run_dir, self.say) if distributed.rank() == 0 else nullcontext(self.say)
-
-
-def _silent(line: str) -> None:
-    """Ranks other than 0 report nothing."""
 
 
 def _title(recipe: Recipe, seed: int) -> str:

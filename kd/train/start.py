@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from itertools import islice
 
 from kd import distributed
-from kd.console import Say
+from kd.console import Say, silent
 from kd.parts.assemble import Parts, example_batch
 from kd.parts.compiling import compile_roles, is_compiled
 from kd.parts.mixing import Draws
@@ -28,7 +28,7 @@ def start(
     seed: int,
     step: int = 0,
     waiting: Callable[[], None] = lambda: None,
-    say: Say = lambda line: None,
+    say: Say = silent,
 ) -> TrainState:
     """The state of a run before its step `step`, as this rank trains it.
 
@@ -90,7 +90,7 @@ def step_graph(parts: Parts, run: TrainState) -> StepGraph:
     return StepGraph(CudaRecorder(parts.precision.device))
 
 
-def step_teacher(parts: Parts, seed: int, say: Say = lambda line: None) -> Callable[[Batch], Tapped | None]:
+def step_teacher(parts: Parts, seed: int, say: Say = silent) -> Callable[[Batch], Tapped | None]:
     """The teacher that a step calls: the role, or its cache if the recipe has one; returns None without a teacher."""
     if parts.teaching is None:
         return lambda batch: None
@@ -111,7 +111,7 @@ def _int8_teacher(parts: Parts, teacher: Teacher, seed: int, say: Say) -> Int8Te
         lambda count: islice(stream(parts, seed=seed, steps=count, alone=True), count),
         parts.precision,
         trained=parts.teacher_run is not None if by_recipe else not parts.notes.drawn,
-        say=say if distributed.rank() == 0 else lambda line: None,
+        say=say if distributed.rank() == 0 else silent,
     )
 
 

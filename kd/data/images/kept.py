@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from kd.console import Say
+from kd.console import Say, silent
 from kd.data.dataset import image_files
 from kd.data.images.decode import read_header
 from kd.errors import DataError
@@ -59,7 +59,7 @@ def kept_bytes(channels: int, sizes: Sequence[tuple[int, int]]) -> int:
     return sum((channels + 1) * height * width + 1 for height, width in sizes)
 
 
-def keep(dataset: SegmentationDataset, say: Say = lambda line: None) -> Kept | None:
+def keep(dataset: SegmentationDataset, say: Say = silent) -> Kept | None:
     """Memory for a split of kd's datasets, whose samples do not depend on the view; None where it does not fit.
 
     Args:
