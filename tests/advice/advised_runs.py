@@ -393,6 +393,12 @@ def without_checkpoints(*changes: str) -> int:
         return poisoned(*changes, steps=(3,))
 
 
+def patient(*changes: str) -> None:
+    """A check of a recipe that counts evaluations."""
+    write_recipes(Path())
+    succeeds("check", *ALONE, "train.patience=2", *changes)
+
+
 def tamed(*changes: str) -> None:
     """The same run with a lower rate, in which the steps are finite."""
     again(*ALONE, *changes, "optimizer.args.lr=0.01")
@@ -491,6 +497,12 @@ TRAINED = [
         "set train.clip_norm",
         lambda: overflowing("optimizer.args.lr=9"),
         lambda text: (overflowing("optimizer.args.lr=0.1"), overflowing("optimizer.args.lr=9", "train.clip_norm=1")),
+    ),
+    Row(
+        "counts evaluations, and with train.evaluate_every 0 the last step alone is evaluated; "
+        "set train.evaluate_every=10%",
+        lambda: patient("train.evaluate_every=0"),
+        lambda text: patient("train.evaluate_every=10%"),
     ),
     Row(
         "no checkpoint to return to; start over with --fresh",

@@ -25,8 +25,10 @@ from kd.parts.networks import freeze
 from kd.parts.optimizer import phase_ends
 from kd.parts.roles import adapt, frozen_path, restored
 from kd.recipe import Recipe, Use
+from kd.schedules import ScoreDriven
 from kd.scoring import check_metrics
 from kd.types import Batch, Maps, Tapped, as_tuple, resize_labels, size_of, traits
+from kd.units import as_steps
 
 
 def open_parts(
@@ -141,7 +143,22 @@ def _total(parts: Parts) -> tuple[Tensor, list[str]]:
     mistakes += refused_by_training(parts)
     if mistakes:
         raise RecipeError(mistakes)
-    return sum(losses[1:], losses[0]), notes
+    return sum(losses[1:], losses[0]), notes + _without_scores(parts)
+
+
+def _without_scores(parts: Parts) -> list[str]:
+    """A line for each key that counts evaluations, if the last step alone is evaluated."""
+    recipe = parts.recipe
+    if as_steps(recipe.train.evaluate_every, parts.steps):
+        return []
+    is_driven = isinstance(parts.maker.build(recipe.schedule, steps=parts.steps), ScoreDriven)
+    counting = {"train.patience": recipe.train.patience is not None, "schedule": is_driven}
+    return [
+        f"warning: {key} has no effect: it counts evaluations, and with train.evaluate_every 0 the last step alone is "
+        "evaluated; set train.evaluate_every=10%"
+        for key, counts in counting.items()
+        if counts
+    ]
 
 
 def _outputs(parts: Parts, batch: Batch) -> tuple[Tapped, Tapped | None]:

@@ -262,6 +262,26 @@ def test_a_parameter_that_no_loss_reaches_is_frozen_and_named(recipe):
     assert lines[1] == "no loss reaches losses.kl.unused: frozen"
 
 
+def test_what_counts_evaluations_needs_some_before_the_end(recipe):
+    counting = ("train.patience=2", "schedule={use: kd.schedules.plateau}")
+    without, scored = (
+        dry_run(
+            assemble(
+                read_recipe(recipe, [*counting, f"train.evaluate_every={every}"], trust=True),
+                runs=recipe.parent,
+                seed=0,
+                trained=False,
+            )
+        )
+        for every in ("0", "50%")
+    )
+    assert [line for line in without if line not in scored] == [
+        f"warning: {key} has no effect: it counts evaluations, and with train.evaluate_every 0 the last step alone is "
+        "evaluated; set train.evaluate_every=10%"
+        for key in ("train.patience", "schedule")
+    ]
+
+
 def test_a_dry_run_leaves_no_trace(recipe):
     parts = assemble(read_recipe(recipe, trust=True), runs=recipe.parent / "runs", seed=0, trained=False)
     before = {key: value.clone() for key, value in parts.student.state_dict().items()}
