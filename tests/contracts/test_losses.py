@@ -399,6 +399,17 @@ def test_loss_compiles_with_inductor(name: str) -> None:
         compiles_whole(name, "inductor")
 
 
+WITH_CONVENTIONS = [
+    name for name in kd.losses.__all__ if "convention" in inspect.signature(getattr(kd.losses, name)).parameters
+]
+
+
+@pytest.mark.parametrize("name", WITH_CONVENTIONS)
+def test_an_unknown_convention_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=r"^convention 'no such' is unknown; known: default, "):
+        getattr(kd.losses, name)(convention="no such")
+
+
 def test_index_is_sorted_and_complete() -> None:
     imported = {
         alias.name

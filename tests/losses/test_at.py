@@ -33,8 +33,3 @@ def test_formula_with_other_channels_and_ignored_pixels() -> None:
 def test_a_factor_per_image_changes_nothing() -> None:
     maps = torch.randn(2, 3, 4, 5)
     assert AT()(maps * torch.tensor([5.0, 0.1])[:, None, None, None], maps).item() == pytest.approx(0, abs=1e-6)
-
-
-def test_unknown_convention() -> None:
-    with pytest.raises(ValueError, match="convention 'sum' is unknown; known: default, cirkd, paper"):
-        AT(convention="sum")

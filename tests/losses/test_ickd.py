@@ -29,8 +29,3 @@ def test_formula_with_ignored_pixels() -> None:
     arguments = [torch.from_numpy(a) for a in (student, teacher, labels)]
     assert ICKD()(*arguments).item() == pytest.approx(np.mean(images), rel=1e-12)
     assert ICKD("torchdistill")(*arguments).item() == pytest.approx(np.mean(images) / 3, rel=1e-12)
-
-
-def test_unknown_convention() -> None:
-    with pytest.raises(ValueError, match="convention 'cirkd' is unknown; known: default, aicsd, torchdistill"):
-        ICKD("cirkd")

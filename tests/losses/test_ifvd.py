@@ -34,8 +34,3 @@ def test_formula_with_classes_and_ignored_pixels() -> None:
     assert IFVD()(*arguments).item() == pytest.approx(np.mean(differences), rel=1e-12)
     assert IFVD("ifvd")(*arguments).item() == pytest.approx(np.sum(differences) / labels.size, rel=1e-12)
     assert IFVD("cirkd")(*arguments).item() == IFVD("ifvd")(*arguments).item()
-
-
-def test_unknown_convention() -> None:
-    with pytest.raises(ValueError, match="convention 'mean' is unknown; known: default, ifvd, cirkd"):
-        IFVD("mean")

@@ -25,8 +25,3 @@ def test_gradient_reaches_generator_and_features() -> None:
     MGD()(adapter(features), torch.randn(2, 5, 6, 6), None).backward()
     assert features.grad.any()
     assert all(parameter.grad.any() for parameter in adapter.parameters())
-
-
-def test_unknown_convention() -> None:
-    with pytest.raises(ValueError, match="convention 'sum' is unknown; known: default, mgd"):
-        MGD("sum")

@@ -31,8 +31,3 @@ def test_constant_channel_has_a_finite_gradient() -> None:
     student = torch.full((1, 2, 3, 3), 4.0, requires_grad=True)
     NFD()(student, torch.randn(1, 2, 3, 3)).backward()
     assert student.grad.isfinite().all()
-
-
-def test_unknown_convention() -> None:
-    with pytest.raises(ValueError, match="convention 'pkd' is unknown; known: default, mmrazor"):
-        NFD("pkd")

@@ -38,11 +38,6 @@ def test_temperature_must_be_positive(temperature: float) -> None:
         PixelKL(temperature)
 
 
-def test_unknown_convention() -> None:
-    with pytest.raises(ValueError, match="convention 'hinton' is unknown; known: default, cirkd, ifvd"):
-        PixelKL(convention="hinton")
-
-
 def test_skd_has_no_temperature() -> None:
     with pytest.raises(ValueError, match=r"convention 'skd' has no temperature, but temperature is 4\.0; leave it out"):
         PixelKL(4.0, convention="skd")

@@ -57,8 +57,3 @@ def test_the_authors_lengths_are_constants() -> None:
 def test_pool_must_be_a_side_or_a_share(pool: float) -> None:
     with pytest.raises(ValueError, match=rf"pool is {pool}; it must be a side in pixels \(1, 2, ...\) or a share of"):
         SKD(pool)
-
-
-def test_unknown_convention() -> None:
-    with pytest.raises(ValueError, match="convention 'pool' is unknown; known: default, cirkd, skd"):
-        SKD(convention="pool")

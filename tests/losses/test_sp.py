@@ -39,8 +39,3 @@ def test_one_image_is_zero_and_warns_once(recwarn: pytest.WarningsRecorder) -> N
     assert [str(w.message) for w in recwarn] == [
         "SP compares the images of a batch: with one image it is 0; use a larger batch, or SKD"
     ]
-
-
-def test_unknown_convention() -> None:
-    with pytest.raises(ValueError, match="convention 'l1' is unknown; known: default, repdistiller, torchdistill"):
-        SP("l1")
