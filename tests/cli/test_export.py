@@ -14,7 +14,7 @@ import yaml
 from command import kd as command
 from disk import make_read_only, small_disk
 from PIL import Image
-from tiny import read, run, write_recipes
+from tiny import read, run, trained_alone
 
 import kd
 from kd.components import Maker
@@ -26,18 +26,12 @@ from kd.deploy.formats import FORMATS
 from kd.deploy.graph import Form, Graph
 from kd.deploy.to_int8 import Quantized, Row
 from kd.evaluation.trained import open_trained
-from kd.recipe import baseline_of, to_yaml
 from kd.runs import TeacherResult
 
 
 @pytest.fixture(scope="module")
 def run_dir(tmp_path_factory):
-    """A finished run."""
-    folder = tmp_path_factory.mktemp("trained")
-    write_recipes(folder)
-    (folder / "alone.yaml").write_text(to_yaml(baseline_of(read(folder / "student.yaml"))))
-    ((finished,), _) = run(read(folder / "alone.yaml"), folder / "runs")
-    return finished
+    return trained_alone(tmp_path_factory.mktemp("trained"))
 
 
 @pytest.fixture

@@ -10,10 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tiny import read, run, write_recipes
+from tiny import trained_alone
 
 import kd
-from kd.recipe import baseline_of, to_yaml
 
 NEEDS = ("numpy", "numpy.libs", "PIL", "pillow.libs", "onnxruntime", "flatbuffers", "google", "packaging")
 EXTRA = "needs the extra onnx: pip install 'kd-segmentation[onnx]'"
@@ -24,11 +23,7 @@ for package in ("onnx", "onnxscript", "onnxruntime"):
 
 @pytest.fixture(scope="module")
 def run_dir(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("trained")
-    write_recipes(folder)
-    (folder / "alone.yaml").write_text(to_yaml(baseline_of(read(folder / "student.yaml"))))
-    ((finished,), _) = run(read(folder / "alone.yaml"), folder / "runs")
-    return finished
+    return trained_alone(tmp_path_factory.mktemp("trained"))
 
 
 @pytest.fixture(scope="module")

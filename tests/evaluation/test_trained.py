@@ -11,7 +11,7 @@ import torch
 from command import kd as command
 from PIL import Image
 from safetensors.torch import load_file
-from tiny import read, run, write_recipes
+from tiny import read, trained_alone
 
 import kd
 from kd.deploy.folder import as_texts, facts_of, origin_of_run
@@ -26,11 +26,7 @@ from kd.runtimes import OPENERS, Opened
 
 @pytest.fixture(scope="module")
 def run_dir(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("trained")
-    write_recipes(folder)
-    (folder / "alone.yaml").write_text(to_yaml(baseline_of(read(folder / "student.yaml"))))
-    ((finished,), _) = run(read(folder / "alone.yaml"), folder / "runs")
-    return finished
+    return trained_alone(tmp_path_factory.mktemp("trained"))
 
 
 @pytest.fixture

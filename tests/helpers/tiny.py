@@ -9,7 +9,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from steps import at_each_step
 
-from kd.recipe import read_recipe
+from kd.recipe import baseline_of, read_recipe, to_yaml
 from kd.train.session import run_recipe
 
 NETWORKS = '''
@@ -107,6 +107,14 @@ def run(recipe, runs, **options):
     lines = []
     run_dirs = run_recipe(recipe, runs=runs, say=lines.append, quiet=True, **options)
     return run_dirs, lines
+
+
+def trained_alone(folder):
+    """The run directory of a student that a recipe in `folder` has trained without its teacher."""
+    alone = folder / "alone.yaml"
+    alone.write_text(to_yaml(baseline_of(read(write_recipes(folder)))))
+    ((run_dir,), _) = run(read(alone), folder / "runs")
+    return run_dir
 
 
 def cut_at(step, recipe, runs):
