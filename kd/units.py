@@ -1,16 +1,24 @@
 """Amounts as recipes, commands and messages write them: steps or a share of all steps, durations, sizes, counts."""
 
+import math
 import os
 import re
 from typing import Any
 
 from kd.errors import shown
 
+NOTHING = "–"  # in a table, for a number that is not there
+
 
 def from_environment(name: str, otherwise: int) -> int:
     """A number in the environment; `otherwise` where it is not set, or is no number: an env file may leave it empty."""
     text = os.environ.get(name, "")
     return int(text) if text.isascii() and text.isdecimal() else otherwise
+
+
+def percent(share: float | None) -> str:
+    """`52.5`, of a share from 0 to 1; a dash for None and NaN."""
+    return NOTHING if share is None or math.isnan(share) else f"{100 * share:.1f}"
 
 
 def amount(value: Any) -> int | str:

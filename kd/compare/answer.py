@@ -5,6 +5,7 @@ import math
 from kd.compare import tables
 from kd.compare.comparison import Comparison, Entry
 from kd.intervals import Interval
+from kd.units import percent
 
 CLOSE, FAR = 2.0, 5.0  # points of the teacher's lead: below the first take the student, above the second the teacher
 WORST = 3  # classes that the decision names
@@ -17,8 +18,8 @@ def warnings(comparison: Comparison) -> list[str]:
     for teacher, baseline in ((comparison.get(t), comparison.get(b)) for t, b in sorted(pairs, key=str)):
         if teacher is not None and baseline is not None and not tables.is_gain(teacher.miou - baseline.miou):
             lines.append(
-                f"warning: the teacher ({tables.percent(teacher.miou)} % {comparison.score}) is not better than "
-                f"the baseline ({tables.percent(baseline.miou)} %); train a better teacher first"
+                f"warning: the teacher ({percent(teacher.miou)} % {comparison.score}) is not better than "
+                f"the baseline ({percent(baseline.miou)} %); train a better teacher first"
             )
     for weak in dict.fromkeys(comparison.weak.values()):
         names = ", ".join(
@@ -41,16 +42,16 @@ def _sentence(comparison: Comparison, student: Entry, *, name: bool) -> str:
     baseline, teacher = comparison.get(student.baseline), comparison.get(student.teacher)
     if baseline is None:
         subject = comparison.name(student) if name else "The student"
-        reached = f"{subject} reaches {tables.percent(student.miou)} % {comparison.score}"
+        reached = f"{subject} reaches {percent(student.miou)} % {comparison.score}"
         if comparison.score == "agreement":
             return f"{reached} with its teacher: val has no labels"
-        below = "" if teacher is None else f", the teacher {tables.percent(teacher.miou)} %"
+        below = "" if teacher is None else f", the teacher {percent(teacher.miou)} %"
         return f"{reached}{below}; without a baseline, the effect of distillation is unknown"
     distillation = f"{comparison.name(student)}: distillation" if name else "Distillation"
     difference = comparison.gain(student)
     if difference is None:
         return f"{distillation}: its effect is unknown, student and baseline have no seed in common"
-    before, after = tables.percent(difference.before), tables.percent(difference.before + difference.value)
+    before, after = percent(difference.before), percent(difference.before + difference.value)
     numbers = f"({before} → {after} % {comparison.score})"
     gap = comparison.lead(student)
     gain = tables.in_points(difference.value)
@@ -61,13 +62,13 @@ def _sentence(comparison: Comparison, student: Entry, *, name: bool) -> str:
     if gain > 0 and certain:
         share = comparison.closed.get(student.key)
         closed = "" if share is None else f" ({100 * share.value:.0f} ± {100 * share.half_width:.0f} %)"
-        of_gap = f" of the {tables.percent(gap)}" if tables.is_gain(gap) else ""
+        of_gap = f" of the {percent(gap)}" if tables.is_gain(gap) else ""
         ends = f" between baseline and teacher{closed}" if of_gap else ""
         return f"{distillation} gained {gain:.1f}{of_gap} points{ends} {numbers}{between}"
     effect = f"cost {-gain:.1f} points" if gain < 0 else "changed nothing"
     if not certain:
         effect = f"changed the {comparison.score} by {tables.points(difference.value)} points"
-    above = f"; the teacher is {tables.percent(gap)} points above the baseline" if tables.is_gain(gap) else ""
+    above = f"; the teacher is {percent(gap)} points above the baseline" if tables.is_gain(gap) else ""
     return f"{distillation} {effect} {numbers}{between}{above}"
 
 
@@ -117,7 +118,7 @@ def _on_better_baseline(comparison: Comparison, student: Entry, name: str) -> st
     lost = tables.interval(gain._replace(value=-gain.value)).removeprefix("+")
     label = "" if (own := comparison.label(baseline)) == "baseline" else f" {own}"
     gap = comparison.lead(student)
-    above = f"; the teacher is {tables.percent(gap)} points above it" if tables.is_gain(gap) else ""
+    above = f"; the teacher is {percent(gap)} points above it" if tables.is_gain(gap) else ""
     return f"Decision: take the baseline{label}: with the same network, {name} is {lost} points below it{above}"
 
 

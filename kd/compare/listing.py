@@ -24,6 +24,7 @@ from kd.runs import (
     read_failure,
     read_overview,
 )
+from kd.units import percent
 
 
 class RunLine(NamedTuple):
@@ -58,7 +59,7 @@ def list_rows(lines: Sequence[RunLine]) -> tuple[list[str], list[list[str]]]:
             line.id,
             str(line.seed),
             line.role,
-            tables.percent(line.miou),
+            percent(line.miou),
             f"{line.changed:%Y-%m-%d %H:%M}",
             f"{line.state}, {tables.marked(line.marks)}" if line.marks else line.state,
         ]

@@ -17,7 +17,7 @@ from kd.compare.predictions import Pictures
 from kd.compare.sources import named_folders, origins, shared, sources_html
 from kd.constants import __version__
 from kd.errors import one_line
-from kd.units import duration
+from kd.units import NOTHING, duration
 
 SCRIPTS = ("vendor/d3.min.js", "vendor/plot.umd.min.js", "page.js")
 
@@ -215,11 +215,11 @@ def _cost(comparison: Comparison) -> str:
         rows.append(
             [
                 f"{entry.role} {label}" if (label := comparison.label(entry)) != entry.role else label,
-                tables.NOTHING if entry.seconds is None else duration(entry.seconds),
-                tables.NOTHING if entry.images_per_second is None else f"{entry.images_per_second:.1f}",
-                str(seeds) if seeds else tables.NOTHING,
-                tables.NOTHING if all_seeds is None else duration(all_seeds),
-                tables.NOTHING if memory is None else f"{memory:.2f}",
+                NOTHING if entry.seconds is None else duration(entry.seconds),
+                NOTHING if entry.images_per_second is None else f"{entry.images_per_second:.1f}",
+                str(seeds) if seeds else NOTHING,
+                NOTHING if all_seeds is None else duration(all_seeds),
+                NOTHING if memory is None else f"{memory:.2f}",
             ]
         )
         values.append([label, entry.seconds, entry.images_per_second, seeds, all_seeds, memory])

@@ -8,15 +8,10 @@ from collections.abc import Sequence
 
 from kd.compare.comparison import Comparison, Difference, Entry, Figure, MetricFigures
 from kd.runs import NOT_RECORDED, SPLIT
+from kd.units import NOTHING, percent
 
-NOTHING = "–"
 WEAK = " †"
 CERTAIN = " *"  # of several gains, one that is not noise
-
-
-def percent(share: float | None) -> str:
-    """`52.5`, of a share from 0 to 1; a dash for None and NaN."""
-    return NOTHING if share is None or math.isnan(share) else f"{100 * share:.1f}"
 
 
 def in_points(difference: float | None) -> float | None:

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import math
 import statistics
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -14,8 +13,8 @@ from kd.evaluation.scored import Scored
 from kd.evaluation.targets import FILES
 from kd.metrics import scores
 from kd.runs import MetricResult
+from kd.units import NOTHING, percent
 
-NOTHING = "–"
 COLUMNS = 6  # of numbers, which fit into 80 characters beside the names
 SPREAD = ("miou", "pixel_accuracy")
 CSV_HEADER = ("run", "image", "miou", "pixel_accuracy")
@@ -31,11 +30,11 @@ def run_rows(runs: Sequence[Scored]) -> Table:
     for index, run in enumerate(runs, start=1):
         score, place = scores(run.score.confusion), "/".join(run.path.parts[-2:])
         name = f"{index} {place}" if len(runs) > 1 else place
-        row = [name, _percent(score.miou), _percent(score.pixel_accuracy), str(run.score.images)]
+        row = [name, percent(score.miou), percent(score.pixel_accuracy), str(run.score.images)]
         rows.append(row + ([str(run.trained_on)] if with_seen else []))
     for mean in means(runs):
         seeds, name = mean["seeds"], mean["recipe"]
-        spread = [f"{_percent(mean[key]['mean'])} ± {_percent(mean[key]['sd'])}" for key in SPREAD]
+        spread = [f"{percent(mean[key]['mean'])} ± {percent(mean[key]['sd'])}" for key in SPREAD]
         rows.append([f"mean of {name}, {len(seeds)} seeds", *spread, *[""] * (len(header) - 3)])
     return header, rows
 
@@ -54,7 +53,7 @@ def detail_tables(runs: Sequence[Scored]) -> Iterator[Table]:
         part = slice(first, first + COLUMNS)
         numbers = [f"run {index}" for index in range(first + 1, first + 1 + len(runs[part]))]
         one = len(runs) == 1
-        rows = [[name, *(_percent(of_run.get(name)) for of_run in iou[part])] for name in classes]
+        rows = [[name, *(percent(of_run.get(name)) for of_run in iou[part])] for name in classes]
         yield (["class", "IoU %"] if one else ["IoU %", *numbers]), rows
         if metrics:
             rows = [
@@ -88,12 +87,8 @@ def _header(label: str, metric: MetricResult) -> str:
 
 def _value(metric: MetricResult | None) -> str:
     if metric is None or metric.unit == "%":
-        return _percent(None if metric is None else metric.headline)
+        return percent(None if metric is None else metric.headline)
     return NOTHING if metric.headline is None else f"{metric.headline:.3g}"
-
-
-def _percent(share: float | None) -> str:
-    return NOTHING if share is None or math.isnan(share) else f"{100 * share:.1f}"
 
 
 def to_json(runs: Sequence[Scored], split: str) -> dict[str, Any]:

@@ -55,7 +55,7 @@ def origin_of(recipe: Recipe, result: Result, *, in_channels: int, colors: Seque
         "run": f"{result.id}/seed{result.seed}",
         "name": result.name,
         "role": result.role,
-        "network": _beside(result.network),
+        "network": beside_it(result.network),
         "in_channels": str(in_channels),
         "classes": json.dumps(split.classes),
         "colors": json.dumps([list(map(int, color)) for color in colors]),
@@ -73,13 +73,13 @@ def origin_of(recipe: Recipe, result: Result, *, in_channels: int, colors: Seque
 
 def _portable(recipe: Recipe) -> dict[str, Any]:
     """The recipe's meaning as plain data; a file that it names by an absolute path is expected beside it."""
-    tree: dict[str, Any] = plain(recipe, _beside, without=Scope)
+    tree: dict[str, Any] = plain(recipe, beside_it, without=Scope)
     if recipe.teacher is not None and recipe.teacher.recipe is not None:
-        tree["teacher"]["recipe"] = _beside(recipe.teacher.recipe)
+        tree["teacher"]["recipe"] = beside_it(recipe.teacher.recipe)
     return tree
 
 
-def _beside(text: str) -> str:
+def beside_it(text: str) -> str:
     """`/a/b/nets.py:Net` as `nets.py:Net`."""
     return os.path.basename(text) if os.path.isabs(text) else text
 

@@ -11,6 +11,7 @@ from kd.recipe import Recipe
 from kd.recipe.identity import Scope, plain
 from kd.recipe.sources import Code, Sources
 from kd.runs.directory import id_of, in_its_folder, is_finished, read_run_recipe
+from kd.runs.origin import beside_it
 
 
 def resumable(run_dir: Path, overrides: Sequence[str] = (), *, trust: bool = False) -> Recipe:
@@ -38,8 +39,8 @@ def resumable(run_dir: Path, overrides: Sequence[str] = (), *, trust: bool = Fal
                 f"<{' '.join(overrides)}>: changes what {run_dir} trains; name its recipe, or give machine settings "
                 "alone, such as data.args.root"
             )
-    names = {_beside(file) for file in recipe.sources.code}
-    beside = _beside if len(names) == len(recipe.sources.code) else str  # of two files of one name, the whole paths
+    names = {beside_it(file) for file in recipe.sources.code}
+    beside = beside_it if len(names) == len(recipe.sources.code) else str  # of two files of one name, the whole paths
     tree = plain(recipe, beside)
     tree["train"]["seeds"] = [int(found[1])]
     if (place := _teacher(recipe, run_dir)) is not None:
@@ -51,11 +52,6 @@ def resumable(run_dir: Path, overrides: Sequence[str] = (), *, trust: bool = Fal
     copy._id, copy._trust, copy._overrides = id_of(run_dir), recipe.trust, recipe.overrides
     copy._file = folder / f"{stem}.yaml"  # its name; the file itself may be on another machine
     return copy
-
-
-def _beside(text: str) -> str:
-    """`/a/b/nets.py:Net` as `nets.py:Net`."""
-    return os.path.basename(text) if os.path.isabs(text) else text
 
 
 def _teacher(recipe: Recipe, run_dir: Path) -> Path | None:

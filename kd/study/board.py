@@ -7,12 +7,11 @@ from typing import NamedTuple
 from kd.compare import answer, plain, tables
 from kd.compare.comparison import Comparison, Entry
 from kd.compare.gather import gather
-from kd.compare.tables import NOTHING
 from kd.recipe import Recipe
 from kd.runs import may_be_finished, run_directory
 from kd.study.output import Ranked
 from kd.study.reader import Plan
-from kd.units import data_size
+from kd.units import NOTHING, data_size
 
 
 class Row(NamedTuple):

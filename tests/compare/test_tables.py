@@ -11,8 +11,9 @@ from kd.compare import compare_command, list_command
 from kd.compare.answer import decision, headline, warnings
 from kd.compare.gather import gather
 from kd.compare.plain import to_json
-from kd.compare.tables import count, in_points, is_gain, percent, points
+from kd.compare.tables import count, in_points, is_gain, points
 from kd.runs import MetricResult
+from kd.units import percent
 
 
 def printed(call, *args, width=140, **keywords):

@@ -143,7 +143,7 @@ def read_list(
 
 def without_suffix(name: str) -> str:
     """A name without the suffix of an image, if it has one."""
-    return name[: -len(_suffix(name))] if _suffix(name) in (*SUFFIXES, ARRAY) else name
+    return name[: -len(suffix_of(name))] if suffix_of(name) in (*SUFFIXES, ARRAY) else name
 
 
 def nearest_content(folder: Path) -> str:
@@ -176,7 +176,7 @@ def _image_files(
         elif entry.is_dir():
             if follow_links or not entry.is_symlink():
                 folders.append(entry)
-        elif (suffix := _suffix(entry.name)) in suffixes:
+        elif (suffix := suffix_of(entry.name)) in suffixes:
             images.append(entry)
         else:
             skipped[suffix or "without a suffix"] += 1
@@ -198,7 +198,8 @@ def _escaped(path: str) -> str:
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
-def _suffix(name: str) -> str:
+def suffix_of(name: str) -> str:
+    """The suffix of a name in lower case, with its dot."""
     return os.path.splitext(name)[1].lower()
 
 

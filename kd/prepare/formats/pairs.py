@@ -8,6 +8,7 @@ from typing import NamedTuple
 from unicodedata import normalize
 
 from kd.data.images.decode import SUFFIXES
+from kd.data.images.names import suffix_of
 from kd.errors import DataError
 from kd.prepare.codes import hold_classes
 from kd.prepare.files import split_of
@@ -77,7 +78,7 @@ def sides(source: Source) -> tuple[list[str], list[str]] | None:
 
 def _two_kinds(source: Source, pictures: Sequence[str]) -> tuple[list[str], list[str]] | None:
     """Pictures of two folders, suffixes or endings, of which one kind holds few colours; None if there are none."""
-    for kind_of in (_folder_of, _suffix_of, _ending_of):
+    for kind_of in (_folder_of, suffix_of, _ending_of):
         kinds: dict[str, list[str]] = defaultdict(list)
         for name in pictures:
             kinds[kind_of(name)].append(name)
@@ -94,10 +95,6 @@ def _two_kinds(source: Source, pictures: Sequence[str]) -> tuple[list[str], list
 
 def _folder_of(name: str) -> str:
     return "/".join(part for part in name.split("/")[:-1] if not split_of(f"{part}/"))
-
-
-def _suffix_of(name: str) -> str:
-    return os.path.splitext(name)[1].lower()
 
 
 def _ending_of(name: str) -> str:
