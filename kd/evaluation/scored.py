@@ -18,7 +18,7 @@ from kd.machine import loader_workers
 from kd.parts.assemble import precision_of
 from kd.parts.checks.meeting import meet_scoring
 from kd.parts.teacher.leakage import trained_on
-from kd.parts.teacher.output import Meaning, class_order
+from kd.parts.teacher.output import Channels, class_order
 from kd.runs import OLD_FORMAT, SplitResult
 from kd.scoring import make_metrics, score
 from kd.types import SegmentationDataset
@@ -63,7 +63,7 @@ def score_run(
     for line in _otherwise(target, trained):
         warnings.warn(f"{path}: {line}", stacklevel=2)
     dataset = _dataset(target, split)
-    _meaning(trained, dataset).give(network)
+    _channels(trained, dataset).give(network)
     masks = None if predictions is None else Masks(predictions, dataset, overwrite=overwrite)
     seen = [] if split == "train" or trained.result is None else trained_on(path, dataset)
     if seen:
@@ -124,7 +124,7 @@ def _dataset(target: Target, split: str) -> SegmentationDataset:
         raise type(error)(f"{reason}: {line}" for line in error.mistakes) from error
 
 
-def _meaning(trained: Trained, dataset: SegmentationDataset) -> Meaning:
+def _channels(trained: Trained, dataset: SegmentationDataset) -> Channels:
     """The order of the network's channels by the data's classes."""
     channels = trained.in_channels
     if channels != dataset.in_channels:
@@ -132,7 +132,7 @@ def _meaning(trained: Trained, dataset: SegmentationDataset) -> Meaning:
             f"{trained.path}: its network takes images of {channels} channels, but the data have "
             f"{dataset.in_channels}; score it on images of {channels} channels"
         )
-    return Meaning(
+    return Channels(
         class_order(
             trained.classes,
             dataset.class_names,

@@ -7,7 +7,7 @@ content is not read again; a file with another stamp, or a copied run directory,
 from kd.inputs.differences import differences, differing_files
 from kd.inputs.hashing import Listed, rows_of
 from kd.inputs.record import (
-    NOT_RECORDED,
+    WAS_NOT_RECORDED,
     Accepted,
     InputFile,
     Inputs,
@@ -22,7 +22,7 @@ from kd.inputs.record import (
 )
 
 __all__ = [
-    "NOT_RECORDED",
+    "WAS_NOT_RECORDED",
     "Accepted",
     "InputFile",
     "Inputs",

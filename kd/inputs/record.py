@@ -13,7 +13,7 @@ from kd.manifest import INPUTS, Id, again, check_owner, has_file, read_verified
 from kd.storage import sweep, write_atomic
 
 COPIES = "sources"  # the folder of the code that a run was trained with
-NOT_RECORDED = "its inputs were not recorded, as kd 0.2 and earlier did not"
+WAS_NOT_RECORDED = "its inputs were not recorded, as kd 0.2 and earlier did not"
 
 Hex = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 

@@ -17,7 +17,7 @@ from kd.parts.loading import Notes, drawn_at_random, load_for
 from kd.parts.optimizer import frozen_in, phase_ends
 from kd.parts.roles import Student, frozen_path
 from kd.parts.teacher.folding import folded
-from kd.parts.teacher.output import Meaning, class_order
+from kd.parts.teacher.output import Channels, class_order
 from kd.parts.trained import load_network
 from kd.recipe import Recipe, Use
 from kd.recipe.overrides import as_override
@@ -166,7 +166,7 @@ def _fit(
     order = class_order(names, data.class_names, where) if names else ()
     if order:
         notes.append(f"teacher: its classes are in another order ({', '.join(names)}); they are mapped by name")
-    Meaning(order, recipe.teacher.outputs == "probabilities").give(network)
+    Channels(order, recipe.teacher.outputs == "probabilities").give(network)
 
 
 def _of_component(

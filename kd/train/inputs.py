@@ -15,7 +15,7 @@ from kd.data.dataset import component_name
 from kd.errors import DataError, raised
 from kd.fingerprint import stamp
 from kd.inputs import (
-    NOT_RECORDED,
+    WAS_NOT_RECORDED,
     Accepted,
     Inputs,
     Listed,
@@ -55,13 +55,13 @@ class Found:
     teacher: TeacherInputs | None
 
     def recorded(
-        self, before: Inputs | None, interrupt: Callable[[], None] = lambda: None, *, quiet: bool = True
+        self, before: Inputs | None, waiting: Callable[[], None] = lambda: None, *, quiet: bool = True
     ) -> Inputs:
         """The record of it.
 
         Args:
             before: what was recorded; a file with the same stamp keeps its hash.
-            interrupt: called now and then; may raise to stop.
+            waiting: called now and then; may raise to stop.
             quiet: show no progress.
 
         Raises:
@@ -78,7 +78,7 @@ class Found:
         with progress("hashes the inputs", total, "files", quiet=quiet or not total) as advance:
 
             def each() -> None:
-                interrupt()
+                waiting()
                 advance(next(numbers))
 
             for name, split in self.splits.items():
@@ -173,12 +173,12 @@ def has_begun(run_dir: Path) -> bool:
     return (run_dir / "recipe.yaml").is_file()
 
 
-def compare(run_dir: Path, found: Found, interrupt: Callable[[], None], *, quiet: bool = True) -> Compared:
+def compare(run_dir: Path, found: Found, waiting: Callable[[], None], *, quiet: bool = True) -> Compared:
     """Compare what is there now with what a run recorded; the other arguments are those of `Found.recorded`."""
     before = read_inputs(run_dir) if has_inputs(run_dir) else None
-    now = found.recorded(before, interrupt, quiet=quiet)
+    now = found.recorded(before, waiting, quiet=quiet)
     if before is None:
-        return Compared(None, now, NOT_RECORDED if has_begun(run_dir) else "", False)
+        return Compared(None, now, WAS_NOT_RECORDED if has_begun(run_dir) else "", False)
     known = {entry.inputs for entry in before.accepted}
     return Compared(before, now, differences(before, now), now.digest in known)
 
@@ -190,7 +190,7 @@ def accepted(inputs: Inputs, what: str, now: Inputs) -> Inputs:
 
 def in_result(inputs: Inputs) -> runs.ResultInputs:
     """What `result.json` keeps of the inputs."""
-    marks = [runs.NOT_RECORDED if entry.what == NOT_RECORDED else entry.what for entry in inputs.accepted]
+    marks = [runs.NOT_RECORDED if entry.what == WAS_NOT_RECORDED else entry.what for entry in inputs.accepted]
     if inputs.changed:
         files = "file" if len(inputs.changed) == 1 else "files"
         marks.append(f"{len(inputs.changed)} {files} changed while it trained, first {inputs.changed[0]}")

@@ -45,7 +45,7 @@ def is_kept(
     runs: Path,
     asked: Asked,
     say: Say,
-    interrupt: Callable[[], None],
+    waiting: Callable[[], None],
     quiet: bool,
     lock: AbstractContextManager[None],
 ) -> bool:
@@ -58,7 +58,7 @@ def is_kept(
         runs: where run directories are.
         asked: what becomes of a run from other inputs: it is kept and marked, moved aside or refused.
         say: takes the lines for the user.
-        interrupt: may raise to stop.
+        waiting: may raise to stop.
         quiet: show no progress.
         lock: locks the run directory, unless this process has locked it.
 
@@ -76,7 +76,7 @@ def is_kept(
     try:
         splits, teacher = data(), next(iter(teacher_directories(recipe, runs)), None)
         found = find(recipe, splits.train, splits.val, teacher, splits.unlabelled(recipe))
-        compared = compare(run_dir, found, interrupt, quiet=quiet)
+        compared = compare(run_dir, found, waiting, quiet=quiet)
     except DataError as error:
         if not finished:
             raise
@@ -111,7 +111,7 @@ def _keep(run_dir: Path, compared: Compared, lock: AbstractContextManager[None])
 
 
 def start_record(
-    parts: Parts, run_dir: Path, *, seed: int, asked: Asked, interrupt: Callable[[], None], quiet: bool
+    parts: Parts, run_dir: Path, *, seed: int, asked: Asked, waiting: Callable[[], None], quiet: bool
 ) -> Record:
     """The record of a run that starts or resumes, compared with its earlier sessions; on rank 0, which has locked it.
 
@@ -119,7 +119,7 @@ def start_record(
         InputsError: the inputs differ.
     """
     found = find(parts.recipe, parts.train, parts.val, parts.teacher_run, parts.unlabelled)
-    compared = compare(run_dir, found, interrupt, quiet=quiet)
+    compared = compare(run_dir, found, waiting, quiet=quiet)
     asked.check(run_dir, compared)
     now = compared.now
     if compared.is_refused:

@@ -208,7 +208,7 @@ class Session:
                 run_dir,
                 seed=seed,
                 asked=asked,
-                interrupt=self.stop.waiting,
+                waiting=self.stop.waiting,
                 quiet=self.quiet,
             )
             distributed.first(lambda: records.append(record()))
@@ -249,7 +249,7 @@ class Session:
                 runs=self.runs,
                 asked=asked,
                 say=self.say,
-                interrupt=self.stop.waiting,
+                waiting=self.stop.waiting,
                 quiet=self.quiet,
                 lock=lock or locked(run_dir),
             )

@@ -28,7 +28,7 @@ from kd.constants import RESULTS_REVISION
 from kd.errors import RecipeError, StorageError
 from kd.machine import Precision, versions
 from kd.parts.roles import Sight, Teaching, to_device
-from kd.parts.teacher.output import Meaning
+from kd.parts.teacher.output import Channels
 from kd.recipe import Recipe
 from kd.recipe.identity import Scope, plain
 from kd.storage import write_json
@@ -254,13 +254,13 @@ def cache_key(teacher: Teaching, recipe: Recipe, images: int, seed: int, precisi
         weights.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
         weights.update(_bytes(value.cpu().contiguous()))
     recipes = (recipe,) if recipe.teacher_recipe is None else (recipe, recipe.teacher_recipe)
-    args, meaning = _arguments(recipe), Meaning.of(teacher.network)
+    args, channels = _arguments(recipe), Channels.of(teacher.network)
     return {
         "teacher": weights.hexdigest(),
         "code": sorted({code.digest for named in recipes for code in named.sources.code.values()}),
         "network": hashlib.sha256(repr(teacher.network).encode()).hexdigest(),
         **({"args": args} if args else {}),  # what is an attribute only is in neither of the two above
-        **({} if meaning == Meaning() else {"meaning": meaning}),
+        **({} if channels == Channels() else {"meaning": channels}),
         "data": recipe.resolved(without=[Scope.MACHINE])["data"],
         "images": images,
         **({} if teacher.sight == Sight() else {"sight": teacher.sight}),

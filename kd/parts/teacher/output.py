@@ -15,7 +15,7 @@ SUMS = 5e-3  # how far from 1 a sum of probabilities may be, in bfloat16 too
 EXACT = 1e-6
 
 
-class Meaning(NamedTuple):
+class Channels(NamedTuple):
     """How a network's output becomes logits in the order of the data's classes."""
 
     order: tuple[int, ...] = ()  # the network's channel of each class; () if they are the same
@@ -23,34 +23,34 @@ class Meaning(NamedTuple):
 
     def give(self, network: nn.Module) -> None:
         """Make a network return logits in the order of the data's classes; its copies do the same."""
-        if self != Meaning():
+        if self != Channels():
             network.register_forward_hook(partial(_translated, self))
 
     @staticmethod
-    def of(network: nn.Module) -> "Meaning":
+    def of(network: nn.Module) -> "Channels":
         """What was given to a network, or to the one that it is a copy of."""
         hooks = [hook for hook in network._forward_hooks.values() if isinstance(hook, partial)]
-        return next((hook.args[0] for hook in hooks if hook.func is _translated), Meaning())
+        return next((hook.args[0] for hook in hooks if hook.func is _translated), Channels())
 
 
-def _translated(meaning: Meaning, network: nn.Module, args: object, output: SegmentationOutput) -> SegmentationOutput:
+def _translated(channels: Channels, network: nn.Module, args: object, output: SegmentationOutput) -> SegmentationOutput:
     return SegmentationOutput(
-        _logits(meaning, output.logits),
+        _logits(channels, output.logits),
         output.features,
-        {name: _logits(meaning, logits) for name, logits in output.aux.items()},
+        {name: _logits(channels, logits) for name, logits in output.aux.items()},
     )
 
 
-def _logits(meaning: Meaning, maps: Tensor) -> Tensor:
-    if meaning.probabilities:
+def _logits(channels: Channels, maps: Tensor) -> Tensor:
+    if channels.probabilities:
         smallest = torch.finfo(torch.float32).tiny
         shares = maps.float()
         maps = shares.clamp(min=smallest).log()
         if maps.shape[1] == 1:  # of the second of two classes
             maps = maps - (1 - shares).clamp(min=smallest).log()
-    if not meaning.order:
+    if not channels.order:
         return maps
-    return -maps if maps.shape[1] == 1 else maps[:, list(meaning.order)]
+    return -maps if maps.shape[1] == 1 else maps[:, list(channels.order)]
 
 
 def class_order(

@@ -9,7 +9,7 @@ from torch import nn
 
 from kd.errors import RecipeError
 from kd.parts.checks.dry_run import open_parts
-from kd.parts.teacher.output import Meaning, class_order, flaw
+from kd.parts.teacher.output import Channels, class_order, flaw
 from kd.types import SegmentationOutput
 
 
@@ -27,7 +27,7 @@ class Fixed(nn.Module):
 def test_probabilities_become_their_logarithm_in_the_order_of_the_data():
     shares = torch.tensor([0.5, 0.2, 0.3]).view(1, 3, 1, 1)
     network = Fixed(shares)
-    Meaning(order=(1, 2, 0), probabilities=True).give(network)
+    Channels(order=(1, 2, 0), probabilities=True).give(network)
     for given in (network, copy.deepcopy(network)):  # BatchNorm is folded in a copy
         output = given(torch.zeros(1))
         assert output.logits.softmax(1).flatten().tolist() == pytest.approx([0.2, 0.3, 0.5])
@@ -36,15 +36,15 @@ def test_probabilities_become_their_logarithm_in_the_order_of_the_data():
 
 def test_a_share_of_0_stays_finite():
     network = Fixed(torch.tensor([1.0, 0.0]).view(1, 2, 1, 1))
-    Meaning(probabilities=True).give(network)
+    Channels(probabilities=True).give(network)
     assert network(torch.zeros(1)).logits.isfinite().all()
 
 
 def test_one_share_is_that_of_the_second_class_and_turning_two_classes_turns_its_sign():
     network = Fixed(torch.tensor([[[[0.8]]]]))
-    Meaning(probabilities=True).give(network)
+    Channels(probabilities=True).give(network)
     assert network(torch.zeros(1)).logits.sigmoid().item() == pytest.approx(0.8)
-    Meaning(order=(1, 0)).give(network)
+    Channels(order=(1, 0)).give(network)
     assert network(torch.zeros(1)).logits.sigmoid().item() == pytest.approx(0.2)
 
 
