@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> None:
     """Print the comparison and write its page."""
     from kd.compare import Form, compare_command
     from kd.errors import RecipeError
@@ -59,7 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
         from kd.components import check_torch
 
         check_torch()
-    return compare_command(
+    compare_command(
         targets,
         runs=arguments.runs,
         trust=arguments.trust,

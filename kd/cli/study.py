@@ -89,7 +89,7 @@ def _cluster(text: str) -> str:
     return text.removeprefix("ray").removeprefix("://")
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> None:
     """List, train and rank."""
     from kd.recipe.overrides import refuse_idle
     from kd.study.command import measure_times, study_command, train_only, visible_gpus
@@ -102,9 +102,11 @@ def run(arguments: argparse.Namespace) -> int:
         if plan.unmeasured is not None:
             measure_times(plan, runs=arguments.runs)
             plan = read_study(file, arguments.overrides, trust=arguments.trust, runs=arguments.runs)
-        return train_only(plan, arguments.only, runs=arguments.runs)
+        train_only(plan, arguments.only, runs=arguments.runs)
+        return
     if arguments.list:
-        return study_command(plan, runs=arguments.runs, as_json=arguments.json)
+        study_command(plan, runs=arguments.runs, as_json=arguments.json)
+        return
     from kd.components import check_torch
 
     check_torch()
@@ -117,7 +119,7 @@ def run(arguments: argparse.Namespace) -> int:
     plan = read_study(file, arguments.overrides, trust=arguments.trust, runs=arguments.runs)
     if arguments.print is not None:
         print_text(_script(arguments, plan))
-        return 0
+        return
     if not arguments.json:
         say(f"at most {jobs} run{'s' if jobs > 1 else ''} at a time, threads of each: {threads}")
     workers: Workers
@@ -130,4 +132,4 @@ def run(arguments: argparse.Namespace) -> int:
 
         needs = Needs(threads, arguments.gpus, arguments.memory)
         workers = RayWorkers(plan.words, address=arguments.on, slots=arguments.jobs or math.inf, needs=needs)
-    return study_command(plan, runs=arguments.runs, workers=workers, as_json=arguments.json)
+    study_command(plan, runs=arguments.runs, workers=workers, as_json=arguments.json)

@@ -71,7 +71,7 @@ def compare_command(
     images: int | None = None,
     named: Sequence[str] = (),
     console: Console | None = None,
-) -> int:
+) -> None:
     """`kd compare`: print the comparison and write its page.
 
     Args:
@@ -85,9 +85,6 @@ def compare_command(
         images: number of images on the page; None: those whose predictions the runs have kept.
         named: images that it shows first.
         console: where to print, by default standard output.
-
-    Returns:
-        The exit status 0.
 
     Raises:
         RecipeError: a recipe is wrong, a run or a named image is missing, the runs cannot be compared, or images are
@@ -119,10 +116,10 @@ def compare_command(
         print_text(
             json.dumps(plain.to_json(comparison, None if file is None else str(file)), indent=1), console=console
         )
-        return 0
+        return
     if form == "markdown":
         print_text(to_markdown(comparison).rstrip("\n"), console=console)
-        return 0
+        return
     for line in answer.warnings(comparison):
         print_line(line, style="bold yellow", wrap=True, console=console)
     for line in answer.headline(comparison):
@@ -143,11 +140,10 @@ def compare_command(
         print_line(f"report: {unwritten or file}", console=console)
     for note in comparison.notes:
         print_line(note.text, console=console)
-    return 0
 
 
-def list_command(runs: Path = Path("runs"), *, as_json: bool = False) -> int:
-    """`kd list`: print one line for each run directory, finished or not; or JSON. Returns the exit status 0."""
+def list_command(runs: Path = Path("runs"), *, as_json: bool = False) -> None:
+    """`kd list`: print one line for each run directory, finished or not; or JSON."""
     lines = list_runs(runs)
     if as_json:
         print_text(json.dumps(plain.list_json(lines, str(runs)), indent=1))
@@ -156,7 +152,6 @@ def list_command(runs: Path = Path("runs"), *, as_json: bool = False) -> int:
         print_lines(header, rows, whole=len(header) - 1, numbers=("seed", "val mIoU %"))
     else:
         print_line(f"{runs}: holds no runs; kd run RECIPE trains one")
-    return 0
 
 
 def _default_page(comparison: Comparison) -> Path | None:

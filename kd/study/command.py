@@ -22,7 +22,7 @@ from kd.study.work import Work, Workers
 ECHO = 2.0  # seconds in which the same signal may arrive twice: `timeout` sends it to the process and to its group
 
 
-def study_command(plan: Plan, *, runs: Path, workers: Workers | None = None, as_json: bool = False) -> int:
+def study_command(plan: Plan, *, runs: Path, workers: Workers | None = None, as_json: bool = False) -> None:
     """Train what a study misses, and print what it has found.
 
     Args:
@@ -30,9 +30,6 @@ def study_command(plan: Plan, *, runs: Path, workers: Workers | None = None, as_
         runs: the folder of run directories.
         workers: train the runs; None: nothing is trained.
         as_json: print JSON and nothing else.
-
-    Returns:
-        The exit status 0.
 
     Raises:
         StudyError: runs failed; the others are finished.
@@ -72,11 +69,10 @@ def study_command(plan: Plan, *, runs: Path, workers: Workers | None = None, as_
         raise StudyError([*lines, *([f"no leaderboard: {unranked}"] if unranked else [])])
     if unranked is not None:
         raise unranked
-    return 0
 
 
-def train_only(plan: Plan, label: str, *, runs: Path) -> int:
-    """`kd study --only`: train one run in this process. Returns the exit status 0.
+def train_only(plan: Plan, label: str, *, runs: Path) -> None:
+    """`kd study --only`: train one run in this process.
 
     Raises:
         RecipeError: the study has no such run.
@@ -91,7 +87,6 @@ def train_only(plan: Plan, label: str, *, runs: Path) -> int:
 
     check_torch()
     run_recipe(run.recipe, runs=runs, role=run.role, command=run_command(run.recipe, runs), quiet=True)
-    return 0
 
 
 def measure_times(plan: Plan, *, runs: Path, threads: int | None = None, say: Say = say) -> None:
