@@ -36,12 +36,11 @@ def taken_over(recipe: Recipe, teacher: Recipe) -> Recipe:
     """
     copy = with_machine_settings(teacher, recipe)
     if teacher.teacher_recipe is not None:
-        copy._teacher_recipe = taken_over(recipe, teacher.teacher_recipe)
+        copy = copy.read_as(teacher=taken_over(recipe, teacher.teacher_recipe))
     taken = copy.changed(data=copy.data.divided_as(recipe.data))
     before, now = teacher.data.args, taken.data.args
     changed = [key for key in {**before, **now} if before.get(key) != now.get(key)]
-    taken._overrides = tuple(f"data.args.{key}={yaml12.in_flow(now.get(key))}" for key in changed)
-    return taken
+    return taken.read_as(overrides=tuple(f"data.args.{key}={yaml12.in_flow(now.get(key))}" for key in changed))
 
 
 def to_yaml(recipe: Recipe) -> str:

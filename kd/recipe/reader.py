@@ -57,8 +57,7 @@ def read_recipe(
     content = yaml12.read_text(file, inside=inside) if text is None else text
     recipe = _read_text(content, file, overrides, trust, trusting, warn=id is None)  # nobody mends a run directory's
     if id is not None:
-        recipe._id, recipe._sources = id, sources or (Sources() if text is None else _sources(recipe))
-        return recipe
+        return recipe.read_as(id=id, sources=sources or (Sources() if text is None else _sources(recipe)))
     return _follow(recipe, () if overrides else (file.resolve(),), trusting)
 
 
@@ -123,14 +122,13 @@ def _read_text(
         known = {mistake.path for mistake in yaml_mistakes}
         mistakes += [m for m in explained(error, Recipe, positions) if m.path not in known]
     fail(mistakes)
-    recipe._file, recipe._trust, recipe._overrides = file, trust, overrides
     _locate(recipe, positions, ())
-    return recipe
+    return recipe.read_as(file=file, trust=trust, overrides=overrides)
 
 
 def _follow(recipe: Recipe, seen: tuple[Path, ...], trusting: str) -> Recipe:
     """Read the files that a recipe names, and set its id; `seen` are the recipes whose teachers lead to it."""
-    recipe._sources = _sources(recipe)
+    recipe = recipe.read_as(sources=_sources(recipe))
     if recipe.teacher is not None and recipe.teacher.recipe is not None:
         where, file = f"{recipe.at('teacher', 'recipe')}: teacher.recipe", recipe.folder / recipe.teacher.recipe
         if not os.path.isfile(file):  # False of a name that no file can have
@@ -140,7 +138,7 @@ def _follow(recipe: Recipe, seen: tuple[Path, ...], trusting: str) -> Recipe:
         teacher = _follow(
             _read_text(yaml12.read_text(file), file, (), recipe.trust, trusting), (*seen, file.resolve()), trusting
         )
-        recipe._teacher_recipe = taken_over(recipe, teacher)
+        recipe = recipe.read_as(teacher=taken_over(recipe, teacher))
     return recipe.changed()
 
 

@@ -235,6 +235,26 @@ class Recipe(Section):
         copy._found = self._found | found
         return copy
 
+    def read_as(
+        self,
+        *,
+        file: Path | None = None,
+        trust: bool | None = None,
+        overrides: tuple[str, ...] | None = None,
+        id: str | None = None,
+        sources: Sources | None = None,
+        teacher: "Recipe | None" = None,
+    ) -> Self:
+        """The same values, with what their text does not hold: where and how they were read; None: as it is."""
+        copy = self.model_copy()
+        copy._file = self._file if file is None else file
+        copy._trust = self._trust if trust is None else trust
+        copy._overrides = self._overrides if overrides is None else overrides
+        copy._id = self._id if id is None else id
+        copy._sources = self._sources if sources is None else sources
+        copy._teacher_recipe = self._teacher_recipe if teacher is None else teacher
+        return copy
+
     @property
     def not_cached(self) -> str:
         """Why no cache can hold the teacher's maps; empty where one can."""

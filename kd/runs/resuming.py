@@ -45,13 +45,15 @@ def resumable(run_dir: Path, overrides: Sequence[str] = (), *, trust: bool = Fal
     tree["train"]["seeds"] = [int(found[1])]
     if (place := _teacher(recipe, run_dir)) is not None:
         tree["teacher"] |= {"recipe": None, "run": str(place)}
-    copy = Recipe.model_validate(tree)
     folder = Path(os.path.abspath(run_dir.parent))
     code = {beside(file): Code(folder / beside(file), code.modules) for file, code in recipe.sources.code.items()}
-    copy._sources = Sources(code, recipe.sources.files, of_run=True)
-    copy._id, copy._trust, copy._overrides = id_of(run_dir), recipe.trust, recipe.overrides
-    copy._file = folder / f"{stem}.yaml"  # its name; the file itself may be on another machine
-    return copy
+    return Recipe.model_validate(tree).read_as(
+        file=folder / f"{stem}.yaml",  # its name; the file itself may be on another machine
+        trust=recipe.trust,
+        overrides=recipe.overrides,
+        id=id_of(run_dir),
+        sources=Sources(code, recipe.sources.files, of_run=True),
+    )
 
 
 def _teacher(recipe: Recipe, run_dir: Path) -> Path | None:
