@@ -28,9 +28,9 @@ from torn import count_writes
 from kd import cli
 from kd.diagnose import plan
 from kd.errors import DivergedError, LockedError, StorageError
+from kd.parts.checks import dry_run
 from kd.recipe import baseline_of
 from kd.runs import is_finished
-from kd.train import prepared
 from kd.train import session as run_module
 from kd.train.checkpoint import Checkpoints, read_checkpoint
 from kd.train.signals import SIGNALS
@@ -81,7 +81,7 @@ class Rich(NamedTuple):
 @pytest.fixture(autouse=True)
 def _unchecked(monkeypatch):
     """Without the dry run, which changes nothing and takes a large part of so short a run."""
-    monkeypatch.setattr(prepared, "dry_run", lambda parts: [])
+    monkeypatch.setattr(dry_run, "dry_run", lambda parts: [])
 
 
 @pytest.fixture(

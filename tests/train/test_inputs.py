@@ -99,8 +99,8 @@ def test_the_files_that_are_hashed_at_the_start_are_counted(folder, monkeypatch)
     recipe, shown = read(write_farm(folder).relative_to(folder)), []
 
     @contextmanager
-    def progress(title, total, unit):
-        yield lambda done: shown.append(f"{title} {done}/{total} {unit}")
+    def progress(title, total, unit, *, quiet):
+        yield lambda done: None if quiet else shown.append(f"{title} {done}/{total} {unit}")
 
     monkeypatch.setattr(kd.train.inputs, "progress", progress)
     data = Data(recipe, quiet=True)

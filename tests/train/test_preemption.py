@@ -103,7 +103,7 @@ def test_a_signal_while_batchnorm_is_reestimated(tmp_path, monkeypatch):
 
 
 def test_no_run_begins_after_a_signal(tmp_path, monkeypatch, recipe):
-    monkeypatch.setattr(prepared, "assemble", kill_once(prepared.assemble))
+    monkeypatch.setattr(prepared, "open_parts", kill_once(prepared.open_parts))
     two = recipe.model_copy(update={"train": recipe.train.model_copy(update={"seeds": (0, 1)})})
     with pytest.raises(StoppedError):
         run(two, tmp_path / "runs")
