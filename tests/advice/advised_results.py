@@ -224,7 +224,7 @@ def loaded(version: str) -> object:
         return SimpleNamespace(get_modelmeta=lambda: SimpleNamespace(custom_metadata_map={}))
 
     runtime = SimpleNamespace(
-        SessionOptions=SimpleNamespace,
+        SessionOptions=lambda: SimpleNamespace(add_session_config_entry=lambda *entry: None),
         InferenceSession=session,
         __version__=version,
         set_default_logger_severity=lambda level: None,

@@ -64,7 +64,7 @@ def match(
     problems = [
         f"{images.files[name]}: no mask named {name} in {masks.folder}" for name, mask in found.items() if mask is None
     ]
-    if chosen is None:
+    if chosen is None and images.files:  # without any, the folder of the images is the mistake
         problems += [
             f"{path}: no image named {name} in {images.folder}"
             for name, path in mask_of.items()
