@@ -61,8 +61,9 @@ class StandIn(ModuleType):
 
 @pytest.fixture
 def wandb(monkeypatch):
-    module = StandIn()
+    module, ordinary = StandIn(), build.version
     monkeypatch.setitem(sys.modules, "wandb", module)
+    monkeypatch.setattr(build, "version", lambda package: "0" if package == "wandb" else ordinary(package))
     for end in ("INIT", "FINISH"):
         monkeypatch.setenv(f"WANDB_{end}_TIMEOUT", "")  # so that what the run sets is gone after the test
         monkeypatch.delenv(f"WANDB_{end}_TIMEOUT")
