@@ -64,6 +64,9 @@ STUDIES = {  # name -> network -> what it learns by -> its run directories
             "labels": "mobilenetv3_aspp_kl_cwd-eb7db5c5/seed*",
             "labels, PixelKL": "mobilenetv3_aspp_kl_cwd-7c055c11/seed*",
             "labels, PixelKL, CWD": "mobilenetv3_aspp_kl_cwd-e3c91100/seed*",
+            "labels, CWD": "mobilenetv3_aspp_kl_cwd-d0864dcf/seed*",
+            "labels, DIST": "mobilenetv3_aspp_kl_cwd-dac4eb21/seed*",
+            "labels, AT": "mobilenetv3_aspp_kl_cwd-4bb57fe9/seed*",
         },
         "LRASPPMobileNetV3Large": {
             "labels": "mobilenetv3_aspp_kl_cwd-0cf9a431/seed*",

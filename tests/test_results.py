@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+import kd.losses
 from kd.cli.demo import THREE_SEEDS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -116,6 +117,20 @@ def test_texts_state_the_gains_of_the_camvid_study() -> None:
     for terms, words in (("labels, PixelKL", "PixelKL"), ("labels, PixelKL, CWD", "PixelKL + CWD")):
         low, *_, high = sorted((value for (_, of), value in points.items() if of == terms), key=number)
         assert f"{words} {low} to {high}" in " ".join(recipe.replace("#", "").split())
+
+
+@pytest.mark.parametrize("name", ["AT", "CWD", "DIST", "PixelKL"])
+def test_the_page_of_a_method_states_its_gain_on_camvid(name: str) -> None:
+    rows = [line.strip("| ").split(" | ") for line in SCRIPT["study"]("camvid-study")[2:]]
+    gains = {(network, terms): gain for network, terms, _, _, gain in rows}
+    gain = gains["MobileNetV3SmallASPP", f"labels, {name}"]
+    stem = getattr(kd.losses, name).__module__.rpartition(".")[2]
+    page = (DOCS / "methods" / f"{stem}.md").read_text(encoding="utf-8")
+    assert f"MobileNetV3SmallASPP at 120 × 160, 3 seeds | {name} | {gain} |" in page
+    if name != "PixelKL":
+        for file in (DOCS / "results" / "camvid.md", ROOT / "recipes" / "camvid" / "methods_study.yaml"):
+            text = " ".join(file.read_text(encoding="utf-8").replace("#", "").split())
+            assert f"{name} {gain}" in text
 
 
 def number(text: str) -> float:
