@@ -385,6 +385,13 @@ def test_no_step_reads_a_value_on_the_processor():
         assert waits.counts == {}
 
 
+def bare_step(run, batch):
+    """What no training can do without: networks, losses, backward pass and update."""
+    distill_step(run, batch)["total"].backward()
+    run.optimizer.step()
+    run.optimizer.zero_grad()
+
+
 def test_the_loop_launches_little_more_than_a_bare_step():
     """Types of images and labels, the gradient's norm and whether it counts, the learning rate, the numbers."""
     run = on_device(toy_run(iter(list(images(5))), steps=6))
@@ -396,9 +403,7 @@ def test_the_loop_launches_little_more_than_a_bare_step():
         train(run)
     given = to_device(next(run.batches), run.precision)
     with Launches() as bare:
-        distill_step(run, given)["total"].backward()
-        run.optimizer.step()
-        run.optimizer.zero_grad()
+        bare_step(run, given)
     assert bare.names.total() > 50
     added = of_loop.names - bare.names
     assert added.total() <= 11, added
@@ -422,9 +427,7 @@ def test_the_loop_calls_little_more_than_a_bare_step_whatever_the_size_of_the_ne
             train(run)
         given = to_device(next(run.batches), run.precision)
         with Calls() as bare:
-            distill_step(run, given)["total"].backward()
-            run.optimizer.step()
-            run.optimizer.zero_grad()
+            bare_step(run, given)
         added.append(of_loop.count - bare.count)
     assert added[1] - added[0] == 2 * 2 * 20  # the gradient and its type, of each new parameter
     assert added[0] <= 70, added
