@@ -15,10 +15,10 @@ help:  ## list these targets
 demo: .venv/installed  ## train a teacher, a baseline and a distilled student on drawn shapes; compare them
 	$(BIN)/kd demo
 
-test: lint typecheck  ## what CI runs: lint, types and all tests, about four minutes on two cores
+test: lint typecheck  ## what CI runs: lint, types and all tests, about seven minutes on two cores
 	$(TESTS)
 
-test-fast: .venv/installed-dev  ## the quick tests, under a minute on two cores
+test-fast: .venv/installed-dev  ## the quick tests, about a minute and a half on two cores
 	$(TESTS) $(FAST)
 
 lint: .venv/installed-dev  ## ruff, its format, and the floors of the imports
