@@ -92,21 +92,20 @@ def confusion_matrix(labels: "Tensor", predictions: "Tensor", num_classes: int) 
         )
     scored: Tensor | None = None
     for name, values, most in (("labels", labels, IGNORE), ("predictions", predictions, num_classes - 1)):
-        low, high = values.aminmax() if values.numel() else (0, 0)
+        low, high = (int(value) for value in values.aminmax()) if values.numel() else (0, 0)
         if low < 0 or high > most:
             scored = labels != IGNORE
             _check_classes(name, values[scored], num_classes)
     if scored is not None:
         labels, predictions = labels[scored], predictions[scored]
-    # Counting wide integers, or choosing the scored pixels first, takes several times as long.
-    rows = max(256, num_classes)
-    narrow = labels.short() if rows * num_classes <= 2**15 else labels.int()
-    pairs = narrow * num_classes + predictions.to(narrow.dtype)
-    counts = pairs.flatten().bincount(minlength=rows * num_classes).view(rows, num_classes)
-    counts[IGNORE] = 0
-    if counts[num_classes:].any():
+    rows = labels.byte() + 1  # in a byte, IGNORE + 1 is 0: the ignored pixels are a row of their own
+    if rows.numel() and rows.amax() > num_classes:
         _check_classes("labels", labels[labels != IGNORE], num_classes)
-    return counts[:num_classes]
+    # Counting wide integers, or choosing the scored pixels first, takes several times as long.
+    cells = (num_classes + 1) * num_classes
+    narrow = rows if cells <= 2**8 else rows.short() if cells <= 2**15 else rows.int()
+    counts = (narrow * num_classes + predictions.to(narrow.dtype)).flatten().bincount(minlength=cells)
+    return counts[num_classes:].view(num_classes, num_classes)
 
 
 def _check_classes(name: str, values: "Tensor", num_classes: int) -> None:

@@ -102,12 +102,21 @@ def test_eight_bit_labels_do_not_overflow():
     assert confusion_matrix(labels, predictions, 100)[99, 98] == 9
 
 
+@pytest.mark.parametrize("num_classes", [2, 15, 16, 180, 181, 255, 300])  # on both sides of what 8 and 16 bits hold
+def test_the_first_and_last_classes_are_counted_in_any_width(num_classes):
+    last, label = num_classes - 1, min(num_classes - 1, 254)
+    labels, predictions = torch.tensor([0, label, label, 255]), torch.tensor([last, 0, last, last])
+    matrix = confusion_matrix(labels, predictions, num_classes)
+    assert matrix.nonzero().tolist() == [[0, last], [label, 0], [label, last]]
+    assert matrix.sum() == 3
+
+
 def test_shapes_must_agree():
     with pytest.raises(ValueError, match=r"labels \(4, 4\) and predictions \(2, 2\) differ in shape"):
         confusion_matrix(torch.zeros(4, 4), torch.zeros(2, 2), 2)
 
 
-@pytest.mark.parametrize(("value", "shown"), [(3, "3"), (-1, "-1"), (254, "254")])
+@pytest.mark.parametrize(("value", "shown"), [(3, "3"), (-1, "-1"), (254, "254"), (300, "300")])
 def test_a_value_that_is_not_a_class_is_an_error(value, shown):
     labels = torch.zeros(2, 2, dtype=torch.int64)
     with pytest.raises(ValueError, match=rf"labels hold {shown} \(1 pixel\), classes are 0 … 2; 255 marks"):
