@@ -95,6 +95,7 @@ class Plan:
                 for seed in recipe.train.seeds:
                     one = recipe.changed(train=recipe.train.model_copy(update={"seeds": (seed,)}))
                     add(each, "student" if recipe.distill else "baseline", one)
+        assert {r.id for r in self.baselines.values()} <= {id for id, _ in found}, "a baseline that no variant needs"
         return list(found.values())
 
 
@@ -118,11 +119,13 @@ def read_study(path: str | Path, overrides: Iterable[str] = (), *, trust: bool =
     reader = _Reader(file, study, positions, overrides, trust, command)
     recipes = reader.read()
     match = None if study.budget is None else study.budget.match
+    lengths: dict[str, tuple[str, ...]] = {}
     if match in ("epochs", "steps"):
-        recipes = reader.read(_equal_lengths(match, recipes, study, positions))
+        lengths = _equal_lengths(match, recipes, study, positions)
+        recipes = reader.read(lengths)
     _refuse_equal(recipes, positions)
     named = _baselines(recipes) if study.baselines else {}
-    baselines = {name: reader.baseline(variant, recipes[variant]) for name, variant in named.items()}
+    baselines = {name: reader.baseline(of, recipes[of], lengths.get(of, ())) for name, of in named.items()}
     plan = Plan(file, words, recipes, baselines, study)
     return plan if match != "time" else _timed(plan, reader, named, runs)
 
@@ -138,7 +141,7 @@ class _Reader:
     trust: bool
     command: str
 
-    def baseline(self, variant: str, recipe: Recipe, lengths: tuple[str, ...] = ()) -> Recipe:
+    def baseline(self, variant: str, recipe: Recipe, lengths: tuple[str, ...]) -> Recipe:
         """The baseline of a variant, as `kd run` with these overrides trains it."""
         cache = [] if recipe.cache is None else [f"cache={{views: {recipe.cache.views}}}"]
         labelled = ["data.unlabelled=null"] if recipe.data.unlabelled else []

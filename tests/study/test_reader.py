@@ -144,6 +144,20 @@ def test_equal_steps_are_those_of_the_first_variant(readable: Path) -> None:
     assert "train.steps=10" in study.variants["b"].overrides  # so that its own command trains the same run
 
 
+@pytest.mark.parametrize(
+    ("match", "a", "b"),
+    [
+        ("steps", "", "recipe: longer.yaml"),
+        ("epochs", "train.steps: null, train.epochs: 3", "train.batch_size: 2"),
+    ],
+)
+def test_the_baseline_of_a_variant_has_its_equal_length(readable: Path, match: str, a: str, b: str) -> None:
+    (readable / "longer.yaml").write_text(WITH_TEACHER.replace("steps: 10, batch_size: 4", "epochs: 60, batch_size: 2"))
+    study = plan(f"base: r.yaml\nbudget: {{match: {match}}}\nseeds: [0]\nvariants: {{a: {{{a}}}, b: {{{b}}}}}\n")
+    assert labels(study) == ["teacher/0", "baseline of a/0", "a/0", "baseline of b/0", "b/0"]
+    assert study.baselines["baseline of b"].id == baseline_of(study.variants["b"]).id
+
+
 def test_a_budget_that_nothing_states_is_refused(readable: Path) -> None:
     assert refused(MATCHED) == [
         "s.yaml:2:10: budget.match: epochs, but a has train.steps 10; give train.epochs",
