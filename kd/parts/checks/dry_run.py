@@ -93,30 +93,41 @@ def dry_run(parts: Parts) -> list[str]:
         RecipeError: a loss cannot be used, a term cannot teach this student, or a component that is built when training
             begins refuses its arguments; all such mistakes at once.
     """
-    student = parts.student
     with untouched(parts):
-        try:
-            total, notes = _total(parts)
-            unreached = [name for name, gradient in gradients(total, student).items() if gradient is None]
-        except (Exception, SystemExit) as error:  # noqa: BLE001  # a bug of ours is raised as it is
-            raise _undifferentiable(parts, error) from None
+        total, mistakes, notes = _total(parts)
+        unreached = [] if mistakes else _unreached(parts, total)
+        mistakes += refused_by_training(parts)  # last: an optimizer changes weights that the gradients are computed at
+        if mistakes:
+            raise RecipeError(mistakes)
     for name in unreached:
-        student.get_parameter(name).requires_grad_(False)
+        parts.student.get_parameter(name).requires_grad_(False)
     return [*notes, *([f"no loss reaches {', '.join(unreached)}: frozen"] if unreached else [])]
 
 
-def _undifferentiable(parts: Parts, error: BaseException) -> BaseException:
-    """What to raise for an error of the backward pass: of the user's losses and network, the first one is named."""
+def _unreached(parts: Parts, total: Tensor) -> list[str]:
+    """The names of the trainable parameters that the losses do not reach."""
     recipe = parts.recipe
-    uses = [*(term.loss for term in recipe.distill.values()), recipe.supervised.loss, recipe.student.network]
-    users = [use for use in uses if not is_ours(use) and is_users(use, error)]
-    if not users:
-        return error
-    return RecipeError(f"{users[0].where()}: {users[0].use}: its gradient cannot be computed: {raised(error)}")
+    losses = (*(term.loss for term in recipe.distill.values()), recipe.supervised.loss)
+    with _differentiating(*losses, recipe.student.network):
+        return [name for name, gradient in gradients(total, parts.student).items() if gradient is None]
 
 
-def _total(parts: Parts) -> tuple[Tensor, list[str]]:
-    """The sum of all losses on an example batch, and lines for the user."""
+@contextmanager
+def _differentiating(*uses: Use) -> Iterator[None]:
+    """Report an error of a backward pass at the first of these components that is the user's."""
+    try:
+        yield
+    except (Exception, SystemExit) as error:
+        users = [use for use in uses if not is_ours(use) and is_users(use, error)]
+        if not users:
+            raise  # a bug of ours
+        raise RecipeError(
+            f"{users[0].where()}: {users[0].use}: its gradient cannot be computed: {raised(error)}"
+        ) from None
+
+
+def _total(parts: Parts) -> tuple[Tensor, list[str], list[str]]:
+    """The sum of all losses on an example batch, the mistakes in losses and metrics, and lines for the user."""
     student, recipe = parts.student, parts.recipe
     batch = example_batch(parts)
     student.train()
@@ -140,10 +151,7 @@ def _total(parts: Parts) -> tuple[Tensor, list[str]]:
         else:
             mistakes.append(f"{recipe.distill[name].loss.at()}: distill.{name}: {loss}")
     mistakes += check_metrics(recipe, batch.labels[0], output.logits[0])
-    mistakes += refused_by_training(parts)
-    if mistakes:
-        raise RecipeError(mistakes)
-    return sum(losses[1:], losses[0]), notes + _without_scores(parts)
+    return sum(losses, torch.zeros(())), mistakes, notes + _without_scores(parts)
 
 
 def _without_scores(parts: Parts) -> list[str]:
@@ -246,7 +254,9 @@ def _distilled(parts: Parts, name: str, student: Tapped, teacher: Tapped, batch:
     if not loss.requires_grad:
         return "the loss gives no gradient; compute it from the student's tensor, without detach() or item()"
     certain = partial(term, name, student, _stand_in(name, teacher, batch), batch)
-    if not (reached(loss, maps["student"], network) or reached(certain(), maps["student"], network)):
+    with _differentiating(use, parts.recipe.student.network):
+        teaches = reached(loss, maps["student"], network) or reached(certain(), maps["student"], network)
+    if not teaches:
         taps = ", ".join(repr(tap) for tap in list(declared_taps(network))[-2:]) or "'logits'"
         return (
             "no gradient reaches a trainable parameter of the student's network: the tap is in or before a frozen "

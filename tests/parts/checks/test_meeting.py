@@ -1,8 +1,9 @@
 import pytest
-from tiny import read, write_recipes
+from tiny import read, run, write_recipes
 
 from kd.errors import DataError, RecipeError
 from kd.parts.checks.dry_run import open_parts
+from kd.runs import is_finished
 
 HALVES = """
 import torch
@@ -113,6 +114,18 @@ class WrongAtItsOwnSize(nn.Module):
         return logits.mean() * labels.new_zeros(65)[labels.shape[-1]]
 
 
+class Signed(torch.optim.Optimizer):
+    def __init__(self, params, lr=0.01):
+        super().__init__(params, {"lr": lr})
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    parameter.sub_(group["lr"] * (parameter.grad.sign() + parameter))
+
+
 class Lazy(torch.optim.SGD):
     def step(self, closure=None):
         return self.nothing()
@@ -212,6 +225,12 @@ def test_what_a_users_code_raises_is_one_line_with_its_file_and_line(path, overr
     (line,) = mistakes(path, *ALONE, override, *size)
     assert message in line
     assert line.endswith(line_of(path, place))
+
+
+def test_an_optimizer_of_the_users_trains(path):
+    recipe = read(path, *ALONE, "optimizer={use: 'nets.py:Signed'}", "train.steps=2")
+    ((run_dir,), _) = run(recipe, path.parent / "runs")
+    assert is_finished(run_dir)
 
 
 @pytest.mark.parametrize(
