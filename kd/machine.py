@@ -139,6 +139,11 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def training_processes() -> int:
+    """The number of processes that train on this machine beside one another, this one included."""
+    return max(1, from_environment("LOCAL_WORLD_SIZE", 1) * from_environment("KD_JOBS", 1))  # torchrun, kd study
+
+
 def loader_workers(setting: int | str, device: torch.device | None = None) -> int:
     """The number of processes that load images for this one.
 
@@ -149,7 +154,7 @@ def loader_workers(setting: int | str, device: torch.device | None = None) -> in
     """
     if not isinstance(setting, str):
         return setting
-    here = max(1, from_environment("LOCAL_WORLD_SIZE", 1) * from_environment("KD_JOBS", 1))  # torchrun, kd study
+    here = training_processes()
     if device is None:
         readers = min(8, cores() // here)
         return readers if readers > 1 else 0

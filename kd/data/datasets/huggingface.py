@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from kd.data.images.decode import Held, size_text
+from kd.data.images.decode import Held, read_header, size_text
 from kd.data.images.names import nearest_content
 from kd.data.images.read import read_image
 from kd.data.masks.class_files import Color
@@ -90,6 +90,10 @@ class HuggingFace:
             sizes = f"{size_text(image.shape[1:])}, but its mask is {size_text(labels.shape)}"
             raise DataError(f"{self.names[key[0]]}: {sizes} (width × height)")
         return Sample(image, labels, self.names[key[0]])
+
+    def image_size(self, index: int) -> tuple[int, int]:
+        """(H, W) of an image, by its header."""
+        return read_header(self._held(index, self._image)).size
 
     def labels(self, index: int) -> Tensor | None:
         """The labels of the image `index` alone, uint8 (H, W)."""

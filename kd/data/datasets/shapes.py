@@ -105,6 +105,10 @@ class Shapes:
         """None: images are drawn."""
         return ()
 
+    def image_size(self, index: int) -> tuple[int, int]:
+        """(H, W) of an image."""
+        return self.size, self.size
+
     def _sample(self, index: int) -> Sample:
         rng = np.random.default_rng((self.seed, _SPLITS.index(self.split), index))
         image, labels = _draw(rng, self.size, _DIFFICULTIES[self.difficulty])

@@ -1,6 +1,6 @@
 """Decoded images in memory: read once, by whichever worker comes first, then shared by all of them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -9,11 +9,12 @@ from kd.console import Say, silent
 from kd.data.dataset import image_files
 from kd.data.images.decode import read_header
 from kd.errors import DataError
+from kd.machine import training_processes
 from kd.memory import free_shared
 from kd.types import SegmentationDataset, size_of
 from kd.units import data_size
 
-SHARE = 0.5  # of the free memory that may be used
+SHARE = 0.5  # of the free memory that all processes of this machine may use together
 
 
 class Kept:
@@ -66,34 +67,39 @@ def keep(dataset: SegmentationDataset, say: Say = silent) -> Kept | None:
         dataset: the split.
         say: takes the line for the user on what is held.
     """
-    free = free_shared()
+    free, processes = free_shared(), training_processes()  # which start at once, and see the same memory
     parts = getattr(dataset, "parts", (dataset,))
     own = all(type(part).__module__.startswith("kd.data.") for part in parts)  # a user's may draw its samples anew
     if not own or free is None:
         return None
     try:
-        sizes = [size for part in parts for size in _sizes(part)]
+        by_part = [_sizes(part) for part in parts]
     except DataError:  # reported when the training reads it
         return None
-    needed = kept_bytes(dataset.in_channels, sizes)
-    if needed > SHARE * free:
-        reason = f"{data_size(needed)} are more than half of the {data_size(free)} that are free"
+    if not all(by_part):
+        return None
+    sizes = [size for part in by_part for size in part]
+    needed, each = kept_bytes(dataset.in_channels, sizes), f" in each of {processes} processes" * (processes > 1)
+    if processes * needed > SHARE * free:
+        reason = f"{data_size(needed)}{each} are more than half of the {data_size(free)} that are free"
     else:
         try:
             held = Kept(dataset.in_channels, sizes)
         except RuntimeError:  # another program was faster: the images are read as often as they are needed
             reason = f"the system does not give {data_size(needed)} of memory"
         else:
-            say(f"  data.decoded: {data_size(needed)} of decoded images held in memory")
+            say(f"  data.decoded: {data_size(needed)} of decoded images held in memory{each}")
             return held
     say(f"  data.decoded: not held: {reason}")
     return None
 
 
 def _sizes(dataset: SegmentationDataset) -> list[tuple[int, int]]:
-    """The size (H, W) of every image: of its file by the header; images that are drawn are all of one size."""
-    sizes = [read_header(path).size for path in image_files(dataset)]
-    return sizes or [size_of(dataset[0, 0].image)] * len(dataset)
+    """The size (H, W) of every image: by the header of its file, or by `image_size`; [] if the dataset has neither."""
+    stated: Callable[[int], tuple[int, int]] | None = getattr(dataset, "image_size", None)
+    if stated is not None:
+        return [stated(index) for index in range(len(dataset))]
+    return [read_header(path).size for path in image_files(dataset)]
 
 
 def _shared(*shape: int) -> Tensor:

@@ -97,6 +97,8 @@ class OtherImages:
         self.notes = (f"unlabelled: {images}{f' ({left_out})' if taken else ''}",)
         if callable(getattr(others, "files", None)):
             self.files = self._files
+        if callable(getattr(others, "image_size", None)):
+            self.image_size = self._image_size
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -106,6 +108,9 @@ class OtherImages:
 
     def _files(self, index: int) -> Any:
         return tuple(cast("Any", self.others).files(self.indices[index]))[:1]  # not its mask
+
+    def _image_size(self, index: int) -> Any:
+        return cast("Any", self.others).image_size(self.indices[index])
 
 
 class Joined:

@@ -1,14 +1,19 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from samples import Fixed, sample
 
-from kd.data import Folders, RandomFlip, RandomScale, Shapes
+from kd.data import Folders, HuggingFace, RandomFlip, RandomScale, Shapes
+from kd.data.dataset import FirstImages
+from kd.data.datasets import huggingface
 from kd.data.images import kept
 from kd.data.images.kept import keep, kept_bytes
 from kd.data.loader import training_batches
 from kd.data.splits.split import Split
+from kd.data.splits.unlabelled import OtherImages
 from kd.data.transforms.crop import Crop
 
 AUGMENT = (RandomScale(0.5, 2), RandomFlip())
@@ -76,6 +81,21 @@ def test_at_most_half_of_the_free_memory_is_used(monkeypatch, free, fits):
     ]
 
 
+@pytest.mark.parametrize(("free", "fits"), [(8.0, True), (7.9, False)])
+def test_the_copies_of_all_processes_fit_together(monkeypatch, free, fits):
+    dataset = Shapes("train", count=5, size=40)
+    monkeypatch.setattr(kept, "free_shared", lambda: int(free * kept_bytes(3, [(40, 40)] * 5)))
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    monkeypatch.setenv("KD_JOBS", "2")
+    lines = []
+    assert (keep(dataset, lines.append) is not None) == fits
+    assert lines == [
+        "  data.decoded: 32 kB of decoded images held in memory in each of 4 processes"
+        if fits
+        else "  data.decoded: not held: 32 kB in each of 4 processes are more than half of the 253 kB that are free"
+    ]
+
+
 def test_memory_that_the_system_does_not_give_is_done_without(monkeypatch):
     def full(*shape):
         raise RuntimeError("unable to allocate shared memory(shm) for file </torch_1>: No space left on device (28)")
@@ -99,6 +119,35 @@ def test_images_of_several_sizes_are_held_as_in_their_files(tmp_path):
         assert tuple(labels.shape) == size
         assert torch.equal(image, dataset[index, 0].image)
         assert torch.equal(labels, dataset[index, 0].labels)
+
+
+def test_images_in_cells_are_held_each_at_its_own_size(tmp_path, monkeypatch):
+    sizes = [(40, 30), (30, 50), (36, 36)]
+    for number, size in enumerate(sizes):
+        write_pair(tmp_path, number, size)
+    columns = {"image": "images", "label": "masks"}
+    rows = [
+        {column: {"bytes": (tmp_path / folder / f"{number}.png").read_bytes()} for column, folder in columns.items()}
+        for number in range(len(sizes))
+    ]
+    monkeypatch.setattr(huggingface, "_saved", lambda root: {"train": SimpleNamespace(cache_files=[])})
+    monkeypatch.setattr(huggingface, "_undecoded", lambda *arguments: rows)
+    dataset = HuggingFace(str(tmp_path), "train", classes=["a", "b"])
+    held = keep(dataset)
+    split = split_of(dataset, held)
+    for index, size in enumerate(sizes):
+        split[index, 0]
+        image, labels = held.get(index)
+        assert tuple(labels.shape) == size
+        assert torch.equal(image, dataset[index, 0].image)
+    assert keep(OtherImages(dataset, {"val": FirstImages(dataset, 1)}))._sizes == sizes[1:]
+
+
+def test_images_of_unknown_sizes_are_not_held(monkeypatch):
+    monkeypatch.setattr(Fixed, "__module__", "kd.data.fixed")
+    lines = []
+    assert keep(Fixed(sample([[0, 1]])), lines.append) is None
+    assert lines == []
 
 
 def test_a_file_that_changed_its_size_is_read_every_time(tmp_path):
