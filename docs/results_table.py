@@ -9,9 +9,11 @@ its network, and `*` marks a gain that is not 0 after Holm's adjustment for all 
 """
 
 import json
+import os
 import re
 import statistics
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -160,11 +162,11 @@ def counts(run_dirs: list[Path]) -> list[ImageCounts]:
 
 
 def keep(runs: Path, name: str) -> None:
-    """Keep the results of all finished runs of a folder; the teacher's place on this machine is left out."""
+    """Keep the results of all finished runs of a folder; where teacher and images lie on this machine is left out."""
     for run_dir in filter(is_finished, sorted(runs.glob("*/seed*"))):
         result, images, kept = (
             read_result(run_dir),
-            read_counts(run_dir),
+            placeless(read_counts(run_dir)),
             DATA / name / run_dir.parent.name / run_dir.name,
         )
         splits = {split: replace(found, per_image=images.get(split)) for split, found in result.splits.items()}
@@ -175,9 +177,18 @@ def keep(runs: Path, name: str) -> None:
         taught = read_teacher_score(run_dir, id=result.id, seed=result.seed)
         beside = result.teacher is not None and is_finished(runs / (result.teacher.run or "…"))  # kept once, as a run
         if taught is not None and not beside:
-            of_images = read_counts(run_dir, TEACHER_COUNTS).get("val")
+            of_images = placeless(read_counts(run_dir, TEACHER_COUNTS)).get("val")
             write_score(kept, replace(taught, per_image=of_images), id=result.id, seed=result.seed)
         write_result(kept, result)
+
+
+def placeless(splits: Mapping[str, ImageCounts]) -> dict[str, ImageCounts]:
+    """The same counts, with the name of an image below the folder that all images of its split share."""
+    folders = {split: os.path.commonpath([os.path.dirname(name) for name in splits[split].names]) for split in splits}
+    return {
+        split: found._replace(names=tuple(Path(name).relative_to(folders[split]).as_posix() for name in found.names))
+        for split, found in splits.items()
+    }
 
 
 if __name__ == "__main__":

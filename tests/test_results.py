@@ -5,10 +5,12 @@ import runpy
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import kd.losses
 from kd.cli.demo import THREE_SEEDS
+from kd.runs import ImageCounts, read_counts
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -30,6 +32,23 @@ def test_every_kept_run_is_in_a_table_of_a_page() -> None:
     assert shown == patterns.keys()
     listed = {run for name, found in patterns.items() for p in found for run in (SCRIPT["DATA"] / name).glob(p)}
     assert listed == {path.parent for path in SCRIPT["DATA"].rglob("result.json")}
+
+
+def test_a_kept_run_names_no_folder_of_the_machine_that_trained_it() -> None:
+    for file in SCRIPT["DATA"].rglob("*counts.npz"):
+        for split in read_counts(file.parent, file.name).values():
+            assert not any(Path(name).is_absolute() for name in split.names), file
+
+
+def test_the_names_of_kept_images_begin_below_the_folder_that_they_share() -> None:
+    def names(*names: str) -> tuple[str, ...]:
+        counts = ImageCounts(names, np.zeros((len(names), 2, 3), np.int64))
+        return SCRIPT["placeless"]({"val": counts})["val"].names
+
+    assert names("/data/val/a.png", "/data/val/b.png") == ("a.png", "b.png")
+    assert names("/data/farm/a.png", "/data/park/a.png") == ("farm/a.png", "park/a.png")
+    assert names("shapes/val/0", "shapes/val/1") == ("0", "1")
+    assert names("a.png") == ("a.png",)
 
 
 def sections() -> list[Any]:
@@ -105,6 +124,8 @@ def test_texts_state_the_gains_of_the_camvid_study() -> None:
     above = [key for key, gain in gains.items() if number(points[key]) > number(gain.split(" ± ")[1])]
     assert above == [("MobileNetV2UNet", "labels, PixelKL, CWD")]
     low, *_, high = sorted(points.values(), key=number)
+    teacher = (ROOT / "recipes" / "camvid" / "teacher_deeplabv3plus_120.yaml").read_text(encoding="utf-8")
+    assert f"at 120 × 160, 40 epochs, val mIoU {rows[0][3]} %" in teacher
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert f"four small students gained {low} to {high} points; of the eight intervals" in readme
     assert f"{gains[above[0]]} with PixelKL + CWD" in readme
