@@ -270,7 +270,7 @@ def load_student(run_dir: str | os.PathLike[str], *, trust: bool = False) -> "nn
         A network whose `network(images).logits` are (N, K, h, w) for images (N, C, H, W), float in [0, 1].
 
     Raises:
-        RecipeError: it is no run directory; or the run's recipe names code that is not trusted.
+        RecipeError: it is no run directory; the run is not finished, or its recipe names code that is not trusted.
         WeightsError: the run has no weights, or they are damaged or do not fit its recipe's network.
         StorageError: another file of the run is missing or damaged.
     """

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from kd.checked import STRICT, Count, read_sealed
-from kd.errors import StorageError, WeightsError
+from kd.errors import StorageError, WeightsError, shell_word
 from kd.fingerprint import Stamp, is_settled, stamp
 from kd.reading import exists, read_bytes
 
@@ -180,6 +180,17 @@ def check_owner(run_dir: Path, name: str, id: str, seed: int) -> None:
             f"{run_dir / name}: is of run {id}, seed {seed}, but its folder is of {of_recipe[1]}, seed {of_seed[1]}; "
             f"put it back, or {again(run_dir)}"
         )
+
+
+def unfinished(run_dir: Path, *, trust: bool = False) -> str:
+    """The line about a directory without a result whose run has begun, with the command; empty for any other.
+
+    To move such a run aside, as `again` advises for damaged ones, would lose its checkpoints.
+    """
+    if not exists(run_dir / "recipe.yaml", StorageError):
+        return ""
+    command = f"kd run {shell_word(os.fspath(run_dir))}{' --trust' if trust else ''}"
+    return f"{run_dir}: this run is not finished; {command} continues it"
 
 
 def again(run_dir: Path, what: str = "damaged") -> str:

@@ -15,7 +15,7 @@ from safetensors.torch import load, load_file
 from torch import Tensor
 
 from kd.errors import shell_word
-from kd.manifest import MANIFEST, RESULT, WEIGHTS, read_verified
+from kd.manifest import MANIFEST, RESULT, WEIGHTS, read_verified, unfinished
 from kd.networks.torch_files import OtherFileError, unpickle
 from kd.networks.unpickle import Opaque, UnpickleError
 
@@ -66,7 +66,8 @@ def read_weights(source: str, key: str | None) -> Weights:
         weights = _safetensors(path, key, read_verified(path.parent, WEIGHTS))
         return weights._replace(classes=_classes_of_run(path.parent))
     if not os.path.isfile(path):
-        raise ValueError(f"no file {path}; give imagenet, a torchvision name, a run directory or a file")
+        begun = unfinished(path.parent) if path.name == WEIGHTS else ""
+        raise ValueError(begun or f"no file {path}; give imagenet, a torchvision name, a run directory or a file")
     if path.suffix not in FORMATS:
         raise ValueError(f"{path}: '{path.suffix}' files cannot be read; use {', '.join(FORMATS)}")
     try:

@@ -12,6 +12,7 @@ from kd import distributed
 from kd.components import Maker
 from kd.errors import RecipeError
 from kd.machine import Precision
+from kd.manifest import unfinished
 from kd.networks.weights import Loaded
 from kd.parts.loading import Notes, drawn_at_random, load_for
 from kd.parts.optimizer import frozen_in, phase_ends
@@ -236,7 +237,8 @@ def _of_run(recipe: Recipe, runs: Path, trained: bool) -> tuple[nn.Module, str, 
     if trained or teacher_recipe is None:
         train = run_command(teacher_recipe, runs) if teacher_recipe else ""
         fix = f"train it: {train}" if train else "name a finished run, or its recipe"
-        raise RecipeError(f"{recipe.file}: teacher: {run_dir} has no result.json; {fix}")
+        begun = "" if train else unfinished(run_dir, trust=recipe.trust)
+        raise RecipeError(f"{recipe.file}: teacher: {begun or f'{run_dir} has no result.json; {fix}'}")
     maker = Maker(teacher_recipe)
     data = maker.dataset("val")
     network = maker.network(teacher_recipe.student.network, len(data.class_names), data.in_channels)

@@ -11,7 +11,7 @@ from kd.components import Maker
 from kd.errors import WeightsError, raised
 from kd.manifest import WEIGHTS, again, read_manifest, read_verified
 from kd.recipe import Recipe
-from kd.runs import read_environment, read_result, read_run_recipe, with_origin
+from kd.runs import finished_at, read_environment, read_result, read_run_recipe, with_origin
 from kd.storage import write_atomic
 
 
@@ -43,9 +43,10 @@ def load_network(run_dir: Path, *, recipe: Recipe | None = None, trust: bool = F
     Raises:
         WeightsError: the run has no weights, or they are damaged or do not fit the recipe's network.
         StorageError: another file of the run is missing or damaged.
-        RecipeError: the run's recipe names code that is not trusted.
+        RecipeError: the run's recipe names code that is not trusted; or the run is not finished.
     """
     recipe = recipe or read_run_recipe(run_dir, trust=trust)
+    (run_dir,) = finished_at(run_dir, trust=trust)
     classes = next(iter(read_result(run_dir).splits.values())).classes
     channels = read_environment(run_dir).in_channels
     network = Maker(recipe).network(recipe.student.network, len(classes), channels)

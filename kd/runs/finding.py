@@ -5,7 +5,8 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from kd.errors import RecipeError, shell_word
+from kd.errors import RecipeError
+from kd.manifest import unfinished
 from kd.recipe import Recipe
 from kd.recipe.shipped import name_of
 from kd.runs.directory import in_its_folder, may_be_finished, run_command, run_directory
@@ -35,11 +36,8 @@ def finished_at(path: Path, *, trust: bool = False) -> list[Path]:
         RecipeError: there is none.
     """
     run_dirs = [path] if may_be_finished(path) else finished_below(path)
-    command = f"kd run {shell_word(os.fspath(path))}{' --trust' if trust else ''}"
-    if not run_dirs and (path / "recipe.yaml").is_file():
-        raise RecipeError(f"{path}: this run is not finished; {command} continues it")
     if not run_dirs:
-        raise RecipeError(f"{path}: holds no finished run; kd list shows all runs")
+        raise RecipeError(unfinished(path, trust=trust) or f"{path}: holds no finished run; kd list shows all runs")
     return list(map(in_its_folder, run_dirs))
 
 

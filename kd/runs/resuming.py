@@ -7,6 +7,7 @@ from pathlib import Path
 
 from kd.errors import RecipeError
 from kd.inputs import has_inputs, read_inputs
+from kd.manifest import unfinished
 from kd.recipe import Recipe
 from kd.recipe.identity import Scope, plain
 from kd.recipe.sources import Code, Sources
@@ -66,5 +67,7 @@ def _teacher(recipe: Recipe, run_dir: Path) -> Path | None:
     places = [run_dir.parents[1] / taught.run, *([Path(recipe.teacher.run)] if recipe.teacher.run else [])]
     place = next(filter(is_finished, places), None)
     if place is None:
+        if begun := list(filter(None, (unfinished(place, trust=recipe.trust) for place in places))):
+            raise RecipeError(f"{run_dir}: its teacher: {begun[0]}")
         raise RecipeError(f"{run_dir}: its teacher's run {places[0]} is missing; copy it there, or run its recipe")
     return place

@@ -6,14 +6,14 @@ import subprocess
 
 import pytest
 import torch
-from manifests import list_anew
+from manifests import list_anew, unfinish
 from safetensors import safe_open
 from safetensors.torch import load_file
 from tiny import equal, read, run, weights, write_recipes
 from torch import nn
 
 import kd
-from kd.errors import StorageError, WeightsError
+from kd.errors import RecipeError, StorageError, WeightsError
 from kd.parts.trained import write_weights
 from kd.recipe import baseline_of
 from kd.runs import read_origin
@@ -133,10 +133,33 @@ def test_every_file_that_a_network_is_built_from_is_verified(run_dir, name):
 def test_a_run_of_kd_0_2_has_no_manifest_and_is_read(run_dir):
     manifest, result = run_dir / "manifest.json", run_dir / "result.json"
     manifest.unlink()
-    with pytest.raises(StorageError, match=r"manifest\.json: missing, so result\.json cannot be verified; mv "):
+    with pytest.raises(RecipeError, match=r"this run is not finished; kd run \S+ --trust continues it"):
         kd.load_student(run_dir, trust=True)
     result.write_text(json.dumps(json.loads(result.read_text()) | {"format": 1}))
     assert equal(kd.load_student(run_dir, trust=True).state_dict(), weights(run_dir))
+
+
+def test_a_run_that_is_not_finished_is_continued_and_not_moved_aside(run_dir):
+    unfinish(run_dir)
+    (run_dir / "student.safetensors").unlink()
+    folder = run_dir.parents[2]
+    line = f"{run_dir}: this run is not finished; kd run {run_dir}"
+    for expected, call in (
+        (f"{line} --trust continues it", lambda: kd.load_student(run_dir, trust=True)),
+        (f"weights {run_dir}: {line} continues it", lambda: read_weights(folder, f"student.weights={run_dir}")),
+        (
+            f"{folder / 'student.yaml'}: teacher: {line} --trust continues it",
+            lambda: read_weights(folder, f"teacher={{run: {run_dir}}}"),
+        ),
+    ):
+        with pytest.raises(RecipeError) as caught:
+            call()
+        assert str(caught.value).endswith(expected)
+
+
+def read_weights(folder, override):
+    """Read the weights that a recipe takes from elsewhere, as the start of its run does."""
+    run(read(folder / "student.yaml", override), folder / "elsewhere")
 
 
 def test_the_advice_trains_the_run_again(tmp_path):

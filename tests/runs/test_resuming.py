@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from command import kd
+from manifests import unfinish
 from tiny import cut_at, equal, read, run, weights, write_recipes
 
 from kd.runs import is_finished, read_result, read_run_recipe, resumable, run_directory
@@ -58,6 +59,11 @@ def test_settings_of_the_run_and_a_teacher_that_is_not_there_are_refused(
     assert recipe.train.seeds == (0,)
     assert run_directory(recipe, run_dir.parents[1], 0) == run_dir
     (teacher,) = (run_dir.parents[1]).glob("teacher-*/seed0")
+    unfinish(teacher)
+    assert kd("run", run_dir, "--trust") == 2
+    assert capsys.readouterr().err == (
+        f"{run_dir}: its teacher: {teacher}: this run is not finished; kd run {teacher} --trust continues it\n"
+    )
     teacher.rename(teacher.with_name("elsewhere"))
     assert kd("run", run_dir, "--trust") == 2
     assert f"its teacher's run {teacher} is missing; copy it there, or run its recipe" in capsys.readouterr().err
