@@ -11,7 +11,9 @@ from kd.networks.weight_files import MisfitError
 from kd.networks.weights import ClassCountError, Loaded, PartialError, Role, load_into
 from kd.recipe import Use, WeightsConfig
 from kd.recipe.overrides import as_override
+from kd.recipe.schema import components
 
+MAPPED = "teachers.ClassMapped"
 # What a key of `weights` does, in a message.
 _WAYS = {"key": "choose a key", "rename": "bring the names together", "head": "train a new classifier"}
 
@@ -86,11 +88,30 @@ def _fix(role: Role, error: Exception, options: dict[str, Any], use: Use, classe
 def _mapped(error: ClassCountError, options: dict[str, Any], use: Use, classes: Sequence[str]) -> str:
     """The teacher with its own classes, mapped to those of the data."""
     source = error.classes or [f"the names of its {error.found} classes in the order of the channels"]
-    network = {"use": use.use, "args": use.args | {"num_classes": error.found}}
+    own = use.args["network"] if use.use == MAPPED else use
+    network = _with_classes(own, error.found, at_least=True)
     args = {"network": network, "source": list(source), "target": list(classes)}
     weights = options if options.keys() - {"file"} else options["file"]
-    teacher = {"use": "teachers.ClassMapped", "args": args, "weights": weights}
-    return f"; a teacher keeps its own classes, mapped to yours: {as_override('teacher', teacher)}"
+    teacher = {"use": MAPPED, "args": args, "weights": weights}
+    inner = next((part for part in components(own.args) if "num_classes" not in part.args), None)
+    also = f" (give {inner.use} {error.found} classes as well)" if inner else ""
+    return f"; a teacher keeps its own classes, mapped to yours{also}: {as_override('teacher', teacher)}"
+
+
+def _with_classes(value: Any, count: int, *, at_least: bool = False) -> Any:
+    """A network for another number of classes, those in its arguments too where they state one.
+
+    Args:
+        value: the network, or any argument.
+        count: the number.
+        at_least: whether a network that states no number gets this one.
+    """
+    if isinstance(value, Use):
+        stated = {"num_classes": count} if at_least or "num_classes" in value.args else {}
+        return Use(use=value.use, args=_with_classes(value.args, count) | stated)
+    if isinstance(value, dict):
+        return {key: _with_classes(item, count) for key, item in value.items()}
+    return [_with_classes(item, count) for item in value] if isinstance(value, list) else value
 
 
 def drawn_at_random(network: nn.Module, rebuild: Callable[[], nn.Module]) -> list[str]:

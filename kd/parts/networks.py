@@ -14,7 +14,7 @@ from kd.errors import RecipeError
 from kd.machine import Precision
 from kd.manifest import unfinished
 from kd.networks.weights import Loaded
-from kd.parts.loading import Notes, drawn_at_random, load_for
+from kd.parts.loading import MAPPED, Notes, drawn_at_random, load_for
 from kd.parts.optimizer import frozen_in, phase_ends
 from kd.parts.roles import Student, frozen_path
 from kd.parts.teacher.folding import folded
@@ -25,8 +25,6 @@ from kd.recipe.overrides import as_override
 from kd.recipe.yaml12 import in_flow
 from kd.runs import is_finished, read_result, run_command, teacher_directories
 from kd.types import Network, SegmentationDataset, as_tuple, traits
-
-MAPPED = "teachers.ClassMapped"
 
 
 def student_network(

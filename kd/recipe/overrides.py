@@ -8,6 +8,7 @@ from pydantic import BaseModel
 
 from kd.errors import Mistake, Position, RecipeError, did_you_mean, dotted, fail, shell_word, shorten
 from kd.recipe import yaml12
+from kd.recipe.identity import plain
 from kd.recipe.section import fields_at
 
 
@@ -143,6 +144,6 @@ def as_override(path: str, value: Any) -> str:
 
     Args:
         path: of a key in a recipe.
-        value: plain data.
+        value: plain data, or a section of a recipe, at any depth.
     """
-    return shell_word(f"{path}={yaml12.in_flow(value)}")
+    return shell_word(f"{path}={yaml12.in_flow(plain(value, defaults=False))}")

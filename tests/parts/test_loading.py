@@ -154,8 +154,37 @@ def test_a_teacher_for_other_classes_is_mapped_and_gets_no_new_head(folder, monk
         'source: [bright, mud, dark], target: [dark, bright]}, weights: three.pth}"'
     )
     assert assembled_notes(advised(mistake)) == ["teacher: three.pth: loaded 8 of 8 tensors"]
+    mapped = advised(mistake).replace("num_classes: 3", "num_classes: 2").replace("[bright, mud, dark]", "[mud, dark]")
+    assert advised(refusal(mapped)) == advised(mistake)  # the mapping is corrected, and not mapped once more
     save(3, "unnamed.pth")
     assert "source: [the names of its 3 classes in the order of the channels]" in refusal(TEACHER % "unnamed.pth")
+
+
+WRAPPED = 'teacher={use: teachers.Wrapped, args: {network: {use: "own.py:%s"}}, weights: w.pth}'
+
+
+def test_a_wrapped_teacher_for_other_classes_is_mapped_with_its_own_network(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    Path("own.py").write_text(
+        "from torch import nn\n\n\ndef Named(num_classes=2):\n    return nn.Conv2d(3, num_classes, 3, 1, 1)\n\n\n"
+        "def Other(k=2):\n    return Named(k)\n"
+    )
+    torch.save({f"network.{name}": value for name, value in torch.nn.Conv2d(3, 3, 3).state_dict().items()}, "w.pth")
+    named = (WRAPPED % "Named").replace('Named"', 'Named", args: {num_classes: 2}')
+    mistake = refusal(named)
+    assert mistake.endswith(
+        "network.weight is for 3 classes, the network for 2; a teacher keeps its own classes, mapped to yours: "
+        '"teacher={use: teachers.ClassMapped, args: {network: {use: teachers.Wrapped, '
+        "args: {network: {use: 'own.py:Named', args: {num_classes: 3}}, num_classes: 3}}, "
+        'source: [the names of its 3 classes in the order of the channels], target: [dark, bright]}, weights: w.pth}"'
+    )
+    named = advised(mistake).replace("[the names of its 3 classes in the order of the channels]", "[mud, bright, dark]")
+    assert assembled_notes(named) == ["teacher: w.pth: loaded 2 of 2 tensors"]
+    mistake = refusal(WRAPPED % "Other")
+    assert 'mapped to yours (give own.py:Other 3 classes as well): "teacher={use: teachers.ClassMapped, ' in mistake
+    followed = advised(mistake).replace("'own.py:Other'", "'own.py:Other', args: {k: 3}")
+    followed = followed.replace("[the names of its 3 classes in the order of the channels]", "[mud, bright, dark]")
+    assert assembled_notes(followed) == ["teacher: w.pth: loaded 2 of 2 tensors"]
 
 
 def test_the_classes_of_a_teacher_are_mapped_by_name_or_refused(folder, monkeypatch):
