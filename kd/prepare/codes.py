@@ -13,7 +13,7 @@ from kd.constants import IGNORE
 from kd.data.images.decode import Header, read_header
 from kd.data.images.read import is_grey, read_mask
 from kd.data.masks.class_files import file_rows
-from kd.data.masks.classes import Classes, color_of, read_classes
+from kd.data.masks.classes import IGNORED, Classes, color_of, read_classes
 from kd.data.masks.encoding import count_codes, read_codes, shades
 from kd.data.masks.meaning import WHITE, Meaning
 from kd.data.masks.unknown import ranges
@@ -28,7 +28,22 @@ _LOOKED_AT = 50  # masks, for soft edges
 _DARK = 32  # shades below this are black, and as far from 255 white
 _FEW = 5  # pictures, to tell masks from images
 _SHADES = 4  # between black and white, from which they are edges
+_BLACK_AND_WHITE = {0, 0xFFFFFF}
 _WORDS = ("class", "label", "categor", "codes")
+
+
+_BACKGROUNDS = ("background", "_background_", "__background__", "bg")
+_IGNORED = (IGNORED, "__ignore__", "void", "unlabeled", "unlabelled")
+
+
+def is_background(label: str) -> bool:
+    """Whether a label is one of the names of the background."""
+    return label.lower() in _BACKGROUNDS
+
+
+def is_ignored(label: str) -> bool:
+    """Whether a label is one of the names of what is no class."""
+    return label.lower() in _IGNORED
 
 
 @dataclass
@@ -151,38 +166,60 @@ def meaning_of(masks: Sequence[Path], class_map: Path | None) -> tuple[dict[str,
     lossy = [header.lossy for header in headers if header.lossy]
     two = known is None or len(known.names) == 2
     colors = known.colors is not None if known and not known.by_index else hold_colors(masks, headers)
-    if two and not colors and are_soft(masks, headers):
-        names = list(known.names) if known else ["background", "foreground"]
+    grey = not colors or (known is not None and known.codes.keys() <= _BLACK_AND_WHITE)
+    if two and grey and are_soft(masks, headers):
+        names = _by_code(known) if known else ["background", "foreground"]
         edges = f"edges blurred by {lossy[0]}" if lossy else "soft edges"
         return {"classes": names, "threshold": 128}, [
             f"masks are black and white with {edges}: from shade 128 up a pixel is {names[1]}"
         ]
     found = count(masks, colors=colors)
+    nodata = {code: share for code, share in found.shares().items() if code < 0}  # what GDAL calls so
+    for code in nodata:
+        del found.counts[code]
     if known is None:
-        return _unnamed(found, masks[0])
-    if known.by_index:
-        return _listed(found, known, written, where)
-    return _mapped(found, known, written, where)
+        args, notes = _unnamed(found, masks[0])
+    elif known.by_index:
+        args, notes = _listed(found, known, written, where)
+    else:
+        args, notes = _mapped(found, known, written, where)
+    if nodata:
+        args["values"] = {**args.get("values", {}), **dict.fromkeys(nodata, IGNORED)}
+    return args, [*notes, *(_ignored(code, share) for code, share in nodata.items())]
 
 
 def _mapped(found: Codes, known: Classes, written: Any, where: str) -> tuple[dict[str, Any], list[str]]:
     """The meaning under a class map of colours or numbers."""
     shares = found.shares()
     unknown = {code: share for code, share in shares.items() if code not in known.codes}
-    if not known.colors and unknown.keys() <= {IGNORE}:
-        return {"classes": written}, []
-    greys = {color_of(code)[0] for code in shares if len(set(color_of(code))) == 1} if found.colors else set()
-    if known.colors and len(greys) == len(shares) and max(greys - {IGNORE}, default=WHITE) < len(known.names):
-        names = list(known.names)
-        return {"classes": names}, [f"masks hold numbers, not the colours of {where}: its order gives the numbers"]
+    if not known.colors:
+        unknown.pop(IGNORE, None)
     if not unknown:
         return {"classes": written}, []
+    greys = {color_of(code)[0] for code in shares if len(set(color_of(code))) == 1} if found.colors else set()
+    if (
+        len(greys) == len(shares)
+        and max(greys - {IGNORE}, default=WHITE) < len(known.names)
+        and shares.keys() & known.codes.keys() <= _BLACK_AND_WHITE
+    ):
+        names = _by_code(known) if len(known.names) == 2 and 0 in known.codes else list(known.names)
+        numbers = f"0 is {names[0]}, 1 is {names[1]}" + (", …" if len(names) > 2 else "")
+        return {"classes": names}, [f"masks hold numbers, not the colours of {where}: {numbers}"]
+    if unknown.keys() == {0} and unknown[0] > RARE and not any(map(is_background, known.names)):
+        note = f"masks hold {_code(found, 0)}, which {where} lacks: it is taken for the background"
+        return {"classes": {"background": list(color_of(0)) if found.colors else 0, **written}}, [note]
     listed = _listed_codes(found, unknown)
     if sum(unknown.values()) > RARE:
         raise DataError(
             f"{where}: {listed} of the masks are missing; add them, under the name ignore if they are no class"
         )
     return {"classes": written, "rest": "ignore"}, [f"warning: {listed} are in no class of {where}: ignored"]
+
+
+def _by_code(known: Classes) -> list[str]:
+    """The names of the classes, that of the darkest colour or smallest number first."""
+    labels = [label for _, label in sorted(known.codes.items()) if label != IGNORE]
+    return [known.names[label] for label in dict.fromkeys(labels)]
 
 
 def _listed(found: Codes, known: Classes, written: Any, where: str) -> tuple[dict[str, Any], list[str]]:
@@ -197,20 +234,21 @@ def _listed(found: Codes, known: Classes, written: Any, where: str) -> tuple[dic
     codes = sorted(set(shares) - {IGNORE})
     positions = set(known.codes)
     if set(shares) == {0, WHITE} and len(names) == 2:
+        names.sort(key=is_background, reverse=True)
         return {"classes": names, "values": {0: names[0], WHITE: names[1]}}, [
             f"masks hold 0 and 255: 255 is {names[1]}"
         ]
     if set(codes) <= positions:
-        return {"classes": written}, _ignored(shares)
+        return {"classes": written}, _white(shares)
     if 0 not in codes and set(codes) <= set(range(1, len(names) + 1)):
         values = dict(enumerate(names, 1))
         return {"classes": names, "values": values}, [
             f"masks never hold 0: {where} numbers its names from 1",
-            *_ignored(shares),
+            *_white(shares),
         ]
-    if codes == list(range(len(names) + 1)) and "background" not in names:
+    if codes == list(range(len(names) + 1)) and not any(map(is_background, names)):
         note = f"masks hold 0 … {len(names)} for {len(names)} names in {where}: 0 is taken for the background"
-        return {"classes": ["background", *names]}, [note, *_ignored(shares)]
+        return {"classes": ["background", *names]}, [note, *_white(shares)]
     if len(codes) == len(names):
         values = dict(zip(codes, names, strict=True))
         return {"classes": names, "values": values}, [f"masks hold {ranges(codes)}: the names of {where} in this order"]
@@ -254,16 +292,20 @@ def _unnamed(found: Codes, example: Path) -> tuple[dict[str, Any], list[str]]:
         raise _one_value(example, ranges(codes))
     names = ["background" if code == 0 else f"class {code}" for code in numbers]
     if numbers == list(range(len(numbers))):
-        return {"classes": names}, [note, *_ignored(shares)]
-    return {"classes": dict(zip(names, numbers, strict=True))}, [note, *_ignored(shares)]
+        return {"classes": names}, [note, *_white(shares)]
+    return {"classes": dict(zip(names, numbers, strict=True))}, [note, *_white(shares)]
 
 
 def _one_value(example: Path, value: str) -> DataError:
     return DataError(f"{example}: all masks hold {value} alone; give masks of at least 2 classes")
 
 
-def _ignored(shares: dict[int, float]) -> list[str]:
-    return [f"255 ({100 * shares[IGNORE]:.1f} % of the pixels) is ignored"] if IGNORE in shares else []
+def _white(shares: dict[int, float]) -> list[str]:
+    return [_ignored(IGNORE, shares[IGNORE])] if IGNORE in shares else []
+
+
+def _ignored(code: int, share: float) -> str:
+    return f"{code} ({100 * share:.1f} % of the pixels) is ignored"
 
 
 def _listed_codes(found: Codes, codes: dict[int, float]) -> str:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from kd.constants import IGNORE
 from kd.data.images.decode import Header, read_header, size_text, turned
 from kd.errors import DataError, did_you_mean
+from kd.prepare.codes import is_background, is_ignored
 from kd.prepare.files import Images, Tree
 from kd.prepare.formats.faults import damaged, misdrawn, no_image
 from kd.units import counted
@@ -19,8 +20,6 @@ Mask = NDArray[np.uint8]  # (H, W): class indices, IGNORE where no class is mean
 BACKGROUND = "background"
 MAX_NAME = 200  # characters of a class
 _OF_ONE_IMAGE = (r"(.*)_y\d+_x\d+", r"(.*)\.rf\.")  # tiles of `kd tiles`, augmented copies of Roboflow
-_BACKGROUNDS = ("background", "_background_", "__background__", "bg")
-_IGNORED = ("ignore", "__ignore__", "void", "unlabeled", "unlabelled")
 
 
 class Source(NamedTuple):
@@ -78,11 +77,6 @@ class Names(NamedTuple):
     label_of: Mapping[str, int]  # of each label of the export; IGNORE for labels that mean no class
 
 
-def is_background(label: str) -> bool:
-    """Whether a label is one of the names of the background."""
-    return label.lower() in _BACKGROUNDS
-
-
 def class_names(labels: Sequence[str], where: str) -> Names:
     """Class names from the labels of an export, in their order; the background comes first and is added if missing.
 
@@ -92,7 +86,7 @@ def class_names(labels: Sequence[str], where: str) -> Names:
     for label in labels:
         if not label.strip() or len(label) > MAX_NAME or not label.isprintable():
             raise misdrawn(where, f"the label {label[:MAX_NAME]!r} is no name")
-    kept = [label for label in dict.fromkeys(labels) if label.lower() not in (*_BACKGROUNDS, *_IGNORED)]
+    kept = [label for label in dict.fromkeys(labels) if not (is_background(label) or is_ignored(label))]
     grounds = [label for label in labels if is_background(label)]
     if not kept:
         raise DataError(f"{where}: no object of a class; draw one")
@@ -100,7 +94,7 @@ def class_names(labels: Sequence[str], where: str) -> Names:
         raise DataError(f"{where}: {len(kept)} classes besides the background; merge some, kd takes 253")
     names = (grounds[0] if grounds else BACKGROUND, *kept)
     index = {name: number for number, name in enumerate(names)}
-    index |= dict.fromkeys(grounds, 0) | {label: IGNORE for label in labels if label.lower() in _IGNORED}
+    index |= dict.fromkeys(grounds, 0) | {label: IGNORE for label in labels if is_ignored(label)}
     return Names(names, index)
 
 
@@ -115,7 +109,7 @@ def chosen_names(source: Source, labels: Sequence[str], where: str) -> Names:
     from kd.data.masks.classes import read_classes
 
     known = read_classes(str(source.classes)).names
-    missing = [label for label in labels if label not in known and label.lower() not in (*_BACKGROUNDS, *_IGNORED)]
+    missing = [label for label in labels if not (label in known or is_background(label) or is_ignored(label))]
     if missing:
         raise DataError(
             f"{source.classes}: the class '{missing[0]}' of {where} is missing{did_you_mean(missing[0], known)}"

@@ -147,13 +147,55 @@ MEANINGS: dict[str, tuple[np.ndarray, str, str, dict[str, Any]]] = {
     "numbers under a colour table": (
         LABELS, "class_mapping.csv", "soil,0,0,0\nleaf,200,0,0\nstem,0,0,200\n", {"classes": ["soil", "leaf", "stem"]}
     ),
+    "grey colours that are small numbers in another order": (
+        LABELS, "class_dict.csv", "soil,0,0,0\nleaf,2,2,2\nstem,1,1,1\n",
+        {"classes": {"soil": [0, 0, 0], "leaf": [2, 2, 2], "stem": [1, 1, 1]}},
+    ),
+    "grey colours but for the background": (
+        LABELS, "obj_class_to_machine_color.json", '{"leaf": [1, 1, 1], "stem": [2, 2, 2], "fruit": [3, 3, 3]}',
+        {"classes": {"background": [0, 0, 0], "leaf": [1, 1, 1], "stem": [2, 2, 2], "fruit": [3, 3, 3]}},
+    ),
+    "numbers but for the background": (
+        LABELS, "classes.csv", "leaf,1\nstem,2\n", {"classes": {"background": 0, "leaf": 1, "stem": 2}}
+    ),
+    "white before black": (
+        BINARY, "class_dict.csv", "road,255,255,255\nland,0,0,0\n",
+        {"classes": {"road": [255, 255, 255], "land": [0, 0, 0]}},
+    ),
+    "white before black, in bits": (
+        LABELS > 0, "class_dict.csv", "road,255,255,255\nland,0,0,0\n",
+        {"classes": {"road": [255, 255, 255], "land": [0, 0, 0]}},
+    ),
+    "white before black, in numbers": (
+        np.minimum(LABELS, 1), "class_dict.csv", "road,255,255,255\nland,0,0,0\n", {"classes": ["land", "road"]}
+    ),
+    "black, white and a colour that no mask holds": (
+        BINARY, "class_dict.csv", "land,0,0,0\nroad,255,255,255\nwater,0,0,255\n",
+        {"classes": {"land": [0, 0, 0], "road": [255, 255, 255], "water": [0, 0, 255]}},
+    ),
+    "a name before that of the background": (
+        BINARY, "classes.txt", "road\nbackground\n",
+        {"classes": ["background", "road"], "values": {0: "background", 255: "road"}},
+    ),
+    "nodata below 0": (
+        LABELS.astype(np.int32) - 1, "", "",
+        {"classes": ["background", "class 1"], "values": {-1: "ignore"}},
+    ),
+    "nodata below 0 under names": (
+        np.where(LABELS > 0, LABELS.astype(np.int32), -9999), "classes.txt", "leaf\nstem\n",
+        {"classes": ["leaf", "stem"], "values": {1: "leaf", 2: "stem", -9999: "ignore"}},
+    ),
+    "nodata below 0 under numbers": (
+        np.where(LABELS > 0, LABELS.astype(np.int32), -9999), "classes.csv", "leaf,1\nstem,2\n",
+        {"classes": {"leaf": 1, "stem": 2}, "values": {-9999: "ignore"}},
+    ),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("meaning", MEANINGS)
 def test_masks_get_the_meaning_of_what_they_hold(meaning: str, folder: Path) -> None:
     values, file, text, expected = MEANINGS[meaning]
-    write(values, "data/images/{}.png", "data/masks/{}.png")
+    write(values, "data/images/{}.png", "data/masks/{}.tif")
     if file:
         Path("data", file).write_text(text)
     args = found().args
@@ -174,8 +216,30 @@ def test_a_few_pixels_of_no_class_are_ignored_with_a_warning(folder: Path) -> No
     assert (read(ready.args)[0][0, :3] == [255, 255, 0]).all()
 
 
+NOTES = {  # a meaning, and what is printed about it
+    "white before black, in numbers":
+        "masks hold numbers, not the colours of data/class_dict.csv: 0 is land, 1 is road",
+    "numbers under a colour table":
+        "masks hold numbers, not the colours of data/class_mapping.csv: 0 is soil, 1 is leaf, …",
+    "numbers but for the background":
+        "masks hold 0, which data/classes.csv lacks: it is taken for the background",
+    "grey colours but for the background":
+        "masks hold (0, 0, 0), which data/obj_class_to_machine_color.json lacks: it is taken for the background",
+    "nodata below 0 under numbers": "-9999 (50.0 % of the pixels) is ignored",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("meaning", NOTES)
+def test_a_guess_is_stated(meaning: str, folder: Path) -> None:
+    values, file, text, _ = MEANINGS[meaning]
+    write(values, "data/images/{}.png", "data/masks/{}.tif")
+    Path("data", file).write_text(text)
+    assert list(found().notes) == [NOTES[meaning]]
+
+
 @pytest.mark.parametrize("suffix", ["png", "jpg"])
-def test_soft_edges_set_a_threshold(suffix: str, folder: Path) -> None:
+@pytest.mark.parametrize("names", ["", "leaf,255,255,255\nsoil,0,0,0\n", "leaf,255\nsoil,0\n"])
+def test_soft_edges_set_a_threshold(suffix: str, names: str, folder: Path) -> None:
     large = Image.fromarray(np.kron(BINARY, np.ones((4, 4), np.uint8)))
     soft = np.array(large.resize((48, 32), Image.Resampling.BILINEAR, box=(1.5, 1.2, 94.3, 62.7)))
     for name in "012":
@@ -183,8 +247,11 @@ def test_soft_edges_set_a_threshold(suffix: str, folder: Path) -> None:
         Path("data/masks").mkdir(exist_ok=True)
         Image.new("RGB", (48, 32)).save(f"data/images/{name}.png")
         Image.fromarray(soft).save(f"data/masks/{name}.{suffix}")
+    if names:
+        Path("data/classes.csv").write_text(names)
     ready = found()
-    assert (ready.args["classes"], ready.args["threshold"]) == (["background", "foreground"], 128)
+    dark_first = ["soil", "leaf"] if names else ["background", "foreground"]
+    assert (ready.args["classes"], ready.args["threshold"]) == (dark_first, 128)
     assert np.array_equal(read(ready.args)[0], soft >= 128) or suffix == "jpg"
 
 
