@@ -7,8 +7,10 @@ them are shown as escapes, and a line break in a value does not break the line.
 import os
 import sys
 import time
+import traceback
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from kd.errors import one_line
@@ -67,7 +69,24 @@ def say(line: str) -> None:
     try:
         print(one_line(line), flush=True)
     except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python would try again when it ends
+        drop_output()
+
+
+def flush_output() -> None:
+    """Write what is printed so far: a full disk is noticed here, not by Python when it ends."""
+    if sys.stdout is not None:  # it may be closed
+        sys.stdout.flush()
+
+
+def drop_output() -> None:
+    """Print nothing more: what standard output has refused, Python would try to write again when it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def is_of_output(error: OSError) -> bool:
+    """Whether standard output has raised an error: this module and rich write to nothing else."""
+    file = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
+    return file == Path(__file__) or "rich" in file.parts
 
 
 def silent(line: str) -> None:

@@ -37,7 +37,10 @@ _OPSETS = (  # what ONNX Runtime reports at length of a file's version of the op
 )
 _ROOT = Path(__file__).resolve().parents[1]
 _PYTHON = sysconfig.get_path("stdlib")
-_PACKAGES = ("torch", "torchvision", "numpy", "PIL", "pydantic", "yaml", "safetensors", "jaxtyping", "beartype")
+_PACKAGES = (  # those of pyproject.toml
+    "torch", "torchvision", "numpy", "PIL", "yaml", "pydantic", "rich", "filelock", "safetensors", "jaxtyping",
+    "tensorboard", "matplotlib", "scipy", "beartype",
+)  # fmt: skip
 
 Path_ = tuple[str | int, ...]
 

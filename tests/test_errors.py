@@ -1,7 +1,9 @@
 """Many mistakes at once, and the word that was meant."""
 
 import pickle
+import re
 import shlex
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -46,6 +48,13 @@ def test_other_processes_get_a_copy_of_any_error(kind: type[Exception]) -> None:
     error = kind(*ARGUMENTS.get(kind, ("what is wrong",)))
     copied = pickle.loads(pickle.dumps(error))
     assert (type(copied), str(copied), vars(copied)) == (kind, str(error), vars(error))
+
+
+def test_an_error_in_a_package_that_kd_depends_on_is_no_code_of_the_users() -> None:
+    project = tomllib.loads((Path(__file__).resolve().parents[1] / "pyproject.toml").read_text())["project"]
+    names = [re.split(r"[^\w-]", needed)[0] for needed in project["dependencies"]]
+    modules = {{"pillow": "PIL", "pyyaml": "yaml"}.get(name, name) for name in names}
+    assert set(errors._PACKAGES) == {*modules, "beartype"}
 
 
 def test_did_you_mean() -> None:

@@ -12,9 +12,9 @@ Example:
 import argparse
 from pathlib import Path
 
-from kd.cli.status import READING
+from kd.cli.status import PLAIN
 
-STATUSES = READING
+STATUSES = PLAIN
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -14,9 +14,9 @@ import os
 from pathlib import Path
 
 from kd.cli.options import add_files
-from kd.cli.status import READING
+from kd.cli.status import PLAIN
 
-STATUSES = READING
+STATUSES = PLAIN
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

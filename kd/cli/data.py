@@ -12,9 +12,9 @@ import argparse
 from pathlib import Path
 
 from kd.cli.options import add_overrides, add_trust, open_recipes
-from kd.cli.status import READING
+from kd.cli.status import PLAIN
 
-STATUSES = (*READING, 3)
+STATUSES = (*PLAIN, 3)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

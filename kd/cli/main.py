@@ -2,7 +2,6 @@
 
 import argparse
 import io
-import os
 import sys
 import warnings
 from collections.abc import Iterable, Sequence
@@ -12,7 +11,7 @@ from pkgutil import iter_modules
 
 from kd.cli import status
 from kd.cli.options import sort_out
-from kd.console import print_errors
+from kd.console import drop_output, flush_output, print_errors
 from kd.constants import __version__
 from kd.errors import did_you_mean, one_line
 
@@ -34,14 +33,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     if isinstance(sys.stdout, io.TextIOWrapper):  # a pipe on Windows may have an encoding without × and σ
         sys.stdout.reconfigure(errors="backslashreplace")
-    arguments = _parse(sys.argv[1:] if argv is None else argv)
-    warnings.showwarning = _one_line
+    arguments = argparse.Namespace()
     try:
-        return int(arguments.run(arguments) or 0)
+        arguments = _parse(sys.argv[1:] if argv is None else argv)
+        warnings.showwarning = _one_line
+        exit_status = int(arguments.run(arguments) or 0)
+        flush_output()
+        return exit_status
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # `kd list | head`: keep the interpreter from flushing into the closed pipe
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        drop_output()
         return status.CLOSED_PIPE
     except SystemExit as error:
         if isinstance(error.__context__, BrokenPipeError):  # rich's, which has closed the pipe already
@@ -67,6 +69,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
                 parser.error(f"unrecognized arguments: {one_line(' '.join(rest))}{_meant(rest, parser)}")
     except SystemExit:
         print_errors(errors.getvalue().removesuffix("\n").split("\n") if errors.getvalue() else ())
+        flush_output()
         raise
     sort_out(arguments)
     return arguments

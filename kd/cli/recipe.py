@@ -8,9 +8,9 @@ Example:
 import argparse
 from pathlib import Path
 
-from kd.cli.status import READING
+from kd.cli.status import PLAIN
 
-STATUSES = (*READING, 5)
+STATUSES = (*PLAIN, 5)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

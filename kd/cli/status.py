@@ -8,7 +8,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from kd.console import print_errors
+from kd.console import drop_output, is_of_output, print_errors
 from kd.constants import __version__
 from kd.errors import DivergedError, LockedError, RecipeError, StoppedError, StorageError, raised, user_frame
 from kd.units import from_environment
@@ -20,7 +20,7 @@ MEANINGS = {
     3: "images or labels are missing or wrong",
     4: "training diverged",
     5: "no checkpoint is valid, or the weights of a run are damaged",
-    6: "a file cannot be read or written",
+    6: "a file, or standard output, cannot be read or written",
     7: "another process uses the run directory",
     8: "another process of the same run died (under torchrun)",
     9: "runs of a study failed; each is named with its own status",
@@ -32,15 +32,14 @@ MEANINGS = {
     141: "the reader of its output has closed the pipe, as in `kd list | head`",
     143: "stopped by SIGTERM; a run has saved a checkpoint, and the same command resumes it",
 }
-PLAIN = (0, 2)  # of a command that reads recipes or prints what kd knows
-READING = (0, 2, 6)  # of one that reads run directories
-MEASURING = (0, 2, 3, 5, 6)  # of one that builds datasets and networks too
+PLAIN = (0, 2)  # of a command that reads recipes or run directories, or prints what kd knows
+MEASURING = (0, 2, 3, 5)  # of one that builds datasets and networks too
 STUDY_FAILED = 9
 CLOSED_PIPE = 141  # 128 + SIGPIPE, which not every system has
-EVERY = (1, CLOSED_PIPE)  # may end every command
+EVERY = (1, 6, CLOSED_PIPE)  # may end every command: each prints
 OF_THE_SYSTEM = {  # why a file cannot be read or written, whatever a command does with it
     errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO,
-    errno.EMFILE, errno.ENFILE,
+    errno.EMFILE, errno.ENFILE, errno.EFBIG,
 }  # fmt: skip
 TRAINING = tuple(status for status in MEANINGS if status not in (*EVERY, STUDY_FAILED))
 
@@ -75,9 +74,13 @@ def report(error: Exception, settled: Sequence[str] | None) -> int:
     if (asked := _memory_asked(error)) is not None:
         print_errors([f"out of memory: {asked}; use a smaller train.batch_size, data.size or network"])
         return RecipeError.exit_status
-    if isinstance(error, OSError) and error.filename is not None and error.errno in OF_THE_SYSTEM:
-        print_errors([f"{error.filename}: {error.strerror}"])
-        return StorageError.exit_status
+    if isinstance(error, OSError) and error.errno in OF_THE_SYSTEM:
+        if error.filename is None and is_of_output(error):
+            drop_output()
+            error.filename = "standard output"
+        if error.filename is not None:
+            print_errors([f"{error.filename}: {error.strerror}"])
+            return StorageError.exit_status
     frame = user_frame(error)
     if frame is not None:  # every call of a user's code is guarded at the check, but it may also fail later
         print_errors([f"{frame.filename}:{frame.lineno}: {raised(error)}; this code is not part of kd: correct it"])

@@ -14,14 +14,14 @@ import re
 from typing import TYPE_CHECKING
 
 from kd.cli.options import add_overrides, add_runs, add_trust
-from kd.cli.status import MEANINGS, READING, STUDY_FAILED
+from kd.cli.status import MEANINGS, PLAIN, STUDY_FAILED
 from kd.console import print_text, say, silent
 
 if TYPE_CHECKING:
     from kd.study.reader import Plan
     from kd.study.work import Workers
 
-STATUSES = (*READING, STUDY_FAILED, *(status for status in MEANINGS if status > 100))
+STATUSES = (*PLAIN, STUDY_FAILED, *(status for status in MEANINGS if status > 100))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

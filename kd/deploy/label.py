@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from kd.console import make_table, print_errors, print_line, progress, stdout
+from kd.console import make_table, print_errors, print_line, progress, say, stdout
 from kd.deploy.folder import new_folder
 from kd.deploy.photos import Photo, find_photos, ranges_of
 from kd.deploy.pipeline import THREADS, WAITING, Output, a_core_for_each_batch, ahead, outputs
@@ -115,7 +115,7 @@ def label_command(
     photos = find_photos(inputs, arrays=ranges is not None)
     problems: list[DataError] = []
     with new_folder(out) as folder:
-        print_line(str(trained))
+        say(str(trained))
         tally, names = _predict(trained, photos, folder, problems)
         least = rule.least(tally)
         with ThreadPoolExecutor(THREADS) as pool:

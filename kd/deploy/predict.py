@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from kd.console import print_errors, print_line, progress
+from kd.console import print_errors, progress, say
 from kd.data.images.decode import Limit, size_text
 from kd.deploy.ensemble import together
 from kd.deploy.photos import Photo, find_photos, ranges_of
@@ -124,7 +124,7 @@ def predict_command(
     )
     refuse_existing(photos, out, kinds, overwrite=overwrite)
     for line in lines:
-        print_line(line)
+        say(line)
     problems: list[DataError] = []
     total = sum(count_frames(photo.path) if photo.video else 1 for photo in photos)
     done, wanted = 0, "probabilities" in kinds
@@ -145,7 +145,7 @@ def predict_command(
         for _ in written:
             done += 1
             advance(done + len(problems))
-    print_line(f"{done} of {done + len(problems)} images predicted: {', '.join(str(out / kind) for kind in kinds)}")
+    say(f"{done} of {done + len(problems)} images predicted: {', '.join(str(out / kind) for kind in kinds)}")
     print_errors(line for problem in problems for line in problem.mistakes)
     return DataError.exit_status if problems else 0
 
@@ -203,7 +203,7 @@ def _compared(tile: tuple[int, int]) -> Callable[[Predict, Read, int], None]:
 
     def compare(compute: Predict, item: Read, batch: int) -> None:
         share, size = differing(compute, item.image, tile, batch=batch)
-        print_line(
+        say(
             f"tiles of {size_text(tile)}: {100 * share:.2f} % of the pixels differ from those of one pass, on "
             f"{size_text(size)} pixels of {item.name}"
         )

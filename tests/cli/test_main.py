@@ -175,6 +175,24 @@ def test_a_closed_pipe_is_not_a_bug(command):
     assert child.returncode == 141
 
 
+@pytest.mark.parametrize(
+    "command", ["list", "list --json", "schema", "env", "components", f"compare {KEPT} --no-page", "copy", "clean"]
+)
+def test_standard_output_on_a_full_disk_is_one_line_and_status_6(folder, command, monkeypatch, capsys):
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr("sys.stdout", full)
+        assert kd(*command.split()) == 6
+    assert capsys.readouterr().err == "standard output: No space left on device\n"
+
+
+@pytest.mark.parametrize("command", ["--help", "--version", "run --help"])
+def test_help_on_a_full_disk_is_one_line_and_status_6(command, monkeypatch, capsys):
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr("sys.stdout", full)
+        assert kd(*command.split()) == 6
+    assert capsys.readouterr().err == "standard output: No space left on device\n"
+
+
 def test_a_wrong_recipe_is_refused_before_torch_is_imported(recipe):
     (recipe.parent / "wrong.yaml").write_text(recipe.read_text().replace("batch_size", "batchsize"))
     (recipe.parent / "hostile.yaml").write_text(recipe.read_text().replace("nets.py:Net", "kd.cli.main"))

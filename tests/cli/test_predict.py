@@ -206,6 +206,13 @@ def test_a_full_disk_is_one_line(run_dir, photos, capsys):
     assert "free space, or choose another --out" in capsys.readouterr().err
 
 
+def test_standard_output_on_a_full_disk_leaves_no_image_out(run_dir, photos, monkeypatch):
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr("sys.stdout", full)
+        assert command("predict", run_dir, photos, "--out", "out", "--trust") == 0
+    assert list((photos.parent / "out/masks").iterdir())
+
+
 def test_from_python_predictions_come_one_by_one(run_dir, photos):
     predictions = kd.predict(run_dir, [photos / "large.png", photos / "turned.png"], trust=True, probabilities=True)
     large = next(predictions)

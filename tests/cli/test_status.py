@@ -53,3 +53,8 @@ def test_what_the_system_refuses_of_a_file_is_one_line_and_status_6(folder, caps
     assert report(PermissionError(errno.EACCES, "Permission denied", "a.png"), None) == 6
     assert capsys.readouterr().err == "a.png: Permission denied\n"
     assert report(FileNotFoundError(errno.ENOENT, "No such file or directory", "a.png"), None) == 1  # ours to foresee
+    with pytest.raises(OSError, match="No space") as caught:  # of a file of the user's code
+        Path("/dev/full").write_text("a")
+    line = f"{__file__}:{caught.traceback[0].lineno + 1}: OSError: [Errno 28] No space left on device"
+    assert report(caught.value, None) == 2
+    assert line in capsys.readouterr().err
