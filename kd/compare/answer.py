@@ -59,16 +59,17 @@ def _sentence(comparison: Comparison, student: Entry, *, name: bool) -> str:
         return f"{distillation}: its effect is not defined {numbers}"
     certain = comparison.is_certain(student)
     between = _within(difference.interval, certain, len(comparison.adjusted))
-    if gain > 0 and certain:
-        share = comparison.closed.get(student.key)
-        closed = "" if share is None else f" ({100 * share.value:.0f} ± {100 * share.half_width:.0f} %)"
-        of_gap = f" of the {percent(gap)}" if tables.is_gain(gap) else ""
-        ends = f" between baseline and teacher{closed}" if of_gap else ""
-        return f"{distillation} gained {gain:.1f}{of_gap} points{ends} {numbers}{between}"
-    effect = f"cost {-gain:.1f} points" if gain < 0 else "changed nothing"
+    above = f"; the teacher is {percent(gap)} points above the baseline" if tables.is_gain(gap) else ""
     if not certain:
         effect = f"changed the {comparison.score} by {tables.points(difference.value)} points"
-    above = f"; the teacher is {percent(gap)} points above the baseline" if tables.is_gain(gap) else ""
+    elif gain <= 0:
+        effect = f"cost {-gain:.1f} points" if gain < 0 else "changed nothing"
+    elif (lead := tables.in_points(gap)) is None or lead < gain:  # the student ends above its teacher
+        effect = f"gained {gain:.1f} points"
+    else:
+        share, above = comparison.closed.get(student.key), ""
+        closed = "" if share is None else f" ({100 * share.value:.0f} ± {100 * share.half_width:.0f} %)"
+        effect = f"gained {gain:.1f} of the {percent(gap)} points between baseline and teacher{closed}"
     return f"{distillation} {effect} {numbers}{between}{above}"
 
 

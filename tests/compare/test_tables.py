@@ -86,6 +86,8 @@ def test_the_row_shows_seeds_and_the_best_step(made, trio):
         (60, "cost 11.0 points (53.8 → 42.9 % mIoU), 95 % interval −11.0 … −11.0; the teacher is 28.0 points above"),
         (70, "changed the mIoU by 0.0 points (53.8 → 53.8 % mIoU), 95 % interval 0.0 … 0.0: not distinguishable"),
         (80, "gained 12.8 of the 28.0 points between baseline and teacher (46 ± 0 %) (53.8 → 66.7 % mIoU)"),
+        (90, "gained 28.0 of the 28.0 points between baseline and teacher (100 ± 0 %) (53.8 → 81.8 % mIoU)"),
+        (95, "gained 36.6 points (53.8 → 90.5 % mIoU), 95 % interval +36.6 … +36.6; the teacher is 28.0 points above"),
     ],
 )
 def test_the_headline_is_the_effect_of_distillation(made, right, sentence):
