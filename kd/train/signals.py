@@ -1,6 +1,7 @@
 """Signals that stop a run after the step, once it is saved. A second signal ends the process immediately."""
 
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -54,8 +55,14 @@ class Stop:
 
 @contextmanager
 def stopping() -> Iterator[Stop]:
-    """Catch the stop signals while the block runs; a SIGHUP that is ignored, as `nohup` asks, stays ignored."""
+    """Catch the stop signals while the block runs; a SIGHUP that is ignored, as `nohup` asks, stays ignored.
+
+    In a thread other than the main one nothing is caught: Python allows no handlers there.
+    """
     stop = Stop()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
     nohup = [signal.SIGHUP] if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_IGN else []
     caught = [number for number in SIGNALS if number not in nohup]
     before = {number: signal.signal(number, stop.handle) for number in caught}

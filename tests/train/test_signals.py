@@ -3,6 +3,7 @@ import pty
 import signal
 import sys
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from tiny import write_recipes
@@ -10,7 +11,7 @@ from tiny import write_recipes
 from kd import distributed
 from kd.cli import main
 from kd.errors import StoppedError
-from kd.train.signals import Stop, stopping
+from kd.train.signals import SIGNALS, Stop, stopping
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2"])
@@ -38,6 +39,17 @@ def test_nohup_keeps_a_run_alive_when_its_terminal_is_closed():
         assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+def test_in_another_thread_nothing_is_caught_and_nothing_fails():
+    before = list(map(signal.getsignal, SIGNALS))
+
+    def signalled():
+        with stopping() as stop:
+            return stop.agreed(), list(map(signal.getsignal, SIGNALS))
+
+    with ThreadPoolExecutor() as pool:
+        assert pool.submit(signalled).result() == (None, before)
 
 
 def test_a_signal_during_the_agreement_of_the_ranks_is_kept_for_the_next(monkeypatch):
