@@ -79,13 +79,15 @@ def run(
     """Train the runs of a recipe, its teacher first; the same call resumes runs that an earlier one left unfinished.
 
     Args:
-        recipe: a recipe file, or one that ships with kd (`shapes/mobilenetv3_kl_cwd.yaml`).
+        recipe: a recipe file, or one that ships with kd (`shapes/mobilenetv3_kl_cwd.yaml`); or a run directory, to
+            resume that run.
         overrides: `path=value` texts in YAML syntax, such as `train.epochs=2`.
         trust: whether the recipe may import components from outside kd, a file beside it included.
-        runs: where run directories are.
+        runs: where run directories are; a run that is named has its own place.
         baseline: train the same student without its teacher too.
         fresh: move this recipe's run directories aside and start over; the teacher's stay unless its inputs differ.
         accept_inputs: keep or resume runs although their images, labels, classes or teacher have changed; mark them.
+            Not with `fresh`.
         quiet: print nothing.
 
     Returns:
@@ -102,13 +104,25 @@ def run(
     """
     from kd import console
     from kd.recipe import read_recipe
-    from kd.runs import read_result
+    from kd.recipe.overrides import listed
+    from kd.runs import place_of, read_result, resumable
     from kd.train.session import run_recipe
 
-    checked = read_recipe(Path(recipe), overrides, trust=trust)
-    say = console.silent if quiet else console.say
+    named, runs, command = Path(recipe), Path(runs), ""
+    if os.path.isdir(named):
+        checked = resumable(named, listed(overrides), trust=trust)
+        runs, command = place_of(checked, named, runs)
+    else:
+        checked = read_recipe(named, overrides, trust=trust)
     run_dirs = run_recipe(
-        checked, runs=Path(runs), baseline=baseline, fresh=fresh, accept_inputs=accept_inputs, say=say, quiet=quiet
+        checked,
+        runs=runs,
+        baseline=baseline,
+        fresh=fresh,
+        accept_inputs=accept_inputs,
+        command=command,
+        say=console.silent if quiet else console.say,
+        quiet=quiet,
     )
     results = tuple(map(read_result, run_dirs))
     seeds = len(checked.train.seeds)

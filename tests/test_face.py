@@ -111,6 +111,21 @@ def test_a_finished_run_is_not_trained_again(folder, capsys):
     capsys.readouterr()
     assert kd.run(folder / "student.yaml", trust=True, runs=Path("runs")) == first
     assert "finished" in capsys.readouterr().out
+    (run_dir,) = first.run_dirs
+    before = run_dir.stat().st_ino
+    with pytest.raises(kd.errors.RecipeError) as caught:
+        kd.run("student.yaml", trust=True, fresh=True, accept_inputs=True, quiet=True)
+    assert str(caught.value) == ("fresh and accept_inputs: one starts over, the other keeps the runs; give one of them")
+    assert run_dir.stat().st_ino == before
+    # a run directory stands for its run, as on the command line, and is where it is
+    assert kd.run(run_dir, ["device=cpu"], trust=True, quiet=True) == first
+    line = f"{run_dir}: a run of runs, not of elsewhere; leave --runs out"
+    with pytest.raises(kd.errors.RecipeError) as caught:
+        kd.run(run_dir, trust=True, runs="elsewhere")
+    assert str(caught.value) == line
+    assert main(["run", str(run_dir), "--trust", "--runs", "elsewhere"]) == 2
+    assert capsys.readouterr().err == f"{line}\n"
+    assert main(["run", str(run_dir), "--trust", "--runs", str(folder / "runs")]) == 0
 
 
 def test_mistakes_are_those_of_the_commands(folder):

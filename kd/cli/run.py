@@ -12,7 +12,6 @@ Example:
 
 import argparse
 import os
-import shlex
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -67,15 +66,14 @@ def run(arguments: argparse.Namespace) -> None:
     opening = "imports torch, builds the networks and looks at the data"
     (recipe,) = open_recipes(arguments, opening=opening, resumes=True)
     (named,) = map(Path, arguments.files)
-    resumed = os.path.isdir(named)
-    runs = Path(os.path.relpath(named / ".." / "..")) if resumed else arguments.runs
     from kd.diagnose import plan
-    from kd.runs import run_command
+    from kd.runs import place_of, run_command
     from kd.train.session import session
 
     if arguments.smoke:
         _smoke(recipe)
         return
+    runs, command = place_of(recipe, named, arguments.runs) if os.path.isdir(named) else (arguments.runs, "")
     with session(recipe, runs=runs) as opened:
         jobs = plan.plan(recipe, opened, baseline=arguments.baseline, fresh=arguments.fresh)
         for line in plan.lines(jobs) if jobs else []:
@@ -88,17 +86,12 @@ def run(arguments: argparse.Namespace) -> None:
         settled, options = getattr(arguments, "settled", []), ["--baseline"] if arguments.baseline else []
         opened.train(
             recipe,
-            command=_again(arguments) if resumed else run_command(recipe, runs, *settled, *options),
+            command=command or run_command(recipe, runs, *settled, *options),
             fresh=arguments.fresh,
             accept_inputs=arguments.accept_inputs,
             baseline=arguments.baseline,
             wait=not arguments.no_wait,
         )
-
-
-def _again(arguments: argparse.Namespace) -> str:
-    """The command that resumes a run directory."""
-    return shlex.join(["kd", "run", *arguments.files, *arguments.overrides, *(["--trust"] if arguments.trust else [])])
 
 
 def _smoke(recipe: "Recipe") -> None:

@@ -64,7 +64,7 @@ from kd.runs.result import (
     write_manifest,
     write_result,
 )
-from kd.runs.resuming import resumable
+from kd.runs.resuming import place_of, resumable
 from kd.runs.state import (
     Failure,
     claim,
@@ -112,6 +112,7 @@ __all__ = [
     "locked",
     "may_be_finished",
     "origin_of",
+    "place_of",
     "read_counts",
     "read_environment",
     "read_failure",

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -55,6 +56,24 @@ def resumable(run_dir: Path, overrides: Sequence[str] = (), *, trust: bool = Fal
         id=id_of(run_dir),
         sources=Sources(code, recipe.sources.files, of_run=True),
     )
+
+
+def place_of(recipe: Recipe, run_dir: Path, runs: Path) -> tuple[Path, str]:
+    """Where a run that is resumed has its teacher and baseline, and the command that resumes it.
+
+    Args:
+        recipe: the run's, by `resumable`.
+        run_dir: as the user names it.
+        runs: the folder of run directories that the user gives.
+
+    Raises:
+        RecipeError: the run is in another folder.
+    """
+    own = Path(os.path.relpath(run_dir / ".." / ".."))
+    if runs != Path("runs") and runs.resolve() != own.resolve():
+        raise RecipeError(f"{run_dir}: a run of {own}, not of {runs}; leave --runs out")
+    trust = ["--trust"] if recipe.trust else []
+    return own, shlex.join(["kd", "run", os.fspath(run_dir), *recipe.overrides, *trust])
 
 
 def _teacher(recipe: Recipe, run_dir: Path) -> Path | None:

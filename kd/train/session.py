@@ -145,6 +145,8 @@ class Session:
         command: str = "",
     ) -> list[Path]:
         """Train the runs of a recipe, as `run_recipe`."""
+        if fresh and accept_inputs:
+            raise RecipeError("fresh and accept_inputs: one starts over, the other keeps the runs; give one of them")
         command = command or run_command(recipe, self.runs, *(["--baseline"] if baseline else []))
         return self._train(recipe, Asked(fresh, fresh, accept_inputs, wait, command), baseline, role)
 

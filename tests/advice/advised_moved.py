@@ -3,10 +3,12 @@
 import os
 from pathlib import Path
 
-from advised_runs import run
+from advised_runs import only, run
 from command import kd
 from following import Row, succeeds
 from manifests import unfinish
+
+import kd as toolkit
 
 TAUGHT = ("student.yaml", "--trust", "train.checkpoints=all")
 
@@ -51,6 +53,16 @@ ROWS = [
             succeeds("run", min(Path("runs").glob("student-*/seed0")), "--trust", "device=cpu"),
             succeeds("run", *TAUGHT, "train.steps=9"),
         ),
+    ),
+    Row(
+        "a run of runs, not of elsewhere; leave --runs out",
+        lambda: kd("run", stopped(), "--trust", "--runs", "elsewhere"),
+        lambda text: succeeds("run", only(), "--trust"),
+    ),
+    Row(
+        "fresh and accept_inputs: one starts over, the other keeps the runs; give one of them",
+        lambda: toolkit.run(stopped(), trust=True, fresh=True, accept_inputs=True),
+        lambda text: toolkit.run(only(), trust=True, accept_inputs=True),
     ),
     Row("seed0 is missing; copy it there, or run its recipe", without_teacher, copied_there),
     Row(
