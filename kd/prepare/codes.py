@@ -30,8 +30,6 @@ _FEW = 5  # pictures, to tell masks from images
 _SHADES = 4  # between black and white, from which they are edges
 _BLACK_AND_WHITE = {0, 0xFFFFFF}
 _WORDS = ("class", "label", "categor", "codes")
-
-
 _BACKGROUNDS = ("background", "_background_", "__background__", "bg")
 _IGNORED = (IGNORED, "__ignore__", "void", "unlabeled", "unlabelled")
 
@@ -177,6 +175,8 @@ def meaning_of(masks: Sequence[Path], class_map: Path | None) -> tuple[dict[str,
     nodata = {code: share for code, share in found.shares().items() if code < 0}  # what GDAL calls so
     for code in nodata:
         del found.counts[code]
+    if not found.counts:
+        raise _one_value(masks[0], ranges(sorted(nodata)))
     if known is None:
         args, notes = _unnamed(found, masks[0])
     elif known.by_index:
@@ -185,7 +185,27 @@ def meaning_of(masks: Sequence[Path], class_map: Path | None) -> tuple[dict[str,
         args, notes = _mapped(found, known, written, where)
     if nodata:
         args["values"] = {**args.get("values", {}), **dict.fromkeys(nodata, IGNORED)}
-    return args, [*notes, *(_ignored(code, share) for code, share in nodata.items())]
+    notes += [f"{code} ({100 * share:.1f} % of the pixels) is ignored" for code, share in nodata.items()]
+    return _without_void(args, notes)
+
+
+def _without_void(args: dict[str, Any], notes: list[str]) -> tuple[dict[str, Any], list[str]]:
+    """The same, in which a class that is called void, or so, is ignored, if two others remain."""
+    classes = args["classes"]
+    void = [name for name in classes if is_ignored(name)]
+    if len(void) != 1 or void == [IGNORED] or len(classes) < 3:
+        return args, notes
+
+    def new(name: str) -> str:
+        return IGNORED if name == void[0] else name
+
+    if isinstance(classes, dict):
+        args["classes"] = {new(name): marks for name, marks in classes.items()}
+    else:
+        args["classes"] = [new(name) for name in classes]
+    if "values" in args:
+        args["values"] = {code: new(name) for code, name in args["values"].items()}
+    return args, [*notes, f"{void[0]} is no class: its pixels are ignored"]
 
 
 def _mapped(found: Codes, known: Classes, written: Any, where: str) -> tuple[dict[str, Any], list[str]]:
@@ -239,16 +259,15 @@ def _listed(found: Codes, known: Classes, written: Any, where: str) -> tuple[dic
             f"masks hold 0 and 255: 255 is {names[1]}"
         ]
     if set(codes) <= positions:
-        return {"classes": written}, _white(shares)
+        return {"classes": written}, []
     if 0 not in codes and set(codes) <= set(range(1, len(names) + 1)):
         values = dict(enumerate(names, 1))
         return {"classes": names, "values": values}, [
             f"masks never hold 0: {where} numbers its names from 1",
-            *_white(shares),
         ]
     if codes == list(range(len(names) + 1)) and not any(map(is_background, names)):
         note = f"masks hold 0 … {len(names)} for {len(names)} names in {where}: 0 is taken for the background"
-        return {"classes": ["background", *names]}, [note, *_white(shares)]
+        return {"classes": ["background", *names]}, [note]
     if len(codes) == len(names):
         values = dict(zip(codes, names, strict=True))
         return {"classes": names, "values": values}, [f"masks hold {ranges(codes)}: the names of {where} in this order"]
@@ -292,20 +311,12 @@ def _unnamed(found: Codes, example: Path) -> tuple[dict[str, Any], list[str]]:
         raise _one_value(example, ranges(codes))
     names = ["background" if code == 0 else f"class {code}" for code in numbers]
     if numbers == list(range(len(numbers))):
-        return {"classes": names}, [note, *_white(shares)]
-    return {"classes": dict(zip(names, numbers, strict=True))}, [note, *_white(shares)]
+        return {"classes": names}, [note]
+    return {"classes": dict(zip(names, numbers, strict=True))}, [note]
 
 
 def _one_value(example: Path, value: str) -> DataError:
     return DataError(f"{example}: all masks hold {value} alone; give masks of at least 2 classes")
-
-
-def _white(shares: dict[int, float]) -> list[str]:
-    return [_ignored(IGNORE, shares[IGNORE])] if IGNORE in shares else []
-
-
-def _ignored(code: int, share: float) -> str:
-    return f"{code} ({100 * share:.1f} % of the pixels) is ignored"
 
 
 def _listed_codes(found: Codes, codes: dict[int, float]) -> str:

@@ -133,6 +133,9 @@ def _class_lines(
     for index, name in enumerate(names):
         shares = ", ".join(f"{split} {100 * counts[split][index] / totals[split]:.2f} %" for split in counts)
         lines.append(f"{index:>3} {name}: {shares}")
+    if any(found[IGNORE] for found in counts.values()):
+        shares = ", ".join(f"{split} {100 * found[IGNORE] / found.sum():.2f} %" for split, found in counts.items())
+        lines.append(f"{IGNORE} ignored: {shares} of all pixels")
     for split, found in counts.items():
         missing = [name for index, name in enumerate(names) if not found[index]]
         if missing:

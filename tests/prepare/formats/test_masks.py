@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from kd.data import Folders
+from kd.errors import DataError
 from kd.prepare.files import list_tree
 from kd.prepare.formats import find
 from kd.prepare.formats.export import Ready, Source
@@ -177,6 +178,17 @@ MEANINGS: dict[str, tuple[np.ndarray, str, str, dict[str, Any]]] = {
         BINARY, "classes.txt", "road\nbackground\n",
         {"classes": ["background", "road"], "values": {0: "background", 255: "road"}},
     ),
+    "a colour called Void": (
+        COLORS[LABELS], "class_dict.csv", "Void,0,0,0\nleaf,200,0,0\nstem,0,0,200\n",
+        {"classes": {"ignore": [0, 0, 0], "leaf": [200, 0, 0], "stem": [0, 0, 200]}},
+    ),
+    "a number called unlabeled, of names that count from 1": (
+        LABELS + 1, "classes.txt", "leaf\nstem\nunlabeled\n",
+        {"classes": ["leaf", "stem", "ignore"], "values": {1: "leaf", 2: "stem", 3: "ignore"}},
+    ),
+    "a class called void beside another one alone": (
+        LABELS // 2, "classes.txt", "void\nstem\n", {"classes": ["void", "stem"]}
+    ),
     "nodata below 0": (
         LABELS.astype(np.int32) - 1, "", "",
         {"classes": ["background", "class 1"], "values": {-1: "ignore"}},
@@ -225,6 +237,7 @@ NOTES = {  # a meaning, and what is printed about it
         "masks hold 0, which data/classes.csv lacks: it is taken for the background",
     "grey colours but for the background":
         "masks hold (0, 0, 0), which data/obj_class_to_machine_color.json lacks: it is taken for the background",
+    "a colour called Void": "Void is no class: its pixels are ignored",
     "nodata below 0 under numbers": "-9999 (50.0 % of the pixels) is ignored",
 }  # fmt: skip
 
@@ -235,6 +248,21 @@ def test_a_guess_is_stated(meaning: str, folder: Path) -> None:
     write(values, "data/images/{}.png", "data/masks/{}.tif")
     Path("data", file).write_text(text)
     assert list(found().notes) == [NOTES[meaning]]
+
+
+def test_the_share_of_ignored_pixels_is_stated(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from command import kd
+
+    write(np.where(LABELS == 2, 255, LABELS).astype(np.uint8), "data/images/{}.png", "data/masks/{}.png")
+    assert kd("init", "data") == 0
+    assert "\n255 ignored: train 16.67 %, val 16.67 % of all pixels\n" in capsys.readouterr().out
+
+
+def test_nodata_alone_is_no_class(folder: Path) -> None:
+    write(np.full((16, 24), -9999, np.int32), "data/images/{}.png", "data/masks/{}.tif")
+    message = "^data/masks/0.tif: all masks hold -9999 alone; give masks of at least 2 classes$"
+    with pytest.raises(DataError, match=message):
+        found()
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg"])
