@@ -69,6 +69,7 @@ STUDIES = {  # name -> network -> what it learns by -> its run directories
             "labels, CWD": "mobilenetv3_aspp_kl_cwd-d0864dcf/seed*",
             "labels, DIST": "mobilenetv3_aspp_kl_cwd-dac4eb21/seed*",
             "labels, AT": "mobilenetv3_aspp_kl_cwd-4bb57fe9/seed*",
+            "labels, CIRKD": "mobilenetv3_aspp_kl_cwd-7bfd033e/seed*",
         },
         "LRASPPMobileNetV3Large": {
             "labels": "mobilenetv3_aspp_kl_cwd-0cf9a431/seed*",
