@@ -53,7 +53,7 @@ def card(
     """The text, in Markdown.
 
     Args:
-        trained: the run.
+        trained: the run, with its own recipe: the scores are by that, not by overrides of the command.
         origin: where its weights come from.
         chosen: the format.
         form: what the file takes and gives.

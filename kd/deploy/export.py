@@ -10,7 +10,7 @@ from kd.components import Maker
 from kd.console import Say, silent
 from kd.data.images.decode import size_text
 from kd.deploy.card import card
-from kd.deploy.folder import CLASSES, README, as_texts, facts_of, new_folder, origin_of_run, write_script
+from kd.deploy.folder import CLASSES, README, as_texts, as_trained, facts_of, new_folder, write_script
 from kd.deploy.formats import format_of
 from kd.deploy.gate import check_file
 from kd.deploy.graph import Form
@@ -45,7 +45,7 @@ def export(
     if int8 and chosen.convert is None:
         raise RecipeError(f"--int8: {chosen.file} stays in float32; use --to onnx or --to openvino")
     trained = open_trained(run, overrides, runs=runs, trust=trust)
-    origin = origin_of_run(trained)
+    own, origin = as_trained(trained)
     say(str(trained))
     dataset = Maker(trained.recipe).dataset("val")
     form = Form(trained.in_channels, size or trained.recipe.scored_size, dynamic, argmax, uint8)
@@ -74,7 +74,7 @@ def export(
         scripted = write_script(folder, trained, network, dataset, form)
         (folder / CLASSES).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
         text = card(
-            trained, origin, chosen, form, verdict=verdict, megabytes=megabytes, scripted=scripted, quantized=quantized
+            own, origin, chosen, form, verdict=verdict, megabytes=megabytes, scripted=scripted, quantized=quantized
         )
         (folder / README).write_text(text, encoding="utf-8")
     for line in [] if quantized is None else quantized.lines():

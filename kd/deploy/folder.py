@@ -6,6 +6,7 @@ import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -31,15 +32,16 @@ CLASSES, README, SCRIPT = "classes.json", "README.md", "predict.py"
 SAMPLES = 3
 
 
-def origin_of_run(trained: Trained) -> Origin:
-    """Where the weights come from, the run's recipe too, whatever overrides the command has.
+def as_trained(trained: Trained) -> tuple[Trained, Origin]:
+    """The network with its run's own recipe, whatever overrides the command has, and where its weights come from.
 
     Raises:
         RecipeError: the network is a file that has left its run.
     """
     result = trained.of_run
     recipe = read_run_recipe(trained.path, trust=trained.recipe.trust)
-    return origin_of(recipe, result, in_channels=trained.in_channels, colors=trained.colors)
+    origin = origin_of(recipe, result, in_channels=trained.in_channels, colors=trained.colors)
+    return replace(trained, recipe=recipe), origin
 
 
 def facts_of(trained: Trained, origin: Origin, chosen: Format, form: Form) -> dict[str, object]:

@@ -21,7 +21,7 @@ from kd.components import Maker
 from kd.data.dataset import resize_image
 from kd.data.images.read import read_image
 from kd.deploy.card import card
-from kd.deploy.folder import origin_of_run
+from kd.deploy.folder import as_trained
 from kd.deploy.formats import FORMATS
 from kd.deploy.graph import Form, Graph
 from kd.deploy.to_int8 import Quantized, Row
@@ -121,12 +121,22 @@ def test_the_readme_has_classes_scores_recipe_and_limits(run_dir, folder, writte
     assert str(run_dir.parents[2]) not in text  # no path of this machine
 
 
+def test_the_readme_is_that_of_the_run_whatever_the_command_changes(run_dir, folder, written):
+    kd.export(run_dir, "exported", size=(48, 40), trust=True)
+    changed = ["evaluate.size=[48, 40]", "data.size=[40, 40]", "data.args.count=12"]
+    kd.export(run_dir, "changed", changed, trust=True)
+    text = Path("changed/README.md").read_text()
+    assert "one image of 40×48 pixels" in text
+    assert "The scores are those of images of 32×32 pixels" in text
+    assert text == Path("exported/README.md").read_text()
+
+
 def test_a_distilled_run_names_its_teacher(run_dir, folder, written, monkeypatch):
     trained = open_trained(run_dir, trust=True)
     teacher = TeacherResult("big", "teachers.FCN", None, 9, trained.result.splits)
     result = dataclasses.replace(trained.result, teacher=teacher, remarks=["its head started from scratch"])
     taught = dataclasses.replace(trained, result=result)
-    origin, form = origin_of_run(trained), Form(3, (32, 32))
+    origin, form = as_trained(trained)[1], Form(3, (32, 32))
     text = card(taught, origin, FORMATS["onnx"], form, verdict="", megabytes=1.0, scripted=False)
     assert "distilled from big (teachers.FCN)" in text
     assert "- its head started from scratch" in text
@@ -148,7 +158,7 @@ def test_the_card_names_what_the_training_started_from(run_dir, changed, start):
     begun = dataclasses.replace(trained, recipe=trained.recipe.model_copy(update={"student": student}))
     row = Row("per tensor", 0.5, 10, 0.1)
     text = card(
-        begun, origin_of_run(trained), FORMATS["onnx"], Form(3, (32, 32)), verdict="", megabytes=1.0, scripted=False,
+        begun, as_trained(trained)[1], FORMATS["onnx"], Form(3, (32, 32)), verdict="", megabytes=1.0, scripted=False,
         quantized=Quantized((row,), row, 12, 7),
     )  # fmt: skip
     assert f"\nThe training started from {start}. kd does not know" in text

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from tiny import read, trained_alone
 
 import kd
-from kd.deploy.folder import as_texts, facts_of, origin_of_run
+from kd.deploy.folder import as_texts, as_trained, facts_of
 from kd.deploy.formats import FORMATS
 from kd.deploy.graph import Form, Graph
 from kd.errors import RecipeError, StorageError, WeightsError
@@ -52,7 +52,7 @@ def exported(run_dir, folder, monkeypatch):
             with torch.no_grad():
                 return graph(torch.from_numpy(images)).numpy()
 
-        origin = origin_of_run(trained)
+        trained, origin = as_trained(trained)
         metadata = origin | as_texts(facts_of(trained, origin, FORMATS["openvino"], form))
         texts = "".join(f"<{name} value={quoteattr(text, {chr(10): '&#10;'})}/>" for name, text in metadata.items())
         Path("model.xml").write_text(f"<net><rt_info><kd>{texts}</kd></rt_info></net>")
