@@ -94,7 +94,14 @@ def check_metrics(recipe: Recipe, labels: Integer[Tensor, "H W"], logits: Float[
     for use in recipe.evaluate.metrics:
         try:
             measure = _make_metric(recipe, use, len(logits))
-            measure.update(labels.long(), at_size(logits.detach().float(), labels.shape).softmax(0))
+            given = (labels.long(), at_size(logits.detach().float(), labels.shape).softmax(0))
+            versions = [tensor._version for tensor in given]
+            measure.update(*given)
+            if [tensor._version for tensor in given] != versions:
+                raise RecipeError(
+                    f"{use.where()}: {use.use}: update() changes its labels or probabilities, which other metrics "
+                    "read, in place; change a copy of them, such as labels.clone()"
+                )
             measure.result([measure.state()])
         except RecipeError as error:
             mistakes += error.mistakes

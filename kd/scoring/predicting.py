@@ -54,15 +54,15 @@ def _in_windows(
     network: nn.Module, images: Float[Tensor, "N C H W"], precision: Precision, window: tuple[int, int] | None
 ) -> Float[Tensor, "N K _ _"]:
     """Probabilities of the whole image, or their mean over windows that overlap by at least a third."""
-    if window is None:
-        return _logits(network, images, precision).softmax(1)
+    if window is None:  # of a copy, here and below: a network may normalise in place what later passes read
+        return _logits(network, images.clone(), precision).softmax(1)
     size = size_of(images)
     height, width = (min(side, length) for side, length in zip(window, size, strict=True))
     total, count = torch.zeros(()), torch.zeros(size, device=images.device)
     for top in _starts(size[0], height):
         for left in _starts(size[1], width):
             place = (..., slice(top, top + height), slice(left, left + width))
-            part = images[place].contiguous(memory_format=precision.memory_format)
+            part = images[place].clone(memory_format=precision.memory_format)
             probabilities = resize(_logits(network, part, precision), (height, width)).softmax(1)
             if total.ndim == 0:
                 total = probabilities.new_zeros(*probabilities.shape[:2], *size)

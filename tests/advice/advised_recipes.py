@@ -59,6 +59,33 @@ class Rows(Net):
         return super().forward(images)
 
 
+class Centred(Net):
+    def __init__(self, num_classes, in_channels=3, inplace=True):
+        super().__init__(num_classes, in_channels, channels=4)
+        self.inplace = inplace
+
+    def forward(self, images):
+        return super().forward(images.sub_(0.5) if self.inplace else images - 0.5)
+
+
+class Counts:
+    unit, direction = "px", "lower"
+
+    def __init__(self, inplace=True):
+        self.inplace, self.total = inplace, 0
+
+    def update(self, labels, probabilities):
+        labels = labels if self.inplace else labels.clone()
+        labels[labels == 255] = 0
+        self.total += labels.sum().item()
+
+    def state(self):
+        return {"total": self.total}
+
+    def value(self, state):
+        return {"total": state["total"]}
+
+
 class InPlace(Net):
     inplace = True
 
@@ -93,7 +120,8 @@ def in_place_(student, teacher, labels):
 
 
 def doubled_(student, teacher, labels):
-    student = student * 2
+    student = student.clone()
+    student *= 2
     return (student - teacher).square().mean()
 
 
@@ -301,6 +329,18 @@ MEETING = [
         ("student.use=more.py:Rows", "student.args={}", "train.scales=[1.0]"),
     ),
     Row(
+        "the student more.py:Centred changes its images, which the other network reads too, in place; write "
+        "images = images - mean, not images -= mean, and normalize(…) without inplace=True",
+        ("student.use=more.py:Centred", "student.args={}"),
+        ("student.use=more.py:Centred", "student.args={inplace: false}"),
+    ),
+    Row(
+        "more.py:Counts: update() changes its labels or probabilities, which other metrics read, in place; "
+        "change a copy of them, such as labels.clone()",
+        ('evaluate.metrics=[{use: "more.py:Counts"}]',),
+        ('evaluate.metrics=[{use: "more.py:Counts", args: {inplace: false}}]',),
+    ),
+    Row(
         "freeze: conv, norm, head: no part of the network is left to train; freeze less",
         (*FIXED, "student.freeze=[conv, norm, head]"),
         (*FIXED, "student.freeze=[conv]"),
@@ -330,7 +370,7 @@ MEETING = [
         text=TAUGHT,
     ),
     Row(
-        "the loss changes the student's map, which other terms read, in place; write x = x * 2, not x *= 2",
+        "the loss changes the student's map, which other losses read, in place; change a copy of it: x = x.clone()",
         ("distill.hint.loss.use=more.py:in_place",),
         ("distill.hint.loss.use=more.py:doubled",),
         text=TAUGHT,

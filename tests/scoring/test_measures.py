@@ -64,6 +64,11 @@ class Half:
         pass
 
 
+class Overwrites(Seen):
+    def update(self, labels, probabilities):
+        labels[labels == 255] = 0
+
+
 class Wide(Seen):
     def __init__(self, channels):
         pass
@@ -164,6 +169,14 @@ def test_a_metric_that_fails_is_reported_in_one_line_before_training_and_in_a_sc
     with pytest.raises(RecipeError) as caught:
         score(Red(), Painted(), size=(16, 8), precision=CPU, metrics=make_metrics(recipe, 2))
     assert caught.value.mistakes == [line]
+
+
+def test_a_metric_that_changes_what_others_read_is_named(tmp_path):
+    (line,) = check_metrics(recipe_with(tmp_path, "my.py:Overwrites"), torch.zeros(8, 8).long(), torch.randn(2, 4, 4))
+    assert line.endswith(
+        "my.py:Overwrites: update() changes its labels or probabilities, which other metrics read, in place; change "
+        "a copy of them, such as labels.clone()"
+    )
 
 
 def test_good_metrics_pass_and_all_bad_ones_are_named(tmp_path):

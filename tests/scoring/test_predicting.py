@@ -41,6 +41,19 @@ def test_the_classes_of_a_large_image_are_found_without_its_logits():
     assert largest == 150 * 64 * 1024
 
 
+def test_a_network_that_changes_its_images_in_place_sees_the_same_ones_in_every_pass():
+    class InPlace(Where):
+        def forward(self, images):
+            copied = super().forward(images.clone())
+            images.zero_()
+            return copied
+
+    in_place, right = InPlace(), Where()
+    in_place.conv = right.conv = torch.nn.Conv2d(1, 2, 1)  # full rows of one channel are contiguous in the image
+    for how in (EvaluateConfig(scales=(1.0, 0.5), flip=True), EvaluateConfig(window=(32, 50))):
+        assert torch.equal(*(predict(network, IMAGES[:1, :1], CPU, how) for network in (in_place, right)))
+
+
 def test_windows_of_a_network_of_single_pixels_give_the_whole_image():
     network = Where()
     whole = predict(network, IMAGES, CPU).softmax(1)

@@ -3,7 +3,7 @@
 import copy
 import inspect
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
@@ -208,13 +208,30 @@ def _supervised(parts: Parts, student: Tapped, batch: Batch) -> Tensor | str:
     use, loss = parts.recipe.supervised.loss, parts.supervised.loss
     if hasattr(loss, "compares"):
         return f"{use.use} compares a student with a teacher; it belongs under distill"
-    return _value(use, loss, ("logits", "labels"), lambda: parts.supervised(student, batch.labels))
+    read = {"logits": [student.logits, *student.aux.values()], "labels": [batch.labels]}
+    return _value(use, loss, ("logits", "labels"), lambda: parts.supervised(student, batch.labels), read)
 
 
 def _value(
-    use: Use, loss: Callable[..., object], names: Sequence[str], call: Callable[[], Tensor], *, several: bool = False
+    use: Use,
+    loss: Callable[..., object],
+    names: Sequence[str],
+    call: Callable[[], Tensor],
+    read: Mapping[str, Sequence[Tensor]],
+    *,
+    several: bool = False,
 ) -> Tensor | str:
-    """What `call` returns, or why that is not a loss; `names`: its arguments; `several`: they are tuples."""
+    """What `call` returns, or why that is not a loss.
+
+    Args:
+        use: the loss.
+        loss: as it was built.
+        names: of its arguments.
+        call: calls it.
+        read: what other losses read too, by its name in a message.
+        several: whether the arguments are tuples.
+    """
+    versions = {what: [tensor._version for tensor in tensors] for what, tensors in read.items()}
     try:
         parameters = inspect.signature(loss.forward if isinstance(loss, nn.Module) else loss)
         parameters.bind(*names)
@@ -234,6 +251,9 @@ def _value(
         return f"the loss must return a scalar tensor, not {shape}; take its mean"
     if not math.isfinite(value.item()):
         return f"the loss is {value.item()} on a first batch; it must be finite"
+    for what, tensors in read.items():
+        if [tensor._version for tensor in tensors] != versions[what]:
+            return f"the loss changes the {what}, which other losses read, in place; change a copy of it: x = x.clone()"
     return value
 
 
@@ -242,15 +262,12 @@ def _distilled(parts: Parts, name: str, student: Tapped, teacher: Tapped, batch:
     assert parts.teacher is not None
     term, use, network = parts.terms[name], parts.recipe.distill[name].loss, parts.student.network
     maps = {"student": as_tuple(student.at[name]), "teacher": as_tuple(teacher.at[name])}
-    versions = {side: [single._version for single in maps[side]] for side in maps}
     several = isinstance(teacher.at[name], tuple)
     call = partial(term, name, student, teacher, batch)
-    loss = _value(use, term.loss, ("student", "teacher", "labels"), call, several=several)
+    read = {**{f"{side}'s map": of_side for side, of_side in maps.items()}, "labels": (batch.labels,)}
+    loss = _value(use, term.loss, ("student", "teacher", "labels"), call, read, several=several)
     if isinstance(loss, str):
         return loss
-    for side in maps:
-        if [single._version for single in maps[side]] != versions[side]:
-            return f"the loss changes the {side}'s map, which other terms read, in place; write x = x * 2, not x *= 2"
     if not loss.requires_grad:
         return "the loss gives no gradient; compute it from the student's tensor, without detach() or item()"
     certain = partial(term, name, student, _stand_in(name, teacher, batch), batch)

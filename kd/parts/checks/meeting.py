@@ -221,10 +221,11 @@ def _tried(
         training: whether it is a micro-batch of training.
 
     Raises:
-        RecipeError: it fails; with a value of the recipe with which it does not.
+        RecipeError: it fails; with a value of the recipe with which it does not. Or it changes the images in place.
     """
+    version = images._version
     try:
-        return run(images)
+        output = run(images)
     except (Exception, SystemExit) as error:
         use = _network(recipe, side)
         fix = _fix(recipe, run, images, key, training=training)
@@ -239,6 +240,12 @@ def _tried(
             f"{_place(recipe, side)} fails on {given} in "
             f"{'training' if training else 'evaluation'}: {raised(error)}{f'; {fix}' if fix else ''}"
         ) from None
+    if images._version != version:
+        raise RecipeError(
+            f"{_place(recipe, side)} changes its images, which the other network reads too, in place; write "
+            "images = images - mean, not images -= mean, and normalize(…) without inplace=True"
+        )
+    return output
 
 
 def _fix(recipe: Recipe, run: Callable[[Tensor], object], images: Tensor, key: str, *, training: bool) -> str:

@@ -14,6 +14,8 @@ LOSSES = """
 import torch
 from torch import nn
 
+from kd.types import SegmentationOutput
+
 
 class Detached(nn.Module):
     compares = "either"
@@ -67,6 +69,24 @@ class InPlaceTeacher(nn.Module):
         return (student - teacher).square().mean()
 
 
+class InPlaceLabels(nn.Module):
+    compares = "either"
+    def forward(self, student, teacher, labels):
+        labels[:] = 0
+        return (student - teacher).square().mean()
+
+
+class Foreground(nn.Module):
+    def forward(self, logits, labels):
+        labels[labels == 255] = 0
+        return nn.functional.cross_entropy(logits, labels)
+
+
+class Doubling(nn.Module):
+    def forward(self, logits, labels):
+        return nn.functional.cross_entropy(logits.mul_(2), labels, ignore_index=255)
+
+
 class Two(nn.Module):
     compares = "either"
     def forward(self, student, teacher):
@@ -82,6 +102,14 @@ class Exits(nn.Module):
     compares = "either"
     def forward(self, student, teacher, labels):
         raise SystemExit(0)
+
+
+class FullSize(nn.Module):
+    def __init__(self, num_classes, in_channels):
+        super().__init__()
+        self.head = nn.Conv2d(in_channels, num_classes, 1)
+    def forward(self, images):
+        return SegmentationOutput(self.head(images), {}, {})
 
 
 class Broken(nn.Module):
@@ -142,16 +170,33 @@ def test_a_good_recipe_reports_what_would_be_trained(recipe):
         ("Raises", "the loss raised RuntimeError: both arguments to matmul need to be at least 1D"),
         (
             "InPlace",
-            "the loss changes the student's map, which other terms read, in place; write x = x * 2, not x *= 2",
+            "the loss changes the student's map, which other losses read, in place; change a copy of it: x = x.clone()",
         ),
         ("Exits", "the loss raised SystemExit: 0 (losses.py:"),
-        ("InPlaceTeacher", "the loss changes the teacher's map, which other terms read, in place"),
+        ("InPlaceTeacher", "the loss changes the teacher's map, which other losses read, in place"),
     ],
 )
 def test_a_loss_that_cannot_teach_is_named(recipe, name, message):
     (mistake,) = refused(recipe, f"distill.kl.loss.use=losses.py:{name}")
     assert ": distill.kl: " in mistake
     assert message in mistake
+
+
+@pytest.mark.parametrize(
+    ("override", "what"),
+    [
+        ("supervised.use=losses.py:Foreground", "labels"),
+        ("supervised.use=losses.py:Doubling", "logits"),
+        ("distill.kl.loss.use=losses.py:InPlaceLabels", "labels"),
+    ],
+)
+def test_a_loss_that_changes_what_others_read_is_named(recipe, override, what):
+    full_size = [f"{role}={{use: 'losses.py:FullSize'}}" for role in ("teacher", "student")]  # as large as the labels
+    (mistake,) = refused(recipe, "distill.hint=null", *full_size, override)
+    where = "distill.kl" if "distill" in override else "supervised"
+    assert mistake.endswith(
+        f": {where}: the loss changes the {what}, which other losses read, in place; change a copy of it: x = x.clone()"
+    )
 
 
 def test_a_loss_that_raises_is_shown_with_its_line(recipe):

@@ -31,6 +31,12 @@ class Halves(nn.Module):  # halves three times and doubles back: each side must 
         return SegmentationOutput(logits.squeeze(0) if self.batchless else logits, {"low": low}, {})
 
 
+class Shifting(Net):
+    def forward(self, images):
+        images -= 0.5
+        return super().forward(images)
+
+
 class Stripes36:
     class_names, colors, in_channels = ("dark", "bright"), ((0, 0, 0), (9, 9, 9)), 3
 
@@ -196,6 +202,15 @@ def test_a_network_that_needs_two_images_is_refused_where_micro_batches_have_one
     followed = [text for text in overrides if not text.startswith(key)]
     open_parts(read(path, *ALONE, student, *followed, f"{key}={value}"), runs=path.parent, trained=False)
     open_parts(read(path, *ALONE, student, "train.batch_size=2"), runs=path.parent, trained=False)
+
+
+@pytest.mark.parametrize("side", ["student", "teacher"])
+def test_a_network_that_changes_its_images_in_place_is_refused(path, side):
+    (line,) = mistakes(path, f"{side}={{use: 'nets.py:Shifting', args: {{channels: 8}}}}")
+    assert line.endswith(
+        f"the {side} nets.py:Shifting changes its images, which the other network reads too, in place; write "
+        "images = images - mean, not images -= mean, and normalize(…) without inplace=True"
+    )
 
 
 def test_logits_without_the_dimension_of_the_batch_are_found_by_the_last_short_batch(path):
