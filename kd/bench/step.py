@@ -29,11 +29,13 @@ from kd.train.guard import Guard
 from kd.train.loop import train
 from kd.train.readback import Readback
 from kd.train.reports import Reports
+from kd.train.settling import settled_outside_run
 from kd.train.sinks.progress import make_progress
 from kd.train.start import start, step_graph, step_teacher
 from kd.train.step import TrainState, distill_step, set_numbers
 from kd.train.watch import Watch
 from kd.types import Batch
+from kd.units import counted
 
 TEACHER, STUDENT, STEP = "teacher forward", "student step", "distillation step"
 INT8, CACHED = "with an INT8 teacher", "with a full cache"
@@ -52,26 +54,34 @@ def bench_command(recipe: Recipe, *, runs: Path, rounds: int = 10, everything: b
     """Print the seconds per step of teacher forward, student step and distillation step, and their ratios.
 
     Args:
-        recipe: the whole step runs as one micro-batch of it.
+        recipe: a step is one micro-batch of its run.
         runs: where run directories are.
         rounds: timed rounds, of which the median is shown.
         everything: time a teacher in INT8, a full cache and the update of mIoU too, whatever the recipe says.
     """
-    loading = recipe
-    recipe = in_this_process(recipe)
-    parts = open_parts(recipe, runs=runs, trained=False)
+    opened = open_parts(in_this_process(recipe), runs=runs, trained=False)
+    loading = settled_outside_run(replace(opened, recipe=recipe), runs)
+    for line in loading.notes:
+        print_line(line)
+    recipe = in_this_process(loading.recipe)
+    parts = replace(loading, recipe=recipe)
     restart_peak(parts.precision.device)
     with tempfile.TemporaryDirectory() as folder:
         medians = time_step(parts, rounds, Path(folder), everything=everything)
-    images = recipe.images_per_step / recipe.accumulate
+    images = recipe.images_per_step // recipe.accumulate
     rows = [(name, f"{value:.3f}", f"{images / value:.1f}") for name, value in medians.items()]
-    title = f"{parts.precision}, {torch.get_num_threads()} threads, median of {rounds}"
-    stdout().print(make_table(("part", "s/step", "images/s"), rows, title=title))
+    threads = counted(torch.get_num_threads(), "thread")
+    print_line(
+        f"{parts.precision}, {threads}, {counted(images, 'image')} at a time, compile: {recipe.compiled}, "
+        f"median of {counted(rounds, 'round')}"
+    )
+    stdout().print(make_table(("part", "s/step", "images/s"), rows))
     for line in _ratios(medians):
         print_line(line)
     peak = peak_memory(parts.precision.device)
-    loaded = images_per_second(stream(replace(parts, recipe=loading), seed=0, steps=sys.maxsize), len(parts.training))
-    print_line(limit_line(loading, parts.precision.device, loaded, images / medians.get(LOOP_GRAPH, medians[LOOP])))
+    loaded = images_per_second(stream(loading, seed=0, steps=sys.maxsize), len(parts.training))
+    trained = images / medians.get(LOOP_GRAPH, medians[LOOP])
+    print_line(limit_line(loading.recipe, parts.precision.device, loaded, trained))
     if everything:
         print_line(miou_line(len(parts.train.class_names), recipe.scored_size, rounds))
     if peak is not None:

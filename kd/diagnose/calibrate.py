@@ -9,13 +9,14 @@ from statistics import fmean
 from rich.console import Console
 from rich.table import Table
 
-from kd.console import make_table, print_text, stdout
+from kd.console import make_table, print_line, print_text, stdout
 from kd.errors import RecipeError
 from kd.parts.assemble import Parts
 from kd.parts.checks.dry_run import open_parts
 from kd.parts.checks.gradients import Pull, pulls
 from kd.parts.stream import in_this_process, stream
 from kd.recipe import Recipe, yaml12
+from kd.train.settling import settled_outside_run
 
 
 def calibrate_command(
@@ -33,10 +34,13 @@ def calibrate_command(
         raise RecipeError(f"kd calibrate: --ratio is {ratio:g}; it must be above 0")
     if not recipe.distill:
         raise RecipeError(f"{recipe.file}: has no term to calibrate; add `teacher` and `distill`")
-    parts = open_parts(in_this_process(recipe), runs=runs)
+    opened = open_parts(in_this_process(recipe), runs=runs)
+    parts = settled_outside_run(opened, runs, ["accumulate"])  # compiled networks have the same gradients
     measured = [pulls(parts, b) for b in islice(stream(parts, seed=recipe.train.seeds[0], steps=batches), batches)]
     means = {name: Pull(*map(fmean, zip(*(terms[name] for terms in measured), strict=True))) for name in parts.terms}
     console = console or stdout()
+    for line in parts.notes:
+        print_line(line, console=console)
     console.print(_table(parts, means, batches))
     weights = {name: proposed(pull, ratio) for name, pull in means.items()}
     print_text(fragment(recipe, weights), console=console)
@@ -70,5 +74,7 @@ def _table(parts: Parts, means: Mapping[str, Pull], batches: int) -> Table:
         values = f"{pull.norm:.3g}", f"{pull.supervised:.3g}", f"{pull.cosine:+.2f}", f"{weight:g}"
         rows.append((name, *values, f"{weight * pull.ratio:.3g}"))
     header = ("term", "norm", "supervised", "cosine", "weight now", "weighted norm / supervised")
-    title = f"Gradients at the parameters that a term and the supervised loss share; batches: {batches}"
+    images = parts.recipe.images_per_step // parts.recipe.accumulate
+    measured = f"{batches} × {images} images"
+    title = f"Gradients at the parameters that a term and the supervised loss share; batches: {measured}"
     return make_table(header, rows, title=title)

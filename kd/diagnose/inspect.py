@@ -13,12 +13,14 @@ from kd.parts.checks.gradients import gradient_norm
 from kd.parts.roles import to_device
 from kd.parts.stream import in_this_process, stream
 from kd.recipe import Recipe
+from kd.train.settling import settled_outside_run
 from kd.types import Maps, as_tuple, parameter_count
 
 
 def inspect_command(recipe: Recipe, *, runs: Path, console: Console | None = None) -> None:
     """Print the taps of both networks, and a row for each term."""
-    parts = open_parts(in_this_process(recipe), runs=runs, trained=False)
+    opened = open_parts(in_this_process(recipe), runs=runs, trained=False)
+    parts = settled_outside_run(opened, runs, ["accumulate"])
     console = console or stdout()
     for line in parts.notes:
         print_line(line, console=console)

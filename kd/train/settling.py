@@ -1,6 +1,6 @@
 """What a machine decides for a run before it starts; its directory records it, so that a resume does not repeat it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -10,26 +10,33 @@ from kd import distributed
 from kd.errors import StorageError
 from kd.machine import hardware
 from kd.parts.assemble import Parts, in_micro_batches
-from kd.runs import read_environment
+from kd.runs import read_environment, run_directory
 from kd.train.compiled import found_compile
 from kd.train.fit import found_accumulate
 
 SEARCHES: dict[str, Callable[[Parts], tuple[Any, str]]] = {"accumulate": found_accumulate, "compile": found_compile}
 
 
-def settled(parts: Parts, run_dir: Path, found: dict[str, dict[str, Any]]) -> Parts:
+def settled_outside_run(parts: Parts, runs: Path, keys: Iterable[str] = SEARCHES) -> Parts:
+    """As `settled`, for a command that measures what the run of the first seed would do."""
+    recipe = parts.recipe
+    return settled(parts, run_directory(recipe, runs, recipe.train.seeds[0]), {}, keys)
+
+
+def settled(parts: Parts, run_dir: Path, found: dict[str, dict[str, Any]], keys: Iterable[str] = SEARCHES) -> Parts:
     """The parts of a run with a value for each `auto` of `train`; a line in the notes states what was measured.
 
     Args:
         parts: assembled, dry-run, and met with real images.
         run_dir: may record what an earlier session found.
         found: by id of the recipe, what this session has found; extended.
+        keys: of `train`, that are looked at.
 
     Raises:
         RecipeError: a step does not fit into memory.
     """
     recipe = parts.recipe
-    left = [key for key in SEARCHES if getattr(recipe.train, key) == "auto"]
+    left = [key for key in keys if getattr(recipe.train, key) == "auto"]
     if not left:
         return parts
     known = found.get(recipe.id) or distributed.first(lambda: recorded(run_dir, parts.precision.device))

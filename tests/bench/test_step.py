@@ -26,7 +26,7 @@ from kd.parts.assemble import assemble
 from kd.parts.optimizer import stay_on_gpu
 from kd.parts.stream import stream
 from kd.recipe import read_recipe
-from kd.train import suspects
+from kd.train import settling, suspects
 from kd.train.graph import StepGraph
 from kd.train.scalars import Scalars
 from kd.train.start import start
@@ -115,6 +115,22 @@ def test_everything_is_timed_in_one_call(tmp_path, monkeypatch, capsys) -> None:
         assert any(line.startswith(begun) for line in lines), begun
     assert any("; torchmetrics' MeanIoU / ours = " in line for line in lines)
     assert not (tmp_path / "teacher-cache").exists()
+
+
+@pytest.mark.usefixtures("quick_loader")
+@pytest.mark.parametrize(("micro_batches", "images"), [(1, 4), (2, 2)])
+def test_what_is_auto_is_timed_as_the_run_takes_it(tmp_path, monkeypatch, capsys, micro_batches, images) -> None:
+    found = {"accumulate": (micro_batches, "found micro-batches"), "compile": ("off", "found networks to compile")}
+    monkeypatch.setattr(settling, "SEARCHES", {key: lambda parts, of=of: of for key, of in found.items()})
+    monkeypatch.setattr(step, "time_step", lambda *arguments, **options: {STUDENT: 0.5, LOOP: 0.5})
+    recipe = read(write_recipes(tmp_path), "train.accumulate=auto", "train.compile=auto", "teacher=null", "distill={}")
+    bench_command(recipe, runs=tmp_path, rounds=1)
+    lines = capsys.readouterr().out.splitlines()
+    assert {"found micro-batches", "found networks to compile"} <= set(lines)
+    (title,) = [line for line in lines if line.startswith("cpu, ")]
+    assert title.endswith(f", {images} images at a time, compile: off, median of 1 round")
+    assert any(line.split() == ["student", "step", "0.500", f"{2 * images}.0"] for line in lines)
+    assert any(f", {100 / (2 * images):.1f} × what the step trains; " in line for line in lines)
 
 
 @pytest.mark.usefixtures("quick_loader")

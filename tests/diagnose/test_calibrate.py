@@ -9,11 +9,13 @@ from rich.console import Console
 from tiny import read, write_recipes
 
 from kd.diagnose.calibrate import calibrate_command, fragment, proposed
+from kd.diagnose.inspect import inspect_command
 from kd.errors import RecipeError
 from kd.parts.assemble import assemble
 from kd.parts.checks.gradients import Pull, pulls
 from kd.parts.roles import to_device
 from kd.recipe import read_recipe
+from kd.train import settling
 from kd.train.session import run_recipe
 from kd.train.start import stream
 
@@ -129,6 +131,28 @@ def test_the_command_prints_a_fragment_that_reads_back(trained, tmp_path):
     calibrate_command(read(trained, *weights), runs=trained.parent / "runs", batches=2, ratio=0.5, console=again)
     rows = [line.split() for line in again.export_text().splitlines() if line.startswith(("kl ", "hint "))]
     assert [float(row[-1]) for row in rows] == pytest.approx([0.5, 0.5], rel=0.01)
+
+
+def test_micro_batches_that_are_auto_are_those_of_the_run(trained, monkeypatch):
+    """BatchNorm sees the images that it will see in training."""
+    found = (1, "train.accumulate: auto: 1")
+    monkeypatch.setattr(settling, "SEARCHES", {"accumulate": lambda parts: found})
+
+    def printed(*overrides):
+        console = Console(record=True, width=140)
+        recipe = read(trained, *overrides)
+        calibrate_command(recipe, runs=trained.parent / "runs", batches=1, console=console)
+        return console.export_text().splitlines()
+
+    stated, automatic = printed("train.accumulate=1"), printed("train.accumulate=auto")
+    assert [line for line in automatic if line != found[1]] == stated
+    assert found[1] in automatic
+    assert any("batches: 1 × 4 images" in line for line in stated)
+    console = Console(record=True, width=140)
+    inspect_command(read(trained, "train.accumulate=auto"), runs=trained.parent / "runs", console=console)
+    shown = console.export_text()
+    assert found[1] in shown.splitlines()
+    assert "One batch of 4 images of (3, 32, 32)" in shown
 
 
 def test_a_fragment_keeps_what_is_not_default(trained):
