@@ -14,9 +14,9 @@ from kd.prepare.convert import ELSEWHERE, convert, new_folder
 from kd.prepare.files import WRITTEN, list_tree
 from kd.prepare.formats import find
 from kd.prepare.formats.export import Export, Source
+from kd.prepare.formats.splits import with_stated_splits
 from kd.prepare.look import look
 from kd.prepare.recipes import STUDENT, TEACHER, recipe_texts
-from kd.prepare.splits import with_stated_splits
 from kd.recipe import json_schema
 from kd.storage import write_atomic
 

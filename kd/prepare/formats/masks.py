@@ -9,6 +9,7 @@ from kd.prepare.codes import find_map, meaning_of
 from kd.prepare.formats.export import Export, Found, Item, Ready, Source, division
 from kd.prepare.formats.faults import too_few
 from kd.prepare.formats.pairs import Pairs, folders_of, paired, sides
+from kd.prepare.formats.splits import Stated, stated_splits
 from kd.units import counted
 
 
@@ -28,30 +29,30 @@ def read(source: Source) -> Found | None:
     args, notes = meaning_of(masks, source.classes or find_map(roots))
     notes += _unpaired(pairs)
     what = f"masks of {counted(len(masks), 'image')}"
-    lists = _lists(source)
     if pairs.loose:
         notes.append(f"names are alike in part: {pairs.pairs[0].mask} is the mask of {pairs.pairs[0].image}")
-    place = None if pairs.alone or pairs.unused or pairs.loose else _place(source, pairs, lists)
-    if place is not None:
-        return Ready(what, {**place, **args}, notes)
+    if not (pairs.alone or pairs.unused or pairs.loose):
+        names = [pair.image for pair in pairs.pairs]
+        stated = stated_splits(names, source)
+        place = _place(source, pairs, stated)
+        if place is not None:
+            notes += stated.notes(names) if stated and "lists" in place else []
+            return Ready(what, {**place, **args}, notes)
     items = [
         Item(source.images.root / pair.image, pair.image, pair.split, source.file(pair.mask)) for pair in pairs.pairs
     ]
     return Export(what, items, args, notes)
 
 
-def _lists(source: Source) -> str | None:
-    """The list files of the splits, `train.txt` and `val.txt` in one folder, as an argument of Folders."""
-    names = set(source.images.names)
-    for name in source.images.names:
-        folder, _, last = name.rpartition("/")
-        pattern = f"{folder}/{{split}}.txt".lstrip("/")
-        if last == "train.txt" and pattern.replace("{split}", "val") in names:
-            return pattern
-    return None
+def _lists(where: Path, root: Path) -> str | None:
+    """The list files of the splits as an argument of Folders; None if it does not find them."""
+    lists = Path(os.path.relpath(where, root), "{split}.txt").as_posix()
+    found = (root / lists.format(split=split) for split in ("val", "valid", "validation"))
+    is_there = (root / lists.format(split="train")).is_file() and any(path.is_file() for path in found)
+    return lists if is_there and not lists.startswith("..") else None
 
 
-def _place(source: Source, pairs: Pairs, lists: str | None) -> dict[str, Any] | None:
+def _place(source: Source, pairs: Pairs, stated: Stated | None) -> dict[str, Any] | None:
     """The arguments of Folders that find the pairs where they are; None if there are none."""
     splits = [pair.split for pair in pairs.pairs]
     has_splits = "train" in splits and "val" in splits
@@ -76,9 +77,12 @@ def _place(source: Source, pairs: Pairs, lists: str | None) -> dict[str, Any] | 
         place["image_suffix"] = pairs.image_ending
     if mask_ending:
         place["mask_suffix"] = mask_ending
-    if lists and not has_splits:
-        return {**place, "lists": Path(os.path.relpath(source.images.root, root), lists).as_posix()}
-    return place if has_splits else {**place, **division([pair.image for pair in pairs.pairs])}
+    if has_splits:
+        return place
+    if stated is None:
+        return {**place, **division([pair.image for pair in pairs.pairs])}
+    lists = _lists(stated.where, root)
+    return None if lists is None else {**place, "lists": lists}
 
 
 def common_root(first: Path, second: Path) -> Path:

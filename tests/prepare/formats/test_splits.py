@@ -80,6 +80,47 @@ def test_lists_of_voc_hold_where_some_images_have_no_mask(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("folder_of_lists", "lists", "given", "argument"),
+    [
+        ("export", ("train", "val"), ["export"], "{split}.txt"),
+        ("export", ("train", "valid"), ["export"], "{split}.txt"),
+        ("export", ("train", "val"), ["export/images", "export/masks"], "{split}.txt"),
+        ("export/ImageSets/Segmentation", ("Train", "Validation"), ["export"], None),
+    ],
+)
+def test_lists_beside_masks(
+    folder_of_lists: str, lists: tuple[str, str], given: list[str], argument: str | None, folder: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """Folders reads the lists where they are if it knows their names, without the image of no list."""
+    exports.write_photos(Path("export/images"))
+    Path("export/masks").mkdir()
+    for number in range(exports.COUNT):
+        Image.fromarray(exports.by_hand(number)).save(f"export/masks/{exports.name(number)}.png")
+    Path(folder_of_lists).mkdir(parents=True, exist_ok=True)
+    for name, numbers in zip(lists, ((0, 1), (2, 3)), strict=True):
+        Path(folder_of_lists, f"{name}.txt").write_text("".join(f"{exports.name(n)}\n" for n in numbers))
+    assert kd("init", *given, "--out", "export-kd") == 0
+    assert (names("train"), names("val")) == (plots(0, 1), plots(2, 3))
+    assert read_recipe(Path("export-kd/student.yaml")).data.args.get("lists") == argument
+    out = capsys.readouterr().out
+    assert f"\nsplits: as {folder_of_lists} states them\nleft out: 1 image of no split, such as " in out
+
+
+def test_lists_of_segmentation_come_first_where_masks_lie(folder: Path) -> None:
+    exports.write_photos(Path("export/JPEGImages"))
+    Path("export/SegmentationClass").mkdir()
+    for number in range(exports.COUNT):
+        Image.fromarray(exports.by_hand(number)).save(f"export/SegmentationClass/{exports.name(number)}.png")
+    for kind, val in (("Main", 3), ("Segmentation", 2)):
+        Path(f"export/ImageSets/{kind}").mkdir(parents=True)
+        for split, numbers in (("train", {0, 1, 2, 3} - {val}), ("val", {val})):
+            Path(f"export/ImageSets/{kind}/{split}.txt").write_text("".join(f"{exports.name(n)}\n" for n in numbers))
+    assert kd("init", "export") == 0
+    assert names("val") == plots(2)
+
+
+@pytest.mark.parametrize(
     ("name", "group"),
     [("field{image}_y{part}_x0", r"(.*)_y\d+_x\d+"), ("field{image}_jpg.rf.0a{part}f", r"(.*)\.rf\.")],
     ids=["tiles", "Roboflow's copies"],
