@@ -149,7 +149,8 @@ class _Reader:
         return self._read(variant, recipe.file, (*self.overrides, *alone, *lengths))
 
     def _read(self, name: str, file: Path, last: tuple[str, ...]) -> Recipe:
-        return read_recipe(file, (*self._texts(name), *last), trust=self.trust, command=self.command)
+        texts = (text for text, _ in self._texts(name))
+        return read_recipe(file, (*texts, *last), trust=self.trust, command=self.command)
 
     def read(self, lengths: Mapping[str, tuple[str, ...]] | None = None) -> dict[str, Recipe]:
         """The recipes by the variants' names; `lengths` are overrides by which the study makes their budgets equal.
@@ -180,22 +181,24 @@ class _Reader:
             raise RecipeError(list(dict.fromkeys(mistakes)))
         return recipes
 
-    def _texts(self, name: str) -> dict[str, Path_]:
-        """The overrides of a variant as on the command line, with their places in the study."""
-        places: dict[Path_, Any] = {("overrides", key): value for key, value in self.study.overrides.items()}
+    def _texts(self, name: str) -> list[tuple[str, Path_]]:
+        """The overrides of a variant as on the command line, in their order, with their places in the study."""
         changes = self.study.variants[name]
-        places |= {("variants", name, key): value for key, value in changes.items() if key != "recipe"}
-        if not _names_seeds(changes):  # after them: `train: {…}` replaces the section
-            places["seeds",] = list(self.study.seeds)
-        return {
-            f"{'train.seeds' if place == ('seeds',) else place[-1]}={yaml12.in_flow(value)}": place
-            for place, value in places.items()
-        }
+        values: list[tuple[Path_, Any]] = [(("overrides", key), value) for key, value in self.study.overrides.items()]
+        values += [(("variants", name, key), value) for key, value in changes.items() if key != "recipe"]
+        texts: list[tuple[str, Path_]] = [(f"{place[-1]}={yaml12.in_flow(value)}", place) for place, value in values]
+        if _states_seeds(changes) is None:  # after them: `train: {…}` replaces the section
+            texts.append((f"train.seeds={yaml12.in_flow(list(self.study.seeds))}", ("seeds",)))
+        return texts
 
 
-def _names_seeds(changes: Mapping[str, Any]) -> bool:
-    train = changes.get("train")
-    return "train.seeds" in changes or (isinstance(train, Mapping) and "seeds" in train)
+def _states_seeds(changes: Mapping[str, Any]) -> str | None:
+    """The key among changed values that states seeds; None without one."""
+    for key, value in changes.items():
+        in_section = key == "train" and isinstance(value, Mapping) and "seeds" in value
+        if in_section or key.split(".")[:2] == ["train", "seeds"]:
+            return key
+    return None
 
 
 def _equal_lengths(
@@ -236,13 +239,18 @@ def _read_file(file: Path) -> tuple[Study, dict[Path_, Position]]:
     except ValidationError as error:
         known = {mistake.path for mistake in mistakes}
         mistakes += [mistake for mistake in explained(error, Study, positions) if mistake.path not in known]
+    else:
+        if (key := _states_seeds(study.overrides)) is not None:
+            where = ("overrides", key)
+            what = f"the seeds of every variant are the study's `seeds` ({list(study.seeds)}); give them there"
+            mistakes.append(Mistake(nearest(positions, where), where, what))
     fail(mistakes)
     return study, positions
 
 
-def _placed(line: str, texts: Mapping[str, Path_], positions: Mapping[Path_, Position]) -> str:
+def _placed(line: str, texts: Iterable[tuple[str, Path_]], positions: Mapping[Path_, Position]) -> str:
     """A mistake in an override at its place in the study; any other mistake as it is."""
-    for text, where in texts.items():
+    for text, where in texts:
         if line.startswith(f"<{text}>: "):
             what = line.removeprefix(f"<{text}>: ").removeprefix(f"{text.partition('=')[0]}: ")
             return str(Mistake(nearest(positions, where), where, what))

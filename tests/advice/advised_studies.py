@@ -54,6 +54,13 @@ ROWS = [
         *refused(ALONE, "base: r.yaml\nvariants: {a: {}}"),
     ),
     Row(
+        "overrides.train.seeds: the seeds of every variant are the study's `seeds` ({}); give them there",
+        *refused(
+            "base: r.yaml\noverrides: {train.seeds: [7]}\nvariants: {a: {}}",
+            "base: r.yaml\nseeds: [7]\nvariants: {a: {}}",
+        ),
+    ),
+    Row(
         "variants.b: is the same as variants.a (id {}); change a value, or remove one of them",
         *refused(
             "base: r.yaml\nvariants: {a: {}, b: {}}",

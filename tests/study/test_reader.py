@@ -81,6 +81,13 @@ def test_the_command_line_comes_last_and_reaches_every_variant(readable: Path) -
     assert study.words == ("study", "s.yaml", "train.seeds=[7]", "device=cpu")
 
 
+def test_a_variant_may_repeat_an_override_after_a_section(readable: Path) -> None:
+    """The same text in both places holds where it comes last."""
+    b = "{train: {steps: 3, batch_size: 4}, train.batch_size: 2}"
+    study = plan(f"base: r.yaml\noverrides: {{train.batch_size: 2}}\nvariants: {{a: {{}}, b: {b}}}\n")
+    assert [recipe.train.batch_size for recipe in study.variants.values()] == [2, 2]
+
+
 def test_ids_are_those_of_the_same_recipe_read_alone(readable: Path) -> None:
     from kd.recipe import read_recipe
 
@@ -123,6 +130,19 @@ def test_two_variants_that_say_the_same_are_refused(readable: Path) -> None:
                 "s.yaml:3:22: variants.a.distil.kl: no 'distil'; did you mean 'distill'?",
                 "s.yaml:3:7: variants.a.train.step: unknown key; did you mean 'steps'?",
             ],
+        ),
+        *(
+            (
+                f"base: r.yaml\noverrides: {{{text}}}\nvariants: {{a: {{}}}}",
+                [
+                    f"s.yaml:2:13: overrides.{key}: the seeds of every variant are the study's `seeds` "
+                    "([0, 1, 2]); give them there"
+                ],
+            )
+            for key, text in (
+                ("train.seeds", "train.seeds: [7], train.steps: 2"),
+                ("train", "train: {steps: 2, batch_size: 4, seeds: [7]}"),
+            )
         ),
         ("base: r.yaml\noverrides: {data.size: 3}\nvariants: {a: {}, b: {train.steps: 3}}", None),
     ],
@@ -178,6 +198,7 @@ def test_a_variant_with_a_length_of_its_own_contradicts_the_budget(readable: Pat
         ("train: {steps: 3, batch_size: 2}", (0, 1)),  # which replaces the section, the seeds of the recipe with it
         ("train: {steps: 3, batch_size: 2, seeds: [5]}", (5,)),
         ("train.seeds: [4, 6], train.steps: 3", (4, 6)),
+        ("train.seeds.0: 8, train.steps: 3", (8,)),
     ],
 )
 def test_a_variant_has_the_seeds_of_the_study_unless_it_states_its_own(
