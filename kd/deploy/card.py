@@ -6,6 +6,7 @@ from typing import Any
 
 from kd.constants import __version__
 from kd.data.images.decode import size_text
+from kd.deploy.folder import passes_beyond_one
 from kd.deploy.formats import Format
 from kd.deploy.graph import Form
 from kd.deploy.to_int8 import Quantized
@@ -63,6 +64,7 @@ def card(
         quantized: of a file in INT8, what was tried.
     """
     recipe, result = trained.recipe, trained.of_run
+    passes = passes_beyond_one(recipe)
     how = "any number and size" if form.dynamic else f"one image of {size_text(form.size)} pixels"
     channels = {1: "grey", 3: "RGB"}.get(form.channels, f"{form.channels} channels")
     values = "uint8, 0 to 255" if form.uint8 else "float32 in [0, 1]"
@@ -81,7 +83,9 @@ def card(
         (USE if scripted else BY_HAND).format(runtime=" ".join(chosen.runtime)).strip(),
         *(["## INT8", _int8(quantized)] if quantized else []),
         "## Scores",
-        _scores(trained) + (" They are those of the network in float32." if quantized else ""),
+        _scores(trained)
+        + (" They are those of the network in float32." if quantized else "")
+        + (f" They were taken with {passes}; the file computes one pass over the image." if passes else ""),
         "## Classes",
         _classes(trained),
         "## Data",

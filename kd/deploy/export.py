@@ -10,14 +10,22 @@ from kd.components import Maker
 from kd.console import Say, silent
 from kd.data.images.decode import size_text
 from kd.deploy.card import card
-from kd.deploy.folder import CLASSES, README, as_texts, as_trained, facts_of, new_folder, write_script
+from kd.deploy.folder import (
+    CLASSES,
+    README,
+    as_texts,
+    as_trained,
+    facts_of,
+    new_folder,
+    passes_beyond_one,
+    write_script,
+)
 from kd.deploy.formats import format_of
 from kd.deploy.gate import check_file
 from kd.deploy.graph import Form
 from kd.deploy.to_int8 import file_network, size_of_files, write_int8
 from kd.errors import RecipeError
 from kd.evaluation.trained import open_trained
-from kd.recipe.schema import EvaluateConfig
 
 
 def export(
@@ -51,7 +59,7 @@ def export(
     form = Form(trained.in_channels, size or trained.recipe.scored_size, dynamic, argmax, uint8)
     with new_folder(out) as folder:
         file = folder / chosen.file
-        facts = facts_of(trained, origin, chosen, form)
+        facts = facts_of(own, origin, chosen, form)
         quantized = None
         if int8:
             quantized = write_int8(
@@ -81,8 +89,6 @@ def export(
         say(line)
     taken = "any batch and size" if dynamic else f"one image of {size_text(form.size)}"
     say(f"{out / chosen.file}: {megabytes:.1f} MB, takes {taken}; {verdict}")
-    how = trained.recipe.evaluate
-    left_out = [key for key in ("window", "scales", "flip") if getattr(how, key) != getattr(EvaluateConfig(), key)]
-    if left_out:
-        say(f"not in the file: {', '.join(f'evaluate.{key}' for key in left_out)}; it computes one pass over the image")
+    if left_out := passes_beyond_one(trained.recipe):
+        say(f"not in the file: {left_out}; it computes one pass over the image")
     return out / chosen.file

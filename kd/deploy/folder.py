@@ -24,6 +24,7 @@ from kd.machine import choose, versions
 from kd.manifest import WEIGHTS, read_verified
 from kd.metrics import scores
 from kd.pictures import as_rgb, label_png
+from kd.recipe import EvaluateConfig, Recipe
 from kd.runs import Origin, origin_of, read_run_recipe
 from kd.scoring import full_size, predict
 from kd.types import SegmentationDataset
@@ -44,8 +45,17 @@ def as_trained(trained: Trained) -> tuple[Trained, Origin]:
     return replace(trained, recipe=recipe), origin
 
 
+def passes_beyond_one(recipe: Recipe) -> str:
+    """The keys of `evaluate` by which a score takes more than the one pass over the image that a file computes."""
+    how, default = recipe.evaluate, EvaluateConfig()
+    return ", ".join(f"evaluate.{k}" for k in ("window", "scales", "flip") if getattr(how, k) != getattr(default, k))
+
+
 def facts_of(trained: Trained, origin: Origin, chosen: Format, form: Form) -> dict[str, object]:
-    """What a user of the file needs to know: the content of `classes.json`, and part of the file's metadata."""
+    """What a user of the file needs to know: the content of `classes.json`, and part of the file's metadata.
+
+    `trained` has its run's own recipe.
+    """
     result = trained.of_run
     values = "uint8, 0 to 255" if form.uint8 else "float32 in [0, 1]"
     return {
@@ -63,6 +73,7 @@ def facts_of(trained: Trained, origin: Origin, chosen: Format, form: Form) -> di
         "recipe": f"{result.name}-{result.id}",
         "seed": result.seed,
         "miou": {name: scores(split.confusion).miou for name, split in result.splits.items()},
+        "miou_with": passes_beyond_one(trained.recipe),
         "weights_sha256": hashlib.sha256(read_verified(trained.path, WEIGHTS)).hexdigest(),
         "versions": versions(),
     }

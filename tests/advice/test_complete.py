@@ -43,6 +43,7 @@ WITHOUT: dict[str, set[str]] = {
         "train min",
         "images (N, C, H, W), RGB or one channel, {}; not normalised",
         "not in the file: {}; it computes one pass over the image",
+        " They were taken with {}; the file computes one pass over the image.",
         "budget: {}; {} of {} within",
         "  {}; its maps differ by at most {} % (root mean square)",
         "; about {} left",

@@ -71,6 +71,7 @@ def test_a_folder_with_the_file_and_what_explains_it(run_dir, folder, written, c
     assert (facts["recipe"], facts["seed"], facts["file"]) == (run_dir.parent.name, 0, "model.onnx")
     assert (facts["size"], facts["channels"], facts["dtype"], facts["output"]) == ([32, 32], 3, "float32", "logits")
     assert facts["weights_sha256"] == hashlib.sha256((run_dir / "student.safetensors").read_bytes()).hexdigest()
+    assert facts["miou_with"] == ""
     assert facts["versions"]["kd"] == kd.__version__
     assert facts["miou"]["val"] == kd.metrics.scores(kd.evaluate(run_dir, trust=True).confusion).miou
     assert {name: facts[name] if isinstance(facts[name], str) else json.loads(text)
@@ -235,6 +236,12 @@ def test_what_a_score_adds_beyond_one_pass_is_named(run_dir, folder, written, ca
     assert capsys.readouterr().out.splitlines()[-1] == (
         "not in the file: evaluate.flip; it computes one pass over the image"
     )
+    assert command("export", folder_of_run, "evaluate.flip=false", "--trust", "--out", "plain") == 0  # the run's score
+    assert "not in the file" not in capsys.readouterr().out
+    for out in ("exported", "plain"):
+        assert json.loads(Path(out, "classes.json").read_text())["miou_with"] == "evaluate.flip"
+        scores = Path(out, "README.md").read_text().partition("## Scores")[2].partition("##")[0]
+        assert scores.endswith(" They were taken with evaluate.flip; the file computes one pass over the image.\n\n")
 
 
 @pytest.mark.slow
