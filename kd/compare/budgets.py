@@ -14,27 +14,40 @@ CLEAR = 0.001  # mIoU, a share: what tables show as a tenth of a point
 
 
 def unequal_budgets(comparison: Comparison) -> Iterator[Note]:
-    """A line for students that saw more or fewer images than their baseline, and one for those that took longer."""
-    more, longer = [], []
-    for student in comparison.of_role("student"):
+    """Lines on students that saw other numbers of images than their baseline, or one another, or took longer."""
+    more, longer, unlike = [], [], []
+    students = [student for student in comparison.of_role("student") if student.images_seen]
+    least = min(students, key=lambda student: student.images_seen or 0.0, default=None)
+    for student in students:
         baseline = comparison.get(student.baseline)
-        if baseline is None or not student.images_seen or not baseline.images_seen:
-            continue
-        name, ratio = comparison.label(student), _ratio(student.images_seen, baseline.images_seen)
-        if ratio is not None:
-            more.append(f"{name} {ratio:.2f} ({student.images_seen:,.0f} and {baseline.images_seen:,.0f})")
-        if student.seconds and baseline.seconds and (ratio := _ratio(student.seconds, baseline.seconds)) is not None:
-            longer.append(f"{name} {ratio:.2f}")
+        if baseline is not None:
+            more += _seen(comparison, student, baseline)
+            ratio = _ratio(student.seconds, baseline.seconds)
+            longer += [] if ratio is None else [f"{comparison.label(student)} {ratio:.2f}"]
+        if least is not None and (baseline is None or student.baseline != least.baseline):  # of one, `more` has them
+            unlike += _seen(comparison, student, least)
     if more:
         yield Note("budget", f"images seen in training, in times the baseline's: {', '.join(more)}")
     if longer:
         line = f"training time, in times the baseline's: {', '.join(longer)} (the training of the teacher is not in it)"
         yield Note("budget", line)
+    if least is not None and unlike:
+        line = f"images seen in training, in times those of {comparison.label(least)}: {', '.join(unlike)}"
+        yield Note("budget", line)
 
 
-def _ratio(value: float, other: float) -> float | None:
-    """The ratio of two budgets that differ; None for equal ones."""
-    return value / other if max(value, other) > TOLERANCE * min(value, other) else None
+def _seen(comparison: Comparison, student: Entry, other: Entry) -> list[str]:
+    """The images that a student saw, in times another network's, with both numbers; nothing for equal ones."""
+    ratio = _ratio(student.images_seen, other.images_seen)
+    both = f"({student.images_seen or 0:,.0f} and {other.images_seen or 0:,.0f})"
+    return [] if ratio is None else [f"{comparison.label(student)} {ratio:.2f} {both}"]
+
+
+def _ratio(value: float | None, other: float | None) -> float | None:
+    """The ratio of two budgets that differ; None for equal ones, and for one that is 0 or unknown."""
+    if not value or not other or max(value, other) <= TOLERANCE * min(value, other):
+        return None
+    return value / other
 
 
 def weak_baselines(comparison: Comparison) -> dict[str, str]:

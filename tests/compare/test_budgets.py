@@ -63,6 +63,21 @@ def test_a_run_that_saw_no_image_has_no_ratio(made: Any, trio: Callable[..., Pat
     assert budgets(student) == []
 
 
+def test_students_with_other_baselines_are_compared_with_the_one_that_saw_the_fewest_images(
+    made: Any, trio: Callable[..., Path]
+) -> None:
+    first = trio()
+    made.write("long-dddddddd", 80, seconds=6720.0)
+    longer = made.student(name="long-eeeeeeee", baseline="long-dddddddd", seconds=6720.0)
+    alike = made.student(name="hint-ffffffff")  # with the baseline of the first
+    alone = made.student(name="none-99999999", baseline="none-88888888", seconds=1344.0)
+    assert budgets(first, alike, longer, alone) == [
+        "images seen in training, in times those of small_kl: "
+        "long 10.00 (195,283 and 19,528), none 2.00 (39,057 and 19,528)",
+    ]
+    assert budgets(first, alike) == []
+
+
 LONGER = "longer-eeeeeeee"
 
 
