@@ -1,6 +1,9 @@
 """Files that may be a stranger's: only regular ones are opened, and no more than a stated size is read."""
 
+import csv
+import io
 import os
+from collections.abc import Iterator
 from errno import ENAMETOOLONG, ENOENT, ENOTDIR
 from pathlib import Path
 from stat import S_ISBLK, S_ISCHR, S_ISDIR, S_ISFIFO, S_ISLNK, S_ISREG
@@ -128,6 +131,23 @@ def read_text(
         byte = f"byte 0x{content[problem.start]:02x}"
         raise error(f"{path}:{line}:{column}: not UTF-8 text ({byte}); save it as UTF-8") from None
     return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def csv_rows(text: str, path: Path, error: type[Exception]) -> Iterator[tuple[int, list[str]]]:
+    """The line where each row of a CSV file begins, and its cells; the first line shows what separates them.
+
+    Raises:
+        error: a quote is not closed, or text follows one that is.
+    """
+    header = text.strip().partition("\n")[0]
+    delimiter = next((sign for sign in ",;\t" if sign in header), ",")  # Excel writes the locale's
+    reader, line = csv.reader(io.StringIO(text), delimiter=delimiter, strict=True), 1
+    try:
+        for row in reader:
+            yield line, row
+            line = reader.line_num + 1
+    except csv.Error as problem:  # after the next quote, or 131,072 characters, or at the end of the file
+        raise error(f"{path}:{line}: not CSV: {problem}; close the quotes") from None
 
 
 def _unreadable(path: Path, problem: Exception) -> str:

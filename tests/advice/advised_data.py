@@ -393,6 +393,11 @@ SPLITS = [
         lambda text: (Path("g.csv").write_text("name,group\n0,a\n1,a\n2,b\n3,b\n"), opened(group="g.csv")),
     ),
     Row(
+        "g.csv:6: 0 is in group 'b', but in group 'a' by line 2; remove one of the two",
+        lambda: (tree(), Path("g.csv").write_text("name,group\n0,a\n1,a\n2,b\n3,b\n0,b\n"), opened(group="g.csv")),
+        lambda text: (Path("g.csv").write_text("name,group\n0,a\n1,a\n2,b\n3,b\n"), opened(group="g.csv")),
+    ),
+    Row(
         "Folders: val 0.6 and test 0.5 leave no image for training; lower them",
         ten(val="60%", test="50%"),
         lambda text: opened(val="30%", test="30%"),
@@ -469,16 +474,13 @@ SETTINGS = [
         lambda text: opened(values={7: "ignore"}),
     ),
     Row(
-        "not CSV: field larger than field limit (131072); close the quotes, or use YAML",
+        "classes.csv:3: not CSV: field larger than field limit (131072); close the quotes",
         lambda: (
             tree(),
             Path("classes.csv").write_text('floor\nwall\n"lamp' + "\n" * 140_000),
             opened(classes="classes.csv"),
         ),
-        lambda text: (
-            (Path("classes.csv").write_text('floor\nwall\n"lamp"\n'), opened(classes="classes.csv")),
-            (Path("classes.yaml").write_text("[floor, wall, lamp]\n"), opened(classes="classes.yaml")),
-        ),
+        lambda text: (Path("classes.csv").write_text('floor\nwall\n"lamp"\n'), opened(classes="classes.csv")),
     ),
     Row(
         "classes: floor and wall have the same value; give each class its own",

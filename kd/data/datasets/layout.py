@@ -97,7 +97,7 @@ class Layout:
         source = images.folder
         if self.lists is not None:
             source = self._path(self.lists, split)
-            chosen = read_list(source, images, masks, inside=None if self.follow_links else self.root)
+            chosen = read_list(source, images, masks, inside=self._bound)
         notes = [images.note]
         files: dict[str, tuple[Path, Path | None]]
         if masks is None:
@@ -107,7 +107,7 @@ class Layout:
             notes += [] if self.one_folder else [masks.note]
         total = len(files)
         if self.shares.given:
-            group_of = None if self.group is None else groups_of(files, self.group, self.root)
+            group_of = None if self.group is None else self._groups_of(files, self.group)
             files = {name: files[name] for name in self.shares.of(list(files), split, group_of)}
         elif self.group is not None:
             self._refuse_shared_groups(self.group, split, files)
@@ -117,19 +117,25 @@ class Layout:
 
     def _refuse_shared_groups(self, group: str, split: str, names: Iterable[str]) -> None:
         """Refuse a group with images in two splits that have folders or lists of their own."""
-        groups = set(groups_of(names, group, self.root).values())
+        groups = set(self._groups_of(names, group).values())
         for other in SPLITS:
             if other == split or not self.exists(other):
                 continue
-            shared = sorted(
-                groups & set(groups_of(replace(self, group=None).files(other).files, group, self.root).values())
-            )
+            shared = sorted(groups & set(self._groups_of(replace(self, group=None).files(other).files, group).values()))
             if shared:
                 count = f"{len(shared)} groups have" if len(shared) > 1 else "a group has"
                 raise DataError(
                     f"Folders: {count} images in {split} and in {other}, first '{shared[0]}'; "
                     "move them to one of the two"
                 )
+
+    def _groups_of(self, names: Iterable[str], group: str) -> dict[str, str]:
+        return groups_of(names, group, self.root, inside=self._bound)
+
+    @property
+    def _bound(self) -> Path | None:
+        """The folder that links of lists and groups must not lead out of."""
+        return None if self.follow_links else self.root
 
     def _path(self, argument: str, split: str) -> Path:
         """A folder or list of a split; of the usual names for a split, the first that exists."""

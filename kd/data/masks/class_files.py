@@ -1,16 +1,14 @@
 """Class maps in files: YAML, CSV and text, as people and annotation tools write them."""
 
-import csv
-import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import accumulate, takewhile
 from pathlib import Path
 
 import yaml
 
 from kd.errors import DataError
-from kd.reading import read_text
+from kd.reading import csv_rows, read_text
 
 MAX_DEPTH = 8  # nested brackets; a class map needs three
 
@@ -58,10 +56,8 @@ def _text_rows(text: str) -> list[Row]:
 
 def _csv_rows(text: str, path: Path) -> list[Row]:
     rows: list[Row] = []
-    header = text.strip().partition("\n")[0]
-    delimiter = next((sign for sign in ",;\t" if sign in header), ",")  # Excel writes the locale's
     value_first = False  # as Roboflow writes them
-    for number, row in enumerate(_cells(text, delimiter, path), 1):
+    for number, row in csv_rows(text, path, DataError):
         cells = [cell.strip() for cell in row] or [""]
         name, *numbers = cells
         has_titles = numbers and not any(cell.isdecimal() or _HEX.fullmatch(cell) for cell in cells)
@@ -74,7 +70,8 @@ def _csv_rows(text: str, path: Path) -> list[Row]:
             name, numbers = numbers[0], [name]
         found = _row([name, *numbers])
         if found is None:
-            raise DataError(f"{path}:{number}: expected name,r,g,b, got '{delimiter.join(row)[:80]}'")
+            line = text.split("\n")[number - 1]
+            raise DataError(f"{path}:{number}: expected name,r,g,b, got '{line[:80]}'")
         rows.append(found)
     return rows
 
@@ -106,14 +103,6 @@ def _marked(name: str, marks: Sequence[str]) -> Row:
 
 def _hex_color(digits: str) -> Color:
     return int(digits[:2], 16), int(digits[2:4], 16), int(digits[4:], 16)
-
-
-def _cells(text: str, delimiter: str, path: Path) -> Iterator[list[str]]:
-    reader = csv.reader(io.StringIO(text), delimiter=delimiter)
-    try:
-        yield from reader
-    except csv.Error as error:  # a cell of more than 131,072 characters, as after a quote that is never closed
-        raise DataError(f"{path}:{reader.line_num}: not CSV: {error}; close the quotes, or use YAML") from None
 
 
 def _yaml_rows(text: str, path: Path) -> list[Row]:

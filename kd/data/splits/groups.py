@@ -1,15 +1,13 @@
 """Which images belong together, such as those of a patient: by a pattern of their names, or by a CSV file."""
 
-import csv
-import io
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path, PurePath
 from unicodedata import normalize
 
 from kd.data.images.names import without_suffix
-from kd.errors import DataError
-from kd.reading import MAX_DATA, read_text
+from kd.errors import DataError, shorten
+from kd.reading import MAX_DATA, csv_rows, read_text
 
 SHOWN = 3  # names in a message
 MAX_PATTERN = 200  # characters
@@ -38,7 +36,7 @@ def check_group(group: str) -> None:
         )
 
 
-def groups_of(names: Iterable[str], group: str, root: Path) -> dict[str, str]:
+def groups_of(names: Iterable[str], group: str, root: Path, *, inside: Path | None = None) -> dict[str, str]:
     """Name -> group, for every name.
 
     Args:
@@ -46,12 +44,13 @@ def groups_of(names: Iterable[str], group: str, root: Path) -> dict[str, str]:
         group: a regular expression with one group, searched for in each name; or the path, under `root`, of a CSV file
             with the columns name and group.
         root: of the dataset.
+        inside: a folder that the file must not be a link out of.
 
     Raises:
-        DataError: an image has no group; the file cannot be read.
+        DataError: an image has no group, or two; the file cannot be read.
     """
     if _is_file(group):
-        source, given = f"in {root / group}", _from_file(root / group)
+        source, given = f"in {root / group}", _from_file(root / group, inside)
         found = {name: given.get(name, given.get(name.rpartition("/")[2])) for name in names}
     else:
         source, pattern = f"by the pattern '{group}'", re.compile(group)
@@ -71,19 +70,24 @@ def _is_file(group: str) -> bool:
     return group.lower().endswith(".csv")
 
 
-def _from_file(path: Path) -> dict[str, str | None]:
-    """Name -> group, from a CSV file."""
-    text = read_text(path, "a CSV file of groups", DataError, limit=MAX_DATA)
-    header = text.partition("\n")[0]
-    rows = list(csv.reader(io.StringIO(text), delimiter=next((sign for sign in ",;\t" if sign in header), ",")))
-    titles = [title.strip() for title in rows[0]] if rows else []
+def _from_file(path: Path, inside: Path | None) -> dict[str, str]:
+    """Name, without the suffix of an image -> group, from a CSV file; a row without a group counts for nothing."""
+    text = read_text(path, "a CSV file of groups", DataError, limit=MAX_DATA, inside=inside)
+    rows = csv_rows(text, path, DataError)
+    titles = [title.strip() for title in next(rows, (1, []))[1]]
     missing = [title for title in ("name", "group") if title not in titles]
     if missing:
         raise DataError(f"{path}: no column {' and '.join(missing)}; its first line must be name,group")
-    return dict(_row(row, titles.index("name"), titles.index("group")) for row in rows[1:] if any(row))
-
-
-def _row(row: Sequence[str], name: int, group: int) -> tuple[str, str | None]:
-    """The name, without the suffix of an image, and the group of a row; None if it is empty."""
-    cells = [*(cell.strip() for cell in row), *[""] * (max(name, group) + 1)]
-    return without_suffix(normalize("NFC", cells[name].replace("\\", "/"))), cells[group] or None
+    found: dict[str, tuple[str, int]] = {}
+    for line, row in rows:
+        cells = dict(zip(titles, (cell.strip() for cell in row), strict=False))
+        name = without_suffix(normalize("NFC", cells.get("name", "").replace("\\", "/")))
+        if not (group := cells.get("group")):
+            continue
+        other, first = found.setdefault(name, (group, line))
+        if group != other:
+            raise DataError(
+                f"{path}:{line}: {shorten(name)} is in group '{shorten(group)}', but in group '{shorten(other)}' by "
+                f"line {first}; remove one of the two"
+            )
+    return {name: group for name, (group, _) in found.items()}

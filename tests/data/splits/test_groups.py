@@ -62,6 +62,54 @@ def test_a_file_without_the_columns(tmp_path):
     assert str(caught.value) == f"{tmp_path}/groups.csv: no column name; its first line must be name,group"
 
 
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ('p1_a,ann\np1_b,"bob\np2_a,cid\n', "3: not CSV: unexpected end of data"),
+        ('p1_a,ann\np1_b,"bob\n' + "p2_a,cid\n" * 20_000, "3: not CSV: field larger than field limit (131072)"),
+        ('p1_a,"ann\np1_b,"bob"\n', "2: not CSV: ',' expected after '\"'"),
+    ],
+    ids=["to the end", "over the limit", "to the next"],
+)
+def test_a_quote_that_is_not_closed_is_named_with_its_line(tmp_path, rows, message):
+    (tmp_path / "groups.csv").write_text(f"name,group\n{rows}")
+    with pytest.raises(DataError) as caught:
+        groups_of(NAMES, "groups.csv", tmp_path)
+    assert str(caught.value) == f"{tmp_path}/groups.csv:{message}; close the quotes"
+
+
+def test_an_image_in_two_groups_is_refused(tmp_path):
+    rows = "name,group\np1_a.png,ann\np1_a,ann\np1_b,ann\np1_a,\np2_a,bob\nward/p3_a,cid\n"
+    (tmp_path / "groups.csv").write_text(rows)
+    assert groups_of(NAMES, "groups.csv", tmp_path)["p1_a"] == "ann"
+    (tmp_path / "groups.csv").write_text(f"{rows}p1_a.jpg,bob\n")
+    with pytest.raises(DataError) as caught:
+        groups_of(NAMES, "groups.csv", tmp_path)
+    assert str(caught.value) == (
+        f"{tmp_path}/groups.csv:8: p1_a is in group 'bob', but in group 'ann' by line 2; remove one of the two"
+    )
+
+
+@pytest.mark.parametrize("lists", [None, "{split}.txt"])
+def test_a_file_of_groups_is_no_link_out_of_the_root(tmp_path, lists):
+    from PIL import Image
+
+    root = tmp_path / "data"
+    for kind in ("images", "masks"):
+        (root / kind).mkdir(parents=True)
+        for name in ("a", "b"):
+            Image.new("L", (4, 4), 1).save(root / kind / f"{name}.png")
+    (root / "train.txt").write_text("a\n")
+    (root / "val.txt").write_text("b\n")
+    (tmp_path / "secret.csv").write_text("name,group\na,1\nb,2\n")
+    (root / "g.csv").symlink_to("../secret.csv")
+    how = {"classes": ["x", "y"], "group": "g.csv", "lists": lists, "val": None if lists else "50%"}
+    with pytest.raises(DataError) as caught:
+        Folders(str(root), "train", **how)
+    assert str(caught.value) == f"{root}/g.csv: a link that leads out of {root}; put the file itself there"
+    assert len(Folders(str(root), "train", **how, follow_links=True)) == 1
+
+
 def test_folders_keep_patients_together(tmp_path):
     from PIL import Image
 
