@@ -62,7 +62,7 @@ def check_has(use: Use, component: object, names: Iterable[str], page: str) -> N
         except (Exception, SystemExit) as error:  # noqa: BLE001  # a property may raise anything
             raise refused_by(use, error) from None
     if missing:
-        raise RecipeError(f"{use.where()}: {use.use} has no {', '.join(missing)}{_defined_at(component)}; see {page}")
+        raise RecipeError(f"{use.where()}: {use.use} has no {', '.join(missing)}{defined_at(component)}; see {page}")
 
 
 def check_dataset(use: Use, dataset: SegmentationDataset) -> None:
@@ -84,10 +84,10 @@ def check_dataset(use: Use, dataset: SegmentationDataset) -> None:
     if not isinstance(channels, int) or channels < 1:
         mistakes.append(f"in_channels must be an integer, 1 or above, got {channels!r:.80}")
     if mistakes:
-        raise RecipeError([f"{use.where()}: {use.use}: {mistake}{_defined_at(dataset)}" for mistake in mistakes])
+        raise RecipeError([f"{use.where()}: {use.use}: {mistake}{defined_at(dataset)}" for mistake in mistakes])
 
 
-def _defined_at(component: Any) -> str:
+def defined_at(component: Any) -> str:
     """` (file.py:line)` of a component's class; an empty text if it is not in a file."""
     kind = component if inspect.isroutine(component) else type(component)
     try:

@@ -1,12 +1,15 @@
 """What a step minimises: the supervised loss, and one term for each way in which the student imitates its teacher."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from kd.components import defined_at
+from kd.data.dataset import component_name
+from kd.errors import RecipeError
 from kd.types import IGNORE, Batch, DistillationLoss, SupervisedLoss, Tapped, as_tuple, resize, resize_labels, size_of
 
 Triple = tuple[Float[Tensor, "N c h w"], Float[Tensor, "N d h w"], Int64[Tensor, "N h w"]]  # student, teacher, labels
@@ -34,7 +37,7 @@ class Supervised:
         return total
 
     def _of(self, logits: Float[Tensor, "N K h w"], labels: Int64[Tensor, "n H W"]) -> Float[Tensor, ""]:
-        return self.loss(resize(_first(self.labelled, logits), size_of(labels)), labels)
+        return _scalar(self.loss, self.loss(resize(_first(self.labelled, logits), size_of(labels)), labels), logits)
 
 
 @dataclass(frozen=True)
@@ -66,8 +69,10 @@ class Term:
         pairs = zip(as_tuple(student.at[name]), as_tuple(teacher.at[name]), strict=True)
         triples = [self._at_one_size(_first(used, ours), _first(used, theirs), labels) for ours, theirs in pairs]
         if isinstance(student.at[name], tuple):
-            return self.loss(*(tuple(parts) for parts in zip(*triples, strict=True)))
-        return self.loss(*triples[0])
+            value: object = self.loss(*(tuple(parts) for parts in zip(*triples, strict=True)))
+        else:
+            value = self.loss(*triples[0])
+        return _scalar(self.loss, value, triples[0][0])
 
     def _labels(self, teacher: Tapped, batch: Batch) -> Int64[Tensor, "N H W"]:
         if self.pixels == "valid":
@@ -92,6 +97,27 @@ class Term:
             renumbered = torch.where(labels == label, number, renumbered)
         student, teacher = (torch.stack([maps[:, label] for label in self.known], 1) for maps in (student, teacher))
         return student, teacher, renumbered
+
+
+def _scalar(loss: object, value: object, maps: Tensor) -> Float[Tensor, ""]:
+    """The value of a loss of maps; one that finds nothing to compare in a batch may return a number.
+
+    Raises:
+        RecipeError: it is something else.
+    """
+    if isinstance(value, Tensor) and value.shape == ():
+        return value if value.is_floating_point() else value.float()
+    if isinstance(value, (int, float)):
+        return torch.full((), float(value), device=maps.device)
+    returned = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+    raise RecipeError(
+        f"{component_name(loss)}{defined_at(loss)}: a loss must return a scalar tensor, not {returned}; take its mean"
+    )
+
+
+def connected(loss: Float[Tensor, ""], maps: Sequence[Tensor]) -> Float[Tensor, ""]:
+    """A loss as a step takes it: one without a gradient is a constant, whose gradient at its maps is 0, not missing."""
+    return loss if loss.requires_grad else loss + sum(single[:0].sum() for single in maps)
 
 
 def _first(count: int | None, maps: Tensor) -> Tensor:

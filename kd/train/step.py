@@ -15,12 +15,12 @@ from torch.optim.swa_utils import AveragedModel
 from kd import distributed
 from kd.machine import Precision
 from kd.parts.mixing import Draws, Mix, mixed, scaled
-from kd.parts.objective import Supervised, Term
+from kd.parts.objective import Supervised, Term, connected
 from kd.parts.roles import to_device
 from kd.train.phases import Phases
 from kd.train.readback import packed
 from kd.train.update import Update
-from kd.types import Batch, Tapped
+from kd.types import Batch, Tapped, as_tuple
 
 NOTHING_DRAWN = Draws()
 
@@ -152,11 +152,12 @@ def distill_step(
         if mix is not None and teacher is not None:
             batch, teacher = mixed(batch, teacher, mix)
         student = run.student(batch.images)
-    losses = {"supervised": run.supervised(student, batch.labels)}
+    supervised = run.supervised(student, batch.labels)
+    losses = {"supervised": connected(supervised, (student.logits, *student.aux.values()))}
     total = losses["supervised"]
     for name, term in run.terms.items():
         assert teacher is not None
-        losses[name] = term(name, student, teacher, batch)
+        losses[name] = connected(term(name, student, teacher, batch), as_tuple(student.at[name]))
         total = total + run.weights[name] * losses[name]
     return losses | {"total": total}
 

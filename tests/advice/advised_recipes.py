@@ -60,9 +60,10 @@ class Rows(Net):
 
 
 class Centred(Net):
-    def __init__(self, num_classes, in_channels=3, inplace=True):
+    def __init__(self, num_classes, in_channels=3, inplace=True, trains=True):
         super().__init__(num_classes, in_channels, channels=4)
         self.inplace = inplace
+        self.requires_grad_(trains)
 
     def forward(self, images):
         return super().forward(images.sub_(0.5) if self.inplace else images - 0.5)
@@ -123,6 +124,14 @@ def doubled_(student, teacher, labels):
     student = student.clone()
     student *= 2
     return (student - teacher).square().mean()
+
+
+def errors():
+    return lambda logits, labels: (logits.argmax(1) != labels).float().mean()
+
+
+def probabilities():
+    return lambda logits, labels: (logits.softmax(1)[:, 1] - labels.clamp(max=1)).abs().mean()
 
 
 def per_pixel():
@@ -352,7 +361,7 @@ MEETING = [
         text=TAUGHT,
     ),
     Row(
-        "the loss must return a scalar tensor, not (2, 8, 16, 16); take its mean",
+        ": a loss must return a scalar tensor, not (2, 8, 16, 16); take its mean",
         ("distill.hint.loss.use=more.py:per_pixel",),
         ("distill.hint.loss.use=more.py:mean",),
         text=TAUGHT,
@@ -368,6 +377,17 @@ MEETING = [
         ("distill.hint.loss.use=more.py:detached",),
         ("distill.hint.loss.use=more.py:mean",),
         text=TAUGHT,
+    ),
+    Row(
+        "supervised: the loss gives no gradient; compute it from the logits, without argmax(), detach() or item()",
+        ("supervised.use=more.py:errors",),
+        ("supervised.use=more.py:probabilities",),
+    ),
+    Row(
+        "more.py:Centred: its logits give no gradient, so that nothing would train; remove detach(), argmax() or "
+        "no_grad() from its forward, or let its parameters require gradients",
+        ("student.use=more.py:Centred", "student.args={inplace: false, trains: false}"),
+        ("student.use=more.py:Centred", "student.args={inplace: false}"),
     ),
     Row(
         "the loss changes the student's map, which other losses read, in place; change a copy of it: x = x.clone()",

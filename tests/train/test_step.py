@@ -1,6 +1,8 @@
+import pytest
 import torch
 
-from kd.parts.objective import Supervised, Term
+from kd.errors import RecipeError
+from kd.parts.objective import Supervised, Term, connected
 from kd.types import Batch, Tapped
 
 
@@ -78,6 +80,31 @@ def test_auxiliary_heads_are_added_with_their_weight():
     total = Supervised(loss, 0.4)(student, torch.zeros(1, 4, 4).long())
     assert total.item() == torch.tensor(1.8).item()
     assert sizes == [(4, 4)] * 3
+
+
+def test_a_loss_that_returns_a_number_is_a_constant_whose_gradient_is_zero():
+    maps = torch.full((1, 2, 2, 2), torch.nan, requires_grad=True)
+    student, labels = Tapped(maps, {"a": maps}, {"t": maps}), torch.zeros(1, 2, 2).long()
+    for constant in (2, 2.0, torch.tensor(2), torch.tensor(2.0)):
+        supervised = Supervised(lambda logits, labels, value=constant: value, 0.5)(student, labels)
+        term = Term(lambda *maps, value=constant: value, float)("t", student, student, make_batch(labels))
+        for loss, value in ((supervised, 3), (term, 2)):
+            assert (loss.item(), loss.dtype, loss.requires_grad) == (value, torch.float32, False)
+            (gradient,) = torch.autograd.grad(connected(loss, [maps]), maps)
+            assert gradient.eq(0).all()
+
+
+@pytest.mark.parametrize(("value", "returned"), [(None, "NoneType"), (torch.zeros(2, 3), r"\(2, 3\)")])
+def test_a_loss_that_returns_no_scalar_is_a_line_whenever_it_happens(value, returned):
+    def loss(*maps):
+        return value
+
+    output = tapped(torch.zeros(1, 2, 2, 2))
+    line = rf"loss \(test_step\.py:\d+\): a loss must return a scalar tensor, not {returned}; take its mean"
+    with pytest.raises(RecipeError, match=line):
+        Supervised(loss, 0.4)(output, torch.zeros(1, 4, 4).long())
+    with pytest.raises(RecipeError, match=line):
+        Term(loss, float)("t", output, output, make_batch(torch.zeros(1, 4, 4).long()))
 
 
 def test_a_teacher_of_some_classes_is_compared_on_those_only():

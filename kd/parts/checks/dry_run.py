@@ -172,10 +172,17 @@ def _without_scores(parts: Parts) -> list[str]:
 def _outputs(parts: Parts, batch: Batch) -> tuple[Tapped, Tapped | None]:
     """What the student returns for a batch, and the teacher."""
     teacher = parts.teacher.seeing(batch.images) if parts.teacher else None  # it ran when the terms were made
+    use = parts.recipe.student.network
     try:
-        return parts.student(batch.images), teacher
+        student: Tapped = parts.student(batch.images)
     except (Exception, SystemExit) as error:  # noqa: BLE001  # a bug of ours is raised as it is
         raise refused_by(_failing(parts, batch), error) from None
+    if not student.logits.requires_grad:
+        raise RecipeError(
+            f"{use.where()}: {use.use}: its logits give no gradient, so that nothing would train; remove detach(), "
+            "argmax() or no_grad() from its forward, or let its parameters require gradients"
+        )
+    return student, teacher
 
 
 def _failing(parts: Parts, batch: Batch) -> Use:
@@ -209,7 +216,10 @@ def _supervised(parts: Parts, student: Tapped, batch: Batch) -> Tensor | str:
     if hasattr(loss, "compares"):
         return f"{use.use} compares a student with a teacher; it belongs under distill"
     read = {"logits": [student.logits, *student.aux.values()], "labels": [batch.labels]}
-    return _value(use, loss, ("logits", "labels"), lambda: parts.supervised(student, batch.labels), read)
+    value = _value(use, loss, ("logits", "labels"), lambda: parts.supervised(student, batch.labels), read)
+    if isinstance(value, Tensor) and not value.requires_grad:
+        return "the loss gives no gradient; compute it from the logits, without argmax(), detach() or item()"
+    return value
 
 
 def _value(
@@ -246,9 +256,6 @@ def _value(
             raise
         hint = "; `at` lists several taps, so it got tuples: name one tap per term" if several else ""
         return f"the loss raised {raised(error)}{hint}"
-    if not isinstance(value, Tensor) or value.shape != ():
-        shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
-        return f"the loss must return a scalar tensor, not {shape}; take its mean"
     if not math.isfinite(value.item()):
         return f"the loss is {value.item()} on a first batch; it must be finite"
     for what, tensors in read.items():

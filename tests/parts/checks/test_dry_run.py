@@ -104,6 +104,19 @@ class Exits(nn.Module):
         raise SystemExit(0)
 
 
+class Errors(nn.Module):
+    def forward(self, logits, labels):
+        return (logits.argmax(1) != labels).float().mean()
+
+
+class Hard(nn.Module):
+    def __init__(self, num_classes, in_channels):
+        super().__init__()
+        self.head = nn.Conv2d(in_channels, num_classes, 1)
+    def forward(self, images):
+        return SegmentationOutput(self.head(images).detach(), {}, {})
+
+
 class FullSize(nn.Module):
     def __init__(self, num_classes, in_channels):
         super().__init__()
@@ -162,10 +175,10 @@ def test_a_good_recipe_reports_what_would_be_trained(recipe):
     ("name", "message"),
     [
         ("Detached", "the loss gives no gradient; compute it from the student's tensor, without detach() or item()"),
-        ("Map", "the loss must return a scalar tensor, not (2, 16, 16); take its mean"),
+        ("Map", "Map (losses.py:14): a loss must return a scalar tensor, not (2, 16, 16); take its mean"),
         ("Infinite", "the loss is inf on a first batch; it must be finite"),
         ("Constant", "no gradient reaches a trainable parameter of the student's network"),
-        ("Nothing", "the loss must return a scalar tensor, not NoneType; take its mean"),
+        ("Nothing", "): a loss must return a scalar tensor, not NoneType; take its mean"),
         ("Two", "losses.py:Two takes (student, teacher), but gets student, teacher, labels"),
         ("Raises", "the loss raised RuntimeError: both arguments to matmul need to be at least 1D"),
         (
@@ -180,6 +193,18 @@ def test_a_loss_that_cannot_teach_is_named(recipe, name, message):
     (mistake,) = refused(recipe, f"distill.kl.loss.use=losses.py:{name}")
     assert ": distill.kl: " in mistake
     assert message in mistake
+
+
+def test_a_supervised_loss_or_a_network_without_a_gradient_is_named(recipe):
+    (mistake,) = refused(recipe, "supervised.use=losses.py:Errors")
+    assert mistake.endswith(
+        ": supervised: the loss gives no gradient; compute it from the logits, without argmax(), detach() or item()"
+    )
+    (mistake,) = refused(recipe, "student={use: 'losses.py:Hard'}", "distill.hint=null")
+    assert mistake.endswith(
+        "losses.py:Hard: its logits give no gradient, so that nothing would train; remove detach(), argmax() or "
+        "no_grad() from its forward, or let its parameters require gradients"
+    )
 
 
 @pytest.mark.parametrize(
