@@ -91,11 +91,16 @@ class NetworkTraits(NamedTuple):
             compares the channels of these classes only, and ignores the pixels of the others.
         class_names: the names of its classes, in the order of its channels. A teacher whose names differ from the
             data's is refused. None: unknown, not checked.
+        source_names: the names that its weights must have, in this order, where it maps their classes to others. None:
+            those of any weights.
+        loaded: lines on the weights that its constructor loaded.
     """
 
     shift_free: bool = False
     known_classes: tuple[int, ...] = ()
     class_names: tuple[str, ...] | None = None
+    source_names: tuple[str, ...] | None = None
+    loaded: tuple[str, ...] = ()
 
 
 def traits(network: nn.Module) -> NetworkTraits:

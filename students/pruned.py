@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from kd.networks.weights import load_into
-from kd.types import Network, SegmentationOutput, Tap
+from kd.types import Network, NetworkTraits, SegmentationOutput, Tap
 
 
 class Pruned(nn.Module):
@@ -63,11 +63,12 @@ class Pruned(nn.Module):
             )
         if not 0 < ratio < 1 or multiple < 1:
             raise ValueError(f"ratio: must be above 0 and below 1, and multiple at least 1, got {ratio} and {multiple}")
-        load_into(network, file, role="teacher")
+        loaded = load_into(network, file, role="teacher")
         _prune(network, ratio, multiple)
         self.network = network
         self.num_classes, self.in_channels = num_classes, in_channels
         self.taps = _left(network)
+        self.traits = NetworkTraits(loaded=(f"network: {loaded.line}",) if file else ())
 
     def forward(self, images: Tensor) -> SegmentationOutput:
         """As the network."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from kd.networks.class_names import displaced
 from kd.types import SegmentationOutput, Tap, traits
 
 UNKNOWN = 20.0  # nats below the least likely known class: never predicted, and finite
@@ -33,7 +34,7 @@ class ClassMapped(nn.Module):
         num_classes: K, the student's.
         in_channels: channels of an image.
         network: the teacher, with the `num_classes` that `source` or `matrix` has.
-        source: the teacher's classes, in the order of its channels.
+        source: the teacher's classes, in the order of its channels; compared with the names in its weights.
         target: the student's classes, in the order of the labels; a run compares them with the data's names.
         merge: class of the student -> the teacher's classes that it covers; other classes match by equal names.
         matrix: instead of names, K rows with one number >= 0 per class of the teacher.
@@ -41,8 +42,8 @@ class ClassMapped(nn.Module):
     Shape: images (N, in_channels, H, W) in [0, 1]; logits (N, K, h, w) at the teacher's size.
 
     Raises:
-        ValueError: neither names nor a matrix are given, a name does not exist or occurs twice, the numbers of classes
-            differ, or the two sides share no class.
+        ValueError: neither names nor a matrix are given, a name does not exist or occurs twice, the network has a class
+            of `source` at another channel, the numbers of classes differ, or the two sides share no class.
     """
 
     def __init__(
@@ -60,11 +61,16 @@ class ClassMapped(nn.Module):
         self.num_classes, self.in_channels = num_classes, in_channels
         self.network = network
         self.taps: dict[str, Tap] = network.taps  # type: ignore[assignment]
-        class_names = None
+        class_names, source_names, own = None, None, traits(network).class_names
         if matrix is None:
             if source is None or target is None:
                 raise ValueError("give `source` and `target`, the names of both sides' classes, or `matrix`")
-            matrix, class_names = _by_names(source, target, merge or {}), tuple(target)
+            matrix, class_names, source_names = _by_names(source, target, merge or {}), tuple(target), tuple(source)
+            if own is not None and displaced(source, own):
+                raise ValueError(
+                    f"source: is {', '.join(source)}, but the network has its classes in the order {', '.join(own)}; "
+                    f"set source: [{', '.join(own)}]"
+                )
         if len(matrix) != num_classes or any(len(row) != network.num_classes for row in matrix):
             widths = sorted({len(row) for row in matrix})
             raise ValueError(
@@ -78,7 +84,9 @@ class ClassMapped(nn.Module):
         if not known:
             raise ValueError("teacher and student have no class in common; map them with merge:")
         self.traits = traits(network)._replace(
-            known_classes=known if len(known) < num_classes else (), class_names=class_names
+            known_classes=known if len(known) < num_classes else (),
+            class_names=class_names,
+            source_names=source_names,
         )
 
     def forward(self, images: Tensor) -> SegmentationOutput:

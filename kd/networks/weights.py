@@ -8,8 +8,9 @@ from typing import Any, Literal, NamedTuple
 from torch import Tensor, nn
 
 from kd.networks.backbones import Stages
+from kd.networks.class_names import displaced
 from kd.networks.weight_files import MisfitError, Weights, download, first_names, read_weights
-from kd.types import Network
+from kd.types import Network, traits
 
 # What wrapping a network adds to its names, in front or in the middle.
 WRAPPING = {
@@ -79,7 +80,8 @@ def load_into(
         PartialError: a tensor of the network is not in the source.
         ClassCountError: the number of classes differs.
         MisfitError: the source holds weights of two networks.
-        ValueError: the source does not exist or cannot be read, no tensor fits, or a tensor has another shape.
+        ValueError: the source does not exist or cannot be read, no tensor fits, a tensor has another shape, or the
+            names of the classes are in another order than the network states (`source_names`).
     """
     options: dict[str, Any] = {"file": spec} if isinstance(spec, str) or spec is None else dict(spec)
     if unknown := options.keys() - {"file", "key", "rename", "head"}:
@@ -121,6 +123,12 @@ def load_into(
         raise PartialError(
             "; ".join(parts),
             _rename([name for name in missing if name not in heads], unused, state, network.state_dict()),
+        )
+    source_names = traits(network).source_names
+    if weights.classes and source_names and displaced(source_names, weights.classes):
+        raise ValueError(
+            f"{label} has its classes in the order {', '.join(weights.classes)}, but source is "
+            f"{', '.join(source_names)}; set source: [{', '.join(weights.classes)}]"
         )
     network.load_state_dict(loaded, strict=False)
     line = "; ".join(parts)

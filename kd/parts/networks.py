@@ -13,6 +13,7 @@ from kd.components import Maker
 from kd.errors import RecipeError
 from kd.machine import Precision
 from kd.manifest import unfinished
+from kd.networks.class_names import displaced
 from kd.networks.weights import Loaded
 from kd.parts.loading import MAPPED, Notes, drawn_at_random, load_for
 from kd.parts.optimizer import frozen_in, phase_ends
@@ -45,6 +46,12 @@ def student_network(
         return network, load_for("student", network, weights, use, data.class_names, partial=partial)
 
     network, loaded = build()
+    notes.extend(f"student: {line}" for line in traits(network).loaded)
+    if loaded is not None and displaced(data.class_names, loaded.classes or ()):
+        notes.append(
+            f"student: its weights are for classes in another order ({', '.join(loaded.classes or ())}), so that each "
+            "starts with the classifier of another one"
+        )
     if loaded is not None and loaded.missing:
         notes.remark(f"student: started from partial weights: {loaded.missing}")
     elif loaded is not None:
@@ -179,6 +186,8 @@ def _of_component(
         return maker.network(use, len(data.class_names), data.in_channels)
 
     network = build()
+    notes.extend(f"teacher: {line}" for line in traits(network).loaded)
+    mapped = use.use == MAPPED  # its rows are in the data's order
     if weights is None or weights == "none":
         if drawn := drawn_at_random(network, build):
             notes.drawn = drawn
@@ -193,18 +202,18 @@ def _of_component(
         notes.append(f"teacher: {loaded.line}")
         known = loaded.classes or ()
     own = traits(network).class_names
-    known = own or (known if len(known) == len(data.class_names) else ())
+    known = own or (known if len(known) == len(data.class_names) and not mapped else ())
     if stated and known and [name.casefold() for name in stated] != [name.casefold() for name in known]:
         raise RecipeError(
             f"{recipe.at('teacher', 'classes')}: teacher.classes: is {in_flow(list(stated))}, but its weights are for "
             f"{in_flow(list(known))}; remove teacher.classes"
         )
-    if not (stated or known):
+    if not (stated or known or mapped):
         notes.append(
             "teacher: the order of its classes is not recorded; taken to be the data's; "
             f"if it is, state it: {as_override('teacher.classes', list(data.class_names))}"
         )
-    return network, () if own and recipe.teacher.use == MAPPED else stated or known  # its target has been compared
+    return network, () if own and mapped else stated or known  # its target is compared by `_check_teacher_fits`
 
 
 def _check_teacher_fits(recipe: Recipe, network: nn.Module, where: str, data: SegmentationDataset) -> None:

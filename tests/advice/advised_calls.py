@@ -19,7 +19,7 @@ from kd.metrics import SurfaceDistance
 from kd.metrics.confusion import confusion_matrix
 from kd.networks.backbones import mobilenet_v3_small
 from kd.networks.normalize import Normalize
-from kd.types import SegmentationOutput, Tap
+from kd.types import NetworkTraits, SegmentationOutput, Tap
 from students import Pruned
 from teachers import ClassMapped, Ensemble, Wrapped
 
@@ -45,6 +45,14 @@ class Net(nn.Module):
     def forward(self, images: Tensor) -> SegmentationOutput:
         low = self.stem(images)
         return SegmentationOutput(self.head(low) + self.pool(low).sum(), {"low": low}, {})
+
+
+class Named(Net):
+    """The same network, which names its classes."""
+
+    def __init__(self, *names: str) -> None:
+        super().__init__()
+        self.traits = NetworkTraits(class_names=names)
 
 
 class Plain(Net):
@@ -84,7 +92,8 @@ def pruned(network: nn.Module) -> Pruned:
         return Pruned(3, 3, network=network, ratio=0.3)
 
 
-SEA = {"source": ["sky", "land", "sea"], "target": ["dry", "wet"]}
+NAMES = ["sky", "land", "sea"]
+SEA = {"source": NAMES, "target": ["dry", "wet"]}
 MERGE = {"dry": ["sky", "land"], "wet": ["sea"]}
 COLUMN = np.zeros((4, 4, 3), np.uint8)
 
@@ -338,6 +347,32 @@ NETWORKS = [
         lambda: (
             wrapped(classes=3),
             ClassMapped(4, 3, network=wrapped(), matrix=[[1, 0, 0], [0, 1, 0], [0, 0, 1], [0, 0, 0]]),
+        ),
+    ),
+    Row(
+        "source: is sea, sky, land, but the network has its classes in the order sky, land, sea; set source: [sky, "
+        "land, sea]",
+        lambda: ClassMapped(2, 3, network=Named(*NAMES), **SEA | {"source": ["sea", *NAMES[:2]]}, merge=MERGE),
+        lambda: ClassMapped(2, 3, network=Named(*NAMES), **SEA, merge=MERGE),
+    ),
+    Row(
+        "members.1: its classes are sky, land, lake, those before it sky, land, sea; map them: put "
+        "teachers.ClassMapped around the member",
+        lambda: Ensemble(3, 3, members=[Named(*NAMES), Named("sky", "land", "lake")]),
+        lambda: Ensemble(
+            3,
+            3,
+            members=[
+                Named(*NAMES),
+                ClassMapped(
+                    3,
+                    3,
+                    network=Named("sky", "land", "lake"),
+                    source=["sky", "land", "lake"],
+                    target=NAMES,
+                    merge={"sea": ["lake"]},
+                ),
+            ],
         ),
     ),
     Row(

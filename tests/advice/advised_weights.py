@@ -17,6 +17,7 @@ from torchvision.models import ResNet18_Weights, resnet18
 
 from kd.networks.weight_files import read_weights
 from kd.networks.weights import load_into
+from teachers import ClassMapped
 
 
 def save(content: Any = None, file: str = "a.pt", **options: Any) -> None:
@@ -26,6 +27,11 @@ def save(content: Any = None, file: str = "a.pt", **options: Any) -> None:
 
 def load(spec: Any = "a.pt") -> str:
     return load_into(Net(), spec).line
+
+
+def load_mapped(*source: str) -> str:
+    mapped = ClassMapped(1, network=Net(), source=source, target=["land"])
+    return load_into(mapped, {"file": "a.pt", "key": "w"}).line
 
 
 def written(content: bytes) -> Callable[[], object]:
@@ -198,6 +204,11 @@ FITS = [
         "rename: no name in a.pt starts with 'stam.'; a.pt has 'stem.weight', 'stem.bias', 'head.weight'",
         lambda: (save(), load({"file": "a.pt", "rename": {"stam.": "stem."}})),
         lambda text: load({"file": "a.pt", "rename": {"stem.": "stem."}}),
+    ),
+    Row(
+        "a.pt has its classes in the order sea, sky, land, but source is sky, land, sea; set source: [sea, sky, land]",
+        lambda: (save({"w": Net().state_dict(), "classes": ["sea", "sky", "land"]}), load_mapped("sky", "land", "sea")),
+        lambda text: load_mapped("sea", "sky", "land"),
     ),
     Row(
         "; map names with rename: {'old.': 'new.'}",

@@ -72,6 +72,7 @@ WITHOUT: dict[str, set[str]] = {
     "kd carries on by itself, and reports how": {
         "train.compile: failed ({}); training continues uncompiled",
         "teacher: its classes are in another order ({}); they are mapped by name",
+        "members.{}: the order of its classes is not recorded; taken to be {}",
         "cache: maps in {} {}; they are computed again",
         "cache: {}; training continues without it",
         "{}; its curves are left out",

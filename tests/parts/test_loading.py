@@ -217,6 +217,17 @@ def test_the_classes_of_a_teacher_are_mapped_by_name_or_refused(folder, monkeypa
         "teacher.classes: is [dark, bright], but its weights are for [bright, dark]; remove teacher.classes"
     )
 
+    by_rows = (
+        "teacher={use: teachers.ClassMapped, args: {network: {use: 'nets.py:Net', args: {channels: 8, "
+        "num_classes: 2}}, matrix: [[0, 1], [1, 0]]}, weights: turned.pth}"
+    )
+    assert assembled_notes(by_rows) == [loaded % "turned.pth"]  # not mapped once more by name
+    assert assembled_notes(f"student={NET % 'turned.pth'}")[:2] == [
+        "student: its weights are for classes in another order (bright, dark), so that each starts with the classifier "
+        "of another one",
+        "student: turned.pth: loaded 8 of 8 tensors",
+    ]
+
     recipe = read_recipe("student.yaml", ["teacher=null", "distill=null", "train.steps=2"], trust=True)
     (run_dir,), _ = run(recipe, Path("runs"))
     of_run = TEACHER.replace("channels: 8", "channels: 4") % run_dir  # the file names its classes

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from kd.networks.weights import load_into
 from kd.types import NetworkTraits, SegmentationOutput, Tap
 from teachers import ClassMapped
 
@@ -29,12 +30,39 @@ def test_names_match_in_any_case() -> None:
     teacher = Teacher()
     mapped = ClassMapped(3, network=teacher, source=SOURCE, target=TARGET)
     output, original = mapped(IMAGES), teacher(IMAGES)
-    assert mapped.traits == NetworkTraits(known_classes=(1, 2), class_names=tuple(TARGET))
+    assert mapped.traits == NetworkTraits(known_classes=(1, 2), class_names=tuple(TARGET), source_names=tuple(SOURCE))
     assert torch.equal(output.logits[:, 1], original.logits[:, 2])
     assert torch.equal(output.logits[:, 2], original.logits[:, 3])
     assert output.features["low"] is IMAGES
     assert mapped.taps == teacher.taps
     torch.testing.assert_close(output.aux["aux"][:, 1:], output.logits[:, 1:] + 1)
+
+
+def test_a_source_that_contradicts_the_names_of_the_network_or_its_weights_is_refused(tmp_path) -> None:
+    own = [name.upper() for name in SOURCE]
+    turned = [own[0], own[2], own[1], own[3]]
+    torch.save({"state_dict": Teacher().state_dict(), "classes": turned}, tmp_path / "w.pth")
+    mapped = ClassMapped(3, network=Teacher(), source=SOURCE, target=TARGET)
+    message = (
+        "w.pth has its classes in the order BACKGROUND, CAR, BUS, PERSON, but source is background, bus, car, Person; "
+        "set source: [BACKGROUND, CAR, BUS, PERSON]"
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        load_into(mapped, str(tmp_path / "w.pth"), role="teacher")
+    load_into(ClassMapped(3, network=Teacher(), source=turned, target=TARGET), str(tmp_path / "w.pth"), role="teacher")
+    other_words = ["sky", *turned[1:]]
+    load_into(
+        ClassMapped(3, network=Teacher(), source=other_words, target=TARGET), str(tmp_path / "w.pth"), role="teacher"
+    )
+    network = Teacher()
+    network.traits = NetworkTraits(class_names=tuple(turned))
+    message = (
+        "source: is background, bus, car, Person, but the network has its classes in the order BACKGROUND, CAR, BUS, "
+        "PERSON; set source: [BACKGROUND, CAR, BUS, PERSON]"
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        ClassMapped(3, network=network, source=SOURCE, target=TARGET)
+    ClassMapped(3, network=network, source=turned, target=TARGET)
 
 
 def test_merged_classes_add_their_probabilities() -> None:

@@ -85,6 +85,54 @@ def test_files_fill_the_members(tmp_path: Path) -> None:
     torch.testing.assert_close(loaded(IMAGES).logits, Ensemble(3, members=both)(IMAGES).logits)
 
 
+def named_files(folder: Path, heads: list[nn.Module], *names: list[str] | None) -> list[str]:
+    files = [str(folder / f"{i}.pth") for i in range(len(heads))]
+    for file, head, own in zip(files, heads, names, strict=True):
+        torch.save({"state_dict": head.state_dict(), "classes": own}, file)
+    return files
+
+
+def test_members_whose_files_name_another_order_are_brought_into_the_first_ones(tmp_path: Path) -> None:
+    both = members()
+    turned = Fixed(both[1].logits[:, [2, 0, 1]].detach())
+    files = named_files(tmp_path, [both[0], turned], ["sky", "road", "car"], ["Car", "sky", "road"])
+    ensemble = Ensemble(3, members=members(), files=files)
+    expected = Ensemble(3, members=both)(IMAGES)
+    assert torch.equal(ensemble(IMAGES).logits, expected.logits)
+    assert torch.equal(ensemble(IMAGES).aux["member2"], expected.aux["member2"])
+    assert ensemble.traits.class_names == ("sky", "road", "car")
+    assert ensemble.traits.loaded == (
+        "members.0: 0.pth: loaded 1 of 1 tensors",
+        "members.1: 1.pth: loaded 1 of 1 tensors",
+    )
+    assert "orders" in ensemble.state_dict()
+    assert "orders" not in Ensemble(3, members=members(), files=[files[0]] * 2).state_dict()  # as older caches have it
+
+
+def test_a_single_logit_of_another_order_is_turned_round(tmp_path: Path) -> None:
+    both = members(classes=1)
+    turned = Fixed(-both[1].logits.detach())
+    files = named_files(tmp_path, [both[0], turned], ["no", "yes"], ["yes", "no"])
+    ensemble = Ensemble(1, members=members(1), files=files)
+    assert torch.equal(ensemble(IMAGES).logits, Ensemble(1, members=both)(IMAGES).logits)
+
+
+def test_members_with_other_names_are_refused_and_those_without_reported(tmp_path: Path) -> None:
+    files = named_files(tmp_path, members(), None, ["car", "sky", "road"])
+    ensemble = Ensemble(3, members=members(), files=files)
+    assert ensemble.traits.class_names == ("car", "sky", "road")
+    assert ensemble.traits.loaded[2:] == (
+        "members.0: the order of its classes is not recorded; taken to be car, sky, road",
+    )
+    files = named_files(tmp_path, members(), ["sky", "road", "bus"], ["car", "sky", "road"])
+    message = (
+        "members.1: its classes are car, sky, road, those before it sky, road, bus; map them: put teachers.ClassMapped "
+        "around the member"
+    )
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        Ensemble(3, members=members(), files=files)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -10,8 +10,10 @@ from kd.errors import RecipeError
 from kd.fingerprint import sha256
 from kd.inputs import has_inputs, read_inputs
 from kd.manifest import WEIGHTS
+from kd.networks.weight_files import FORMATS
 from kd.parts.data import Data
-from kd.recipe import Recipe, WeightsConfig, teachers
+from kd.recipe import Recipe, teachers
+from kd.recipe.identity import named_files
 from kd.runs import is_finished, run_directory
 from kd.types import SegmentationDataset
 
@@ -70,14 +72,13 @@ def _teachers(
             yield str(run_dir), _of_run(run_dir)
         else:
             yield str(teacher.file), _of_files(data_of(teacher).training(teacher))
-    weights = given.weights.file if isinstance(given.weights, WeightsConfig) else given.weights
-    named = given.run or weights
-    if named is None or (given.run is None and not os.path.exists(named)):  # no weights, or torchvision's
-        return
-    run_dir = Path(named) if os.path.isdir(named) else Path(named).parent
-    if os.path.lexists(run_dir / WEIGHTS) and has_inputs(run_dir):  # elsewhere, manifest.json may be anything
-        yield named, _of_run(run_dir)
-    else:
+    for named in dict.fromkeys(named_files(given)):
+        if not (named in recipe.sources.files and (os.path.isdir(named) or Path(named).suffix in FORMATS)):
+            continue  # no file, no weights, or torchvision's
+        run_dir = Path(named) if os.path.isdir(named) else Path(named).parent
+        if os.path.lexists(run_dir / WEIGHTS) and has_inputs(run_dir):  # elsewhere, manifest.json may be anything
+            yield named, _of_run(run_dir)
+            continue
         notes.append(
             f"teacher: {named} has no record of the images that it was trained on; if they are among those of "
             "val, its score and the student's are too high"

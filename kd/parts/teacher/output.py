@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from kd.errors import RecipeError
+from kd.networks.class_names import channels_of, folded
 from kd.recipe.yaml12 import in_flow
 from kd.types import SegmentationOutput
 
@@ -73,13 +74,12 @@ def class_order(
     Raises:
         RecipeError: the names are not the same ones.
     """
-    channels = {_folded(name): channel for channel, name in enumerate(network)}
-    if len(network) == len(data) and channels.keys() == {_folded(name) for name in data}:
-        order = tuple(channels[_folded(name)] for name in data)
+    order = channels_of(data, network)
+    if order is not None:
         return () if order == tuple(range(len(data))) else order
-    known = {_folded(name) for name in data}
-    strange = [name for name in network if _folded(name) not in known]
-    lacking = [name for name in data if _folded(name) not in channels]
+    own, known = ({folded(name) for name in names} for names in (network, data))
+    strange = [name for name in network if folded(name) not in known]
+    lacking = [name for name in data if folded(name) not in own]
     what = [
         f"{text} {', '.join(names[:5])}{' …' if len(names) > 5 else ''}"
         for text, names in (("the data do not have", strange), (f"{whose} does not have", lacking))
@@ -120,7 +120,3 @@ def flaw(logits: Tensor, stated: str | None) -> str:
         return "returns ones and zeros (the likeliest class), but logits are wanted: leave the argmax out"
     fix = "leave the softmax or sigmoid out of it" if stated is None else "state it: teacher.outputs=probabilities"
     return f"returns probabilities (none below 0, sum 1), but logits are wanted: {fix}"
-
-
-def _folded(name: str) -> str:
-    return name.strip().casefold()

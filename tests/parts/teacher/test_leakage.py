@@ -76,6 +76,18 @@ def test_a_fold_trains_a_teacher_of_its_own_and_the_run_of_another_fold_is_refus
     assert f"teacher: {run_dir} was trained on all of the 4 val images (first " in message
     file = f"{{use: 'nets.py:Net', weights: {run_dir}/student.safetensors}}"
     assert "was trained on all of the 4 val images" in refused(write("folds: 3, fold: 2", "val: 25%", file), folder)
+    (folder / "copy.safetensors").write_bytes((run_dir / "student.safetensors").read_bytes())
+    member = "{use: 'nets.py:Net', args: {num_classes: 2}}"
+    ensemble = "{use: teachers.Ensemble, args: {members: [%s, %s], files: [%s, copy.safetensors]}}"
+    ensemble %= (member, member, run_dir)
+    assert "was trained on all of the 4 val images" in refused(write("folds: 3, fold: 2", "val: 25%", ensemble), folder)
+    lines = check_recipe(write("folds: 3, fold: 0", "val: 25%", ensemble), runs=folder / "runs")
+    assert {
+        "teacher: members.0: student.safetensors: loaded 8 of 8 tensors",
+        "teacher: members.1: copy.safetensors: loaded 8 of 8 tensors",
+        "teacher: copy.safetensors has no record of the images that it was trained on; if they are among those of val, "
+        "its score and the student's are too high",
+    } <= set(lines)
     check_recipe(write("folds: 3, fold: 0", "val: 25%", f"{{run: {run_dir}}}"), runs=folder / "runs")
     run(write("folds: 3, fold: 1", "val: 25%"), folder / "runs")  # what the message advises
     assert len(list(folder.glob("runs/t-*/seed0"))) == 2
