@@ -95,11 +95,11 @@ def other(name: str, content: str, message: str) -> Row:
     return Row(f"{name}: {message}", write, follow)
 
 
-def two_masks() -> None:
-    """Two folders with masks of several classes for the same images."""
+def two_masks(*kinds: str) -> None:
+    """Folders with masks of several classes for the same images."""
     shutil.rmtree("export", ignore_errors=True)
     exports.write_photos(Path("export/images"))
-    for kind in ("seg", "labels"):
+    for kind in kinds:
         Path("export", kind).mkdir()
         for number in range(exports.COUNT):
             save(exports.by_hand(number), f"export/{kind}/{exports.name(number)}.png")
@@ -221,8 +221,18 @@ ROWS = [
     Row(
         "labels/plot 3é.png: seg/plot 3é.png has the same name; give kd init the folder of the images and then that "
         "of the masks",
-        lambda: (two_masks(), init()),
+        lambda: (two_masks("seg", "labels"), init()),
         lambda text: succeeds("init", "export/images", "export/labels"),
+    ),
+    Row(
+        "export: mask and manual both hold masks; give kd init the folder of the images and then that of the masks",
+        lambda: (two_masks("mask", "manual"), init()),
+        lambda text: succeeds("init", "export/images", "export/manual"),
+    ),
+    Row(
+        "plot0.jpg: masks of 1st and 2nd; move all but those of one out of the folder",
+        lambda: (two_masks("1st", "2nd"), init()),
+        lambda text: (shutil.move("export/2nd", "."), succeeds("init", "export")),
     ),
     Row(
         "export: none of 3 masks has the name of one of 3 images, such as masks/b0.png and images/a0.png; rename them "

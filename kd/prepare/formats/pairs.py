@@ -34,6 +34,8 @@ _OF_MASKS = (
 )  # fmt: skip
 _ENDING = re.compile(r"[_\-. ]?(mask|masks|label|labels|seg|segmentation|gt|annotation|L|anno)$")
 _SPLIT_FOLDER = re.compile(r"^(train|val|valid|validation|test)((?:[_-][a-z_]+|annot)?)$")  # train_labels, trainannot
+_OTHER_MASKS = re.compile("object|instance|panoptic|part|edge|bound|contour|visual|colou?r|depth", re.IGNORECASE)
+_OBSERVER = re.compile(r"\d(st|nd|rd|th)")  # who drew the masks: CHASE_DB1's 1stHO and 2ndHO
 _MAX_ENDINGS = 20  # of the masks that begin alike, beyond which a name is the start of all
 _STANDARD = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
 
@@ -58,13 +60,18 @@ class Pairs(NamedTuple):
 
 
 def sides(source: Source) -> tuple[list[str], list[str]] | None:
-    """The images and the masks of a source, or None if one of them is missing."""
+    """The images and the masks of a source, or None if one of them is missing.
+
+    Raises:
+        DataError: two folders hold masks of classes.
+    """
     if source.marks.root != source.images.root:
         images = [name for name in source.images.named(*SUFFIXES) if not _is_within(source, name)]
         return (images, masks) if images and (masks := source.marks.named(*SUFFIXES)) else None
     pictures = source.images.named(*SUFFIXES)
     masks = [name for name in pictures if _has(name, _OF_MASKS)]
     images = [name for name in pictures if _has(name, _OF_IMAGES)]
+    _refuse_others(source, pictures, images, masks)
     if images and not masks:  # folders of classes
         stems_of_images = {_stem(name) for name in images}
         masks = [name for name in pictures if name not in set(images) and _stem(name) in stems_of_images]
@@ -74,6 +81,25 @@ def sides(source: Source) -> tuple[list[str], list[str]] | None:
     stems = {os.path.splitext(name)[0]: name for name in pictures}
     masks = [name for stem, name in stems.items() if _base(stem) in stems]
     return (sorted(set(pictures) - set(masks)), masks) if masks else _two_kinds(source, pictures)
+
+
+def _refuse_others(source: Source, pictures: Sequence[str], images: Sequence[str], masks: Sequence[str]) -> None:
+    """Refuse masks in a folder that no word names, beside those that words decide for.
+
+    Sets of the eye's fundus have the vessels in `1st_manual` or `manual1`, and the field of view in `mask`.
+    """
+    others: dict[str, list[str]] = defaultdict(list)
+    for name in set(pictures).difference(images, masks) if images and masks else ():
+        if not _OTHER_MASKS.search(os.path.dirname(name)):
+            others[_folder_of(name)].append(name)
+    for names in map(sorted, others.values()):
+        if 2 * len(names) < len(masks) or not hold_classes([source.file(name) for name in names]):
+            continue
+        if 2 * len(paired(images, names).pairs) >= len(names):
+            both = f"{os.path.dirname(masks[0])} and {os.path.dirname(names[0])} both hold masks"
+            raise DataError(
+                f"{source.marks.root}: {both}; give kd init the folder of the images and then that of the masks"
+            )
 
 
 def _two_kinds(source: Source, pictures: Sequence[str]) -> tuple[list[str], list[str]] | None:
@@ -225,6 +251,9 @@ def by_class(images: Sequence[str], masks: Sequence[str]) -> dict[str, dict[str,
     """Masks of one class each: image -> name of a class -> mask; None if the masks are not so.
 
     The name of the class is a folder above the masks, `leaf/7.png`, or an ending of their names, `7_leaf.png`.
+
+    Raises:
+        DataError: they are of several observers.
     """
     image_of = {_key(name): name for name in images}
     found: dict[str, dict[str, str]] = defaultdict(dict)
@@ -240,6 +269,9 @@ def by_class(images: Sequence[str], masks: Sequence[str]) -> dict[str, dict[str,
         else:
             return None
     labels = Counter(label for classes in found.values() for label in classes)
+    if len(labels) > 1 and all(_OBSERVER.match(label) for label in labels):
+        image, of_image = max(found.items(), key=lambda item: len(item[1]))
+        raise DataError(f"{image}: masks of {' and '.join(of_image)}; move all but those of one out of the folder")
     several = max(map(len, found.values()), default=0) > 1
     return dict(found) if several and 2 * max(labels.values()) >= len(found) else None
 

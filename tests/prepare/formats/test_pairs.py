@@ -117,6 +117,43 @@ def test_masks_of_two_kinds_are_not_mixed(folder: Path, capsys: pytest.CaptureFi
 
 
 @pytest.mark.parametrize(
+    ("image", "view", "vessels", "message"),
+    [
+        ("training/images/{n}_training.tif", "training/mask/{n}_training_mask.gif",
+         "training/1st_manual/{n}_manual1.gif", "training/mask and training/1st_manual both hold masks"),
+        ("images/0{n}_dr.JPG", "mask/0{n}_dr_mask.tif", "manual1/0{n}_dr.tif", "mask and manual1 both hold masks"),
+    ],
+    ids=["DRIVE", "HRF"],
+)  # fmt: skip
+def test_the_field_of_view_is_not_taken_for_the_labels(
+    image: str, view: str, vessels: str, message: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with_more(lambda: written(f"export/{image}", f"export/{view}"), (f"export/{vessels}", grey))
+    assert kd("init", "export") == 3
+    assert capsys.readouterr().err == (
+        f"export: {message}; give kd init the folder of the images and then that of the masks\n"
+    )
+
+
+def test_instances_beside_masks_are_left_out(folder: Path) -> None:
+    with_more(
+        lambda: written("export/JPEGImages/{n}.jpg", "export/SegmentationClass/{n}.png"),
+        ("export/SegmentationObject/{n}.png", colored),
+    )
+    assert kd("init", "export") == 0
+
+
+def test_two_observers_are_no_classes(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with_more(
+        lambda: written("export/Image_{n}L.jpg", "export/Image_{n}L_1stHO.png"), ("export/Image_{n}L_2ndHO.png", grey)
+    )
+    assert kd("init", "export") == 3
+    assert capsys.readouterr().err == (
+        "Image_0L.jpg: masks of 1stHO and 2ndHO; move all but those of one out of the folder\n"
+    )
+
+
+@pytest.mark.parametrize(
     ("images", "marks", "endings"),
     [
         (["a_1.jpg", "a_2.jpg"], ["a_1_mask.png", "a_2_mask.png"], ("", "_mask")),
