@@ -1,6 +1,7 @@
 """A comparison in sentences: what a reader must know first, the effect of distillation, and which network to take."""
 
 import math
+from collections.abc import Iterator
 
 from kd.compare import tables
 from kd.compare.comparison import Comparison, Entry
@@ -13,20 +14,29 @@ WORST = 3  # classes that the decision names
 
 def warnings(comparison: Comparison) -> list[str]:
     """What a reader should know before any number: other data, a teacher that cannot be expected to help."""
-    pairs = {(entry.teacher, entry.baseline) for entry in comparison.of_role("student")}
-    lines = list(comparison.other_data)
-    for teacher, baseline in ((comparison.get(t), comparison.get(b)) for t, b in sorted(pairs, key=str)):
-        if teacher is not None and baseline is not None and not tables.is_gain(teacher.miou - baseline.miou):
-            lines.append(
-                f"warning: the teacher ({percent(teacher.miou)} % {comparison.score}) is not better than "
-                f"the baseline ({percent(baseline.miou)} %); train a better teacher first"
-            )
+    lines = [*comparison.other_data, *dict.fromkeys(_on_teachers(comparison))]
     for weak in dict.fromkeys(comparison.weak.values()):
         names = ", ".join(
             comparison.label(e) for e in comparison.of_role("student") if comparison.weak.get(e.key) == weak
         )
         lines.append(f"weak baseline{tables.WEAK}: {weak} with the same network, data and size ({names})")
     return lines
+
+
+def _on_teachers(comparison: Comparison) -> Iterator[str]:
+    """A line for each student whose teacher is not better than its baseline, over the seeds of its gain."""
+    for student in comparison.of_role("student"):
+        teacher, baseline = comparison.get(student.teacher), comparison.get(student.baseline)
+        if teacher is None or baseline is None:
+            continue
+        gain, lead = comparison.gain(student), comparison.lead(student)
+        before = baseline.miou if gain is None else gain.before
+        after = teacher.miou if lead is None else before + lead
+        if not tables.is_gain(after - before):
+            yield (
+                f"warning: the teacher ({percent(after)} % {comparison.score}) is not better than "
+                f"the baseline ({percent(before)} %); train a better teacher first"
+            )
 
 
 def headline(comparison: Comparison) -> list[str]:

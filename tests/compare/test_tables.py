@@ -59,6 +59,17 @@ def test_a_teacher_no_better_than_the_baseline_is_the_first_line(made):
     assert (run_dir / "report.html").is_file()
 
 
+@pytest.mark.parametrize(("others", "common", "warned"), [(99, 70, False), (60, 96, True)])
+def test_a_teacher_is_compared_with_the_baseline_of_the_students_seeds(made, others, common, warned):
+    """The baseline has further seeds, whose mean is on the other side of the teacher's score."""
+    made.teacher()
+    for seed, right in enumerate((common, others, others)):
+        made.baseline(right, seed=seed)
+    lines = warnings(gather([str(made.student(taught=90))]))
+    line = "warning: the teacher (81.8 % mIoU) is not better than the baseline (92.3 %); train a better teacher first"
+    assert lines == [line] * warned
+
+
 def test_without_a_baseline_the_last_line_has_the_command(made):
     made.teacher()
     lines = printed(compare_command, [str(made.student())])
