@@ -6,7 +6,7 @@ from typing import Any
 
 from kd.constants import __version__
 from kd.data.images.decode import size_text
-from kd.deploy.folder import passes_beyond_one
+from kd.deploy.folder import input_text, passes_beyond_one
 from kd.deploy.formats import Format
 from kd.deploy.graph import Form
 from kd.deploy.to_int8 import Quantized
@@ -66,8 +66,6 @@ def card(
     recipe, result = trained.recipe, trained.of_run
     passes = passes_beyond_one(recipe)
     how = "any number and size" if form.dynamic else f"one image of {size_text(form.size)} pixels"
-    channels = {1: "grey", 3: "RGB"}.get(form.channels, f"{form.channels} channels")
-    values = "uint8, 0 to 255" if form.uint8 else "float32 in [0, 1]"
     output = "`classes`, int64 (N, H, W): class indices" if form.argmax else "`logits`, float32 (N, K, H, W)"
     taught = f"distilled from {result.teacher.name} ({result.teacher.network})" if result.teacher else "trained alone"
     sections = [
@@ -76,8 +74,8 @@ def card(
         f"{parameter_count(trained.network):,} parameters, {taught}. Exported by kd {__version__}.",
         "## The file",
         f"`{chosen.file}`, {megabytes:.1f} MB.",
-        f"- input `images`, (N, C, H, W): {how}, {channels}, {values}, not normalised (the file does that). The "
-        f"scores are those of images of {size_text(recipe.scored_size)} pixels.",
+        f"- input `images`, (N, C, H, W): {how}, {input_text(trained, form)}. The scores are those of "
+        f"images of {size_text(recipe.scored_size)} pixels.",
         f"- output {output}, at the size of the input.",
         f"- checked against the network when it was exported: {verdict}.",
         (USE if scripted else BY_HAND).format(runtime=" ".join(chosen.runtime)).strip(),

@@ -17,7 +17,7 @@ from kd.data.dataset import read, resize_image
 from kd.deploy import standalone
 from kd.deploy.formats import Format
 from kd.deploy.graph import Form
-from kd.deploy.photos import ranges_of
+from kd.deploy.photos import stated_ranges
 from kd.errors import RecipeError, StorageError
 from kd.evaluation.trained import Trained
 from kd.machine import choose, versions
@@ -51,19 +51,31 @@ def passes_beyond_one(recipe: Recipe) -> str:
     return ", ".join(f"evaluate.{k}" for k in ("window", "scales", "flip") if getattr(how, k) != getattr(default, k))
 
 
+def input_text(trained: Trained, form: Form) -> str:
+    """How the numbers of an image become those that a file takes; `trained` has its run's own recipe."""
+    channels = {1: "grey", 3: "RGB"}.get(form.channels, f"{form.channels} channels")
+    values = "uint8, 0 to 255" if form.uint8 else "float32 in [0, 1]"
+    text = f"{channels}, {values}, not normalised (the file does that)"
+    ranges = stated_ranges(trained)
+    if ranges is None:
+        return text
+    shade = "255 (v - low) / (high - low), rounded, cut to 0 to 255" + ("" if form.uint8 else ", and divided by 255")
+    return f"{text}; a number v becomes {shade}, with [low, high] of the channels: {[list(pair) for pair in ranges]}"
+
+
 def facts_of(trained: Trained, origin: Origin, chosen: Format, form: Form) -> dict[str, object]:
     """What a user of the file needs to know: the content of `classes.json`, and part of the file's metadata.
 
     `trained` has its run's own recipe.
     """
-    result = trained.of_run
-    values = "uint8, 0 to 255" if form.uint8 else "float32 in [0, 1]"
+    result, ranges = trained.of_run, stated_ranges(trained)
     return {
         "file": chosen.file,
         "classes": list(trained.classes),
         "colors": [list(color) for color in trained.colors],
-        "input": f"images (N, C, H, W), RGB or one channel, {values}; not normalised",
+        "input": f"images (N, C, H, W), {input_text(trained, form)}",
         "channels": form.channels,
+        "ranges": ranges and [list(pair) for pair in ranges],
         "size": list(form.size),
         "dynamic": form.dynamic,
         "dtype": form.dtype,
@@ -86,7 +98,7 @@ def as_texts(facts: dict[str, object]) -> dict[str, str]:
 
 def write_script(folder: Path, trained: Trained, network: nn.Module, dataset: SegmentationDataset, form: Form) -> bool:
     """Write `predict.py`, and samples with the masks that the network gives; whether images of 8 bits are its input."""
-    if form.channels not in (1, 3) or ranges_of(trained) is not None:
+    if form.channels not in (1, 3) or stated_ranges(trained) is not None:
         return False
     shutil.copyfile(standalone.__file__, folder / SCRIPT)
     precision = choose("cpu", "fp32", "contiguous")

@@ -23,15 +23,19 @@ class Photo(NamedTuple):
     video: bool = False  # whether it is a video, whose frames are the images
 
 
+def stated_ranges(trained: Trained) -> tuple[Range, ...] | None:
+    """The ranges of numbers, one for each channel, that the recipe states; None: of images of 0 … 255."""
+    data = trained.recipe.data
+    return check_ranges(data.args.get("ranges"), trained.in_channels) if data.use == "kd.data.Folders" else None
+
+
 def ranges_of(trained: Trained) -> tuple[Range, ...] | None:
     """The ranges of numbers in which the network's images are read; None: shades of 0 … 255.
 
     Raises:
         DataError: shades, but the network takes neither 1 nor 3 channels, so no image file holds its images.
     """
-    data, given = trained.recipe.data, None
-    if data.use == "kd.data.Folders":
-        given = check_ranges(data.args.get("ranges"), trained.in_channels)
+    given = stated_ranges(trained)
     if given is None:
         check_channels(trained.in_channels, trained.path)
     return given

@@ -41,7 +41,7 @@ WITHOUT: dict[str, set[str]] = {
         "plan: {}{}, until about {}; {}checkpoints and weights at most {} MB on disk{}",
         "{}: {} MB, takes {}; {}",
         "train min",
-        "images (N, C, H, W), RGB or one channel, {}; not normalised",
+        "{}; a number v becomes {}, with [low, high] of the channels: {}",
         "not in the file: {}; it computes one pass over the image",
         " They were taken with {}; the file computes one pass over the image.",
         "budget: {}; {} of {} within",

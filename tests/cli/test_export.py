@@ -21,7 +21,7 @@ from kd.components import Maker
 from kd.data.dataset import resize_image
 from kd.data.images.read import read_image
 from kd.deploy.card import card
-from kd.deploy.folder import as_trained
+from kd.deploy.folder import as_trained, facts_of
 from kd.deploy.formats import FORMATS
 from kd.deploy.graph import Form, Graph
 from kd.deploy.to_int8 import Quantized, Row
@@ -164,6 +164,30 @@ def test_the_card_names_what_the_training_started_from(run_dir, changed, start):
     )  # fmt: skip
     assert f"\nThe training started from {start}. kd does not know" in text
     assert "with scales from 7 training images. Scored" in text
+
+
+@pytest.mark.parametrize(
+    ("uint8", "values", "divided"),
+    [(False, "float32 in [0, 1]", ", and divided by 255"), (True, "uint8, 0 to 255", "")],
+)
+def test_the_ranges_of_a_network_leave_with_its_file(run_dir, uint8, values, divided):
+    trained, origin = as_trained(open_trained(run_dir, trust=True))
+    args = {"channels": 2, "ranges": [[0, 4095], [-1, 1]]}
+    data = trained.recipe.data.model_copy(update={"use": "kd.data.Folders", "args": args})
+    deep = dataclasses.replace(trained, recipe=trained.recipe.model_copy(update={"data": data}), in_channels=2)
+    form = Form(2, (32, 32), uint8=uint8)
+    facts = facts_of(deep, origin, FORMATS["onnx"], form)
+    taken = (
+        f"2 channels, {values}, not normalised (the file does that); a number v becomes 255 (v - low) / (high - low), "
+        f"rounded, cut to 0 to 255{divided}, with [low, high] of the channels: [[0.0, 4095.0], [-1.0, 1.0]]"
+    )
+    assert (facts["input"], facts["ranges"]) == (f"images (N, C, H, W), {taken}", [[0, 4095], [-1, 1]])
+    text = card(deep, origin, FORMATS["onnx"], form, verdict="", megabytes=1.0, scripted=False)
+    assert f"(N, C, H, W): one image of 32×32 pixels, {taken}. The scores" in text
+    own = facts_of(trained, origin, FORMATS["onnx"], Form(4, (32, 32), uint8=uint8))  # a dataset of the user's
+    assert (own["input"], own["ranges"]) == (
+        f"images (N, C, H, W), 4 channels, {values}, not normalised (the file does that)", None
+    )  # fmt: skip
 
 
 def test_the_form_reaches_the_file(run_dir, folder, written):
