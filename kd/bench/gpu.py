@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import statistics
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -16,7 +15,8 @@ import torch
 from torch import Tensor
 
 from kd.bench.clock import seconds
-from kd.console import make_table, print_text, stdout
+from kd.bench.rounds import Job, Ratio, Times, medians_of, ratio_of, time_in_turn
+from kd.console import make_table, print_line, print_text, stdout
 from kd.data.speed import images_per_second
 from kd.errors import RecipeError
 from kd.machine import describe
@@ -62,7 +62,8 @@ MOVED, TEACHER, STUDENT = "batch to the device", "teacher forward", "student ste
 STEP, LOOP = "distillation step", "training loop"
 WAITING, STEP_GRAPH, LOOP_GRAPH = "loop that waits at every step", "distillation step, graph", "training loop, graph"
 RATIOS = ((LOOP, STEP), (LOOP_GRAPH, STEP_GRAPH), (LOOP_GRAPH, LOOP), (LOOP_GRAPH, WAITING))
-WARM_UP = 2  # rounds: in the first, the capture gives back the memory that torch holds, and the next ones take it anew
+
+Rows = Mapping[str, float | Ratio]
 
 
 def gpu_command(*, camvid: Path | None = None, compiled: str = "off", rounds: int = 10, as_json: bool = False) -> None:
@@ -90,10 +91,8 @@ def gpu_command(*, camvid: Path | None = None, compiled: str = "off", rounds: in
             show("CamVid 180×240, 30 epochs", whole_runs(Path(folder), camvid), 8)
 
 
-def time_steps(parts: Parts, folder: Path, rounds: int) -> dict[str, float]:
-    """Median seconds of a step, of each kind, and medians of the ratios in a round.
-
-    Every round times every kind, so that a drift affects all alike; what is compared follows on one another.
+def time_steps(parts: Parts, folder: Path, rounds: int) -> Rows:
+    """Median seconds of a step, of each kind, and the ratios of those that are compared.
 
     Raises:
         RecipeError: the recipe's networks cannot be compiled.
@@ -118,7 +117,7 @@ def time_steps(parts: Parts, folder: Path, rounds: int) -> dict[str, float]:
     with closing(made) as progress:
         watches = {name: _watch(parts, progress, name) for name in (LOOP, LOOP_GRAPH, WAITING)}
         loop = {name: partial(_loop, run, watch, endless) for name, watch in watches.items()}
-        jobs: dict[str, Callable[[], object]] = {
+        jobs: dict[str, Job] = {
             MOVED: lambda: _each(lambda: to_device(loaded, run.precision)),
             TEACHER: lambda: _each(lambda: _teach(run, batch)),
             STUDENT: lambda: _each(lambda: _update(alone, batch)),
@@ -128,17 +127,13 @@ def time_steps(parts: Parts, folder: Path, rounds: int) -> dict[str, float]:
             LOOP_GRAPH: loop[LOOP_GRAPH],
             WAITING: loop[WAITING],
         }
-        times: dict[str, list[float]] = {name: [] for name in jobs}
-        for _ in range(WARM_UP + rounds):
-            for name, job in jobs.items():
-                times[name].append(seconds(job, run.precision.device) / STEPS)
+        times = time_in_turn(jobs, rounds, lambda job: seconds(job, run.precision.device) / STEPS)
         assert watches[LOOP_GRAPH].graph.captured
-    times = {name: values[WARM_UP:] for name, values in times.items()}
     peak = {"peak MB": (peak_memory(run.precision.device) or 0) / 2**20}
-    return {name: statistics.median(values) for name, values in times.items()} | peak | _ratios(times)
+    return medians_of(times) | peak | _ratios(times)
 
 
-def whole_runs(folder: Path, camvid: Path) -> dict[str, float]:
+def whole_runs(folder: Path, camvid: Path) -> Rows:
     """Seconds of training, with and without a graph, and what the loader alone gives."""
     data = CAMVID.format(camvid, *AUGMENT)
     recipe = _recipe(folder, data, "epochs: 30", 8)
@@ -195,21 +190,20 @@ def _update(run: TrainState, batch: Batch) -> Tensor:
     return total.detach()
 
 
-def _ratios(times: Mapping[str, list[float]]) -> dict[str, float]:
-    """Medians of the ratios in each round, in which both were timed at nearly the same speed of the machine."""
-    return {
-        f"{part} / {whole}": statistics.median(a / b for a, b in zip(times[part], times[whole], strict=True))
-        for part, whole in RATIOS
-    }
+def _ratios(times: Times) -> dict[str, Ratio]:
+    return {f"{part} / {whole}": ratio_of(times, part, [whole]) for part, whole in RATIOS}
 
 
-def _print_json(title: str, rows: Mapping[str, float], batch_size: int) -> None:
-    print_text(json.dumps({title: rows}))
+def _print_json(title: str, rows: Rows, batch_size: int) -> None:
+    shown = {name: value._asdict() if isinstance(value, Ratio) else value for name, value in rows.items()}
+    print_text(json.dumps({title: shown}))
 
 
-def _print(title: str, rows: Mapping[str, float], batch_size: int) -> None:
+def _print(title: str, rows: Rows, batch_size: int) -> None:
     steps = (MOVED, TEACHER, STUDENT, STEP, LOOP, STEP_GRAPH, LOOP_GRAPH, WAITING)
-    shown = [
-        (name, f"{value:.4g}", f"{batch_size / value:.0f}" if name in steps else "") for name, value in rows.items()
-    ]
-    stdout().print(make_table(("part", "value", "images/s"), shown, title=title))
+    speeds = {
+        name: f"{batch_size / value:.0f}" for name, value in rows.items() if name in steps and isinstance(value, float)
+    }
+    shown = [(name, f"{value:.4g}", speeds.get(name, "")) for name, value in rows.items()]
+    print_line(title)
+    stdout().print(make_table(("part", "value", "images/s"), shown))

@@ -1,13 +1,12 @@
 """The update of the mIoU from predicted classes, beside those of torchmetrics if it is installed."""
 
-import statistics
 import time
-from collections.abc import Callable
 from importlib.util import find_spec
 
 import torch
 from torch import Tensor
 
+from kd.bench.rounds import Job, medians_of, ratio_of, time_in_turn
 from kd.constants import IGNORE
 from kd.metrics import Confusion
 
@@ -20,27 +19,26 @@ def miou_line(num_classes: int, size: tuple[int, int], rounds: int) -> str:
     Args:
         num_classes: K.
         size: (H, W) in pixels of the image.
-        rounds: how often each kind is timed, in turn; their medians are compared.
+        rounds: how often each kind is timed, in turn.
     """
     generator = torch.Generator().manual_seed(0)
     predicted, labels = (torch.randint(0, num_classes, size, generator=generator) for _ in range(2))
     confusion = Confusion(num_classes)
     narrow = labels.to(torch.uint8)  # as an evaluation reads them
-    jobs: dict[str, Callable[[], None]] = {"kd": lambda: confusion.count(narrow, predicted)}
+    jobs: dict[str, Job] = {"kd": lambda: confusion.count(narrow, predicted)}
     if find_spec("torchmetrics") is not None:
         jobs |= _torchmetrics(num_classes, labels, predicted)
-    times: dict[str, list[float]] = {name: [] for name in jobs}
-    for _ in range(rounds + 1):
-        for name, job in jobs.items():
-            times[name].append(_seconds(job))
-    ours, *others = ((name, statistics.median(values[1:])) for name, values in times.items())
-    text = f"update of the mIoU, {num_classes} classes, {size[0]} × {size[1]} pixels: {1e3 * ours[1]:.2f} ms"
+    times = time_in_turn(jobs, rounds, _seconds)
+    ours, *others = jobs
+    cost = f"{1e3 * medians_of(times)[ours]:.2f} ms"
+    text = f"update of the mIoU, {num_classes} classes, {size[0]} × {size[1]} pixels: {cost}"
     if not others:
         return f"{text} (torchmetrics is not installed)"
-    return "; ".join([text, *(f"torchmetrics' {name} / ours = {seconds / ours[1]:.1f}" for name, seconds in others)])
+    ratios = (f"torchmetrics' {name} / ours = {ratio_of(times, name, [ours]):.1f}" for name in others)
+    return "; ".join([text, *ratios])
 
 
-def _seconds(job: Callable[[], None]) -> float:
+def _seconds(job: Job) -> float:
     """Of one update among many: a single one after another kind's would mainly read memory that left the caches."""
     began, times = time.perf_counter(), 0
     while (passed := time.perf_counter() - began) < BLOCK:
@@ -49,7 +47,7 @@ def _seconds(job: Callable[[], None]) -> float:
     return passed / times
 
 
-def _torchmetrics(num_classes: int, labels: Tensor, predicted: Tensor) -> dict[str, Callable[[], None]]:
+def _torchmetrics(num_classes: int, labels: Tensor, predicted: Tensor) -> dict[str, Job]:
     """Its metric of this name, and the one that is defined as ours: over all images, without ignored pixels."""
     from torchmetrics.classification import MulticlassJaccardIndex
     from torchmetrics.segmentation import MeanIoU

@@ -13,13 +13,14 @@ from torch import nn
 
 from kd.bench.clock import seconds
 from kd.components import Maker
-from kd.console import make_table, stdout
+from kd.console import make_table, print_line, stdout
 from kd.errors import RecipeError
 from kd.machine import Precision, choose
 from kd.memory import peak_memory
 from kd.networks.arithmetic import count_macs
 from kd.recipe import Use
 from kd.types import as_classes, parameter_count
+from kd.units import counted
 
 SIZES = ((256, 256), (512, 512))
 CLASSES = 21
@@ -62,8 +63,8 @@ def bench_networks_command(
     for name in names:
         Maker().find(Use(use=name))
     precision = choose()
-    title = (
-        f"{precision}, {threads or torch.get_num_threads()} threads, {CLASSES} classes, median of {rounds}; "
+    print_line(
+        f"{precision}, {counted(threads or torch.get_num_threads(), 'thread')}, {CLASSES} classes, median of {rounds}; "
         f"forward: one image; step: {TRAINED} images, forward, backward and update"
     )
     header = ("network", "parameters", "MB", "size", "GMAC", "forward s", "images/s", "step s", "peak MB")
@@ -82,7 +83,7 @@ def bench_networks_command(
         for name in names
         for (height, width), cost in _alone(name, ((size[0], size[1]),) if size else SIZES, threads, rounds)
     ]
-    stdout().print(make_table(header, rows, title=title))
+    stdout().print(make_table(header, rows))
 
 
 def all_networks() -> list[str]:

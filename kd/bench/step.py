@@ -1,9 +1,8 @@
 """`kd bench RECIPE`: the distillation step compared with its unavoidable parts, in turn in one process."""
 
-import statistics
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import closing, suppress
 from dataclasses import replace
 from functools import partial
@@ -13,6 +12,7 @@ import torch
 
 from kd.bench.clock import seconds
 from kd.bench.miou import miou_line
+from kd.bench.rounds import Job, Times, medians_of, ratio_of, time_in_turn
 from kd.console import make_table, print_line, stdout
 from kd.data.speed import images_per_second, workers_text
 from kd.errors import RecipeError
@@ -67,7 +67,8 @@ def bench_command(recipe: Recipe, *, runs: Path, rounds: int = 10, everything: b
     parts = replace(loading, recipe=recipe)
     restart_peak(parts.precision.device)
     with tempfile.TemporaryDirectory() as folder:
-        medians = time_step(parts, rounds, Path(folder), everything=everything)
+        times = time_step(parts, rounds, Path(folder), everything=everything)
+    medians = medians_of(times)
     images = recipe.images_per_step // recipe.accumulate
     rows = [(name, f"{value:.3f}", f"{images / value:.1f}") for name, value in medians.items()]
     threads = counted(torch.get_num_threads(), "thread")
@@ -76,7 +77,7 @@ def bench_command(recipe: Recipe, *, runs: Path, rounds: int = 10, everything: b
         f"median of {counted(rounds, 'round')}"
     )
     stdout().print(make_table(("part", "s/step", "images/s"), rows))
-    for line in _ratios(medians):
+    for line in _ratios(times):
         print_line(line)
     peak = peak_memory(parts.precision.device)
     loaded = images_per_second(stream(loading, seed=0, steps=sys.maxsize), len(parts.training))
@@ -88,11 +89,11 @@ def bench_command(recipe: Recipe, *, runs: Path, rounds: int = 10, everything: b
         print_line(f"peak memory {peak / 1e6:.0f} MB")
 
 
-def _ratios(medians: Mapping[str, float]) -> Iterator[str]:
+def _ratios(times: Times) -> Iterator[str]:
     for part, divisors in RATIOS:
-        if {part, *divisors} <= medians.keys() and not (divisors == (STUDENT,) and part == LOOP and STEP in medians):
+        if {part, *divisors} <= times.keys() and not (divisors == (STUDENT,) and part == LOOP and STEP in times):
             name = divisors[0] if len(divisors) == 1 else f"({' + '.join(divisors)})"
-            yield f"{part} / {name} = {medians[part] / sum(medians[divisor] for divisor in divisors):.3f}"
+            yield f"{part} / {name} = {ratio_of(times, part, divisors):.3f}"
 
 
 def limit_line(recipe: Recipe, device: torch.device, loaded: float, trained: float) -> str:
@@ -106,10 +107,10 @@ def limit_line(recipe: Recipe, device: torch.device, loaded: float, trained: flo
     )
 
 
-def time_step(parts: Parts, rounds: int, folder: Path, *, everything: bool = False) -> dict[str, float]:
-    """Median seconds of each part over `rounds` rounds, after two rounds of warm-up.
+def time_step(parts: Parts, rounds: int, folder: Path, *, everything: bool = False) -> dict[str, list[float]]:
+    """Seconds of each part in each round, in an order in which those that are compared follow on one another.
 
-    Every round runs every part once, so that a drift of the machine's speed affects all parts alike. Each step is a
+    Each step is a
     whole update (forward, backward, optimizer) on the same micro-batch, without reading data. The training loop adds
     its work between evaluations and checkpoints, on a GPU as it is and as a graph. A recipe's cache is filled in
     `folder`, not in its own folder.
@@ -123,11 +124,14 @@ def time_step(parts: Parts, rounds: int, folder: Path, *, everything: bool = Fal
     alone = replace(run, teacher=lambda _: None, terms={})
     run.student.train()
     set_numbers(run)
-    jobs: dict[str, Callable[[], object]] = {STUDENT: lambda: _update(alone, batch)}
+    taught: dict[str, Job] = {
+        name: partial(_update, replace(run, teacher=step_teacher(other, seed=0, say=print_line)), batch)
+        for name, other in others.items()
+    }
+    jobs = {name: job for name, job in taught.items() if name == CACHED}
+    jobs[STUDENT] = lambda: _update(alone, batch)
     if parts.teacher is not None:
-        jobs = {TEACHER: lambda: _teach(run, batch), **jobs, STEP: lambda: _update(run, batch)}
-    for name, other in others.items():
-        jobs[name] = partial(_update, replace(run, teacher=step_teacher(other, seed=0, say=print_line)), batch)
+        jobs |= {TEACHER: lambda: _teach(run, batch), STEP: lambda: _update(run, batch)}
     untracked = recipe.changed(track=None)
     progress = make_progress(folder, untracked, role="student", seed=0, steps=sys.maxsize, start=0, quiet=True)
     loop = replace(run, steps=sys.maxsize, accumulate=1)  # no step is the last one, which would be reported
@@ -141,14 +145,11 @@ def time_step(parts: Parts, rounds: int, folder: Path, *, everything: bool = Fal
             graph=launched,
         )
         jobs[name] = partial(_train_on, loop, watch, loaded, parts.steps)
-    times: dict[str, list[float]] = {name: [] for name in jobs}
+    jobs |= taught  # the step with an INT8 teacher; the one with a cache keeps its place
     with closing(progress):
         for _ in range(WARM_UP + 1 if LOOP_GRAPH in jobs else 0):
             jobs[LOOP_GRAPH]()
-        for _ in range(rounds + 2):
-            for name, job in jobs.items():
-                times[name].append(seconds(job, run.precision.device))
-    return {name: statistics.median(values[2:]) for name, values in times.items()}
+        return time_in_turn(jobs, rounds, lambda job: seconds(job, run.precision.device))
 
 
 def _other_teachers(parts: Parts, folder: Path, *, everything: bool) -> dict[str, Parts]:

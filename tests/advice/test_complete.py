@@ -20,7 +20,7 @@ CERTAIN = 40  # characters of a message, besides its values, that no other messa
 # Texts that look like advice and are none, or that no test can follow; by the reason.
 WITHOUT: dict[str, set[str]] = {
     "a fact, or the title of a table": {
-        "{}, {} threads, {} classes, median of {}; forward: one image; step: {} images, forward, backward and update",
+        "{}, {}, {} classes, median of {}; forward: one image; step: {} images, forward, backward and update",
         "{}: trains, saves, resumes with the same bits, scores and reports; {} is removed",
         "few independent groups of images: {}; below {} the interval is a rough one",
         "{}: {} was trained again between its seeds (mIoU {} %); each seed is compared with its own teacher",

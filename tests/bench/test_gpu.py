@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -8,6 +9,7 @@ from fake_graph import FakeRecorder
 from toy import CPU
 
 from kd.bench import gpu
+from kd.bench.rounds import Ratio
 from kd.cli import main
 from kd.errors import RecipeError
 from kd.parts.assemble import Parts
@@ -45,7 +47,7 @@ def test_every_kind_of_step_is_timed(tmp_path: Path, monkeypatch: pytest.MonkeyP
     kinds = {gpu.MOVED, gpu.TEACHER, gpu.STUDENT, gpu.STEP, gpu.STEP_GRAPH, gpu.WAITING, gpu.LOOP, gpu.LOOP_GRAPH}
     ratios = {f"{part} / {whole}" for part, whole in gpu.RATIOS}
     assert set(seconds) == kinds | ratios | {"peak MB"}
-    assert all(value > 0 for value in seconds.values())
+    assert all((value.lowest if isinstance(value, Ratio) else value) > 0 for value in seconds.values())
 
 
 def test_a_ratio_is_that_of_jobs_of_one_round() -> None:
@@ -53,11 +55,24 @@ def test_a_ratio_is_that_of_jobs_of_one_round() -> None:
     speeds = (1.0, 4.0, 2.0)
     alone = {gpu.STEP: 100, gpu.LOOP: 102, gpu.STEP_GRAPH: 20, gpu.LOOP_GRAPH: 21, gpu.WAITING: 110}
     ratios = gpu._ratios({name: [value * speed for speed in speeds] for name, value in alone.items()})
-    assert ratios[f"{gpu.LOOP} / {gpu.STEP}"] == 1.02
-    assert ratios[f"{gpu.LOOP_GRAPH} / {gpu.STEP_GRAPH}"] == 1.05
-    drifting = {name: [value * speed for speed in speeds] for name, value in alone.items()}
-    drifting[gpu.STEP] = [100, 400, 50]  # one round is off
-    assert gpu._ratios(drifting)[f"{gpu.LOOP} / {gpu.STEP}"] == 1.02
+    assert ratios[f"{gpu.LOOP} / {gpu.STEP}"] == (1.02, 1.02, 1.02)
+    assert ratios[f"{gpu.LOOP_GRAPH} / {gpu.STEP_GRAPH}"] == (1.05, 1.05, 1.05)
+
+
+def test_a_ratio_is_shown_with_its_spread(capsys: pytest.CaptureFixture[str]) -> None:
+    rows: gpu.Rows = {gpu.STEP: 0.5, "loop / step": Ratio(1.02, 1.0, 1.1)}
+    gpu._print("64×64, batch 8", rows, 8)
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert lines == [
+        ["64×64,", "batch", "8"],
+        ["part", "value", "images/s"],
+        ["distillation", "step", "0.5", "16"],
+        ["loop", "/", "step", "1.02", "(1", "to", "1.1)"],
+    ]
+    gpu._print_json("64×64, batch 8", rows, 8)
+    ratio = '{"median": 1.02, "lowest": 1.0, "highest": 1.1}'
+    line = '{"64×64, batch 8": {"distillation step": 0.5, "loop / step": ' + ratio + "}}"
+    assert json.loads(capsys.readouterr().out) == json.loads(line)
 
 
 def test_networks_that_cannot_be_compiled_are_not_timed_as_compiled(
