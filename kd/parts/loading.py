@@ -24,12 +24,14 @@ class Notes(list[str]):
     Attributes:
         remarks: the lines that every table that shows the run repeats.
         drawn: the weights of the teacher that were drawn at random.
+        recorded: the names of the teacher's classes in its weights, in the order of its channels; () if unknown.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.remarks: list[str] = []
         self.drawn: list[str] = []
+        self.recorded: Sequence[str] = ()
 
     def remark(self, line: str) -> None:
         """Add a line that tables repeat."""

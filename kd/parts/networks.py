@@ -203,6 +203,7 @@ def _of_component(
         known = loaded.classes or ()
     own = traits(network).class_names
     known = own or (known if len(known) == len(data.class_names) and not mapped else ())
+    notes.recorded = known
     if stated and known and [name.casefold() for name in stated] != [name.casefold() for name in known]:
         raise RecipeError(
             f"{recipe.at('teacher', 'classes')}: teacher.classes: is {in_flow(list(stated))}, but its weights are for "

@@ -2,6 +2,8 @@
 
 import itertools
 import re
+import shlex
+from functools import partial
 
 import numpy as np
 import pytest
@@ -16,8 +18,11 @@ from kd.errors import RecipeError
 from kd.machine import Precision
 from kd.networks.normalize import Normalize
 from kd.parts.checks.class_orders import best_assignment
+from kd.parts.checks.corrections import corrected
 from kd.parts.checks.examine import Spread, declared_form, examine, twice_chance
+from kd.parts.teacher.output import Channels, class_order
 from kd.recipe import read_recipe
+from kd.recipe.schema import TeacherConfig
 from kd.types import Sample, SegmentationOutput
 from teachers import ClassMapped, Wrapped
 
@@ -82,9 +87,13 @@ class Wants(nn.Module):
         return self.learned(images - 0.3)[:, self.channels]
 
 
+def stated(order):
+    return f"teacher.classes={[NAMES[order.index(channel)] for channel in range(5)]}"
+
+
 def diagnosed(network, size=(32, 32), **preprocess):
     teacher = Wrapped(5, network=network, preprocess=preprocess).eval()
-    return examine(teacher, Patches(), size=size, training_size=(32, 32), precision=CPU), teacher
+    return examine(teacher, Patches(), size=size, training_size=(32, 32), precision=CPU, correct=stated), teacher
 
 
 BGR = tuple(tuple(reversed(values)) for values in IMAGENET)
@@ -128,7 +137,7 @@ def test_a_form_that_was_not_stated_is_found_and_fixes_the_teacher(learned, what
 def test_the_advice_for_a_wrapped_teacher_is_an_override(learned):
     teacher = Wrapped(5, network=Wants(learned, **FORMS["rgb, 0-255, plain"])).eval()
     diagnosis = examine(
-        teacher, Patches(), size=(32, 32), training_size=(32, 32), precision=CPU, use="teachers.Wrapped"
+        teacher, Patches(), size=(32, 32), training_size=(32, 32), precision=CPU, use="teachers.Wrapped", correct=stated
     )
     assert diagnosis.advice.endswith(
         " → 'teacher.args.preprocess={order: rgb, scale: 255, mean: [0, 0, 0], std: [1, 1, 1]}'"
@@ -140,18 +149,93 @@ def test_a_form_that_was_stated_wrongly_is_found(learned):
     assert " · rgb, 0-1, ImageNet's mean and std " in diagnosis.advice
 
 
-@pytest.mark.parametrize(("channels", "what"), [((3, 0, 4, 1, 2), "reassigned"), ((1, 2, 3, 4, 0), "shifted by one")])
-def test_another_order_of_classes_is_found_and_fixed(learned, channels, what):
-    diagnosis, teacher = diagnosed(Wants(learned, channels=channels))
-    source = ", ".join(NAMES[channel] for channel in channels)
+def rows(teacher, config, recorded=()):
+    """The score as stated, and the advice on another order of classes."""
+    correct = partial(corrected, TeacherConfig(**config), teacher, recorded, NAMES)
+    diagnosis = examine(teacher, Patches(), size=(32, 32), training_size=(32, 32), precision=CPU, correct=correct)
+    return diagnosis.rows[0].miou, diagnosis.advice
+
+
+def setting(advice, key):
+    """What a message advises for a key."""
+    (text,) = shlex.split(advice.partition(" → ")[2])
+    return read_yaml(re.fullmatch(rf"{re.escape(key)}=(.*)", text)[1])
+
+
+TRUE = (3, 0, 4, 1, 2)  # the class of each channel
+OWN = [NAMES[channel] for channel in TRUE]
+WRONG = [NAMES[channel] for channel in (0, 4, 2, 3, 1)]  # a cycle of three away from both OWN and NAMES
+WRAPPED = {"use": "teachers.Wrapped", "weights": "w.pth"}
+
+
+def wrapped(learned, names=()):
+    """A teacher whose channels are said to be of these classes."""
+    teacher = Wrapped(5, network=Wants(learned, channels=TRUE)).eval()
+    Channels(class_order(names, NAMES, "w.pth") if names else ()).give(teacher)
+    return teacher
+
+
+@pytest.mark.parametrize(("channels", "what"), [(TRUE, "reassigned"), ((1, 2, 3, 4, 0), "shifted by one")])
+def test_another_order_of_classes_is_found(learned, channels, what):
+    diagnosis, _ = diagnosed(Wants(learned, channels=channels))
+    source = [NAMES[channel] for channel in channels]
     assert re.fullmatch(
-        rf"as stated .* % · as stated, classes {what} .* % → 'teacher\.classes=\[{source}\]', or wrap it in "
-        rf"teachers\.ClassMapped, source: \[{source}\], target: \[{', '.join(NAMES)}\]",
+        rf"as stated .* % · as stated, classes {what} .* % → teacher\.classes={re.escape(str(source))}",
         diagnosis.advice,
     )
-    mapped = ClassMapped(5, network=teacher, source=source.split(", "), target=NAMES)
-    fixed = examine(mapped, Patches(), size=(32, 32), training_size=(32, 32), precision=CPU)
-    assert fixed.rows[0].miou == pytest.approx(percents(diagnosis.advice)[1] / 100, abs=6e-4)
+
+
+@pytest.mark.parametrize("names", [(), WRONG])
+def test_the_order_of_unnamed_weights_is_stated(learned, names):
+    before, advice = rows(wrapped(learned, names), WRAPPED | {"classes": names or None})
+    assert setting(advice, "teacher.classes") == OWN
+    after, advice = rows(wrapped(learned, OWN), WRAPPED | {"classes": OWN})
+    assert after > before + 0.05
+    assert "nothing scores better" in advice
+
+
+def test_a_wrong_record_is_mapped_as_what_it_names_cannot_be_stated(learned):
+    before, advice = rows(wrapped(learned, WRONG), WRAPPED | {"outputs": "probabilities"}, WRONG)
+    teacher = setting(advice, "teacher")
+    network = teacher["args"].pop("network")
+    assert network == {"use": "teachers.Wrapped", "args": {"num_classes": 5}}
+    assert teacher["args"]["source"] == WRONG
+    assert {key: teacher[key] for key in ("use", "weights", "outputs")} == {
+        "use": "teachers.ClassMapped",
+        "weights": "w.pth",
+        "outputs": "probabilities",
+    }
+    mapped = ClassMapped(5, network=wrapped(learned), **teacher["args"])
+    after, advice = rows(mapped, {"use": "teachers.ClassMapped", "args": teacher["args"]})
+    assert after > before + 0.05
+    assert "nothing scores better" in advice
+
+
+@pytest.mark.parametrize(
+    ("args", "key"),
+    [
+        ({"source": WRONG, "target": NAMES}, "merge"),
+        ({"source": WRONG, "target": NAMES, "merge": {"sea": ["brick"], "brick": ["sea"]}}, "merge"),
+        ({"matrix": [[float(i == j) for j in range(5)] for i in range(5)]}, "matrix"),
+    ],
+)
+def test_a_wrong_mapping_is_corrected(learned, args, key):
+    before, advice = rows(
+        ClassMapped(5, network=wrapped(learned), **args), {"use": "teachers.ClassMapped", "args": args}
+    )
+    args = args | {key: setting(advice, f"teacher.args.{key}")}
+    after, advice = rows(
+        ClassMapped(5, network=wrapped(learned), **args), {"use": "teachers.ClassMapped", "args": args}
+    )
+    assert after > before + 0.05
+    assert "nothing scores better" in advice
+
+
+def test_the_names_of_a_run_are_corrected_where_it_was_trained(learned):
+    _, advice = rows(wrapped(learned, WRONG), {"recipe": "t.yaml"}, WRONG)
+    assert advice.endswith(
+        " → t.yaml has learned its classes in another order than it names them: correct the names of its data there"
+    )
 
 
 def test_another_form_and_another_order_together_are_found(learned):
@@ -217,6 +301,7 @@ def test_weights_that_are_known_to_be_drawn_come_first(learned):
         precision=CPU,
         drawn=["head.weight"],
         use="net.py:Net",
+        correct=stated,
     )
     assert re.fullmatch(r"as stated \d\d\.\d % · head\.weight was drawn at random, so .*", diagnosis.advice)
     torch.manual_seed(0)
@@ -229,6 +314,7 @@ def test_weights_that_are_known_to_be_drawn_come_first(learned):
         precision=CPU,
         drawn=["head.weight"],
         use="net.py:Net",
+        correct=stated,
     )
     assert re.fullmatch(
         r"the teacher was never trained: head\.weight was drawn at random, and as stated it scores \d+\.\d % mIoU "
@@ -252,7 +338,7 @@ def test_a_network_that_does_not_normalize_is_taken_as_it_is(learned):
         def forward(self, images):
             return SegmentationOutput(self.wants(images), {}, {})
 
-    diagnosis = examine(Bare(), Patches(), size=(32, 32), training_size=(32, 32), precision=CPU)
+    diagnosis = examine(Bare(), Patches(), size=(32, 32), training_size=(32, 32), precision=CPU, correct=stated)
     assert re.search(
         r"· bgr, 0-255, plain .* → the network takes preprocess: \{.*\}; wrap its own code in teachers.Wrapped",
         diagnosis.advice,

@@ -1,7 +1,8 @@
 """Why a teacher scores badly: it was never trained, or the form or size of its images or the order of its classes."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from math import lgamma
 from typing import Any, NamedTuple
 
@@ -15,11 +16,10 @@ from kd.metrics import scores
 from kd.networks.normalize import Normalize, Preprocess
 from kd.parts.assemble import Parts
 from kd.parts.checks.class_orders import matched, shifted
+from kd.parts.checks.corrections import corrected
 from kd.parts.checks.evidence import Evidence, evenness, is_beyond_chance
 from kd.parts.teacher.untrained import sign_of_no_training
 from kd.recipe import Use
-from kd.recipe.overrides import as_override
-from kd.recipe.yaml12 import in_flow
 from kd.runs import read_run_recipe
 from kd.scoring import Measure, score
 from kd.types import Sample, SegmentationDataset, SegmentationOutput, size_of
@@ -80,8 +80,9 @@ class Recast(nn.Module):
 
 def diagnose(parts: Parts) -> Diagnosis:
     """Look for the cause of a bad score of a recipe's teacher."""
-    assert parts.teacher is not None
     recipe = parts.recipe
+    assert parts.teacher is not None
+    assert recipe.teacher is not None
     size, why = size_of(parts.val[0, 0].image), "the images' own size"
     if parts.teacher_run is not None:
         teacher_recipe = recipe.teacher_recipe or read_run_recipe(parts.teacher_run, trust=recipe.trust)
@@ -95,7 +96,8 @@ def diagnose(parts: Parts) -> Diagnosis:
         precision=parts.precision,
         batch_size=recipe.train.batch_size,
         drawn=parts.notes.drawn,
-        use=recipe.teacher.use if recipe.teacher else None,
+        use=recipe.teacher.use,
+        correct=partial(corrected, recipe.teacher, parts.teacher.network, parts.notes.recorded, parts.val.class_names),
     )
 
 
@@ -110,6 +112,7 @@ def examine(
     batch_size: int = 8,
     drawn: Sequence[str] = (),
     use: str | None = None,
+    correct: Callable[[Sequence[int]], str],
 ) -> Diagnosis:
     """Score a network with its images in all usual forms, at another size, and with its classes in other orders.
 
@@ -123,6 +126,7 @@ def examine(
         batch_size: images at once.
         drawn: the weights that are known to have been drawn at random.
         use: the component that the recipe names as its teacher; None: a run.
+        correct: what to write if channel `order[class]` is the channel of each class.
     """
 
     def trial(what: str, fix: str, network: nn.Module, size: tuple[int, int]) -> Trial:
@@ -159,8 +163,9 @@ def examine(
         reordered = []
         for tried in trials:
             order = order_of(tried.confusion)
-            row = _reordered(tried, what, order, dataset.class_names)
-            reordered.append(row._replace(holds=_holds(tried, order, forms + orders)))
+            fix = "; ".join(filter(None, (tried.fix, correct(order))))
+            miou, holds = scores(tried.confusion[:, list(order)]).miou, _holds(tried, order, forms + orders)
+            reordered.append(Row(f"{tried.what}, classes {what}", miou, fix, holds))
         rows.append(max(reordered, key=lambda row: (row.holds, row.miou)))
     is_even = first.miou < twice_chance(trials[0].confusion) and evenness(trials[0].evidence) > EVEN_ENOUGH
     if is_even and not any(row.holds and row.miou - first.miou >= GAIN for row in rows):
@@ -243,20 +248,6 @@ def _advice(rows: Sequence[Row]) -> str:
     likeliest = [max(kind, key=lambda row: row.miou) for kind in kinds if kind]
     cause = next(row for row in likeliest if row.miou >= best - EQUAL)
     return f"{stated} · {cause.what} {_percent(cause.miou)} → {cause.fix}"
-
-
-def _reordered(trial: Trial, what: str, order: Sequence[int], names: Sequence[str]) -> Row:
-    """A trial's row if channel `order[class]` is the channel of each class."""
-    source = [names[list(order).index(channel)] for channel in range(len(names))]
-    fix = (
-        f"{as_override('teacher.classes', source)}, "
-        f"or wrap it in teachers.ClassMapped, source: {in_flow(source)}, target: {in_flow(list(names))}"
-    )
-    return Row(
-        f"{trial.what}, classes {what}",
-        scores(trial.confusion[:, list(order)]).miou,
-        f"{trial.fix}; {fix}" if trial.fix else fix,
-    )
 
 
 class Spread:
