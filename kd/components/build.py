@@ -12,7 +12,7 @@ from typing import Any
 from torch import nn
 
 from kd.components import user_files as files
-from kd.components.faults import check_dataset, is_users, refusal, refused_by
+from kd.components.faults import check_dataset, check_shapes, is_users, refusal, refused_by
 from kd.components.signatures import misfits, parameters
 from kd.errors import DataError, RecipeError, did_you_mean
 from kd.recipe import Recipe, Use
@@ -104,7 +104,10 @@ class Maker:
             raise RecipeError(mistakes)
         args = self._built(use.args, facts)
         try:
-            return component(**args, **supplied)
+            built = component(**args, **supplied)
+            if isinstance(built, nn.Module):
+                check_shapes(use, built)
+            return built
         except (RecipeError, DataError):
             raise
         except (ValueError, TypeError, OSError) as error:
@@ -147,10 +150,18 @@ class Maker:
             raise RecipeError(
                 f"{use.where('num_classes')}: num_classes is {stated!r}, but the data have {num_classes}; {fix}"
             )
-        network = self.build(use, **network_facts(use, num_classes, in_channels))
-        if not isinstance(network, nn.Module):
-            raise RecipeError([f"{use.at()}: {use.use} is {type(network).__name__}, not a network (torch.nn.Module)"])
-        return network
+        return self.module(use, "a network", **network_facts(use, num_classes, in_channels))
+
+    def module(self, use: Use, role: str, **supplied: Any) -> nn.Module:
+        """What `build` makes, for the role of "a network" or "an adapter".
+
+        Raises:
+            RecipeError: it does not exist, or is no module.
+        """
+        module = self.build(use, **supplied)
+        if not isinstance(module, nn.Module):
+            raise RecipeError([f"{use.at()}: {use.use} is {type(module).__name__}, not {role} (torch.nn.Module)"])
+        return module
 
     def check(self) -> None:
         """Check that every component of the recipe exists and takes its arguments; nothing is built.

@@ -2,8 +2,12 @@
 
 import inspect
 from collections.abc import Iterable
+from itertools import chain
 from pathlib import Path
 from typing import Any
+
+from torch import nn
+from torch.nn.parameter import is_lazy
 
 from kd.errors import NotDeterministicError, RecipeError, place, raised, user_frame
 from kd.memory import ran_out
@@ -85,6 +89,20 @@ def check_dataset(use: Use, dataset: SegmentationDataset) -> None:
         mistakes.append(f"in_channels must be an integer, 1 or above, got {channels!r:.80}")
     if mistakes:
         raise RecipeError([f"{use.where()}: {use.use}: {mistake}{defined_at(dataset)}" for mistake in mistakes])
+
+
+def check_shapes(use: Use, module: nn.Module) -> None:
+    """Check that all parameters and buffers of a component have a shape: without one, they cannot be counted or kept.
+
+    Raises:
+        RecipeError: one has none yet.
+    """
+    tensors = chain(module.named_parameters(), module.named_buffers())
+    if lazy := next((name for name, tensor in tensors if is_lazy(tensor)), None):
+        raise RecipeError(
+            f"{use.where()}: {use.use}: {lazy} has no shape before the first forward (torch.nn.Lazy…); give the number "
+            f"of channels{defined_at(module)}"
+        )
 
 
 def defined_at(component: Any) -> str:

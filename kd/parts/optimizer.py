@@ -21,13 +21,17 @@ def make_optimizer(recipe: Recipe, maker: Maker, student: nn.Module) -> Optimize
     """The recipe's optimizer of all trainable parameters of `student`; each group records its `initial_lr`.
 
     Raises:
-        RecipeError: a group's pattern matches no parameter; a group sets a weight decay that the optimizer lacks; a
-            number is beyond float32.
+        RecipeError: it is no optimizer with a learning rate; a group's pattern matches no parameter; a group sets a
+            weight decay that the optimizer lacks; a number is beyond float32.
     """
     trained = {name: parameter for name, parameter in student.named_parameters() if parameter.requires_grad}
     factors, groups = _grouped(recipe, trained)
     use = recipe.optimizer.factory
     optimizer: Optimizer = maker.build(use, params=groups)
+    if not (isinstance(optimizer, Optimizer) and all("lr" in group for group in optimizer.param_groups)):
+        raise RecipeError(
+            f"{use.where()}: {use.use} is no torch.optim.Optimizer with a learning rate, `lr`, which the schedule sets"
+        )
     if "weight_decay" not in optimizer.defaults and any("weight_decay" in group for group in groups):
         raise RecipeError([f"{use.where()}: {use.use} has no weight decay; remove it from optimizer.groups"])
     for factor, group in zip(factors, optimizer.param_groups, strict=True):

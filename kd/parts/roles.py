@@ -180,8 +180,14 @@ def _mean_with_mirrored(tapped: Tapped, mirrored: Tapped) -> Tapped:
 def adapt(adapter: nn.Module, maps: Maps) -> Maps:
     """A term's maps behind its adapter, or behind its list of adapters, one for each map."""
     if isinstance(adapter, nn.ModuleList):
-        return tuple(module(single) for module, single in zip(adapter, as_tuple(maps), strict=True))
-    adapted: Tensor = adapter(maps)
+        return tuple(_adapted(module, single) for module, single in zip(adapter, as_tuple(maps), strict=True))
+    return _adapted(adapter, maps)
+
+
+def _adapted(adapter: nn.Module, maps: Maps) -> Tensor:
+    adapted = adapter(maps)
+    if not isinstance(adapted, Tensor):
+        raise ValueError(f"an adapter returns a tensor (N, out_channels, h, w), not {type(adapted).__name__}")
     return adapted
 
 

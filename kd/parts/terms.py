@@ -94,7 +94,7 @@ def _build_adapters(
         pairs = list(zip(as_tuple(student_maps[name]), as_tuple(teacher_maps[name]), strict=True))
         counts = [(from_student.shape[1], from_teacher.shape[1]) for from_student, from_teacher in pairs]
         if term.adapter is not None:
-            adapters = [maker.build(term.adapter, in_channels=a, out_channels=b) for a, b in counts]
+            adapters = [maker.module(term.adapter, "an adapter", in_channels=a, out_channels=b) for a, b in counts]
             student.adapters[name] = nn.ModuleList(adapters) if several else adapters[0]
         channels[name] = tuple(count for _, count in counts) if several else counts[0][1]
     return channels

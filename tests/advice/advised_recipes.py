@@ -69,6 +69,12 @@ class Centred(Net):
         return super().forward(images.sub_(0.5) if self.inplace else images - 0.5)
 
 
+class Shapeless(Net):
+    def __init__(self, num_classes, in_channels=3, given=False):
+        super().__init__(num_classes, in_channels, channels=4)
+        self.head = nn.Conv2d(4, num_classes, 1) if given else nn.LazyConv2d(num_classes, 1)
+
+
 class Counts:
     unit, direction = "px", "lower"
 
@@ -342,6 +348,12 @@ MEETING = [
         "images = images - mean, not images -= mean, and normalize(…) without inplace=True",
         ("student.use=more.py:Centred", "student.args={}"),
         ("student.use=more.py:Centred", "student.args={inplace: false}"),
+    ),
+    Row(
+        "more.py:Shapeless: head.weight has no shape before the first forward (torch.nn.Lazy…); give the number of "
+        "channels (more.py:",
+        ("student.use=more.py:Shapeless", "student.args={}"),
+        ("student.use=more.py:Shapeless", "student.args={given: true}"),
     ),
     Row(
         "more.py:Counts: update() changes its labels or probabilities, which other metrics read, in place; "

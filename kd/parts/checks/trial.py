@@ -5,6 +5,7 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
+from torch import nn
 
 from kd.components import is_users, refused_by
 from kd.errors import RecipeError
@@ -36,13 +37,14 @@ def refused_by_training(parts: Parts) -> list[str]:
 def _step(parts: Parts) -> None:
     """Build the optimizer; one of the user's also takes a step, with gradients of 0."""
     use = parts.recipe.optimizer.factory
-    optimizer = make_optimizer(parts.recipe, parts.maker, parts.student)
-    if use.use.startswith("torch.optim."):
-        return
-    trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    for parameter in trained:
-        parameter.grad = torch.zeros_like(parameter)
+    trained: list[nn.Parameter] = []
     try:
+        optimizer = make_optimizer(parts.recipe, parts.maker, parts.student)
+        if use.use.startswith("torch.optim."):
+            return
+        trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        for parameter in trained:
+            parameter.grad = torch.zeros_like(parameter)
         optimizer.step()
     except (Exception, SystemExit) as error:  # noqa: BLE001  # a user's optimizer may raise anything
         raise refused_by(use, error) from None

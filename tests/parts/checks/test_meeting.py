@@ -106,6 +106,34 @@ class BadAdapter(nn.Module):
         return maps.undefined
 
 
+class Twofold(nn.Conv2d):
+    def __init__(self, in_channels, out_channels):
+        super().__init__(in_channels, out_channels, 1)
+
+    def forward(self, maps):
+        return super().forward(maps), maps
+
+
+def Plain(in_channels, out_channels):
+    return lambda maps: maps
+
+
+class Shapeless(Net):
+    def __init__(self, num_classes, in_channels):
+        super().__init__(num_classes, in_channels, channels=4)
+        self.head = nn.LazyConv2d(num_classes, 1)
+
+
+class Rateless(torch.optim.Optimizer):
+    def __init__(self, params):
+        super().__init__(params, {})
+
+
+class Other:
+    def __init__(self, params):
+        pass
+
+
 class Bare(Net):
     def forward(self, images):
         return self.head(self.conv(images))
@@ -269,6 +297,31 @@ def test_an_adapter_that_raises_is_named(path):
     (line,) = mistakes(path, "distill.hint.adapter.use=nets.py:BadAdapter")
     assert ": distill.hint.adapter: nets.py:BadAdapter raised AttributeError: " in line
     assert line.endswith(line_of(path, "return maps.undefined"))
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        (
+            "distill.hint.adapter.use=nets.py:Twofold",
+            ": distill.hint.adapter: nets.py:Twofold: an adapter returns a tensor (N, out_channels, h, w), not tuple",
+        ),
+        ("distill.hint.adapter.use=nets.py:Plain", "nets.py:Plain is function, not an adapter (torch.nn.Module)"),
+        (
+            "optimizer={use: 'nets.py:Rateless'}",
+            "Rateless is no torch.optim.Optimizer with a learning rate, `lr`, which the schedule sets",
+        ),
+        ("optimizer={use: 'nets.py:Other'}", "Other is no torch.optim.Optimizer with a learning rate, `lr`, which the"),
+        (
+            "student={use: 'nets.py:Shapeless'}",
+            "nets.py:Shapeless: head.weight has no shape before the first forward (torch.nn.Lazy…); give the number of "
+            "channels (nets.py:",
+        ),
+    ],
+)
+def test_a_component_that_is_no_adapter_optimizer_or_network_is_named(path, override, message):
+    (line,) = mistakes(path, override)
+    assert message in line
 
 
 def test_a_network_that_returns_a_tensor_gets_the_two_ways_on(path):
