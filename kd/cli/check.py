@@ -9,7 +9,7 @@ Example:
 
 import argparse
 
-from kd.cli.options import add_files, open_recipes
+from kd.cli.options import Idle, add_files, open_recipes
 from kd.cli.status import MEASURING
 from kd.console import print_line
 
@@ -25,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--imports", action="store_true", help="only list the components that the recipes name; nothing is imported"
     )
+    parser.set_defaults(idle=[Idle(("--plan", "--runs"), beside="--imports")])
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -11,7 +11,7 @@ Example:
 import argparse
 from pathlib import Path
 
-from kd.cli.options import add_overrides, add_trust, open_recipes
+from kd.cli.options import Idle, add_overrides, add_trust, open_recipes
 from kd.cli.status import PLAIN
 
 STATUSES = (*PLAIN, 3)
@@ -27,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--check", action="store_true", help="list defects of the images and masks; write nothing")
     parser.add_argument("--images", type=int, default=24, metavar="N", help="images to show (default: 24)")
     add_trust(parser)
+    parser.set_defaults(idle=[Idle(("--out", "--images"), beside="--check")])
 
 
 def run(arguments: argparse.Namespace) -> int:

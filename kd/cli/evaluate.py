@@ -10,7 +10,7 @@ Example:
 import argparse
 from pathlib import Path
 
-from kd.cli.options import add_files, add_recipe_of_file
+from kd.cli.options import Idle, add_files, add_recipe_of_file
 from kd.cli.status import MEASURING
 
 STATUSES = MEASURING
@@ -31,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write the scores of each image")
     parser.add_argument("--predictions", type=Path, metavar="DIR", help="write the predicted masks, as PNG files")
     parser.add_argument("--overwrite", action="store_true", help="replace predicted masks that are already there")
+    parser.set_defaults(idle=[Idle(("--overwrite",), without=("--predictions",))])
 
 
 def run(arguments: argparse.Namespace) -> int:

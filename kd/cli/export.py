@@ -9,7 +9,7 @@ Example:
 import argparse
 from pathlib import Path
 
-from kd.cli.options import add_overrides, add_runs, add_trust, ready
+from kd.cli.options import Idle, add_overrides, add_runs, add_trust, ready
 from kd.cli.status import MEASURING
 
 STATUSES = MEASURING
@@ -35,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_trust(parser)
     add_runs(parser)
+    parser.set_defaults(idle=[Idle(("--max-drop",), without=("--int8",))])
 
 
 def run(arguments: argparse.Namespace) -> None:

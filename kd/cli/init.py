@@ -17,10 +17,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from kd.cli.options import Idle
 from kd.cli.status import MEASURING
-from kd.errors import fail
+from kd.errors import RecipeError, fail
 
 STATUSES = MEASURING
+NETWORK = "{use: teachers.DeepLabV3Plus}"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -56,10 +58,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--network",
-        default="{use: teachers.DeepLabV3Plus}",
+        default=NETWORK,
         metavar="YAML",
-        help="the network of --teacher's weights (default: {use: teachers.DeepLabV3Plus})",
+        help=f"the network of --teacher's weights (default: {NETWORK})",
     )
+    parser.set_defaults(idle=[Idle(("--network",), without=("--teacher",))])
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -92,9 +95,14 @@ def _teacher(file: Path, network: str, out: Path) -> dict[str, Any]:
     """A trained teacher as a recipe in the folder `out` names it."""
     from kd.recipe import yaml12
 
-    if file.is_dir():
+    is_run, is_recipe = file.is_dir(), file.suffix in (".yaml", ".yml")
+    if network != NETWORK and (is_run or is_recipe):
+        raise RecipeError(
+            f"kd init: --network has no effect with {'a run' if is_run else 'a recipe'} as --teacher; leave it out"
+        )
+    if is_run:
         return {"run": file.as_posix()}
-    if file.suffix in (".yaml", ".yml"):
+    if is_recipe:
         return {"recipe": Path(os.path.relpath(file, out)).as_posix()}
     node = yaml12.compose(network, "<--network>")
     content, _, mistakes = yaml12.plain(node) if node else (None, {}, [])

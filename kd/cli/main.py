@@ -10,7 +10,7 @@ from importlib import import_module
 from pkgutil import iter_modules
 
 from kd.cli import status
-from kd.cli.options import sort_out
+from kd.cli.options import refuse_idle_options, sort_out
 from kd.console import drop_output, flush_output, print_errors
 from kd.constants import __version__
 from kd.errors import did_you_mean, one_line
@@ -71,6 +71,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
         print_errors(errors.getvalue().removesuffix("\n").split("\n") if errors.getvalue() else ())
         flush_output()
         raise
+    refuse_idle_options(parser, arguments)
     sort_out(arguments)
     return arguments
 

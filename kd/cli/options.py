@@ -4,9 +4,10 @@ import argparse
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kd.console import say
+from kd.errors import RecipeError
 from kd.memory import lasting_objects
 from kd.units import from_environment
 
@@ -84,6 +85,43 @@ def add_trust(parser: argparse.ArgumentParser) -> None:
         default=os.environ.get("KD_TRUST") == "1",
         help="allow components from outside kd (also: KD_TRUST=1)",
     )
+
+
+class Idle(NamedTuple):
+    """Options of a command that have no effect: beside `beside`, or where none of `without` is given."""
+
+    options: tuple[str, ...]
+    beside: str = ""
+    without: tuple[str, ...] = ()
+
+    def why(self, given: set[str]) -> str:
+        """Why they have no effect beside the given ones; empty where they have one."""
+        if self.beside:
+            return f"with {self.beside}" if self.beside in given else ""
+        return f"without {' or '.join(self.without)}" if given.isdisjoint(self.without) else ""
+
+
+def refuse_idle_options(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
+    """Refuse options that change nothing, by what the command has put into `parser.set_defaults(idle=…)`.
+
+    Raises:
+        RecipeError: there are such options.
+    """
+    given = {
+        name
+        for action in parser._actions
+        if getattr(arguments, action.dest, action.default) != action.default
+        for name in action.option_strings or [str(action.metavar)]
+    }
+    mistakes = [
+        f"kd {arguments.command}: {option} has no effect {why}; leave it out"
+        for idle in getattr(arguments, "idle", ())
+        if (why := idle.why(given))
+        for option in idle.options
+        if option in given
+    ]
+    if mistakes:
+        raise RecipeError(mistakes)
 
 
 def sort_out(arguments: argparse.Namespace) -> None:

@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kd.cli.options import add_recipe, open_recipes
+from kd.cli.options import Idle, add_recipe, open_recipes
 from kd.cli.status import TRAINING
 
 if TYPE_CHECKING:
@@ -50,6 +50,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="exit with status 7 instead of waiting for another process that trains the teacher or the baseline",
     )
+    of_training = ("--baseline", "--budget", "--fresh", "--accept-inputs", "--no-wait", "--runs")
+    parser.set_defaults(idle=[Idle(of_training, beside="--smoke")])
 
 
 def _seconds(text: str) -> float:

@@ -13,7 +13,7 @@ import math
 import re
 from typing import TYPE_CHECKING
 
-from kd.cli.options import add_overrides, add_runs, add_trust
+from kd.cli.options import Idle, add_overrides, add_runs, add_trust
 from kd.cli.status import MEANINGS, PLAIN, STUDY_FAILED
 from kd.console import print_text, say, silent
 
@@ -48,6 +48,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
     add_trust(parser)
     add_runs(parser)
+    of_many = ("--jobs", "--threads", "--on", "--print", "--gpus", "--memory")
+    idle = [Idle((*of_many, "--list", "--json"), beside="--only"), Idle(of_many, beside="--list")]
+    idle += [Idle(("--on", "--json"), beside="--print"), Idle(("--gpus", "--memory"), without=("--on", "--print"))]
+    parser.set_defaults(idle=idle)
 
 
 def _count(text: str) -> int:

@@ -11,6 +11,7 @@ Example:
 import argparse
 from pathlib import Path
 
+from kd.cli.options import Idle
 from kd.cli.status import MEASURING
 
 STATUSES = MEASURING
@@ -32,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--mask-suffix", default="", metavar="TEXT", help="an ending of the masks' names, such as _mask"
     )
+    parser.set_defaults(idle=[Idle(("--mask-suffix",), without=("MASKS",))])
 
 
 def run(arguments: argparse.Namespace) -> None:

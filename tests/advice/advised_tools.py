@@ -97,6 +97,18 @@ LATENCY = [
 ]
 
 
+IDLE = [
+    Row(
+        "kd check: --plan has no effect with --imports; leave it out",
+        lambda: (write(ALONE), kd("check", "r.yaml", "--imports", "--plan")),
+        lambda text: succeeds("check", "r.yaml", "--imports"),
+    ),
+    Row(
+        "kd init: --network has no effect with a recipe as --teacher; leave it out",
+        lambda: (write_farm(Path()), kd("init", "farm", "--teacher", "teacher.yaml", "--network", "{use: a.B}")),
+        lambda text: kd("init", "farm", "--teacher", "teacher.yaml"),
+    ),
+]
 BENCH = [
     Row("kd bench: --losses CW: no such loss; known: {}CWD", lambda: benched("CW"), lambda text: benched("CWD")),
     Row(
@@ -556,4 +568,4 @@ def only_test(file: Path) -> None:
     file.write_text(json.dumps(content))
 
 
-ROWS = [*LATENCY, *BENCH, *CALIBRATE, *DOCTOR, *TEACHERS, *CACHE, *INT8, *NOTES]
+ROWS = [*LATENCY, *IDLE, *BENCH, *CALIBRATE, *DOCTOR, *TEACHERS, *CACHE, *INT8, *NOTES]

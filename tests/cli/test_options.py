@@ -49,3 +49,44 @@ def test_options_are_written_out(capsys, line, error):
         kd(*line.split())
     assert caught.value.code == 2
     assert capsys.readouterr().err.splitlines()[-1] == error
+
+
+@pytest.mark.parametrize(
+    ("line", "idle", "why"),
+    [
+        ("run r.yaml --smoke --fresh --runs x", ["--fresh", "--runs"], "with --smoke"),
+        ("run r.yaml --smoke --budget 6h --accept-inputs", ["--budget", "--accept-inputs"], "with --smoke"),
+        ("run r.yaml --smoke --baseline --no-wait", ["--baseline", "--no-wait"], "with --smoke"),
+        ("data r.yaml --check --out x.html --images 3", ["--out", "--images"], "with --check"),
+        ("check r.yaml --imports --plan", ["--plan"], "with --imports"),
+        ("evaluate r.yaml --overwrite", ["--overwrite"], "without --predictions"),
+        ("export r.yaml --max-drop 0.5", ["--max-drop"], "without --int8"),
+        ("tiles slides --out x --mask-suffix _m", ["--mask-suffix"], "without MASKS"),
+        ("init export --network x", ["--network"], "without --teacher"),
+        ("init export --network x --teacher runs", ["--network"], "with a run as --teacher"),
+        ("init export --network x --teacher t.yaml", ["--network"], "with a recipe as --teacher"),
+        ("study s.yaml --only kl/0 --jobs 4 --json", ["--jobs", "--json"], "with --only"),
+        ("study s.yaml --list --on ray --threads 2", ["--threads", "--on"], "with --list"),
+        ("study s.yaml --print slurm --json --on ray", ["--on", "--json"], "with --print"),
+        ("study s.yaml --gpus 1", ["--gpus"], "without --on or --print"),
+    ],
+)
+def test_options_without_an_effect_are_refused(folder, capsys, line, idle, why):
+    (folder / "runs").mkdir()
+    assert kd(*line.split()) == 2
+    command = line.partition(" ")[0]
+    assert capsys.readouterr().err.splitlines() == [
+        f"kd {command}: {option} has no effect {why}; leave it out" for option in idle
+    ]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "run r.yaml --smoke --trust", "data r.yaml --out x.html", "export r.yaml --int8 --max-drop 0.5",
+        "tiles slides masks --out x --mask-suffix _m", "study s.yaml --print slurm --gpus 1 --jobs 2",
+        "study s.yaml --list --json", "evaluate r.yaml --predictions masks --overwrite",
+    ],
+)  # fmt: skip
+def test_options_with_an_effect_are_taken(line):
+    assert program._parse(line.split()).command == line.partition(" ")[0]
