@@ -52,6 +52,16 @@ def short_tasks() -> None:
     Path("export/project.json").write_text(json.dumps(short))
 
 
+def boxes_of_tasks() -> None:
+    """An export of Label Studio with boxes alone."""
+    export("label_studio")
+    tasks = json.loads(Path("export/project.json").read_text())
+    for task in tasks:
+        box = {"x": 1, "y": 1, "width": 9, "height": 9, "rectanglelabels": ["leaf"]}
+        task["annotations"][0]["result"] = [{"type": "rectanglelabels", "value": box}]
+    Path("export/project.json").write_text(json.dumps(tasks))
+
+
 OTHERS = {  # what a file holds that kd does not read, and what is printed
     "a.xml": (
         "<annotation><object><bndbox>",
@@ -215,6 +225,11 @@ ROWS = [
     Row(
         "project.json: task 70: no list of annotations, as in JSON-MIN; export it as JSON",
         lambda: (short_tasks(), init()),
+        lambda text: (export("label_studio"), succeeds("init", "export")),
+    ),
+    Row(
+        "5 results (rectanglelabels), neither strokes nor polygons; draw objects with a brush or as polygons",
+        lambda: (boxes_of_tasks(), init()),
         lambda text: (export("label_studio"), succeeds("init", "export")),
     ),
     *(other(name, text, message) for name, (text, message) in OTHERS.items()),

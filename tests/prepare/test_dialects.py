@@ -61,6 +61,17 @@ def tasks(image: Callable[[int], str]) -> Callable[[], None]:
     return lambda: (exports.label_studio(Path("export")), rewritten(TASKS, change))[0]
 
 
+def labels_of_their_own(content: Any) -> None:
+    """`<Labels>` beside `<Brush>` and `<Polygon>`: each region is two results, of which one has the label."""
+    for task in content:
+        results = task["annotations"][0]["result"]
+        for number, result in enumerate(tuple(results)):
+            kind = result["type"].removesuffix("labels")
+            label = result["value"].pop(result["type"])
+            result |= {"id": f"r{number}", "type": kind}
+            results.append(result | {"type": "labels", "value": result["value"] | {"labels": label}})
+
+
 def pngs_by_an_address() -> None:
     exports.label_studio(Path("export"))
     rewritten(TASKS, lambda content: [task.update(annotations=[]) for task in content])
@@ -116,6 +127,10 @@ DIALECTS: dict[str, Callable[[], None]] = {
         lambda n: f"/data/local-files/?d={quote(f'sets/a/{exports.name(n)}.jpg', safe='')}"
     ),
     "tasks of signed URLs": tasks(lambda n: f"https://b.host/{quote(exports.name(n))}.jpg?sign=ab/c%3D="),
+    "labels apart from brush and polygons": lambda: (
+        exports.label_studio(Path("export")),
+        rewritten(TASKS, labels_of_their_own),
+    )[0],
     "PNG files by an address": pngs_by_an_address,
 }
 
@@ -127,6 +142,21 @@ def test_masks_equal_those_drawn_by_hand(dialect: str, folder: Path) -> None:
     for number in range(exports.COUNT):
         (file,) = Path("export-kd/masks").rglob(f"{exports.name(number)}.png")
         np.testing.assert_array_equal(np.array(Image.open(file)), exports.by_hand(number), err_msg=exports.name(number))
+
+
+def test_each_region_that_is_not_drawn_counts_once(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    DIALECTS["labels apart from brush and polygons"]()
+    box = {"id": "b", "type": "rectangle", "value": {"x": 1, "y": 1, "width": 9, "height": 9}}
+    both = [box, box | {"type": "labels", "value": box["value"] | {"labels": ["leaf"]}}]
+    rewritten(TASKS, lambda content: content[0]["annotations"][0]["result"].extend(both))
+    assert kd("init", "export") == 0
+    assert "warning: left out: 1 result, neither strokes nor polygons\n" in capsys.readouterr().out
+    rewritten(TASKS, lambda content: [task["annotations"][0].update(result=both) for task in content])
+    assert kd("init", "export", "--out", "boxes") == 3
+    assert capsys.readouterr().err == (
+        "export/project.json: 5 results (rectangle), neither strokes nor polygons; draw objects with a brush or as "
+        "polygons\n"
+    )
 
 
 def test_what_cvat_s_brush_drew_is_counted(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

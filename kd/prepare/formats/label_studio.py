@@ -29,9 +29,13 @@ class _Value(Record):
     points: list[tuple[float, float]] | None = None  # in percent of width and height
     brushlabels: list[str] | None = None
     polygonlabels: list[str] | None = None
+    labels: list[str] | None = None  # of <Labels> beside <Brush> or <Polygon>
 
 
 class _Result(Record):
+    """A part of a region: of `<Labels>` beside `<Polygon>`, the outline and the same with its label have one id."""
+
+    id: str | int | None = None
     type: str
     value: _Value = _Value()
     original_width: int | None = None
@@ -72,7 +76,8 @@ def read(source: Source) -> Export | None:
     images = Images(source.images, [name for name in Images(source.images).names if name not in set(pngs)])
     found: dict[int, tuple[str, list[_Object]]] = {}
     task_of: dict[str, int] = {}  # of an image
-    several = boxes = 0
+    several = 0
+    others: list[str] = []  # the types of the regions that cannot be drawn
     for file in files:
         elements = Elements(source.file(file))
         for task in (elements.parse(element, _Task) for element in elements):
@@ -82,10 +87,12 @@ def read(source: Source) -> Export | None:
             kept = [annotation for annotation in task.annotations if not annotation.was_cancelled]
             several += len(kept) > 1
             results = kept[0].result if kept else []
-            objects = [
-                o for number, result in enumerate(results) for o in _objects(result, f"{where}: result[{number}]")
-            ]
-            boxes += len(results) - len(objects)
+            made = [_objects(result, f"{where}: result[{number}]") for number, result in enumerate(results)]
+            objects = [o for of_result in made for o in of_result]
+            regions = [result.id or number for number, result in enumerate(results)]
+            is_drawn = {region for region, of_result in zip(regions, made, strict=True) if of_result}
+            kinds = zip(reversed(regions), reversed([result.type for result in results]), strict=True)
+            others += [kind for region, kind in dict(kinds).items() if region not in is_drawn]
             if kept or pngs:
                 if task.id in found:
                     raise damaged(where, "another task has this id")
@@ -97,6 +104,9 @@ def read(source: Source) -> Export | None:
     labels = [o.label for _, objects in found.values() for o in objects] + [
         label for p in drawn.values() for label, _ in p
     ]
+    if others and not labels:
+        held = f"{counted(len(others), 'result')} ({', '.join(sorted(set(others)))[:80]}), neither strokes nor polygons"
+        raise DataError(f"{source.file(files[0])}: {held}; draw objects with a brush or as polygons")
     names = chosen_names(source, sorted(set(labels)), str(source.file(files[0])))
     by_area = source.overlap == "area"
     items = []
@@ -109,7 +119,8 @@ def read(source: Source) -> Export | None:
     notes = [f"overlaps: {'the smaller object' if by_area else 'the later one'} is on top"]
     if several:
         notes.append(f"warning: several annotations of {counted(several, 'task')}, of which the first counts")
-    notes += [f"warning: left out: {counted(boxes, 'result')}, neither strokes nor polygons"] if boxes else []
+    if others:
+        notes.append(f"warning: left out: {counted(len(others), 'result')}, neither strokes nor polygons")
     notes += without_annotation(images, items)
     form = "a PNG a label" if drawn else counted(len(labels), "object")
     return Export(f"Label Studio, {counted(len(items), 'task')}, {form}", items, {"classes": list(names.names)}, notes)
@@ -132,7 +143,7 @@ def _image_of(task: _Task, images: Images, where: str) -> str:
 
 def _objects(result: _Result, where: str) -> list[_Object]:
     value = result.value
-    labels = value.brushlabels or value.polygonlabels or []
+    labels = value.brushlabels or value.polygonlabels or value.labels or []
     if not labels or not (value.rle or value.points):
         return []
     size = (result.original_height, result.original_width) if result.original_height and result.original_width else None
