@@ -234,7 +234,7 @@ def test_a_wrong_mapping_is_corrected(learned, args, key):
 def test_the_names_of_a_run_are_corrected_where_it_was_trained(learned):
     _, advice = rows(wrapped(learned, WRONG), {"recipe": "t.yaml"}, WRONG)
     assert advice.endswith(
-        " → t.yaml has learned its classes in another order than it names them: correct the names of its data there"
+        " → t.yaml has learned its classes in another order than it names them: correct the names of its data"
     )
 
 

@@ -199,6 +199,7 @@ def test_the_classes_of_a_teacher_are_mapped_by_name_or_refused(folder, monkeypa
         loaded % "turned.pth",
         "teacher: its classes are in another order (bright, dark); they are mapped by name",
     ]
+    assert assembled_notes(TEACHER % "turned.pth").recorded == ("bright", "dark")
     *_, note = assembled_notes(TEACHER % "unnamed.pth")
     assert note == (
         "teacher: the order of its classes is not recorded; taken to be the data's; if it is, state it: "

@@ -35,9 +35,7 @@ def corrected(
         return as_override("teacher.classes", [names[channels.index(channel)] for channel in range(len(names))])
     if teacher.use is None or (isinstance(network, Network) and network.num_classes != len(names)):  # a single logit
         where = teacher.recipe or teacher.run or teacher.use
-        return (
-            f"{where} has learned its classes in another order than it names them: correct the names of its data there"
-        )
+        return f"{where} has learned its classes in another order than it names them: correct the names of its data"
     merge = {
         name: [recorded[c]] for name, c in zip(names, channels, strict=True) if folded(recorded[c]) != folded(name)
     }
