@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterable, Sequence
 from html import escape
 from importlib.resources import files
+from pathlib import Path
 from string import Template
 
 from kd.compare import answer, tables
@@ -206,11 +207,12 @@ def _classes(comparison: Comparison, colors: Sequence[tuple[int, int, int]]) -> 
 def _cost(comparison: Comparison) -> str:
     """What training each network took, and all of them together."""
     header = ["", "trained, one seed", "images/s in training", "seeds", "trained, all", "peak memory GB"]
-    rows, values, total = [], [], 0.0
+    rows, values = [], []
+    taken: dict[Path, float] = {}  # seconds by run: an assistant's is in the row of a student and in that of a teacher
     for entry in comparison.entries:
         seeds = len(entry.run_dirs)
         all_seeds = None if entry.seconds is None else entry.seconds * seeds
-        total += all_seeds or 0.0
+        taken |= {run_dir.resolve(): entry.seconds or 0.0 for run_dir in entry.run_dirs}
         memory = None if entry.peak_memory is None else entry.peak_memory / 1e9
         rows.append(
             [
@@ -223,5 +225,6 @@ def _cost(comparison: Comparison) -> str:
             ]
         )
         values.append([label, entry.seconds, entry.images_per_second, seeds, all_seeds, memory])
-    caption = f"{duration(total)} in all, evaluations included. A teacher without a run of kd is not counted."
+    total = duration(sum(taken.values()))
+    caption = f"{total} in all, evaluations included. A teacher without a run of kd is not counted."
     return _table(caption, header, rows, values=values)

@@ -55,6 +55,12 @@ def test_an_assistant_is_a_student_and_a_teacher_in_any_order(made, order):
     assert len(decision(comparison)) == 2
 
 
+def test_a_run_in_two_rows_costs_its_training_once(made):
+    """The teacher's minute, and 672 s of each of five runs; the assistant is in two rows."""
+    chain(made)
+    assert "57 min in all, evaluations included." in _cost(gather([made.folder / ASSISTANT, made.folder / STUDENT]))
+
+
 def self_taught(made):
     """Three seeds of a baseline, the first of which teaches the same network."""
     for seed, right in enumerate((70, 80, 90)):
