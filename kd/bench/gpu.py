@@ -41,6 +41,7 @@ from kd.types import Batch
 
 SIZES = (((180, 240), 8), ((360, 480), 16))  # (height, width), images a step
 STEPS = 20  # timed together, from an idle device to an idle device
+NETWORKS = "FCN-ResNet50 → MobileNetV3-Small ASPP"
 RECIPE = """
 teacher: {{use: teachers.FCNResNet50}}
 student: {{use: students.MobileNetV3SmallASPP}}
@@ -85,10 +86,10 @@ def gpu_command(*, camvid: Path | None = None, compiled: str = "off", rounds: in
     with tempfile.TemporaryDirectory() as folder:
         for size, batch_size in SIZES:
             parts = _parts(Path(folder), size, batch_size, compiled)
-            name = f"{size[0]}×{size[1]}, batch {batch_size}, compile: {parts.recipe.train.compile}"
+            name = f"{NETWORKS}, {size[0]}×{size[1]}, batch {batch_size}, compile: {parts.recipe.train.compile}"
             show(name, time_steps(parts, Path(folder), rounds), batch_size)
         if camvid is not None:
-            show("CamVid 180×240, 30 epochs", whole_runs(Path(folder), camvid), 8)
+            show(f"{NETWORKS}, CamVid 180×240, 30 epochs", whole_runs(Path(folder), camvid), 8)
 
 
 def time_steps(parts: Parts, folder: Path, rounds: int) -> Rows:

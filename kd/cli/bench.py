@@ -11,7 +11,7 @@ Example:
 import argparse
 from pathlib import Path
 
-from kd.cli.options import add_recipe, open_recipes
+from kd.cli.options import Idle, add_recipe, open_recipes
 from kd.cli.status import MEASURING
 
 STATUSES = MEASURING
@@ -54,15 +54,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="height and width of the images for --networks (default 256 256 and 512 512)",
     )
     parser.add_argument(
-        "--threads", type=int, metavar="N", help="number of torch threads for --networks (default: torch's own)"
+        "--threads",
+        type=int,
+        metavar="N",
+        help="number of torch threads for --networks (default: torch's own); OMP_NUM_THREADS sets a recipe's",
     )
     _add_gpu(parser)
+    idle = [
+        Idle(("--losses", "--networks", "RECIPE"), beside="--gpu"),
+        Idle(("--losses", "RECIPE"), beside="--networks"),
+    ]
+    idle += [Idle(("RECIPE",), beside="--losses"), Idle(("--all", "--runs"), without=("RECIPE",))]
+    idle += [Idle(("--sizes",), without=("--losses",)), Idle(("--size", "--threads"), without=("--networks",))]
+    idle += [Idle(("--compiled", "--camvid", "--json"), without=("--gpu",))]
+    parser.set_defaults(idle=idle)
 
 
 def _add_gpu(parser: argparse.ArgumentParser) -> None:
     """The options of --gpu."""
     parser.add_argument(
-        "--gpu", action="store_true", help="time a GPU's step in parts, in the training loop and in a CUDA graph"
+        "--gpu",
+        action="store_true",
+        help="time a step of FCN-ResNet50 teaching MobileNetV3-Small ASPP on a GPU: in parts, in the training loop and "
+        "in a CUDA graph",
     )
     parser.add_argument(
         "--compiled",
@@ -70,7 +84,8 @@ def _add_gpu(parser: argparse.ArgumentParser) -> None:
         choices=("teacher", "student", "all"),
         const="all",
         default="off",
-        help="with --gpu: these networks run compiled, which takes minutes (default all)",
+        help="with --gpu: these networks run compiled, which takes minutes (default all); train.compile sets "
+        "a recipe's",
     )
     parser.add_argument("--camvid", type=Path, metavar="ROOT", help="with --gpu: time a whole run on CamVid too")
     parser.add_argument("--json", action="store_true", help="with --gpu: print one JSON object per line")

@@ -28,6 +28,19 @@ def test_without_a_gpu_it_is_one_line(capsys: pytest.CaptureFixture[str]) -> Non
     assert capsys.readouterr().err == "kd bench: --gpu: torch finds no CUDA device; run it on a machine with one\n"
 
 
+def test_the_title_names_the_networks(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    parts = SimpleNamespace(recipe=SimpleNamespace(train=SimpleNamespace(compile="off")))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(gpu, "describe", lambda: "the machine")
+    monkeypatch.setattr(gpu, "_parts", lambda *arguments: parts)
+    monkeypatch.setattr(gpu, "time_steps", lambda *arguments: {gpu.STEP: 0.5})
+    gpu.gpu_command()
+    assert capsys.readouterr().out.splitlines()[:2] == [
+        "the machine",
+        "FCN-ResNet50 → MobileNetV3-Small ASPP, 180×240, batch 8, compile: off",
+    ]
+
+
 def on_device(parts: Parts, *, seed: int) -> TrainState:
     """A run that decides its updates as on a GPU."""
     run = start(parts, seed=seed)

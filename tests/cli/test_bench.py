@@ -38,3 +38,26 @@ def test_bench_times_the_losses_or_a_recipe(tmp_path, monkeypatch, capsys):
 def test_bench_measures_at_least_one(capsys, arguments, message):
     assert kd("bench", *arguments) == 2
     assert capsys.readouterr().err == f"kd bench: {message}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "idle"),
+    [
+        ("r.yaml --gpu", "RECIPE has no effect with --gpu"),
+        ("--gpu --losses CWD", "--losses has no effect with --gpu"),
+        ("r.yaml --networks", "RECIPE has no effect with --networks"),
+        ("--losses --networks", "--losses has no effect with --networks"),
+        ("r.yaml --losses", "RECIPE has no effect with --losses"),
+        ("--gpu --all", "--all has no effect without RECIPE"),
+        ("--losses --runs elsewhere", "--runs has no effect without RECIPE"),
+        ("r.yaml --sizes 1 2 3 4 5", "--sizes has no effect without --losses"),
+        ("r.yaml --threads 1", "--threads has no effect without --networks"),
+        ("--losses --size 64 64", "--size has no effect without --networks"),
+        ("r.yaml --json", "--json has no effect without --gpu"),
+        ("r.yaml --compiled", "--compiled has no effect without --gpu"),
+        ("r.yaml --camvid data/camvid", "--camvid has no effect without --gpu"),
+    ],
+)
+def test_options_of_another_measurement_are_refused(capsys, arguments, idle):
+    assert kd("bench", *arguments.split()) == 2
+    assert capsys.readouterr().err == f"kd bench: {idle}; leave it out\n"
