@@ -58,18 +58,32 @@ class Codes:
         return {code: count / total for code, count in self.counts.most_common()}
 
 
-def find_map(folders: Sequence[Path]) -> Path | None:
-    """A class map in one of these folders: a file whose name speaks of classes or labels."""
+def find_map(folders: Sequence[Path]) -> tuple[Path | None, list[str]]:
+    """A class map in one of these folders, and lines about files that only looked like one.
+
+    Args:
+        folders: in which a file is one whose name speaks of classes or labels.
+
+    Raises:
+        DataError: a file that is called a map, or one of classes, is none.
+    """
+    notes: list[str] = []
     for folder in dict.fromkeys(folders):
-        if not folder.is_dir():
-            continue
-        for path in sorted(folder.iterdir()):
+        for path in sorted(folder.iterdir()) if folder.is_dir() else ():
             text = path.stem.lower()
             kind = path.suffix.lower()
             is_map = any(word in text for word in _WORDS) or path.name.lower() in ("obj.names", "names.txt")
-            if is_map and kind in (".csv", ".txt", ".names", ".yaml", ".yml", ".json") and path.is_file():
-                return path
-    return None
+            if not (is_map and kind in (".csv", ".txt", ".names", ".yaml", ".yml", ".json") and path.is_file()):
+                continue
+            try:
+                read_classes(str(path))
+            except DataError as error:
+                if "class" in text or "map" in text:
+                    raise
+                notes.append(f"warning: not a class map: {error}")  # such as the labels of whole images
+            else:
+                return path, notes
+    return None, notes
 
 
 def read_map(path: Path) -> tuple[Classes, dict[str, Any] | list[str]]:

@@ -26,8 +26,9 @@ def read(source: Source) -> Found | None:
         raise too_few(str(source.marks.root), 1)
     masks = [source.file(pair.mask) for pair in pairs.pairs]
     roots = (source.marks.root, source.images.root, masks[0].parent, *source.above())
-    args, notes = meaning_of(masks, source.classes or find_map(roots))
-    notes += _unpaired(pairs)
+    class_map, others = (source.classes, []) if source.classes else find_map(roots)
+    args, notes = meaning_of(masks, class_map)
+    notes = [*others, *notes, *_unpaired(pairs)]
     what = f"masks of {counted(len(masks), 'image')}"
     if pairs.loose:
         notes.append(f"names are alike in part: {pairs.pairs[0].mask} is the mask of {pairs.pairs[0].image}")

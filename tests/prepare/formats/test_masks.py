@@ -258,6 +258,24 @@ def test_the_share_of_ignored_pixels_is_stated(folder: Path, capsys: pytest.Capt
     assert "\n255 ignored: train 16.67 %, val 16.67 % of all pixels\n" in capsys.readouterr().out
 
 
+def test_a_file_that_only_looks_like_a_class_map_is_passed_over(folder: Path) -> None:
+    write(LABELS, "data/images/{}.png", "data/masks/{}.png")
+    Path("data/image_labels.csv").write_text("image,label,confidence\n0.png,healthy,0.9\n")
+    Path("data/labels.txt").write_text("soil\nleaf\nstem\n")
+    ready = found()
+    assert ready.args["classes"] == ["soil", "leaf", "stem"]
+    assert list(ready.notes) == [
+        "warning: not a class map: data/image_labels.csv:2: expected name,r,g,b, got '0.png,healthy,0.9'"
+    ]
+
+
+def test_a_mistake_in_a_file_of_classes_is_none_to_pass_over(folder: Path) -> None:
+    write(LABELS, "data/images/{}.png", "data/masks/{}.png")
+    Path("data/classes.csv").write_text("soil,0,0,0\nleaf,200,O,0\n")
+    with pytest.raises(DataError, match=r"^data/classes\.csv:2: expected name,r,g,b, got 'leaf,200,O,0'$"):
+        found()
+
+
 def test_nodata_alone_is_no_class(folder: Path) -> None:
     write(np.full((16, 24), -9999, np.int32), "data/images/{}.png", "data/masks/{}.tif")
     message = "^data/masks/0.tif: all masks hold -9999 alone; give masks of at least 2 classes$"
