@@ -1,18 +1,21 @@
 """Batches read by worker processes: a sample that cannot be read, a dead or a hanging worker is one line."""
 
+import errno
 import os
 import re
 import signal
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple, Protocol
 
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from kd.data.dataset import sample_name
-from kd.errors import DataError, RecipeError
+from kd.errors import DataError, RecipeError, StorageError
 from kd.types import Batch, SegmentationDataset
 
 Key = tuple[int, int]  # index, view
@@ -29,7 +32,7 @@ class Source(Protocol):
 class _Failure(NamedTuple):
     """An error as a value: DataLoader would wrap an exception in a traceback."""
 
-    kind: type[DataError] | type[RecipeError]
+    kind: type[DataError] | type[RecipeError] | type[StorageError]
     text: str
 
 
@@ -46,7 +49,8 @@ class Reader(Dataset[Any]):
         self.source, self.collate = source, collate
         self.reading = torch.full((max(workers, 1), 2), -1)  # worker -> its process, and the index it reads or -1
         if workers:
-            self.reading.share_memory_()  # type: ignore[no-untyped-call]
+            with _needs_shared_memory():
+                _share(self.reading)
 
     def __getitems__(self, keys: list[Key]) -> Any:
         worker = get_worker_info()
@@ -57,11 +61,16 @@ class Reader(Dataset[Any]):
             for key in keys:
                 reading[1] = key[0]
                 items.append(self.source[key])
-        except (DataError, RecipeError) as error:
+            reading[1] = -1
+            with _needs_shared_memory():
+                batch = self.collate(items)
+                if worker:
+                    _share(batch)
+            return batch
+        except (DataError, RecipeError, StorageError) as error:
             return _Failure(type(error), str(error))
         finally:
             reading[1] = -1
-        return self.collate(items)
 
     def samples_in_work(self, processes: set[int]) -> str:
         """The samples that these processes (all, if the set is empty) are reading now."""
@@ -96,6 +105,7 @@ def read_batches(
     Raises:
         DataError: a sample cannot be read; a worker died or hangs. Names the samples being read.
         RecipeError: a transform of the user's fails.
+        StorageError: the memory that processes share is full.
     """
     if workers == 0:
         return _read_here(reader, keys, pin_memory)
@@ -111,7 +121,8 @@ def read_batches(
         generator=torch.Generator(),  # or every iterator would draw from the generator of the training
         pin_memory=pin_memory,
     )
-    batches = iter(loader)
+    with _needs_shared_memory():  # of the queues
+        batches = iter(loader)
     if threading.current_thread() is threading.main_thread() and handler is not None:
         # torch would raise a worker's death wherever the main thread happens to be; `_next` detects it while waiting.
         signal.signal(signal.SIGCHLD, handler)
@@ -168,6 +179,8 @@ def _next(batches: Iterator[Any], reader: Reader, timeout: float, waiting: Calla
             return next(batches, None)
         except (RuntimeError, OSError, EOFError) as error:
             reason = " ".join(str(error).split())
+            if reason.startswith("Caught "):  # by a worker that lives: a bug
+                raise
         if "timed out" not in reason:
             dead = {int(number) for number in re.findall(r"\d+", reason.partition("pid")[2])}
             return _Failure(
@@ -180,6 +193,30 @@ def _next(batches: Iterator[Any], reader: Reader, timeout: float, waiting: Calla
                 DataError,
                 f"no batch within {timeout:g} s: the data workers hang while reading {reader.samples_in_work(set())}",
             )
+
+
+def _share(batch: Any) -> None:
+    """Move the tensors of a batch to shared memory; torch would do so in a thread, which drops what does not fit."""
+    if isinstance(batch, Tensor):
+        batch.share_memory_()  # type: ignore[no-untyped-call]
+    elif isinstance(batch, (list, tuple)):
+        for part in batch:
+            _share(part)
+
+
+@contextmanager
+def _needs_shared_memory() -> Iterator[None]:
+    """Make one line of an error of shared memory, which is 64 MB in a container of Docker's."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        if "shared memory" not in str(error) and getattr(error, "errno", None) != errno.ENOSPC:
+            raise
+        reason = getattr(error, "strerror", None) or str(error).rpartition(": ")[2].partition(" (")[0]
+        raise StorageError(
+            f"/dev/shm: {reason}, and data workers need it for their batches; give it more (docker run --shm-size=8g), "
+            "or set data.workers=0"
+        ) from None
 
 
 def _checked(batch: Any) -> Any:

@@ -65,6 +65,15 @@ def batches(size: int = 2, workers: int = 0, **options: Any) -> list[object]:
     return list(training_batches(split, steps=1, batch_size=size, workers=workers, **options))
 
 
+def without_shared_memory(workers: int) -> list[object]:
+    def full(tensor: torch.Tensor) -> None:
+        raise RuntimeError("unable to allocate shared memory(shm) for file </torch_1>: No space left on device (28)")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.Tensor, "share_memory_", full)
+        return batches(workers=workers)
+
+
 def advised_size(text: str) -> tuple[int, int]:
     height, width = re.findall(r"\[(\d+), (\d+)\]\?", text)[0]
     return int(height), int(width)
@@ -111,6 +120,12 @@ DATASETS = [
         "batch_size 3 is not divisible by 2 processes × 1 micro-batches; use a multiple of 2",
         lambda: batches(3, world=2),
         lambda text: batches(4, world=2),
+    ),
+    Row(
+        "/dev/shm: No space left on device, and data workers need it for their batches; give it more (docker run "
+        "--shm-size=8g), or set data.workers=0",
+        lambda: without_shared_memory(workers=1),
+        lambda text: without_shared_memory(workers=0),
     ),
     Row(
         "a data worker died while reading {}: {}; if memory is short, use fewer workers",

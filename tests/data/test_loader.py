@@ -1,3 +1,4 @@
+import errno
 import math
 import multiprocessing
 import os
@@ -14,7 +15,7 @@ from kd.data import ColorJitter, RandomFlip, RandomScale, Shapes
 from kd.data.loader import WITHOUT_LABELS, evaluation_batches, order, training_batches
 from kd.data.splits.split import Split
 from kd.data.transforms.crop import Crop
-from kd.errors import DataError, RecipeError
+from kd.errors import DataError, RecipeError, StorageError
 from kd.types import Batch, Sample
 
 AUGMENT = (RandomScale(0.5, 2), RandomFlip(), ColorJitter())
@@ -251,6 +252,60 @@ def test_a_worker_that_hangs_is_named(children, tmp_path):
         list(training_batches(split, steps=4, batch_size=2, workers=1, timeout=1, waiting=until_it_hangs))
     assert str(error.value) == f"no batch within 1 s: the data workers hang while reading image {first}"
     assert not children()
+
+
+NO_SHARED_MEMORY = (
+    "/dev/shm: No space left on device, and data workers need it for their batches; "
+    "give it more (docker run --shm-size=8g), or set data.workers=0"
+)
+
+
+def no_shared_memory(*_, **__):
+    raise RuntimeError("unable to allocate shared memory(shm) for file </torch_1>: No space left on device (28)")
+
+
+def test_too_little_shared_memory_for_a_batch_is_one_line(children, monkeypatch):
+    monkeypatch.setattr("kd.data.loader.default_collate", no_shared_memory)  # which makes a batch in shared memory
+    with pytest.raises(StorageError) as error:
+        list(training_batches(Split(Numbered(8), (4, 4)), steps=4, batch_size=2, workers=1))
+    assert str(error.value) == NO_SHARED_MEMORY
+    assert not children()
+
+
+def test_a_batch_is_in_shared_memory_before_torch_would_drop_it(children, monkeypatch):
+    """The thread that sends batches prints a traceback, and its process waits for the batch in vain."""
+    share = torch.Tensor.share_memory_
+    monkeypatch.setattr(
+        torch.Tensor, "share_memory_", lambda part: share(part) if part.dtype == torch.int64 else no_shared_memory()
+    )
+    with pytest.raises(StorageError) as error:
+        list(evaluation_batches(Numbered(8), (4, 4), batch_size=2, workers=1))
+    assert str(error.value) == NO_SHARED_MEMORY
+    assert not children()
+
+
+def test_too_little_shared_memory_for_the_workers_themselves_is_one_line(monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")  # of a queue's semaphores
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.Tensor, "share_memory_", no_shared_memory)
+        with pytest.raises(StorageError) as error:
+            training_batches(Split(Numbered(8), (4, 4)), steps=4, batch_size=2, workers=1)
+    assert str(error.value) == NO_SHARED_MEMORY
+    monkeypatch.setattr("kd.data.workers.DataLoader.__iter__", full)
+    with pytest.raises(StorageError) as error:
+        training_batches(Split(Numbered(8), (4, 4)), steps=4, batch_size=2, workers=1)
+    assert str(error.value) == NO_SHARED_MEMORY
+
+
+def test_a_bug_in_a_worker_is_no_dead_worker(monkeypatch):
+    def stack(values):
+        raise RuntimeError("stack expects each tensor to be equal size")
+
+    monkeypatch.setattr("kd.data.loader.default_collate", stack)
+    with pytest.raises(RuntimeError, match=r"^Caught RuntimeError in DataLoader worker process 0"):
+        list(training_batches(Split(Numbered(8), (4, 4)), steps=4, batch_size=2, workers=1))
 
 
 def test_closing_stops_the_workers(children):
