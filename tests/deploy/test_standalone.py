@@ -64,6 +64,25 @@ def test_an_image_too_large_for_pillow_is_one_line(monkeypatch: pytest.MonkeyPat
     assert str(call("1.png")).startswith("1.png: not predicted: Image size (30 pixels) exceeds limit of 28 pixels")
 
 
+def test_damaged_metadata_are_left_out_as_by_kd() -> None:
+    photo("a.png", exif=b"garbage!")
+    assert call("a.png") == 0
+    assert labels("predictions/a.png") == {1}
+
+
+def test_bad_images_do_not_keep_the_others_from_being_predicted() -> None:
+    Path("a.png").write_bytes(photo("whole.png")[:50])
+    tiff = photo("b.tif")
+    end = 10 + 12 * tiff[8]  # of its tags, where the place of the next image is
+    Path("b.tif").write_bytes(tiff[:end] + len(tiff).to_bytes(4, "little") + tiff[end + 4 :] + bytes(8))
+    assert call("a.png", "b.tif", "whole.png", "missing.png") == (
+        "a.png: not predicted: image file is truncated\n"
+        "b.tif: not predicted: Missing dimensions\n"
+        "missing.png: not predicted: [Errno 2] No such file or directory: 'missing.png'"
+    )
+    assert [path.name for path in Path("predictions").iterdir()] == ["whole.png"]
+
+
 def test_what_kd_refuses() -> None:
     frames = [Image.new("L", (6, 5), level) for level in (9, 90, 200)]
     for file in ("a.gif", "a.tif"):
@@ -77,7 +96,7 @@ def test_what_kd_refuses() -> None:
 @pytest.mark.parametrize("channels", [2, 3, 4])
 def test_16_bits_of_which_pillow_reads_8(channels: int) -> None:
     write_deep(Path("a.png"), np.full((5, 6, channels), 4095, np.uint16))
-    assert call("a.png") == "a.png: not predicted: pixels of 16 bits, not 8-bit grey or RGB, or transparent"
+    assert call("a.png") == "a.png: not predicted: pixels of 16 bits, not opaque 8-bit grey or RGB"
 
 
 def test_two_previews_after_a_photograph_are_no_images() -> None:
