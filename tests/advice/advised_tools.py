@@ -227,6 +227,10 @@ def same_split(text: str) -> None:
     succeeds("check", "student.yaml", "--trust")
 
 
+def start_from_it(*overrides: str) -> int:
+    return kd("check", "teacher.yaml", "--trust", f"student.weights={only('teacher')}", *overrides)
+
+
 KNOWS_TWO = (
     "data.use=nets.py:Three",
     "teacher={use: teachers.ClassMapped, args: {network: {use: 'nets.py:Net', args: {num_classes: 4}}, "
@@ -244,6 +248,12 @@ TEACHERS = [
         "which takes over the split, or hold out other images",
         other_lists,
         same_split,
+    ),
+    Row(
+        "so the score of a student that starts from it would be no measure; start from a run with the same split, or "
+        "hold out other images",
+        lambda: (kept_teacher(), start_from_it("data.args.val=50%")),
+        lambda text: start_from_it(),
     ),
     Row(
         "distill.kl.at: this teacher knows 2 of the classes, so a term on its logits reads nothing else; give the "

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 from kd.data.dataset import image_files
@@ -19,9 +20,16 @@ from kd.types import SegmentationDataset
 
 Seen = list[tuple[int, Callable[[], str]]]  # of each training image: the file's size, and its SHA-256
 
+CONSEQUENCE = {  # of held-out images that a network has seen, and what to do
+    "teacher": "so neither its score nor the student's would be a measure; name the teacher by its recipe with the "
+    "same data, which takes over the split, or hold out other images",
+    "student": "so the score of a student that starts from it would be no measure; start from a run with the same "
+    "split, or hold out other images",
+}
+
 
 def refuse_leak(recipe: Recipe, data: Data, *, runs: Path, data_of: Callable[[Recipe], Data]) -> list[str]:
-    """Compare the training images of a recipe's teachers with its val and test images, by content.
+    """Compare what a recipe's teachers and its student's first weights have seen with val and test, by content.
 
     Args:
         recipe: with or without a teacher.
@@ -30,22 +38,21 @@ def refuse_leak(recipe: Recipe, data: Data, *, runs: Path, data_of: Callable[[Re
         data_of: the splits of another recipe; for a teacher that has not been trained yet.
 
     Returns:
-        A line for the user if nothing is known about the images that the teacher saw.
+        A line for the user for each file of weights of which it is not known what images they saw.
 
     Raises:
-        RecipeError: a teacher's training images are among the val or test images.
-        StorageError: the record of a teacher's run cannot be read.
+        RecipeError: the training images of a teacher, or of the student's weights, are among the val or test images.
+        StorageError: the record of a run cannot be read.
         DataError: the data of a teacher cannot be read.
     """
     notes: list[str] = []
-    for name, seen in _teachers(recipe, runs, data_of, notes):
+    for side, name, seen in chain(_teachers(recipe, runs, data_of), _weights(recipe, notes)):
         for split, dataset in data.held_out(recipe).items():
             if found := _among(dataset, seen):
                 number = len(found) if len(found) < len(dataset) else "all"
                 raise RecipeError(
-                    f"{recipe.at('teacher')}: teacher: {name} was trained on {number} of the {len(dataset)} {split} "
-                    f"images (first {found[0]}), so neither its score nor the student's would be a measure; name "
-                    "the teacher by its recipe with the same data, which takes over the split, or hold out other images"
+                    f"{recipe.at(side)}: {side}: {name} was trained on {number} of the {len(dataset)} {split} "
+                    f"images (first {found[0]}), {CONSEQUENCE[side]}"
                 )
     return notes
 
@@ -59,29 +66,32 @@ def trained_on(run_dir: Path, dataset: SegmentationDataset) -> list[str]:
     return _among(dataset, _of_run(run_dir)) if has_inputs(run_dir) else []
 
 
-def _teachers(
-    recipe: Recipe, runs: Path, data_of: Callable[[Recipe], Data], notes: list[str]
-) -> Iterator[tuple[str, Seen]]:
-    """What each teacher has seen, or will see."""
-    given = recipe.teacher
-    if given is None or given.ema is not None:
-        return
+def _teachers(recipe: Recipe, runs: Path, data_of: Callable[[Recipe], Data]) -> Iterator[tuple[str, str, Seen]]:
+    """What each teacher with a recipe has seen, or will see, as (side, its name, images)."""
     for teacher in teachers(recipe):
         run_dir = run_directory(teacher, runs, teacher.train.seeds[0])
         if is_finished(run_dir) and has_inputs(run_dir):
-            yield str(run_dir), _of_run(run_dir)
+            yield "teacher", str(run_dir), _of_run(run_dir)
         else:
-            yield str(teacher.file), _of_files(data_of(teacher).training(teacher))
-    for named in dict.fromkeys(named_files(given)):
+            yield "teacher", str(teacher.file), _of_files(data_of(teacher).training(teacher))
+
+
+def _weights(recipe: Recipe, notes: list[str]) -> Iterator[tuple[str, str, Seen]]:
+    """What the weights have seen that a recipe names for its teacher and its student; a note where it is not known."""
+    sections = {"teacher": recipe.teacher, "student": recipe.student}
+    for side, named in dict.fromkeys(
+        (side, text) for side, part in sections.items() if part for text in named_files(part)
+    ):
         if not (named in recipe.sources.files and (os.path.isdir(named) or Path(named).suffix in FORMATS)):
             continue  # no file, no weights, or torchvision's
         run_dir = Path(named) if os.path.isdir(named) else Path(named).parent
         if os.path.lexists(run_dir / WEIGHTS) and has_inputs(run_dir):  # elsewhere, manifest.json may be anything
-            yield named, _of_run(run_dir)
+            yield side, named, _of_run(run_dir)
             continue
+        scores = "its score and the student's are" if side == "teacher" else "its score is"
         notes.append(
-            f"teacher: {named} has no record of the images that it was trained on; if they are among those of "
-            "val, its score and the student's are too high"
+            f"{side}: {named} has no record of the images that it was trained on; if they are among those of val, "
+            f"{scores} too high"
         )
 
 

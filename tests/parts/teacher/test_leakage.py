@@ -93,6 +93,27 @@ def test_a_fold_trains_a_teacher_of_its_own_and_the_run_of_another_fold_is_refus
     assert len(list(folder.glob("runs/t-*/seed0"))) == 2
 
 
+def test_a_student_that_starts_from_the_run_of_another_fold_is_refused(write, folder):
+    write("folds: 3, fold: 0", "folds: 3, fold: 0")
+    ((run_dir,), _) = run(read_recipe("t.yaml", trust=True), folder / "runs")
+    started = f"weights: {run_dir}, args: {{channels: 8}}}}"
+    for fold, start in (
+        (1, started),
+        (2, started.replace("weights: ", "weights: {file: ").replace(", args", "}, args")),
+    ):
+        (folder / "s.yaml").write_text(
+            TEXT.format(split=f"folds: 3, fold: {fold}").replace('"nets.py:Net"}', f'"nets.py:Net", {start}')
+        )
+        message = refused(read_recipe("s.yaml", trust=True), folder)
+        assert message.startswith(f"s.yaml:2:1: student: {run_dir} was trained on all of the 4 val images (first ")
+        assert message.endswith(
+            ", so the score of a student that starts from it would be no measure; start from a run with the same "
+            "split, or hold out other images"
+        )
+    (folder / "s.yaml").write_text((folder / "s.yaml").read_text().replace("fold: 2", "fold: 0"))  # as advised
+    check_recipe(read_recipe("s.yaml", trust=True), runs=folder / "runs")
+
+
 def test_copies_under_other_names_are_the_same_images_and_test_is_held_out_too(write, folder):
     recipe = write("val: 25%, test: 25%", "val: 25%, test: 25%")
     for kind in ("images", "masks"):
@@ -121,6 +142,11 @@ def test_weights_without_a_record_are_noted(write, folder):
         "teacher: best.safetensors has no record of the images that it was trained on; if they are among those of val, "
         "its score and the student's are too high"
     ) in lines
+    recipe = read_recipe("t.yaml", ["student.weights=best.safetensors"], trust=True)
+    assert (
+        "student: best.safetensors has no record of the images that it was trained on; if they are among those of val, "
+        "its score is too high"
+    ) in check_recipe(recipe, runs=folder / "runs")
     recipe = write("val: 25%", "val: 25%", "{use: 'nets.py:Net'}")
     assert not [line for line in check_recipe(recipe, runs=folder / "runs") if "no record" in line]
 
