@@ -54,9 +54,9 @@ class Folders:
         test: share held out as "test".
         folds: number of equal parts that all images but those of `test` are divided into, in place of `val`.
         fold: the part that is "val", counted from 0; the others are "train".
-        group: keeps images that belong together (a patient, a sequence) in one split: a regular expression with one
-            group, searched for in the names; or a CSV file under `root` with the columns name and group. Lists and
-            folders that divide a group are refused.
+        group: keeps images that belong together (a patient, a sequence) in one split, and intervals rest on the groups:
+            a regular expression with one group, searched for in the names; or a CSV file under `root` with the columns
+            name and group. Lists and folders that divide a group are refused.
         values: number, or colour "r, g, b", -> name of a class, or `ignore`; in addition to `classes`. 255 is ignored
             unless it is given here or there.
         rest: name of a class, or `ignore`, for all that neither `classes` nor `values` names.
@@ -112,7 +112,7 @@ class Folders:
         self.colors: tuple[Color, ...] = known.colors or distinct_colors(len(known.names))
         self.in_channels = channels
         self._meaning = declared(known, values, rest, threshold)
-        files, notes = layout.files(split)
+        files, notes, groups = layout.files(split)
         self.pairs = [Pair(image, None) for image, mask in files.values() if mask is None]
         if not self.pairs:
             self.pairs, headers, turns = pair((image, mask) for image, mask in files.values() if mask is not None)
@@ -125,6 +125,8 @@ class Folders:
         if self.ranges is not None:
             notes.append(steps_note(self.ranges))
         self.notes = tuple(notes)  # lines for the user
+        if groups is not None:
+            self.groups = groups
 
     def __len__(self) -> int:
         return len(self.pairs)

@@ -19,10 +19,11 @@ _FOLDERS = {"val": ("val", "valid", "validation")}  # what `{split}` may stand f
 
 
 class SplitFiles(NamedTuple):
-    """The images of a split with their masks, by name, and lines for the user."""
+    """The images of a split with their masks, by name."""
 
     files: Mapping[str, tuple[Path, Path | None]]
-    notes: list[str]
+    notes: list[str]  # lines for the user
+    groups: tuple[str, ...] | None  # of each image; None if none are stated
 
 
 @dataclass(frozen=True)
@@ -106,18 +107,18 @@ class Layout:
             files = dict(match(images, masks, chosen))
             notes += [] if self.one_folder else [masks.note]
         total = len(files)
+        group_of = None if self.group is None else self._groups_of(files, self.group)
         if self.shares.given:
-            group_of = None if self.group is None else self._groups_of(files, self.group)
             files = {name: files[name] for name in self.shares.of(list(files), split, group_of)}
-        elif self.group is not None:
-            self._refuse_shared_groups(self.group, split, files)
+        elif self.group is not None and group_of is not None:
+            self._refuse_shared_groups(self.group, split, set(group_of.values()))
         if not files:
             raise DataError(f"Folders: the split {split} is empty: {_why_empty(source, total)}")
-        return SplitFiles(files, [note for note in notes if note])
+        groups = None if group_of is None else tuple(group_of[name] for name in files)
+        return SplitFiles(files, [note for note in notes if note], groups)
 
-    def _refuse_shared_groups(self, group: str, split: str, names: Iterable[str]) -> None:
-        """Refuse a group with images in two splits that have folders or lists of their own."""
-        groups = set(self._groups_of(names, group).values())
+    def _refuse_shared_groups(self, group: str, split: str, groups: set[str]) -> None:
+        """Refuse groups with images in another split too, where splits have folders or lists of their own."""
         for other in SPLITS:
             if other == split or not self.exists(other):
                 continue

@@ -45,6 +45,16 @@ def test_shares_are_disjoint_whole_and_the_same_everywhere(tmp_path):
     assert {name[-6:-4] for name in parts["val"]} == set(stems[:2])
 
 
+def test_the_groups_of_images_are_those_that_intervals_rest_on(tmp_path):
+    grow(tmp_path, 6)
+    args = {"classes": NAMES, "val": "50%"}
+    for masks in ("masks", None):
+        data = Folders(str(tmp_path), "val", group=r"0([0-5])", masks=masks, **args)
+        assert data.groups == tuple(name[-5] for name in data.names)
+        assert len(data.groups) == len(data) == 3
+    assert not hasattr(Folders(str(tmp_path), "val", **args), "groups")
+
+
 def test_folders_a_split(tmp_path):
     grow(tmp_path, 3, "train/images", "train/masks")
     grow(tmp_path, 2, "val/images", "val/masks", first=3)

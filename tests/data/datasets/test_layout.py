@@ -90,3 +90,17 @@ def test_one_folder_needs_an_ending(tmp_path, masks):
         assert str(error.value) == (
             "Folders: images and masks are both in '.'; set mask_suffix to the ending of the masks, such as _mask"
         )
+
+
+@pytest.mark.parametrize("group", [r"(p\d)_", "groups.csv"])
+def test_each_image_of_a_split_has_its_group(tmp_path, group):
+    names = [f"p{patient}_{image}" for patient in (2, 1, 3) for image in "ab"]
+    touch(tmp_path, *(f"{folder}/{name}.png" for folder in ("images", "masks") for name in names))
+    (tmp_path / "groups.csv").write_text("name,group\n" + "".join(f"{name},{name[:2]}\n" for name in names))
+    for split, listed in (("train", ["p2_b", "p1_a", "p2_a"]), ("val", ["p3_a"])):
+        (tmp_path / f"{split}.txt").write_text("\n".join(listed))
+    for args in ({"lists": "{split}.txt"}, {"shares": Shares(val="50%")}):
+        for split in ("train", "val"):
+            files, _, groups = layout(tmp_path, group=group, **args).files(split)
+            assert groups == tuple(name[:2] for name in files)
+            assert layout(tmp_path, **args).files(split).groups is None
