@@ -76,7 +76,8 @@ def gather(
         baselines: the ids of students with those of the baselines that they are compared with; None: their own.
 
     Raises:
-        RecipeError: a target has no finished run; the runs were not scored on the same images or classes.
+        RecipeError: a target has no finished run; the runs were not scored on the same images or classes; runs in one
+            folder are of two recipes, or of one seed.
         StorageError: no run's result can be read; one of several that cannot is left out, with a note.
     """
     named = [target for target in targets if isinstance(target, Recipe) or os.path.isdir(target)]
@@ -87,7 +88,7 @@ def gather(
     notes: list[Note] = []
     reader = Results()
     for group in groups:
-        run_dirs, results = reader.read(group.run_dirs)
+        run_dirs, results = reader.read_seeds(group.run_dirs)
         if not results:
             continue
         if group.unfinished:
@@ -234,7 +235,7 @@ def _baseline(name: str | None, group: _Group, groups: Sequence[_Group], reader:
     named = {target.folder.resolve(): target.run_dirs for target in groups}
     for parent in dict.fromkeys(each.folder.parent for each in (group, *groups)):
         for folder in (parent / name, *sorted(parent.glob(f"*-{name.rpartition('-')[2]}"))):
-            run_dirs, of_baseline = reader.read(named.get(folder.resolve()) or finished_below(folder))
+            run_dirs, of_baseline = reader.read_seeds(named.get(folder.resolve()) or finished_below(folder))
             if run_dirs:
                 return _entry("baseline", run_dirs, of_baseline)
     return None

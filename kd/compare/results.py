@@ -4,8 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kd.compare.comparison import Note
-from kd.errors import StorageError
+from kd.errors import RecipeError, StorageError
 from kd.runs import OLD_FORMAT, Result, read_result
+
+APART = "move one of them into another folder"
 
 
 class Results:
@@ -29,6 +31,24 @@ class Results:
                     self.damaged[run_dir] = str(error)
         good = [run_dir for run_dir in run_dirs if run_dir in self._results]
         return good, [self._results[run_dir] for run_dir in good]
+
+    def read_seeds(self, run_dirs: Sequence[Path]) -> tuple[list[Path], list[Result]]:
+        """As `read`, of runs that are the seeds of one recipe; only kd's own names of folders prove that they are.
+
+        Raises:
+            RecipeError: runs in one folder are of two recipes, or of one seed.
+        """
+        good, results = self.read(run_dirs)
+        first: dict[Path, tuple[Path, Result]] = {}
+        by_seed: dict[int, Path] = {}
+        for run_dir, result in zip(good, results, strict=True):
+            other, its = first.setdefault(run_dir.parent, (run_dir, result))
+            if result.id != its.id:
+                raise RecipeError(f"{run_dir}: is of run {result.id}, but {other} of run {its.id}; {APART}")
+            same = by_seed.setdefault(result.seed, run_dir)
+            if same != run_dir:
+                raise RecipeError(f"{run_dir}: is seed {result.seed} of run {result.id}, as {same} is; {APART}")
+        return good, results
 
     def has_damaged(self, folder: str | None) -> bool:
         """Whether a damaged run is of the recipe whose runs are in `folder`, or in another of the same id."""

@@ -4,6 +4,7 @@ import csv
 import io
 import statistics
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -65,12 +66,13 @@ def detail_tables(runs: Sequence[Scored]) -> Iterator[Table]:
 
 def means(runs: Sequence[Scored]) -> list[dict[str, Any]]:
     """Mean and standard deviation over the seeds of each recipe that has several of them here."""
-    groups: dict[str, list[Scored]] = {}
+    groups: dict[tuple[Path, str], dict[int, Scored]] = {}
     for run in runs:
-        if run.path.suffix not in FILES:
-            groups.setdefault(str(run.path.parent), []).append(run)
+        if run.path.suffix not in FILES:  # a folder that was renamed may hold several recipes, and copies of a run
+            groups.setdefault((run.path.parent, run.identity.id), {}).setdefault(run.identity.seed, run)
     found = []
-    for group in groups.values():
+    for by_seed in groups.values():
+        group = list(by_seed.values())
         if len(group) < 2:
             continue
         mean: dict[str, Any] = {"recipe": group[0].path.parent.name, "seeds": [run.identity.seed for run in group]}

@@ -64,7 +64,30 @@ def compare(*arguments: str) -> int:
     return kd("compare", *arguments, "--no-page")
 
 
+def renamed(*run_dirs: Path) -> int:
+    """Compare the runs of a folder that the user has made."""
+    for seed, run_dir in enumerate(run_dirs):
+        shutil.copytree(run_dir, f"mine/seed{seed}")
+    return compare("mine")
+
+
+def apart() -> None:
+    Path("other").mkdir()
+    shutil.move("mine/seed1", "other/seed1")
+    assert compare("mine", "other") == 0
+
+
 COMPARED = [
+    Row(
+        "mine/seed1: is seed 0 of run {}, as mine/seed0 is; move one of them into another folder",
+        lambda: renamed(run(), only()),
+        lambda _: apart(),
+    ),
+    Row(
+        "mine/seed1: is of run {}, but mine/seed0 of run {}; move one of them into another folder",
+        lambda: (run(), again(*ALONE, "train.steps=3"), renamed(*Path("runs").glob("student-*/seed0"))),
+        lambda _: apart(),
+    ),
     Row(
         "runs: holds no runs; kd run RECIPE trains one",
         lambda: kd("list"),

@@ -83,6 +83,28 @@ def test_two_seeds_named_apart_are_one_row(made, trio):
     assert [entry.seeds for entry in comparison.of_role("student")] == [(0, 1)]
 
 
+@pytest.mark.parametrize(
+    ("other", "seed", "what"),
+    [
+        ("b-bbbbbbbb", 1, "is of run bbbbbbbb, but {mine}/seed0 of run aaaaaaaa"),
+        ("a-aaaaaaaa", 0, "is seed 0 of run aaaaaaaa, as {mine}/seed0 is"),
+    ],
+)
+@pytest.mark.parametrize("name", ["seed1", "best"])
+def test_runs_of_a_renamed_folder_are_seeds_only_of_one_recipe(made, other, seed, what, name):
+    mine = made.folder / "mine"
+    mine.mkdir(parents=True)
+    made.write("a-aaaaaaaa", 80).rename(mine / "seed0")
+    made.write(other, 90, seed=seed).rename(mine / name)
+    targets = [mine] if name == "seed1" else [mine / "seed0", mine / name]
+    with pytest.raises(RecipeError) as caught:
+        gather(targets)
+    assert str(caught.value) == f"{mine / name}: {what.format(mine=mine)}; move one of them into another folder"
+    (made.folder / "other").mkdir()
+    (mine / name).rename(made.folder / "other" / name)
+    assert len(gather([mine / "seed0", made.folder / "other" / name]).entries) == 2
+
+
 def test_without_its_baseline_the_gain_is_unknown_and_the_last_note_has_the_command(made):
     made.teacher()
     comparison = gather([str(made.student())])

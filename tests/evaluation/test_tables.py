@@ -12,17 +12,24 @@ from kd.runs import ImageCounts, MetricResult, Result, SplitResult
 
 
 def scored(
-    confusion, classes=("soil", "leaf", "stem"), *, folder="a-0123abcd", metrics=None, counts=None, seen=0, seed=0
+    confusion,
+    classes=("soil", "leaf", "stem"),
+    *,
+    folder="a-0123abcd",
+    metrics=None,
+    counts=None,
+    seen=0,
+    seed=0,
+    id="0123abcd",
+    place=None,
 ):
     matrix = np.array(confusion, np.int64)
     images = ImageCounts(
         ("x/1.png", "=2,b.png"), np.zeros((2, len(classes), 3), np.int64) if counts is None else counts
     )
     split = SplitResult(matrix, list(classes), 2, metrics or {}, per_image=images)
-    result = Result(
-        "0123abcd", "a", seed, "student", "nets.py:Net", None, None, "last", {"val": split}, 9, 1.0, 2.0, 3, {}
-    )
-    return Scored(Path("runs", folder, f"seed{seed}"), result, split, seen)
+    result = Result(id, "a", seed, "student", "nets.py:Net", None, None, "last", {"val": split}, 9, 1.0, 2.0, 3, {})
+    return Scored(Path("runs", folder, place or f"seed{seed}"), result, split, seen)
 
 
 # soil: 6 of 6 right and 2 more; leaf: 2 of 4; stem occurs nowhere
@@ -57,6 +64,18 @@ def test_the_seeds_of_a_recipe_have_a_mean():
     assert run_rows(runs)[1][-1] == ["mean of a-0123abcd, 2 seeds", "68.8 ± 8.8", "82.9 ± 4.0", ""]
     (mean,) = to_json(runs, "val")["means"]
     assert (mean["recipe"], mean["seeds"], mean["miou"]["mean"]) == ("a-0123abcd", [0, 1], 0.6875)
+
+
+def test_in_a_renamed_folder_another_recipe_and_a_copy_are_no_seeds():
+    """62.5 and 75 are of one recipe, as above; the folder also holds a seed of another one, and a copy."""
+    runs = [
+        scored(ONE, folder="mine", place="first"),
+        scored([[3, 1, 0], [0, 3, 0], [0, 0, 0]], folder="mine", seed=1),
+        scored(ONE, folder="mine", place="copy"),
+        scored(ONE, folder="mine", id="4567cdef", seed=2),
+    ]
+    (mean,) = to_json(runs, "val")["means"]
+    assert (mean["recipe"], mean["seeds"], mean["miou"]["mean"]) == ("mine", [0, 1], 0.6875)
 
 
 def test_many_runs_are_several_tables_that_fit_a_narrow_terminal():
