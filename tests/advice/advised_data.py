@@ -213,9 +213,10 @@ FILES = [
         lambda text: (save((SLICE // 2).astype(np.uint8), "images/1.png"), opened()),
     ),
     Row(
-        "channels is 1, but the image is in colour: (200, 0, 0) at row 0, column 8; set channels: 3",
+        "channels is 1, but the image is in colour: (200, 0, 0) at row 0, column 8; train with "
+        "channels: 3, or save it as grey",
         lambda: (tree(), save(COLORS[LABELS], "images/1.png"), opened(channels=1)),
-        lambda text: opened(channels=3),
+        lambda text: (opened(channels=3), save(SLICE, "images/1.png"), opened(channels=1)),
     ),
     Row(
         "100.0 % of the pixels are transparent; save it without transparency",
@@ -541,7 +542,7 @@ NUMBERS = [
     ),
     Row(
         "images/0.png: more than 8 bits per channel, of which Pillow keeps 8; save it with 8 bits, scaled as you need, "
-        "or as .npy, and set ranges",
+        "or train with ranges on .npy images",
         lambda: (png_of_16_bits(), opened()),
         lambda text: (
             save(IMAGE, "images/0.png"),
@@ -555,9 +556,9 @@ NUMBERS = [
         lambda text: arrays(np.where(LABELS == 0, 0.0, LABELS)),
     ),
     Row(
-        "2 channels, but the data set has 1; set channels: 2",
+        "2 channels, but channels is 1; train with channels: 2, or save it with 1",
         lambda: arrays(np.stack([LABELS, LABELS], 2)),
-        lambda text: arrays(np.stack([LABELS, LABELS], 2), channels=2),
+        lambda text: (arrays(np.stack([LABELS, LABELS], 2), channels=2), arrays(LABELS)),
     ),
     Row(
         "Folders: channels must be 1 or 3, got 2; for others state ranges: [low, high]",

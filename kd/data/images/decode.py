@@ -135,7 +135,7 @@ def decoded(path: Source, turn: int = UPRIGHT, *, limit: Limit | None = None) ->
             if not is_whole(image):
                 raise DataError(
                     f"{path}: more than 8 bits per channel, of which Pillow keeps 8; save it with 8 bits, scaled as "
-                    "you need, or as .npy, and set ranges"
+                    "you need, or train with ranges on .npy images"
                 )
             image.load()
     except DataError:

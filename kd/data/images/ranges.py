@@ -64,7 +64,10 @@ def read_in_ranges(path: Path, ranges: Sequence[Range]) -> Tensor:
     if channels == 1 and len(set(ranges)) == 1:
         values = values.repeat(len(ranges), 2)
     elif channels != len(ranges):
-        raise DataError(f"{path}: {channels} channels, but the data set has {len(ranges)}; set channels: {channels}")
+        raise DataError(
+            f"{path}: {channels} channels, but channels is {len(ranges)}; train with channels: {channels}, or save it "
+            f"with {len(ranges)}"
+        )
     low, high = np.array(ranges, np.float32).T
     shades = (values.astype(np.float32) - low) * (np.float32(255) / (high - low))
     if bool(np.isnan(shades).any()):

@@ -44,7 +44,7 @@ def read_image(path: Source, channels: int, *, limit: Limit | None = None) -> Te
         row, column = np.argwhere((pixels != pixels[..., :1]).any(-1))[0].tolist()
         raise DataError(
             f"{path}: channels is 1, but the image is in colour: {tuple(pixels[row, column].tolist())} at row {row}, "
-            f"column {column}; set channels: 3"
+            f"column {column}; train with channels: 3, or save it as grey"
         )
     return torch.from_numpy(pixels[None, ..., 0].copy())
 

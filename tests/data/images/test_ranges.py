@@ -87,7 +87,10 @@ def save_header_only(path, shape, dtype="<u2"):
             lambda path: np.save(path, np.array([[1.0, np.nan]])),
             "NaN at row 0, column 1, channel 0; write a number there",
         ),
-        (lambda path: np.save(path, np.ones((9, 9, 2))), "2 channels, but the data set has 1; set channels: 2"),
+        (
+            lambda path: np.save(path, np.ones((9, 9, 2))),
+            "2 channels, but channels is 1; train with channels: 2, or save it with 1",
+        ),
     ],
 )
 def test_what_is_no_image_is_one_line(folder, make, message):

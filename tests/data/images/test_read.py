@@ -57,7 +57,8 @@ def test_colour_where_one_channel_is_wanted(tmp_path):
     with pytest.raises(DataError) as error:
         read_image(path, 1)
     assert str(error.value) == (
-        f"{path}: channels is 1, but the image is in colour: (9, 8, 7) at row 2, column 3; set channels: 3"
+        f"{path}: channels is 1, but the image is in colour: (9, 8, 7) at row 2, column 3; train with "
+        "channels: 3, or save it as grey"
     )
 
 
@@ -98,7 +99,7 @@ def test_colour_of_16_bits_of_which_pillow_keeps_8(tmp_path, channels):
             read()
         assert str(error.value) == (
             f"{path}: more than 8 bits per channel, of which Pillow keeps 8; save it with 8 bits, scaled as you need, "
-            "or as .npy, and set ranges"
+            "or train with ranges on .npy images"
         )
 
 
