@@ -18,6 +18,7 @@ from kd.compare.predictions import Pictures
 from kd.compare.sources import named_folders, origins, shared, sources_html
 from kd.constants import __version__
 from kd.errors import one_line
+from kd.markup import printable
 from kd.units import NOTHING, duration
 
 SCRIPTS = ("vendor/d3.min.js", "vendor/plot.umd.min.js", "page.js")
@@ -44,12 +45,10 @@ def render(comparison: Comparison, shown: Pictures) -> str:
     data["origins"] = list(origins(comparison))
     folder = files("kd.compare")
     scripts = [folder.joinpath(*name.split("/")).read_text(encoding="utf-8") for name in SCRIPTS]
-    # A control character may have any effect where the page is read; the scripts of the package have none of a run's.
-    body = "\n".join(map(one_line, "\n".join(filter(None, sections)).split("\n")))
     return Template(folder.joinpath("page.html").read_text(encoding="utf-8")).substitute(
         title=escape(one_line(f"{names}: the effect of distillation")),
         style=folder.joinpath("page.css").read_text(encoding="utf-8"),
-        body=body,
+        body=printable("\n".join(filter(None, sections))),
         data=json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c"),
         scripts="\n".join(f"<script>{script}</script>" for script in scripts),
         hashes=" ".join(f"'sha256-{_sha256(script)}'" for script in scripts),

@@ -1,7 +1,7 @@
 """The README of an exported folder: a model card."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from kd.constants import __version__
@@ -12,6 +12,7 @@ from kd.deploy.graph import Form
 from kd.deploy.to_int8 import Quantized
 from kd.evaluation.trained import Trained
 from kd.intervals import interval
+from kd.markup import escaped, table
 from kd.metrics import scores
 from kd.runs import Origin, SplitResult, read_counts
 from kd.runs.origin import RECIPE
@@ -67,10 +68,11 @@ def card(
     passes = passes_beyond_one(recipe)
     how = "any number and size" if form.dynamic else f"one image of {size_text(form.size)} pixels"
     output = "`classes`, int64 (N, H, W): class indices" if form.argmax else "`logits`, float32 (N, K, H, W)"
-    taught = f"distilled from {result.teacher.name} ({result.teacher.network})" if result.teacher else "trained alone"
+    teacher = result.teacher
+    taught = f"distilled from {escaped(teacher.name)} ({escaped(teacher.network)})" if teacher else "trained alone"
     sections = [
-        f"# {result.name}",
-        f"Semantic segmentation of images into {len(trained.classes)} classes: {origin['network']}, "
+        f"# {escaped(result.name)}",
+        f"Semantic segmentation of images into {len(trained.classes)} classes: {escaped(origin['network'])}, "
         f"{parameter_count(trained.network):,} parameters, {taught}. Exported by kd {__version__}.",
         "## The file",
         f"`{chosen.file}`, {megabytes:.1f} MB.",
@@ -87,7 +89,7 @@ def card(
         "## Classes",
         _classes(trained),
         "## Data",
-        f"{os.path.basename(recipe.data.use)}, {_arguments(recipe.data.args)}. Images were resized to "
+        f"{escaped(os.path.basename(recipe.data.use))}, {_arguments(recipe.data.args)}. Images were resized to "
         f"{size_text(recipe.data.size)} for training and to {size_text(recipe.scored_size)} for the "
         f"scores.{_inputs(trained)}",
         "## License",
@@ -97,7 +99,7 @@ def card(
         "## Limits",
         "- It gives one of its classes to every pixel, also of an image unlike those that it was trained on.",
         "- The scores hold for images like those of the splits above, prepared in the same way.",
-        *(f"- {remark}" for remark in [*result.remarks, *result.marks]),
+        *(f"- {escaped(remark)}" for remark in [*result.remarks, *result.marks]),
         "## Recipe",
         f"Run {result.id}, seed {result.seed}:",
         f"```yaml\n{origin[RECIPE].strip()}\n```",
@@ -120,7 +122,7 @@ def _scores(trained: Trained) -> str:
         row = [name, f"{100 * score.miou:.1f}", between, f"{100 * score.pixel_accuracy:.1f}", str(split.images)]
         rows.append(row)
     header = [f"split, {_what(trained)}", "mIoU %", "95 % interval over images", "pixel accuracy %", "images"]
-    return f"{_table(header, rows)}\n\nThe noise of training (other seeds) is not in the interval."
+    return f"{table(header, rows, left=1)}\n\nThe noise of training (other seeds) is not in the interval."
 
 
 def _what(trained: Trained) -> str:
@@ -135,16 +137,12 @@ def _classes(trained: Trained) -> str:
         [str(index), label, "#{:02x}{:02x}{:02x}".format(*color), "–" if value is None else f"{100 * value:.1f}"]
         for index, (label, color, value) in enumerate(zip(trained.classes, trained.colors, iou, strict=True))
     ]
-    return _table(["index", "class", "colour", f"IoU % ({name})"], rows)
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
+    return table(["index", "class", "colour", f"IoU % ({name})"], rows, left=3)
 
 
 def _arguments(args: dict[str, Any]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in args.items() if name != "root") or "without arguments"
+    stated = ", ".join(f"{name} {value}" for name, value in args.items() if name != "root")
+    return escaped(stated) or "without arguments"
 
 
 def _inputs(trained: Trained) -> str:
@@ -159,7 +157,8 @@ def _start(trained: Trained) -> str:
     student = trained.recipe.student
     weights = student.weights if student.weights is None or isinstance(student.weights, str) else student.weights.file
     loaded = [*([weights] if weights else []), *_loaded(student.args)]
-    return f"The training started from {', '.join(loaded)}." if loaded else "kd loaded no weights before the training."
+    named = escaped(", ".join(loaded))
+    return f"The training started from {named}." if named else "kd loaded no weights before the training."
 
 
 def _loaded(value: Any, *, names: bool = False) -> Iterator[str]:

@@ -19,6 +19,7 @@ from kd.data.loader import training_batches
 from kd.data.speed import TIMED, WARM, images_per_second, workers_text
 from kd.errors import RecipeError
 from kd.machine import loader_workers
+from kd.markup import printable
 from kd.parts.data import Data
 from kd.parts.stream import training_split
 from kd.pictures import RGB, Labels, as_rgb, jpeg, overlay, panel
@@ -147,7 +148,7 @@ def sheet_page(sheet: Sheet) -> str:
     warnings = [line for line in sheet.lines if line.startswith("warning: ")]
     facts = [line for line in sheet.lines if line not in warnings]
     template = Template(files("kd.prepare").joinpath("sheet.html").read_text(encoding="utf-8"))
-    return template.substitute(
+    page = template.substitute(
         title=escape(sheet.title),
         warnings="".join(f'<p class="warning">{escape(line)}</p>' for line in warnings),
         facts="".join(f"<p>{escape(line)}</p>" for line in facts),
@@ -155,6 +156,7 @@ def sheet_page(sheet: Sheet) -> str:
         figures="\n".join(_figure(shown, sheet.colors) for shown in sheet.shown),
         version=__version__,
     )
+    return printable(page)
 
 
 def _row(row: Sequence[str], color: tuple[int, int, int]) -> str:

@@ -114,7 +114,7 @@ def test_the_readme_has_classes_scores_recipe_and_limits(run_dir, folder, writte
     low, high = map(float, row[2].split(" to "))
     assert row[1] == f"{100 * scores.miou:.1f}"
     assert low < 100 * scores.miou < high
-    assert f"| 1 | bright | #ffff00 | {100 * scores.iou[1]:.1f} |" in text
+    assert f"| 1 | bright | \\#ffff00 | {100 * scores.iou[1]:.1f} |" in text
     assert "any number and size, RGB, uint8, 0 to 255" in text
     assert "\nkd loaded no weights before the training. kd does not know" in text
     again = yaml.safe_load(text.partition("```yaml\n")[2].partition("```")[0])
@@ -134,13 +134,13 @@ def test_the_readme_is_that_of_the_run_whatever_the_command_changes(run_dir, fol
 
 def test_a_distilled_run_names_its_teacher(run_dir, folder, written, monkeypatch):
     trained = open_trained(run_dir, trust=True)
-    teacher = TeacherResult("big", "teachers.FCN", None, 9, trained.result.splits)
-    result = dataclasses.replace(trained.result, teacher=teacher, remarks=["its head started from scratch"])
+    teacher = TeacherResult("<b>big", "teachers.FCN", None, 9, trained.result.splits)
+    result = dataclasses.replace(trained.result, teacher=teacher, remarks=["its head | started\x1b\nfrom scratch"])
     taught = dataclasses.replace(trained, result=result)
     origin, form = as_trained(trained)[1], Form(3, (32, 32))
     text = card(taught, origin, FORMATS["onnx"], form, verdict="", megabytes=1.0, scripted=False)
-    assert "distilled from big (teachers.FCN)" in text
-    assert "- its head started from scratch" in text
+    assert r"distilled from \<b\>big (teachers.FCN)" in text
+    assert r"- its head \| started\\x1b\\nfrom scratch" in text
     assert "predict.py photo.jpg" not in text
 
 

@@ -14,7 +14,7 @@ from kd.cli import main
 from kd.compare import compare_command, output
 from kd.compare.diff import diff_command
 from kd.compare.gather import gather
-from kd.compare.markdown import escaped, to_markdown
+from kd.compare.markdown import to_markdown
 from kd.compare.plain import to_csv, to_json
 
 SCHEMAS = Path(__file__).resolve().parents[2] / "docs" / "schemas"
@@ -100,5 +100,4 @@ def test_names_of_classes_do_not_become_markup(made, trio):
     assert "| a\\|b | 90.5" in text
     assert "| \\<img src=x\\> |" in text
     assert "\x1b" not in text
-    assert escaped("[c](http://d)") == "\\[c\\](http://d)"
     assert "iou a|b" in to_csv(comparison).splitlines()[0]
