@@ -29,10 +29,13 @@ def read_image(path: Source, channels: int, *, limit: Limit | None = None) -> Te
         DataError: the file cannot be read, is damaged, too large, partly transparent, has more than 8 bits per
             channel, or is in colour although `channels` is 1. Names the file.
     """
-    image = _without_alpha(path, decoded(path, limit=limit)[0])
+    image = decoded(path, limit=limit)[0]
+    fourth = ", or in data.args set channels: 4, ranges: [0, 255] if that is a channel of its own"
+    image = _without_alpha(path, image, fourth if image.mode == "RGBA" else "")
     if image.mode not in ("1", "L", "P", "RGB"):
+        stated = ", or in data.args set channels: 1, ranges: [low, high]" if image.mode.startswith("I;16") else ""
         raise DataError(
-            f"{path}: unsupported pixel mode {image.mode}; save it as 8-bit grey or RGB, scaled as you need"
+            f"{path}: unsupported pixel mode {image.mode}; save it as 8-bit grey or RGB, scaled as you need{stated}"
         )
     if image.mode in ("1", "L"):
         grey = np.array(image.convert("L"))
@@ -100,11 +103,11 @@ def is_grey(pixels: NDArray[Any]) -> bool:
     return bool((pixels[..., 0] == pixels[..., 1]).all() and (pixels[..., 0] == pixels[..., 2]).all())
 
 
-def _without_alpha(path: Source, image: Image.Image) -> Image.Image:
+def _without_alpha(path: Source, image: Image.Image, other: str = "") -> Image.Image:
     if "transparency" not in image.info and image.mode not in ("RGBA", "LA", "PA"):
         return image
     alpha = np.array(image.convert("RGBA"))[..., 3]
     if alpha.min() < 255:
         share = 100 * (alpha < 255).mean()
-        raise DataError(f"{path}: {share:.1f} % of the pixels are transparent; save it without transparency")
+        raise DataError(f"{path}: {share:.1f} % of the pixels are transparent; save it without transparency{other}")
     return image.convert("L" if image.mode == "LA" else "RGB")

@@ -1,6 +1,6 @@
 """A black-and-white file for each class of an image: `leaf/7.png`, or `7_leaf.png`."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -17,6 +17,8 @@ from kd.prepare.formats.pairs import by_class, sides
 from kd.units import counted
 
 _LOOKED_AT = 20  # files, to tell masks of one class from those of all
+_WHITE = 128  # shades from this one up are white
+_BETWEEN = slice(32, 224)  # the shades of soft edges
 
 
 def read(source: Source) -> Export | None:
@@ -26,7 +28,7 @@ def read(source: Source) -> Export | None:
     if found is None or not files:
         return None
     listed = [source.file(name) for classes in files.values() for name in classes.values()]
-    if not all(_is_binary(path) for path in listed[:_LOOKED_AT]):
+    if not _are_binary(listed[:_LOOKED_AT]):
         return None
     names = chosen_names(
         source, sorted({label for classes in files.values() for label in classes}), str(source.marks.root)
@@ -48,12 +50,22 @@ def read(source: Source) -> Export | None:
     return Export(what, items, {"classes": list(names.names)}, notes)
 
 
-def _is_binary(path: Path) -> bool:
-    if read_header(path).mode not in ("1", "L", "P", "RGB"):
-        return False
-    shown = shades(read_mask(path))
-    extreme = (shown < 32) | (shown > 223)
-    return bool(shown.max(initial=0) <= 1 or extreme.mean() > 0.9)
+def _are_binary(paths: Sequence[Path]) -> bool:
+    """Whether masks are black and white, or 0 and 1; masks of several small numbers are as dark as black."""
+    held = np.zeros(256, dtype=np.int64)
+    hard, lossy = True, False
+    for path in paths:
+        header = read_header(path)
+        if header.mode not in ("1", "L", "P", "RGB"):
+            return False
+        counts = np.bincount(shades(read_mask(path)).ravel(), minlength=256)
+        brightest = counts.nonzero()[0][-1]
+        if brightest > 1 and counts[_BETWEEN].sum() >= 0.1 * counts.sum():
+            return False
+        hard &= (counts > 0).sum() <= 2 and not 1 < brightest < _WHITE
+        lossy |= bool(header.lossy)
+        held += counts
+    return bool(hard or lossy or (held[_WHITE:].any() and held[_BETWEEN].any()))
 
 
 def _paint(files: Mapping[str, Path], size: tuple[int, int], names: Names, by_area: bool) -> Mask:
@@ -68,4 +80,4 @@ def _region(file: Path, size: tuple[int, int]) -> Region:
     shown = shades(read_mask(file))
     if shown.shape != size:
         raise damaged(str(file), f"{size_text(shown.shape)}, but its image is {size_text(size)}")
-    return np.asarray(shown > 0 if shown.max(initial=0) <= 1 else shown >= 128)
+    return np.asarray(shown > 0 if shown.max(initial=0) <= 1 else shown >= _WHITE)

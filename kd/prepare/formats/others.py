@@ -11,6 +11,7 @@ _OTHERS = {
     b"<bndbox": 'boxes of Pascal VOC, no outlines; export segmentations, such as "COCO" or "Segmentation mask"',
     b"<annotations": 'CVAT\'s XML; export "Segmentation mask 1.1" or "COCO 1.0" from CVAT',
     b'"shape_attributes"': "annotations of the VGG Image Annotator; export them as COCO",
+    b"region_shape_attributes": "annotations of the VGG Image Annotator; export them as COCO",
     b'"classTitle"': "annotations of Supervisely; export masks, and give kd init the folders img and masks_machine",
     b'"segments_info"': "panoptic COCO; give kd init the file of the instances, or masks of one number a class",
 }
@@ -22,7 +23,7 @@ def refuse_others(tree: Tree) -> None:
     Raises:
         DataError: they are.
     """
-    for suffix in (".xml", ".json"):
+    for suffix in (".xml", ".json", ".csv"):
         for name in tree.named(suffix)[:_LOOKED_AT]:
             path: Path = tree.root / name
             text = peek(path)

@@ -68,7 +68,13 @@ def test_transparency(tmp_path):
     path = saved(tmp_path / "a.png", pixels)
     with pytest.raises(DataError) as error:
         read_image(path, 3)
-    assert str(error.value) == f"{path}: 2.9 % of the pixels are transparent; save it without transparency"
+    transparent = f"{path}: 2.9 % of the pixels are transparent; save it without transparency"
+    assert str(error.value) == (
+        f"{transparent}, or in data.args set channels: 4, ranges: [0, 255] if that is a channel of its own"
+    )
+    with pytest.raises(DataError) as error:
+        read_mask(path)
+    assert str(error.value) == transparent
 
 
 @pytest.mark.parametrize(("pixels", "kind"), [(GREY.astype(np.uint16) * 16, "I;16"), (GREY.astype(np.float32), "F")])
@@ -76,8 +82,9 @@ def test_more_than_eight_bits(tmp_path, pixels, kind):
     path = saved(tmp_path / "a.tif", pixels)
     with pytest.raises(DataError) as error:
         read_image(path, 1)
-    assert (
-        str(error.value) == f"{path}: unsupported pixel mode {kind}; save it as 8-bit grey or RGB, scaled as you need"
+    stated = ", or in data.args set channels: 1, ranges: [low, high]" if kind == "I;16" else ""
+    assert str(error.value) == (
+        f"{path}: unsupported pixel mode {kind}; save it as 8-bit grey or RGB, scaled as you need{stated}"
     )
 
 

@@ -19,6 +19,10 @@ CASES = {
         '{"plot0.jpg1": {"filename": "plot0.jpg", "regions": [{"shape_attributes": {"name": "polygon"}}]}}',
         "annotations of the VGG Image Annotator; export them as COCO",
     ),
+    "via_export.csv": (
+        "filename,file_size,file_attributes,region_count,region_id,region_shape_attributes,region_attributes\n",
+        "annotations of the VGG Image Annotator; export them as COCO",
+    ),
     "plot0.jpg.json": (
         '{"size": {}, "objects": [{"classTitle": "leaf", "points": {"exterior": [[1, 2]]}}]}',
         "annotations of Supervisely; export masks, and give kd init the folders img and masks_machine",

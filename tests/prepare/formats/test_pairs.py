@@ -143,6 +143,20 @@ def test_instances_beside_masks_are_left_out(folder: Path) -> None:
     assert kd("init", "export") == 0
 
 
+@pytest.mark.parametrize("factor", [1, 9])
+def test_two_versions_of_the_masks_are_no_classes(
+    factor: int, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Numbers are dark, but no black; Mapillary has `v1.2/labels` and `v2.0/labels`."""
+    versions = [(f"export/v{n}/labels/{{n}}.png", lambda mask: grey(mask * np.uint8(factor))) for n in (1, 2)]
+    with_more(lambda: written("export/images/{n}.jpg", versions[0][0], versions[0][1]), versions[1])
+    assert kd("init", "export") == 3
+    assert capsys.readouterr().err == (
+        "v2/labels/0.png: v1/labels/0.png has the same name; give kd init the folder of the images and then that of "
+        "the masks\n"
+    )
+
+
 def test_two_observers_are_no_classes(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with_more(
         lambda: written("export/Image_{n}L.jpg", "export/Image_{n}L_1stHO.png"), ("export/Image_{n}L_2ndHO.png", grey)
