@@ -207,6 +207,11 @@ NETWORKS_AND_DATA = [
         lambda text: flaw(maps(3), None),
     ),
     Row(
+        "returns values from 0 to 1, as of a sigmoid for each class, but logits are wanted: leave the sigmoid out",
+        lambda: flaw((4 * maps(3)).sigmoid(), "logits"),
+        lambda text: flaw(maps(3), "logits"),
+    ),
+    Row(
         "but logits are wanted: leave the softmax or sigmoid out of it",
         lambda: flaw(maps(3).softmax(1), None),
         lambda text: flaw(maps(3), None),

@@ -18,12 +18,13 @@ from kd.networks.taps import declared_taps
 from kd.parts.assemble import Parts, assemble, example_batch
 from kd.parts.checks.calls import check_calls
 from kd.parts.checks.gradients import gradients, reached
-from kd.parts.checks.meeting import meet
+from kd.parts.checks.meeting import meet, place
 from kd.parts.checks.trial import refused_by_training
 from kd.parts.data import Data
 from kd.parts.networks import freeze
 from kd.parts.optimizer import phase_ends
 from kd.parts.roles import adapt, frozen_path, restored
+from kd.parts.teacher.output import flaw
 from kd.recipe import Recipe, Use
 from kd.schedules import ScoreDriven
 from kd.scoring import check_metrics
@@ -136,6 +137,8 @@ def _total(parts: Parts) -> tuple[Tensor, list[str], list[str]]:
     except RecipeError:  # a network may take its own size only
         batch = example_batch(parts, recipe.data.crop or recipe.data.size)
         output, teacher = _outputs(parts, batch)
+    if teacher is not None and not parts.averages_teach and not bool(teacher.logits.isfinite().all()):
+        raise RecipeError(f"{place(recipe, 'teacher')} {flaw(teacher.logits, None)}")  # and not the losses' fault
     losses, mistakes, notes = list[Tensor](), list[str](), list[str]()
     supervised = _supervised(parts, output, batch)
     if isinstance(supervised, Tensor):

@@ -73,7 +73,7 @@ def _train(parts: Parts) -> None:
         assert recipe.teacher is not None
         stated = recipe.teacher.outputs if recipe.teacher.use else None
         if what := flaw(of_teacher.logits, stated):
-            raise RecipeError(f"{_place(recipe, 'teacher')} {what}")
+            raise RecipeError(f"{place(recipe, 'teacher')} {what}")
     assert of_student is not None
     _meet_scales(parts, first)
     _losses(parts, of_student, of_teacher, batch)
@@ -202,7 +202,7 @@ def _scored(
 def _check_shape(recipe: Recipe, side: str, logits: Tensor, images: int, classes: int) -> None:
     if logits.ndim != 4 or logits.shape[:2] != (images, classes):
         raise RecipeError(
-            f"{_place(recipe, side)} returns logits {tuple(logits.shape)} for {counted(images, 'image')} and {classes} "
+            f"{place(recipe, side)} returns logits {tuple(logits.shape)} for {counted(images, 'image')} and {classes} "
             f"classes; expected ({images}, {classes}, h, w): keep the dimension of the batch"
         )
 
@@ -237,12 +237,12 @@ def _tried(
         height, width = images.shape[2:]
         given = f"{counted(len(images), 'image')} of {key.rpartition('.')[2]} [{height}, {width}]"
         raise RecipeError(
-            f"{_place(recipe, side)} fails on {given} in "
+            f"{place(recipe, side)} fails on {given} in "
             f"{'training' if training else 'evaluation'}: {raised(error)}{f'; {fix}' if fix else ''}"
         ) from None
     if images._version != version:
         raise RecipeError(
-            f"{_place(recipe, side)} changes its images, which the other network reads too, in place; write "
+            f"{place(recipe, side)} changes its images, which the other network reads too, in place; write "
             "images = images - mean, not images -= mean, and normalize(…) without inplace=True"
         )
     return output
@@ -285,6 +285,7 @@ def _network(recipe: Recipe, side: str) -> Use | None:
     return recipe.teacher_recipe.student.network if recipe.teacher_recipe else recipe.teacher.network
 
 
-def _place(recipe: Recipe, side: str) -> str:
+def place(recipe: Recipe, side: str) -> str:
+    """The beginning of a message about a network: the side "teacher" or "student"."""
     use = _network(recipe, side)
     return f"{recipe.at(side)}: the {side}{f' {use.use}' if use else ''}"

@@ -103,20 +103,26 @@ def flaw(logits: Tensor, stated: str | None) -> str:
         return "returns values that are not finite; its weights or the form of its images (preprocess) are wrong"
     if bool((maps - maps[:1, :, :1, :1]).abs().max() < EXACT):
         return "returns the same logits at every pixel of every image, which teaches nothing"
-    if stated == "probabilities":
-        total = maps.exp().sum(1)
-        if bool((total - 1).abs().max() > SUMS):
-            return f"returns no probabilities (a pixel's sum is {total.max():.3g}); remove teacher.outputs"
-        return ""
-    if maps.shape[1] == 2 and bool((maps[:, 0] == 0).all()):  # one logit: an uncertain one may lie in [0, 1] too
-        shares = maps[:, 1]
-        is_share = bool(shares.min() >= 0 and shares.max() <= 1 and shares.min() < 0.1 and shares.max() > 0.9)
-    else:
-        shares = maps
-        is_share = bool(shares.min() >= 0 and (shares.sum(1) - 1).abs().max() <= SUMS)
-    if not is_share:
+    is_single = maps.shape[1] == 2 and bool((maps[:, 0] == 0).all())  # one logit
+    if is_single and stated == "probabilities":
+        return ""  # the logit of any number
+    shares = maps.exp() if stated == "probabilities" else maps[:, 1:] if is_single else maps
+    total = shares.sum(1)
+    is_share = _from_0_to_1(shares) if is_single else bool(shares.min() >= 0 and (total - 1).abs().max() <= SUMS)
+    if not is_share and _from_0_to_1(shares):
+        what = "returns values from 0 to 1, as of a sigmoid for each class"
+        return f"{what}, but logits are wanted: leave the sigmoid out"
+    if stated == "probabilities" and bool((total - 1).abs().max() > SUMS):
+        return f"returns no probabilities (a pixel's sum is {total.max():.3g}); remove teacher.outputs"
+    if stated == "probabilities" or not is_share:
         return ""
     if bool(((shares < EXACT) | (shares > 1 - EXACT)).all()):
         return "returns ones and zeros (the likeliest class), but logits are wanted: leave the argmax out"
     fix = "leave the softmax or sigmoid out of it" if stated is None else "state it: teacher.outputs=probabilities"
     return f"returns probabilities (none below 0, sum 1), but logits are wanted: {fix}"
+
+
+def _from_0_to_1(values: Tensor) -> bool:
+    """Whether values are those of a sigmoid; uncertain logits may lie in [0, 1] too, but not near its ends."""
+    low, high = float(values.min()), float(values.max())
+    return low >= 0 and high <= 1 + EXACT and low < 0.1 and high > 0.9

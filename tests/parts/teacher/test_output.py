@@ -7,6 +7,7 @@ import torch
 from tiny import read, write_recipes
 from torch import nn
 
+from kd.diagnose.check import check_recipe
 from kd.errors import RecipeError
 from kd.parts.checks.dry_run import open_parts
 from kd.parts.teacher.output import Channels, class_order, flaw
@@ -61,6 +62,7 @@ ONE = torch.cat((torch.zeros(2, 1, 4, 4), NOISE[:, :1]), 1)  # (0, z), of a one-
 CLASSES = nn.functional.one_hot(NOISE.argmax(1), 3).movedim(3, 1).float()
 STATED = "state it: teacher.outputs=probabilities"
 SOFTMAX = "returns probabilities (none below 0, sum 1), but logits are wanted: "
+SIGMOID = "returns values from 0 to 1, as of a sigmoid for each class, but logits are wanted: leave the sigmoid out"
 SUM = NOISE.relu().sum(1).max()
 
 
@@ -74,6 +76,11 @@ SUM = NOISE.relu().sum(1).max()
         (NOISE.softmax(1), "logits", SOFTMAX + STATED),
         (NOISE.softmax(1).bfloat16(), "logits", SOFTMAX + STATED),
         (NOISE.softmax(1), None, SOFTMAX + "leave the softmax or sigmoid out of it"),
+        ((4 * NOISE).sigmoid(), "logits", SIGMOID),
+        ((4 * NOISE).sigmoid(), None, SIGMOID),
+        (ONE, "probabilities", ""),
+        ((4 * NOISE).sigmoid().log(), "probabilities", SIGMOID),
+        (NOISE.sigmoid() / 2, "logits", ""),  # may be uncertain logits
         ((4 * ONE).sigmoid() * (ONE != 0), "logits", SOFTMAX + STATED),
         (ONE.sigmoid() * (ONE != 0), "logits", ""),  # may be an uncertain logit
         (
@@ -110,6 +117,21 @@ class Soft(Net):
         output = super().forward(images)
         return output._replace(logits=output.logits.softmax(1))
 """
+
+
+def test_a_teacher_that_returns_nan_is_named_and_not_the_loss(tmp_path):
+    recipe = write_recipes(tmp_path)
+    with (tmp_path / "nets.py").open("a") as file:
+        file.write(SOFT.replace(".softmax(1)", " * torch.nan"))
+    with pytest.raises(RecipeError) as caught:
+        check_recipe(
+            read(recipe, "teacher={use: 'nets.py:Soft', args: {channels: 8}}", "distill.hint=null"), runs=tmp_path
+        )
+    (mistake,) = caught.value.mistakes
+    assert mistake.endswith(
+        ": the teacher nets.py:Soft returns values that are not finite; its weights or the form of its images "
+        "(preprocess) are wrong"
+    )
 
 
 def test_a_teacher_with_a_softmax_is_refused_and_the_advice_makes_it_the_same_teacher(tmp_path):
