@@ -7,6 +7,7 @@ import inspect
 import re
 import sys
 from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from pydoc import locate
 from typing import Any
@@ -70,6 +71,9 @@ def to_rst(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: lis
     An indented paragraph outside of sections and lists is a formula, a drawing or an example: a literal block.
     `Source:`, `Differs:` and `Shape:` begin fields. A bar is the sign of a norm, not of a substitution.
     """
+    if what == "class" and is_dataclass(obj) and "Attributes:" not in lines:
+        attributes = (f"    {field.name}: {_comment(name, field.name)}" for field in fields(obj))
+        lines[:] = ["\n".join(lines).rstrip(), "", "Attributes:", *attributes]
     if lines and lines[0].startswith("Alias for field number"):
         lines[:] = [_comment(*name.rsplit(".", 1))]
     rst: list[str] = []
@@ -86,7 +90,7 @@ def to_rst(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: lis
 
 
 def _comment(owner: str, field: str) -> str:
-    """The comment after the field of a NamedTuple, which has no docstring."""
+    """The comment after the field of a NamedTuple or dataclass, which has no docstring."""
     found = re.search(rf"^    {field}: [^#\n]+# (.+)", inspect.getsource(locate(owner)), re.MULTILINE)
     return found[1] if found else ""
 

@@ -35,7 +35,7 @@ class Interval(NamedTuple):
     """A score or difference, its uncertainty, and what that rests on; shares from 0 to 1."""
 
     value: float  # the mean over seeds
-    seed_variance: float  # of the mean, by training: s² / S; NaN for one seed
+    seed_variance: float  # of the mean, by training (s² / S); NaN for one seed
     image_variance: float  # of the mean, by the choice of images; NaN for one group
     seeds: int
     groups: int  # of images; the number of images where none belong together
@@ -65,7 +65,7 @@ class Interval(NamedTuple):
 
     @property
     def known(self) -> bool:
-        """Whether there is an interval: not of a single group of images."""
+        """Whether there is an interval; a single group of images has none."""
         return not math.isnan(self.half_width)
 
     @property

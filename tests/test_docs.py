@@ -1,8 +1,10 @@
 """The pages do what they say: Python blocks run, links lead somewhere, and the index knows every page."""
 
+import inspect
 import re
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
@@ -76,6 +78,17 @@ def test_the_api_page_names_every_public_package_and_error():
         for name, value in vars(kd.errors).items()
         if name.endswith("Error") and isinstance(value, type) and name[0] != "_"
     }
+
+
+def test_the_api_page_has_what_the_functions_return_and_what_networks_are_made_of():
+    text = (DOCS / "api.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\.\. auto\w+:: ([\w.]+)", text, re.MULTILINE)
+    functions = [kd.compare.compare, *filter(inspect.isfunction, map(partial(getattr, kd), kd.__all__))]
+    returned = {name for f in functions for name in re.findall(r"[A-Z]\w+", str(f.__annotations__["return"]))}
+    assert "RunResult" in returned
+    assert returned - {name.rpartition(".")[2] for name in listed} == {"Iterator", "Module", "Path"}
+    pages = "".join((DOCS / f"add-a-{what}.md").read_text(encoding="utf-8") for what in ("network", "dataset"))
+    assert set(re.findall(r"kd\.networks\.\w+|kd\.data\.images\.read", pages)) <= set(listed)
 
 
 def test_the_documentation_builds_without_a_warning(tmp_path):

@@ -164,7 +164,7 @@ class Entry:
 
     @property
     def kind(self) -> tuple[str, int]:
-        """What networks of the same size have in common: class and parameters."""
+        """Class and parameters, which networks of the same size have in common."""
         return self.network, self.parameters
 
     @property
@@ -258,7 +258,7 @@ class Comparison:
 
     @property
     def score(self) -> str:
-        """What the tables call the mIoU: "agreement" where the teacher's classes take the place of labels."""
+        """What the tables call the mIoU, "agreement" where the teacher's classes take the place of labels."""
         return "mIoU" if self.entries[0].splits[0].against == "labels" else "agreement"
 
     @property
