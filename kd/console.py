@@ -154,7 +154,6 @@ def make_table(
     rows: Iterable[Sequence[str]],
     *,
     left: int = 1,
-    title: str | None = None,
 ) -> "Table":
     """Text as a table for `Console.print`; the first `left` columns are words, the others numbers.
 
@@ -162,13 +161,11 @@ def make_table(
         header: the columns' titles.
         rows: of plain text.
         left: number of columns of words.
-        title: above the table.
     """
     from rich.table import Table
     from rich.text import Text
 
-    shown = None if title is None else Text(one_line(title))
-    table = Table(box=None, pad_edge=False, title=shown, title_justify="left", title_style="bold", header_style="bold")
+    table = Table(box=None, pad_edge=False, header_style="bold")  # a title would be folded to the table's width
     for index, name in enumerate(header):
         table.add_column(
             Text(one_line(name)),

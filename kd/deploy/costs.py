@@ -20,6 +20,7 @@ from kd.errors import StorageError
 from kd.machine import hardware
 from kd.runs import Measured, write_latency
 from kd.runs.latency import LATENCY
+from kd.units import counted
 
 
 class Budget(NamedTuple):
@@ -104,15 +105,15 @@ def print_table(costs: Costs) -> None:
         (*header, *(["budget"] if budget else [])),
         [(*_cells(row), *(["within" if row.fits(costs.budget) else "over"] if budget else [])) for row in rows],
         left=4,
-        title=f"{_processor()['processor']}, {costs.threads} threads, median of {costs.rounds} calls after {WARM_UP} "
-        "to warm up",
     )
+    threads, rounds = counted(costs.threads, "thread"), counted(costs.rounds, "call")
+    print_line(f"{_processor()['processor']}, {threads}, median of {rounds} after {WARM_UP} to warm up")
     stdout().print(table)
     for subject in {row.subject.name: row.subject for row in rows}.values():
         if subject.arithmetic is not None:
             parameters, macs = subject.arithmetic
-            counted = "" if macs is None else f", {macs / 1e9:.3g} GMAC for an image of {size_text(subject.shape[1:])}"
-            print_line(f"{subject.name}: {parameters:,} parameters{counted}")
+            of_macs = "" if macs is None else f", {macs / 1e9:.3g} GMAC for an image of {size_text(subject.shape[1:])}"
+            print_line(f"{subject.name}: {parameters:,} parameters{of_macs}")
     if budget:
         print_line(f"budget: {budget}; {sum(row.fits(costs.budget) for row in rows)} of {len(rows)} within")
     for remark in costs.remarks:

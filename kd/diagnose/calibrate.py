@@ -17,6 +17,7 @@ from kd.parts.checks.gradients import Pull, pulls
 from kd.parts.stream import in_this_process, stream
 from kd.recipe import Recipe, yaml12
 from kd.train.settling import settled_outside_run
+from kd.units import counted
 
 
 def calibrate_command(
@@ -41,7 +42,10 @@ def calibrate_command(
     console = console or stdout()
     for line in parts.notes:
         print_line(line, console=console)
-    console.print(_table(parts, means, batches))
+    measured_on = f"{batches} × {counted(parts.recipe.images_per_step // parts.recipe.accumulate, 'image')}"
+    title = f"Gradients at the parameters that a term and the supervised loss share; batches: {measured_on}"
+    print_line(title, style="bold", console=console)
+    console.print(_table(parts, means))
     weights = {name: proposed(pull, ratio) for name, pull in means.items()}
     print_text(fragment(recipe, weights), console=console)
 
@@ -67,14 +71,11 @@ def fragment(recipe: Recipe, weights: Mapping[str, float]) -> str:
     return yaml12.dump({"distill": terms})
 
 
-def _table(parts: Parts, means: Mapping[str, Pull], batches: int) -> Table:
+def _table(parts: Parts, means: Mapping[str, Pull]) -> Table:
     rows = []
     for name, pull in means.items():
         weight = parts.terms[name].weight_at(parts.steps - 1)  # a schedule's last: it may start at 0
         values = f"{pull.norm:.3g}", f"{pull.supervised:.3g}", f"{pull.cosine:+.2f}", f"{weight:g}"
         rows.append((name, *values, f"{weight * pull.ratio:.3g}"))
     header = ("term", "norm", "supervised", "cosine", "weight now", "weighted norm / supervised")
-    images = parts.recipe.images_per_step // parts.recipe.accumulate
-    measured = f"{batches} × {images} images"
-    title = f"Gradients at the parameters that a term and the supervised loss share; batches: {measured}"
-    return make_table(header, rows, title=title)
+    return make_table(header, rows)

@@ -14,7 +14,8 @@ from kd.parts.roles import to_device
 from kd.parts.stream import in_this_process, stream
 from kd.recipe import Recipe
 from kd.train.settling import settled_outside_run
-from kd.types import Maps, as_tuple, parameter_count
+from kd.types import Batch, Maps, as_tuple, parameter_count
+from kd.units import counted
 
 
 def inspect_command(recipe: Recipe, *, runs: Path, console: Console | None = None) -> None:
@@ -31,12 +32,14 @@ def inspect_command(recipe: Recipe, *, runs: Path, console: Console | None = Non
             print_line(
                 f"{side}: {parameter_count(role.network):,} parameters; taps: {listed or 'none'}", console=console
             )
-    console.print(_terms(parts))
-
-
-def _terms(parts: Parts) -> Table:
-    """One row a term: where it reads, shapes, adapter, value, and the norm of its gradient at the student's network."""
     batch = to_device(next(stream(parts, seed=0, steps=1)), parts.precision)
+    of = counted(len(batch.images), "image")
+    print_line(f"One batch of {of} of {tuple(batch.images.shape[1:])}", style="bold", console=console)
+    console.print(_terms(parts, batch))
+
+
+def _terms(parts: Parts, batch: Batch) -> Table:
+    """One row a term: where it reads, shapes, adapter, value, and the norm of its gradient at the student's network."""
     parts.student.train()
     with parts.precision.autocast():
         teacher = parts.teacher(batch) if parts.teacher else None
@@ -61,8 +64,7 @@ def _terms(parts: Parts) -> Table:
             f"{gradient_norm(value, parts.student.network):.3g}",
         )
         rows.append(row)
-    title = f"One batch of {len(batch.images)} images of {tuple(batch.images.shape[1:])}"
-    return make_table(header, rows, left=6, title=title)
+    return make_table(header, rows, left=6)
 
 
 def _shape(maps: Maps) -> str:

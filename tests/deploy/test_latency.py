@@ -45,7 +45,7 @@ def test_an_untrained_network_is_measured(folder, here, capsys):
     lines = shown(capsys)
     assert here == [("load_torch", "torch", 1, 5)]
     assert lines[0] == f"measuring {NET}, torch, batch 1"
-    assert "1 threads, median of 5 calls after 3 to warm up" in lines[1]
+    assert lines[1].endswith(", 1 thread, median of 5 calls after 3 to warm up")
     cells = lines[3].split()
     assert cells[:9] == [NET, "96×64", "torch", "fp32", "1", "20.0", "50.0", "50.0", "12"]
     assert float(cells[9]) == pytest.approx(sum(p.numel() for p in build(source(NET))[0].parameters()) * 4e-6, rel=0.05)
