@@ -240,6 +240,11 @@ def one_line(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def is_unicode(text: str) -> bool:
+    """Whether a text can be written: one that was read in another encoding may hold halves of characters."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
 def short(error: BaseException) -> str:
     """An error of another package in one line of about 200 characters at most, without its place in C++ sources."""
     text = " ".join(str(error).split())

@@ -3,13 +3,14 @@
 import inspect
 from collections.abc import Iterable
 from itertools import chain
+from operator import index
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from kd.errors import NotDeterministicError, RecipeError, place, raised, user_frame
+from kd.errors import NotDeterministicError, RecipeError, is_unicode, place, raised, user_frame
 from kd.memory import ran_out
 from kd.recipe import Use
 from kd.recipe.schema import components
@@ -79,16 +80,30 @@ def check_dataset(use: Use, dataset: SegmentationDataset) -> None:
     declared: Any = dataset
     names, colors, channels = declared.class_names, declared.colors, declared.in_channels
     mistakes = []
-    if isinstance(names, str) or not all(isinstance(name, str) for name in names):
+    if not (isinstance(names, (tuple, list)) and all(isinstance(name, str) and is_unicode(name) for name in names)):
         mistakes.append(f"class_names must be a tuple of names, got {names!r:.80}")
     elif not 2 <= len(names) <= MAX_CLASSES:
         mistakes.append(f"{counted(len(names), 'class', 'classes')}; give 2 to {MAX_CLASSES}, the background included")
-    elif len(colors) != len(names) or not all(len(color) == 3 for color in colors):
-        mistakes.append(f"colors must be {len(names)} colours (r, g, b), one for each class, got {colors!r:.80}")
+    elif not _are_colors(colors, len(names)):
+        mistakes.append(
+            f"colors must be {len(names)} colours (r, g, b), integers 0 … 255, one for each class, got {colors!r:.80}"
+        )
     if not isinstance(channels, int) or channels < 1:
         mistakes.append(f"in_channels must be an integer, 1 or above, got {channels!r:.80}")
     if mistakes:
         raise RecipeError([f"{use.where()}: {use.use}: {mistake}{defined_at(dataset)}" for mistake in mistakes])
+    try:
+        len(dataset)
+    except (Exception, SystemExit) as error:  # noqa: BLE001  # a user's dataset may raise anything
+        raise refused_by(use, error) from None
+
+
+def _are_colors(colors: Any, count: int) -> bool:
+    try:
+        levels = [[index(level) for level in color] for color in colors]
+    except TypeError:
+        return False
+    return len(levels) == count and all(len(color) == 3 and 0 <= min(color) <= max(color) <= 255 for color in levels)
 
 
 def check_shapes(use: Use, module: nn.Module) -> None:

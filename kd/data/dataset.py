@@ -78,13 +78,36 @@ def read_labels(dataset: SegmentationDataset, index: int) -> Tensor | None:
     Raises:
         DataError: they cannot be read, or break the dataset contract.
     """
-    alone: Callable[[int], Tensor | None] | None = getattr(dataset, "labels", None)
+    alone: Callable[[int], object] | None = getattr(dataset, "labels", None)
     if alone is None or not callable(alone):
         return read(dataset, index).labels
     labels = _read(dataset, index, lambda: alone(index))
-    if labels is not None:
-        check_labels(labels, len(dataset.class_names), sample_name(dataset, index))
+    if labels is None:
+        return None
+    if not (isinstance(labels, Tensor) and labels.dtype == torch.uint8 and labels.ndim == 2):
+        returned = type_and_shape(labels) if isinstance(labels, Tensor) else type(labels).__name__
+        raise DataError(
+            f"{sample_name(dataset, index)}: {component_name(dataset)}.labels returned {returned}; expected a torch "
+            "tensor uint8 (H, W)"
+        )
+    check_labels(labels, len(dataset.class_names), sample_name(dataset, index))
     return labels
+
+
+def check_labels_alone(dataset: SegmentationDataset) -> None:
+    """Check that the labels that a dataset reads alone are those of its sample, by the first one.
+
+    Raises:
+        DataError: they differ, or cannot be read.
+    """
+    if not callable(getattr(dataset, "labels", None)):
+        return
+    of_sample, alone = read(dataset, 0).labels, read_labels(dataset, 0)
+    if not (of_sample is alone if of_sample is None or alone is None else torch.equal(of_sample, alone)):
+        raise DataError(
+            f"{sample_name(dataset, 0)}: {component_name(dataset)}.labels(0) differs from the labels of sample 0, so "
+            "that what is counted is not what is trained; return the same from both"
+        )
 
 
 def pixel_spacing(dataset: SegmentationDataset, index: int) -> tuple[float, float] | None:
@@ -144,7 +167,7 @@ def image_files(dataset: SegmentationDataset) -> list[Path]:
 def sample_name(dataset: SegmentationDataset, index: int) -> str:
     """What messages call a sample: its entry in the dataset's `names`, if the dataset has them."""
     names = getattr(dataset, "names", None)
-    return str(names[index]) if names else f"sample {index}"
+    return f"sample {index}" if names is None or index >= len(names) else str(names[index])
 
 
 def component_name(component: object) -> str:

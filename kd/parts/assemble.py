@@ -1,5 +1,6 @@
 """Recipe -> Parts: the one place where everything is put together."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -50,6 +51,7 @@ class Parts:
     train: SegmentationDataset  # the labelled images, which epochs count
     val: SegmentationDataset
     student: Student
+    shapes: Mapping[str, torch.Size]  # of the tensors of the student's network as it was built
     teacher: Teacher | None
     teacher_run: Path | None  # the run directory that the teacher's weights came from, if from one
     terms: dict[str, Term]
@@ -129,6 +131,7 @@ def assemble(
     notes.extend(dict.fromkeys(note for split in (train, val, unlabelled) for note in getattr(split, "notes", ())))
     torch.manual_seed(seed)
     network = student_network(recipe, maker, train, precision, notes)
+    shapes = shapes_of(network)
     ema = moving_average(recipe, network)  # before any hook: a copy's hooks would fill the original's store
     student, terms = Student(network, {}, {}, {}), dict[str, Term]()
     teacher: Teacher | None = None
@@ -157,6 +160,7 @@ def assemble(
         train=train,
         val=val,
         student=student,
+        shapes=shapes,
         teacher=teacher,
         teacher_run=run_dir,
         terms=terms,
@@ -168,6 +172,11 @@ def assemble(
         teaching=teaching,
         unlabelled=unlabelled,
     )
+
+
+def shapes_of(network: nn.Module) -> dict[str, torch.Size]:
+    """The shapes of all that is saved of a network, by name."""
+    return {name: value.shape for name, value in network.state_dict().items() if isinstance(value, torch.Tensor)}
 
 
 def with_trained_teacher(parts: Parts, runs: Path) -> Parts:

@@ -74,6 +74,8 @@ def _make_metric(recipe: Recipe, use: Use, num_classes: int) -> Measure:
     facts = {"num_classes": lambda: num_classes}
     metric = Maker(recipe).build(use, facts=facts)
     check_has(use, metric, ("unit", "direction", "update", "state", "value"), "docs/add-a-metric.md")
+    if not (isinstance(metric.unit, str) and metric.unit.isprintable()):
+        raise RecipeError(f"{use.where()}: {use.use}: unit must be text, such as '%' or '', got {metric.unit!r:.80}")
     if metric.direction not in ("higher", "lower"):
         raise RecipeError(f"{use.where()}: {use.use}: direction must be 'higher' or 'lower', got {metric.direction!r}")
     return Measure(use, metric)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from kd import distributed, machine
 from kd.data import Shapes
 from kd.data.aspect import swapped, swapped_window
-from kd.data.dataset import read
+from kd.data.dataset import check_labels_alone, read
 from kd.data.loader import training_batches
 from kd.data.splits.split import Split
 from kd.intervals import intervals, miou
@@ -45,6 +45,17 @@ class Placed:
 
     def __init__(self, place: Callable[[Any], Any]) -> None:
         self.place = place
+
+
+class Quick(Fixed):
+    """Reads labels alone."""
+
+    def __init__(self, labels: Tensor) -> None:
+        super().__init__(GOOD)
+        self.alone = labels
+
+    def labels(self, index: int) -> Tensor:
+        return self.alone
 
 
 def augmented(transform: object) -> object:
@@ -100,6 +111,17 @@ DATASETS = [
         "pixels",
         lambda: read(Fixed(sample([[0, 9], [2, 255]])), 0),
         lambda text: read(Fixed(GOOD), 0),
+    ),
+    Row(
+        "Quick.labels returned int64 (2, 2); expected a torch tensor uint8 (H, W)",
+        lambda: check_labels_alone(Quick(torch.tensor([[0, 1], [2, 255]]))),
+        lambda text: check_labels_alone(Quick(GOOD.labels)),
+    ),
+    Row(
+        "Quick.labels(0) differs from the labels of sample 0, so that what is counted is not what is trained; return "
+        "the same from both",
+        lambda: check_labels_alone(Quick(torch.zeros(2, 2, dtype=torch.uint8))),
+        lambda text: check_labels_alone(Quick(GOOD.labels)),
     ),
     Row(
         "255 classes; 8-bit labels hold at most 254",

@@ -75,6 +75,17 @@ class Shapeless(Net):
         self.head = nn.Conv2d(4, num_classes, 1) if given else nn.LazyConv2d(num_classes, 1)
 
 
+class Positions(Net):
+    def __init__(self, num_classes, in_channels=3, persistent=True):
+        super().__init__(num_classes, in_channels, channels=4)
+        self.persistent = persistent
+
+    def forward(self, images):
+        if not hasattr(self, "position"):
+            self.register_buffer("position", torch.zeros(1), persistent=self.persistent)
+        return super().forward(images)
+
+
 class Counts:
     unit, direction = "px", "lower"
 
@@ -354,6 +365,12 @@ MEETING = [
         "channels (more.py:",
         ("student.use=more.py:Shapeless", "student.args={}"),
         ("student.use=more.py:Shapeless", "student.args={given: true}"),
+    ),
+    Row(
+        "more.py:Positions: its first forward makes or replaces position, so that its weights would fit no network as "
+        "it is built; make it in __init__, or as a buffer with persistent=False",
+        ("student.use=more.py:Positions", "student.args={}"),
+        ("student.use=more.py:Positions", "student.args={persistent: false}"),
     ),
     Row(
         "more.py:Counts: update() changes its labels or probabilities, which other metrics read, in place; "

@@ -69,6 +69,10 @@ class Overwrites(Seen):
         labels[labels == 255] = 0
 
 
+class Unitless(Seen):
+    unit = None
+
+
 class Wide(Seen):
     def __init__(self, channels):
         pass
@@ -159,6 +163,7 @@ def test_further_metrics_change_no_confusion_matrix(tmp_path):
         ("Refuses", r"my.py:Refuses: nothing was seen \(my.py:33\)"),
         ("Empty", r"my.py:Empty: value\(\) returned no numbers; return at least one, by name"),
         ("Sideways", "my.py:Sideways: direction must be 'higher' or 'lower', got 'left'"),
+        ("Unitless", "my.py:Unitless: unit must be text, such as '%' or '', got None"),
         ("Half", r"my.py:Half has no state, value \(my.py:45\); see docs/add-a-metric.md"),
     ],
 )

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from kd.components import is_ours, is_users, refused_by
 from kd.errors import RecipeError, raised
 from kd.networks.taps import declared_taps
-from kd.parts.assemble import Parts, assemble, example_batch
+from kd.parts.assemble import Parts, assemble, example_batch, shapes_of
 from kd.parts.checks.calls import check_calls
 from kd.parts.checks.gradients import gradients, reached
 from kd.parts.checks.meeting import meet, place
@@ -100,9 +100,21 @@ def dry_run(parts: Parts) -> list[str]:
         mistakes += refused_by_training(parts)  # last: an optimizer changes weights that the gradients are computed at
         if mistakes:
             raise RecipeError(mistakes)
+    _refuse_other_shapes(parts)
     for name in unreached:
         parts.student.get_parameter(name).requires_grad_(False)
     return [*notes, *([f"no loss reaches {', '.join(unreached)}: frozen"] if unreached else [])]
+
+
+def _refuse_other_shapes(parts: Parts) -> None:
+    """Refuse a network whose forward makes what is saved: its weights do not fit the network as it is built."""
+    use, shapes = parts.recipe.student.network, shapes_of(parts.student.network)
+    for name in sorted({*shapes, *parts.shapes}):
+        if shapes.get(name) != parts.shapes.get(name):
+            raise RecipeError(
+                f"{use.where()}: {use.use}: its first forward makes or replaces {name}, so that its weights would fit "
+                "no network as it is built; make it in __init__, or as a buffer with persistent=False"
+            )
 
 
 def _unreached(parts: Parts, total: Tensor) -> list[str]:

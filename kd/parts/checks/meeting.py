@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from kd import distributed
 from kd.components import is_users, refused_by
-from kd.data.dataset import FirstImages
+from kd.data.dataset import FirstImages, check_labels_alone
 from kd.data.images.decode import size_text
 from kd.data.loader import Evaluation, evaluation_batches
 from kd.errors import DataError, RecipeError, raised
@@ -42,6 +42,9 @@ def meet(parts: Parts) -> None:
     student, training = parts.student, parts.student.training
     modules = [module for module in (student, parts.ema) if module is not None]
     try:
+        for dataset in (parts.train, parts.val):
+            if len(dataset):
+                check_labels_alone(dataset)
         with restored(parts.precision, *modules), torch.no_grad():
             _train(parts)
             meet_scoring(parts.recipe, _scored_networks(parts), parts.val, parts.precision)

@@ -124,6 +124,13 @@ class Shapeless(Net):
         self.head = nn.LazyConv2d(num_classes, 1)
 
 
+class Positions(Net):
+    def forward(self, images):
+        if "position" not in dict(self.named_buffers()):
+            self.register_buffer("position", torch.zeros(1))
+        return super().forward(images)
+
+
 class Rateless(torch.optim.Optimizer):
     def __init__(self, params):
         super().__init__(params, {})
@@ -317,6 +324,11 @@ def test_an_adapter_that_raises_is_named(path):
             "nets.py:Shapeless: head.weight has no shape before the first forward (torch.nn.Lazy…); give the number of "
             "channels (nets.py:",
         ),
+        (
+            "student={use: 'nets.py:Positions', args: {channels: 4}}",
+            "nets.py:Positions: its first forward makes or replaces position, so that its weights would fit no network "
+            "as it is built; make it in __init__, or as a buffer with persistent=False",
+        ),
     ],
 )
 def test_a_component_that_is_no_adapter_optimizer_or_network_is_named(path, override, message):
@@ -348,6 +360,44 @@ def test_a_dataset_without_colours_is_a_mistake_of_the_recipe_with_the_line_of_i
     assert line.endswith(
         f": data: nets.py:Colourless has no colors {line_of(path, 'class Colourless')}; see docs/add-a-dataset.md"
     )
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("colors = None", "colors must be 2 colours (r, g, b), integers 0 … 255, one for each class, got None (nets."),
+        ("colors = ((300, 0, 0), (0, 0, 0))", "one for each class, got ((300, 0, 0), (0, 0, 0)) (nets.py:"),
+        ("colors = ((0.5, 0, 0), (0, 0, 0))", "integers 0 … 255, one for each class, got ((0.5, 0, 0), (0, 0, 0)) ("),
+        ("class_names = None", "class_names must be a tuple of names, got None (nets.py:"),
+        ("class_names = torch.tensor([1, 2])", "class_names must be a tuple of names, got tensor([1, 2]) (nets.py:"),
+        (r"class_names = ('a\udce4', 'b')", "class_names must be a tuple of names, got ('a\\udce4', 'b') (nets.py:"),
+        ("__len__ = lambda self: 5 / 2", "nets.py:Slip raised TypeError: 'float' object cannot be interpreted as an"),
+    ],
+)
+def test_what_a_dataset_declares_is_checked(path, body, message):
+    (path.parent / "nets.py").write_text(
+        (path.parent / "nets.py").read_text() + f"\nclass Slip(Stripes):\n    {body}\n"
+    )
+    assert message in mistakes(path, *ALONE, "data.use=nets.py:Slip")[0]
+
+
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [
+        ("torch.zeros(5, 5).byte().numpy()", "Slip.labels returned ndarray; expected a torch tensor uint8 (H, W)"),
+        (
+            "torch.zeros(5, 5).byte()",
+            "sample 0: Slip.labels(0) differs from the labels of sample 0, so that what is counted is not what is "
+            "trained; return the same from both",
+        ),
+    ],
+)
+def test_labels_that_are_read_alone_are_those_of_the_sample(path, returned, message):
+    slip = f"\nclass Slip(Stripes):\n    def labels(self, index):\n        return {returned}\n"
+    (path.parent / "nets.py").write_text((path.parent / "nets.py").read_text() + slip)
+    with pytest.raises(DataError) as caught:
+        open_parts(read(path, *ALONE, "data.use=nets.py:Slip"), runs=path.parent, trained=False)
+    assert message in str(caught.value)
 
 
 @pytest.mark.parametrize(
