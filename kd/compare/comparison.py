@@ -111,6 +111,7 @@ class Entry:
     parameters: int
     run_dirs: tuple[Path, ...] = ()  # finished run directories, one a seed; none for a teacher without a run
     seeds: tuple[int, ...] = ()
+    unread: tuple[int, ...] = ()  # further seeds, finished in the same folder, that are not compared
     seconds: float | None = None  # of training, the mean over seeds
     images_per_second: float | None = None  # evaluations included, the mean over seeds
     images_seen: float | None = None  # in training, the mean over seeds

@@ -102,7 +102,7 @@ def gather(
         chosen = (baselines or {}).get(results[0].id)
         baseline = _baseline(f"-{chosen}" if chosen else results[0].baseline, group, groups, reader)
         student = replace(
-            _entry("student", run_dirs, results),
+            _entry("student", run_dirs, results, reader.unread(group.folder)),
             taught=_taught(results),
             teacher=rows.add(_teacher(results, group.folder, reader)),
             baseline=rows.add(baseline) if baseline else None,
@@ -205,7 +205,7 @@ def _command_of(run_dir: Path, trust: bool) -> str:
     return shlex.join(["kd", "run", *named, *(runs[0] if runs else []), *(["--trust"] if trust else [])])
 
 
-def _entry(role: Role, run_dirs: Sequence[Path], results: Sequence[Result]) -> Entry:
+def _entry(role: Role, run_dirs: Sequence[Path], results: Sequence[Result], unread: tuple[int, ...] = ()) -> Entry:
     return Entry(
         key=f"{role} {run_dirs[0].resolve().parent}",
         role=role,
@@ -213,6 +213,7 @@ def _entry(role: Role, run_dirs: Sequence[Path], results: Sequence[Result]) -> E
         network=results[0].network,
         run_dirs=tuple(run_dirs),
         seeds=tuple(result.seed for result in results),
+        unread=unread,
         splits=tuple(result.splits[SPLIT] for result in results),
         parameters=results[0].parameters,
         seconds=statistics.fmean(result.seconds for result in results),
@@ -237,7 +238,7 @@ def _baseline(name: str | None, group: _Group, groups: Sequence[_Group], reader:
         for folder in (parent / name, *sorted(parent.glob(f"*-{name.rpartition('-')[2]}"))):
             run_dirs, of_baseline = reader.read_seeds(named.get(folder.resolve()) or finished_below(folder))
             if run_dirs:
-                return _entry("baseline", run_dirs, of_baseline)
+                return _entry("baseline", run_dirs, of_baseline, reader.unread(folder))
     return None
 
 

@@ -25,10 +25,9 @@ def on_baseline(student: Entry, baseline: Entry | None, command: str) -> list[No
         seeds, baseline_seeds = (", ".join(map(str, entry.seeds)) for entry in (student, baseline))
         common = [seed for seed in student.seeds if seed in baseline.seeds]
         compared = f"compared over {', '.join(map(str, common))} alone" if common else "they have none in common"
-        line = (
-            f"{student.folder} has seeds {seeds}, its baseline {baseline_seeds}: {compared}; "
-            f"{_with_seeds(command, {*student.seeds, *baseline.seeds})} --baseline trains the missing seeds"
-        )
+        trained = f"{_with_seeds(command, {*student.seeds, *baseline.seeds})} --baseline trains the missing seeds"
+        fix = _further(student, baseline) or trained
+        line = f"{student.folder} has seeds {seeds}, its baseline {baseline_seeds}: {compared}; {fix}"
         return [Note("seeds differ", line)]
     return []
 
@@ -67,6 +66,16 @@ def _with_seeds(command: str, seeds: Iterable[int]) -> str:
     return shlex.join([*words, f"train.seeds=[{','.join(map(str, sorted(seeds)))}]"])
 
 
+def _further(student: Entry, baseline: Entry) -> str:
+    """What compares further seeds, which both have and no target names; empty if there are none."""
+    both = {*student.seeds, *student.unread} & {*baseline.seeds, *baseline.unread}
+    if both <= {*student.seeds} & {*baseline.seeds}:
+        return ""
+    folder, other = (entry.run_dirs[0].parent for entry in (student, baseline))
+    elsewhere = [] if folder.parent == other.parent else [str(other)]
+    return f"{shlex.join(['kd', 'compare', str(folder), *elsewhere])} compares further seeds"
+
+
 def on_intervals(comparison: Comparison) -> list[Note]:
     """What the intervals do not contain."""
     notes: list[Note] = []
@@ -79,8 +88,12 @@ def on_intervals(comparison: Comparison) -> list[Note]:
     if known and all(interval.groups == 1 for interval in known):
         alone = "there is one image" if comparison.images == 1 else "all images are of one group"
         return [*notes, Note("no interval", f"no interval: {alone}, and nothing shows how another one would differ")]
-    if any(interval.seeds == 1 for interval in known):
-        notes.append(Note("one seed", "one seed: training noise is not in this interval; train.seeds=[0,1,2] adds it"))
+    for student in comparison.of_role("student"):
+        gain, baseline = comparison.gain(student), comparison.get(student.baseline)
+        if baseline is not None and gain is not None and gain.interval is not None and gain.interval.seeds == 1:
+            fix = _further(student, baseline) or "train.seeds=[0,1,2] adds it"
+            notes.append(Note("one seed", f"one seed: training noise is not in this interval; {fix}"))
+            break
     if few := sorted({interval.groups for interval in known if interval.groups < FEW_GROUPS}):
         line = f"few independent groups of images: {few[0]}; below {FEW_GROUPS} the interval is a rough one"
         notes.append(Note("few groups", line))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from kd.compare.comparison import Note
 from kd.errors import RecipeError, StorageError
-from kd.runs import OLD_FORMAT, Result, read_result
+from kd.runs import OLD_FORMAT, Result, finished_below, read_result
 
 APART = "move one of them into another folder"
 
@@ -49,6 +49,12 @@ class Results:
             if same != run_dir:
                 raise RecipeError(f"{run_dir}: is seed {result.seed} of run {result.id}, as {same} is; {APART}")
         return good, results
+
+    def unread(self, folder: Path) -> tuple[int, ...]:
+        """The seeds of finished runs in a folder that no target names."""
+        read = {run_dir.resolve() for run_dir in (*self._results, *self.damaged)}
+        further = (run_dir for run_dir in finished_below(folder) if run_dir.resolve() not in read)
+        return tuple(int(run_dir.name.removeprefix("seed")) for run_dir in further)
 
     def has_damaged(self, folder: str | None) -> bool:
         """Whether a damaged run is of the recipe whose runs are in `folder`, or in another of the same id."""

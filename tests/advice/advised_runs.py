@@ -64,6 +64,11 @@ def compare(*arguments: str) -> int:
     return kd("compare", *arguments, "--no-page")
 
 
+def only_student() -> str:
+    """The first seed of the run that has a teacher."""
+    return str(min(Path("runs").glob("student-*/*/teacher.json")).parent)
+
+
 def renamed(*run_dirs: Path) -> int:
     """Compare the runs of a folder that the user has made."""
     for seed, run_dir in enumerate(run_dirs):
@@ -102,6 +107,12 @@ COMPARED = [
         "has seeds 0, 1, its baseline 0: compared over 0 alone; {} --baseline trains the missing seeds",
         lambda: (run(*SHORT, "--baseline"), again(*SHORT, "train.seeds=[0, 1]"), compare(*SHORT, "train.seeds=[0, 1]")),
         lambda text: (run_advised(text, " trains the missing"), compare(*SHORT, "train.seeds=[0, 1]")),
+    ),
+    Row(
+        "student-{} has seeds 0, its baseline 0, 1: compared over 0 alone; "
+        "kd compare runs/student-{} compares further seeds",
+        lambda: (run(*SHORT, "train.seeds=[0, 1]", "--baseline"), compare(only_student())),
+        lambda text: run_advised(text, " compares further"),
     ),
     Row(
         ": unfinished seeds: 1; {} finishes them",

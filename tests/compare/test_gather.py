@@ -77,6 +77,22 @@ def test_a_folder_of_seeds_is_their_mean_and_sample_deviation(made, trio):
     assert Note("seeds differ", line) in comparison.notes
 
 
+@pytest.mark.parametrize("both", [False, True])
+def test_seeds_that_are_finished_and_not_named_are_compared_by_a_command(made, both):
+    made.teacher()
+    for seed in range(3):
+        one = {"seed": seed, "val": made.counted(80, 81)}
+        made.baseline(**one)
+        run_dir = made.student(**one)
+    comparison = gather([run_dir, *([made.folder / "small_kl-bbbbbbbb" / "seed2"] * both)])
+    fix = f"kd compare {run_dir.parent} compares further seeds"
+    line = f"small_kl-cccccccc has seeds 2, its baseline 0, 1, 2: compared over 2 alone; {fix}"
+    notes = [note.text for note in comparison.notes if note.kind in ("one seed", "seeds differ")]
+    one_seed = f"one seed: training noise is not in this interval; {fix}"
+    assert notes == ([one_seed] if both else [one_seed, line])
+    assert gather([run_dir.parent]).gain(comparison.of_role("student")[0]).seeds == (0, 1, 2)
+
+
 def test_two_seeds_named_apart_are_one_row(made, trio):
     first, second = trio(), made.student(80, seed=1)
     comparison = gather([str(first), str(second), str(first)])
