@@ -30,6 +30,7 @@ _FEW = 5  # pictures, to tell masks from images
 _SHADES = 4  # between black and white, from which they are edges
 _BLACK_AND_WHITE = {0, 0xFFFFFF}
 _WORDS = ("class", "label", "categor", "codes")
+_MAPS = ("obj.names", "names.txt", "dataset.json")  # the last is nnU-Net's
 _BACKGROUNDS = ("background", "_background_", "__background__", "bg")
 _IGNORED = (IGNORED, "__ignore__", "void", "unlabeled", "unlabelled")
 
@@ -72,7 +73,7 @@ def find_map(folders: Sequence[Path]) -> tuple[Path | None, list[str]]:
         for path in sorted(folder.iterdir()) if folder.is_dir() else ():
             text = path.stem.lower()
             kind = path.suffix.lower()
-            is_map = any(word in text for word in _WORDS) or path.name.lower() in ("obj.names", "names.txt")
+            is_map = any(word in text for word in _WORDS) or path.name.lower() in _MAPS
             if not (is_map and kind in (".csv", ".txt", ".names", ".yaml", ".yml", ".json") and path.is_file()):
                 continue
             try:

@@ -17,6 +17,7 @@ WRITTEN = "recipe.schema.json"  # a folder that holds it is the result of kd ini
 MAX_DEPTH = 8  # of folders in folders
 _SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val"}
 _SPLITS |= {"test": "test", "testing": "test"}
+_SPLITS |= {"imagestr": "train", "labelstr": "train", "imagests": "test", "labelsts": "test"}  # nnU-Net's
 
 
 class Tree(NamedTuple):

@@ -121,10 +121,10 @@ def _yaml_rows(text: str, path: Path) -> list[Row]:
 
 
 def _named_part(node: yaml.Node | None) -> yaml.Node | None:
-    """The names within other settings, such as those of YOLO; the node itself if it has none."""
+    """The names within other settings, such as those of YOLO or nnU-Net; the node itself if it has none."""
     pairs: list[tuple[yaml.Node, yaml.Node]] = node.value if isinstance(node, yaml.MappingNode) else []
     for key, value in pairs:
-        if key.value in ("names", "classes") and not _is_mark(value):
+        if key.value in ("names", "classes", "labels") and not _is_mark(value):
             return value
     return node
 

@@ -34,7 +34,7 @@ def read_classes(classes: ClassMap) -> Classes:
 
     Args:
         classes: a list, a mapping, or the path of a file: YAML or JSON (names; {name: mark}; {number: name}; mappings
-            with a name and a color or an id; one of these under the key `names` or `classes`); a CSV with the columns
+            with a name and a color or an id; one of these under `names`, `classes` or `labels`); a CSV with the columns
             name, r, g, b (or name, value, or value, name, or name alone, or a number before them), with or without a
             header line; a `.txt` with a name a line, alone or with its colour or number, or CVAT's `labelmap.txt`.
             A colour may also be written #rrggbb.

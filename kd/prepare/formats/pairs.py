@@ -17,6 +17,8 @@ from kd.prepare.formats.export import Source
 _OF_IMAGES = (
     "image",
     "images",
+    "imagestr",
+    "imagests",
     "img",
     "imgs",
     "jpegimages",
@@ -30,6 +32,7 @@ _OF_IMAGES = (
 )
 _OF_MASKS = (
     "mask", "masks", "label", "labels", "labelmaps", "annotation", "annotations", "annot", "gt", "gtfine", "seg",
+    "labelstr", "labelsts",
     "groundtruth", "segmentation", "segmentations", "segmentationclass", "segmentationclasspng", "target", "targets",
 )  # fmt: skip
 _ENDING = re.compile(r"[_\-. ]?(mask|masks|label|labels|seg|segmentation|gt|annotation|L|anno)$")
@@ -211,7 +214,15 @@ def _best_endings(images: Collection[tuple[str, str]], masks: Collection[tuple[s
         count, (ending, other) = found
         return -count, "nstance" in other, "abel" not in other and bool(other), len(ending + other), other
 
-    return min(fitting, key=rank)[1] if fitting else ("", "")
+    return min(fitting, key=rank)[1] if fitting else (_shared_number(images, masks), "")
+
+
+def _shared_number(images: Collection[tuple[str, str]], masks: Collection[tuple[str, str]]) -> str:
+    """The number at the end of all images, such as nnU-Net's `_0000` of a channel, without which most have masks."""
+    endings = {match[0] if (match := re.search(r"_\d+$", key)) else "" for _, key in images}
+    ending = endings.pop() if len(endings) == 1 else ""
+    fitting = [split for split, key in images if (split, key.removesuffix(ending)) in masks]
+    return ending if 2 * len(fitting) >= min(len(images), len(masks)) else ""
 
 
 def _cuts(key: str) -> list[tuple[str, str]]:

@@ -57,6 +57,7 @@ TREES: dict[str, Callable[[], None]] = {
     "sides below splits and regions": lambda: written(
         "export/{s}/Urban/images_png/{n}.png", "export/{s}/Urban/masks_png/{n}.png"
     ),
+    "nnU-Net's channels": lambda: written("export/imagesTr/c_00{n}_0000.png", "export/labelsTr/c_00{n}.png"),
     "masks a folder deeper": lambda: written("export/images/{n}.jpg", "export/annotations/trimaps/{n}.png"),
     "labelme's folders of pictures": lambda: with_more(
         lambda: written("export/JPEGImages/{n}.jpg", "export/SegmentationClassPNG/{n}.png"),
@@ -155,6 +156,24 @@ def test_two_versions_of_the_masks_are_no_classes(
         "v2/labels/0.png: v1/labels/0.png has the same name; give kd init the folder of the images and then that of "
         "the masks\n"
     )
+
+
+def test_folders_of_nnu_net(folder: Path) -> None:
+    """Images that are named apart are read in place; `Ts` is the test set."""
+    for part, numbers in (("Tr", (0, 1)), ("Ts", (2,))):
+        for number in numbers:
+            save(exports.photo(number), f"export/images{part}/c_{number}_0000.png")
+            save(grey(exports.by_hand(number)), f"export/labels{part}/c_{number}.png")
+    Path("export/dataset.json").write_text('{"name": "c", "labels": {"background": 0, "leaf": 1, "stem": 2}}')
+    assert kd("init", "export") == 0
+    args = read_recipe(Path("export-kd/student.yaml")).data.args
+    assert Folders(**args, split="test").class_names == ("background", "leaf", "stem")
+    assert [Path(name).stem for name in Folders(**args, split="test").names] == ["c_2_0000"]
+    assert kd("init", "export/imagesTr", "export/labelsTr", "--out", "apart") == 0
+    args = read_recipe(Path("apart/student.yaml")).data.args
+    assert (args["root"], args["image_suffix"], list(args["classes"])) == (
+        "export", "_0000", ["background", "leaf", "stem"],
+    )  # fmt: skip
 
 
 def test_two_observers_are_no_classes(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
