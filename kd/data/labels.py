@@ -8,7 +8,7 @@ from kd.types import IGNORE
 from kd.units import counted
 
 
-def check_labels(labels: Tensor, num_classes: int, where: str) -> None:
+def check_labels(labels: Tensor, num_classes: int, where: str, source: str = "a dataset") -> None:
     """Refuse labels uint8 (H, W) that are neither a class nor IGNORE: in a loss they would break the CUDA context.
 
     Raises:
@@ -23,5 +23,5 @@ def check_labels(labels: Tensor, num_classes: int, where: str) -> None:
     row, column = np.argwhere(wrong)[0].tolist()
     raise DataError(
         f"{where}: label{'s' if len(listed) > 1 else ''} {', '.join(listed)} in no class, first at row {row}, column "
-        f"{column}; a dataset returns 0 … {num_classes - 1}, and {IGNORE} for ignored pixels"
+        f"{column}; {source} returns 0 … {num_classes - 1}, and {IGNORE} for ignored pixels"
     )

@@ -129,9 +129,15 @@ DATASETS = [
         lambda text: Split(with_classes(254), (2, 2)),
     ),
     Row(
-        "; a transform returns uint8 (C, H, W) and uint8 (H, W) of one size",
+        "; a transform returns uint8 (3, H, W) and uint8 (H, W) of one size",
         lambda: augmented(lambda image, mask: (image.float(), mask)),
         lambda text: augmented(lambda image, mask: (image, mask)),
+    ),
+    Row(
+        "a.png: <lambda>: label 9 (1 pixel) in no class, first at row 0, column 1; a transform returns 0 … 2, and 255 "
+        "for ignored pixels",
+        lambda: augmented(lambda image, mask: (image, mask.masked_fill(mask == 1, 9))),
+        lambda text: augmented(lambda image, mask: (image, mask.masked_fill(mask == 1, 255))),
     ),
     Row(
         "a.png: Placed.place returned a tuple; return a frame: frame.moved(...)",

@@ -13,6 +13,7 @@ from torchvision import tv_tensors
 
 from kd.data.dataset import component_name, read, sample_name, type_and_shape
 from kd.data.images.kept import Kept
+from kd.data.labels import check_labels
 from kd.data.transforms.crop import UNLABELLED, Crop
 from kd.data.transforms.geometric import Geometric
 from kd.data.transforms.photometric import Photometric
@@ -56,7 +57,8 @@ class Split(Dataset[Item]):
 
     Raises:
         ValueError: the dataset has too many classes for 8-bit labels.
-        DataError: (by item) the sample cannot be read or breaks the dataset contract; a transform of kd fails on it.
+        DataError: (by item) the sample cannot be read or breaks the dataset contract; a transform of kd fails on it, or
+            one returns what breaks the contract.
         RecipeError: (by item) a transform of the user's fails on it.
     """
 
@@ -146,15 +148,19 @@ class Split(Dataset[Item]):
                     taught = None if taught is None else change(taught, taught.shape[1] / mask.shape[0])
                 else:
                     image, mask = transform(image, mask)
-                fits = image.shape[-2:] == mask.shape and image.dtype == mask.dtype == torch.uint8
+                fits = image.shape == (len(sampled), *mask.shape) and image.dtype == mask.dtype == torch.uint8
                 result = "" if fits else f"an image {type_and_shape(image)} and a mask {type_and_shape(mask)}"
                 if taught is not None and (size_of(taught) != self.teacher_size or taught.dtype != torch.uint8):
                     result = f"an image {type_and_shape(taught)} for a teacher that sees {self.teacher_size}"
             if result:
                 raise DataError(
-                    f"{name}: {component_name(transform)} returned {result}; a transform returns uint8 (C, H, W) and "
-                    "uint8 (H, W) of one size"
+                    f"{name}: {component_name(transform)} returned {result}; a transform returns uint8 "
+                    f"({len(sampled)}, H, W) and uint8 (H, W) of one size"
                 )
+            if not isinstance(transform, Photometric):
+                known = mask.as_subclass(Tensor).masked_fill(mask == UNLABELLED, IGNORE)
+                where = f"{name}: {component_name(transform)}"
+                check_labels(known, len(self.dataset.class_names), where, "a transform")
         pixels, labels = image.as_subclass(Tensor), mask.as_subclass(Tensor)
         if size_of(labels) == self.crop.size:
             return pixels.contiguous(), labels.contiguous(), None if taught is None else taught.contiguous()

@@ -117,8 +117,27 @@ def test_a_users_transform_may_draw_and_fails_with_the_samples_name():
         Split(Fixed(sample([[0] * 4] * 4)), (4, 4), augment=[shrinking])[0, 0]
     assert str(error.value) == (
         "a.png: shrinking returned an image uint8 (3, 4, 4) and a mask uint8 (2, 4); "
-        "a transform returns uint8 (C, H, W) and uint8 (H, W) of one size"
+        "a transform returns uint8 (3, H, W) and uint8 (H, W) of one size"
     )
+
+    def grey(image, mask):
+        return image[:1], mask
+
+    with pytest.raises(DataError) as error:
+        Split(Fixed(sample([[0] * 4] * 4)), (4, 4), augment=[grey])[0, 0]
+    assert "grey returned an image uint8 (1, 4, 4) and a mask uint8 (4, 4); a transform returns uint8 (3, H, W)" in str(
+        error.value
+    )
+
+
+def test_a_transform_that_makes_labels_of_no_class_is_named():
+    split = Split(Fixed(sample([[0, 255], [1, 1]])), (2, 2), augment=[lambda image, mask: (image, mask * 7)])
+    with pytest.raises(DataError) as error:
+        split[0, 0]
+    assert str(error.value).startswith("a.png: <lambda>: labels ")
+    assert str(error.value).endswith("; a transform returns 0 … 2, and 255 for ignored pixels")
+    split = Split(Fixed(sample([[0, 255], [1, 1]])), (2, 2), augment=[lambda image, mask: (image, mask)])
+    assert split[0, 0].labels.tolist() == [[0, 255], [1, 1]]
 
 
 def test_large_factors_show_the_files_own_pixels():
@@ -283,7 +302,7 @@ def test_a_users_change_is_drawn_once_for_both_and_checked():
         Split(Fixed(even), (4, 4), augment=[Darker(spoil=True)], teacher_size=(16, 16))[0, 0]
     assert str(refused.value) == (
         "a.png: Darker returned an image uint8 (3, 8, 16) for a teacher that sees (16, 16); "
-        "a transform returns uint8 (C, H, W) and uint8 (H, W) of one size"
+        "a transform returns uint8 (3, H, W) and uint8 (H, W) of one size"
     )
 
 
