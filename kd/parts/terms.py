@@ -186,4 +186,4 @@ def weight_by_step(maker: Maker, term: TermConfig, steps: int) -> Callable[[int]
     factor: Callable[[int], float] = maker.build(weight, steps=steps)
     if isinstance(factor, ScoreDriven):
         raise RecipeError(f"{weight.at()}: {weight.use} depends on scores and is for the learning rate only")
-    return factor
+    return lambda step: float(factor(step))  # a schedule may return a tensor, which no report could write

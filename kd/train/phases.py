@@ -82,6 +82,6 @@ class Phases:
 
     def set_learning_rate(self, step: int) -> None:
         """Set every group's learning rate: a pure function of the step, and of the scores with `plateau`."""
-        self.rates = [group["initial_lr"] * self.factor(step) for group in self._optimizer.param_groups]
+        self.rates = [group["initial_lr"] * float(self.factor(step)) for group in self._optimizer.param_groups]
         for index, (group, rate) in enumerate(zip(self._optimizer.param_groups, self.rates, strict=True)):
             group["lr"] = self.scalars.put(f"lr/{index}", rate)

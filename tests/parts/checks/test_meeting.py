@@ -1,3 +1,5 @@
+import json
+
 import pytest
 from tiny import read, run, write_recipes
 
@@ -67,6 +69,10 @@ class Clumsy:
 
 def downhill(steps):
     return lambda step: 1 - 2 * step / steps
+
+
+def halved(steps):
+    return lambda step: torch.tensor(0.5)
 
 
 def forgetful(steps):
@@ -348,6 +354,15 @@ def test_a_network_that_returns_a_tensor_gets_the_two_ways_on(path):
 def test_a_schedule_is_called_at_every_step(path):
     (line,) = mistakes(path, *ALONE, "schedule={use: 'nets.py:forgetful'}")
     assert "nets.py:forgetful raised TypeError: '<=' not supported between" in line
+
+
+def test_a_schedule_that_returns_a_tensor_keeps_its_curves(path):
+    schedules = ("schedule={use: 'nets.py:halved'}", "distill.kl.weight={use: 'nets.py:halved'}")
+    teacher = "teacher={use: 'nets.py:Net', args: {channels: 8}}"
+    ((run_dir,), lines) = run(read(path, teacher, *schedules, "train.steps=2"), path.parent / "runs")
+    curves = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+    assert [curve["lr"] for curve in curves if "lr" in curve] == [0.05, 0.05]
+    assert not [line for line in lines if "stopped" in line]
 
 
 def test_a_schedule_below_zero_is_refused(path):
