@@ -1,6 +1,7 @@
 """A network that `save_pretrained` of transformers wrote."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ def HuggingFace(  # noqa: N802  # recipes call every network as they call a clas
 
     Nothing is downloaded and no code of the folder runs; `hf download NAME --local-dir FOLDER` fetches one. The license
     of the weights is their author's: it is in the folder's README.md. The names of the classes come from `config.json`,
-    mean and standard deviation from `preprocessor_config.json`. Needs `pip install 'kd-segmentation[hf]'`.
+    the form of images from `preprocessor_config.json`. Needs `pip install 'kd-segmentation[hf]'`.
 
     Source: Wolf et al., "Transformers: State-of-the-Art Natural Language Processing", EMNLP 2020, arXiv:1910.03771.
 
@@ -85,7 +86,9 @@ def HuggingFace(  # noqa: N802  # recipes call every network as they call a clas
 
 
 def _preprocess(file: Path, channels: int) -> dict[str, Any]:
-    """Mean and standard deviation as the folder states them; {} where it does not.
+    """The form of images that the folder states; {} where it has no such file.
+
+    Without a mean in the file, its processor does not normalize (MobileViT's).
 
     Raises:
         ValueError: the file cannot be read, or states something else.
@@ -99,10 +102,19 @@ def _preprocess(file: Path, channels: int) -> dict[str, Any]:
         raise ValueError(f"{file}: not valid JSON ({error}); {fix}") from None
     if not isinstance(stated, dict):
         raise ValueError(f"{file}: {shown(stated)} is not a mapping; {fix}")
-    if not stated.get("do_normalize", True):
-        return {"mean": [0.0] * channels, "std": [1.0] * channels}
+    turn = {"order": "bgr"} if stated.get("do_flip_channel_order") and channels == 3 else {}
+    white = 255.0
+    if stated.get("do_rescale", True):
+        factor = stated.get("rescale_factor", 1 / 255)
+        if type(factor) not in (int, float) or not 0 < factor < math.inf:
+            raise ValueError(f"{file}: rescale_factor: {shown(factor)} is not a number above 0; {fix}")
+        white = round(255 * factor, 6)  # a factor of 0.00392156862745098, or fewer digits, is 1 / 255
+    turn |= {} if white == 1 else {"scale": white}
+    plain = {"mean": [0.0] * channels, "std": [1.0] * channels}
+    if not stated.get("do_normalize", stated.get("image_mean") is not None or stated.get("image_std") is not None):
+        return plain | turn
     form = {name: value for name in ("mean", "std") if (value := stated.get(f"image_{name}")) is not None}
     for name, value in form.items():
         if not isinstance(value, list) or not all(type(each) in (int, float) for each in value):
             raise ValueError(f"{file}: image_{name}: {shown(value)} is not a list of numbers; {fix}")
-    return {name: value for name, value in form.items() if len(value) == channels}
+    return {name: value for name, value in form.items() if len(value) == channels} | turn

@@ -319,6 +319,7 @@ TEACHERS = [
             ("{", "not valid JSON ({})"),
             ("[]", "[] is not a mapping"),
             ('{"image_std": 0.5}', "image_std: 0.5 is not a list of numbers"),
+            ('{"rescale_factor": 0}', "rescale_factor: 0 is not a number above 0"),
         )
     ),
     Row(

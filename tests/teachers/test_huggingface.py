@@ -23,8 +23,21 @@ def test_mean_and_std_are_those_of_the_folder(tmp_path: Path) -> None:
     assert stated(tmp_path, json.dumps({"image_mean": three, "image_std": [1, 2]})) == {
         "mean": three
     }  # of two channels
+    assert stated(tmp_path, json.dumps({"do_normalize": True, "size": 512})) == {}  # transformers has ImageNet's
     plain = {"mean": [0.0] * 3, "std": [1.0] * 3}
     assert stated(tmp_path, json.dumps({"image_mean": three, "do_normalize": False})) == plain
+
+
+def test_order_and_scale_are_those_of_the_folder(tmp_path: Path) -> None:
+    plain = {"mean": [0.0] * 3, "std": [1.0] * 3}
+    assert stated(tmp_path, json.dumps({"do_flip_channel_order": True, "do_resize": True})) == plain | {"order": "bgr"}
+    mean, std = [123.7, 116.3, 103.5], [58.4, 57.1, 57.4]
+    wide = {"do_rescale": False, "image_mean": mean, "image_std": std}
+    assert stated(tmp_path, json.dumps(wide)) == {"mean": mean, "std": std, "scale": 255.0}
+    twice = {"rescale_factor": 0.00784313725, "do_normalize": False}
+    assert stated(tmp_path, json.dumps(twice)) == plain | {"scale": 2.0}
+    usual = {"rescale_factor": 0.00392156862745098, "image_mean": mean, "do_flip_channel_order": False}
+    assert stated(tmp_path, json.dumps(usual)) == {"mean": mean}
 
 
 @pytest.mark.parametrize(
@@ -35,6 +48,7 @@ def test_mean_and_std_are_those_of_the_folder(tmp_path: Path) -> None:
         ('{"image_mean": 0.5}', f"image_mean: 0.5 is not a list of numbers; {FIX}"),
         ('{"image_std": {"a": 1, "b": 2, "c": 3}}', f"image_std: a mapping is not a list of numbers; {FIX}"),
         ('{"image_std": [1, "2", 3]}', f"image_std: [1, '2', 3] is not a list of numbers; {FIX}"),
+        ('{"rescale_factor": "1/255"}', f"rescale_factor: '1/255' is not a number above 0; {FIX}"),
         (" " * 256_001, "larger than 256,000 bytes, the limit for settings of a network"),
     ],
 )
