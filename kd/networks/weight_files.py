@@ -20,7 +20,8 @@ from kd.networks.torch_files import OtherFileError, unpickle
 from kd.networks.unpickle import Opaque, UnpickleError
 
 WRAPPERS = ("state_dict", "model_state", "model_state_dict", "model", "net", "ema")  # keys that hold the weights
-CLASSES = ("classes", "CLASSES", "class_names")  # keys that hold the names of the classes
+# Keys that hold the names of the classes.
+CLASSES = ("classes", "CLASSES", "class_names", "names", "id2label", "label2id")
 FORMATS = (".safetensors", ".pt", ".pth", ".ckpt", ".tar", ".bin")
 
 
@@ -238,10 +239,21 @@ def _class_names(data: object) -> tuple[str, ...] | None:
     for _ in range(3):
         for held in level:
             for name, value in _items(held):
-                if name in CLASSES and (names := _texts(value)) is not None:
+                if name in CLASSES and (names := _texts(_as_list(value))) is not None:
                     return names
         level = list(islice((v for held in level for _, v in _items(held) if isinstance(v, Mapping)), 100))
     return None
+
+
+def _as_list(value: object) -> object:
+    """The names in a mapping {number: name} or {name: number} from 0 on, in order; anything else as it is."""
+    if not isinstance(value, dict) or isinstance(value, Opaque):
+        return value
+    for pairs in (value.items(), ((number, name) for name, number in value.items())):
+        numbered = {int(number): name for number, name in pairs if str(number).isdecimal()}
+        if sorted(numbered) == list(range(len(value))):
+            return [numbered[number] for number in range(len(value))]
+    return value
 
 
 def _texts(value: object) -> tuple[str, ...] | None:

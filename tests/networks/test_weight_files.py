@@ -85,6 +85,10 @@ def test_the_length_of_a_header_is_no_text(tmp_path: Path, length: int) -> None:
         {"model": {"a": torch.ones(1)}, "meta": {"CLASSES": ("sky", "road")}},
         {"a": torch.ones(1), "class_names": ["sky", "road"], "classes": 2},
         {"state_dict": {"a": torch.ones(1)}, "hyper_parameters": {"classes": ["sky", "road"]}},
+        {"state_dict": {"a": torch.ones(1)}, "hyper_parameters": {"id2label": {1: "road", 0: "sky"}}},
+        {"model": {"a": torch.ones(1)}, "names": {"1": "road", "0": "sky"}},
+        {"a": torch.ones(1), "class_names": {"road": 1, "sky": 0}},
+        {"a": torch.ones(1), "label2id": {"sky": 0, "road": 1}, "classes": {1: "road", 2: "sky"}, "names": {}},
     ],
 )
 def test_the_names_of_the_classes_are_found(tmp_path: Path, content: dict[str, Any]) -> None:
