@@ -152,7 +152,8 @@ def _sources(recipe: Recipe) -> Sources:
     for file in dict.fromkeys(use.use.rpartition(":")[0] for use in components(recipe) if ":" in use.use):
         with suppress(RecipeError):
             code[file] = read_code(recipe.folder / file)
-    digests = {text: digest_of(text) for text in dict.fromkeys(named_files(recipe))}
+    class_map = recipe.data.args.get("classes")
+    digests = {text: digest_of(text, is_file=text == class_map) for text in dict.fromkeys(named_files(recipe))}
     return Sources(code, {text: digest for text, digest in digests.items() if digest is not None})
 
 

@@ -77,24 +77,29 @@ class Sources:
         before = self.files.get(text)
         if before is None:
             return
-        now = digest_of(text)
+        now = digest_of(text, is_file=True)
         if now != before:
             became = "is gone" if now is None else f"has changed ({before[:8]}, now {now[:8]})"
             since, other = ("the run was trained", "train") if self.of_run else ("the recipe was read", "run")
             raise RecipeError(f"{text}: {became} since {since}; restore it, or {other} the recipe again")
 
 
-def digest_of(text: str) -> str | None:
+def digest_of(text: str, *, is_file: bool = False) -> str | None:
     """The SHA-256 of what a text names; None if it names nothing of the following.
 
     A file with a suffix; a run directory, by its weights; a folder that `save_pretrained` of transformers wrote, by its
     JSON files and weights.
 
+    Args:
+        text: of a recipe.
+        is_file: whether it can only be the name of a file, which then counts without a suffix too.
+
     Raises:
         RecipeError: it cannot be read, or is larger than `MAX_FILE`.
     """
     path = Path(text)
-    found = next((file for file in (path, path / WEIGHTS) if file.suffix and stamp(file) is not None), None)
+    places = (path, path / WEIGHTS)
+    found = next((file for file in places if (file.suffix or is_file) and stamp(file) is not None), None)
     try:
         if found is None and stamp(path / PRETRAINED) is not None:
             files = sorted(file for file in path.iterdir() if file.suffix in (".json", ".safetensors"))

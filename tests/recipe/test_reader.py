@@ -258,8 +258,20 @@ def test_what_is_no_regular_file_is_a_plain_text(folder: Path) -> None:
     os.mkfifo("pipe.csv")
     Path("folder.csv").mkdir()
     Path("plain").write_text("a file without a suffix")
-    for text in ("pipe.csv", "folder.csv", "plain", "none.csv", "/dev/zero", "a\\0.csv"):
+    for text in ("pipe.csv", "folder.csv", "none.csv", "/dev/zero", "a\\0.csv"):
         assert read(ALONE, f"data.args.classes='{text}'").sources.files == {}
+    assert read(ALONE, "data.args.other=plain").sources.files == {}
+
+
+def test_a_class_map_counts_without_a_suffix_too(folder: Path) -> None:
+    Path("labelmap").write_text("sky 0 0 0\nroad 1 1 1\n")
+    recipe = read(ALONE, "data.args.classes=labelmap")
+    assert recipe.sources.files.keys() == {"labelmap"}
+    recipe.sources.check("labelmap")
+    Path("labelmap").write_text("sky 1 1 1\nroad 0 0 0\n")
+    assert read(ALONE, "data.args.classes=labelmap").id != recipe.id
+    with pytest.raises(RecipeError, match=r"^labelmap: has changed"):
+        recipe.sources.check("labelmap")
 
 
 def test_an_edit_beside_a_file_is_another_recipe(folder: Path) -> None:
