@@ -102,7 +102,7 @@ def _preprocess(file: Path, channels: int) -> dict[str, Any]:
         raise ValueError(f"{file}: not valid JSON ({error}); {fix}") from None
     if not isinstance(stated, dict):
         raise ValueError(f"{file}: {shown(stated)} is not a mapping; {fix}")
-    turn = {"order": "bgr"} if stated.get("do_flip_channel_order") and channels == 3 else {}
+    turn: dict[str, Any] = {"order": "bgr"} if stated.get("do_flip_channel_order") and channels == 3 else {}
     white = 255.0
     if stated.get("do_rescale", True):
         factor = stated.get("rescale_factor", 1 / 255)
