@@ -16,7 +16,7 @@ RUNTIMES = ("torch", "compiled", "onnx", "openvino")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What is measured, how, and the budget."""
-    add_files(parser, "NAME", "runs, recipes, weights, exported files or their folders, students.MobileNetV2UNet …")
+    add_files(parser, "NAME", "runs, recipes, weights, ONNX or OpenVINO files or folders, students.MobileNetV2UNet …")
     parser.add_argument(
         "--size", type=int, nargs=2, metavar=("H", "W"), help="size of the images (default: the recipe's, or 512 512)"
     )

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from torch import nn
 
 from kd.components import Maker
+from kd.evaluation.targets import refuse_others
 from kd.evaluation.trained import open_trained
 from kd.networks.arithmetic import count_macs
 from kd.recipe import Recipe, Use, read_recipe
@@ -48,7 +49,11 @@ class Subject(NamedTuple):
 
 
 def find_subjects(source: Source, size: tuple[int, int] | None) -> Iterator[Subject]:
-    """What a name stands for: one network, one file, or the files of an exported folder."""
+    """What a name stands for: one network, one file, or the files of an exported folder.
+
+    Raises:
+        RecipeError: it is none of these; a program for torch is none.
+    """
     path = Path(source.name)
     if os.path.isfile(path) and path.suffix in FILES:
         yield _of_file(path, size)
@@ -56,6 +61,7 @@ def find_subjects(source: Source, size: tuple[int, int] | None) -> Iterator[Subj
     if os.path.isdir(path) and (files := sorted(file for file in path.iterdir() if file.suffix in FILES)):
         yield from (_of_file(file, size) for file in files)
         return
+    refuse_others([source.name])
     network, own_size, run_dir = build(source)
     in_channels = int(getattr(network, "in_channels", 3))
     shape = (in_channels, *(size or own_size))

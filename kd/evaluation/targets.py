@@ -61,8 +61,7 @@ def find(
     """
     refuse_idle_recipe(recipe, names)
     names = [_run_of(name) if recipe is None else name for name in names]
-    if mistakes := [f"{name}: {what}" for name in names if (what := _no_network(Path(name)))]:
-        raise RecipeError(mistakes)
+    refuse_others(names)
     run_dirs = [name for name in names if os.path.isdir(name)]
     files = [name for name in names if is_file(name)]
     scoring = [text for text in overrides if is_scoring(text)]
@@ -103,16 +102,26 @@ def find(
     return Found(list(found.values()), damaged, notes)
 
 
+def refuse_others(names: Iterable[str]) -> None:
+    """Refuse what is no network that kd opens.
+
+    Raises:
+        RecipeError: a name is that of an image, a record, an exported folder or a program for torch.
+    """
+    if mistakes := [f"{name}: {what}" for name in names if (what := _no_network(Path(name)))]:
+        raise RecipeError(mistakes)
+
+
 def _no_network(path: Path) -> str | None:
     """What else a path is, and what to name in its place; None where it may be a network."""
-    if path.suffix == ".pt2":
-        return "a program for torch, which kd does not open again; name its run"
+    exported = next(filter(os.path.isfile, map(path.joinpath, EXPORTED)), None)
+    if (exported or path).suffix == ".pt2":
+        return "an exported program for torch, which kd does not open again; name its run"
     if path.suffix.lower() in IMAGES and os.path.isfile(path):
         return "an image; name a run, a recipe or a file of a network first"
     if path.suffix in RECORDS and is_finished(path.parent):
         return f"a file about a run; name the run, {path.parent}"
-    exported = [path / file for file in EXPORTED if os.path.isfile(path / file)]
-    return f"an exported folder; name its file, {exported[0]}" if exported else None
+    return f"an exported folder; name its file, {exported}" if exported else None
 
 
 def is_file(name: str | os.PathLike[str]) -> bool:

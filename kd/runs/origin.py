@@ -30,7 +30,7 @@ Origin = dict[str, str]
 RECIPE = "recipe_yaml"
 MAX_HEADER = 100_000_000  # bytes
 PAGE = re.compile(rb'<script type="application/json" id="data">(.*?)</script>', re.DOTALL)  # of kd compare
-EXPORTED = ("model.onnx", "model.xml")  # of the folder that `kd export` writes
+EXPORTED = ("model.onnx", "model.xml", "model.pt2")  # of the folder that `kd export` writes
 SUFFIXES = (".safetensors", ".onnx", ".xml")
 _METADATA, _KEY, _VALUE = 14, 1, 2  # fields of ONNX's protocol buffers: ModelProto and StringStringEntryProto
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5  # kinds of fields

@@ -155,8 +155,8 @@ EVALUATE += [
         lambda text: succeeds("evaluate", only("r") / "student.safetensors", "--recipe", "r.yaml", "--trust"),
     ),
     Row(
-        "model.pt2: a program for torch, which kd does not open again; name its run",
-        lambda: kd("evaluate", "model.pt2"),
+        "exported: an exported program for torch, which kd does not open again; name its run",
+        lambda: (Path("exported").mkdir(), Path("exported/model.pt2").touch(), kd("evaluate", "exported")),
         lambda text: evaluated("evaluate.size=[64, 64]"),
     ),
     Row(

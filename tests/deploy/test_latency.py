@@ -132,6 +132,17 @@ def test_a_file_is_measured_where_it_runs_and_a_folder_for_its_files(folder):
     ]
 
 
+@pytest.mark.parametrize("name", ["exported", "exported/model.pt2"])
+def test_a_program_for_torch_is_one_line(folder, capsys, name):
+    (folder / "exported").mkdir()
+    (folder / "exported/model.pt2").write_bytes(bytes(300_000))
+    for command in ("latency", "predict"):
+        assert kd(command, name, *["photo.png"] * (command == "predict")) == 2
+        assert capsys.readouterr().err == (
+            f"{name}: an exported program for torch, which kd does not open again; name its run\n"
+        )
+
+
 def test_a_network_in_int8_is_measured_where_that_exists(folder):
     (subject,) = find_subjects(source(NET), (64, 64))
     assert [str(cell) for cell in planned(subject, ("torch", "onnx"), 2, int8=True)] == [

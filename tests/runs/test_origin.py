@@ -92,6 +92,13 @@ def test_an_exported_folder_stands_for_its_file(tmp_path):
     assert read_origin(tmp_path) == STATED
 
 
+def test_the_folder_of_a_program_for_torch_stands_for_it(tmp_path):
+    (tmp_path / "model.pt2").touch()
+    with pytest.raises(StorageError) as refused:
+        read_origin(tmp_path)
+    assert str(refused.value) == f"{tmp_path}/model.pt2: kd reads the recipe in .safetensors, .onnx, .xml files"
+
+
 def test_a_real_onnx_file(tmp_path):
     onnx = pytest.importorskip("onnx", reason="needs the extra onnx: pip install 'kd-segmentation[onnx]'")
     image = onnx.helper.make_tensor_value_info("images", 1, [1])
