@@ -10,8 +10,8 @@ Example:
 """
 
 import argparse
-from pathlib import Path
 
+from kd.cli.options import add_runs_named, runs_named
 from kd.cli.status import PLAIN
 
 STATUSES = PLAIN
@@ -19,14 +19,7 @@ STATUSES = PLAIN
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The folder, and whether anything is removed."""
-    parser.add_argument(
-        "runs",
-        metavar="RUNS",
-        nargs="?",
-        type=Path,
-        default=Path("runs"),
-        help="folder of the run directories (default: runs)",
-    )
+    add_runs_named(parser)
     parser.add_argument("--yes", action="store_true", help="remove what is listed")
 
 
@@ -34,4 +27,4 @@ def run(arguments: argparse.Namespace) -> None:
     """List them, and remove them with `--yes`."""
     from kd.diagnose.clean import clean_command
 
-    clean_command(arguments.runs, yes=arguments.yes)
+    clean_command(runs_named(arguments), yes=arguments.yes)

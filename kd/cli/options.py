@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kd.console import say
-from kd.errors import RecipeError
+from kd.errors import RecipeError, StorageError
 from kd.memory import lasting_objects
 from kd.units import from_environment
 
@@ -75,6 +75,30 @@ def add_runs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--runs", type=Path, default=Path("runs"), metavar="DIR", help="folder of the run directories (default: runs)"
     )
+
+
+def add_runs_named(parser: argparse.ArgumentParser) -> None:
+    """The folder of run directories of a command about nothing else, as an argument too; `runs_named` returns it."""
+    parser.add_argument(
+        "folder", type=Path, metavar="RUNS", nargs="?", help="folder of the run directories, as with --runs"
+    )
+    add_runs(parser)
+
+
+def runs_named(arguments: argparse.Namespace) -> Path:
+    """The folder of run directories, which must be there if it is named.
+
+    Raises:
+        RecipeError: it is named twice.
+        StorageError: there is no such folder.
+    """
+    default, folder = Path("runs"), arguments.folder
+    if folder is not None and arguments.runs != default:
+        raise RecipeError(f"'{folder}' and --runs '{arguments.runs}': two folders of runs; remove one of them")
+    runs: Path = folder or arguments.runs
+    if runs != default and not runs.is_dir():
+        raise StorageError(f"{runs}: no such folder")
+    return runs
 
 
 def add_trust(parser: argparse.ArgumentParser) -> None:

@@ -94,6 +94,11 @@ COMPARED = [
         lambda _: apart(),
     ),
     Row(
+        "'a' and --runs 'b': two folders of runs; remove one of them",
+        lambda: kd("list", "a", "--runs", "b"),
+        lambda _: (Path("a").mkdir(), succeeds("list", "a"), succeeds("list", "--runs", "a")),
+    ),
+    Row(
         "runs: holds no runs; kd run RECIPE trains one",
         lambda: kd("list"),
         lambda text: (run(), succeeds("list")),

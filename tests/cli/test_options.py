@@ -90,3 +90,21 @@ def test_options_without_an_effect_are_refused(folder, capsys, line, idle, why):
 )  # fmt: skip
 def test_options_with_an_effect_are_taken(line):
     assert program._parse(line.split()).command == line.partition(" ")[0]
+
+
+@pytest.mark.parametrize("command", ["list", "clean"])
+@pytest.mark.parametrize("option", [(), ("--runs",)], ids=["argument", "option"])
+def test_a_folder_of_runs_that_is_named_must_be_there(folder, capsys, command, option):
+    assert kd(command) == 0  # the default need not
+    capsys.readouterr()
+    assert kd(command, *option, "nowhere") == 6
+    assert capsys.readouterr().err == "nowhere: no such folder\n"
+    (folder / "nowhere").mkdir()
+    assert kd(command, *option, "nowhere") == 0
+    assert capsys.readouterr().out.startswith("nowhere: ")
+
+
+@pytest.mark.parametrize("command", ["list", "clean"])
+def test_two_folders_of_runs_are_refused(folder, capsys, command):
+    assert kd(command, "a", "--runs", "b") == 2
+    assert capsys.readouterr().err == "'a' and --runs 'b': two folders of runs; remove one of them\n"
