@@ -19,7 +19,11 @@ from kd.units import counted
 Mask = NDArray[np.uint8]  # (H, W): class indices, IGNORE where no class is meant
 BACKGROUND = "background"
 MAX_NAME = 200  # characters of a class
-_OF_ONE_IMAGE = (r"(.*)_y\d+_x\d+", r"(.*)\.rf\.")  # tiles of `kd tiles`, augmented copies of Roboflow
+_OF_ONE_IMAGE = (  # tiles of `kd tiles`, augmented copies of Roboflow, slices of a patient and frames of a film
+    r"(.*)_y\d+_x\d+",
+    r"(.*)\.rf\.",
+    r"(.*)[_-](?i:slice|frame|z)[_-]?\d+",
+)
 
 
 class Source(NamedTuple):

@@ -122,8 +122,13 @@ def test_lists_of_segmentation_come_first_where_masks_lie(folder: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "group"),
-    [("field{image}_y{part}_x0", r"(.*)_y\d+_x\d+"), ("field{image}_jpg.rf.0a{part}f", r"(.*)\.rf\.")],
-    ids=["tiles", "Roboflow's copies"],
+    [
+        ("field{image}_y{part}_x0", r"(.*)_y\d+_x\d+"),
+        ("field{image}_jpg.rf.0a{part}f", r"(.*)\.rf\."),
+        ("field{image}_Slice_00{part}", r"(.*)[_-](?i:slice|frame|z)[_-]?\d+"),
+        ("field{image}_z{part}", r"(.*)[_-](?i:slice|frame|z)[_-]?\d+"),
+    ],
+    ids=["tiles", "Roboflow's copies", "slices", "depths"],
 )
 @pytest.mark.parametrize("splits", [("",), ("train", "test")], ids=["one folder", "no validation split"])
 def test_parts_and_copies_of_an_image_stay_in_one_split(
