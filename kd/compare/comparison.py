@@ -163,6 +163,11 @@ class Entry:
                 by_label[label] = MetricFigures(first.unit, first.direction, figures)
         return by_label
 
+    def metric(self, label: str, unit: str) -> MetricFigures | None:
+        """A further metric; None where the seeds were not scored with it in that unit."""
+        found = self.metrics.get(label)
+        return found if found is not None and found.unit == unit else None
+
     @property
     def kind(self) -> tuple[str, int]:
         """Class and parameters, which networks of the same size have in common."""
@@ -253,9 +258,12 @@ class Comparison:
         return all(self.latency(entry) is not None for entry in self.entries)
 
     @property
-    def metrics(self) -> dict[str, MetricFigures]:
-        """The further metrics of all entries by label, each with the figures of one entry."""
-        return {label: metric for entry in self.entries for label, metric in entry.metrics.items()}
+    def metrics(self) -> dict[tuple[str, str], MetricFigures]:
+        """The further metrics of all entries by label and unit, each with the figures of one entry.
+
+        A distance is in pixels for one dataset and in millimetres for another.
+        """
+        return {(label, metric.unit): metric for entry in self.entries for label, metric in entry.metrics.items()}
 
     @property
     def score(self) -> str:

@@ -12,7 +12,7 @@ from kd.compare.output import DiffOutput, KeyDifference
 from kd.console import make_table, print_line, print_text, stdout
 from kd.metrics import scores
 from kd.recipe import Recipe, read_recipe
-from kd.runs import is_finished, read_environment, read_result, read_run_recipe
+from kd.runs import MetricResult, is_finished, read_environment, read_result, read_run_recipe
 
 NOTHING = "–"
 
@@ -64,8 +64,14 @@ def facts(path: Path) -> dict[str, str]:
     for name, split in result.splits.items():
         score = scores(split.confusion)
         numbers[name] = {"images": split.images, "miou": score.miou, "pixel_accuracy": score.pixel_accuracy}
-        numbers[name] |= {label: metric.headline for label, metric in split.metrics.items()}
+        numbers[name] |= {label: _headline(metric) for label, metric in split.metrics.items()}
     return facts_of_run | dict(_flat(numbers, "result"))
+
+
+def _headline(metric: MetricResult) -> float | str | None:
+    """A metric's value, with its unit if it is no share: a distance may be in pixels in one run, in mm in another."""
+    known = metric.headline
+    return known if known is None or metric.unit == "%" else f"{known:.4f} {metric.unit}".rstrip()
 
 
 def _recipe(recipe: Recipe) -> dict[str, Any]:

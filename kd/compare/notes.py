@@ -119,7 +119,7 @@ def on_scores(comparison: Comparison) -> list[Note]:
     for entry in comparison.entries:
         if entry.marks:
             notes.append(Note("inputs", f"{comparison.label(entry)}: {', '.join(entry.marks)}"))
-    for name in comparison.metrics:
+    for name in {label: None for label, _ in comparison.metrics}:
         without = [e for e in comparison.entries if name in e.metrics and math.isnan(e.metrics[name].headline.mean)]
         if without:
             labels = ", ".join(map(comparison.label, without))

@@ -121,7 +121,7 @@ def _summary(comparison: Comparison) -> str:
 def _sort_values(comparison: Comparison, entry: Entry) -> list[Value]:
     """The numbers of a row of `tables.summary_rows`, in its order."""
     gain, below = comparison.gain(entry), comparison.to_teacher(entry)
-    metrics = [entry.metrics.get(name) for name in comparison.metrics]
+    metrics = [entry.metric(label, unit) for label, unit in comparison.metrics]
     return [
         comparison.label(entry),
         tables.short(entry.network),

@@ -120,7 +120,7 @@ def _gaining(comparison: Comparison) -> dict[str, Entry]:
 
 def summary_rows(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
     """The main table as text: its header and its rows, one a network."""
-    metrics = [_metric_header(label, metric) for label, metric in comparison.metrics.items()]
+    metrics = [_metric_header(label, metric) for (label, _), metric in comparison.metrics.items()]
     differences = ["vs baseline", "vs teacher"]
     header = [
         "",
@@ -148,7 +148,7 @@ def _row(comparison: Comparison, entry: Entry) -> list[str]:
     seeds = f", {len(entry.splits)} seeds" if len(entry.splits) > 1 else ""
     best = ", best step" if entry.select == "best" else ""
     mark = f", {marked(entry.marks)}" if entry.marks else ""
-    metrics = [entry.metrics.get(name) for name in comparison.metrics]
+    metrics = [entry.metric(label, unit) for label, unit in comparison.metrics]
     return [
         f"{title}{seeds}{best}{mark}",
         short(entry.network),

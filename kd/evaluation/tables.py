@@ -46,9 +46,7 @@ def detail_tables(runs: Sequence[Scored]) -> Iterator[Table]:
     A dash where a class is neither labelled nor predicted, or a run has no such metric.
     """
     classes = dict.fromkeys(name for run in runs for name in run.score.classes)
-    metrics: dict[str, MetricResult] = {}
-    for run in runs:
-        metrics = run.score.metrics | metrics
+    metrics = {(label, metric.unit): metric for run in runs for label, metric in run.score.metrics.items()}
     iou = [dict(zip(run.score.classes, scores(run.score.confusion).iou, strict=True)) for run in runs]
     for first in range(0, len(runs), COLUMNS):
         part = slice(first, first + COLUMNS)
@@ -58,8 +56,8 @@ def detail_tables(runs: Sequence[Scored]) -> Iterator[Table]:
         yield (["class", "IoU %"] if one else ["IoU %", *numbers]), rows
         if metrics:
             rows = [
-                [_header(label, metric), *(_value(run.score.metrics.get(label)) for run in runs[part])]
-                for label, metric in metrics.items()
+                [_header(label, metric), *(_value(run.score.metrics.get(label), metric.unit) for run in runs[part])]
+                for (label, _), metric in metrics.items()
             ]
             yield ["metric", *([""] if one else numbers)], rows
 
@@ -87,10 +85,11 @@ def _header(label: str, metric: MetricResult) -> str:
     return " ".join(filter(None, (label, metric.unit, "↓" if metric.direction == "lower" else "")))
 
 
-def _value(metric: MetricResult | None) -> str:
-    if metric is None or metric.unit == "%":
-        return percent(None if metric is None else metric.headline)
-    return NOTHING if metric.headline is None else f"{metric.headline:.3g}"
+def _value(metric: MetricResult | None, unit: str) -> str:
+    """The headline of a metric in the unit of its row; a dash without one, and in another unit."""
+    if metric is None or metric.unit != unit or metric.headline is None:
+        return NOTHING
+    return percent(metric.headline) if unit == "%" else f"{metric.headline:.3g}"
 
 
 def to_json(runs: Sequence[Scored], split: str) -> dict[str, Any]:

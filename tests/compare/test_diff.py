@@ -8,8 +8,9 @@ from rich.console import Console
 from tiny import read, run, write_recipes
 
 from kd.cli import main
-from kd.compare.diff import diff_command
+from kd.compare.diff import _headline, diff_command
 from kd.recipe import baseline_of
+from kd.runs import MetricResult
 
 
 def printed(a, b):
@@ -45,6 +46,11 @@ def test_recipes_differ_key_by_key_and_nothing_is_imported(folder):
 def test_a_recipe_does_not_differ_from_itself(folder, capsys):
     assert main(["diff", "student.yaml", "student.yaml"]) == 0
     assert capsys.readouterr().out == "student.yaml and student.yaml: no difference\n"
+
+
+@pytest.mark.parametrize(("unit", "shown"), [("%", 1.2), ("mm", "1.2000 mm"), ("", "1.2000")])
+def test_a_metric_has_its_unit(unit, shown):
+    assert _headline(MetricResult({"mean": 1.2}, unit, "lower")) == shown
 
 
 def test_runs_differ_in_versions_and_results_too(folder):

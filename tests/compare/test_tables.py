@@ -11,7 +11,8 @@ from kd.compare import compare_command, list_command
 from kd.compare.answer import decision, headline, warnings
 from kd.compare.gather import gather
 from kd.compare.plain import to_json
-from kd.compare.tables import count, in_points, is_gain, points
+from kd.compare.report import _sort_values
+from kd.compare.tables import count, in_points, is_gain, points, summary_rows
 from kd.runs import MetricResult
 from kd.units import percent
 
@@ -276,6 +277,17 @@ def test_further_metrics_are_columns_over_seeds_in_table_json_and_page(made):
     assert ">BoundaryIoU %<" in html
     assert ">13.2 ± 1.17<" in html
     assert "↓: lower is better." in html
+
+
+def test_a_metric_in_two_units_is_two_columns(made):
+    runs = []
+    for name, value, unit in (("a-aaaaaaaa", 10.0, "px"), ("b-bbbbbbbb", 1.2, "mm")):
+        runs.append(str(made.write(name, 90, metrics={"H": MetricResult({"mean": value}, unit, "lower")})))
+    comparison = gather(runs)
+    header, rows = summary_rows(comparison)
+    assert header[6:8] == ["H px ↓", "H mm ↓"]
+    assert [row[6:8] for row in rows] == [["10", "–"], ["–", "1.2"]]
+    assert [_sort_values(comparison, entry)[6:8] for entry in comparison.entries] == [[10.0, None], [None, 1.2]]
 
 
 def test_a_metric_that_a_seed_does_not_define_is_a_dash(made):

@@ -33,6 +33,7 @@ def scored(
 
 
 # soil: 6 of 6 right and 2 more; leaf: 2 of 4; stem occurs nowhere
+UNITS = ((10.0, "px"), (1.2, "mm"))
 ONE = [[6, 0, 0], [2, 2, 0], [0, 0, 0]]
 
 
@@ -54,8 +55,13 @@ def test_several_runs_are_numbered_and_may_have_other_classes_and_metrics():
     (header, classes), metrics = detail_tables(runs)
     assert header == ["IoU %", "run 1", "run 2"]
     assert classes == [["soil", "75.0", "50.0"], ["leaf", "50.0", "–"], ["stem", "–", "–"], ["moss", "–", "66.7"]]
-    rows = [["HausdorffDistance px ↓", "–", "12.3"], ["BoundaryIoU %", "–", "–"]]
+    rows = [["BoundaryIoU %", "–", "–"], ["HausdorffDistance px ↓", "–", "12.3"]]
     assert metrics == (["metric", "run 1", "run 2"], rows)
+
+
+def test_a_metric_in_two_units_is_two_rows():
+    runs = [scored(ONE, metrics={"H": MetricResult({"mean": value}, unit, "lower")}) for value, unit in UNITS]
+    assert list(detail_tables(runs))[1][1] == [["H px ↓", "10", "–"], ["H mm ↓", "–", "1.2"]]
 
 
 def test_the_seeds_of_a_recipe_have_a_mean():
