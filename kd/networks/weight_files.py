@@ -197,8 +197,9 @@ def _unwrapped(data: Any, key: str | None, path: Path) -> dict[str, Tensor]:
     for place, value in networks:
         if isinstance(value, Opaque) and value.is_network:
             raise ValueError(_conversion(path, f"{where}{place}", value.name))
-    if inner := _place_of_tensors(data):
-        raise MisfitError(f"the file holds weights under '{inner}' alone", {"key": inner})
+    if inner := list(islice(_places_of_tensors(data), 4)):
+        places = " and ".join(map(repr, inner)) if len(inner) > 1 else f"'{inner[0]}' alone"
+        raise MisfitError(f"the file holds weights under {places}", {"key": inner[0]})
     raise ValueError(f"no weights found: the file has {first_names(data)}")
 
 
@@ -274,17 +275,17 @@ def _holds_tensors(value: object) -> bool:
     return False
 
 
-def _place_of_tensors(data: object) -> str:
-    """The key, where dots go deeper, of the first mapping that has tensors itself; empty if there is none."""
+def _places_of_tensors(data: object) -> Iterator[str]:
+    """The keys, where dots go deeper, of the mappings that have tensors themselves, and are in none that has."""
     waiting, seen = [("", data)], set[int]()
     for place, held in waiting:
+        if place and any(isinstance(value, Tensor) for _, value in _items(held)):
+            yield place.removesuffix(".")
+            continue
         for name, value in _items(held):
-            if isinstance(value, Tensor):
-                return place.removesuffix(".")
             if isinstance(value, Mapping) and id(value) not in seen:
                 seen.add(id(value))
                 waiting.append((f"{place}{name}.", value))
-    return ""
 
 
 def first_names(names: object) -> str:

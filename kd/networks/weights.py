@@ -103,10 +103,10 @@ def load_into(
     loaded, unused, heads = _placed(network, state, places, new_head, weights.classes)
     expected = {name for name, tensor in network.state_dict().items() if _is_reported(name, tensor)}
     if not expected & loaded.keys():
-        raise ValueError(
-            f"no tensor of {label} fits: {label} has {first_names(state)}, the network has "
-            f"{first_names(network.state_dict())}; map names with rename: {{'old.': 'new.'}}"
-        )
+        names = f"{label} has {first_names(state)}, the network has {first_names(network.state_dict())}"
+        if fix := _rename(sorted(expected), unused, state, network.state_dict()):
+            raise MisfitError(f"no tensor of {label} fits: {names}", fix)
+        raise ValueError(f"no tensor of {label} fits: {names}; map names with rename: {{'old.': 'new.'}}")
     missing = [name for name in network.state_dict() if name in expected and name not in loaded]
     parts = [f"{label}: loaded {len(expected) - len(missing)} of {len(expected)} tensors"]
     if missing:

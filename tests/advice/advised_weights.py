@@ -212,8 +212,8 @@ FITS = [
     ),
     Row(
         "; map names with rename: {'old.': 'new.'}",
-        lambda: (save({f"f.{name}": value for name, value in Net().state_dict().items()}), load()),
-        lambda text: load({"file": "a.pt", "rename": {"f.": ""}}),
+        lambda: (save({f"{name[0]}.{name}": value for name, value in Net().state_dict().items()}), load()),
+        lambda text: load({"file": "a.pt", "rename": {"s.": "", "h.": ""}}),
     ),
     Row(
         "stem.weight is (8, 3, 3, 3) in the file and (4, 3, 3, 3) in the network; these are the weights of another "

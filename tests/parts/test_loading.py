@@ -160,6 +160,23 @@ def test_a_teacher_for_other_classes_is_mapped_and_gets_no_new_head(folder, monk
     assert "source: [the names of its 3 classes in the order of the channels]" in refusal(TEACHER % "unnamed.pth")
 
 
+def test_a_network_under_another_name_or_in_two_states_gets_the_line_that_loads_it(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    save(2, "plain.pth")
+    plain = torch.load("plain.pth")["state_dict"]
+    torch.save({"state_dict": {f"unet.{name}": value for name, value in plain.items()}}, "unet.pth")
+    mistake = refusal(TEACHER % "unet.pth")
+    assert mistake.endswith("bring the names together: \"teacher.weights={file: unet.pth, rename: {unet.: ''}}\"")
+    assert assembled_notes(TEACHER % "unet.pth", advised(mistake))[0] == "teacher: unet.pth: loaded 8 of 8 tensors"
+    torch.save({"params": plain, "params_ema": dict(plain), "step": {"last": 3}}, "two.pth")
+    mistake = refusal(TEACHER % "two.pth")
+    assert mistake == (
+        "weights two.pth: the file holds weights under 'params' and 'params_ema'; "
+        "choose a key: 'teacher.weights={file: two.pth, key: params}'"
+    )
+    assert assembled_notes(TEACHER % "two.pth", advised(mistake))[0] == "teacher: two.pth: loaded 8 of 8 tensors"
+
+
 WRAPPED = 'teacher={use: teachers.Wrapped, args: {network: {use: "own.py:%s"}}, weights: w.pth}'
 
 
