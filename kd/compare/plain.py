@@ -67,15 +67,19 @@ def _row(network: dict[str, Any]) -> dict[str, Any]:
     for name in SCORES:
         row |= {name: network[name]["mean"], f"{name}_sd": network[name]["sd"]}
     for label, metric in network["metrics"].items():
-        row |= {f"{label} {name} {metric['unit']}": figure["mean"] for name, figure in metric["values"].items()}
+        for name, figure in metric["values"].items():
+            title = f"{label} {name} {metric['unit']}"
+            row |= {title: figure["mean"], f"{title} sd": figure["sd"]}
     for versus in ("vs_baseline", "vs_teacher"):
         difference = network[versus] or {}
         known = difference.get("interval") or {}
         row[f"{versus}_points"] = difference.get("points")
         row |= {f"{versus}_{part}": known.get(part) for part in ("low", "high", "p")}
-    row |= {
-        name: network[name] for name in ("parameters", "size", "latency", "seconds", "images_per_second", "peak_memory")
-    }
+    closed = network["closed"] or {}
+    row["vs_baseline_p_holm"] = (network["vs_baseline"] or {}).get("p_holm")
+    row |= {"closed": closed.get("value"), **{f"closed_{part}": closed.get(part) for part in ("low", "high")}}
+    sizes = ("parameters", "size", "latency", "seconds", "images_per_second", "images_seen", "peak_memory")
+    row |= {name: network[name] for name in ("weak_baseline", *sizes)}
     return row | {f"iou {name}": value for name, value in network["iou"].items()}
 
 

@@ -16,6 +16,7 @@ from kd.compare.diff import diff_command
 from kd.compare.gather import gather
 from kd.compare.markdown import to_markdown
 from kd.compare.plain import to_csv, to_json
+from kd.runs import MetricResult
 
 SCHEMAS = Path(__file__).resolve().parents[2] / "docs" / "schemas"
 
@@ -69,6 +70,24 @@ def test_runs_and_differences_as_json(made, trio, capsys, tmp_path):
 def test_a_list_without_runs_is_a_document_too(tmp_path, capsys):
     assert main(["list", "--json", "--runs", str(tmp_path)]) == 0
     assert json.loads(capsys.readouterr().out) == {"schema_version": 1, "runs": []}
+
+
+def test_the_csv_has_the_spread_of_metrics_and_what_decides_a_gain(made):
+    made.teacher()
+    for seed, value in enumerate((0.2, 0.4)):
+        made.baseline(seed=seed, val=made.counted(70, 71))
+        metric = {"H": MetricResult({"mean": value}, "px", "lower")}
+        val = replace(made.counted(80, 82), metrics=metric)
+        run_dir = made.student(seed=seed, val=val, taught_val=made.counted(90, 91))
+    comparison = gather([run_dir.parent])
+    row = list(csv.DictReader(io.StringIO(to_csv(comparison))))[-1]
+    whole = to_json(comparison)["networks"][-1]
+    assert [float(row[f"H mean px{sd}"]) for sd in ("", " sd")] == pytest.approx([0.3, 0.02**0.5])
+    assert row["vs_baseline_p_holm"] == str(whole["vs_baseline"]["p_holm"])
+    assert [row[f"closed{end}"] for end in ("", "_low", "_high")] == [
+        str(whole["closed"][end]) for end in ("value", "low", "high")
+    ]
+    assert (row["images_seen"], row["weak_baseline"]) == (str(whole["images_seen"]), "")
 
 
 def test_a_row_of_csv_for_each_network(made, trio, capsys):
