@@ -111,7 +111,8 @@ def _read_text(
         mistakes += override(root, changed, Recipe)
     data, positions, yaml_mistakes = yaml12.plain(root)
     if "variants" in data and "student" not in data:
-        raise RecipeError(f"{file}: a study, not a recipe; kd study {shipped.name_of(file)} trains it")
+        name = shipped.name_of(file)
+        raise RecipeError(f"{name}: a study, not a recipe; kd study {name} trains it")
     mistakes += yaml_mistakes
     moved.update(data, positions, warn=warn)
     if not trust:

@@ -45,6 +45,11 @@ ROWS = [
         *refused("- r.yaml", "base: r.yaml\nvariants: {a: {}}\nseeds: [0]"),
     ),
     Row(
+        "studies: {}, shapes/losses_study.yaml; kd study NAME --list shows the runs of one",
+        lambda: kd("copy"),
+        lambda _: succeeds("study", "shapes/losses_study.yaml", "--list"),
+    ),
+    Row(
         "s.yaml: a study, not a recipe; kd study s.yaml trains it",
         lambda: (study("base: r.yaml\nvariants: {a: {}}"), kd("run", "s.yaml")),
         lambda text: succeeds("study", "s.yaml", "--list"),
