@@ -21,6 +21,11 @@ def percent(share: float | None) -> str:
     return NOTHING if share is None or math.isnan(share) else f"{100 * share:.1f}"
 
 
+def metric_title(label: str, unit: str, direction: str) -> str:
+    """What tables call a metric, `BoundaryIoU %`; an arrow where lower is better."""
+    return " ".join(filter(None, (label, unit, "↓" if direction == "lower" else "")))
+
+
 def amount(value: Any) -> int | str:
     """Check that `value` is a number of steps or a share such as `5%`, and return it.
 

@@ -15,8 +15,7 @@ from torn import count_writes
 from kd import fingerprint, manifest
 from kd.errors import StorageError, WeightsError
 from kd.manifest import check_owner, check_sizes, read_manifest, read_verified
-from kd.runs import write_manifest
-from kd.runs.result import replace_files
+from kd.runs.result import replace_files, write_manifest
 
 FILES = {"student.safetensors": b"weights", "result.json": b"{}", "recipe.yaml": b"a: 1\n", "sources/a/b.py": b"x = 1"}
 

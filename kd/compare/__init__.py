@@ -23,7 +23,7 @@ from kd.storage import write_atomic
 
 Form = Literal["tables", "json", "markdown"]
 
-__all__ = ["compare", "compare_command", "gather", "list_command", "list_runs"]
+__all__ = ["compare", "compare_command", "gather", "list_command"]
 
 
 def compare(

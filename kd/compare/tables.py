@@ -6,9 +6,9 @@ Scores are percent and differences are points, one decimal, computed before roun
 import math
 from collections.abc import Sequence
 
-from kd.compare.comparison import Comparison, Difference, Entry, Figure, MetricFigures
+from kd.compare.comparison import Comparison, Difference, Entry, Figure
 from kd.runs import NOT_RECORDED, SPLIT
-from kd.units import NOTHING, percent
+from kd.units import NOTHING, metric_title, percent
 
 WEAK = " †"
 CERTAIN = " *"  # of several gains, one that is not noise
@@ -120,7 +120,7 @@ def _gaining(comparison: Comparison) -> dict[str, Entry]:
 
 def summary_rows(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
     """The main table as text: its header and its rows, one a network."""
-    metrics = [_metric_header(label, metric) for (label, _), metric in comparison.metrics.items()]
+    metrics = [metric_title(label, metric.unit, metric.direction) for (label, _), metric in comparison.metrics.items()]
     differences = ["vs baseline", "vs teacher"]
     header = [
         "",
@@ -135,11 +135,6 @@ def summary_rows(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
         "train min",
     ]
     return header, [_row(comparison, entry) for entry in comparison.entries]
-
-
-def _metric_header(label: str, metric: MetricFigures) -> str:
-    """`BoundaryIoU %`; an arrow where lower is better."""
-    return " ".join(filter(None, (label, metric.unit, "↓" if metric.direction == "lower" else "")))
 
 
 def _row(comparison: Comparison, entry: Entry) -> list[str]:

@@ -2,14 +2,12 @@
 
 from kd.components.build import Maker, check_torch, missing
 from kd.components.faults import check_has, defined_at, is_ours, is_users, refused_by
-from kd.components.user_files import importable
 
 __all__ = [
     "Maker",
     "check_has",
     "check_torch",
     "defined_at",
-    "importable",
     "is_ours",
     "is_users",
     "missing",

@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-from kd import console
-from kd.console import Say
 from kd.errors import StorageError
 from kd.manifest import MANIFEST, RESULT, WEIGHTS
 from kd.parts.checks.calls import check_calls
@@ -50,7 +48,7 @@ def _warmed_up_within(schedule: Use, steps: int) -> Use:
     return schedule.model_copy(update={"args": schedule.args | {"warmup": steps}})
 
 
-def smoke(recipe: Recipe, *, runs: Path, say: Say = console.say) -> Path:
+def smoke(recipe: Recipe, *, runs: Path) -> Path:
     """Train a few steps, score two batches, save; then remove the last step, resume, and compare the weights.
 
     An untrained teacher teaches with its initial weights.
@@ -58,7 +56,6 @@ def smoke(recipe: Recipe, *, runs: Path, say: Say = console.say) -> Path:
     Args:
         recipe: checked in shape.
         runs: an empty folder.
-        say: prints a line for the user.
 
     Returns:
         The run directory.
@@ -72,14 +69,14 @@ def smoke(recipe: Recipe, *, runs: Path, say: Say = console.say) -> Path:
     if recipe.cache is not None:
         cache = recipe.cache.model_copy(update={"folder": str(runs / "teacher-cache")})
         short = short.changed(cache=cache)
-    (run_dir,) = run_recipe(short, runs=runs, say=say, quiet=True, smoke=BATCHES)
+    (run_dir,) = run_recipe(short, runs=runs, quiet=True, smoke=BATCHES)
     file = run_dir / WEIGHTS
     uninterrupted = file.read_bytes()
     for name in (MANIFEST, RESULT):
         (run_dir / name).unlink()
     for checkpoint in (run_dir / "checkpoints").glob(f"step-{short.train.steps}-*.pt"):
         checkpoint.unlink()
-    run_recipe(short, runs=runs, say=say, quiet=True, smoke=BATCHES)
+    run_recipe(short, runs=runs, quiet=True, smoke=BATCHES)
     if file.read_bytes() != uninterrupted:
         raise StorageError(
             f"{run_dir}: the resumed run ends with other weights than the uninterrupted one: a component draws its own "

@@ -14,7 +14,7 @@ from kd.evaluation.scored import Scored
 from kd.evaluation.targets import FILES
 from kd.metrics import scores
 from kd.runs import MetricResult
-from kd.units import NOTHING, percent
+from kd.units import NOTHING, metric_title, percent
 
 COLUMNS = 6  # of numbers, which fit into 80 characters beside the names
 SPREAD = ("miou", "pixel_accuracy")
@@ -56,7 +56,10 @@ def detail_tables(runs: Sequence[Scored]) -> Iterator[Table]:
         yield (["class", "IoU %"] if one else ["IoU %", *numbers]), rows
         if metrics:
             rows = [
-                [_header(label, metric), *(_value(run.score.metrics.get(label), metric.unit) for run in runs[part])]
+                [
+                    metric_title(label, metric.unit, metric.direction),
+                    *(_value(run.score.metrics.get(label), metric.unit) for run in runs[part]),
+                ]
                 for (label, _), metric in metrics.items()
             ]
             yield ["metric", *([""] if one else numbers)], rows
@@ -79,10 +82,6 @@ def means(runs: Sequence[Scored]) -> list[dict[str, Any]]:
             mean[key] = {"mean": statistics.fmean(values), "sd": statistics.stdev(values)}
         found.append(mean)
     return found
-
-
-def _header(label: str, metric: MetricResult) -> str:
-    return " ".join(filter(None, (label, metric.unit, "↓" if metric.direction == "lower" else "")))
 
 
 def _value(metric: MetricResult | None, unit: str) -> str:

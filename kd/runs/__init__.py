@@ -61,7 +61,6 @@ from kd.runs.result import (
     read_counts,
     read_result,
     replace_inputs,
-    write_manifest,
     write_result,
 )
 from kd.runs.resuming import place_of, resumable
@@ -138,7 +137,6 @@ __all__ = [
     "with_origin",
     "write_failure",
     "write_latency",
-    "write_manifest",
     "write_predictions",
     "write_result",
     "write_teacher_score",

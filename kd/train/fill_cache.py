@@ -3,8 +3,7 @@
 import shutil
 from pathlib import Path
 
-from kd import console
-from kd.console import Say
+from kd.console import say
 from kd.errors import RecipeError, StorageError
 from kd.parts.assemble import assemble
 from kd.parts.checks.calls import check_calls
@@ -19,7 +18,7 @@ from kd.train.start import step_teacher
 from kd.units import data_size
 
 
-def fill_cache(recipe: Recipe, *, runs: Path, say: Say = console.say) -> list[Path]:
+def fill_cache(recipe: Recipe, *, runs: Path) -> list[Path]:
     """Fill the teacher cache for every seed of a recipe; its teacher is trained first if it has not been.
 
     Existing records are checked and kept, so the same call continues after an interruption.
@@ -27,7 +26,6 @@ def fill_cache(recipe: Recipe, *, runs: Path, say: Say = console.say) -> list[Pa
     Args:
         recipe: checked in shape.
         runs: where run directories are.
-        say: takes the lines for the user.
 
     Returns:
         The folders, one per seed.
@@ -41,13 +39,11 @@ def fill_cache(recipe: Recipe, *, runs: Path, say: Say = console.say) -> list[Pa
     if recipe.cache is None or recipe.teacher is None:
         raise RecipeError(f"{recipe.file}: nothing to cache; the recipe needs a `teacher`, and `cache: {{views: 4}}`")
     if recipe.teacher_recipe is not None:
-        run_recipe(
-            first_seed(recipe.teacher_recipe), runs=runs, role="teacher", command=run_command(recipe, runs), say=say
-        )
-    return [_fill(recipe, runs, seed, say) for seed in recipe.train.seeds]
+        run_recipe(first_seed(recipe.teacher_recipe), runs=runs, role="teacher", command=run_command(recipe, runs))
+    return [_fill(recipe, runs, seed) for seed in recipe.train.seeds]
 
 
-def _fill(recipe: Recipe, runs: Path, seed: int, say: Say) -> Path:
+def _fill(recipe: Recipe, runs: Path, seed: int) -> Path:
     parts = assemble(recipe, runs=runs, seed=seed)
     teacher = step_teacher(parts, seed, say)
     assert isinstance(teacher, CachedTeacher)
@@ -61,12 +57,12 @@ def _fill(recipe: Recipe, runs: Path, seed: int, say: Say) -> Path:
                 raise StorageError(f"{teacher.failed}; free space, and the same command continues")
             if not announced:
                 announced = True
-                _announce(teacher, len(parts.training), say)
+                _announce(teacher, len(parts.training))
     say(f"{teacher.folder}: complete")
     return teacher.folder
 
 
-def _announce(teacher: CachedTeacher, images: int, say: Say) -> None:
+def _announce(teacher: CachedTeacher, images: int) -> None:
     """Print the size of the cache; refuse a cache that does not fit on the disk."""
     whole = teacher.records * teacher.record_bytes
     free = shutil.disk_usage(teacher.folder).free

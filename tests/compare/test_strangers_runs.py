@@ -23,8 +23,8 @@ from kd.runs import (
     read_result,
     read_run_recipe,
     with_origin,
-    write_manifest,
 )
+from kd.runs.result import write_manifest
 from kd.storage import write_json
 
 SECRET = "correct horse battery staple"

@@ -262,7 +262,7 @@ def test_smoke_enters_every_phase_and_warms_up_within_its_steps(tmp_path, monkey
 def test_smoke_tries_the_cache_in_its_own_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     recipe = read(write_recipes(tmp_path), "cache={views: 2}")
-    smoke(recipe, runs=tmp_path / "trial", say=lambda line: None)
+    smoke(recipe, runs=tmp_path / "trial")
     (file,) = (tmp_path / "trial" / "teacher-cache").glob("*/logits-*.sums")
     sums = torch.frombuffer(bytearray(file.read_bytes()), dtype=torch.int64).view(12 * 2, 2)
     assert (sums[:, 1] != 0).sum() == 2 * 4  # two steps of four images

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from kd.runs import write_manifest
+from kd.runs.result import write_manifest
 
 
 def list_anew(run_dir: Path) -> Path:

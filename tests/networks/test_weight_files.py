@@ -12,7 +12,7 @@ from torch import nn
 
 from kd.errors import StorageError, WeightsError
 from kd.networks.weight_files import read_weights
-from kd.runs import write_manifest
+from kd.runs.result import write_manifest
 
 
 @pytest.mark.parametrize(

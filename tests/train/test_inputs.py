@@ -18,8 +18,9 @@ from torn import count_writes
 import kd
 import kd.train.inputs
 from kd.cli import main
-from kd.compare import compare, list_runs
+from kd.compare import compare
 from kd.compare.answer import warnings
+from kd.compare.listing import list_runs
 from kd.compare.plain import to_json
 from kd.errors import DataError, InputsError, RecipeError, StorageError
 from kd.inputs import read_inputs, write_inputs

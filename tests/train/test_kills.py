@@ -82,9 +82,9 @@ def test_a_cache_that_is_killed_while_it_is_filled_holds_no_torn_map(tmp_path, m
     for kill in range(kills):
         with monkeypatch.context() as patched:
             die_in_write(patched, 1 + 3 * kill % 7)
-            fills = partial(fill_cache, recipe, runs=tmp_path / "runs", say=lambda line: None)
+            fills = partial(fill_cache, recipe, runs=tmp_path / "runs")
             assert in_child(fills) in (-signal.SIGKILL, 0), kill
-    fill_cache(recipe, runs=tmp_path / "runs", say=lambda line: None)
+    fill_cache(recipe, runs=tmp_path / "runs")
     kept, computed = step_teacher(parts, 0), []
     monkeypatch.setattr(kept, "_computed", lambda *arguments: computed.append(arguments))
     for batch in (to_device(batch, parts.precision) for batch in stream(parts, seed=0, steps=6)):

@@ -11,7 +11,7 @@ import torch
 from tiny import read, write_recipes
 
 from kd.cli import main
-from kd.components import importable
+from kd.components.user_files import importable
 from kd.parts.assemble import assemble
 from kd.parts.checks.dry_run import dry_run
 from kd.recipe import yaml12

@@ -56,7 +56,7 @@ def test_a_run_is_cut_and_resumed_with_the_same_bits_and_records_the_images(path
 
 def test_filling_the_cache_leaves_nothing_to_compute(path):
     recipe = read(path, *JOINED, "cache={views: 2, dtype: float32}")
-    fill_cache(recipe, runs=RUNS, say=lambda line: None)
+    fill_cache(recipe, runs=RUNS)
     (filled,), _ = run(recipe, RUNS)
     (computed,), _ = run(read(path, *JOINED, "cache={views: 2, dtype: float32, folder: other}"), Path("other-runs"))
     assert equal(weights(filled), weights(computed))

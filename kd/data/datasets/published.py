@@ -175,13 +175,12 @@ class Published:
         return None if self.spacings is None else self.spacings[index]
 
 
-def numbered(names: Sequence[str], codes: Mapping[int, int] | None = None, *, rest: int | None = None) -> Meaning:
+def numbered(names: Sequence[str], codes: Mapping[int, int] | None = None) -> Meaning:
     """The meaning of masks that hold numbers.
 
     Args:
         names: of the classes.
-        codes: number -> class or IGNORE; None: the classes' own indices.
-        rest: class or IGNORE of all other numbers; None: they are an error. 255 is ignored in any case.
+        codes: number -> class or IGNORE; None: the classes' own indices. 255 is ignored in any case.
     """
     given = {index: index for index in range(len(names))} if codes is None else dict(codes)
-    return Meaning(tuple(names), {IGNORE: IGNORE} | given, rest=rest, fix="use the masks as they were published")
+    return Meaning(tuple(names), {IGNORE: IGNORE} | given, fix="use the masks as they were published")

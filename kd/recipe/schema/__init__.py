@@ -3,21 +3,19 @@
 from collections.abc import Iterator
 from typing import Any
 
-from kd.recipe.schema.images import DataConfig, UnlabelledConfig
-from kd.recipe.schema.losses import AtConfig, SupervisedConfig, TermConfig
+from kd.recipe.schema.images import DataConfig
+from kd.recipe.schema.losses import SupervisedConfig, TermConfig
 from kd.recipe.schema.networks import StudentConfig, TeacherConfig, WeightsConfig
 from kd.recipe.schema.reports import EvaluateConfig, LogConfig, TrackConfig
-from kd.recipe.schema.training import CacheConfig, GroupConfig, OptimizerConfig, PhaseConfig, TrainConfig
+from kd.recipe.schema.training import CacheConfig, OptimizerConfig, PhaseConfig, TrainConfig
 from kd.recipe.section import Component, Section, Use, held
 from kd.recipe.values import Flag, Text, term_name
 
 __all__ = [
-    "AtConfig",
     "CacheConfig",
     "DataConfig",
     "EvaluateConfig",
     "Flag",
-    "GroupConfig",
     "LogConfig",
     "OptimizerConfig",
     "PhaseConfig",
@@ -29,7 +27,6 @@ __all__ = [
     "Text",
     "TrackConfig",
     "TrainConfig",
-    "UnlabelledConfig",
     "Use",
     "WeightsConfig",
     "components",

@@ -321,19 +321,19 @@ def test_filling_a_disk_that_becomes_full_is_an_error_and_continues_later(recipe
 
     monkeypatch.setattr(teacher_cache, "_write", full)
     with pytest.warns(UserWarning, match="is not written"), pytest.raises(StorageError) as caught:
-        fill_cache(recipe, runs=tmp_path / "runs", say=lambda line: None)
+        fill_cache(recipe, runs=tmp_path / "runs")
     assert str(caught.value).endswith(
         " is not written (No space left on device); free space, and the same command continues"
     )
     calls[0] = 0
     monkeypatch.setattr(teacher_cache, "_write", ordinary)
-    fill_cache(recipe, runs=tmp_path / "runs", say=lambda line: None)
+    fill_cache(recipe, runs=tmp_path / "runs")
     assert calls[0] == 20  # of 24 images, the 4 of the first batch were kept
 
 
-def test_filling_before_training_reports_the_size_and_leaves_nothing_to_compute(recipe, tmp_path, calls):
-    lines = []
-    (folder,) = fill_cache(recipe, runs=tmp_path / "runs", say=lines.append)
+def test_filling_before_training_reports_the_size_and_leaves_nothing_to_compute(recipe, tmp_path, calls, capsys):
+    (folder,) = fill_cache(recipe, runs=tmp_path / "runs")
+    lines = capsys.readouterr().out.splitlines()
     record = 4 * (2 + 8) * 8 * 8 + 2 * 16  # logits and low in float32, two sums each
     assert re.match(
         re.escape(f"{folder}: 12 images × 2 views, {record / 1000:.3g} kB each: {24 * record / 1000:.3g} kB on disk ("),

@@ -16,7 +16,8 @@ from tiny import cut_at, equal, read, run, weights, write_recipes
 from kd.cli import main
 from kd.components import build
 from kd.diagnose.smoke import shortened
-from kd.recipe import TrackConfig, baseline_of
+from kd.recipe import baseline_of
+from kd.recipe.schema import TrackConfig
 from kd.runs import read_metrics
 from kd.train.sinks.wandb import WeightsAndBiases
 
