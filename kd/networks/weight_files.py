@@ -279,8 +279,9 @@ def _places_of_tensors(data: object) -> Iterator[str]:
     """The keys, where dots go deeper, of the mappings that have tensors themselves, and are in none that has."""
     waiting, seen = [("", data)], set[int]()
     for place, held in waiting:
-        if place and any(isinstance(value, Tensor) for _, value in _items(held)):
-            yield place.removesuffix(".")
+        if any(isinstance(value, Tensor) for _, value in _items(held)):
+            if place:
+                yield place.removesuffix(".")
             continue
         for name, value in _items(held):
             if isinstance(value, Mapping) and id(value) not in seen:
