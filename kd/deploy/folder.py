@@ -25,7 +25,7 @@ from kd.manifest import WEIGHTS, read_verified
 from kd.metrics import scores
 from kd.pictures import as_rgb, label_png
 from kd.recipe import EvaluateConfig, Recipe
-from kd.runs import Origin, origin_of, read_run_recipe
+from kd.runs import Origin, origin_of, read_run_recipe, refuse_inside
 from kd.scoring import full_size, predict
 from kd.types import SegmentationDataset
 
@@ -119,9 +119,10 @@ def new_folder(out: Path) -> Iterator[Path]:
     """A folder that gets the name `out` when the block ends, and is removed if it fails.
 
     Raises:
-        RecipeError: `out` is there already, and is not an empty folder.
+        RecipeError: `out` is there already, and is not an empty folder; or it is in a run directory.
         StorageError: it cannot be made.
     """
+    refuse_inside("--out", out)
     folder = out.absolute().parent / f".tmp-{secrets.token_hex(8)}"
     try:
         if out.is_symlink() or (out.exists() and not (out.is_dir() and not any(out.iterdir()))):

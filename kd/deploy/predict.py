@@ -35,6 +35,7 @@ from kd.evaluation.targets import is_file, refuse_idle_recipe
 from kd.evaluation.trained import Trained, open_trained
 from kd.pictures import as_rgb
 from kd.recipe.overrides import listed
+from kd.runs import refuse_inside
 from kd.runtimes import FileNetwork
 from kd.scoring import at_size, full_size
 
@@ -113,6 +114,7 @@ def predict_command(
 
     Raises:
         RecipeError, DataError, WeightsError, StorageError: as `kd.predict`; nothing is written.
+        RecipeError: `out` is in a run directory.
         StorageError: a prediction cannot be written; those of earlier images are complete.
     """
     trained, lines = open_all(target, overrides, recipe=recipe, runs=runs, trust=trust)
@@ -122,6 +124,7 @@ def predict_command(
     photos = find_photos(
         inputs, without=[out / kind for kind in KINDS], arrays=ranges is not None, videos=ranges is None
     )
+    refuse_inside("--out", out)
     refuse_existing(photos, out, kinds, overwrite=overwrite)
     for line in lines:
         say(line)

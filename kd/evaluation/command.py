@@ -8,7 +8,8 @@ from kd.console import make_table, print_errors, print_line, print_text, stdout
 from kd.errors import DataError, RecipeError, StorageError, WeightsError
 from kd.evaluation import tables
 from kd.evaluation.scored import Scored, score_run
-from kd.evaluation.targets import Found, refuse_inside
+from kd.evaluation.targets import Found
+from kd.runs import refuse_inside
 from kd.storage import write_atomic
 
 REFUSALS = (RecipeError, DataError, WeightsError, StorageError)  # of one run: the others are scored all the same
@@ -43,8 +44,8 @@ def evaluate_command(
         StorageError: the CSV file cannot be written.
     """
     targets = found.targets
-    refuse_inside("--csv", csv_file, targets)
-    refuse_inside("--predictions", predictions, targets)
+    refuse_inside("--csv", csv_file)
+    refuse_inside("--predictions", predictions)
     runs: list[Scored] = []
     print_errors([*found.notes, *(line for error in found.damaged for line in error.mistakes)])
     exit_status = found.damaged[0].exit_status if found.damaged else 0

@@ -180,17 +180,3 @@ def _of_recipe(name: str, overrides: Sequence[str], *, runs: Path, trust: bool) 
     return targets, [
         f"{run_dirs[0].parent.name}: unfinished seeds: {seeds}; {run_command(trained, runs)} finishes them"
     ]
-
-
-def refuse_inside(option: str, path: Path | None, targets: Sequence[Target]) -> None:
-    """Refuse to write into a run directory, which stays as its run left it.
-
-    Raises:
-        RecipeError: `path` is in one.
-    """
-    for target in targets if path is not None else ():
-        if path is not None and target.path.is_dir() and path.resolve().is_relative_to(target.path.resolve()):
-            raise RecipeError(
-                f"{option} {path}: is in the run directory {target.path}, to which nothing is added; "
-                "choose another place"
-            )

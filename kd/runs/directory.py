@@ -71,6 +71,22 @@ def may_be_finished(run_dir: Path) -> bool:
         return True
 
 
+def refuse_inside(option: str, path: Path | None) -> None:
+    """Refuse to write into the directory of a finished run, which stays as the run left it.
+
+    Raises:
+        RecipeError: `path` is in one.
+    """
+    if path is None:
+        return
+    place = Path(os.path.realpath(path))
+    for folder in (place, *place.parents):
+        if is_finished(folder) and (folder / "recipe.yaml").is_file():  # others have a manifest.json, too
+            raise RecipeError(
+                f"{option} {path}: is in the run directory {folder}, to which nothing is added; choose another place"
+            )
+
+
 def _has_result(run_dir: Path) -> bool:
     if exists(run_dir / MANIFEST, StorageError):
         return True

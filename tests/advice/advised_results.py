@@ -124,7 +124,7 @@ EVALUATE = [
         lambda text: evaluated("data.args.channels=3"),
     ),
     Row(
-        "--csv runs/r-{}.csv: is in the run directory runs/r-{}, to which nothing is added; choose another place",
+        "--csv runs/r-{}.csv: is in the run directory {}/runs/r-{}, to which nothing is added; choose another place",
         lambda: evaluated("--csv", str(farm_run() / "a.csv")),
         lambda text: evaluated("--csv", "a.csv"),
     ),

@@ -317,11 +317,19 @@ def test_code_of_a_stranger_is_not_imported(run_dir, capsys):
 
 
 def test_nothing_is_written_into_a_run_directory(run_dir, capsys):
-    for option in ("--csv", "--predictions"):
-        path = run_dir / "new" / "x"
-        (line,) = mistakes(capsys, 2, "r.yaml", option, path)
-        assert line == (
-            f"{option} {path}: is in the run directory {run_dir}, to which nothing is added; choose another place"
+    path = run_dir / "new" / "x"
+    for command, option, *others in (
+        ("evaluate", "--csv"),
+        ("evaluate", "--predictions"),
+        ("predict", "--out", "farm/images"),
+        ("label", "--out", "--min-confidence", "0.5", "farm/images"),
+        ("export", "--out", "--to", "pt2"),
+    ):
+        capsys.readouterr()
+        assert kd(command, "r.yaml", option, path, "--trust", *others) == 2
+        assert capsys.readouterr().err == (
+            f"{option} {path}: is in the run directory {run_dir.resolve()}, to which nothing is added; "
+            "choose another place\n"
         )
         assert not path.parent.exists()
     before = digests(Path("farm"))
