@@ -72,9 +72,10 @@ def say(line: str) -> None:
         drop_output()
 
 
-def flush_output() -> None:
-    """Write what is printed so far: a full disk is noticed here, not by Python when it ends."""
+def flush_output(text: str = "") -> None:
+    """Write what is printed so far, and `text`: a full disk is noticed here, not by Python when it ends."""
     if sys.stdout is not None:  # it may be closed
+        sys.stdout.write(text)
         sys.stdout.flush()
 
 

@@ -5,7 +5,7 @@ import io
 import sys
 import warnings
 from collections.abc import Iterable, Sequence
-from contextlib import redirect_stderr
+from contextlib import redirect_stderr, redirect_stdout
 from importlib import import_module
 from pkgutil import iter_modules
 
@@ -57,9 +57,10 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     """Parse, with names and `path=value` allowed after options too: argparse alone takes all positionals together."""
     names = commands()
     parser = make_parser(argv[:1] if argv and argv[0] in names else names)
-    errors = io.StringIO()
+    errors, shown = io.StringIO(), io.StringIO()
     try:
-        with redirect_stderr(errors):  # it prints what the arguments hold as it is
+        # It prints what the arguments hold as it is, and ignores an output that cannot be written.
+        with redirect_stderr(errors), redirect_stdout(shown):
             if argv and argv[0] in names:
                 parser, known = _parser_of(parser, argv[0]), argparse.Namespace(command=argv[0])
                 arguments, rest = parser.parse_known_intermixed_args(argv[1:], known)
@@ -69,7 +70,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
                 parser.error(f"unrecognized arguments: {one_line(' '.join(rest))}{_meant(rest, parser)}")
     except SystemExit:
         print_errors(errors.getvalue().removesuffix("\n").split("\n") if errors.getvalue() else ())
-        flush_output()
+        flush_output(shown.getvalue())
         raise
     refuse_idle_options(parser, arguments)
     sort_out(arguments)

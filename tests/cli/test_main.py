@@ -1,5 +1,6 @@
 """The command line, in this process and as a child process."""
 
+import io
 import json
 import os
 import signal
@@ -185,9 +186,11 @@ def test_standard_output_on_a_full_disk_is_one_line_and_status_6(folder, command
     assert capsys.readouterr().err == "standard output: No space left on device\n"
 
 
+@pytest.mark.parametrize("unbuffered", [False, True])  # as PYTHONUNBUFFERED=1 has it in many containers
 @pytest.mark.parametrize("command", ["--help", "--version", "run --help"])
-def test_help_on_a_full_disk_is_one_line_and_status_6(command, monkeypatch, capsys):
-    with open("/dev/full", "w") as full:
+def test_help_on_a_full_disk_is_one_line_and_status_6(command, unbuffered, monkeypatch, capsys):
+    with open("/dev/full", "wb", buffering=0) as raw:
+        full = io.TextIOWrapper(raw if unbuffered else io.BufferedWriter(raw), write_through=unbuffered)
         monkeypatch.setattr("sys.stdout", full)
         assert kd(*command.split()) == 6
     assert capsys.readouterr().err == "standard output: No space left on device\n"
