@@ -71,7 +71,7 @@ def _is_file(group: str) -> bool:
 
 
 def _from_file(path: Path, inside: Path | None) -> dict[str, str]:
-    """Name, without the suffix of an image -> group, from a CSV file; a row without a group counts for nothing."""
+    """Name, without the suffix of an image -> group, from a CSV file; a row without either is passed over."""
     text = read_text(path, "a CSV file of groups", DataError, limit=MAX_DATA, inside=inside)
     rows = csv_rows(text, path, DataError)
     titles = [title.strip() for title in next(rows, (1, []))[1]]
@@ -82,7 +82,7 @@ def _from_file(path: Path, inside: Path | None) -> dict[str, str]:
     for line, row in rows:
         cells = dict(zip(titles, (cell.strip() for cell in row), strict=False))
         name = without_suffix(normalize("NFC", cells.get("name", "").replace("\\", "/")))
-        if not (group := cells.get("group")):
+        if not (name and (group := cells.get("group"))):
             continue
         other, first = found.setdefault(name, (group, line))
         if group != other:

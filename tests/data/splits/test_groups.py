@@ -90,6 +90,11 @@ def test_an_image_in_two_groups_is_refused(tmp_path):
     )
 
 
+def test_a_row_without_a_name_or_a_group_is_passed_over(tmp_path):
+    (tmp_path / "groups.csv").write_text("name,group\na,ann\n,bob\n,cem\nb,\nb,bob\n")
+    assert groups_of(["a", "b"], "groups.csv", tmp_path) == {"a": "ann", "b": "bob"}
+
+
 @pytest.mark.parametrize("lists", [None, "{split}.txt"])
 def test_a_file_of_groups_is_no_link_out_of_the_root(tmp_path, lists):
     from PIL import Image
