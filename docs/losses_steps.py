@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from kd.checkout import state_of_kd
+from kd.files.checkout import state_of_kd
 from kd.machine import choose, hardware
 from kd.parts.checks.dry_run import open_parts
 from kd.parts.roles import to_device

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from kd import adapters, data, errors, losses, metrics, schedules
     from kd.compare import compare
-    from kd.deploy.written import Prediction
+    from kd.deploy.prediction.written import Prediction
     from kd.recipe import read_recipe
     from kd.runs import Result, SplitResult
 
@@ -211,7 +211,7 @@ def export(
         WeightsError: the run's weights are missing or damaged.
         StorageError: another file of the run is missing or damaged, or `out` cannot be written.
     """
-    from kd.deploy.export import export as export_run
+    from kd.deploy.export.export import export as export_run
 
     return export_run(
         run,
@@ -266,7 +266,7 @@ def predict(
         WeightsError: the run's weights are missing or damaged.
         StorageError: another file of the run is missing or damaged.
     """
-    from kd.deploy.predict import predicted
+    from kd.deploy.prediction.predict import predicted
 
     return predicted(
         run, images, overrides, recipe=recipe, runs=runs, trust=trust, probabilities=probabilities, tiles=tiles

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from kd.errors import shown
-from kd.reading import read_text
+from kd.files.reading import read_text
 from kd.types import NetworkTraits
 from teachers.wrap import Wrapped
 

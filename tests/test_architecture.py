@@ -1,6 +1,7 @@
 """The trees in docs/architecture.md and README.md are the tree on disk."""
 
 import re
+from collections import Counter
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+MOST = 14  # modules of a folder; kd/cli has one for each command
 FOLDERS = {"teachers/", "students/", "recipes/", "tests/", "docs/"}
 
 
@@ -49,6 +51,16 @@ def test_every_named_module_exists(page):
     text = (ROOT / page).read_text(encoding="utf-8")
     for path in re.findall(r"`(kd/[\w/]+\.py)`", text):
         assert (ROOT / path).is_file(), path
+
+
+def test_a_folder_has_few_modules():
+    counts = Counter(
+        file.parent.relative_to(ROOT).as_posix()
+        for package in ("kd", "teachers", "students")
+        for file in (ROOT / package).rglob("*.py")
+        if file.name != "__init__.py"
+    )
+    assert {folder for folder, count in counts.items() if count > MOST} == {"kd/cli"}
 
 
 def test_the_floors_are_those_of_the_linter():

@@ -11,7 +11,7 @@ from types import ModuleType
 import pytest
 
 import kd
-from kd.recipe.shipped import shipped_recipes
+from kd.recipe.shipped.recipes import shipped_recipes
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"

@@ -10,7 +10,7 @@ from tiny import write_recipes
 
 import kd
 from kd.cli import main
-from kd.compare.gather import gather
+from kd.compare.gathering.gather import gather
 from kd.runs import read_run_recipe, resumable, short_name
 
 
@@ -49,7 +49,7 @@ def test_types_ship_with_the_package():
 
 def test_compare_is_a_function_and_a_package():
     assert callable(kd.compare)
-    assert gather.__module__ == "kd.compare.gather"
+    assert gather.__module__ == "kd.compare.gathering.gather"
 
 
 def test_run_compare_evaluate_load(folder, capsys, monkeypatch):

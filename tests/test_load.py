@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from kd.files.storage import write_json
 from kd.runs import (
     KEPT,
     ImageCounts,
@@ -27,7 +28,6 @@ from kd.runs import (
     write_result,
     write_teacher_score,
 )
-from kd.storage import write_json
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 

@@ -16,7 +16,7 @@ from kd.data.splits.survey import survey
 from kd.parts.assemble import assemble
 from kd.parts.checks.dry_run import dry_run
 from kd.recipe import read_recipe
-from kd.recipe.shipped import list_recipes, shipped_recipes
+from kd.recipe.shipped.recipes import list_recipes, shipped_recipes
 from kd.runs import read_result
 from kd.train.session import run_recipe
 from kd.train.start import start

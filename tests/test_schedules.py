@@ -11,7 +11,7 @@ from kd.metrics import scores
 from kd.recipe import baseline_of, read_recipe
 from kd.runs import read_metrics, read_result
 from kd.schedules import Patience, constant, cosine, linear, one_cycle, plateau, poly, step
-from kd.train import evaluation
+from kd.train.between_steps import evaluation
 from kd.train.session import run_recipe
 
 

@@ -20,9 +20,9 @@ import torch
 from torch import Tensor, nn
 
 from kd.components import Maker
-from kd.quantize import quantize
 from kd.recipe import Use
-from kd.runtimes import INPUT, onnx_program, onnx_session
+from kd.runtimes.exported import INPUT, onnx_program, onnx_session
+from kd.runtimes.quantize import quantize
 
 TEACHER, CLASSES = "teachers.FCNResNet50", 11
 

@@ -27,16 +27,16 @@ from kd.parts.roles import to_device
 from kd.parts.stream import stream
 from kd.recipe import Recipe, read_recipe
 from kd.runs import read_result
-from kd.train.graph import CudaRecorder, StepGraph
-from kd.train.guard import Guard
+from kd.train.between_steps.guard import Guard
+from kd.train.between_steps.reports import Reports
+from kd.train.between_steps.watch import Watch
+from kd.train.capture.graph import CudaRecorder, StepGraph
 from kd.train.loop import train
 from kd.train.readback import Readback
-from kd.train.reports import Reports
 from kd.train.session import run_recipe
 from kd.train.sinks.progress import make_progress
 from kd.train.start import start, to_compile
 from kd.train.step import TrainState, distill_step, set_numbers
-from kd.train.watch import Watch
 from kd.types import Batch
 
 SIZES = (((180, 240), 8), ((360, 480), 16))  # (height, width), images a step

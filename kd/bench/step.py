@@ -24,16 +24,16 @@ from kd.parts.roles import to_device
 from kd.parts.stream import in_this_process, stream
 from kd.parts.teacher.int8 import check_int8
 from kd.recipe import CacheConfig, Recipe
-from kd.train.graph import WARM_UP, StepGraph
-from kd.train.guard import Guard
+from kd.train.auto.settling import settled_outside_run
+from kd.train.between_steps.guard import Guard
+from kd.train.between_steps.reports import Reports
+from kd.train.between_steps.watch import Watch
+from kd.train.capture.graph import WARM_UP, StepGraph
 from kd.train.loop import train
 from kd.train.readback import Readback
-from kd.train.reports import Reports
-from kd.train.settling import settled_outside_run
 from kd.train.sinks.progress import make_progress
 from kd.train.start import start, step_graph, step_teacher
 from kd.train.step import TrainState, distill_step, set_numbers
-from kd.train.watch import Watch
 from kd.types import Batch
 from kd.units import counted
 

@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Print a table for each family; that of the losses shows what they read."""
     from kd.console import print_line, print_lines
-    from kd.recipe.catalogue import entries
+    from kd.recipe.shipped.catalogue import entries
 
     families = [arguments.family] if arguments.family else [family for family in FAMILIES if entries(family)]
     for index, family in enumerate(families):

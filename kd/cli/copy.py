@@ -36,7 +36,7 @@ def run(arguments: argparse.Namespace) -> None:
     """List all, or copy one and print where the copy is."""
     from kd.console import print_line, print_lines
     from kd.recipe.copying import copy_recipe, summaries
-    from kd.recipe.shipped import list_studies
+    from kd.recipe.shipped.recipes import list_studies
 
     if arguments.recipe is None:
         print_lines(("recipe", "data", "what", "result"), summaries(), whole=2)

@@ -26,7 +26,7 @@ def run(arguments: argparse.Namespace) -> None:
     from kd.components import check_torch
     from kd.console import print_line
     from kd.recipe import read_recipe
-    from kd.recipe.shipped import shipped_recipes
+    from kd.recipe.shipped.recipes import shipped_recipes
 
     check_torch()
     from kd.compare import compare_command

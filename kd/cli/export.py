@@ -42,7 +42,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Export and check."""
     ready(arguments.files, arguments.overrides)
     from kd.console import say
-    from kd.deploy.export import export
+    from kd.deploy.export.export import export
 
     export(
         arguments.files[0],

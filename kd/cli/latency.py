@@ -54,7 +54,7 @@ def run(arguments: argparse.Namespace) -> None:
         if value is not None and not 0 < value < float("inf"):
             raise RecipeError(f"kd latency: {name}: must be above 0, got {value:g}")
     ready(arguments.files, arguments.overrides)
-    from kd.deploy.latency import latency_command
+    from kd.deploy.latency.latency import latency_command
 
     latency_command(
         arguments.files,

@@ -59,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Predict, and report the images that could not be read."""
     ready(arguments.files, arguments.overrides)
-    from kd.deploy.predict import predict_command
+    from kd.deploy.prediction.predict import predict_command
 
     kinds = ["masks", *(kind for kind in ("color", "overlay", "probabilities") if getattr(arguments, kind))]
     return predict_command(

@@ -35,7 +35,7 @@ def run(arguments: argparse.Namespace) -> None:
     from pydantic import BaseModel
 
     from kd.compare import output as compare
-    from kd.deploy.output import LatencyOutput
+    from kd.deploy.latency.output import LatencyOutput
     from kd.evaluation.output import EvaluateOutput
     from kd.study.output import StudyOutput
 

@@ -13,13 +13,13 @@ from rich.console import Console
 
 from kd.compare import answer, plain, tables
 from kd.compare.comparison import Comparison
-from kd.compare.gather import Target, gather
+from kd.compare.gathering.gather import Target, gather
 from kd.compare.listing import list_rows, list_runs
 from kd.compare.markdown import to_markdown
 from kd.console import print_blocks, print_line, print_lines, print_text, stdout
 from kd.errors import RecipeError, StorageError
+from kd.files.storage import write_atomic
 from kd.recipe.overrides import listed
-from kd.storage import write_atomic
 
 Form = Literal["tables", "json", "markdown"]
 
@@ -97,8 +97,8 @@ def compare_command(
     if file is None and (images is not None or named):
         raise RecipeError("--images and --image choose what the page shows, and none is written; add --html FILE")
     if file is not None:
-        from kd.compare.predictions import pictures  # imports torch
-        from kd.compare.report import render
+        from kd.compare.page.predictions import pictures  # imports torch
+        from kd.compare.page.report import render
 
         shown = pictures(comparison, count=images, named=named, quiet=form != "tables")
         if shown.latencies is not None:

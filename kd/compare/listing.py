@@ -11,7 +11,7 @@ from typing import NamedTuple
 from kd.compare import tables
 from kd.compare.comparison import Role
 from kd.errors import StorageError, WeightsError
-from kd.manifest import METRICS, RESULT, WEIGHTS, check_sizes, is_left_out
+from kd.files.manifest import METRICS, RESULT, WEIGHTS, check_sizes, is_left_out
 from kd.metrics import scores
 from kd.runs import (
     OLD_FORMAT,

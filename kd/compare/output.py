@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from kd.checked import Model, Number
+from kd.files.checked import Model, Number
 
 ByName = dict[str, Number]
 

@@ -26,18 +26,18 @@ from PIL import Image
 from torch import Tensor
 
 from kd.console import make_table, print_errors, print_line, progress, say, stdout
-from kd.deploy.folder import new_folder
-from kd.deploy.photos import Photo, find_photos, ranges_of
-from kd.deploy.pipeline import THREADS, WAITING, Output, a_core_for_each_batch, ahead, outputs
+from kd.deploy.export.folder import new_folder
+from kd.deploy.prediction.photos import Photo, find_photos, ranges_of
+from kd.deploy.prediction.pipeline import THREADS, WAITING, Output, a_core_for_each_batch, ahead, outputs
 from kd.errors import DataError, RecipeError
 from kd.evaluation.trained import Trained, open_trained
-from kd.manifest import WEIGHTS, read_verified
+from kd.files.manifest import WEIGHTS, read_verified
+from kd.files.storage import write_atomic
 from kd.pictures import label_png
 from kd.recipe import yaml12
 from kd.recipe.overrides import as_override
 from kd.runs import Result
 from kd.scoring import BAND
-from kd.storage import write_atomic
 from kd.types import IGNORE, resize_bands
 from kd.units import counted
 

@@ -16,7 +16,7 @@ from kd.parts.checks.dry_run import open_parts
 from kd.parts.checks.gradients import Pull, pulls
 from kd.parts.stream import in_this_process, stream
 from kd.recipe import Recipe, yaml12
-from kd.train.settling import settled_outside_run
+from kd.train.auto.settling import settled_outside_run
 from kd.units import counted
 
 

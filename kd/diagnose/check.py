@@ -7,7 +7,7 @@ from kd.parts.checks.dry_run import open_parts
 from kd.parts.data import Data
 from kd.parts.teacher.leakage import refuse_leak
 from kd.recipe import Recipe
-from kd.train.fit import foreseen, found_accumulate
+from kd.train.auto.fit import foreseen, found_accumulate
 from kd.types import parameter_count
 
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from kd.console import print_line, print_lines
 from kd.errors import LockedError, RecipeError, StorageError, WeightsError
-from kd.manifest import RESULT, WEIGHTS, read_verified
+from kd.files.manifest import RESULT, WEIGHTS, read_verified
 from kd.recipe import yaml12
 from kd.runs import locked, read_result
 from kd.units import data_size

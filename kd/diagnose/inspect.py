@@ -13,7 +13,7 @@ from kd.parts.checks.gradients import gradient_norm
 from kd.parts.roles import to_device
 from kd.parts.stream import in_this_process, stream
 from kd.recipe import Recipe
-from kd.train.settling import settled_outside_run
+from kd.train.auto.settling import settled_outside_run
 from kd.types import Batch, Maps, as_tuple, parameter_count
 from kd.units import counted
 

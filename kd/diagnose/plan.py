@@ -18,12 +18,12 @@ from kd.parts.checks.dry_run import untouched
 from kd.parts.stream import steps_to_fill
 from kd.recipe import Recipe, baseline_of, first_seed, teachers
 from kd.runs import is_finished, run_directory
-from kd.train.checkpoint import Checkpoints
-from kd.train.measuring import clock, time_cached, time_evaluation, time_steps
-from kd.train.saving import state_of
+from kd.train.auto.measuring import clock, time_cached, time_evaluation, time_steps
+from kd.train.between_steps.checkpoint import Checkpoints
+from kd.train.between_steps.saving import state_of
+from kd.train.between_steps.watch import Watch
 from kd.train.session import Session
 from kd.train.start import start
-from kd.train.watch import Watch
 from kd.units import as_steps, duration
 
 SECONDS = 20.0  # for all measurements together; a step that has started is completed

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from kd.errors import StorageError
-from kd.manifest import MANIFEST, RESULT, WEIGHTS
+from kd.files.manifest import MANIFEST, RESULT, WEIGHTS
 from kd.parts.checks.calls import check_calls
 from kd.recipe import Recipe, Use
 from kd.recipe.schema import PhaseConfig

@@ -9,8 +9,8 @@ from kd.errors import DataError, RecipeError, StorageError, WeightsError
 from kd.evaluation import tables
 from kd.evaluation.scored import Scored, score_run
 from kd.evaluation.targets import Found
+from kd.files.storage import write_atomic
 from kd.runs import refuse_inside
-from kd.storage import write_atomic
 
 REFUSALS = (RecipeError, DataError, WeightsError, StorageError)  # of one run: the others are scored all the same
 

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from kd.data.dataset import sample_name
 from kd.errors import RecipeError
+from kd.files.storage import write_atomic
 from kd.pictures import label_png
-from kd.storage import write_atomic
 from kd.types import SegmentationDataset
 
 FIX = "free space or choose another folder with --predictions DIR"

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from kd.data.images.decode import SUFFIXES as IMAGES
 from kd.errors import Mistake, Position, RecipeError, StorageError, fail
-from kd.manifest import WEIGHTS
-from kd.reading import check_file
+from kd.files.manifest import WEIGHTS
+from kd.files.reading import check_file
 from kd.recipe import Recipe, read_recipe
 from kd.recipe.overrides import refuse_idle
 from kd.runs import finished_at, finished_of, is_finished, read_run_recipe, recipe_in, run_command, run_directory

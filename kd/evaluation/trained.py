@@ -10,19 +10,19 @@ from typing import Annotated, NamedTuple
 from pydantic import Field
 from torch import nn
 
-from kd.checked import checked
 from kd.components import Maker
 from kd.data.masks.class_files import Color
 from kd.data.masks.classes import distinct_colors
 from kd.errors import RecipeError, StorageError, WeightsError
 from kd.evaluation.targets import Target, find
+from kd.files.checked import checked
 from kd.networks.weights import load_into
 from kd.parts.trained import load_network
 from kd.recipe import Recipe
 from kd.recipe.overrides import listed
 from kd.recipe.schema import EvaluateConfig
 from kd.runs import Result, read_environment, read_origin, read_result
-from kd.runtimes import SUFFIXES, Facts, open_file
+from kd.runtimes.exported import SUFFIXES, Facts, open_file
 
 STATED = ("classes", "colors", "in_channels")  # by weights, each as JSON
 

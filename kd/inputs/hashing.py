@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
-from kd.fingerprint import Stamp, is_settled, sha256
+from kd.files.fingerprint import Stamp, is_settled, sha256
 from kd.inputs.record import InputFile
 
 THREADS = 4  # that read files; hashing runs outside Python's lock

@@ -7,10 +7,10 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from kd.checked import STRICT, Count, checked, seal_text, unsealed
 from kd.errors import StorageError
-from kd.manifest import INPUTS, Id, again, check_owner, has_file, read_verified
-from kd.storage import sweep, write_atomic
+from kd.files.checked import STRICT, Count, checked, seal_text, unsealed
+from kd.files.manifest import INPUTS, Id, again, check_owner, has_file, read_verified
+from kd.files.storage import sweep, write_atomic
 
 COPIES = "sources"  # the folder of the code that a run was trained with
 WAS_NOT_RECORDED = "its inputs were not recorded, as kd 0.2 and earlier did not"

@@ -15,7 +15,7 @@ from safetensors.torch import load, load_file
 from torch import Tensor
 
 from kd.errors import shell_word
-from kd.manifest import MANIFEST, RESULT, WEIGHTS, read_verified, unfinished
+from kd.files.manifest import MANIFEST, RESULT, WEIGHTS, read_verified, unfinished
 from kd.networks.torch_files import OtherFileError, unpickle
 from kd.networks.unpickle import Opaque, UnpickleError
 

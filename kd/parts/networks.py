@@ -11,8 +11,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from kd import distributed
 from kd.components import Maker
 from kd.errors import RecipeError
+from kd.files.manifest import unfinished
 from kd.machine import Precision
-from kd.manifest import unfinished
 from kd.networks.class_names import displaced
 from kd.networks.weights import Loaded
 from kd.parts.loading import MAPPED, Notes, drawn_at_random, load_for

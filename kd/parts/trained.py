@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from kd.components import Maker
 from kd.errors import WeightsError, raised
-from kd.manifest import WEIGHTS, again, read_manifest, read_verified
+from kd.files.manifest import WEIGHTS, again, read_manifest, read_verified
+from kd.files.storage import write_atomic
 from kd.recipe import Recipe
 from kd.runs import finished_at, read_environment, read_result, read_run_recipe, with_origin
-from kd.storage import write_atomic
 
 
 def write_weights(run_dir: Path, network: nn.Module, origin: Mapping[str, str] | None = None) -> None:

@@ -16,9 +16,9 @@ from kd.data.masks.classes import distinct_colors
 from kd.data.splits.groups import groups_of
 from kd.data.splits.shares import Shares
 from kd.errors import DataError, RecipeError, StorageError, WeightsError
+from kd.prepare.faults import too_few
 from kd.prepare.files import short_names
 from kd.prepare.formats.export import Export, Item, division
-from kd.prepare.formats.faults import too_few
 from kd.units import counted
 
 ELSEWHERE = "choose another folder with --out DIR"

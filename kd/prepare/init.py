@@ -9,6 +9,7 @@ import torch
 
 from kd.console import Say, progress
 from kd.errors import DataError, shell_word
+from kd.files.storage import write_atomic
 from kd.prepare.choose import choose
 from kd.prepare.convert import ELSEWHERE, convert, new_folder
 from kd.prepare.files import WRITTEN, list_tree
@@ -18,7 +19,6 @@ from kd.prepare.formats.splits import with_stated_splits
 from kd.prepare.look import look
 from kd.prepare.recipes import STUDENT, TEACHER, recipe_texts
 from kd.recipe import json_schema
-from kd.storage import write_atomic
 
 
 def init(

@@ -18,13 +18,13 @@ from kd.data.dataset import sample_name
 from kd.data.loader import training_batches
 from kd.data.speed import TIMED, WARM, images_per_second, workers_text
 from kd.errors import RecipeError
+from kd.files.storage import write_atomic
 from kd.machine import loader_workers
 from kd.markup import printable
 from kd.parts.data import Data
 from kd.parts.stream import training_split
 from kd.pictures import RGB, Labels, as_rgb, jpeg, overlay, panel
 from kd.recipe import Recipe
-from kd.storage import write_atomic
 from kd.units import counted
 
 MEASURED = 64  # augmented images that are drawn for the shares

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from kd.errors import RecipeError, StorageError
-from kd.reading import read_bytes
+from kd.files.reading import read_bytes
 from kd.recipe import json_schema, read_recipe, teachers, yaml12
 from kd.recipe.schema import components
-from kd.recipe.shipped import list_recipes, shipped_recipes
+from kd.recipe.shipped.recipes import list_recipes, shipped_recipes
 
 SCHEMA = "recipe.schema.json"
 

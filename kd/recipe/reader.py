@@ -14,13 +14,15 @@ import yaml
 from pydantic import ValidationError
 
 from kd.errors import Mistake, Path_, Position, RecipeError, fail
-from kd.recipe import catalogue, moved, shipped, yaml12
+from kd.recipe import moved, yaml12
 from kd.recipe.derived import taken_over, teachers
 from kd.recipe.explain import explained
 from kd.recipe.identity import named_files
 from kd.recipe.overrides import listed, override
 from kd.recipe.recipe import Recipe
 from kd.recipe.schema import Section, components, held
+from kd.recipe.shipped import catalogue
+from kd.recipe.shipped import recipes as shipped
 from kd.recipe.sources import Sources, digest_of, read_code
 from kd.recipe.trust import untrusted
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from kd.errors import RecipeError
-from kd.fingerprint import sha256, stamp
-from kd.reading import MAX_TEXT, read_bytes
+from kd.files.fingerprint import sha256, stamp
+from kd.files.reading import MAX_TEXT, read_bytes
 
 WEIGHTS = "student.safetensors"  # in a run directory
 PRETRAINED = "config.json"  # in a folder of transformers

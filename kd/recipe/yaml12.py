@@ -12,14 +12,14 @@ from typing import Any
 
 import yaml
 
-from kd import reading
 from kd.errors import Mistake, Path_, Position, RecipeError
+from kd.files import reading
 
 MAX_DEPTH, MAX_EVENTS, MAX_SCALAR = 32, 20_000, 4_096
 
 
 def read_text(file: Path, *, inside: Path | None = None) -> str:
-    """Read a recipe file, as `kd.reading.read_text`.
+    """Read a recipe file, as `kd.files.reading.read_text`.
 
     Raises:
         RecipeError: it is not such a file, or cannot be read.

@@ -6,7 +6,7 @@ runs/<recipe's stem>-<id>/seed<k>/
     log.txt              everything that the run reported, with times
     metrics.jsonl        one line per report, with its step
     <role>/events.…      TensorBoard, named by the role: student, baseline or teacher
-    checkpoints/         see kd.train.checkpoint
+    checkpoints/         see kd.train.between_steps.checkpoint
     inputs.json          what the run read, by content, see kd.inputs
     sources/             copies of the recipe's `file.py` and of what it imports beside it
     teacher.json         the teacher's score on the same images; teacher-counts.npz: image by image
@@ -15,7 +15,7 @@ runs/<recipe's stem>-<id>/seed<k>/
     counts.npz           each image's counts in the final score
     predictions.npz      what network and teacher predict in some of the images, for the page of a comparison
     result.json          the final score: every table is computed from it
-    manifest.json        the SHA-256 of the others, see kd.manifest; with it the run is finished
+    manifest.json        the SHA-256 of the others, see kd.files.manifest; with it the run is finished
 """
 
 from kd.runs.counts import ImageCounts

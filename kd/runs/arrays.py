@@ -10,8 +10,8 @@ from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
 
 from kd.errors import StorageError, one_line
-from kd.manifest import again, read_verified
-from kd.storage import write_atomic
+from kd.files.manifest import again, read_verified
+from kd.files.storage import write_atomic
 
 Arrays = Mapping[str, NDArray[Any]]
 T = TypeVar("T")

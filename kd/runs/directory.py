@@ -11,11 +11,11 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from kd.errors import LockedError, RecipeError, StorageError
+from kd.files.manifest import MANIFEST, RESULT, read_manifest, read_verified
+from kd.files.reading import exists, read_bytes, read_text, special
 from kd.inputs import has_inputs, read_copies, read_inputs
-from kd.manifest import MANIFEST, RESULT, read_manifest, read_verified
-from kd.reading import exists, read_bytes, read_text, special
 from kd.recipe import Recipe, read_recipe
-from kd.recipe.shipped import name_of
+from kd.recipe.shipped.recipes import name_of
 from kd.recipe.sources import Code, Sources
 
 LOOK = 0.2  # seconds; whoever looks whether a run is locked holds the lock for a moment

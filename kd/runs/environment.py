@@ -5,8 +5,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from kd.checked import STRICT, checked
-from kd.manifest import read_verified
+from kd.files.checked import STRICT, checked
+from kd.files.manifest import read_verified
 
 ENVIRONMENT = "environment.json"
 

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from kd.errors import RecipeError
-from kd.manifest import unfinished
+from kd.files.manifest import unfinished
 from kd.recipe import Recipe
-from kd.recipe.shipped import name_of
+from kd.recipe.shipped.recipes import name_of
 from kd.runs.directory import in_its_folder, may_be_finished, run_command, run_directory
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kd.manifest import has_file
+from kd.files.manifest import has_file
 from kd.runs.arrays import Arrays, read_arrays, texts, write_arrays
 
 PREDICTIONS = "predictions.npz"

@@ -10,11 +10,11 @@ from typing import Annotated, NamedTuple
 
 from pydantic import BaseModel, Field
 
-from kd.checked import STRICT, Count, checked, seal, unsealed
 from kd.errors import StorageError
-from kd.manifest import Id, read_manifest
-from kd.reading import read_bytes
-from kd.storage import write_atomic
+from kd.files.checked import STRICT, Count, checked, seal, unsealed
+from kd.files.manifest import Id, read_manifest
+from kd.files.reading import read_bytes
+from kd.files.storage import write_atomic
 
 LATENCY = "latency.json"
 

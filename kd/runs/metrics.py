@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 from annotated_types import Ge, Le
 
-from kd.checked import checked
 from kd.errors import StorageError
-from kd.manifest import METRICS, has_file, read_verified
+from kd.files.checked import checked
+from kd.files.manifest import METRICS, has_file, read_verified
 
 _Whole = Annotated[int, Ge(-(2**63)), Le(2**63)]  # a larger one is infinite, as 1e400 is, and no step
 _Line = dict[str, _Whole | float]  # NaN too: the mIoU of images without labels

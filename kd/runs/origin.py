@@ -15,9 +15,9 @@ from typing import Any, BinaryIO
 from xml.etree import ElementTree
 
 from kd.errors import StorageError
-from kd.manifest import WEIGHTS, read_verified
+from kd.files.manifest import WEIGHTS, read_verified
+from kd.files.reading import MAX_TEXT, check_file, read_bytes
 from kd.metrics import scores
-from kd.reading import MAX_TEXT, check_file, read_bytes
 from kd.recipe import Recipe, read_recipe
 from kd.recipe.identity import Scope, plain
 from kd.recipe.yaml12 import dump

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from kd.checked import checked
-from kd.manifest import RESULT, read_manifest, read_verified
+from kd.files.checked import checked
+from kd.files.manifest import RESULT, read_manifest, read_verified
 from kd.runs.result import Folder, ResultInputs, RunPath, Splits, marks_of, read_result
 
 

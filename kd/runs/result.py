@@ -11,11 +11,9 @@ import numpy as np
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, GetPydanticSchema
 from pydantic_core import core_schema
 
-from kd.checked import STRICT, Count, checked, seal
 from kd.errors import StorageError, shown
-from kd.inputs import Inputs
-from kd.inputs.record import as_file
-from kd.manifest import (
+from kd.files.checked import STRICT, Count, checked, seal
+from kd.files.manifest import (
     INPUTS,
     MANIFEST,
     MAX_OTHER,
@@ -32,9 +30,11 @@ from kd.manifest import (
     read_manifest,
     read_verified,
 )
+from kd.files.storage import as_json, write_atomic, write_json
+from kd.inputs import Inputs
+from kd.inputs.record import as_file
 from kd.runs.arrays import Arrays, read_arrays
 from kd.runs.counts import COUNTS, Counts, ImageCounts, counts_in, write_counts
-from kd.storage import as_json, write_atomic, write_json
 
 FORMAT: Final = 2  # of result.json, which has a manifest.json beside it
 OLD_FORMAT = 1  # of kd 0.1 and 0.2, without a manifest

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kd.errors import RecipeError
+from kd.files.manifest import unfinished
 from kd.inputs import has_inputs, read_inputs
-from kd.manifest import unfinished
 from kd.recipe import Recipe
 from kd.recipe.identity import Scope, plain
 from kd.recipe.sources import Code, Sources

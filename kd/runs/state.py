@@ -10,12 +10,12 @@ from typing import Literal, NamedTuple
 from filelock import FileLock, Timeout
 from pydantic import BaseModel
 
-from kd.checked import STRICT, read_checked
 from kd.errors import StoppedError, StorageError, one_line
-from kd.reading import exists
+from kd.files.checked import STRICT, read_checked
+from kd.files.reading import exists
+from kd.files.storage import write_json
 from kd.runs.directory import is_finished
 from kd.runs.metrics import latest
-from kd.storage import write_json
 
 CLAIM = ".claim"
 FAILURE = "failure.json"

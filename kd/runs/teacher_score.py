@@ -7,13 +7,13 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from kd.checked import STRICT, Count, read_sealed, seal
 from kd.errors import StorageError
-from kd.manifest import Id, Sha256
-from kd.reading import read_bytes
+from kd.files.checked import STRICT, Count, read_sealed, seal
+from kd.files.manifest import Id, Sha256
+from kd.files.reading import read_bytes
+from kd.files.storage import write_atomic
 from kd.runs.counts import TEACHER_COUNTS, write_counts
 from kd.runs.result import SplitResult, per_image, plain
-from kd.storage import write_atomic
 
 TEACHER = "teacher.json"
 
@@ -27,7 +27,7 @@ class _TeacherScore(BaseModel):
     seed: Count
     split: SplitResult
     counts: Sha256 | None = None  # of `teacher-counts.npz`
-    sha256: Sha256  # of this file, see `kd.checked.seal`
+    sha256: Sha256  # of this file, see `kd.files.checked.seal`
 
 
 def write_teacher_score(run_dir: Path, split: SplitResult, *, id: str, seed: int) -> None:

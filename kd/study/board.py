@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from kd.compare import answer, plain, tables
 from kd.compare.comparison import Comparison, Entry
-from kd.compare.gather import gather
+from kd.compare.gathering.gather import gather
 from kd.recipe import Recipe
 from kd.runs import may_be_finished, run_directory
 from kd.study.output import Ranked

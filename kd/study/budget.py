@@ -15,11 +15,11 @@ from typing import Annotated, Literal
 from filelock import FileLock
 from pydantic import BaseModel, Field
 
-from kd.checked import STRICT, read_checked, read_sealed, seal
 from kd.errors import StorageError
-from kd.manifest import Sha256
+from kd.files.checked import STRICT, read_checked, read_sealed, seal
+from kd.files.manifest import Sha256
+from kd.files.storage import write_atomic
 from kd.recipe import Recipe
-from kd.storage import write_atomic
 
 FOLDER = "budgets"  # in the folder of runs
 
@@ -47,7 +47,7 @@ class Times(BaseModel):
     recipes: dict[str, str]  # their ids, by their names in the study, as they are without a budget
     seconds: dict[str, Seconds]  # of a step
     steps: dict[str, Steps]  # with which all recipes of one student take equally long
-    sha256: Sha256  # of this file, see `kd.checked.seal`
+    sha256: Sha256  # of this file, see `kd.files.checked.seal`
 
 
 def times_file(runs: Path, stem: str, recipes: Mapping[str, Recipe]) -> Path:

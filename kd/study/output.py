@@ -4,8 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from kd.checked import Model
 from kd.compare.output import Network
+from kd.files.checked import Model
 
 
 class StudyRun(Model):

@@ -10,10 +10,11 @@ import yaml
 from pydantic import ValidationError
 
 from kd.errors import Mistake, Path_, Position, RecipeError, fail, nearest
-from kd.reading import read_text
-from kd.recipe import Recipe, baseline_of, first_seed, read_recipe, shipped, teachers, yaml12
+from kd.files.reading import read_text
+from kd.recipe import Recipe, baseline_of, first_seed, read_recipe, teachers, yaml12
 from kd.recipe.explain import explained
 from kd.recipe.overrides import listed
+from kd.recipe.shipped import recipes as shipped
 from kd.runs import run_directory
 from kd.study.budget import read_steps, times_file
 from kd.study.schema import Study

@@ -3,10 +3,10 @@
 from functools import partial
 
 from kd.errors import StoppedError
+from kd.train.between_steps.saving import save, settle
+from kd.train.between_steps.watch import Watch
 from kd.train.readback import Sent
-from kd.train.saving import save, settle
 from kd.train.step import TrainState, loss_names, set_numbers
-from kd.train.watch import Watch
 
 
 def train(run: TrainState, watch: Watch | None = None) -> None:

@@ -29,21 +29,21 @@ from kd.runs import (
     write_result,
 )
 from kd.scoring import reestimate_batchnorm
-from kd.train.checkpoint import Checkpoints
-from kd.train.description import Description
-from kd.train.evaluation import Evaluations, score_network
-from kd.train.guard import Guard
-from kd.train.keeping import keep_predictions
+from kd.train.between_steps.checkpoint import Checkpoints
+from kd.train.between_steps.evaluation import Evaluations, score_network
+from kd.train.between_steps.guard import Guard
+from kd.train.between_steps.keeping import keep_predictions
+from kd.train.between_steps.reports import Reports
+from kd.train.between_steps.saving import load_best, load_student, restore, save
+from kd.train.between_steps.watch import Watch
 from kd.train.loop import train
+from kd.train.provenance.description import Description
 from kd.train.readback import Readback
-from kd.train.reports import Reports
-from kd.train.saving import load_best, load_student, restore, save
 from kd.train.signals import Stop
 from kd.train.sinks.panels import pictures
 from kd.train.sinks.progress import Progress, make_progress
 from kd.train.start import start, step_graph
 from kd.train.step import TrainState
-from kd.train.watch import Watch
 from kd.types import parameter_count
 from kd.units import as_steps, duration
 

@@ -15,7 +15,7 @@ from kd.parts.data import Data
 from kd.parts.teacher.leakage import refuse_leak
 from kd.recipe import Recipe, baseline_of
 from kd.runs import run_directory
-from kd.train.settling import settled
+from kd.train.auto.settling import settled
 
 
 class Prepared:

@@ -22,13 +22,13 @@ from kd.runs import (
     run_command,
     run_directory,
 )
-from kd.train.description import changed_environment, describe
-from kd.train.evaluation import headline, score_teacher
-from kd.train.fit import out_of_memory
+from kd.train.auto.fit import out_of_memory
+from kd.train.between_steps.evaluation import headline, score_teacher
 from kd.train.one_run import train_run
 from kd.train.prepared import Prepared
-from kd.train.record import Record
-from kd.train.reuse import Asked, is_kept, move_aside, start_record
+from kd.train.provenance.description import changed_environment, describe
+from kd.train.provenance.record import Record
+from kd.train.provenance.reuse import Asked, is_kept, move_aside, start_record
 from kd.train.signals import Stop, stopping
 from kd.train.sinks.log_file import logged
 from kd.train.waiting import in_turn

@@ -14,7 +14,7 @@ from kd.parts.roles import Student, Teacher, Teaching
 from kd.parts.stream import stream
 from kd.parts.teacher.cache import CachedTeacher
 from kd.parts.teacher.int8 import Int8Teacher
-from kd.train.graph import CudaRecorder, StepGraph
+from kd.train.capture.graph import CudaRecorder, StepGraph
 from kd.train.phases import Phases
 from kd.train.scalars import Scalars
 from kd.train.step import TrainState

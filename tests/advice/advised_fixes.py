@@ -20,7 +20,7 @@ from command import kd
 from following import Row, overrides, succeeds
 from tiny import NETWORKS, write_recipes
 
-from kd.compare.gather import gather
+from kd.compare.gathering.gather import gather
 from kd.data import CamVid
 from kd.parts.teacher.output import flaw
 from kd.train import step

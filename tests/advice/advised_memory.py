@@ -12,8 +12,8 @@ from tiny import read, write_recipes
 
 from kd import distributed
 from kd.parts.assemble import Parts, assemble
-from kd.train import fit
-from kd.train.fit import step_peak
+from kd.train.auto import fit
+from kd.train.auto.fit import step_peak
 
 SETTINGS = ("teacher=null", "distill=null", "train.steps=4")
 ALONE = ("student.yaml", "--trust", *SETTINGS)

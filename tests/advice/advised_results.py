@@ -23,21 +23,21 @@ from PIL import Image
 from samples import Fixed, sample
 
 import kd as kd_package
-from kd.compare.gather import gather
-from kd.deploy import to_int8
-from kd.deploy.ensemble import together
-from kd.deploy.folder import new_folder
-from kd.deploy.formats import Format
-from kd.deploy.gate import check_file
-from kd.deploy.graph import Form
-from kd.deploy.photos import check_channels
-from kd.deploy.predict import _tile
+from kd.compare.gathering.gather import gather
+from kd.deploy.export import to_int8
+from kd.deploy.export.folder import new_folder
+from kd.deploy.export.formats import Format
+from kd.deploy.export.gate import check_file
+from kd.deploy.export.graph import Form
+from kd.deploy.export.to_onnx import write_onnx
+from kd.deploy.prediction.ensemble import together
+from kd.deploy.prediction.photos import check_channels
+from kd.deploy.prediction.predict import _tile
 from kd.deploy.timing import Timing
-from kd.deploy.to_onnx import write_onnx
 from kd.errors import RecipeError
 from kd.evaluation.trained import Identity, Trained, open_trained
 from kd.runs import Measured, write_latency
-from kd.runtimes import OPENERS, FileNetwork, Opened, open_file, open_onnx
+from kd.runtimes.exported import OPENERS, FileNetwork, Opened, open_file, open_onnx
 from kd.types import Sample, resize
 
 
@@ -190,7 +190,7 @@ def greyed() -> None:
 def exported(to: str) -> str:
     """Export a run; the next message is another one, as ONNX is not installed for all tests."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("kd.deploy.formats.find_spec", lambda package: None)
+        patched.setattr("kd.deploy.export.formats.find_spec", lambda package: None)
         try:
             return str(kd_package.export("runs", "out", to=to))
         except RecipeError as error:
@@ -241,7 +241,7 @@ def opened(**metadata: str) -> None:
     """Open a file with these metadata."""
     Path("a.onnx").touch()
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("kd.runtimes.find_spec", lambda package: "installed")
+        patched.setattr("kd.runtimes.exported.find_spec", lambda package: "installed")
         patched.setitem(OPENERS, ".onnx", lambda file: Opened(computed, metadata))
         open_file(Path("a.onnx"))
 

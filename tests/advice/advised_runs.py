@@ -24,10 +24,10 @@ from tiny import NETWORKS, write_recipes
 
 import kd as toolkit
 from kd import distributed
+from kd.files.storage import write_atomic
 from kd.runs import locked, read_counts
-from kd.storage import write_atomic
 from kd.train import step
-from kd.train.checkpoint import Checkpoints
+from kd.train.between_steps.checkpoint import Checkpoints
 
 ALONE = ("student.yaml", "--trust", "teacher=null", "distill=null", "train.steps=4")
 SHORT = ("student.yaml", "--trust", "distill.hint=null", "train.steps=2")

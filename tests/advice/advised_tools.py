@@ -25,7 +25,7 @@ from script import predict_script
 from tiny import NETWORKS, write_recipes
 
 from kd.bench import losses as bench_losses
-from kd.deploy import latency
+from kd.deploy.latency import latency
 from kd.deploy.timing import Timing
 from kd.diagnose.calibrate import proposed
 from kd.errors import RecipeError

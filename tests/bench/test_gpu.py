@@ -14,7 +14,7 @@ from kd.cli import main
 from kd.errors import RecipeError
 from kd.parts.assemble import Parts
 from kd.parts.optimizer import stay_on_gpu
-from kd.train import suspects
+from kd.train.capture import suspects
 from kd.train.scalars import Scalars
 from kd.train.start import start
 from kd.train.step import TrainState

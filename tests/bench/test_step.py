@@ -26,8 +26,9 @@ from kd.parts.assemble import assemble
 from kd.parts.optimizer import stay_on_gpu
 from kd.parts.stream import stream
 from kd.recipe import read_recipe
-from kd.train import settling, suspects
-from kd.train.graph import StepGraph
+from kd.train.auto import settling
+from kd.train.capture import suspects
+from kd.train.capture.graph import StepGraph
 from kd.train.scalars import Scalars
 from kd.train.start import start
 from kd.train.update import Update

@@ -10,7 +10,7 @@ from command import kd
 from disk import make_read_only, small_disk
 
 from kd.recipe import yaml12
-from kd.recipe.shipped import shipped_recipes
+from kd.recipe.shipped.recipes import shipped_recipes
 
 
 @pytest.fixture

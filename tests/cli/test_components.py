@@ -4,7 +4,7 @@ import pytest
 from command import kd
 
 from kd.cli import components
-from kd.recipe import catalogue
+from kd.recipe.shipped import catalogue
 
 
 def test_one_family_or_all(capsys):

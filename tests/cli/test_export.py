@@ -20,11 +20,11 @@ import kd
 from kd.components import Maker
 from kd.data.dataset import resize_image
 from kd.data.images.read import read_image
-from kd.deploy.card import card
-from kd.deploy.folder import as_trained, facts_of
-from kd.deploy.formats import FORMATS
-from kd.deploy.graph import Form, Graph
-from kd.deploy.to_int8 import Quantized, Row
+from kd.deploy.export.card import card
+from kd.deploy.export.folder import as_trained, facts_of
+from kd.deploy.export.formats import FORMATS
+from kd.deploy.export.graph import Form, Graph
+from kd.deploy.export.to_int8 import Quantized, Row
 from kd.evaluation.trained import open_trained
 from kd.runs import TeacherResult
 
@@ -238,7 +238,9 @@ def test_an_empty_folder_is_taken(run_dir, folder, written):
 
 def test_a_missing_package_is_named_with_the_command_that_installs_it(run_dir, folder, written, monkeypatch, capsys):
     monkeypatch.setitem(FORMATS, "onnx", FORMATS["onnx"]._replace(needed=("onnx", "onnxruntime")))
-    monkeypatch.setattr("kd.deploy.formats.find_spec", lambda package: None if package == "onnxruntime" else "there")
+    monkeypatch.setattr(
+        "kd.deploy.export.formats.find_spec", lambda package: None if package == "onnxruntime" else "there"
+    )
     assert command("export", run_dir, "--trust") == 2
     assert capsys.readouterr().err == ("--to onnx: onnxruntime is not installed; pip install 'kd-segmentation[onnx]'\n")
 
@@ -284,7 +286,7 @@ def test_a_folder_in_int8(run_dir, folder, capsys, to):
     assert (facts["precision"], facts["int8"]["images"]) == ("int8", 12)
     assert kept.startswith(f"INT8 {facts['int8']['scales']} ")
     assert f"exported/{FORMATS[to].file}: " in last
-    _, stated = kd.runtimes.open_file(Path("exported") / FORMATS[to].file)
+    _, stated = kd.runtimes.exported.open_file(Path("exported") / FORMATS[to].file)
     assert stated.precision == "int8"
     done = subprocess.run([sys.executable, "predict.py", "--check"], cwd="exported", capture_output=True, check=False)
     assert done.returncode == 0, done.stderr  # the masks are those of this file

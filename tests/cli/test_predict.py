@@ -14,8 +14,8 @@ from tiny import read, run, write_recipes
 from torchvision.transforms.v2 import functional as TF
 
 import kd
-from kd.deploy import pipeline
-from kd.deploy import predict as predicting
+from kd.deploy.prediction import pipeline
+from kd.deploy.prediction import predict as predicting
 from kd.recipe import baseline_of, to_yaml
 
 COLORS = [[0, 0, 0], [255, 255, 0]]  # of tiny's classes
@@ -292,11 +292,11 @@ def test_tiles_that_are_too_small_are_refused(run_dir, photos, capsys):
 
 def test_tiles_take_images_of_more_pixels(run_dir, photos, capsys, monkeypatch):
     monkeypatch.setattr("kd.data.images.decode.MAX_PIXELS", 1500)
-    monkeypatch.setattr("kd.deploy.predict.LARGEST", 3000)
+    monkeypatch.setattr("kd.deploy.prediction.predict.LARGEST", 3000)
     assert command("predict", run_dir, photos / "large.png", "--trust") == 3
     assert "40×48 pixels; the limit is 1500 in total" in capsys.readouterr().err
     assert command("predict", run_dir, photos / "large.png", "--trust", "--tiles", 32, 32) == 0
-    monkeypatch.setattr("kd.deploy.predict.LARGEST", 1600)
+    monkeypatch.setattr("kd.deploy.prediction.predict.LARGEST", 1600)
     assert command("predict", run_dir, photos / "large.png", "--trust", "--tiles", 32, 32, "--out", "other") == 3
     line = "40×48 pixels; the limit is 1600 in total; cut it with kd tiles, and predict the tiles"
     assert line in capsys.readouterr().err

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from command import check_small
 
+from kd.files.storage import write_json
 from kd.runs import Result, SplitResult, write_result
-from kd.storage import write_json
 
 NAME = "shapes/mobilenetv3_kl_cwd.yaml"
 CALLS = (

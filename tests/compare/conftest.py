@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from kd.files.storage import write_json
 from kd.runs import (
     ImageCounts,
     MetricResult,
@@ -18,7 +19,6 @@ from kd.runs import (
     write_result,
     write_teacher_score,
 )
-from kd.storage import write_json
 
 CLASSES = ["sky", "road", "sign"]  # no pixel is labelled sign
 

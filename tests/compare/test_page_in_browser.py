@@ -10,9 +10,9 @@ from browser import CHROMIUM, Browser
 from manifests import list_anew
 
 from kd.compare.comparison import Latencies
-from kd.compare.gather import gather
-from kd.compare.predictions import Picture, Pictures
-from kd.compare.report import render
+from kd.compare.gathering.gather import gather
+from kd.compare.page.predictions import Picture, Pictures
+from kd.compare.page.report import render
 from kd.runs import MetricResult
 
 pytestmark = [

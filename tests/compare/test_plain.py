@@ -13,7 +13,7 @@ from recipe_text import ALONE
 from kd.cli import main
 from kd.compare import compare_command, output
 from kd.compare.diff import diff_command
-from kd.compare.gather import gather
+from kd.compare.gathering.gather import gather
 from kd.compare.markdown import to_markdown
 from kd.compare.plain import to_csv, to_json
 from kd.runs import MetricResult

@@ -11,9 +11,10 @@ import pytest
 from safetensors.torch import save
 
 from kd.cli import main
-from kd.compare.gather import gather
-from kd.compare.sources import run_texts
+from kd.compare.gathering.gather import gather
+from kd.compare.page.sources import run_texts
 from kd.errors import StorageError, shown
+from kd.files.storage import write_json
 from kd.runs import (
     locked,
     read_counts,
@@ -25,7 +26,6 @@ from kd.runs import (
     with_origin,
 )
 from kd.runs.result import write_manifest
-from kd.storage import write_json
 
 SECRET = "correct horse battery staple"
 ESCAPE = "a\x1b[2Jb\nc\u202ed"

@@ -9,9 +9,9 @@ from rich.console import Console
 
 from kd.compare import compare_command, list_command
 from kd.compare.answer import decision, headline, warnings
-from kd.compare.gather import gather
+from kd.compare.gathering.gather import gather
+from kd.compare.page.report import _sort_values
 from kd.compare.plain import to_json
-from kd.compare.report import _sort_values
 from kd.compare.tables import count, in_points, is_gain, points, summary_rows
 from kd.runs import MetricResult
 from kd.units import percent

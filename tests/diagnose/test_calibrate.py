@@ -15,7 +15,7 @@ from kd.parts.assemble import assemble
 from kd.parts.checks.gradients import Pull, pulls
 from kd.parts.roles import to_device
 from kd.recipe import read_recipe
-from kd.train import settling
+from kd.train.auto import settling
 from kd.train.session import run_recipe
 from kd.train.start import stream
 

@@ -15,8 +15,9 @@ from kd.diagnose.smoke import smoke
 from kd.errors import RecipeError
 from kd.parts.assemble import assemble
 from kd.recipe import baseline_of
-from kd.train import evaluation as scoring
-from kd.train import measuring, phases
+from kd.train import phases
+from kd.train.auto import measuring
+from kd.train.between_steps import evaluation as scoring
 from kd.train.session import session
 from kd.train.signals import Stop
 from kd.units import as_seconds

@@ -14,14 +14,14 @@ from safetensors.torch import load_file
 from tiny import read, trained_alone
 
 import kd
-from kd.deploy.folder import as_texts, as_trained, facts_of
-from kd.deploy.formats import FORMATS
-from kd.deploy.graph import Form, Graph
+from kd.deploy.export.folder import as_texts, as_trained, facts_of
+from kd.deploy.export.formats import FORMATS
+from kd.deploy.export.graph import Form, Graph
 from kd.errors import RecipeError, StorageError, WeightsError
 from kd.evaluation.trained import open_trained
 from kd.recipe import baseline_of, to_yaml
 from kd.runs import read_origin
-from kd.runtimes import OPENERS, Opened
+from kd.runtimes.exported import OPENERS, Opened
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def exported(run_dir, folder, monkeypatch):
         texts = "".join(f"<{name} value={quoteattr(text, {chr(10): '&#10;'})}/>" for name, text in metadata.items())
         Path("model.xml").write_text(f"<net><rt_info><kd>{texts}</kd></rt_info></net>")
         monkeypatch.setitem(OPENERS, ".xml", lambda file: Opened(compute, metadata))
-        monkeypatch.setattr("kd.runtimes.find_spec", lambda package: "installed")
+        monkeypatch.setattr("kd.runtimes.exported.find_spec", lambda package: "installed")
         return sizes
 
     return write

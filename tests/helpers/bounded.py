@@ -8,7 +8,7 @@ from torch.utils._pytree import tree_leaves
 
 
 class BoundedMemory:
-    """Memory of `size` bytes for `kd.train.fit`; `most` is the peak of all its jobs."""
+    """Memory of `size` bytes for `kd.train.auto.fit`; `most` is the peak of all its jobs."""
 
     def __init__(self, size, *, tries=True, error=torch.OutOfMemoryError):
         self.size, self.tries, self.most, self.jobs = size, tries, 0, 0

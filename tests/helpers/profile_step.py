@@ -17,7 +17,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from kd.bench import gpu
 from kd.parts.stream import stream
-from kd.train.graph import CudaRecorder, StepGraph
+from kd.train.capture.graph import CudaRecorder, StepGraph
 from kd.train.start import start
 from kd.train.step import set_numbers
 

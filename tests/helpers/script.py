@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kd.deploy import standalone
+from kd.deploy.export import standalone
 
 FACTS = {
     "file": "model.onnx", "channels": 3, "size": [8, 8], "dtype": "uint8", "output": "classes",

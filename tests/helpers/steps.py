@@ -1,9 +1,9 @@
 """Call a function at every step of a run."""
 
 from kd.train import loop, one_run
+from kd.train.between_steps.watch import Watch
 from kd.train.loop import train
 from kd.train.phases import Phases
-from kd.train.watch import Watch
 
 
 def train_and_look(run, look=lambda run, losses: None):

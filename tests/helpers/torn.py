@@ -4,7 +4,7 @@ import os
 from io import FileIO
 from pathlib import Path
 
-from kd import storage
+from kd.files import storage
 
 CALLS = ("fsync", "replace", "unlink", "open", "close", "chmod", "mkdir")  # of `os`, beside a file's `write`
 

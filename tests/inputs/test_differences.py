@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from kd.checked import seal
 from kd.errors import StorageError
+from kd.files.checked import seal
 from kd.inputs import (
     InputFile,
     Inputs,

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from kd.fingerprint import stamp
+from kd.files.fingerprint import stamp
 from kd.inputs import InputFile, Listed, hashing, rows_of
 
 

@@ -9,7 +9,7 @@ from recipe_text import ALONE, WITH_TEACHER
 from kd.errors import RecipeError, StorageError
 from kd.recipe import json_schema, read_recipe
 from kd.recipe.copying import copy_recipe, summaries
-from kd.recipe.shipped import list_recipes, shipped_recipes
+from kd.recipe.shipped.recipes import list_recipes, shipped_recipes
 
 
 def test_a_recipe_is_copied_with_the_files_that_it_names(folder: Path) -> None:

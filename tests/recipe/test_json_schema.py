@@ -8,7 +8,7 @@ from typing import Any
 from recipe_text import ALONE, read
 
 from kd.recipe import json_schema
-from kd.recipe.shipped import shipped_recipes
+from kd.recipe.shipped.recipes import shipped_recipes
 
 
 def test_the_schema_beside_the_recipes_is_up_to_date() -> None:

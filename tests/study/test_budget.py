@@ -7,8 +7,8 @@ import pytest
 from command import kd
 from small_study import Here
 
-from kd.checked import seal
 from kd.errors import StorageError
+from kd.files.checked import seal
 from kd.recipe import Recipe, read_recipe
 from kd.study import board
 from kd.study.budget import measure, read_steps

@@ -11,7 +11,7 @@ import yaml
 
 import kd.losses
 from kd.parts.checks.calls import check_calls
-from kd.recipe.shipped import list_recipes, list_studies, shipped_recipes
+from kd.recipe.shipped.recipes import list_recipes, list_studies, shipped_recipes
 from kd.study.reader import Plan, read_study
 from kd.study.schema import Study
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from kd.train import suspects
+from kd.train.capture import suspects
 
 
 @pytest.fixture(autouse=True)

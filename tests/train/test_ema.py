@@ -9,9 +9,9 @@ from kd.errors import RecipeError
 from kd.parts.assemble import assemble
 from kd.recipe import baseline_of
 from kd.runs import read_metrics, read_result
+from kd.train.between_steps.watch import Watch
 from kd.train.one_run import _final_score
 from kd.train.start import start
-from kd.train.watch import Watch
 
 TAUGHT = """
 teacher: {ema: 0.5}

@@ -32,7 +32,7 @@ from kd.parts.checks import dry_run
 from kd.recipe import baseline_of
 from kd.runs import is_finished
 from kd.train import session as run_module
-from kd.train.checkpoint import Checkpoints, read_checkpoint
+from kd.train.between_steps.checkpoint import Checkpoints, read_checkpoint
 from kd.train.signals import SIGNALS
 from kd.train.sinks import tensorboard, terminal
 

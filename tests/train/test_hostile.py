@@ -15,7 +15,7 @@ import torch
 from tiny import in_child, tenth
 
 from kd.errors import NoCheckpointError
-from kd.train.checkpoint import Checkpoints
+from kd.train.between_steps.checkpoint import Checkpoints
 
 PATHS = """
 kd.cli.main kd.losses.os.system kd.losses.__dict__ kd.losses._pixels.torch.load kd.components.build.find kd

@@ -9,12 +9,13 @@ from ranks import kd, start, statuses, the_run, write_plain
 from steps import at_each_step
 from tiny import cut_at, read, run, write_recipes
 
-from kd.compare.gather import gather
+from kd.compare.gathering.gather import gather
 from kd.diagnose.plan import plan
 from kd.recipe import baseline_of
 from kd.runs import read_metrics, read_result
-from kd.train import checkpoint, one_run
-from kd.train.evaluation import Evaluations
+from kd.train import one_run
+from kd.train.between_steps import checkpoint
+from kd.train.between_steps.evaluation import Evaluations
 from kd.train.session import session
 
 
@@ -27,8 +28,8 @@ def clock(monkeypatch):
     """The clock of runs, which a test turns; every step takes 10 s."""
     now, made = [1000.0], one_run._watch
     stopped = SimpleNamespace(monotonic=lambda: now[0])
-    monkeypatch.setattr("kd.train.watch.time", stopped)
-    monkeypatch.setattr("kd.train.reports.time", stopped)
+    monkeypatch.setattr("kd.train.between_steps.watch.time", stopped)
+    monkeypatch.setattr("kd.train.between_steps.reports.time", stopped)
 
     def watch(*arguments):
         watch = made(*arguments)

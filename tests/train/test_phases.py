@@ -14,7 +14,7 @@ from kd.parts.roles import Student
 from kd.recipe import baseline_of
 from kd.runs import read_metrics
 from kd.train import one_run
-from kd.train.checkpoint import read_checkpoint
+from kd.train.between_steps.checkpoint import read_checkpoint
 from kd.train.phases import Phases
 
 

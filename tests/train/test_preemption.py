@@ -12,8 +12,8 @@ from kd.errors import StoppedError
 from kd.recipe import baseline_of
 from kd.runs import read_metrics, read_result
 from kd.scoring import predict
-from kd.train import evaluation as scoring
 from kd.train import loop, one_run, prepared, signals
+from kd.train.between_steps import evaluation as scoring
 from kd.train.signals import Stop
 
 

@@ -13,8 +13,8 @@ from farms import CLASSES, add, correct, picture
 
 from kd.components import Maker
 from kd.recipe import read_recipe
-from kd.train.inputs import compare, find
-from kd.train.record import Record
+from kd.train.provenance.inputs import compare, find
+from kd.train.provenance.record import Record
 
 SAME, OTHER_INPUTS, ANOTHER_RUN = range(3)
 

@@ -14,9 +14,9 @@ from kd.errors import NoCheckpointError, RecipeError, StoppedError, StorageError
 from kd.inputs import read_inputs, write_inputs
 from kd.recipe import baseline_of
 from kd.runs import is_finished, read_metrics, read_result, run_directory
-from kd.train import evaluation
-from kd.train.checkpoint import read_checkpoint
-from kd.train.reuse import move_aside
+from kd.train.between_steps import evaluation
+from kd.train.between_steps.checkpoint import read_checkpoint
+from kd.train.provenance.reuse import move_aside
 
 
 def test_the_teacher_first_then_the_seeds_then_the_baseline(tmp_path):

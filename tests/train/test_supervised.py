@@ -9,10 +9,10 @@ from kd.errors import NoCheckpointError
 from kd.parts.assemble import assemble
 from kd.parts.checks.dry_run import open_parts
 from kd.recipe import baseline_of
-from kd.train.checkpoint import read_checkpoint
-from kd.train.saving import restore, state_of
+from kd.train.between_steps.checkpoint import read_checkpoint
+from kd.train.between_steps.saving import restore, state_of
+from kd.train.between_steps.watch import Watch
 from kd.train.start import start
-from kd.train.watch import Watch
 
 LOSSES = '''
 import torch

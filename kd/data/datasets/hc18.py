@@ -17,7 +17,7 @@ from kd.data.masks.encoding import lossy_mask, shades
 from kd.data.masks.meaning import Meaning
 from kd.data.splits.shares import Share, Shares
 from kd.errors import DataError
-from kd.reading import read_text
+from kd.files.reading import read_text
 
 NAMES = ("background", "head")
 _LEAST = 8  # pixels of an outline that an ellipse is fitted to

@@ -12,7 +12,7 @@ from kd.data.images.decode import MAX_PIXELS
 from kd.data.masks.encoding import Coded, labels_of
 from kd.data.masks.meaning import Meaning
 from kd.errors import DataError
-from kd.reading import read_bytes
+from kd.files.reading import read_bytes
 
 MAX_FILE = 16_000_000  # bytes; those of SBD have some thousand
 _HEADER = 128  # bytes before the first element

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kd.errors import DataError
-from kd.reading import check_file
+from kd.files.reading import check_file
 
 ARRAY = ".npy"
 TIFF = (".tif", ".tiff")

@@ -13,7 +13,7 @@ from PIL import Image
 from kd.data.images.arrays import ARRAY, TIFF, Shape, array_shape, tiff_shape
 from kd.data.images.png import checksums_hold, png_header
 from kd.errors import DataError
-from kd.reading import check_file
+from kd.files.reading import check_file
 
 SUFFIXES = (
     ".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".avif", ".jp2",

@@ -14,7 +14,7 @@ from unicodedata import normalize
 from kd.data.images.arrays import ARRAY
 from kd.data.images.decode import SUFFIXES
 from kd.errors import DataError
-from kd.reading import MAX_DATA, read_text
+from kd.files.reading import MAX_DATA, read_text
 
 MAX_LINES = 10  # of one DataError
 _FILE = re.compile(

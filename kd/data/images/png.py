@@ -9,7 +9,7 @@ import zlib
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from kd.reading import first_bytes
+from kd.files.reading import first_bytes
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _START = 1024  # bytes, in which the pixels of nearly every file begin

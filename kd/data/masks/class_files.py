@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 
 from kd.errors import DataError
-from kd.reading import csv_rows, read_text
+from kd.files.reading import csv_rows, read_text
 
 MAX_DEPTH = 8  # nested brackets; a class map needs three
 

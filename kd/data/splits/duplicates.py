@@ -24,7 +24,7 @@ from kd.data.dataset import image_files
 from kd.data.images.decode import SUFFIXES, opened
 from kd.data.workers import Key, read_beside
 from kd.errors import DataError
-from kd.fingerprint import sha256
+from kd.files.fingerprint import sha256
 from kd.types import SegmentationDataset
 
 SECONDS = 20.0  # for the copies of all images

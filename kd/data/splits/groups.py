@@ -7,7 +7,7 @@ from unicodedata import normalize
 
 from kd.data.images.names import without_suffix
 from kd.errors import DataError, shorten
-from kd.reading import MAX_DATA, csv_rows, read_text
+from kd.files.reading import MAX_DATA, csv_rows, read_text
 
 SHOWN = 3  # names in a message
 MAX_PATTERN = 200  # characters

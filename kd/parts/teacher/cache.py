@@ -26,12 +26,12 @@ from torch import Tensor
 
 from kd.constants import RESULTS_REVISION
 from kd.errors import RecipeError, StorageError
+from kd.files.storage import write_json
 from kd.machine import Precision, versions
 from kd.parts.roles import Sight, Teaching, to_device
 from kd.parts.teacher.output import Channels
 from kd.recipe import Recipe
 from kd.recipe.identity import Scope, plain
-from kd.storage import write_json
 from kd.types import Batch, Maps, Tapped, as_tuple
 
 _DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}

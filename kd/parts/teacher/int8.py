@@ -18,9 +18,9 @@ from kd.errors import RecipeError
 from kd.machine import Precision, random_state, set_random_state
 from kd.parts.loading import Notes
 from kd.parts.roles import Teacher, to_device
-from kd.quantize import IMAGES, NEEDED, SCALES, quantize
 from kd.recipe import Recipe
-from kd.runtimes import INPUT, onnx_program, onnx_session
+from kd.runtimes.exported import INPUT, onnx_program, onnx_session
+from kd.runtimes.quantize import IMAGES, NEEDED, SCALES, quantize
 from kd.types import Batch, Maps, Tapped, as_tuple
 
 AGREEMENT = 0.95  # smallest share of pixels whose class is the float teacher's

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from kd.data.dataset import image_files
 from kd.errors import RecipeError
-from kd.fingerprint import sha256
+from kd.files.fingerprint import sha256
+from kd.files.manifest import WEIGHTS
 from kd.inputs import has_inputs, read_inputs
-from kd.manifest import WEIGHTS
 from kd.networks.weight_files import FORMATS
 from kd.parts.data import Data
 from kd.recipe import Recipe, teachers

@@ -9,10 +9,10 @@ import numpy as np
 from kd.data.images.decode import read_header, size_text
 from kd.data.images.read import read_mask
 from kd.data.masks.encoding import shades
+from kd.prepare.faults import damaged
 from kd.prepare.files import split_of
 from kd.prepare.formats.draw import Region, Shape, paint
 from kd.prepare.formats.export import Export, Item, Mask, Names, Source, chosen_names, sized_header
-from kd.prepare.formats.faults import damaged
 from kd.prepare.formats.pairs import by_class, sides
 from kd.units import counted
 

@@ -11,10 +11,10 @@ from typing import NamedTuple, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
-from kd.checked import checked
 from kd.errors import DataError, StorageError
-from kd.prepare.formats.faults import damaged
-from kd.reading import check_file, read_bytes
+from kd.files.checked import checked
+from kd.files.reading import check_file, read_bytes
+from kd.prepare.faults import damaged
 
 T = TypeVar("T")
 _FORMS = re.compile(r"\.(list\[.*?\](?=\.\d|:)|_\w+)")  # in pydantic's place of a value that has several forms

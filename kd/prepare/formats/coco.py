@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kd.errors import DataError, shown
+from kd.prepare.faults import annotated_twice, boxes_only, damaged
 from kd.prepare.files import Images, split_of
 from kd.prepare.formats.checked_json import Element, Elements, Record, peek
 from kd.prepare.formats.draw import Region, Shape, area_of, fill, paint, run_lengths, unpacked
@@ -25,7 +26,6 @@ from kd.prepare.formats.export import (
     sized_header,
     without_annotation,
 )
-from kd.prepare.formats.faults import annotated_twice, boxes_only, damaged
 from kd.units import counted
 
 

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from kd.constants import IGNORE
 from kd.errors import shown
-from kd.prepare.formats.faults import damaged, misdrawn
+from kd.prepare.faults import damaged, misdrawn
 
 MAX_CROSSINGS = 2**22  # of an outline with rows: an outline around every pixel of a large photo has fewer
 MAX_COORDINATE = 1e7

@@ -12,8 +12,8 @@ from kd.constants import IGNORE
 from kd.data.images.decode import Header, read_header, size_text, turned
 from kd.errors import DataError, did_you_mean
 from kd.prepare.codes import is_background, is_ignored
+from kd.prepare.faults import damaged, misdrawn, no_image
 from kd.prepare.files import Images, Tree
-from kd.prepare.formats.faults import damaged, misdrawn, no_image
 from kd.units import counted
 
 Mask = NDArray[np.uint8]  # (H, W): class indices, IGNORE where no class is meant

@@ -13,11 +13,11 @@ from pydantic import Field
 from kd.data.images.decode import size_text
 from kd.data.images.read import read_mask
 from kd.errors import DataError
+from kd.prepare.faults import damaged, no_image
 from kd.prepare.files import Images, split_of
 from kd.prepare.formats.checked_json import Elements, Record, peek
 from kd.prepare.formats.draw import Region, Shape, area_of, fill, paint
 from kd.prepare.formats.export import Export, Item, Mask, Names, Source, chosen_names, sized_header, without_annotation
-from kd.prepare.formats.faults import damaged, no_image
 from kd.units import counted
 
 PNG = re.compile(r"task-(\d+)-annotation-(\d+)-by-[\w.@]*-[^-]+-(.+)-\d+\.png")  # by a number or an address

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from kd.errors import DataError
+from kd.prepare.faults import annotated_twice, misdrawn
 from kd.prepare.files import Images, split_of
 from kd.prepare.formats.checked_json import Record, peek, read_json
 from kd.prepare.formats.draw import Region, Shape, area_of, check_coordinates, disc, fill, paint
@@ -25,7 +26,6 @@ from kd.prepare.formats.export import (
     sized_header,
     without_annotation,
 )
-from kd.prepare.formats.faults import annotated_twice, misdrawn
 from kd.units import counted
 
 

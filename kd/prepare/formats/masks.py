@@ -6,8 +6,8 @@ from typing import Any
 
 from kd.errors import DataError
 from kd.prepare.codes import find_map, meaning_of
+from kd.prepare.faults import too_few
 from kd.prepare.formats.export import Export, Found, Item, Ready, Source, division
-from kd.prepare.formats.faults import too_few
 from kd.prepare.formats.pairs import Pairs, folders_of, paired, sides
 from kd.prepare.formats.splits import Stated, stated_splits
 from kd.units import counted

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from kd.errors import DataError, RecipeError
+from kd.files.reading import MAX_DATA, read_text
 from kd.prepare.files import Images, Tree, split_of
 from kd.prepare.formats.export import Export, Source
-from kd.reading import MAX_DATA, read_text
 from kd.recipe import yaml12
 from kd.units import counted
 

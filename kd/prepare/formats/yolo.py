@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from kd.data.images.decode import SUFFIXES
 from kd.data.masks.class_files import file_rows
 from kd.errors import DataError, RecipeError
+from kd.files.reading import MAX_DATA, read_text
 from kd.prepare.codes import is_background
+from kd.prepare.faults import boxes_only, damaged, no_image
 from kd.prepare.files import Images, split_of
 from kd.prepare.formats.draw import Shape, area_of, fill, paint
 from kd.prepare.formats.export import Export, Item, Mask, Source, class_names, sized_header
-from kd.prepare.formats.faults import boxes_only, damaged, no_image
-from kd.reading import MAX_DATA, read_text
 from kd.recipe import yaml12
 from kd.units import counted
 

@@ -8,8 +8,8 @@ from io import FileIO
 from pathlib import Path
 
 from kd.errors import StorageError
+from kd.files.storage import write_atomic
 from kd.runs import read_metrics
-from kd.storage import write_atomic
 
 FINAL = {"final/miou", "final/agreement"}
 

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel
 
-from kd.checked import STRICT, Count, read_checked
+from kd.files.checked import STRICT, Count, read_checked
+from kd.files.storage import write_json
 from kd.recipe.schema import TrackConfig
 from kd.runs import read_metrics
-from kd.storage import write_json
 
 # Seconds that training waits for an answer at the start and for uploads at the end: torchrun kills 30 s after a signal.
 # WANDB_INIT_TIMEOUT and WANDB_FINISH_TIMEOUT override it.

@@ -6,7 +6,7 @@ from tiny import read, write_recipes
 from kd.diagnose.doctor import doctor_command
 from kd.diagnose.smoke import smoke
 from kd.errors import RecipeError
-from kd.manifest import MANIFEST
+from kd.files.manifest import MANIFEST
 from kd.parts.checks.calls import check_calls
 from kd.parts.checks.dry_run import open_parts
 from kd.runs import run_directory

@@ -11,12 +11,12 @@ from tiny import equal, in_child, weights, write_recipes
 
 from kd.data.splits.split import pixel_sum
 from kd.errors import RecipeError, StorageError
+from kd.files.storage import write_json
 from kd.parts.assemble import assemble
 from kd.parts.roles import Teacher, to_device
 from kd.parts.stream import stream
 from kd.parts.teacher import cache as teacher_cache
 from kd.recipe import Recipe, baseline_of, read_recipe
-from kd.storage import write_json
 from kd.train import start as starting
 from kd.train.fill_cache import fill_cache
 from kd.train.session import run_recipe

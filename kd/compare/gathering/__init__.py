@@ -1,0 +1,1 @@
+"""From recipes or run directories to the data of a comparison."""

@@ -1,0 +1,1 @@
+"""`kd latency`: what networks and exported files cost on this machine's processor."""

@@ -1,0 +1,1 @@
+"""`kd predict`: predictions of images that belong to no dataset."""

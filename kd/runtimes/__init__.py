@@ -1,0 +1,1 @@
+"""Exported files: computed by the runtimes that they are for, and quantised."""

@@ -1,0 +1,1 @@
+"""A step as a CUDA graph, and what in a run prevents that."""
