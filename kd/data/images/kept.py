@@ -1,6 +1,7 @@
 """Decoded images in memory: read once, by whichever worker comes first, then shared by all of them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 
 import torch
 from torch import Tensor
@@ -72,16 +73,22 @@ def keep(dataset: SegmentationDataset, say: Say = silent) -> Kept | None:
     own = all(type(part).__module__.startswith("kd.data.") for part in parts)  # a user's may draw its samples anew
     if not own or free is None:
         return None
+    sizes: list[tuple[int, int]] = []
+    needed, each = 0, f" in each of {processes} processes" * (processes > 1)
     try:
-        by_part = [_sizes(part) for part in parts]
+        for size in chain.from_iterable(map(_sizes, parts)):
+            sizes.append(size)
+            needed += kept_bytes(dataset.in_channels, [size])
+            if processes * needed > SHARE * free:  # the headers of a data set that does not fit may take minutes
+                break
     except DataError:  # reported when the training reads it
         return None
-    if not all(by_part):
-        return None
-    sizes = [size for part in by_part for size in part]
-    needed, each = kept_bytes(dataset.in_channels, sizes), f" in each of {processes} processes" * (processes > 1)
     if processes * needed > SHARE * free:
-        reason = f"{data_size(needed)}{each} are more than half of the {data_size(free)} that are free"
+        about = "about " * (len(sizes) < len(dataset))
+        total = needed * len(dataset) / len(sizes)
+        reason = f"{about}{data_size(total)}{each} are more than half of the {data_size(free)} that are free"
+    elif len(sizes) < len(dataset):
+        return None
     else:
         try:
             held = Kept(dataset.in_channels, sizes)
@@ -94,12 +101,12 @@ def keep(dataset: SegmentationDataset, say: Say = silent) -> Kept | None:
     return None
 
 
-def _sizes(dataset: SegmentationDataset) -> list[tuple[int, int]]:
-    """The size (H, W) of every image: by the header of its file, or by `image_size`; [] if the dataset has neither."""
+def _sizes(dataset: SegmentationDataset) -> Iterator[tuple[int, int]]:
+    """The size (H, W) of each image: by the header of its file, or by `image_size`; none if the dataset has neither."""
     stated: Callable[[int], tuple[int, int]] | None = getattr(dataset, "image_size", None)
     if stated is not None:
-        return [stated(index) for index in range(len(dataset))]
-    return [read_header(path).size for path in image_files(dataset)]
+        return map(stated, range(len(dataset)))
+    return (read_header(path).size for path in image_files(dataset))
 
 
 def _shared(*shape: int) -> Tensor:

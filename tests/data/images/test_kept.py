@@ -13,7 +13,7 @@ from kd.data.images import kept
 from kd.data.images.kept import keep, kept_bytes
 from kd.data.loader import training_batches
 from kd.data.splits.split import Split
-from kd.data.splits.unlabelled import OtherImages
+from kd.data.splits.unlabelled import Joined, OtherImages
 from kd.data.transforms.crop import Crop
 
 AUGMENT = (RandomScale(0.5, 2), RandomFlip())
@@ -79,6 +79,19 @@ def test_at_most_half_of_the_free_memory_is_used(monkeypatch, free, fits):
         if fits
         else "  data.decoded: not held: 32 kB are more than half of the 60.8 kB that are free"
     ]
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_sizes_are_read_until_it_is_clear_that_the_images_do_not_fit(monkeypatch, parts):
+    dataset = Shapes("train", count=1000, size=40)
+    whole = Joined(dataset, dataset) if parts == 2 else dataset
+    monkeypatch.setattr(kept, "free_shared", lambda: int(6 * kept_bytes(3, [(40, 40)])))
+    read, lines = [], []
+    monkeypatch.setattr(Shapes, "image_size", lambda self, index: read.append(index) or (40, 40))
+    assert keep(whole, lines.append) is None
+    assert read == [0, 1, 2, 3]
+    total = ["6.4 MB", "12.8 MB"][parts - 1]
+    assert lines == [f"  data.decoded: not held: about {total} are more than half of the 38.4 kB that are free"]
 
 
 @pytest.mark.parametrize(("free", "fits"), [(8.0, True), (7.9, False)])
