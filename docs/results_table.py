@@ -47,6 +47,12 @@ TABLES = {  # name -> label of each row -> its run directories
         "367 labels": "few_mobilenetv3_aspp_kl-45675dda/seed*",
         "the teacher, 46 labels": "few_teacher_deeplabv3plus-*/seed*",
     },
+    "camvid-fcn": {
+        "labels": "mobilenetv3_aspp_kl_cwd-eb7db5c5/seed0",
+        "labels, PixelKL": "mobilenetv3_aspp_kl_cwd-35ab3bf9/seed0",
+        "labels, PixelKL, CWD": "mobilenetv3_aspp_kl_cwd-2570b0d8/seed0",
+        "the teacher, FCNResNet50": "teacher_fcn_resnet50-3db43c45/seed0",
+    },
     "losses": {
         name: f"{variant['run']}/seed*"
         for name, variant in json.loads(LOSSES.read_text(encoding="utf-8"))["variants"].items()

@@ -123,12 +123,19 @@ def test_texts_state_the_gains_of_the_camvid_study() -> None:
     above = [key for key, gain in gains.items() if number(points[key]) > number(gain.split(" ± ")[1])]
     assert above == [("MobileNetV2UNet", "labels, PixelKL, CWD")]
     low, *_, high = sorted(points.values(), key=number)
-    teacher = (ROOT / "recipes" / "camvid" / "teacher_deeplabv3plus_120.yaml").read_text(encoding="utf-8")
+    page = " ".join((DOCS / "results" / "camvid.md").read_text(encoding="utf-8").split())
+    camvid = ROOT / "recipes" / "camvid"
+    teacher = (camvid / "teacher_deeplabv3plus_120.yaml").read_text(encoding="utf-8")
     assert f"at 120 × 160, 40 epochs, val mIoU {rows[0][3]} %" in teacher
+    of_fcn, ahead = cells("camvid-fcn", "the teacher, FCNResNet50")
+    assert f"val mIoU {of_fcn} %" in (camvid / "teacher_fcn_resnet50.yaml").read_text(encoding="utf-8")
+    assert f"the {ahead.split(' ')[0].strip('+')} points that this teacher is ahead" in page
+    assert f"The teacher is {number(rows[0][3]) - number(of_fcn):.1f} points below the DeepLabV3+" in page
+    same_seed = [row[2].split(", ")[0] for row in rows if row[0] == "MobileNetV3SmallASPP" and "PixelKL" in row[1]]
+    assert "the same seed of this student has {} and {} %".format(*same_seed) in page
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert f"four small students gained {low} to {high} points; of the eight intervals" in readme
     assert f"{gains[above[0]]} with PixelKL + CWD" in readme
-    page = " ".join((DOCS / "results" / "camvid.md").read_text(encoding="utf-8").split())
     assert [sum(number(value) > 0 for value in points.values()), len(points)] == [6, 8]
     assert "Six of eight gains with PixelKL are positive" in page
     of_aspp = [points["MobileNetV3SmallASPP", terms] for terms in ("labels, PixelKL", "labels, PixelKL, CWD")]
