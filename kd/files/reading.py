@@ -3,6 +3,7 @@
 import csv
 import io
 import os
+import re
 from collections.abc import Iterator
 from errno import ENAMETOOLONG, ENOENT, ENOTDIR
 from pathlib import Path
@@ -137,17 +138,18 @@ def csv_rows(text: str, path: Path, error: type[Exception]) -> Iterator[tuple[in
     """The line where each row of a CSV file begins, and its cells; the first line shows what separates them.
 
     Raises:
-        error: a quote is not closed, or text follows one that is.
+        error: a quote is not closed, or text follows one that is; spaces may.
     """
     header = text.strip().partition("\n")[0]
     delimiter = next((sign for sign in ",;\t" if sign in header), ",")  # Excel writes the locale's
-    reader, line = csv.reader(io.StringIO(text), delimiter=delimiter, strict=True), 1
+    spaced = re.compile(rf'(?<=[^"]") +(?=[{delimiter}\n]|\Z)')  # `"a" ,b`: strict reading ends at such a space
+    reader, line = csv.reader(io.StringIO(spaced.sub("", text)), delimiter=delimiter, strict=True), 1
     try:
         for row in reader:
             yield line, row
             line = reader.line_num + 1
     except csv.Error as problem:  # after the next quote, or 131,072 characters, or at the end of the file
-        raise error(f"{path}:{line}: not CSV: {problem}; close the quotes") from None
+        raise error(f"{path}:{line}: not CSV: {problem}; close the quotes at the end of the cell") from None
 
 
 def _unreadable(path: Path, problem: Exception) -> str:

@@ -475,13 +475,18 @@ SETTINGS = [
         lambda text: opened(values={7: "ignore"}),
     ),
     Row(
-        "classes.csv:3: not CSV: field larger than field limit (131072); close the quotes",
+        "classes.csv:3: not CSV: field larger than field limit (131072); close the quotes at the end of the cell",
         lambda: (
             tree(),
             Path("classes.csv").write_text('floor\nwall\n"lamp' + "\n" * 140_000),
             opened(classes="classes.csv"),
         ),
         lambda text: (Path("classes.csv").write_text('floor\nwall\n"lamp"\n'), opened(classes="classes.csv")),
+    ),
+    Row(
+        "classes.csv:2: not CSV: ',' expected after '\"'; close the quotes at the end of the cell",
+        lambda: (tree(), Path("classes.csv").write_text('floor\n"wall" x\nlamp\n'), opened(classes="classes.csv")),
+        lambda text: (Path("classes.csv").write_text('floor\n"wall x"\nlamp\n'), opened(classes="classes.csv")),
     ),
     Row(
         "classes: floor and wall have the same value; give each class its own",

@@ -9,7 +9,7 @@ import pytest
 from private import make_private
 
 from kd.errors import DataError, RecipeError, one_line
-from kd.files.reading import check_file, exists, read_bytes, read_text
+from kd.files.reading import check_file, csv_rows, exists, read_bytes, read_text
 
 
 def refused(path: Path, **how: object) -> str:
@@ -25,6 +25,18 @@ def test_text_is_read_with_and_without_a_byte_order_mark(tmp_path: Path) -> None
     file.write_bytes(b"\xef\xbb\xbfsky\r\nroad\rcar\n")
     assert read_text(file, "a list", DataError) == "sky\nroad\ncar\n"
     assert read_bytes(file, "a list", DataError) == b"\xef\xbb\xbfsky\r\nroad\rcar\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "rows"),
+    [
+        ('"a" ,"b"  \n"c"', [["a", "b"], ["c"]]),
+        ('"a; b" ; c ;d \n', [["a; b", " c ", "d "]]),
+        ('"say ""a"" ,b",2\n"over\ntwo" ,3 ', [['say "a" ,b', "2"], ["over\ntwo", "3 "]]),
+    ],
+)
+def test_a_space_after_a_closing_quote_is_no_text(text: str, rows: list[list[str]]) -> None:
+    assert [row for _, row in csv_rows(text, Path("a.csv"), DataError)] == rows
 
 
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="no /proc")

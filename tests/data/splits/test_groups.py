@@ -68,14 +68,15 @@ def test_a_file_without_the_columns(tmp_path):
         ('p1_a,ann\np1_b,"bob\np2_a,cid\n', "3: not CSV: unexpected end of data"),
         ('p1_a,ann\np1_b,"bob\n' + "p2_a,cid\n" * 20_000, "3: not CSV: field larger than field limit (131072)"),
         ('p1_a,"ann\np1_b,"bob"\n', "2: not CSV: ',' expected after '\"'"),
+        ('p1_a,"ann" lee\n', "2: not CSV: ',' expected after '\"'"),
     ],
-    ids=["to the end", "over the limit", "to the next"],
+    ids=["to the end", "over the limit", "to the next", "before the end"],
 )
-def test_a_quote_that_is_not_closed_is_named_with_its_line(tmp_path, rows, message):
+def test_a_quote_that_is_not_closed_at_the_end_of_a_cell_is_named_with_its_line(tmp_path, rows, message):
     (tmp_path / "groups.csv").write_text(f"name,group\n{rows}")
     with pytest.raises(DataError) as caught:
         groups_of(NAMES, "groups.csv", tmp_path)
-    assert str(caught.value) == f"{tmp_path}/groups.csv:{message}; close the quotes"
+    assert str(caught.value) == f"{tmp_path}/groups.csv:{message}; close the quotes at the end of the cell"
 
 
 def test_an_image_in_two_groups_is_refused(tmp_path):
