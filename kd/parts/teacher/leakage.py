@@ -79,10 +79,11 @@ def _teachers(recipe: Recipe, runs: Path, data_of: Callable[[Recipe], Data]) -> 
 def _weights(recipe: Recipe, notes: list[str]) -> Iterator[tuple[str, str, Seen]]:
     """What the weights have seen that a recipe names for its teacher and its student; a note where it is not known."""
     sections = {"teacher": recipe.teacher, "student": recipe.student}
+    files = {*recipe.sources.files, recipe.teacher.run if recipe.teacher else None}  # a resumed run states its place
     for side, named in dict.fromkeys(
         (side, text) for side, part in sections.items() if part for text in named_files(part)
     ):
-        if not (named in recipe.sources.files and (os.path.isdir(named) or Path(named).suffix in FORMATS)):
+        if not (named in files and (os.path.isdir(named) or Path(named).suffix in FORMATS)):
             continue  # no file, no weights, or torchvision's
         run_dir = Path(named) if os.path.isdir(named) else Path(named).parent
         if os.path.lexists(run_dir / WEIGHTS) and has_inputs(run_dir):  # elsewhere, manifest.json may be anything

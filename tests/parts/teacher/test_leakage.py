@@ -10,6 +10,7 @@ from kd.components import Maker
 from kd.diagnose.check import check_recipe
 from kd.errors import RecipeError
 from kd.recipe import read_recipe
+from kd.runs import resumable
 
 TEXT = """
 student: {{use: "nets.py:Net"}}
@@ -112,6 +113,19 @@ def test_a_student_that_starts_from_the_run_of_another_fold_is_refused(write, fo
         )
     (folder / "s.yaml").write_text((folder / "s.yaml").read_text().replace("fold: 2", "fold: 0"))  # as advised
     check_recipe(read_recipe("s.yaml", trust=True), runs=folder / "runs")
+
+
+def test_a_run_that_starts_over_on_other_images_is_compared_with_its_teacher(write, folder):
+    lists(folder, "train", 0, 8)
+    lists(folder, "val", 8, 12)
+    run_dir = run(write('lists: "{split}.txt"', 'lists: "{split}.txt"'), folder / "runs")[0][0]
+    (teacher,) = folder.glob("runs/t-*/seed0")
+    check_recipe(resumable(run_dir, trust=True), runs=folder / "runs")
+    lists(folder, "train", 4, 12)
+    lists(folder, "val", 0, 4)
+    with pytest.raises(RecipeError) as caught:
+        run(resumable(run_dir, trust=True), folder / "runs", fresh=True)
+    assert f"teacher: {teacher} was trained on all of the 4 val images (first 00.png), " in str(caught.value)
 
 
 def test_copies_under_other_names_are_the_same_images_and_test_is_held_out_too(write, folder):
