@@ -44,8 +44,15 @@ class StepNumbers(NamedTuple):
 
     def culprits(self) -> list[int]:
         """The micro-batches with a loss that is not finite; all, if only the gradient is not finite."""
-        finite = [all(map(math.isfinite, losses.values())) for losses in self.losses]
+        finite = self._finite()
         return [index for index in range(len(finite)) if not finite[index] or all(finite)]
+
+    def has_finite_losses(self) -> bool:
+        """Whether all losses of this process are finite: then its gradient is not, or a loss of another process."""
+        return all(self._finite())
+
+    def _finite(self) -> list[bool]:
+        return [all(map(math.isfinite, losses.values())) for losses in self.losses]
 
     def means(self) -> dict[str, float]:
         """The mean of each loss over the micro-batches, and `gradient_norm`."""

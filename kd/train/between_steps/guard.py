@@ -11,6 +11,7 @@ from kd import distributed
 from kd.errors import DivergedError, StorageError
 from kd.files.storage import write_atomic
 from kd.train.readback import StepNumbers
+from kd.units import counted
 
 ADVICE = "lower optimizer.args.lr, or set train.clip_norm"
 SHOWN = 4  # images named in a message
@@ -43,20 +44,29 @@ class Guard:
         self._name = name
 
     def leave_out(self, trouble: StepNumbers) -> None:
-        """Count a step that was left out, and warn of it.
+        """Count a step that was left out, and warn of it; every rank must call this equally often.
 
         Raises:
             DivergedError: the policy is "stop", or too many steps have been left out.
         """
         self.count += 1
-        written = "" if self.run_dir is None else f"; {self._write(self.run_dir, trouble)}"
-        text = f"step {trouble.step}: {trouble}, on {self._images(trouble)}{written}"
+        text = f"step {trouble.step}: {self._report(trouble)}"
         if self.policy == "stop":
             raise DivergedError(f"{text}; {ADVICE}")
         if self.count > self.at_most:
             raise DivergedError(f"{text}; this is one more than train.nan_limit {self.at_most}; {ADVICE}")
         outcome = "skipped" if self.policy == "skip" else "back to the last checkpoint's weights"
-        warnings.warn(f"{text}; {outcome} ({self.count} of at most {self.at_most})", stacklevel=2)
+        if distributed.rank() == 0:
+            warnings.warn(f"{text}; {outcome} ({self.count} of at most {self.at_most})", stacklevel=2)
+
+    def _report(self, trouble: StepNumbers) -> str:
+        """What is not finite, and on which images: of the first process that has such a loss, as its step has it."""
+        written = "" if self.run_dir is None else f"; {self._write(self.run_dir, trouble)}"
+        own = (trouble.has_finite_losses(), f"{trouble}, on {self._images(trouble)}", written)
+        of_ranks = distributed.gathered(own)
+        (_, what, written), *others = [report for report in of_ranks if not report[0]] or of_ranks
+        also = f" and those of {counted(len(others), 'other process', 'other processes')}" if others else ""
+        return f"{what}{also}{written}"
 
     def _images(self, trouble: StepNumbers) -> str:
         indices = [index for i in trouble.culprits() for index in trouble.batches[i].keys[:, 0].tolist()]

@@ -1,6 +1,5 @@
 """The numbers of a run's steps: losses, learning rates, speed, the gradients of the terms."""
 
-import math
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -49,11 +48,13 @@ class Reports:
         return self._gradients_every > 0 and step % self._gradients_every == 0
 
     def add(self, numbers: StepNumbers) -> None:
-        """Add the numbers of a step to the means of the next report; those that are not finite are left out."""
-        for name, value in numbers.means().items():
-            if math.isfinite(value):
-                total, count = self._sums.get(name, (0.0, 0))
-                self._sums[name] = (total + value, count + 1)
+        """Add the numbers of a step to the means of the next report; a step that is not finite is left out as a whole.
+
+        Otherwise `loss/total` would be the mean over other steps, or other processes, than the losses that it sums up.
+        """
+        for name, value in numbers.means().items() if numbers.finite else ():
+            total, count = self._sums.get(name, (0.0, 0))
+            self._sums[name] = (total + value, count + 1)
 
     def write(self, numbers: StepNumbers, *, last: bool, not_finite: int) -> None:
         """Report the steps since the last report, if a report is due.

@@ -1,14 +1,19 @@
 """Losses and gradients that are not finite, and saves that fail."""
 
 import errno
+import math
 import os
 import re
+import warnings
+from types import SimpleNamespace
 
 import pytest
 import torch
 from poison import poison
+from ranks import start, statuses
 from tiny import equal, read, run, weights, write_recipes
 
+from kd import distributed
 from kd.errors import DivergedError, RecipeError, StorageError
 from kd.recipe import baseline_of
 from kd.runs import read_metrics
@@ -16,6 +21,8 @@ from kd.train import step as train
 from kd.train.auto.settling import SEARCHES
 from kd.train.between_steps import checkpoint
 from kd.train.between_steps.checkpoint import Checkpoints
+from kd.train.between_steps.guard import Guard
+from kd.train.readback import StepNumbers
 
 
 def recipe_of(folder, *overrides):
@@ -88,6 +95,36 @@ def test_restore_goes_back_to_the_last_checkpoint_and_on_with_the_next_images(tm
     assert equal(two, four)
     keys = [torch.load(tmp_path / f"kept{step}.pt", weights_only=True)["optimizer"]["state"] for step in (2, 4)]
     assert all(torch.equal(keys[0][i]["momentum_buffer"], keys[1][i]["momentum_buffer"]) for i in keys[0])
+
+
+@pytest.mark.parametrize(
+    ("bad", "what"),
+    [
+        (1, "term 'supervised' is nan (supervised nan, total nan), on images sample 1"),
+        (
+            None,
+            "the gradient's norm is nan (supervised 0.5, total 0.5), on images sample 0 and those of 1 other process",
+        ),
+    ],
+    ids=["loss", "gradient"],
+)
+def test_the_line_names_the_images_of_the_process_whose_loss_is_not_finite(bad, what):
+    def work(rank):
+        with distributed.joined("cpu"):
+            loss = math.nan if rank == bad else 0.5
+            batch = SimpleNamespace(keys=torch.tensor([[rank, 0]]))
+            numbers = StepNumbers(4, [batch], False, math.nan, [{"supervised": loss, "total": loss}])
+            with pytest.raises(DivergedError) as caught:
+                Guard().leave_out(numbers)
+            assert str(caught.value) == f"step 4: {what}; lower optimizer.args.lr, or set train.clip_norm"
+            with warnings.catch_warnings(record=True) as warned:
+                warnings.simplefilter("always")
+                Guard("skip", 1).leave_out(numbers)
+            lines = [str(line.message) for line in warned]
+            assert lines == ([f"step 4: {what}; skipped (1 of at most 1)"] if rank == 0 else [])
+        return 0
+
+    assert statuses(start(2, work)) == [0, 0]
 
 
 def test_steps_beyond_the_limit_are_not_skipped(tmp_path, monkeypatch):

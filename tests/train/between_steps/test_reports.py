@@ -81,6 +81,17 @@ def test_steps_that_are_not_finite_are_left_out_of_the_mean():
     assert "loss/total" not in lines[1][1]  # no step of this interval has a value
 
 
+def test_the_total_is_the_sum_of_the_losses_beside_it_after_a_term_that_is_not_finite():
+    made, lines = reports(2)
+    for at, kl in enumerate([1.0, math.nan], 1):
+        losses = {"supervised": 2.0 * at, "kl": kl, "total": 2.0 * at + kl}
+        numbers = StepNumbers(at, [], math.isfinite(kl), kl, [losses])
+        made.add(numbers)
+        made.write(numbers, last=False, not_finite=at - 1)
+    ((_, values),) = lines
+    assert (values["loss/supervised"], values["loss/kl"], values["loss/total"]) == (2.0, 1.0, 3.0)
+
+
 def test_a_resumed_run_reports_what_the_uninterrupted_one_would():
     whole, lines = reports(4)
     cut, others = reports(4)
