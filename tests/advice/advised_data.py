@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from command import kd
-from deep import write_deep
+from deep import write_deep, write_tiff
 from following import Row, settings, succeeds
 from numpy.typing import NDArray
 from PIL import Image
@@ -515,6 +515,12 @@ def png_of_16_bits() -> None:
     write_deep(Path("images/0.png"), np.zeros((*LABELS.shape, 3), np.uint16))
 
 
+def swapped_tiff(folder: str) -> None:
+    tree()
+    Path(f"{folder}/0.png").unlink()
+    write_tiff(Path(f"{folder}/0.tif"), LABELS[..., None].astype(np.int16), order=">", packed=True)
+
+
 def tiles_of_lossy_masks() -> int:
     tree(WALL * np.uint8(255), "masks/{}.jpg")
     return kd(*TILES)
@@ -553,6 +559,17 @@ NUMBERS = [
             save(IMAGE, "images/0.png"),
             opened(),
             arrays(np.zeros((*LABELS.shape, 3), np.uint16), channels=3, ranges=[0, 65535]),
+        ),
+    ),
+    Row(
+        "Pillow misreads this kind of TIFF (its order of bytes); save it again, masks as PNG, images as .npy, for "
+        "which Folders has ranges",
+        lambda: (swapped_tiff("masks"), opened()),
+        lambda text: (
+            Path("masks/0.tif").unlink(),
+            save(LABELS, "masks/0.png"),
+            opened(),
+            arrays(LABELS.astype(np.int16)),
         ),
     ),
     Row(

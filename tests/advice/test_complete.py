@@ -113,6 +113,7 @@ WITHOUT: dict[str, set[str]] = {
         "torch_pruning is not installed: pip install 'kd-segmentation[prune]'",
         "datasets is not installed: pip install 'kd-segmentation[datasets]'",
         "pip install 'kd-segmentation[tiff]'",
+        "{}; of several channels: pip install 'kd-segmentation[tiff]', and state ranges",
         "  a checkpoint takes {} to write, and torchrun kills processes 30 s after it asks them to stop: ask early "
         "(Slurm: --signal=B:USR1@120), or choose a faster disk with --runs DIR",
     },

@@ -1,6 +1,7 @@
 """Image files opened by Pillow alone, turned upright: torchvision's decoder crashes the process on a damaged PNG."""
 
 import io
+import re
 import threading
 import warnings
 from collections.abc import Iterable, Iterator
@@ -36,6 +37,8 @@ _LOSSY_TIFF = {
     "tiff_sgilog": "LogLuv in TIFF",
     "tiff_sgilog24": "LogLuv in TIFF",
 }
+_BITS, _SAMPLES, _PLANES, _SAMPLE_FORMAT = 258, 277, 284, 339  # tags of TIFF
+_SWAPPED = re.compile(r";\d+B")  # Pillow's raw modes of the other order of bytes, such as I;16BS
 _FILTERS = threading.Lock()
 _START = 2**16  # bytes of a JPEG 2000 file, in which the stream of its pixels begins
 _ORIENTATION = 0x0112  # the EXIF tag
@@ -98,12 +101,14 @@ def read_header(path: Source, *, limit: Limit | None = None) -> Header:
         with opened(path, limit=limit) as image:
             turn, mode = _turn(image), image.mode if is_whole(image) else f"{image.mode};16"
             return Header(turned((image.height, image.width), turn), mode, turn, _lossy(image, path))
-    except DataError:
+    except DataError as error:
         if not isinstance(path, Path) or path.suffix.lower() not in TIFF:
             raise
         shape = tiff_shape(path)  # Pillow reads few kinds of TIFF
         if shape is None:
-            raise
+            raise DataError(
+                f"{error}; of several channels: pip install 'kd-segmentation[tiff]', and state ranges"
+            ) from error
         return _of_array(path, shape, limit)
 
 
@@ -123,7 +128,7 @@ def decoded(path: Source, turn: int = UPRIGHT, *, limit: Limit | None = None) ->
 
     Raises:
         DataError: the file is missing, no image, too large, damaged, holds several images, or has more bits per channel
-            than Pillow keeps. Names the file.
+            than Pillow keeps; it is a TIFF file that Pillow misreads. Names the file.
     """
     try:
         with _file(path) as file:
@@ -136,6 +141,11 @@ def decoded(path: Source, turn: int = UPRIGHT, *, limit: Limit | None = None) ->
                 raise DataError(
                     f"{path}: more than 8 bits per channel, of which Pillow keeps 8; save it with 8 bits, scaled as "
                     "you need, or train with ranges on .npy images"
+                )
+            if is_misread(image):
+                raise DataError(
+                    f"{path}: Pillow misreads this kind of TIFF (its order of bytes); save it again, masks as PNG, "
+                    "images as .npy, for which Folders has ranges"
                 )
             image.load()
     except DataError:
@@ -165,11 +175,38 @@ def opened(path: Source, *, limit: Limit | None = None) -> Iterator[Image.Image]
 
 def is_whole(image: Image.Image) -> bool:
     """Whether Pillow keeps all bits of an opened image, not loaded yet: in colour it has 8 for each channel."""
+    if image.format == "TIFF":
+        return image.mode in ("I", "F") or image.mode.startswith("I;16") or max(_tag(image, _BITS, (1,))) <= 8
     if image.mode.startswith("I"):
         return True
     if image.format == "JPEG2000":
         return _bits_of_jpeg2000(image) <= 8
     return image.format == "BMP" or ";16" not in str(getattr(image, "tile", ""))  # a BMP of 16 bits has 5 or 6 each
+
+
+def holds_all(image: Image.Image) -> bool:
+    """Whether Pillow reads all numbers of an opened image, not loaded yet: all channels, and their signs."""
+    if image.format != "TIFF":
+        return is_whole(image)
+    is_signed_byte = image.mode == "L" and max(_tag(image, _SAMPLE_FORMAT, (1,))) == 2
+    channels = 1 if image.mode == "P" else len(image.getbands())
+    return is_whole(image) and not is_misread(image) and not is_signed_byte and _tag(image, _SAMPLES, 1) == channels
+
+
+def is_misread(image: Any) -> bool:
+    """Whether Pillow takes the bytes of an opened TIFF file in a wrong order.
+
+    It reads numbers of more than 8 bits in planes without their width, and swaps the bytes that libtiff has swapped.
+    """
+    if image.format != "TIFF" or not image.tile or max(_tag(image, _BITS, (1,))) <= 8:
+        return False
+    codec, _, _, (raw, *_) = image.tile[0]
+    return _tag(image, _PLANES, 1) == 2 if codec == "raw" else bool(_SWAPPED.search(str(raw)))
+
+
+def _tag(image: Any, tag: int, default: Any) -> Any:
+    """A tag of a TIFF file."""
+    return image.tag_v2.get(tag, default)
 
 
 def _bits_of_jpeg2000(image: Any) -> int:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from kd.data.images.arrays import ARRAY, MAX_CHANNELS, TIFF, read_array, read_tiff
-from kd.data.images.decode import decoded, is_whole, opened, read_header
+from kd.data.images.decode import decoded, holds_all, opened, read_header
 from kd.errors import DataError
 
 Range = tuple[float, float]  # the numbers that become 0 and 255
@@ -94,9 +94,9 @@ def _values(path: Path) -> NDArray[Any]:
 
 
 def _is_whole(path: Path) -> bool:
-    """Whether Pillow reads all numbers of an image: no further pages, no bits cut off."""
+    """Whether Pillow reads all numbers of an image: no further pages or channels, no bits cut off."""
     try:
         with opened(path) as image:
-            return getattr(image, "n_frames", 1) == 1 and is_whole(image)
+            return getattr(image, "n_frames", 1) == 1 and holds_all(image)
     except DataError:
         return False

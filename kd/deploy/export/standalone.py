@@ -46,8 +46,9 @@ def prepared(picture: Any) -> Any:
 
 def predict(compute: Any, file: Path) -> Any:
     """Return the classes (H, W) of an image file, turned upright, at its own size."""
-    picture = Image.open(file)
+    picture: Any = Image.open(file)
     frames, deep = getattr(picture, "n_frames", 1), ";16" in str(picture.tile).replace("BGR;16", "")  # of 5 or 6 bits
+    deep |= picture.format == "TIFF" and max(picture.tag_v2.get(258, (1,))) > 8  # its tiles may not show it
     if frames > 1 and picture.format != "MPO":  # a JPEG followed by previews
         raise OSError(f"{frames} images in one file")
     picture.load()

@@ -1,12 +1,13 @@
 """Images of 16 bits, fractions and several channels: stated ranges become 0 … 255."""
 
 import importlib.util
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from deep import write_deep
+from deep import write_deep, write_tiff
 from PIL import Image
 
 from kd.data import Folders
@@ -135,6 +136,48 @@ def test_an_opacity_of_16_bits_is_not_cut(tmp_path):
     write_deep(tmp_path / "a.png", np.full((4, 5, 4), 40000, np.uint16))
     with pytest.raises(DataError, match=r"a.png: Pillow reads a part of its numbers; save it as .npy or TIFF$"):
         read_in_ranges(tmp_path / "a.png", [(0.0, 65535.0)] * 4)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "channels", "planes", "order", "packed"),
+    [
+        ("u1", 2, False, "<", False),  # Pillow reads the first channel
+        ("u1", 4, False, "<", False),  # Pillow reads red, green and blue
+        ("f4", 2, True, "<", True),
+        ("u2", 3, True, "<", False),  # Pillow reads half of the rows, in 8 bits
+        ("i2", 1, False, ">", True),  # Pillow swaps the bytes twice
+        ("f4", 1, False, ">", True),
+        ("i1", 1, False, "<", False),  # Pillow reads -1 as 255
+    ],
+)
+def test_tiff_files_of_which_pillow_reads_a_part_or_other_numbers(
+    tmp_path, monkeypatch, dtype, channels, planes, order, packed
+):
+    values = np.arange(6 * 7 * channels).reshape(6, 7, channels).astype(dtype)
+    write_tiff(tmp_path / "a.tif", values, planes=planes, order=order, packed=packed)
+    monkeypatch.setitem(sys.modules, "tifffile", None)  # not installed
+    with pytest.raises(
+        DataError, match=r"a.tif: Pillow reads a part of its numbers; pip install 'kd-segmentation\[tiff\]'$"
+    ):
+        read_in_ranges(tmp_path / "a.tif", [(0.0, 255.0)] * channels)
+
+
+def test_tiff_files_that_pillow_does_not_open_name_the_package(tmp_path, monkeypatch):
+    write_tiff(tmp_path / "a.tif", np.zeros((6, 7, 5), np.uint16))
+    monkeypatch.setitem(sys.modules, "tifffile", None)
+    with pytest.raises(DataError) as error:
+        read_header(tmp_path / "a.tif")
+    assert str(error.value) == (
+        f"{tmp_path}/a.tif: cannot be read as an image: cannot identify image file; of several channels: pip install "
+        "'kd-segmentation[tiff]', and state ranges"
+    )
+
+
+@pytest.mark.parametrize(("dtype", "order", "packed"), [("i2", "<", True), ("i2", ">", False), ("u2", ">", True)])
+def test_tiff_files_that_pillow_reads(tmp_path, dtype, order, packed):
+    values = np.arange(42).reshape(6, 7, 1).astype(dtype)
+    write_tiff(tmp_path / "a.tif", values, order=order, packed=packed)
+    assert read_in_ranges(tmp_path / "a.tif", [(0.0, 255.0)]).permute(1, 2, 0).tolist() == values.tolist()
 
 
 @pytest.mark.parametrize("lines", ["images/0.npy\n1.npy\n", "0.npy masks/1.png\n1\n"])

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from deep import write_deep
+from deep import write_deep, write_tiff
 from PIL import Image
 
 from kd.data.images.decode import read_header
@@ -108,6 +108,29 @@ def test_colour_of_16_bits_of_which_pillow_keeps_8(tmp_path, channels):
             f"{path}: more than 8 bits per channel, of which Pillow keeps 8; save it with 8 bits, scaled as you need, "
             "or train with ranges on .npy images"
         )
+
+
+def test_colour_of_16_bits_in_planes(tmp_path):
+    write_tiff(tmp_path / "a.tif", np.full((6, 4, 3), 300, np.uint16), planes=True)
+    assert read_header(tmp_path / "a.tif").mode == "RGB;16"
+    for read in (lambda: read_image(tmp_path / "a.tif", 3), lambda: read_mask(tmp_path / "a.tif")):
+        with pytest.raises(DataError, match="more than 8 bits per channel, of which Pillow keeps 8"):
+            read()
+
+
+@pytest.mark.parametrize(
+    ("dtype", "how"),
+    [("i2", {"order": ">", "packed": True}), ("i4", {"order": ">", "packed": True}), ("i2", {"planes": True})],
+)
+def test_masks_whose_bytes_pillow_takes_in_a_wrong_order(tmp_path, dtype, how):
+    path = tmp_path / "a.tif"
+    write_tiff(path, np.arange(42).reshape(6, 7, 1).astype(dtype), **how)
+    with pytest.raises(DataError) as error:
+        read_mask(path)
+    assert str(error.value) == (
+        f"{path}: Pillow misreads this kind of TIFF (its order of bytes); save it again, masks as PNG, images as .npy, "
+        "for which Folders has ranges"
+    )
 
 
 @pytest.mark.parametrize("suffix", ["jp2", "j2k"])

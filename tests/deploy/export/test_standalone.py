@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from deep import write_deep
+from deep import write_deep, write_tiff
 from PIL import Image
 from script import predict_script as call
 
@@ -97,6 +97,8 @@ def test_what_kd_refuses() -> None:
 def test_16_bits_of_which_pillow_reads_8(channels: int) -> None:
     write_deep(Path("a.png"), np.full((5, 6, channels), 4095, np.uint16))
     assert call("a.png") == "a.png: not predicted: pixels of 16 bits, not opaque 8-bit grey or RGB"
+    write_tiff(Path("a.tif"), np.full((6, 4, 3), 4095, np.uint16), planes=True)
+    assert call("a.tif") == "a.tif: not predicted: pixels of 16 bits, not opaque 8-bit grey or RGB"
 
 
 def test_two_previews_after_a_photograph_are_no_images() -> None:
