@@ -1,7 +1,7 @@
 """Images without labels that join the training images in every batch."""
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -42,9 +42,9 @@ class Unlabelled:
             partial(read_in_ranges, ranges=ranges) if ranges else partial(read_image, channels=self.in_channels)
         )
         listing = list_images(Path(folder), Path(folder), suffixes=(*SUFFIXES, ARRAY) if ranges else SUFFIXES)
-        used = {split: _real(_files(dataset)) for split, dataset in (splits or {}).items()}
-        owners = {path: split for split, paths in reversed(used.items()) for path in paths}
-        found = {path: owners.get(os.path.realpath(path)) for path in listing.files.values()}
+        used = {split: set(map(_identity, _files(dataset))) for split, dataset in (splits or {}).items()}
+        owners = {file: split for split, files in reversed(used.items()) for file in files}
+        found = {path: owners.get(_identity(path)) for path in listing.files.values()}
         self.paths = [path for path, owner in found.items() if owner is None]
         taken = [split for split in used if split in found.values()]
         self.left_out = len(found) - len(self.paths)
@@ -154,7 +154,7 @@ def _files(dataset: SegmentationDataset) -> Iterable[Any]:
     return list(getattr(dataset, "names", ()))
 
 
-def _image(dataset: SegmentationDataset, index: int) -> str:
+def _image(dataset: SegmentationDataset, index: int) -> Hashable:
     """What distinguishes the image of a sample: its file, or its name."""
     listed = getattr(dataset, "files", None)
     files = tuple(listed(index)) if callable(listed) else ()
@@ -163,11 +163,16 @@ def _image(dataset: SegmentationDataset, index: int) -> str:
             f"data.unlabelled.args: {component_name(dataset)} has neither `names` nor `files(index)`, which tell its "
             "images apart; docs/add-a-dataset.md"
         )
-    return os.path.realpath(str(files[0])) if files else sample_name(dataset, index)
+    return _identity(files[0]) if files else sample_name(dataset, index)
 
 
-def _real(paths: Iterable[Any]) -> set[str]:
-    return {os.path.realpath(str(path)) for path in paths}
+def _identity(path: Any) -> Hashable:
+    """What all links to a file share: kd init and kd label link images under a second path."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return os.path.realpath(str(path))
+    return found.st_dev, found.st_ino
 
 
 def _problem(path: Path) -> str:

@@ -44,6 +44,14 @@ def test_files_of_the_splits_are_left_out_under_whatever_name(splits):
     assert len(only_val) == 1 + len(splits["train"])
 
 
+def test_hard_links_to_files_of_the_splits_are_left_out_as_kd_init_makes_them(splits):
+    os.link(splits["val"].files(0)[0], "more/photo.png")
+    os.link(splits["train"].files(0)[0], "more/other.png")
+    others = Unlabelled("more", splits["train"], splits)
+    assert others.names == ("more/a.png", "more/b.png")
+    assert others.notes == ("unlabelled: 2 images in more (2 of train and val left out)",)
+
+
 @pytest.mark.parametrize(
     ("folder", "message"),
     [
