@@ -112,7 +112,7 @@ def label_command(
     ranges = ranges_of(trained)
     if not inputs:
         raise RecipeError("no images: name files, folders or patterns after the run")
-    photos = find_photos(inputs, arrays=ranges is not None)
+    photos = find_photos(inputs, arrays=ranges is not None, say=say)
     problems: list[DataError] = []
     with new_folder(out) as folder:
         say(str(trained))

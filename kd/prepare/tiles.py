@@ -54,6 +54,8 @@ def cut_command(
     listed = list_images(images, images, suffixes=(*SUFFIXES, ARRAY), follow_links=True)
     if not listed.files:
         raise DataError(f"{images}: no images in this folder or below it")
+    if listed.note:
+        say(listed.note)
     pairs = {name: Pair(path, None) for name, path in listed.files.items()}
     if masks is not None:
         files = match(listed, list_images(masks, masks, mask_suffix, follow_links=True))

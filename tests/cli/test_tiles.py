@@ -57,6 +57,12 @@ def test_tiles_hold_the_pixels_of_image_and_mask_and_stay_in_one_split(pair, cap
     assert sorted(map(sorted, splits)) == [["my_ya"], ["small"]]
 
 
+def test_a_line_states_what_was_not_read(pair, capsys):
+    Path("images/more").mkdir()
+    assert kd("tiles", "images", "--out", "tiles", "--size", 32, 64) == 0
+    assert "images: not read: 1 folder" in capsys.readouterr().out.splitlines()
+
+
 def test_arrays_are_cut_and_folders_below_kept(pair, folder):
     (folder / "many/a").mkdir(parents=True)
     values = np.arange(5 * 40 * 50, dtype=np.uint16).reshape(5, 40, 50)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from kd.console import Say, silent
 from kd.data.images.arrays import ARRAY
 from kd.data.images.decode import SUFFIXES
 from kd.data.images.names import list_images, raise_all
@@ -13,6 +14,7 @@ from kd.data.images.ranges import Range, check_ranges
 from kd.deploy.prediction.video import check_extra, is_video
 from kd.errors import DataError
 from kd.evaluation.trained import Trained
+from kd.units import counted
 
 
 class Photo(NamedTuple):
@@ -47,6 +49,7 @@ def find_photos(
     without: Iterable[Path] = (),
     arrays: bool = False,
     videos: bool = False,
+    say: Say = silent,
 ) -> list[Photo]:
     """The images that are named, each once, in order.
 
@@ -56,6 +59,7 @@ def find_photos(
         without: folders whose files are left out: those of earlier predictions.
         arrays: whether a folder's `.npy` files count as images.
         videos: whether video files may be named.
+        say: takes a line for each folder that holds images, and folders beside them, which are not read.
 
     Raises:
         RecipeError: a video, but PyAV is not installed.
@@ -69,6 +73,10 @@ def find_photos(
         photos = {path: photo for path, photo in photos.items() if not any(map(path.is_relative_to, left_out))}
         if not photos:
             problems.append(f"{text}: {_nothing(str(text))}")
+        if os.path.isdir(text) and any("/" not in photo.name for photo in photos.values()):
+            below = _folders(Path(text), left_out)
+            if below:
+                say(f"{text}: not read: {counted(len(below), 'folder')} beside its images, such as {below[0]}")
         for path, photo in photos.items():
             found.setdefault(path, photo)
     by_name: dict[str, Photo] = {}
@@ -97,6 +105,17 @@ def _photos(text: str, arrays: bool, videos: bool) -> Iterator[Photo]:
     elif glob.has_magic(text):
         for match in sorted(glob.glob(text, recursive=True)):
             yield from _photos(match, arrays, videos)
+
+
+def _folders(path: Path, left_out: Iterable[Path]) -> list[str]:
+    """The folders in a folder, without hidden ones and those of earlier predictions."""
+    return sorted(
+        folder.name
+        for folder in path.iterdir()
+        if folder.is_dir()
+        and not folder.name.startswith(".")
+        and not any(other.is_relative_to(folder.resolve()) for other in left_out)
+    )
 
 
 def _nothing(text: str) -> str:

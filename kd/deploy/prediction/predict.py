@@ -122,7 +122,7 @@ def predict_command(
     if not inputs:
         raise RecipeError("no images: name files, folders or patterns after the run")
     photos = find_photos(
-        inputs, without=[out / kind for kind in KINDS], arrays=ranges is not None, videos=ranges is None
+        inputs, without=[out / kind for kind in KINDS], arrays=ranges is not None, videos=ranges is None, say=say
     )
     refuse_inside("--out", out)
     refuse_existing(photos, out, kinds, overwrite=overwrite)

@@ -51,3 +51,14 @@ def test_every_input_without_images_is_a_line(photos):
 
 def test_earlier_predictions_are_left_out(photos):
     assert [photo.name for photo in find_photos(["towns"], without=[photos / "towns/y"])] == ["x/1"]
+
+
+def test_folders_beside_images_are_not_read_and_a_line_states_it(photos):
+    lines: list[str] = []
+    (photos / "trip/day 2").mkdir()
+    (photos / "trip/b.png").rename(photos / "trip/day 2/b.png")
+    (photos / "trip/.thumbs").mkdir()
+    (photos / "trip/out/masks").mkdir(parents=True)
+    found = find_photos(["trip", "towns"], without=[photos / "trip/out/masks"], say=lines.append)
+    assert [photo.name for photo in found] == ["a", "x/1", "y/1"]
+    assert lines == ["trip: not read: 1 folder beside its images, such as day 2"]
