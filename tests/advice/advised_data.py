@@ -277,7 +277,7 @@ FILES = [
         lambda text: opened(images="pictures"),
     ),
     Row(
-        "images/5.png: a link that leads out of .; set root to the real folder (or, for Folders, follow_links: true)",
+        "images/5.png: a link that leads out of .; name the real folder (or, for Folders, set follow_links: true)",
         lambda: (
             tree(),
             save(IMAGE, "../outside/5.png"),

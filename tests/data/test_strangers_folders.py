@@ -61,7 +61,7 @@ def huge(path: Path) -> None:
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")))
 
 
-OUT = "; set root to the real folder (or, for Folders, follow_links: true)"
+OUT = "; name the real folder (or, for Folders, set follow_links: true)"
 
 
 @pytest.mark.parametrize(

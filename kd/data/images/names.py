@@ -234,7 +234,7 @@ def _finder(listing: Listing) -> Callable[[str], str | None]:
 
 
 def _leads_out(path: Path, root: Path) -> str:
-    return f"{path}: a link that leads out of {root}; set root to the real folder (or, for Folders, follow_links: true)"
+    return f"{path}: a link that leads out of {root}; name the real folder (or, for Folders, set follow_links: true)"
 
 
 def _short(entry: str) -> str:

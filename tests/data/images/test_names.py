@@ -90,7 +90,7 @@ def test_links_do_not_lead_out(tmp_path, what):
     with pytest.raises(DataError) as error:
         list_images(root / "images", root)
     assert str(error.value) == (
-        f"{link}: a link that leads out of {root}; set root to the real folder (or, for Folders, follow_links: true)"
+        f"{link}: a link that leads out of {root}; name the real folder (or, for Folders, set follow_links: true)"
     )
 
 

@@ -44,6 +44,18 @@ def test_files_of_the_splits_are_left_out_under_whatever_name(splits):
     assert len(only_val) == 1 + len(splits["train"])
 
 
+def test_a_link_to_another_folder_is_refused_and_the_real_folder_read(splits, tmp_path):
+    os.mkdir("linked")
+    os.symlink(tmp_path / "more/a.png", "linked/a.png")
+    with pytest.raises(
+        DataError, match=r"^linked/a.png: a link that leads out of linked; name the real folder \(or, for"
+    ):
+        Unlabelled("linked", splits["train"], splits)
+    os.symlink(tmp_path / "more", "link")
+    for folder in ("more", "link"):
+        assert len(Unlabelled(folder, splits["train"], splits)) == 2
+
+
 def test_hard_links_to_files_of_the_splits_are_left_out_as_kd_init_makes_them(splits):
     os.link(splits["val"].files(0)[0], "more/photo.png")
     os.link(splits["train"].files(0)[0], "more/other.png")
