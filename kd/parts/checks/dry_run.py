@@ -26,7 +26,7 @@ from kd.parts.optimizer import phase_ends
 from kd.parts.roles import adapt, frozen_path, restored
 from kd.parts.teacher.output import flaw
 from kd.recipe import Recipe, Use
-from kd.schedules import ScoreDriven
+from kd.schedules import Plateau, ScoreDriven
 from kd.scoring import check_metrics
 from kd.types import Batch, Maps, Tapped, as_tuple, resize_labels, size_of, traits
 from kd.units import as_steps
@@ -170,18 +170,23 @@ def _total(parts: Parts) -> tuple[Tensor, list[str], list[str]]:
 
 
 def _without_scores(parts: Parts) -> list[str]:
-    """A line for each key that counts evaluations, if the last step alone is evaluated."""
-    recipe = parts.recipe
-    if as_steps(recipe.train.evaluate_every, parts.steps):
-        return []
-    is_driven = isinstance(parts.maker.build(recipe.schedule, steps=parts.steps), ScoreDriven)
-    counting = {"train.patience": recipe.train.patience is not None, "schedule": is_driven}
-    return [
-        f"warning: {key} has no effect: it counts evaluations, and with train.evaluate_every 0 the last step alone is "
-        "evaluated; set train.evaluate_every=10%"
-        for key, counts in counting.items()
-        if counts
-    ]
+    """A line for each key that counts evaluations, if the run has too few for it to act before the last one."""
+    recipe, steps = parts.recipe, parts.steps
+    schedule = parts.maker.build(recipe.schedule, steps=steps)
+    counting = {} if recipe.train.patience is None else {"train.patience": recipe.train.patience}
+    if isinstance(schedule, ScoreDriven):
+        counting["schedule"] = schedule.patience.patience if isinstance(schedule, Plateau) else 1
+    evaluations = -(-steps // (as_steps(recipe.train.evaluate_every, steps) or steps))
+    lines = []
+    for key, patience in counting.items():
+        needed = patience + 2  # the best one, those that are no better, and the last
+        if evaluations < needed:
+            every = (steps - 1) // (needed - 1)
+            lines.append(
+                f"warning: {key} has no effect: it needs {needed} evaluations or more, and the run of {steps} steps "
+                f"has {evaluations}" + (f"; set train.evaluate_every={every}" if every else "")
+            )
+    return lines
 
 
 def _outputs(parts: Parts, batch: Batch) -> tuple[Tapped, Tapped | None]:

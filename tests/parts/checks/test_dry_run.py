@@ -332,23 +332,23 @@ def test_a_parameter_that_no_loss_reaches_is_frozen_and_named(recipe):
     assert lines[1] == "no loss reaches losses.kl.unused: frozen"
 
 
-def test_what_counts_evaluations_needs_some_before_the_end(recipe):
-    counting = ("train.patience=2", "schedule={use: kd.schedules.plateau}")
-    without, scored = (
-        dry_run(
-            assemble(
-                read_recipe(recipe, [*counting, f"train.evaluate_every={every}"], trust=True),
-                runs=recipe.parent,
-                seed=0,
-                trained=False,
-            )
-        )
-        for every in ("0", "50%")
-    )
-    assert [line for line in without if line not in scored] == [
-        f"warning: {key} has no effect: it counts evaluations, and with train.evaluate_every 0 the last step alone is "
-        "evaluated; set train.evaluate_every=10%"
+@pytest.mark.parametrize(
+    ("overrides", "needed", "has"),
+    [
+        (("train.patience=2", "train.evaluate_every=0"), 4, "1; set train.evaluate_every=2"),
+        (("train.patience=4",), 6, "4; set train.evaluate_every=1"),  # 20 % of 8 steps are 2
+        (("train.patience=2",), 0, ""),
+        (("train.patience=7",), 9, "4"),
+    ],
+)
+def test_what_counts_evaluations_needs_enough_before_the_last(recipe, overrides, needed, has):
+    plateau = f"schedule={{use: kd.schedules.plateau, args: {{patience: {overrides[0][-1]}}}}}"
+    made = read_recipe(recipe, [plateau, "train.evaluate_every=20%", *overrides], trust=True)
+    lines = dry_run(assemble(made, runs=recipe.parent, seed=0, trained=False))
+    assert [line for line in lines if "has no effect" in line] == [
+        f"warning: {key} has no effect: it needs {needed} evaluations or more, and the run of 8 steps has {has}"
         for key in ("train.patience", "schedule")
+        if needed
     ]
 
 
