@@ -538,10 +538,10 @@ TRAINED = [
         lambda text: (overflowing("optimizer.args.lr=0.1"), overflowing("optimizer.args.lr=9", "train.clip_norm=1")),
     ),
     Row(
-        "warning: train.patience has no effect: it needs 4 evaluations or more, and the run of 8 steps has 1; "
-        "set train.evaluate_every=2",
+        "warning: train.patience has no effect: it needs 4 evaluations or more, and the run of 4 steps has 1; "
+        "set train.evaluate_every=1",
         lambda: patient("train.evaluate_every=0"),
-        lambda text: patient("train.evaluate_every=2"),
+        lambda text: patient("train.evaluate_every=1"),
     ),
     Row(
         "no checkpoint to return to; start over with --fresh",
