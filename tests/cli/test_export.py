@@ -218,7 +218,7 @@ def test_a_file_that_differs_is_refused_and_nothing_is_left(run_dir, folder, wri
     [
         (("--out", "full"), "full: already there; choose another --out, or remove it\n"),
         (("--size", "8", "64"), "--size 8 64: at least 32 pixels each\n"),
-        (("--max-drop", "101"), "--max-drop 101: points of mIoU, from 0 to 100\n"),
+        (("--int8", "--max-drop", "101"), "--max-drop 101: points of mIoU, from 0 to 100\n"),
         (("--to", "pt2", "--int8"), "--int8: model.pt2 stays in float32; use --to onnx or --to openvino\n"),
     ],
 )
