@@ -186,7 +186,7 @@ def test_warnings_and_mistakes_on_the_command_line_are_printable(text: str) -> N
 
     def mistaken() -> None:
         with pytest.raises(SystemExit):
-            main(["list", text.replace("-", "")])
+            main(["list", "runs", text.replace("-", "")])
 
     assert re.search(r"^warning: a.*b$", printed(warned), re.MULTILINE)
     for call in (warned, mistaken):

@@ -118,7 +118,7 @@ RUNS = [
     ),
     Row(
         "free space or choose --out FILE",
-        lambda: kd("data", "student.yaml", "--trust", "--out", in_the_way("a.html")),
+        lambda: (write_recipes(Path()), kd("data", "student.yaml", "--trust", "--out", in_the_way("a.html"))),
         lambda text: succeeds("data", "student.yaml", "--trust", "--out", "a.html"),
     ),
     Row(

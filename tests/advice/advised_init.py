@@ -245,7 +245,7 @@ ROWS = [
         lambda text: succeeds("init", "export/images", "export/manual"),
     ),
     Row(
-        "plot0.jpg: masks of 1st and 2nd; move all but those of one out of the folder",
+        "images/plot 3é.jpg: masks of 1st and 2nd; move all but those of one out of the folder",
         lambda: (two_masks("1st", "2nd"), init()),
         lambda text: (shutil.move("export/2nd", "."), succeeds("init", "export")),
     ),

@@ -395,7 +395,7 @@ def quantized(fault: str) -> None:
             int8_teacher.Int8Teacher(
                 floats,
                 recipe,
-                lambda count: islice(stream(parts, seed=0), count),
+                lambda count: islice(stream(parts, seed=0, steps=count), count),
                 precision,
                 trained=True,
                 say=lambda line: None,

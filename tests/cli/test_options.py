@@ -39,7 +39,7 @@ def test_names_may_be_anywhere(folder, line, expected):
     [
         ("run r.yaml --bud 6h", "kd run: error: unrecognized arguments: --bud 6h; did you mean '--budget'?"),
         ("run r.yaml --fres", "kd run: error: unrecognized arguments: --fres; did you mean '--fresh'?"),
-        ("list a b=1", "kd list: error: unrecognized arguments: a b=1"),
+        ("list a b=1", "kd list: error: unrecognized arguments: b=1"),
         ("--vers", "kd: error: the following arguments are required: COMMAND"),
     ],
 )

@@ -128,7 +128,7 @@ def read(source: Source) -> Export | None:
 
 def _is_label_studio(path: Path) -> bool:
     text = peek(path)
-    keys = (b'"annotations"', b'"brushlabels"', b'"polygonlabels"', b'"data"')
+    keys = (b'"annotations"', b'"annotation_id"', b'"brushlabels"', b'"polygonlabels"', b'"data"')
     return text.lstrip()[:1] == b"[" and b'"id"' in text and any(key in text for key in keys)
 
 
