@@ -1,6 +1,6 @@
 """The constants that everything shares."""
 
-__version__ = "0.7.0"
+__version__ = "0.8.0"
 
 RESULTS_REVISION = 2  # raised by a change after which the same recipe on the same data gives other results
 
