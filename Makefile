@@ -5,7 +5,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # A process takes up to 1.5 GB.
 TESTS := $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
 LONG := $(patsubst %,tests/test_%.py,demo docs methods readme recipes)
-FAST := $(patsubst %,tests/%,compare losses metrics networks recipe scoring) $(filter-out $(LONG),$(wildcard tests/test_*.py))
+FAST := $(patsubst %,tests/%,compare files losses metrics networks recipe runtimes scoring) $(filter-out $(LONG),$(wildcard tests/test_*.py))
 
 .PHONY: help demo test test-fast lint format typecheck docs generated clean results-check
 
