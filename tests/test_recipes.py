@@ -129,7 +129,8 @@ def test_a_recipe_is_checked_and_trains_three_steps(path, roots, tmp_path, monke
     recipe = read_recipe(path, small(path, roots))
     Maker(recipe).check()
     parts = assemble(recipe, runs=tmp_path, seed=0, trained=False)
-    assert dry_run(parts) == []  # a loss reaches every parameter
+    needs_longer = "warning: schedule has no effect: it needs 7 evaluations"  # HC18's: three steps have one
+    assert [line for line in dry_run(parts) if not line.startswith(needs_longer)] == []  # losses reach all parameters
     steps = losses_of(start(parts, seed=0))
     assert [losses.keys() for losses in steps] == 3 * [{"supervised", "total", "gradient_norm", *recipe.distill}]
     assert all(math.isfinite(value) for losses in steps for value in losses.values())
