@@ -135,16 +135,19 @@ def evaluate(
     overrides: Iterable[str] = (),
     *,
     recipe: str | os.PathLike[str] | None = None,
+    runs: str | os.PathLike[str] = "runs",
     trust: bool = False,
 ) -> "SplitResult":
     """Score a trained network on its recipe's data, as the recipe scores: size, window, scales and flip.
 
     Args:
-        run_dir: the run directory of one seed; or a file of a network: weights, or what `kd.export` wrote.
+        run_dir: the run directory of one seed, or a recipe with one finished run; or a file of a network: weights, or
+            what `kd.export` wrote.
         split: "train", "val" or "test".
         overrides: `path=value` texts that change how it is scored (`evaluate.flip=true`), or on which data
             (`data.args.root=…`); classes are matched by name.
         recipe: of a file that states none, or is to be scored by another.
+        runs: where the runs of recipes are.
         trust: whether the run's recipe, or an override, may import components from outside kd.
 
     Returns:
@@ -161,7 +164,7 @@ def evaluate(
     from kd.evaluation.targets import find
     from kd.recipe.overrides import listed
 
-    found = find([os.fspath(run_dir)], listed(overrides), recipe=recipe, runs=Path("runs"), trust=trust)
+    found = find([os.fspath(run_dir)], listed(overrides), recipe=recipe, runs=Path(runs), trust=trust)
     if found.damaged:
         raise found.damaged[0]
     target, *others = found.targets

@@ -1,5 +1,6 @@
 """`import kd` is instant, and its names do what the commands do."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from tiny import write_recipes
 import kd
 from kd.cli import main
 from kd.compare.gathering.gather import gather
+from kd.errors import RecipeError
 from kd.runs import read_run_recipe, resumable, short_name
 
 
@@ -68,6 +70,12 @@ def test_run_compare_evaluate_load(folder, capsys, monkeypatch):
 
     assert kd.evaluate(result.run_dirs[1], trust=True) == result.results[1].splits["val"]
     assert kd.evaluate(str(result.run_dirs[1]), "train", trust=True).images == 12
+
+    shutil.copytree("runs", "elsewhere")
+    taught = result.results[0].teacher
+    assert kd.evaluate("teacher.yaml", runs="elsewhere", trust=True) == kd.evaluate(f"runs/{taught.run}", trust=True)
+    with pytest.raises(RecipeError, match=r"^teacher.yaml: no finished run in nowhere/teacher-[0-9a-f]{8}; "):
+        kd.evaluate("teacher.yaml", runs="nowhere", trust=True)
 
     network = kd.load_student(result.run_dirs[0], trust=True)
     assert not network.training
