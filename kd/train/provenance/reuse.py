@@ -7,11 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kd.console import Say
-from kd.errors import DataError, InputsError, LockedError, StorageError
+from kd.errors import DataError, InputsError, LockedError, RecipeError, StorageError
 from kd.parts.assemble import Parts
 from kd.parts.data import Data
 from kd.recipe import Recipe
-from kd.runs import forget_teacher_score, id_of, is_finished, locked, replace_inputs, teacher_directories
+from kd.runs import (
+    forget_teacher_score,
+    id_of,
+    is_finished,
+    locked,
+    read_run_recipe,
+    replace_inputs,
+    teacher_directories,
+)
 from kd.train.provenance.inputs import Compared, accepted, compare, find, has_begun, in_result
 from kd.train.provenance.record import Record
 
@@ -27,14 +35,23 @@ class Asked:
     command: str
     wait_for_own: bool = False
 
-    def check(self, run_dir: Path, compared: Compared) -> None:
-        """Refuse a run that was made from other inputs, unless the user accepts them.
+    def check(self, run_dir: Path, compared: Compared, recipe: Recipe) -> None:
+        """Refuse a run of the recipe that was made from other inputs, unless the user accepts them.
 
         Raises:
             InputsError: the inputs differ.
         """
         if compared.is_refused and not self.accept_inputs:
-            raise InputsError(run_dir, compared.what, self.command)
+            raise InputsError(run_dir, _other_root(run_dir, recipe) + compared.what, self.command)
+
+
+def _other_root(run_dir: Path, recipe: Recipe) -> str:
+    """Names both folders if the run was made from another one, where all files may differ; else an empty text."""
+    now = recipe.data.args.get("root")
+    with suppress(RecipeError, StorageError):  # a run without a readable recipe has no folder to name
+        before = read_run_recipe(run_dir, trust=recipe.trust).data.args.get("root")
+        return f"made from {before}, not from {now}: " if before != now else ""
+    return ""
 
 
 def is_kept(
@@ -91,7 +108,7 @@ def is_kept(
             target = move_aside(run_dir)
         say(f"{run_dir}: {compared.what}; moved to {target}")
         return False
-    asked.check(run_dir, compared)
+    asked.check(run_dir, compared, recipe)
     if finished:
         _keep(run_dir, compared, lock)
     return finished
@@ -120,7 +137,7 @@ def start_record(
     """
     found = find(parts.recipe, parts.train, parts.val, parts.teacher_run, parts.unlabelled)
     compared = compare(run_dir, found, waiting, quiet=quiet)
-    asked.check(run_dir, compared)
+    asked.check(run_dir, compared, parts.recipe)
     now = compared.now
     if compared.is_refused:
         now = accepted(now, compared.what, now)

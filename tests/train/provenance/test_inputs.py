@@ -66,7 +66,7 @@ def test_another_folder_with_the_same_files_is_the_same_data(finished):
     assert lines == [f"{run_dir}: finished (val mIoU {100 * kd_miou(run_dir):.1f} %)"]
     correct(Path("moved/masks/0.png"))
     line = refused(read("r.yaml", "data.args.root=moved"))
-    assert line.startswith(f"{run_dir}: 1 of 4 train labels changed, first masks/0.png (")
+    assert line.startswith(f"{run_dir}: made from farm, not from moved: 1 of 4 train labels changed, first masks/0.")
     assert line.endswith(
         "; kd run r.yaml data.args.root=moved --trust --fresh trains it again, "
         "kd run r.yaml data.args.root=moved --trust --accept-inputs keeps it and marks it"
