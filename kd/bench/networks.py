@@ -125,7 +125,8 @@ def measure(name: str, size: tuple[int, int], *, threads: int | None = None, rou
     forward = _median(lambda: _forward(network, images[:1], precision), precision, rounds)
     network.train()
     step = _median(lambda: _step(network, images, optimizer, precision), precision, rounds)
-    return Cost(parameters, macs, forward, step, _peak(precision) - before)
+    memory = max(0, _peak(precision) - before)  # Linux counts the pages of threads in batches, so a peak may shrink
+    return Cost(parameters, macs, forward, step, memory)
 
 
 @torch.no_grad()
