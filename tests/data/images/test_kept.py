@@ -119,14 +119,13 @@ def test_memory_that_the_system_does_not_give_is_done_without(monkeypatch):
     assert lines == ["  data.decoded: not held: the system does not give 12.8 kB of memory"]
 
 
-def test_images_of_several_sizes_are_held_as_in_their_files(tmp_path):
-    sizes = [(40, 30), (30, 50), (36, 36)]
-    for number, size in enumerate(sizes):
-        write_pair(tmp_path / "train", number, size)
-    dataset = Folders(str(tmp_path), "train", classes=["a", "b"], images="{split}/images", masks="{split}/masks")
+SEVERAL = [(40, 30), (30, 50), (36, 36)]  # sizes of three images
+
+
+def assert_held_as_in_their_files(dataset):
     held = keep(dataset)
     split = split_of(dataset, held)
-    for index, size in enumerate(sizes):
+    for index, size in enumerate(SEVERAL):
         split[index, 0]
         image, labels = held.get(index)
         assert tuple(labels.shape) == size
@@ -134,26 +133,26 @@ def test_images_of_several_sizes_are_held_as_in_their_files(tmp_path):
         assert torch.equal(labels, dataset[index, 0].labels)
 
 
+def test_images_of_several_sizes_are_held_as_in_their_files(tmp_path):
+    for number, size in enumerate(SEVERAL):
+        write_pair(tmp_path / "train", number, size)
+    dataset = Folders(str(tmp_path), "train", classes=["a", "b"], images="{split}/images", masks="{split}/masks")
+    assert_held_as_in_their_files(dataset)
+
+
 def test_images_in_cells_are_held_each_at_its_own_size(tmp_path, monkeypatch):
-    sizes = [(40, 30), (30, 50), (36, 36)]
-    for number, size in enumerate(sizes):
+    for number, size in enumerate(SEVERAL):
         write_pair(tmp_path, number, size)
     columns = {"image": "images", "label": "masks"}
     rows = [
         {column: {"bytes": (tmp_path / folder / f"{number}.png").read_bytes()} for column, folder in columns.items()}
-        for number in range(len(sizes))
+        for number in range(len(SEVERAL))
     ]
     monkeypatch.setattr(huggingface, "_saved", lambda root: {"train": SimpleNamespace(cache_files=[])})
     monkeypatch.setattr(huggingface, "_undecoded", lambda *arguments: rows)
     dataset = HuggingFace(str(tmp_path), "train", classes=["a", "b"])
-    held = keep(dataset)
-    split = split_of(dataset, held)
-    for index, size in enumerate(sizes):
-        split[index, 0]
-        image, labels = held.get(index)
-        assert tuple(labels.shape) == size
-        assert torch.equal(image, dataset[index, 0].image)
-    assert keep(OtherImages(dataset, {"val": FirstImages(dataset, 1)}))._sizes == sizes[1:]
+    assert_held_as_in_their_files(dataset)
+    assert keep(OtherImages(dataset, {"val": FirstImages(dataset, 1)}))._sizes == SEVERAL[1:]
 
 
 def test_images_of_unknown_sizes_are_not_held(monkeypatch):
